@@ -1,0 +1,79 @@
+"""trainkit: a plugin-based training framework for PyTorch.
+
+The names below are imported when they are first used, so that ``import trainkit`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainkit import callbacks, config, data, errors, hooks, metrics, precision, strategies, testing
+    from trainkit.callbacks.base import Callback
+    from trainkit.config import from_config
+    from trainkit.data.combined import CombinedLoader
+    from trainkit.data.module import DataModule
+    from trainkit.errors import TrainkitError
+    from trainkit.hooks.specs import hookimpl
+    from trainkit.module import TrainModule
+    from trainkit.seed import isolate_rng, seed_everything
+    from trainkit.trainer import Trainer
+    from trainkit.types import Phase, Stage
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Callback",
+    "CombinedLoader",
+    "DataModule",
+    "Phase",
+    "Stage",
+    "TrainModule",
+    "Trainer",
+    "TrainkitError",
+    "__version__",
+    "callbacks",
+    "config",
+    "data",
+    "errors",
+    "from_config",
+    "hookimpl",
+    "hooks",
+    "isolate_rng",
+    "metrics",
+    "precision",
+    "seed_everything",
+    "strategies",
+    "testing",
+]
+
+_HOME_OF = {
+    "Callback": "callbacks.base",
+    "CombinedLoader": "data.combined",
+    "DataModule": "data.module",
+    "Phase": "types",
+    "Stage": "types",
+    "TrainModule": "module",
+    "Trainer": "trainer",
+    "TrainkitError": "errors",
+    "from_config": "config",
+    "hookimpl": "hooks.specs",
+    "isolate_rng": "seed",
+    "seed_everything": "seed",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        value = getattr(importlib.import_module(f"trainkit.{_HOME_OF[name]}"), name)
+    elif name in __all__:
+        value = importlib.import_module(f"trainkit.{name}")
+    else:
+        raise AttributeError(f"module 'trainkit' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,116 @@
+"""Every exception trainkit raises.
+
+::
+
+    TrainkitError
+    ├── ConfigError (ValueError)             an argument, a key or a combination that cannot work
+    │   └── UnknownNameError                 a name that is not known; carries the nearest spelling
+    ├── HookError (TypeError)                a plugin whose hooks cannot be bound
+    ├── PluginError (RuntimeError)           a plugin that is not found, does not import, or clashes
+    ├── ModuleError (TypeError)              a TrainModule that lacks or misreturns something
+    ├── NotAttachedError (RuntimeError)      something that needs a running Trainer was used without one
+    ├── DataError (ValueError)               loaders and batches that cannot be used
+    ├── OptimizerError (ValueError)          what configure_optimizers returned cannot be used
+    ├── MetricError (ValueError)             self.log() misused, or a metric that was never logged
+    ├── DeviceError (RuntimeError)           a device, strategy or precision that is not available here
+    ├── NonFiniteLossError (FloatingPointError)  a loss became NaN or infinite
+    └── CheckpointError (RuntimeError)       a checkpoint that cannot be found, trusted or applied
+        ├── CheckpointNotFoundError (FileNotFoundError)
+        └── CheckpointWriteError (OSError)   a checkpoint that could not be written; names the path
+
+Each is also the builtin it resembles, so that callers may catch either. A message says what is wrong
+with the real names and values, where, what is allowed, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TrainkitError(Exception):
+    """The root of all exceptions of trainkit."""
+
+
+class ConfigError(TrainkitError, ValueError):
+    """An argument, a key or a combination of arguments that cannot work."""
+
+
+class UnknownNameError(ConfigError):
+    """A name that is not among the known ones.
+
+    Args:
+        kind: What the name stands for, such as ``"strategy"``.
+        name: The name as it was given.
+        allowed: The names that are known.
+        where: Where it was given, such as ``"Trainer(strategy=...)"`` or ``"config.yaml: trainer"``.
+    """
+
+    def __init__(self, kind: str, name: str, allowed: Iterable[str], where: str = "") -> None:
+        self.kind = kind
+        self.name = name
+        self.allowed = sorted(allowed)
+        self.where = where
+        lines = [f"unknown {kind} {name!r}."]
+        if where:
+            lines.append(f"    in           {where}")
+        lines.append(f"    allowed      {', '.join(self.allowed) or '(none)'}")
+        nearest = nearest_name(name, self.allowed)
+        if nearest is not None:
+            lines.append(f"    did you mean {nearest!r}?")
+        super().__init__("\n".join(lines))
+
+
+class HookError(TrainkitError, TypeError):
+    """A plugin whose hooks cannot be bound: an unknown hook or argument, or a malformed wrapper."""
+
+
+class PluginError(TrainkitError, RuntimeError):
+    """A plugin that is not found, cannot be imported, or clashes with another one."""
+
+
+class ModuleError(TrainkitError, TypeError):
+    """A `TrainModule` that lacks a method, or returns something the loop cannot use."""
+
+
+class NotAttachedError(TrainkitError, RuntimeError):
+    """Something that needs a running `Trainer` was used without one."""
+
+
+class DataError(TrainkitError, ValueError):
+    """Loaders and batches that cannot be used."""
+
+
+class OptimizerError(TrainkitError, ValueError):
+    """What ``configure_optimizers`` returned cannot be used."""
+
+
+class MetricError(TrainkitError, ValueError):
+    """``self.log()`` was misused, or a metric was asked for that nobody logged."""
+
+
+class DeviceError(TrainkitError, RuntimeError):
+    """A device, strategy or precision that is not available here."""
+
+
+class NonFiniteLossError(TrainkitError, FloatingPointError):
+    """A loss became NaN or infinite."""
+
+
+class CheckpointError(TrainkitError, RuntimeError):
+    """A checkpoint that cannot be found, trusted or applied."""
+
+
+class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
+    """No checkpoint where one was asked for."""
+
+
+class CheckpointWriteError(CheckpointError, OSError):
+    """A checkpoint could not be written. Names the path; older checkpoints are untouched."""
+
+
+def nearest_name(name: str, allowed: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the allowed name that is closest to ``name``, or None if none comes close."""
+    lowered = {candidate.lower(): candidate for candidate in allowed}
+    matches = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=cutoff)
+    return lowered[matches[0]] if matches else None

@@ -1,0 +1,60 @@
+"""The counters of a run: the one cursor from which a run continues."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run has come.
+
+    Each counter advances in one place in ``loops/``, before the hook that reports it; resuming sets them, and nothing
+    is guessed from them.
+
+    Attributes:
+        epoch: Completed epochs, and so the index of the running one.
+        batch: Batches finished in the running epoch, and so the index of the next one.
+        is_last: Whether the newest batch was the last of its epoch.
+        epoch_ended: Whether the running epoch is over; only its end hooks are still to come.
+        validated_batch: ``batch`` at the last validation of the running epoch; -1 if none ran yet.
+        global_step: Optimizer updates in the whole run.
+        total_batches: Training batches finished in the whole run.
+        group_batches: Batches since the last update whose gradients wait in ``.grad``.
+        elapsed_s: Seconds spent fitting, up to the last time somebody asked.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    is_last: bool = False
+    epoch_ended: bool = False
+    validated_batch: int = -1
+    global_step: int = 0
+    total_batches: int = 0
+    group_batches: int = 0
+    elapsed_s: float = 0.0
+
+    def count_batch(self, is_last: bool) -> None:
+        """Count one finished training batch."""
+        self.batch += 1
+        self.total_batches += 1
+        self.is_last = is_last
+
+    def count_epoch(self) -> None:
+        """Count one finished epoch; the next one starts at batch 0."""
+        self.epoch += 1
+        self.batch = 0
+        self.is_last = False
+        self.epoch_ended = False
+        self.validated_batch = -1
+
+    def state_dict(self) -> dict[str, int | float]:
+        """Return all counters by name."""
+        return dataclasses.asdict(self)
+
+    def load_state_dict(self, state: dict[str, int | float]) -> None:
+        """Set the counters that ``state`` names; others keep their value."""
+        for field in dataclasses.fields(self):
+            if field.name in state:
+                setattr(self, field.name, state[field.name])

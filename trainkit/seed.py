@@ -1,0 +1,83 @@
+"""Random numbers: seeding all generators, reading and restoring their states."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from trainkit.errors import ConfigError
+
+MAX_SEED = 2**32 - 1
+
+
+def seed_everything(seed: int, workers: bool = False) -> int:
+    """Seed torch (every device), numpy and random.
+
+    Args:
+        seed: From 0 to 2**32 - 1.
+        workers: Accepted because Lightning has it. Workers of a fit are always seeded from the run's own generators.
+
+    Returns:
+        The seed.
+
+    Raises:
+        ConfigError: If ``seed`` is not a whole number in the range that numpy takes.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise ConfigError(f"seed={seed!r} is not usable. Allowed: a whole number from 0 to {MAX_SEED}.")
+    # Child processes, such as those of torchrun, find the seed here.
+    os.environ["TRAINKIT_SEED"] = str(seed)
+    random.seed(seed)
+    _numpy_random().seed(seed)
+    torch.manual_seed(seed)
+    return seed
+
+
+def rng_state() -> dict[str, Any]:
+    """Return the states of all generators, as tensors and plain values that load with ``weights_only=True``."""
+    name, keys, position, has_gauss, cached = _numpy_random().get_state()
+    state: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "random": random.getstate(),
+        "numpy": (name, torch.from_numpy(keys.astype("int64")), int(position), int(has_gauss), float(cached)),
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Put all generators where `rng_state` found them. States of devices that are not here are left out."""
+    torch.set_rng_state(state["torch"].cpu())
+    version, internal, gauss = state["random"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    _numpy_random().set_state((name, keys.cpu().numpy().astype("uint32"), position, has_gauss, cached))
+    if "cuda" in state and torch.cuda.is_available():
+        for device, cuda_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(cuda_state.cpu(), device)
+    if "mps" in state and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"].cpu())
+
+
+@contextmanager
+def isolate_rng() -> Iterator[None]:
+    """Run something that draws random numbers, and leave all generators as they were."""
+    state = rng_state()
+    try:
+        yield
+    finally:
+        set_rng_state(state)
+
+
+def _numpy_random() -> Any:
+    import numpy as np  # torch works without it; data loading seldom does
+
+    return np.random
