@@ -1,0 +1,79 @@
+"""The training loop: epochs and batches. One optimisation step is in optimize.py."""
+
+from __future__ import annotations
+
+from trainkit.data.source import FitLoaders
+from trainkit.hooks.dispatch import BoundHooks
+from trainkit.loops import optimize
+from trainkit.loops.evaluate import sanity_check, validate
+from trainkit.loops.run import Run
+from trainkit.types import Phase
+
+
+def fit(run: Run, hooks: BoundHooks, loaders: FitLoaders) -> None:
+    """Train ``run.module`` until a limit of ``run.limits`` is reached.
+
+    The order below is a promise to plugins::
+
+        on_fit_start
+          sanity check: a few validation batches, of which nothing remains
+          on_train_start
+            on_train_epoch_start
+              on_train_batch_start, forward, backward, update when due, on_train_batch_end
+              validation when due
+            on_train_epoch_end
+          on_train_end
+        on_fit_end
+    """
+    hooks.on_fit_start()
+    if not run.is_done() and loaders.train.num_batches != 0:
+        sanity_check(run, hooks, loaders.sanity)
+        run.phase = Phase.TRAIN
+        hooks.on_train_start()
+        step = optimize.choose_step(run)
+        while not run.is_done():
+            train_epoch(run, hooks, loaders, step)
+        hooks.on_train_end()
+    hooks.on_fit_end()
+
+
+def train_epoch(run: Run, hooks: BoundHooks, loaders: FitLoaders, step: optimize.Step) -> None:
+    """Train on the batches of one epoch that are still to come, and validate when due."""
+    progress = run.progress
+    loaders.start_epoch(progress.epoch)
+    run.start_epoch(loaders.train.num_batches)
+    run.metrics.begin_phase(Phase.TRAIN, resume=progress.batch > 0)
+    hooks.on_train_epoch_start()
+    # A run that continues may have been saved between a batch and its validation.
+    stopped = progress.batch > 0 and close_batch(run, hooks, loaders)
+    batches = () if stopped else loaders.train.batches(start=progress.batch)
+    for batch_idx, batch, is_last in batches:
+        batch = run.transfer(batch, 0)
+        run.metrics.begin_batch(batch)
+        if asks_to_skip(hooks.on_train_batch_start(batch, batch_idx)):
+            break
+        outputs = step(run, hooks, batch, batch_idx, is_last)
+        progress.count_batch(is_last)
+        hooks.on_train_batch_end(outputs, batch, batch_idx)
+        if close_batch(run, hooks, loaders):
+            stopped = not progress.is_last
+            break
+    optimize.close_group(run, hooks)
+    progress.epoch_ended = not stopped
+    run.metrics.end_batches()
+    hooks.on_train_epoch_end()
+    run.metrics.end_phase()
+    if progress.epoch_ended:
+        progress.count_epoch()
+
+
+def close_batch(run: Run, hooks: BoundHooks, loaders: FitLoaders) -> bool:
+    """Validate if that is due after the newest batch; return whether training ends here."""
+    if run.validation_due():
+        validate(run, hooks, loaders.val)
+    return run.is_done()
+
+
+def asks_to_skip(answers: list[int]) -> bool:
+    """Whether a plugin returned -1 from ``on_train_batch_start``: the rest of the epoch is skipped."""
+    return any(type(answer) is int and answer == -1 for answer in answers)

@@ -1,0 +1,208 @@
+"""One optimisation step: forward and backward for a batch, and an update when its group is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainkit.errors import ConfigError, ModuleError
+from trainkit.hooks.dispatch import BoundHooks
+from trainkit.loops.run import Run
+from trainkit.types import Batch, StepOutput
+
+Step = Callable[[Run, BoundHooks, Batch, int, bool], StepOutput]
+
+
+def choose_step(run: Run) -> Step:
+    """Return the step function that fits the module: chosen once, when a fit starts."""
+    if not run.module.automatic_optimization:
+        return manual_step
+    if not run.optimizers:
+        return step_without_optimizer
+    if run.module.overrides("optimizer_step") or isinstance(run.optimizer, torch.optim.LBFGS):
+        return step_with_closure
+    return step
+
+
+def step(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
+    """Forward and backward for one batch; update the weights if it closes its accumulation group."""
+    run.stepped = False
+    closes_group = run.closes_group(batch_idx, is_last)
+    with run.strategy.gradient_sync(enabled=closes_group):
+        outputs = forward_and_backward(run, hooks, batch, batch_idx)
+    if closes_group:
+        close_group(run, hooks, synced=bool(outputs))
+    return outputs
+
+
+def forward_and_backward(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int) -> StepOutput:
+    """Add the gradients of one batch to those of its group; return its loss, or nothing if the batch was skipped."""
+    with run.precision.autocast():
+        output = hooks.around_training_step(run.training_step, batch, batch_idx)
+    if run.strategy.skips_step(output is None):
+        return {}
+    loss, weight = read_loss(output)
+    if run.progress.group_batches == 0:
+        run.open_group(batch_idx, weighted=weight is not None)
+        hooks.on_before_zero_grad(run.optimizer)
+        run.zero_grad(batch_idx)
+    share = loss / run.group_divisor if run.group_divisor > 1 else loss
+    hooks.on_before_backward(share)
+    hooks.around_backward(run.backward, share)
+    hooks.on_after_backward()
+    run.progress.group_batches += 1
+    if weight is not None:
+        run.group_weight += weight
+    return {**output, "loss": loss.detach()} if isinstance(output, dict) else {"loss": loss.detach()}
+
+
+def close_group(run: Run, hooks: BoundHooks, *, synced: bool = False) -> None:
+    """Update the weights with the gradients that wait, if there are any.
+
+    Args:
+        run: The run.
+        hooks: Its hooks.
+        synced: Whether the ranks have exchanged them: they have unless the group closes earlier than was foreseen.
+    """
+    if run.progress.group_batches:
+        prepare_group(run, hooks, synced=synced)
+        update(run, hooks, run.optimizer)
+        run.progress.group_batches = 0
+
+
+def prepare_group(run: Run, hooks: BoundHooks, *, synced: bool) -> None:
+    """Average the gradients of a group that closes, over ranks and over batches, and prepare them for the update."""
+    if not synced:
+        run.strategy.sync_gradients(run.module)
+    rescale = run.group_rescale()
+    if rescale is not None:
+        torch._foreach_mul_([p.grad for g in run.optimizer.param_groups for p in g["params"] if p.grad is not None], rescale)
+    prepare(run, hooks, run.optimizer)
+
+
+def prepare(run: Run, hooks: BoundHooks, optimizer: torch.optim.Optimizer) -> None:
+    """Bring gradients to their final size: unscaled, seen by plugins, clipped."""
+    run.precision.unscale(optimizer)
+    hooks.on_before_optimizer_step(optimizer)
+    hooks.on_clip_gradients(optimizer)
+
+
+def update(
+    run: Run, hooks: BoundHooks, optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = None
+) -> None:
+    """Let ``optimizer`` change the weights once."""
+    if hooks.around_optimizer_step(lambda optimizer: run.precision.update(optimizer, closure), optimizer):
+        run.count_update()
+        hooks.on_after_optimizer_step(optimizer)
+
+
+def step_with_closure(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
+    """Like `step`, for an optimizer that evaluates the loss itself, and for a module that overrides ``optimizer_step``."""
+    run.stepped = False
+    closes_group = run.closes_group(batch_idx, is_last)
+    waiting = run.progress.group_batches
+    outputs: StepOutput | None = None
+
+    def closure() -> Tensor | None:
+        nonlocal outputs
+        if outputs is not None and waiting:
+            raise ConfigError(
+                f"{type(run.optimizer).__name__} evaluates the loss several times per update, which cannot be done for a group "
+                f"of accumulate_grad_batches={run.accumulate} batches. Use accumulate_grad_batches=1 and larger batches."
+            )
+        run.progress.group_batches = waiting
+        with run.strategy.gradient_sync(enabled=closes_group):
+            outputs = forward_and_backward(run, hooks, batch, batch_idx)
+        if closes_group and run.progress.group_batches == 0:
+            raise NothingToUpdate
+        if closes_group:
+            prepare_group(run, hooks, synced=bool(outputs))
+        return outputs.get("loss")
+
+    if not closes_group:
+        closure()
+        return outputs or {}
+    try:
+        run.module.optimizer_step(run.progress.epoch, batch_idx, run.handles[0], closure)
+    except NothingToUpdate:
+        return {}
+    if outputs is None:
+        raise ModuleError(
+            f"{type(run.module).__name__}.optimizer_step did not call the closure, so no training step was run for batch "
+            f"{batch_idx}. Pass it on, as in optimizer.step(closure=optimizer_closure), or call it yourself."
+        )
+    run.progress.group_batches = 0
+    return outputs
+
+
+class NothingToUpdate(Exception):
+    """Every batch of the group was skipped: leaves the optimizer's step before it changes anything."""
+
+
+def manual_step(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
+    """Call ``training_step`` of a module that calls backward and its optimizers itself."""
+    run.stepped = False
+    with run.precision.autocast():
+        output = hooks.around_training_step(run.training_step, batch, batch_idx)
+    if output is None:
+        return {}
+    if isinstance(output, Tensor):
+        return {"loss": output.detach()}
+    if isinstance(output, dict):
+        return {key: value.detach() if isinstance(value, Tensor) else value for key, value in output.items()}
+    raise ModuleError(
+        f"{type(run.module).__name__}.training_step returned {type(output).__name__}. With manual optimization allowed are "
+        "a tensor, a dict, or None."
+    )
+
+
+def manual_update(
+    run: Run, hooks: BoundHooks, optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None
+) -> Any:
+    """What ``self.optimizers().step(closure)`` does with manual optimization."""
+    if closure is None:
+        prepare(run, hooks, optimizer)
+        return update(run, hooks, optimizer)
+
+    def prepared_closure() -> Any:
+        loss = closure()
+        prepare(run, hooks, optimizer)
+        return loss
+
+    return update(run, hooks, optimizer, prepared_closure)
+
+
+def step_without_optimizer(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
+    """Call ``training_step`` only: ``configure_optimizers`` returned None."""
+    run.stepped = False
+    with run.precision.autocast():
+        output = hooks.around_training_step(run.training_step, batch, batch_idx)
+    if output is None:
+        return {}
+    return {**output, "loss": output["loss"].detach()} if isinstance(output, dict) else {"loss": output.detach()}
+
+
+def read_loss(output: Any) -> tuple[Tensor, float | Tensor | None]:
+    """Return the loss in what ``training_step`` returned, and its weight if it gave one.
+
+    Raises:
+        ModuleError: If there is no loss in it that backward can start from.
+    """
+    loss, weight = (output.get("loss"), output.get("weight")) if isinstance(output, dict) else (output, None)
+    if not isinstance(loss, Tensor):
+        found = f"a dict with the keys {sorted(map(str, output))}" if isinstance(output, dict) else type(output).__name__
+        raise ModuleError(
+            f"training_step returned {found}, in which there is no loss tensor. Allowed: a scalar tensor, a dict with the "
+            "key 'loss' (and 'weight' if the loss is a sum), or None to skip the batch."
+        )
+    if loss.numel() != 1:
+        raise ModuleError(f"the loss has shape {tuple(loss.shape)}; it must be one number. Did you mean loss.mean()?")
+    if not loss.requires_grad:
+        raise ModuleError(
+            "the loss does not require grad, so backward has nowhere to go. Was it detached, computed under torch.no_grad(), "
+            "or are all parameters frozen?"
+        )
+    return loss, weight
