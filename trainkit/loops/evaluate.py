@@ -1,37 +1,57 @@
-"""The evaluation loop: validation, test, and the sanity check ahead of training."""
+"""The evaluation loop: validation, test, prediction, and the sanity check ahead of training."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from trainkit.data.loaders import LimitedLoader
 from trainkit.hooks.dispatch import BoundHooks, EvaluationHooks
 from trainkit.loops.modes import evaluation_mode
 from trainkit.loops.run import Run
 from trainkit.seed import isolate_rng
-from trainkit.types import Phase
+from trainkit.types import Batch, Phase
 
 
 def evaluate(
-    run: Run, hooks: BoundHooks, on: EvaluationHooks, loaders: Sequence[LimitedLoader], phase: Phase
+    run: Run,
+    hooks: BoundHooks,
+    on: EvaluationHooks,
+    loaders: Sequence[LimitedLoader],
+    phase: Phase,
+    keep: Callable[[int, Any], None] | None = None,
 ) -> list[dict[str, float]]:
     """Run the module's step for ``phase`` over every batch of ``loaders``, without gradients.
 
-    The order below is a promise to plugins; ``on`` stands for ``on_validation`` or ``on_test``::
+    The order below is a promise to plugins; ``on`` stands for ``on_validation``, ``on_test`` or ``on_predict``::
 
-        on_start, on_epoch_start
-          on_batch_start, the step, on_batch_end
-        on_epoch_end, on_end
+        on_start
+          on_epoch_start
+            on_batch_start, the step, on_batch_end
+          on_epoch_end
+        on_end
+
+    Args:
+        run: The run.
+        hooks: Its hooks.
+        on: Those of them that belong to this phase.
+        loaders: What to evaluate, one after the other.
+        phase: What is being done.
+        keep: Gets ``(dataloader_idx, outputs)`` of every batch.
 
     Returns:
-        The epoch's metrics, one dict per loader.
+        The metrics of the whole pass, one dict per loader.
     """
     with evaluation_mode(run, phase):
         run.metrics.begin_phase(phase, len(loaders))
         on.start()
         on.epoch_start()
         for dataloader_idx, loader in enumerate(loaders):
-            evaluate_batches(run, hooks, on, loader, dataloader_idx)
+            for batch_idx, batch, _ in loader.batches():
+                batch = run.transfer(batch, dataloader_idx)
+                outputs = evaluate_batch(run, hooks, on, batch, batch_idx, dataloader_idx)
+                if keep is not None:
+                    keep(dataloader_idx, outputs)
         run.metrics.end_batches()
         on.epoch_end()
         on.end()
@@ -40,18 +60,16 @@ def evaluate(
     return results
 
 
-def evaluate_batches(
-    run: Run, hooks: BoundHooks, on: EvaluationHooks, loader: LimitedLoader, dataloader_idx: int
-) -> None:
-    """Evaluate the batches of one loader."""
-    step = run.evaluation_step()
-    for batch_idx, batch, _ in loader.batches():
-        batch = run.transfer(batch, dataloader_idx)
-        run.metrics.begin_batch(batch, dataloader_idx)
-        on.batch_start(batch, batch_idx, dataloader_idx)
-        with run.precision.autocast():
-            outputs = hooks.around_evaluation_step(step, batch, batch_idx, dataloader_idx)
-        on.batch_end(outputs, batch, batch_idx, dataloader_idx)
+def evaluate_batch(
+    run: Run, hooks: BoundHooks, on: EvaluationHooks, batch: Batch, batch_idx: int, dataloader_idx: int
+) -> Any:
+    """Evaluate one batch; return what the module's step returned."""
+    run.metrics.begin_batch(batch, dataloader_idx)
+    on.batch_start(batch, batch_idx, dataloader_idx)
+    with run.precision.autocast():
+        outputs = hooks.around_evaluation_step(run.evaluation_step(), batch, batch_idx, dataloader_idx)
+    on.batch_end(outputs, batch, batch_idx, dataloader_idx)
+    return outputs
 
 
 def validate(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) -> None:
@@ -70,3 +88,14 @@ def sanity_check(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) 
         hooks.on_sanity_check_start()
         evaluate(run, hooks, hooks.validation, loaders, Phase.SANITY_CHECK)
         hooks.on_sanity_check_end()
+
+
+def predict(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) -> list[list[Any]]:
+    """Predict every batch; return what ``predict_step`` returned, one list per loader."""
+    predictions: list[list[Any]] = [[] for _ in loaders]
+
+    def keep(dataloader_idx: int, outputs: Any) -> None:
+        predictions[dataloader_idx].append(outputs)
+
+    evaluate(run, hooks, hooks.predict, loaders, Phase.PREDICT, keep)
+    return predictions

@@ -37,6 +37,7 @@ class Run:
         handles: What ``module.optimizers()`` gives, one per optimizer.
         backward: ``(loss) -> None``, through the precision and a ``backward`` that the user overrode.
         zero_grad: ``(batch_idx) -> None``, through an ``optimizer_zero_grad`` that the user overrode.
+        inference_mode: Whether evaluation runs under ``torch.inference_mode`` rather than ``torch.no_grad``.
         phase: What is running right now.
         should_stop: Someone asked the run to end.
         stepped: Whether an optimizer made an update in the running batch.
@@ -62,6 +63,7 @@ class Run:
     handles: list[OptimizerHandle] = field(default_factory=list)
     backward: Callable[[Tensor], None] = Tensor.backward
     zero_grad: Callable[[int], None] = lambda batch_idx: None
+    inference_mode: bool = False
     phase: Phase | None = None
     should_stop: bool = False
     stepped: bool = False
@@ -72,6 +74,10 @@ class Run:
         if len(self.optimizers) != 1:
             raise OptimizerError(f"this needs one optimizer, and configure_optimizers gave {len(self.optimizers)}.")
         return self.optimizers[0]
+
+    def evaluation_step(self) -> Callable[..., Any]:
+        """The step of what is running right now."""
+        return self.evaluation_steps[Phase.VALIDATE if self.phase == Phase.SANITY_CHECK else self.phase or Phase.VALIDATE]
 
     def stops_now(self) -> bool:
         """Whether someone asked for an end, or time is up, and an end is allowed by now."""

@@ -1,0 +1,209 @@
+"""The Trainer's arguments, grouped into frozen dataclasses that check themselves when they are made."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any, Literal
+
+from trainkit.errors import ConfigError, UnknownNameError
+
+Duration = str | timedelta | dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """How long to train."""
+
+    max_epochs: int | None = None
+    min_epochs: int | None = None
+    max_steps: int = -1
+    min_steps: int | None = None
+    max_time: Duration | None = None
+
+    def __post_init__(self) -> None:
+        whole("max_epochs", self.max_epochs, at_least=-1, optional=True)
+        whole("min_epochs", self.min_epochs, optional=True)
+        whole("max_steps", self.max_steps, at_least=-1)
+        whole("min_steps", self.min_steps, optional=True)
+        seconds("max_time", self.max_time)
+        if self.max_epochs not in (None, -1) and (self.min_epochs or 0) > (self.max_epochs or 0):
+            raise ConfigError(f"min_epochs={self.min_epochs} is more than max_epochs={self.max_epochs}.")
+        if self.max_steps != -1 and (self.min_steps or 0) > self.max_steps:
+            raise ConfigError(f"min_steps={self.min_steps} is more than max_steps={self.max_steps}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataUse:
+    """How much of the data to use, and when to validate on it."""
+
+    limit_train_batches: int | float = 1.0
+    limit_val_batches: int | float = 1.0
+    limit_test_batches: int | float = 1.0
+    limit_predict_batches: int | float = 1.0
+    overfit_batches: int | float = 0.0
+    fast_dev_run: int | bool = False
+    val_check_interval: int | float | Duration = 1.0
+    check_val_every_n_epoch: int | None = 1
+    num_sanity_val_steps: int = 2
+    reload_dataloaders_every_n_epochs: int = 0
+    use_distributed_sampler: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"):
+            share("Trainer", name, getattr(self, name))
+        share("Trainer", "overfit_batches", self.overfit_batches)
+        whole("fast_dev_run", int(self.fast_dev_run) if isinstance(self.fast_dev_run, bool) else self.fast_dev_run)
+        if isinstance(self.val_check_interval, str | timedelta | dict):
+            seconds("val_check_interval", self.val_check_interval)
+        else:
+            share("Trainer", "val_check_interval", self.val_check_interval)
+            if self.val_check_interval == 0:
+                raise ConfigError("val_check_interval=0 is not usable. To validate never, say limit_val_batches=0.")
+        whole("check_val_every_n_epoch", self.check_val_every_n_epoch, at_least=1, optional=True)
+        if self.check_val_every_n_epoch is None and isinstance(self.val_check_interval, float):
+            raise ConfigError(
+                f"check_val_every_n_epoch=None counts batches across epochs, so val_check_interval={self.val_check_interval} "
+                "must be a whole number of batches (or a duration)."
+            )
+        whole("num_sanity_val_steps", self.num_sanity_val_steps, at_least=-1)
+        whole("reload_dataloaders_every_n_epochs", self.reload_dataloaders_every_n_epochs)
+        flag("use_distributed_sampler", self.use_distributed_sampler)
+
+    def limit(self, loader: Literal["train", "val", "test", "predict"]) -> int | float:
+        """How many batches of a loader to use: a number of batches or a share of them."""
+        if self.fast_dev_run:
+            return int(self.fast_dev_run)
+        if self.overfit_batches and loader in ("train", "val"):
+            return self.overfit_batches
+        limit: int | float = getattr(self, f"limit_{loader}_batches")
+        return limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimisation:
+    """How gradients become updates."""
+
+    accumulate_grad_batches: int | Mapping[int, int] = 1
+    gradient_clip_val: float | None = None
+    gradient_clip_algorithm: Literal["norm", "value"] | None = None
+    detect_anomaly: bool = False
+    deterministic: bool | Literal["warn"] | None = None
+    benchmark: bool | None = None
+    sync_batchnorm: bool = False
+    inference_mode: bool = True
+
+    def __post_init__(self) -> None:
+        accumulate = self.accumulate_grad_batches
+        for k in accumulate.values() if isinstance(accumulate, Mapping) else [accumulate]:
+            whole("accumulate_grad_batches", k, at_least=1)
+        if isinstance(accumulate, Mapping):
+            for epoch in accumulate:
+                whole("accumulate_grad_batches: an epoch", epoch)
+        if self.gradient_clip_algorithm not in (None, "norm", "value"):
+            raise UnknownNameError("gradient_clip_algorithm", str(self.gradient_clip_algorithm), ["norm", "value"], "Trainer")
+        if self.deterministic not in (None, True, False, "warn"):
+            raise ConfigError(f"deterministic={self.deterministic!r} is not usable. Allowed: True, False, 'warn'.")
+        clip = self.gradient_clip_val
+        if clip is not None and (isinstance(clip, bool) or not isinstance(clip, int | float) or not clip >= 0):
+            raise ConfigError(f"gradient_clip_val={clip!r} is not usable. Allowed: a number that is not negative, or None.")
+        for name in ("detect_anomaly", "sync_batchnorm", "inference_mode"):
+            flag(name, getattr(self, name))
+
+    @property
+    def accumulation(self) -> dict[int, int]:
+        """Batches per update, by the epoch from which each number holds. Epoch 0 is always there."""
+        if isinstance(self.accumulate_grad_batches, Mapping):
+            return {0: 1, **self.accumulate_grad_batches}
+        return {0: self.accumulate_grad_batches}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a run tells and writes."""
+
+    log_every_n_steps: int = 50
+    enable_checkpointing: bool = True
+    enable_progress_bar: bool = True
+    enable_model_summary: bool = True
+    default_root_dir: str | os.PathLike[str] | None = None
+    profiler: Literal["simple"] | None = None
+    barebones: bool = False
+
+    def __post_init__(self) -> None:
+        whole("log_every_n_steps", self.log_every_n_steps)
+        for name in ("enable_checkpointing", "enable_progress_bar", "enable_model_summary", "barebones"):
+            flag(name, getattr(self, name))
+        if self.profiler not in (None, "simple"):
+            raise UnknownNameError("profiler", str(self.profiler), ["simple"], "Trainer")
+        if self.default_root_dir is not None and not isinstance(self.default_root_dir, str | os.PathLike):
+            raise ConfigError(f"default_root_dir={self.default_root_dir!r} is not usable. Allowed: a path, or None.")
+
+    @property
+    def root(self) -> str:
+        """The folder under which everything is written."""
+        return os.fspath(self.default_root_dir) if self.default_root_dir is not None else os.getcwd()
+
+
+def group(kind: type[Any], arguments: Mapping[str, Any]) -> Any:
+    """Make a ``kind`` of those ``arguments`` that are its fields; None means its default where None is no value."""
+    chosen = {field.name: arguments[field.name] for field in fields(kind) if field.name in arguments}
+    defaults = {field.name: field.default for field in fields(kind)}
+    return kind(**{name: defaults[name] if value is None and name not in NONE_MEANS else value for name, value in chosen.items()})
+
+
+# Where None is a value of its own, and not "the default".
+NONE_MEANS = {"check_val_every_n_epoch"}
+
+
+def whole(name: str, value: Any, *, at_least: int = 0, optional: bool = False) -> None:
+    """Raise `ConfigError` unless ``value`` is a whole number of at least ``at_least``."""
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        allowed = f"a whole number of at least {at_least}" + (", or None" if optional else "")
+        no_limit = " (-1 means no limit)" if at_least == -1 else ""
+        raise ConfigError(f"{name}={value!r} is not usable. Allowed: {allowed}{no_limit}.")
+
+
+def flag(name: str, value: Any) -> None:
+    """Raise `ConfigError` unless ``value`` is True or False."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name}={value!r} is not usable. Allowed: True or False.")
+
+
+def share(where: str, name: str, value: Any) -> None:
+    """Raise `ConfigError` unless ``value`` is a number of batches (int) or a share of them (float from 0 to 1)."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    is_share = isinstance(value, float) and 0.0 <= value <= 1.0
+    if not (is_count or is_share):
+        hint = f" Did you mean {name}={int(value)}?" if isinstance(value, float) and value > 1 and value == int(value) else ""
+        raise ConfigError(
+            f"{name}={value!r} is not usable. Allowed: a number of batches (int), or a share of them (float from 0.0 to "
+            f"1.0).{hint}"
+        )
+
+
+def seconds(name: str, value: Duration | None) -> float:
+    """Return a duration in seconds: "DD:HH:MM:SS", a timedelta, or its arguments as a dict. None is infinite.
+
+    Raises:
+        ConfigError: If ``value`` is none of these.
+    """
+    if value is None:
+        return math.inf
+    try:
+        if isinstance(value, str):
+            days, hours, minutes, secs = (int(part) for part in value.split(":"))
+            value = timedelta(days=days, hours=hours, minutes=minutes, seconds=secs)
+        elif isinstance(value, dict):
+            value = timedelta(**value)
+        return value.total_seconds()
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{name}={value!r} is not a duration. Allowed: 'DD:HH:MM:SS', a datetime.timedelta, or its arguments as a dict "
+            "such as {'hours': 2}."
+        ) from error
