@@ -1,0 +1,110 @@
+"""Building an object anew from a checkpoint: its constructor arguments, then its weights."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from trainkit.errors import CheckpointError, UnknownNameError
+from trainkit.hparams import HPARAMS_NAME, HYPER_PARAMETERS, LEFT_OUT, AttributeDict
+
+_NAMES_SHOWN = 5
+
+
+def constructor_arguments(cls: type, checkpoint: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments to build a ``cls`` with: the saved hyperparameters, and ``overrides`` before them.
+
+    Saved values that the constructor does not take are dropped: a subclass may have fixed what its parent saved.
+
+    Raises:
+        CheckpointError: If the constructor needs an argument that is neither saved nor given, or if one was passed when
+            the checkpoint was made but could not be stored.
+        UnknownNameError: If an override is no argument of the constructor.
+    """
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]  # only inspected
+    names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    saved = {name: _attribute_dicts(value) for name, value in checkpoint.get(HYPER_PARAMETERS, {}).items()}
+    overrides = dict(overrides)
+    left_out = set(checkpoint.get("trainkit", {}).get(LEFT_OUT, ()))
+
+    container = checkpoint.get(HPARAMS_NAME)
+    if container in names:  # the class takes its hyperparameters as one object
+        for name in list(overrides):
+            if name not in names:
+                saved[name] = overrides.pop(name)
+        left_out -= set(saved)
+        saved = {container: AttributeDict(saved)}
+    for name in overrides:
+        if name not in names and not takes_any:
+            raise UnknownNameError("argument", name, names, f"{cls.__name__}.load_from_checkpoint()")
+
+    arguments = {name: value for name, value in (saved | overrides).items() if takes_any or name in names}
+    required = [p.name for p in parameters if p.default is p.empty and p.name in names]
+    missing = [name for name in required if name not in arguments]
+    missing += [name for name in sorted(left_out - set(overrides)) if name not in missing]
+    if missing:
+        example = ", ".join(f"{name}=..." for name in missing)
+        raise CheckpointError(
+            f"{cls.__name__} cannot be built from the checkpoint alone; it does not hold: {', '.join(missing)}.\n"
+            f"    saved        {', '.join(saved) or '(no hyperparameters)'}\n"
+            f"    to do        {cls.__name__}.load_from_checkpoint(path, {example}), "
+            "or call self.save_hyperparameters() in __init__ before training"
+        )
+    return arguments
+
+
+def load_weights(module: nn.Module, state_dict: Mapping[str, Any], *, strict: bool, source: object) -> None:
+    """Load ``state_dict`` into ``module``.
+
+    Raises:
+        CheckpointError: If the weights are those of another model. Names what differs; ``source`` is where they are from.
+    """
+    try:
+        module.load_state_dict(state_dict, strict=strict)
+    except RuntimeError as error:
+        raise CheckpointError(_difference(module, state_dict, source) or f"{source}: {error}") from error
+
+
+def call_with(function: Callable[..., Any], **available: Any) -> Any:
+    """Call ``function`` with those of the ``available`` arguments that it names."""
+    return function(**{name: available.get(name) for name in inspect.signature(function).parameters})
+
+
+def _attribute_dicts(value: Any) -> Any:
+    """Make nested dicts readable by attribute, as the Namespace or configuration was that they may have been."""
+    if isinstance(value, dict):
+        return AttributeDict({key: _attribute_dicts(item) for key, item in value.items()})
+    if type(value) in (list, tuple):
+        return type(value)(_attribute_dicts(item) for item in value)
+    return value
+
+
+def _difference(module: nn.Module, state_dict: Mapping[str, Any], source: object) -> str | None:
+    own = module.state_dict()
+    shapes = [
+        f"{name} {_shape(state_dict[name])} instead of {_shape(tensor)}"
+        for name, tensor in own.items()
+        if name in state_dict and _shape(state_dict[name]) != _shape(tensor)
+    ]
+    missing = [name for name in own if name not in state_dict]
+    unexpected = [name for name in state_dict if name not in own]
+    if not (shapes or missing or unexpected):
+        return None  # the module's own loading hooks complained about something else
+    lines = [f"the weights in {source} are not those of {type(module).__name__}."]
+    for label, names in (("missing", missing), ("unexpected", unexpected), ("other shape", shapes)):
+        if names:
+            rest = f", and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+            lines.append(f"    {label:<12} {', '.join(names[:_NAMES_SHOWN])}{rest}")
+    if shapes:
+        lines.append("    to do        build the module with the arguments it was trained with")
+    else:
+        lines.append("    to do        strict=False (or module.strict_loading = False) if this is meant")
+    return "\n".join(lines)
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    return tuple(value.shape) if isinstance(value, Tensor) else None

@@ -1,0 +1,217 @@
+"""Hyperparameters: the constructor arguments from which an object can be built anew."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
+from types import FrameType
+from typing import Any, TypeGuard
+
+import torch
+
+from trainkit.errors import ConfigError, UnknownNameError, nearest_name
+
+# Checkpoint keys. The first two are Lightning's; a checkpoint keeps trainkit's own entries under "trainkit".
+HYPER_PARAMETERS = "hyper_parameters"
+HPARAMS_NAME = "hparams_name"
+LEFT_OUT = "hparams_left_out"
+
+# What ``torch.load(weights_only=True)`` gives back as it was. Subclasses (enums, numpy scalars) do not load.
+_SAFE_TYPES = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
+
+
+class AttributeDict(dict[str, Any]):
+    """A dict whose string keys can also be read and written as attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            nearest = nearest_name(name, map(str, self))
+            hint = f" Did you mean {nearest!r}?" if nearest else ""
+            raise AttributeError(f"no hyperparameter {name!r}; there are: {', '.join(map(str, self))}.{hint}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        if name not in self:
+            raise AttributeError(f"no hyperparameter {name!r}")
+        del self[name]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({super().__repr__()})"
+
+
+class HyperparametersMixin:
+    """Gives a class ``save_hyperparameters`` and ``hparams``."""
+
+    _hparams: AttributeDict | None = None
+    _hparams_initial: AttributeDict | None = None
+    _hparams_name: str | None = None
+    _hparams_logged: bool = True
+
+    @property
+    def hparams(self) -> AttributeDict:
+        """What `save_hyperparameters` collected; may be changed. Saved in checkpoints."""
+        if self._hparams is None:
+            self._hparams = AttributeDict()
+        return self._hparams
+
+    @property
+    def hparams_initial(self) -> AttributeDict:
+        """A copy of ``hparams`` as they were when `save_hyperparameters` ran last."""
+        return AttributeDict() if self._hparams_initial is None else AttributeDict(self._hparams_initial)
+
+    def save_hyperparameters(
+        self,
+        *args: Any,
+        ignore: str | Iterable[str] | None = None,
+        frame: FrameType | None = None,
+        logger: bool = True,
+    ) -> None:
+        """Keep constructor arguments in ``hparams``. Called in ``__init__``, of the class itself or of a parent.
+
+        Args:
+            args: Names of the arguments to keep, or one or more mappings, Namespaces, dataclasses or OmegaConf
+                containers to keep instead. Without any, all arguments of ``__init__`` are kept.
+            ignore: Names to leave out.
+            frame: The frame of the ``__init__``, if the call is made from somewhere else.
+            logger: Whether loggers shall receive them.
+
+        Raises:
+            UnknownNameError: If a name is no argument of ``__init__``.
+            ConfigError: If an argument is neither a name nor holds named values.
+        """
+        arguments = _init_arguments(self, frame or sys._getframe(1))
+        ignored = {ignore} if isinstance(ignore, str) else set(ignore or ())
+        containers = [arg for arg in args if not isinstance(arg, str)]
+        kept: dict[str, Any] = {} if args else arguments
+        for name in args:
+            if isinstance(name, str):
+                if name not in arguments:
+                    raise UnknownNameError("hyperparameter", name, arguments, f"{type(self).__name__}.__init__")
+                kept[name] = arguments[name]
+        for container in containers:
+            kept.update(_named_values(container))
+
+        if len(args) == len(containers) == 1:
+            # The class takes its hyperparameters as one object: rebuilding must pass them the same way.
+            self._hparams_name = next((name for name, value in arguments.items() if value is containers[0]), None)
+        self._hparams_logged = logger
+        self.hparams.update(kept)
+        for name in ignored:
+            self.hparams.pop(name, None)
+        self._hparams_initial = AttributeDict({name: _snapshot(value) for name, value in self.hparams.items()})
+
+
+def storable(hparams: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Split hyperparameters into what a checkpoint can hold and the names of what it cannot.
+
+    Converted is only what loses nothing that a constructor would miss: a Namespace, an `AttributeDict` or an OmegaConf
+    container becomes a dict (or list), a Path a str, a numpy scalar a number. Modules, functions, classes and all other
+    objects are left out, and so is a container that holds one, since half a container would be a different argument.
+
+    Returns:
+        The values that ``torch.load(weights_only=True)`` gives back, and the names that were left out.
+    """
+    kept: dict[str, Any] = {}
+    left_out: list[str] = []
+    for name, value in hparams.items():
+        try:
+            kept[str(name)] = _plain(value)
+        except _NotStorableError:
+            left_out.append(str(name))
+    return kept, left_out
+
+
+def store_hparams(owner: HyperparametersMixin, checkpoint: dict[str, Any]) -> list[str]:
+    """Put the hyperparameters of ``owner`` into ``checkpoint``; return the names that could not be stored."""
+    kept, left_out = storable(owner.hparams)
+    if kept or left_out:
+        checkpoint[HYPER_PARAMETERS] = kept
+        checkpoint[HPARAMS_NAME] = owner._hparams_name or "kwargs"
+        checkpoint.setdefault("trainkit", {})[LEFT_OUT] = left_out
+    return left_out
+
+
+def loggable_hparams(owner: HyperparametersMixin) -> AttributeDict:
+    """Return what loggers shall receive: ``hparams_initial``, or nothing after ``save_hyperparameters(logger=False)``."""
+    return owner.hparams_initial if owner._hparams_logged else AttributeDict()
+
+
+def _init_arguments(owner: object, frame: FrameType | None) -> dict[str, Any]:
+    """Return the arguments of every ``__init__`` of ``owner`` that is running; those of subclasses win."""
+    arguments: dict[str, Any] = {}
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "__init__" and code.co_argcount and frame.f_locals.get(code.co_varnames[0]) is owner:
+            names, _, keywords, values = inspect.getargvalues(frame)
+            # A parent's frame is met before its subclass's, so what the user passed overwrites what was passed on.
+            arguments.update({name: values[name] for name in names[1:] if name in values})
+            arguments.update(values.get(keywords, {}) if keywords else {})
+        frame = frame.f_back
+    return arguments
+
+
+def _named_values(container: Any) -> dict[str, Any]:
+    if isinstance(container, Namespace):
+        return dict(vars(container))
+    if dataclasses.is_dataclass(container) and not isinstance(container, type):
+        return {field.name: getattr(container, field.name) for field in dataclasses.fields(container)}
+    # A DictConfig is a Mapping; reading its items one by one resolves interpolations.
+    if isinstance(container, Mapping):
+        return {str(key): container[key] for key in container}
+    raise ConfigError(
+        f"save_hyperparameters() got a {type(container).__name__} ({container!r}); "
+        "pass names of __init__ arguments, or a dict, Namespace, dataclass or OmegaConf mapping."
+    )
+
+
+def _snapshot(value: Any) -> Any:
+    """Copy what a checkpoint could hold; share the rest (copying a network because it was an argument helps nobody)."""
+    try:
+        _plain(value)
+    except _NotStorableError:
+        return value
+    return copy.deepcopy(value)
+
+
+class _NotStorableError(Exception):
+    """A value that a checkpoint cannot hold."""
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` made of nothing but safe types."""
+    if type(value) in _SAFE_TYPES or isinstance(value, torch.Tensor):
+        return value
+    if _is_omegaconf(value):
+        from omegaconf import OmegaConf
+
+        return _plain(OmegaConf.to_container(value, resolve=True))
+    if isinstance(value, Namespace):
+        return _plain(vars(value))
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if type(value) in (list, tuple, set):
+        return type(value)(_plain(item) for item in value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if _is_numpy_scalar(value):
+        return value.item()
+    raise _NotStorableError(type(value).__name__)
+
+
+def _is_omegaconf(value: Any) -> bool:
+    omegaconf = sys.modules.get("omegaconf")  # a value of its types exists only if someone imported it
+    return omegaconf is not None and omegaconf.OmegaConf.is_config(value)
+
+
+def _is_numpy_scalar(value: Any) -> TypeGuard[Any]:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.number | numpy.bool_ | numpy.str_)

@@ -1,0 +1,414 @@
+"""`TrainModule`: the model, its steps and its optimizers, as the user writes them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from trainkit.data.nested import map_leaves
+from trainkit.data.transfer import TransferHooks
+from trainkit.errors import CheckpointError, MetricError, ModuleError, NotAttachedError, UnknownNameError
+from trainkit.from_checkpoint import call_with, constructor_arguments, load_weights
+from trainkit.hparams import HyperparametersMixin
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
+
+
+class MetricSink(Protocol):
+    """What `TrainModule.log` hands its values to."""
+
+    @property
+    def log(self) -> Callable[..., None]:
+        """Take one value; arguments as in `TrainModule.log`, by position, without those it refuses."""
+
+
+class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
+    """An ``nn.Module`` that says how it is trained. Subclass it.
+
+    ``training_step`` and ``configure_optimizers`` are needed to fit, the other steps to evaluate. Every hook
+    (``trainkit/hooks/specs.py``) can be added as a method; none is defined here, and one that is not implemented is never
+    called. Loaders may come from methods ``train_dataloader``, ``val_dataloader``, ``test_dataloader`` and
+    ``predict_dataloader``.
+
+    Attributes:
+        automatic_optimization: Whether the loop does backward, update and ``zero_grad``. Set it to False to do them in
+            ``training_step``.
+        strict_loading: Whether the weights of a checkpoint must match exactly.
+        example_input_array: An input of ``forward`` (a tuple: its arguments), for summaries and exports.
+    """
+
+    automatic_optimization: bool = True
+    strict_loading: bool = True
+    example_input_array: Any = None
+
+    _trainer: Trainer | None = None
+    _log: Callable[..., None] | None = None
+    _warned_of_log: bool = False
+    _untoggled: Mapping[nn.Parameter, bool] | None = None
+
+    # Steps and configuration, for the user to define
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the loss of ``(batch, batch_idx)``, or a dict that holds it as ``"loss"``, or None to skip the batch."""
+        raise self._lacks("training_step(self, batch, batch_idx)", "fit")
+
+    def validation_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate ``(batch, batch_idx)``; with several loaders also ``dataloader_idx``."""
+        raise self._lacks("validation_step(self, batch, batch_idx)", "validate")
+
+    def test_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate ``(batch, batch_idx)``; with several loaders also ``dataloader_idx``."""
+        raise self._lacks("test_step(self, batch, batch_idx)", "test")
+
+    def predict_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the prediction for ``(batch, batch_idx)``; by default that is ``self(batch)``."""
+        return self(args[0] if args else kwargs["batch"])
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizers and schedulers; which shapes are allowed is told in ``trainkit/optim.py``."""
+        raise self._lacks("configure_optimizers(self)", "fit")
+
+    def configure_model(self) -> None:
+        """Create layers late, right before they are needed. Called more than once: create only what is not there."""
+
+    def configure_callbacks(self) -> Sequence[Any]:
+        """Return callbacks to add; each replaces those of its own type that the Trainer was given."""
+        return []
+
+    # What the loop does with an optimizer; override to do it differently
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Compute the gradients of ``loss``."""
+        loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Optimizer, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Make one update. ``optimizer_closure`` computes loss and gradients, and must be called by ``step``."""
+        optimizer.step(closure=optimizer_closure)  # type: ignore[arg-type]  # torch's stub has no Any
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Clear the gradients, once per update."""
+        optimizer.zero_grad()
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """Step a scheduler; ``metric`` is the value of its ``monitor``, None if it has none."""
+        if metric is None:
+            scheduler.step()
+        else:
+            scheduler.step(metric)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients before an update, with the Trainer's values. By default `clip_gradients` does it."""
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def clip_gradients(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients of all parameters of ``optimizer``; for manual optimization and for overrides.
+
+        Args:
+            optimizer: Whose parameters are clipped.
+            gradient_clip_val: The largest norm, or the largest value. None or 0 clips nothing.
+            gradient_clip_algorithm: ``"norm"`` (the norm of all gradients together) or ``"value"`` (each entry).
+        """
+        if not gradient_clip_val:
+            return
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        match gradient_clip_algorithm or "norm":
+            case "norm":
+                nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+            case "value":
+                nn.utils.clip_grad_value_(parameters, gradient_clip_val)
+            case unknown:
+                raise UnknownNameError("gradient_clip_algorithm", str(unknown), ("norm", "value"))
+
+    # Logging
+
+    def log(
+        self,
+        name: str,
+        value: Any,
+        prog_bar: bool = False,
+        logger: bool | None = None,
+        on_step: bool | None = None,
+        on_epoch: bool | None = None,
+        reduce_fx: Any = "mean",
+        enable_graph: bool = False,
+        sync_dist: bool | None = None,
+        sync_dist_group: Any | None = None,
+        add_dataloader_idx: bool = True,
+        batch_size: int | None = None,
+        metric_attribute: str | None = None,
+        rank_zero_only: bool = False,
+    ) -> None:
+        """Record a value under ``name``. It stays on its device; nothing waits for it.
+
+        Args:
+            name: Such as ``"train/loss"``.
+            value: A number, a tensor with one element, or a torchmetrics ``Metric``.
+            prog_bar: Show it in the progress bar.
+            logger: Send it to the loggers; None is True.
+            on_step: Record the value of this batch. Default: in ``training_step`` and hooks of training batches.
+            on_epoch: Record the value reduced over the epoch. Default: everywhere else.
+            reduce_fx: How an epoch is reduced: ``"mean"`` (weighted by batch size), ``"sum"``, ``"min"``, ``"max"``.
+            enable_graph: Not supported: recorded values are detached.
+            sync_dist: Reduce across ranks. None: epoch values yes, step values no.
+            sync_dist_group: Not supported: the ranks of the strategy take part.
+            add_dataloader_idx: With several loaders, add ``/dataloader_idx_N`` to the name.
+            batch_size: The weight of this batch in the epoch mean, if it cannot be told from the batch.
+            metric_attribute: Accepted for compatibility; a Metric is recognised without it.
+            rank_zero_only: Record it on rank 0 alone. Other ranks need not call.
+        """
+        log = self._log
+        if log is None:
+            self._warn_of_log(name)
+            return
+        if enable_graph or sync_dist_group is not None:
+            refused = "enable_graph=True" if enable_graph else "sync_dist_group"
+            raise MetricError(f"log({name!r}) does not support {refused}: values are detached, and all ranks take part.")
+        log(
+            name, value, prog_bar, logger is None or logger, on_step, on_epoch, reduce_fx, sync_dist, add_dataloader_idx,
+            batch_size, rank_zero_only,
+        )  # fmt: skip  # by position: this is called at every step
+
+    def log_dict(
+        self,
+        dictionary: Mapping[str, Any],
+        prog_bar: bool = False,
+        logger: bool | None = None,
+        on_step: bool | None = None,
+        on_epoch: bool | None = None,
+        reduce_fx: Any = "mean",
+        enable_graph: bool = False,
+        sync_dist: bool | None = None,
+        sync_dist_group: Any | None = None,
+        add_dataloader_idx: bool = True,
+        batch_size: int | None = None,
+        rank_zero_only: bool = False,
+    ) -> None:
+        """Record each value of ``dictionary`` (also a torchmetrics ``MetricCollection``); arguments as in `log`."""
+        for name, value in dictionary.items():
+            self.log(
+                name, value, prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, sync_dist_group,
+                add_dataloader_idx, batch_size, None, rank_zero_only,
+            )  # fmt: skip
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print on rank 0 only."""
+        if self._trainer is None or self._trainer.is_global_zero:
+            print(*args, **kwargs)
+
+    # Manual optimization
+
+    def optimizers(self, use_wrapped: bool = True) -> Any:
+        """Return the optimizer, or a list if there is not exactly one.
+
+        Args:
+            use_wrapped: Return them so that ``step()`` goes through precision, hooks and counters.
+        """
+        trainer = self.trainer
+        return _single(list(trainer.optimizer_wrappers if use_wrapped else trainer.optimizers))
+
+    def lr_schedulers(self) -> Any:
+        """Return the scheduler, a list if there are several, None if there is none."""
+        return _single([config.scheduler for config in self.trainer.lr_scheduler_configs]) or None
+
+    def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Compute the gradients of ``loss`` as the precision demands; in place of ``loss.backward()``."""
+        if self.automatic_optimization:
+            raise ModuleError(
+                "manual_backward() is for manual optimization, but automatic_optimization is True: the loop does backward.\n"
+                f"    to do        set self.automatic_optimization = False in {type(self).__name__}.__init__"
+            )
+        self.trainer.manual_backward(loss, *args, **kwargs)
+
+    def toggle_optimizer(self, optimizer: Any) -> None:
+        """Let gradients flow only to the parameters of ``optimizer``, until `untoggle_optimizer`."""
+        self.untoggle_optimizer()
+        everything = {parameter: parameter.requires_grad for opt in self.trainer.optimizers for parameter in _owned(opt)}
+        kept = set(_owned(optimizer))
+        for parameter in everything:
+            if parameter not in kept:
+                parameter.requires_grad = False
+        self._untoggled = everything
+
+    def untoggle_optimizer(self, optimizer: Any = None) -> None:
+        """Undo `toggle_optimizer`."""
+        for parameter, required_grad in (self._untoggled or {}).items():
+            parameter.requires_grad = required_grad
+        self._untoggled = None
+
+    def freeze(self) -> None:
+        """Stop all parameters from being trained, and switch to eval mode."""
+        self.requires_grad_(False)
+        self.eval()
+
+    def unfreeze(self) -> None:
+        """Let all parameters be trained, and switch to train mode."""
+        self.requires_grad_(True)
+        self.train()
+
+    def all_gather(self, data: Any, group: Any | None = None, sync_grads: bool = False) -> Any:
+        """Return ``data`` (tensors in any nesting) with the tensors of all ranks stacked: (world_size, *shape).
+
+        With one process, ``data`` itself.
+        """
+        if group is not None or sync_grads:
+            raise ModuleError("all_gather() gathers over all ranks, without gradients; group and sync_grads cannot be set.")
+        gather = self.trainer.strategy.all_gather
+        return map_leaves(lambda leaf: gather(leaf) if isinstance(leaf, Tensor) else leaf, data)
+
+    # Where the run is
+
+    @property
+    def trainer(self) -> Trainer:
+        """The Trainer that runs this module.
+
+        Raises:
+            NotAttachedError: Outside a run.
+        """
+        if self._trainer is None:
+            raise NotAttachedError(f"{type(self).__name__} is not attached to a Trainer; trainer.fit(module) attaches it.")
+        return self._trainer
+
+    @property
+    def global_step(self) -> int:
+        """Optimizer updates so far; 0 outside a run."""
+        return 0 if self._trainer is None else self._trainer.global_step
+
+    @property
+    def current_epoch(self) -> int:
+        """The index of the running epoch; 0 outside a run."""
+        return 0 if self._trainer is None else self._trainer.current_epoch
+
+    @property
+    def global_rank(self) -> int:
+        """This process among all; 0 outside a run."""
+        return 0 if self._trainer is None else self._trainer.global_rank
+
+    @property
+    def local_rank(self) -> int:
+        """This process among those of its machine; 0 outside a run."""
+        return 0 if self._trainer is None else self._trainer.strategy.local_rank
+
+    @property
+    def logger(self) -> Any:
+        """The first logger; None if there is none."""
+        return None if self._trainer is None else self._trainer.logger
+
+    @property
+    def loggers(self) -> list[Any]:
+        """All loggers."""
+        return [] if self._trainer is None else list(self._trainer.loggers)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are; without any, where the run computes."""
+        for tensor in self._tensors():
+            return tensor.device
+        return torch.device("cpu") if self._trainer is None else self._trainer.strategy.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the floating-point parameters."""
+        return next((t.dtype for t in self._tensors() if t.is_floating_point()), torch.get_default_dtype())
+
+    # From a checkpoint
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: str | os.PathLike[str],
+        map_location: Any = None,
+        *,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        **overrides: Any,
+    ) -> Self:
+        """Build the module from a checkpoint: saved hyperparameters, then weights.
+
+        Args:
+            checkpoint_path: The file.
+            map_location: Where the module shall be, as in ``torch.load``; None is the CPU.
+            strict: Whether all names must match; None asks ``strict_loading`` of the module.
+            weights_only: Only True: a checkpoint never runs code.
+            overrides: Constructor arguments that go before the saved ones.
+
+        Raises:
+            CheckpointError: If an argument is missing, or the weights are those of another model.
+        """
+        from trainkit.checkpoint.files import read_checkpoint
+
+        if weights_only is False:
+            raise CheckpointError("weights_only=False would run code from the checkpoint; trainkit never does that.")
+        checkpoint = read_checkpoint(checkpoint_path, map_location=map_location or "cpu")
+        module = cls(**constructor_arguments(cls, checkpoint, overrides))
+        module.configure_model()
+        on_load = getattr(module, "on_load_checkpoint", None)
+        if on_load is not None:
+            call_with(on_load, trainer=None, module=module, checkpoint=checkpoint)
+        weights = checkpoint["state_dict"]
+        load_weights(module, weights, strict=module.strict_loading if strict is None else strict, source=checkpoint_path)
+        tensor = next((value for value in weights.values() if isinstance(value, Tensor)), None)
+        return module if tensor is None else module.to(tensor.device)
+
+    # For the Trainer
+
+    def _attach(self, trainer: Trainer, metrics: MetricSink) -> None:
+        self._trainer = trainer
+        self._log = metrics.log
+
+    def _detach(self) -> None:
+        self._trainer = None
+        self._log = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy or a pickle of the module is the module alone, not the run it is in.
+        return {name: value for name, value in super().__getstate__().items() if name not in _RUN_ATTRIBUTES}
+
+    def _lacks(self, method: str, entry_point: str) -> ModuleError:
+        return ModuleError(f"{type(self).__name__} does not define {method}, which trainer.{entry_point}() needs.")
+
+    def _warn_of_log(self, name: str) -> None:
+        if not self._warned_of_log:
+            self._warned_of_log = True
+            warnings.warn(f"log({name!r}) outside a run records nothing; further calls are silent.", stacklevel=3)
+
+    def _tensors(self) -> chain[Tensor]:
+        # The replicas of nn.DataParallel keep their parameters in _former_parameters.
+        return chain.from_iterable(
+            filter(_is_tensor, chain(m._parameters.values(), m._buffers.values(), vars(m).get("_former_parameters", {}).values()))
+            for m in self.modules()
+        )
+
+
+_RUN_ATTRIBUTES = frozenset({"_trainer", "_log", "_untoggled"})
+
+
+def _is_tensor(value: object) -> bool:
+    return value is not None
+
+
+def _single(items: list[Any]) -> Any:
+    return items[0] if len(items) == 1 else items
+
+
+def _owned(optimizer: Any) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
