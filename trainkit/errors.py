@@ -5,6 +5,7 @@
     TrainkitError
     ├── ConfigError (ValueError)             an argument, a key or a combination that cannot work
     │   └── UnknownNameError                 a name that is not known; carries the nearest spelling
+    │       └── UnknownArgumentError (TypeError)  a keyword argument that does not exist
     ├── HookError (TypeError)                a plugin whose hooks cannot be bound
     ├── PluginError (RuntimeError)           a plugin that is not found, does not import, or clashes
     ├── ModuleError (TypeError)              a TrainModule that lacks or misreturns something
@@ -59,6 +60,10 @@ class UnknownNameError(ConfigError):
         if nearest is not None:
             lines.append(f"    did you mean {nearest!r}?")
         super().__init__("\n".join(lines))
+
+
+class UnknownArgumentError(UnknownNameError, TypeError):
+    """A keyword argument that does not exist."""
 
 
 class HookError(TrainkitError, TypeError):

@@ -11,6 +11,8 @@ from torch import Tensor
 from trainkit.errors import ConfigError, ModuleError
 from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops.run import Run
+from trainkit.module import TrainModule
+from trainkit.overrides import overrides
 from trainkit.types import Batch, StepOutput
 
 Step = Callable[[Run, BoundHooks, Batch, int, bool], StepOutput]
@@ -22,7 +24,7 @@ def choose_step(run: Run) -> Step:
         return manual_step
     if not run.optimizers:
         return step_without_optimizer
-    if run.module.overrides("optimizer_step") or isinstance(run.optimizer, torch.optim.LBFGS):
+    if overrides(run.module, "optimizer_step", TrainModule) or isinstance(run.optimizer, torch.optim.LBFGS):
         return step_with_closure
     return step
 

@@ -1,0 +1,61 @@
+"""A run as a checkpoint, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trainkit.checkpoint import state
+from trainkit.data.module import DataModule
+from trainkit.hparams import store_hparams
+from trainkit.loops.run import Run
+from trainkit.seed import rng_state, set_rng_state
+
+Plugins = Sequence[tuple[str, object]]
+
+
+def dump(run: Run, plugins: Plugins, datamodule: DataModule | None, *, weights_only: bool) -> dict[str, Any]:
+    """Return everything from which ``run`` can go on; with ``weights_only``, what predicting needs. Changes nothing."""
+    checkpoint = {
+        "epoch": run.progress.epoch,
+        "global_step": run.progress.global_step,
+        "state_dict": run.strategy.module_state_dict(run.module),
+        "trainkit": state.signature(run.module),
+    }
+    store_hparams(run.module, checkpoint)
+    if weights_only:
+        return checkpoint
+    run.clock.elapsed_s()
+    checkpoint |= {
+        "optimizer_states": [optimizer.state_dict() for optimizer in run.optimizers],
+        "lr_schedulers": [config.scheduler.state_dict() for config in run.schedulers],
+        "loops": {"fit": run.progress.state_dict()},
+        "callbacks": state.collect_plugins(plugins),
+    }
+    checkpoint["trainkit"] |= {
+        "precision": run.precision.state_dict(),
+        "metrics": run.metrics.state_dict(),
+        "rng": {"now": rng_state(), "epoch_start": run.epoch_rng},
+        "datamodule": datamodule.state_dict() if datamodule is not None else {},
+    }
+    return checkpoint
+
+
+def restore(run: Run, plugins: Plugins, datamodule: DataModule | None, checkpoint: dict[str, Any], path: str) -> None:
+    """Put ``run`` where `dump` found it; the weights are loaded already.
+
+    Raises:
+        CheckpointError: If the checkpoint has no such state, or that of another module.
+    """
+    state.require_training_state(checkpoint, path)
+    state.restore_optimizers(run.optimizers, checkpoint["optimizer_states"], path)
+    state.restore_optimizers([config.scheduler for config in run.schedulers], checkpoint["lr_schedulers"], path)
+    run.progress.load_state_dict(checkpoint["loops"]["fit"])
+    state.restore_plugins(plugins, checkpoint["callbacks"])
+    own = checkpoint["trainkit"]
+    run.precision.load_state_dict(own["precision"])
+    run.metrics.load_state_dict(own["metrics"])
+    if datamodule is not None and own["datamodule"]:
+        datamodule.load_state_dict(own["datamodule"])
+    run.epoch_rng = own["rng"]["epoch_start"]
+    set_rng_state(own["rng"]["now"])

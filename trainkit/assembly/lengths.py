@@ -1,0 +1,96 @@
+"""How long a run is and when it validates, once the length of an epoch is known."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+from trainkit.errors import ConfigError
+from trainkit.loops.limits import NO_LIMIT, Limits
+from trainkit.loops.run import Run
+from trainkit.settings import DataUse, Lengths, Optimisation, seconds
+
+
+def make_limits(lengths: Lengths, data: DataUse, *, num_batches: int | None, validates: bool) -> Limits:
+    """Say how long to train and when to validate, now that the length of an epoch is known.
+
+    Args:
+        lengths: How long, as the user said it.
+        data: How much of the data, as the user said it.
+        num_batches: Training batches per epoch; None if unknown.
+        validates: Whether there is something to validate with.
+
+    Raises:
+        ConfigError: If the validation interval does not fit the epoch.
+    """
+    limits = Limits(
+        max_epochs=_max_epochs(lengths),
+        min_epochs=lengths.min_epochs or 0,
+        max_steps=NO_LIMIT if lengths.max_steps == -1 else lengths.max_steps,
+        min_steps=lengths.min_steps or 0,
+        max_time_s=seconds("max_time", lengths.max_time),
+        validate=validates,
+        validate_every_n_epochs=data.check_val_every_n_epoch,
+    )
+    if data.fast_dev_run:
+        limits.max_epochs, limits.max_steps = 1, min(limits.max_steps, int(data.fast_dev_run))
+        limits.min_epochs = limits.min_steps = 0
+    interval = data.val_check_interval
+    if not isinstance(interval, int | float):
+        limits.validate_every_s = seconds("val_check_interval", interval)
+    elif validates:
+        limits.validate_every_n_batches = _validation_interval(interval, data, num_batches)
+    return limits
+
+
+def _max_epochs(lengths: Lengths) -> float:
+    if lengths.max_epochs is None:
+        if lengths.max_steps == -1 and lengths.max_time is None:
+            warnings.warn("max_epochs is not set: training for 1000 epochs. For no limit say max_epochs=-1.", stacklevel=2)
+            return 1000
+        return NO_LIMIT
+    return NO_LIMIT if lengths.max_epochs == -1 else lengths.max_epochs
+
+
+def _validation_interval(interval: int | float, data: DataUse, num_batches: int | None) -> float:
+    if data.fast_dev_run or interval == 1.0 and isinstance(interval, float):
+        return NO_LIMIT if num_batches is None or data.fast_dev_run else max(num_batches, 1)
+    if isinstance(interval, float):
+        if num_batches is None:
+            raise ConfigError(
+                f"val_check_interval={interval} is a share of an epoch, and the training loader does not know its length. "
+                "Say a number of batches instead, or 1.0 for the end of each epoch."
+            )
+        return max(1, int(num_batches * interval))
+    if num_batches is not None and interval > num_batches and data.check_val_every_n_epoch is not None:
+        raise ConfigError(
+            f"val_check_interval={interval} is more than the {num_batches} training batches of an epoch. Say fewer batches, "
+            "or check_val_every_n_epoch=None to count batches across epochs."
+        )
+    return interval
+
+
+def estimated_updates(num_batches: float, lengths: Lengths, data: DataUse, optimisation: Optimisation) -> float:
+    """Return how many updates a fit makes if nothing stops it earlier; -1 if that has no bound."""
+    max_epochs: float = 1 if data.fast_dev_run else _max_epochs(lengths)
+    steps = NO_LIMIT if lengths.max_steps == -1 else lengths.max_steps
+    if num_batches == NO_LIMIT or max_epochs == NO_LIMIT:
+        return -1 if steps == NO_LIMIT else steps
+    # The number of batches per update may change from one epoch to a later one.
+    starts = sorted(optimisation.accumulation.items())
+    updates = 0
+    for (epoch, k), (next_epoch, _) in zip(starts, [*starts[1:], (max_epochs, 1)], strict=True):
+        updates += math.ceil(num_batches / k) * int(max(0, min(next_epoch, max_epochs) - epoch))
+    return min(updates, steps)
+
+
+def say_if_done(run: Run) -> None:
+    """Warn if a limit was reached before this fit began: there is nothing left to train."""
+    limits, progress = run.limits, run.progress
+    if limits.reached(progress) and (progress.epoch or progress.global_step):
+        limit = f"max_epochs={limits.max_epochs}" if progress.epoch >= limits.max_epochs else f"max_steps={limits.max_steps}"
+        warnings.warn(
+            f"nothing is left to train: {progress.epoch} epochs and {progress.global_step} steps are done, and {limit}. "
+            "Raise it to train on.",
+            stacklevel=2,
+        )

@@ -1,0 +1,130 @@
+"""Which plugins a Trainer has: the core's own, the callbacks it was given or has by default, the loggers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from trainkit.callbacks.csv_logger import CSVLogger
+from trainkit.callbacks.gradient_clipping import GradientClipping
+from trainkit.callbacks.logger import Logger
+from trainkit.callbacks.lr_schedulers import LRSchedulers
+from trainkit.callbacks.metric_rows import MetricRows
+from trainkit.callbacks.model_checkpoint import ModelCheckpoint
+from trainkit.callbacks.model_summary import ModelSummary
+from trainkit.callbacks.progress_bar import ProgressBar
+from trainkit.callbacks.tensorboard import TensorBoardLogger
+from trainkit.errors import ConfigError, UnknownArgumentError
+from trainkit.hooks.manager import HookManager
+from trainkit.plugins.resolve import resolve_callback
+from trainkit.settings import DataUse, Optimisation, Output
+
+PLUGIN_OPTIONS = ("timing", "disable")
+
+
+def refuse_unknown_arguments(owner: type, unknown: Mapping[str, Any]) -> None:
+    """Raise for keyword arguments that ``owner`` does not have, naming the nearest one it has."""
+    if unknown:
+        parameters = inspect.signature(owner).parameters.values()
+        allowed = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+        raise UnknownArgumentError("argument", next(iter(unknown)), allowed, f"{owner.__name__}(...)")
+
+
+def quiet_output(output: Output, data: DataUse) -> Output:
+    """Switch off what a fast dev run and a barebones run do without."""
+    if output.barebones:
+        silent = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+        return replace(output, log_every_n_steps=0, **silent)
+    return replace(output, enable_checkpointing=False) if data.fast_dev_run else output
+
+
+def make_loggers(logger: Any, output: Output, data: DataUse) -> list[Logger]:
+    """Return the loggers that ``Trainer(logger=...)`` means: True is TensorBoard and CSV files in one folder.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    if output.barebones or data.fast_dev_run:
+        return []
+    if logger is None or logger is True:
+        tensorboard = TensorBoardLogger(save_dir=output.root)
+        return [tensorboard, CSVLogger.beside(tensorboard)]
+    if logger is False:
+        return []
+    loggers = list(logger) if isinstance(logger, Sequence) and not isinstance(logger, str) else [logger]
+    for each in loggers:
+        if not hasattr(each, "log_metrics"):
+            raise ConfigError(
+                f"logger={each!r} is no logger. Allowed: True, False, an object with log_metrics(metrics, step), or a list of them."
+            )
+    return loggers
+
+
+def make_callbacks(callbacks: Any, output: Output) -> list[Any]:
+    """Return the callbacks that were given, names resolved, and the defaults; checkpoints last."""
+    if callbacks is None:
+        given: list[Any] = []
+    elif isinstance(callbacks, Sequence) and not isinstance(callbacks, str):
+        given = [resolve_callback(callback) for callback in callbacks]
+    else:
+        given = [resolve_callback(callbacks)]
+    return checkpoints_last([*given, *default_callbacks(output, given)])
+
+
+def checkpoints_last(callbacks: Iterable[Any]) -> list[Any]:
+    """Return ``callbacks`` in their order, but those that save behind the others, whose work they are to see."""
+    return sorted(callbacks, key=lambda callback: isinstance(callback, ModelCheckpoint))
+
+
+def register(
+    manager: HookManager,
+    callbacks: Iterable[object],
+    loggers: Iterable[Logger],
+    output: Output,
+    optimisation: Optimisation,
+    options: Mapping[str, Any],
+) -> None:
+    """Register every plugin of a Trainer, in the order in which they are called within a stage.
+
+    Raises:
+        ConfigError: If ``options`` has an unknown key.
+        HookError: If a hook of a plugin cannot be bound.
+        PluginError: If two plugins have the same name or state key.
+    """
+    for option in options:
+        if option not in PLUGIN_OPTIONS:
+            raise UnknownArgumentError("option", option, PLUGIN_OPTIONS, "Trainer(plugins=...)")
+    for name in options.get("disable", ()):
+        manager.block(name)
+    if options.get("timing") or output.profiler == "simple":
+        manager.timing.enable()
+    for plugin in (*core_plugins(output, optimisation), *callbacks, *loggers):
+        manager.register(plugin)
+
+
+def core_plugins(output: Output, optimisation: Optimisation) -> list[object]:
+    """The plugins that make a Trainer what its arguments say, in the order in which they are called."""
+    plugins: list[object] = [] if output.barebones else [MetricRows()]
+    return [*plugins, LRSchedulers(), GradientClipping(optimisation.gradient_clip_val, optimisation.gradient_clip_algorithm)]
+
+
+def default_callbacks(output: Output, given: Iterable[object]) -> list[object]:
+    """The callbacks that a Trainer has unless they are given or switched off.
+
+    Raises:
+        ConfigError: If one is given and switched off at the same time.
+    """
+    defaults: list[object] = []
+    for kind, enabled, name in (
+        (ProgressBar, output.enable_progress_bar, "enable_progress_bar"),
+        (ModelSummary, output.enable_model_summary, "enable_model_summary"),
+        (ModelCheckpoint, output.enable_checkpointing, "enable_checkpointing"),
+    ):
+        has_one = any(isinstance(callback, kind) for callback in given)
+        if has_one and not enabled:
+            raise ConfigError(f"{name}=False contradicts the {kind.__name__} among the callbacks. Leave out one of them.")
+        if enabled and not has_one:
+            defaults.append(kind())
+    return defaults

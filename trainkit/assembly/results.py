@@ -1,0 +1,21 @@
+"""The table of metrics that ``validate`` and ``test`` print."""
+
+from __future__ import annotations
+
+from trainkit.types import Stage
+
+
+def print_results(results: list[dict[str, float]], stage: Stage) -> None:
+    """Print the metrics of an evaluation, one column per loader."""
+    if not any(results):
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    table.add_column(f"{stage} metric", style="cyan")
+    for dataloader_idx in range(len(results)):
+        table.add_column("value" if len(results) == 1 else f"loader {dataloader_idx}", justify="right")
+    for name in dict.fromkeys(name for result in results for name in result):
+        table.add_row(name, *(f"{result[name]:.6g}" if name in result else "" for result in results))
+    Console().print(table)

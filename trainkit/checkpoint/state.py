@@ -1,0 +1,88 @@
+"""What is in a checkpoint: one dictionary with documented keys, put together and taken apart here.
+
+======================  ===============================================================================================
+``epoch``               index of the running epoch, or of the one that has just ended
+``global_step``         optimizer updates so far
+``state_dict``          the module's parameters and buffers
+``optimizer_states``    one ``state_dict`` per optimizer
+``lr_schedulers``       one ``state_dict`` per scheduler
+``loops``               ``{"fit": progress}``: the cursor from which the run continues
+``callbacks``           the state of each plugin that has one, by its state key
+``hyper_parameters``    what ``save_hyperparameters`` collected, as far as it can be stored safely
+``hparams_name``        the constructor argument that takes them all, or ``"kwargs"``
+``trainkit``            ``format``, ``version``, ``module``, ``metrics``, ``precision``, ``datamodule``, ``rng``
+======================  ===============================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+import trainkit
+from trainkit.errors import CheckpointError
+
+FORMAT = 1
+"""Raised by one when a key changes its meaning; older formats pass through a migration."""
+
+
+def signature(module: nn.Module) -> dict[str, Any]:
+    """Return what tells a checkpoint of trainkit from others: format, version, and whose weights they are."""
+    return {"format": FORMAT, "version": trainkit.__version__, "module": type(module).__qualname__}
+
+
+def collect_plugins(plugins: Iterable[tuple[str, object]]) -> dict[str, Any]:
+    """Return the state of every plugin that has one, by its state key; an empty state is left out."""
+    states = {state_key(name, plugin): plugin.state_dict() for name, plugin in plugins if has_state(plugin)}
+    return {key: state for key, state in states.items() if state}
+
+
+def restore_plugins(plugins: Iterable[tuple[str, object]], states: Mapping[str, Any]) -> list[str]:
+    """Give every plugin its state back; return the keys of states whose plugin is not there."""
+    left = dict(states)
+    for name, plugin in plugins:
+        if has_state(plugin) and (state := left.pop(state_key(name, plugin), None)) is not None:
+            plugin.load_state_dict(state)
+    return list(left)
+
+
+def has_state(plugin: Any) -> bool:
+    """Whether a plugin has memory. A module's is in ``state_dict`` already."""
+    return hasattr(plugin, "state_dict") and hasattr(plugin, "load_state_dict") and not isinstance(plugin, nn.Module)
+
+
+def state_key(name: str, plugin: Any) -> str:
+    """Under which key a plugin's state is kept."""
+    return getattr(plugin, "state_key", None) or name
+
+
+def restore_optimizers(optimizers: list[Any], states: list[Any], path: str) -> None:
+    """Load the state of each optimizer (or scheduler), checking that there are as many.
+
+    Raises:
+        CheckpointError: If the numbers or the parameter groups differ.
+    """
+    if len(optimizers) != len(states):
+        raise CheckpointError(
+            f"{path} holds {len(states)} states of optimizers or schedulers, and configure_optimizers gave {len(optimizers)}. "
+            "Resume with the module it was trained with, or load only the weights (module.load_from_checkpoint)."
+        )
+    for optimizer, state in zip(optimizers, states, strict=True):
+        try:
+            optimizer.load_state_dict(state)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: the state of {type(optimizer).__name__} does not fit: {error}") from error
+
+
+
+def require_training_state(checkpoint: Mapping[str, Any], path: str) -> None:
+    """Raise `CheckpointError` if a fit cannot continue from ``checkpoint``."""
+    needed = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "trainkit")
+    missing = [key for key in needed if key not in checkpoint]
+    if missing:
+        raise CheckpointError(
+            f"{path} holds weights only (there is no {', '.join(missing)}), so a fit cannot continue from it. To start a new fit "
+            "from its weights, use the module's load_from_checkpoint."
+        )

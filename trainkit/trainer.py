@@ -1,0 +1,447 @@
+"""The Trainer: chooses the parts of a run from its arguments and calls one loop. It has no loop of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from trainkit.assembly import checkpoints, lengths, parts
+from trainkit.assembly import plugins as plugin_assembly
+from trainkit.assembly.results import print_results
+from trainkit.callbacks.logger import Logger
+from trainkit.callbacks.model_checkpoint import ModelCheckpoint
+from trainkit.checkpoint.files import read_checkpoint, write_checkpoint
+from trainkit.checkpoint.locate import locate_checkpoint
+from trainkit.data.module import DataModule
+from trainkit.data.connection import DataConnection
+from trainkit.errors import ConfigError, NotAttachedError
+from trainkit.from_checkpoint import load_weights
+from trainkit.hooks.dispatch import BoundHooks
+from trainkit.hooks.manager import HookManager
+from trainkit.loops import evaluate as evaluation
+from trainkit.loops import fit as training
+from trainkit.loops.limits import Clock, Limits
+from trainkit.loops.run import Run
+from trainkit.metrics.collector import MetricCollector
+from trainkit.module import TrainModule
+from trainkit.plugins.resolve import resolve_precision, resolve_strategy
+from trainkit.precision.base import Precision
+from trainkit.progress import Progress
+from trainkit.readings import Readings, TrainerState
+from trainkit.settings import DataUse, Duration, Lengths, Optimisation, Output, group
+from trainkit.strategies.base import Strategy
+from trainkit.types import Phase, Stage
+
+LOADER_OF_STAGE = {Stage.VALIDATE: "val", Stage.TEST: "test", Stage.PREDICT: "predict"}
+
+
+class Trainer(Readings):
+    """Runs a `TrainModule` on data: ``fit``, ``validate``, ``test``, ``predict``.
+
+    All arguments are keywords with the names and meanings that Lightning gave them.
+
+    Args:
+        accelerator: ``auto``, ``cpu``, ``gpu``, ``cuda`` or ``mps``.
+        strategy: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ``dp``, ``ddp``, the name of a plugin, or a `Strategy`.
+        devices: How many devices, which ones, or ``auto``.
+        num_nodes: How many machines.
+        precision: ``32-true``, ``16-mixed``, ``bf16-mixed``, ``16-true``, ``bf16-true``, ``64-true``.
+        logger: True for TensorBoard and CSV files in one version folder, False for none, or one or several loggers.
+        callbacks: Objects with methods named after hooks, or names of plugins.
+        max_epochs: Epochs to train; -1 for no limit. None is 1000 unless ``max_steps`` or ``max_time`` is set.
+        min_epochs: Epochs before which ``should_stop`` is not honoured.
+        max_steps: Optimizer updates to make; -1 for no limit.
+        min_steps: Updates before which ``should_stop`` is not honoured.
+        max_time: Time to train: ``"DD:HH:MM:SS"``, a ``timedelta``, or its arguments as a dict.
+        limit_train_batches: How many batches of an epoch to use: a number (int) or a share (float).
+        limit_val_batches: The same for validation.
+        limit_test_batches: The same for testing.
+        limit_predict_batches: The same for prediction.
+        overfit_batches: Train and validate on this many (or this share of) the same batches, unshuffled.
+        fast_dev_run: Try everything with this many batches (True is 1), without loggers and checkpoints.
+        val_check_interval: Validate every so many batches (int), share of an epoch (float), or time.
+        check_val_every_n_epoch: Validate in every n-th epoch; None counts batches across epochs.
+        num_sanity_val_steps: Validation batches to try ahead of training; -1 for all.
+        log_every_n_steps: Updates from one row of metrics to the next.
+        enable_checkpointing: Whether to add a `ModelCheckpoint` if none is given.
+        enable_progress_bar: Whether to show a progress bar.
+        enable_model_summary: Whether to print a summary of the module.
+        accumulate_grad_batches: Batches per update, or a dict from the epoch to the number that holds from then on.
+        gradient_clip_val: Bound for gradients; None does not clip.
+        gradient_clip_algorithm: ``norm`` (default) bounds the norm of all gradients together, ``value`` each value.
+        deterministic: Whether torch must use deterministic algorithms; ``"warn"`` warns where there is none.
+        benchmark: ``torch.backends.cudnn.benchmark``; None leaves it.
+        inference_mode: Whether validate, test and predict run under ``torch.inference_mode`` rather than ``no_grad``.
+        use_distributed_sampler: Whether ranks share the data between them.
+        profiler: ``"simple"`` prints seconds per plugin and hook.
+        detect_anomaly: Whether autograd looks for the operation that made a NaN (slow).
+        barebones: Whether to leave out everything optional, to measure the bare loop.
+        plugins: ``{"timing": True}`` measures plugins; ``{"disable": ["name"]}`` leaves some out.
+        sync_batchnorm: Whether BatchNorm layers share their statistics between ranks.
+        reload_dataloaders_every_n_epochs: Epochs after which loaders are made anew; 0 for never.
+        default_root_dir: Where to write; None is the current directory.
+
+    Raises:
+        ConfigError: If an argument is not usable, or contradicts another. Nothing has been started then.
+    """
+
+    def __init__(
+        self,
+        *,
+        accelerator: str = "auto",
+        strategy: str | Strategy = "auto",
+        devices: int | str | Sequence[int] = "auto",
+        num_nodes: int = 1,
+        precision: str | int | Precision | None = None,
+        logger: Logger | Sequence[Logger] | bool | None = None,
+        callbacks: object | Sequence[object] | None = None,
+        max_epochs: int | None = None,
+        min_epochs: int | None = None,
+        max_steps: int = -1,
+        min_steps: int | None = None,
+        max_time: Duration | None = None,
+        limit_train_batches: int | float | None = None,
+        limit_val_batches: int | float | None = None,
+        limit_test_batches: int | float | None = None,
+        limit_predict_batches: int | float | None = None,
+        overfit_batches: int | float = 0.0,
+        fast_dev_run: int | bool = False,
+        val_check_interval: int | float | Duration | None = None,
+        check_val_every_n_epoch: int | None = 1,
+        num_sanity_val_steps: int | None = None,
+        log_every_n_steps: int | None = None,
+        enable_checkpointing: bool | None = None,
+        enable_progress_bar: bool | None = None,
+        enable_model_summary: bool | None = None,
+        accumulate_grad_batches: int | Mapping[int, int] = 1,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: Literal["norm", "value"] | None = None,
+        deterministic: bool | Literal["warn"] | None = None,
+        benchmark: bool | None = None,
+        inference_mode: bool = True,
+        use_distributed_sampler: bool = True,
+        profiler: Literal["simple"] | None = None,
+        detect_anomaly: bool = False,
+        barebones: bool = False,
+        plugins: Mapping[str, Any] | None = None,
+        sync_batchnorm: bool = False,
+        reload_dataloaders_every_n_epochs: int = 0,
+        default_root_dir: str | os.PathLike[str] | None = None,
+        **unknown: Any,
+    ) -> None:
+        arguments = locals()
+        plugin_assembly.refuse_unknown_arguments(Trainer, unknown)
+        self._lengths: Lengths = group(Lengths, arguments)
+        self._data_use: DataUse = group(DataUse, arguments)
+        self._optimisation: Optimisation = group(Optimisation, arguments)
+        self._output: Output = plugin_assembly.quiet_output(group(Output, arguments), self._data_use)
+        self.strategy = resolve_strategy(strategy, accelerator, devices, num_nodes)
+        self.precision = resolve_precision(precision)
+        self.state = TrainerState()
+        self.progress = Progress()
+        self.metrics = MetricCollector(self.strategy)
+        self.loggers: list[Logger] = plugin_assembly.make_loggers(logger, self._output, self._data_use)
+        self.callbacks = plugin_assembly.make_callbacks(callbacks, self._output)
+        self.ckpt_path: str | None = None
+        self._hooks = HookManager()
+        plugin_assembly.register(self._hooks, self.callbacks, self.loggers, self._output, self._optimisation, plugins or {})
+        self._run: Run | None = None
+        self._data: DataConnection | None = None
+        self._module: TrainModule | None = None
+
+    # The four entry points
+
+    def fit(
+        self,
+        module: TrainModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: DataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Train ``module``.
+
+        Args:
+            module: What to train.
+            train_dataloaders: Any iterable of batches, or a dict or list of loaders. May also be a `DataModule`.
+            val_dataloaders: One iterable of batches or a list of loaders; without any there is no validation.
+            datamodule: Where loaders come from instead.
+            ckpt_path: Continue from a checkpoint: a path, "last" (the newest one under ``default_root_dir``), or "best".
+            weights_only: Accepted because Lightning has it; checkpoints are always read with ``weights_only=True``.
+
+        Raises:
+            TrainkitError: If something does not fit together; see its subclasses.
+        """
+        given = {"train": train_dataloaders, "val": val_dataloaders}
+        with self._session(Stage.FIT, module, given, datamodule, ckpt_path) as (run, hooks):
+            assert self._data is not None
+            hooks.around_fit(training.fit, run, hooks, self._data.fit_loaders)
+
+    def validate(
+        self,
+        module: TrainModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        verbose: bool = True,
+        datamodule: DataModule | None = None,
+        weights_only: bool | None = None,
+    ) -> list[dict[str, float]]:
+        """Validate ``module`` (or that of the last call) and return its metrics, one dict per loader."""
+        return self._evaluate(Stage.VALIDATE, module, dataloaders, datamodule, ckpt_path, verbose)
+
+    def test(
+        self,
+        module: TrainModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        verbose: bool = True,
+        datamodule: DataModule | None = None,
+        weights_only: bool | None = None,
+    ) -> list[dict[str, float]]:
+        """Test ``module`` (or that of the last call) and return its metrics, one dict per loader."""
+        return self._evaluate(Stage.TEST, module, dataloaders, datamodule, ckpt_path, verbose)
+
+    def predict(
+        self,
+        module: TrainModule | None = None,
+        dataloaders: Any = None,
+        datamodule: DataModule | None = None,
+        return_predictions: bool | None = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        weights_only: bool | None = None,
+    ) -> list[Any] | None:
+        """Predict every batch, in order.
+
+        Returns:
+            What ``predict_step`` returned for each batch; with several loaders one such list per loader; None with
+            ``return_predictions=False`` (then a callback takes them in ``on_predict_batch_end``).
+        """
+        with self._session(Stage.PREDICT, module, {"predict": dataloaders}, datamodule, ckpt_path) as (run, hooks):
+            assert self._data is not None
+            loaders = self._data.evaluation_loaders("predict")
+            if return_predictions is False:
+                evaluation.evaluate(run, hooks, hooks.predict, loaders, Phase.PREDICT)
+                return None
+            predictions = evaluation.predict(run, hooks, loaders)
+        return predictions[0] if len(predictions) == 1 else predictions
+
+    def _evaluate(
+        self,
+        stage: Stage,
+        module: TrainModule | None,
+        dataloaders: Any,
+        datamodule: DataModule | None,
+        ckpt_path: str | os.PathLike[str] | None,
+        verbose: bool,
+    ) -> list[dict[str, float]]:
+        name = LOADER_OF_STAGE[stage]
+        with self._session(stage, module, {name: dataloaders}, datamodule, ckpt_path) as (run, hooks):
+            assert self._data is not None
+            on = hooks.validation if stage is Stage.VALIDATE else hooks.test
+            results = evaluation.evaluate(run, hooks, on, self._data.evaluation_loaders(name), Phase(stage.value))
+        if verbose and self.is_global_zero:
+            print_results(results, stage)
+        return results
+
+    # One call, from its preparation to its teardown
+
+    @contextmanager
+    def _session(
+        self,
+        stage: Stage,
+        module: TrainModule | None,
+        loaders: dict[str, Any],
+        datamodule: DataModule | None,
+        ckpt_path: str | os.PathLike[str] | None,
+    ) -> Iterator[tuple[Run, BoundHooks]]:
+        module = self._module = parts.check_module(module or self._module, stage)
+        self.state = TrainerState("running", stage)
+        with ExitStack() as stack:
+            self.strategy.setup()
+            stack.callback(self.strategy.teardown)
+            stack.enter_context(parts.torch_flags(self._optimisation))
+            hooks = self._hooks.attach(self, module)
+            stack.callback(self._detach, module)
+            module._attach(self, self.metrics)
+            stack.enter_context(self._module_callbacks(module))
+            try:
+                run = self._prepare(stage, module, loaders, datamodule, ckpt_path, hooks)
+                yield run, hooks
+            except BaseException as error:
+                self.state.status = "interrupted"
+                hooks.on_exception(error)
+                raise
+            else:
+                self.state.status = "finished"
+            finally:
+                self._teardown(stage, hooks)
+
+    def _prepare(
+        self,
+        stage: Stage,
+        module: TrainModule,
+        given: dict[str, Any],
+        datamodule: DataModule | None,
+        ckpt_path: str | os.PathLike[str] | None,
+        hooks: BoundHooks,
+    ) -> Run:
+        """Make everything ready for a loop, in the order that is a promise to users: see ``docs/explanation/loop.md``."""
+        data = self._data = DataConnection(module, datamodule, given, self._data_use, self.strategy)
+        data.prepare(self, stage)
+        hooks.setup(stage)
+        module.configure_model()
+        checkpoint = self._read(ckpt_path, module, hooks)
+        self.precision.setup(self.strategy.device)
+        self.precision.convert(module)
+        if self._optimisation.sync_batchnorm and self.strategy.is_distributed:
+            parts.sync_batchnorm(module)
+        self.strategy.wrap(module)
+        run = self._run = Run(
+            module=module,
+            strategy=self.strategy,
+            precision=self.precision,
+            progress=self.progress,
+            limits=Limits(),
+            clock=Clock(self.progress),
+            metrics=self.metrics,
+            transfer=data.transfer(module, self.precision),
+            inference_mode=self._optimisation.inference_mode and stage is not Stage.FIT,
+        )
+        if stage is Stage.FIT:
+            self._prepare_fit(run, data, checkpoint, hooks)
+        else:
+            parts.connect_steps(run, Phase(stage.value), len(data.evaluation_loaders(LOADER_OF_STAGE[stage])))
+        return run
+
+    def _prepare_fit(self, run: Run, data: DataConnection, checkpoint: dict[str, Any] | None, hooks: BoundHooks) -> None:
+        run.training_step = parts.training_step(self.strategy, run.module)
+        run.optimizers, run.schedulers = parts.make_optimizers(run.module)
+        run.accumulation = self._optimisation.accumulation
+        parts.connect_optimizers(run, hooks, self._optimisation)
+        loaders = data.fit_loaders
+        run.limits = lengths.make_limits(
+            self._lengths, self._data_use, num_batches=loaders.train.num_batches, validates=bool(loaders.val)
+        )
+        if loaders.val:
+            parts.connect_steps(run, Phase.VALIDATE, len(loaders.val))
+        if checkpoint is not None:
+            checkpoints.restore(run, self._hooks.plugins, data.datamodule, checkpoint, self.ckpt_path or "")
+            loaders.sanity = []
+        if run.progress.epoch_ended:
+            run.progress.count_epoch()
+        lengths.say_if_done(run)
+
+    def _read(
+        self, ckpt_path: str | os.PathLike[str] | None, module: TrainModule, hooks: BoundHooks
+    ) -> dict[str, Any] | None:
+        """Read the checkpoint that ``ckpt_path`` means, if any, and load the weights that are in it."""
+        best = getattr(self.checkpoint_callback, "best_model_path", None)
+        path = locate_checkpoint(ckpt_path, root=self.default_root_dir, best=best)
+        path = self.strategy.broadcast_object(path)
+        self.ckpt_path = None if path is None else str(path)
+        if path is None:
+            return None
+        checkpoint = read_checkpoint(path, map_location="cpu")
+        hooks.on_load_checkpoint(checkpoint)
+        load_weights(module, checkpoint["state_dict"], strict=module.strict_loading, source=path)
+        return checkpoint
+
+    @contextmanager
+    def _module_callbacks(self, module: TrainModule) -> Iterator[None]:
+        """Add what ``configure_callbacks`` returns for one call; each replaces the Trainer's callbacks of its type."""
+        own = module.configure_callbacks() or []
+        own = list(own) if isinstance(own, Sequence) else [own]
+        given = self.callbacks
+        kept = [callback for callback in given if not any(type(callback) is type(new) for new in own)]
+        self._set_callbacks(plugin_assembly.checkpoints_last([*kept, *own]))
+        try:
+            yield
+        finally:
+            self._set_callbacks(given)
+
+    def _set_callbacks(self, callbacks: list[Any]) -> None:
+        if callbacks == self.callbacks:
+            return
+        # All of them anew, so that the order of the list stays the order of the calls.
+        for callback in self.callbacks:
+            self._hooks.unregister(callback)
+        self.callbacks = callbacks
+        for callback in callbacks:
+            self._hooks.register(callback)
+
+    def _teardown(self, stage: Stage, hooks: BoundHooks) -> None:
+        self.state.phase = None
+        if self._data is not None:
+            self._data.teardown(stage)
+        hooks.teardown(stage)
+
+    # Saving
+
+    def save_checkpoint(
+        self, filepath: str | os.PathLike[str], weights_only: bool | None = None, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint: whole or not at all. With several ranks, all must call it; rank 0 writes.
+
+        Args:
+            filepath: Where to; parent folders are made.
+            weights_only: Leave out everything that only a continued fit needs.
+            storage_options: Accepted because Lightning has it; must be None.
+
+        Raises:
+            CheckpointWriteError: If the file cannot be written. Whatever was there before is untouched.
+            CheckpointError: If something in it could not be loaded safely.
+            NotAttachedError: Before the first call of ``fit``, ``validate``, ``test`` or ``predict``.
+        """
+        if storage_options is not None:
+            raise ConfigError("storage_options is not supported. Give a path that needs none.")
+        self._hooks.hooks.around_save_checkpoint(self._save, os.fspath(filepath), bool(weights_only))
+
+    def _save(self, path: str, weights_only: bool) -> None:
+        checkpoint = self.dump_checkpoint(weights_only)
+        if self.is_global_zero:
+            write_checkpoint(checkpoint, path)
+        self.strategy.barrier()
+
+    def dump_checkpoint(self, weights_only: bool = False) -> dict[str, Any]:
+        """Return what `save_checkpoint` would write."""
+        if self._run is None:
+            raise NotAttachedError("there is nothing to save: call fit, validate, test or predict first.")
+        datamodule = self._data.datamodule if self._data is not None else None
+        checkpoint = checkpoints.dump(self._run, self._hooks.plugins, datamodule, weights_only=weights_only)
+        self._hooks.hooks.on_save_checkpoint(checkpoint)
+        return checkpoint
+
+    # What plugins and modules do through the Trainer
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Send a row of metrics to the loggers, at ``step`` (default: the current ``global_step``)."""
+        if metrics:
+            self._hooks.hooks.on_log(dict(metrics), self.global_step if step is None else step)
+
+    def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """What ``module.manual_backward`` does: hooks, precision, backward."""
+        hooks = self._hooks.hooks
+        hooks.on_before_backward(loss)
+        hooks.around_backward(lambda loss: self.precision.backward(loss, *args, **kwargs), loss)
+        hooks.on_after_backward()
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print on rank 0 only."""
+        if self.is_global_zero:
+            print(*args, **kwargs)
+
+    @property
+    def should_stop(self) -> bool:
+        """Set it to end the fit after the running batch, as soon as ``min_epochs`` and ``min_steps`` are met."""
+        return self._run is not None and self._run.should_stop
+
+    @should_stop.setter
+    def should_stop(self, value: bool) -> None:
+        if self._run is not None:
+            self._run.should_stop = value
