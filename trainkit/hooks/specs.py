@@ -6,18 +6,20 @@ plugins are called is explained in ``hooks/manager.py``.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import pluggy
-import torch
-from torch import Tensor
 
-from trainkit.module import TrainModule
-from trainkit.types import Batch, Stage, StepOutput
+if TYPE_CHECKING:  # pluggy reads the names of arguments, never their types: the bus itself needs no torch
+    from collections.abc import Generator
 
-if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from trainkit.module import TrainModule
     from trainkit.trainer import Trainer
+    from trainkit.types import Batch, Stage, StepOutput
 
 hookspec = pluggy.HookspecMarker("trainkit")
 hookimpl = pluggy.HookimplMarker("trainkit")
@@ -109,7 +111,7 @@ def on_train_batch_start(trainer: Trainer, module: TrainModule, batch: Batch, ba
 def on_train_batch_end(
     trainer: Trainer, module: TrainModule, outputs: StepOutput, batch: Batch, batch_idx: int
 ) -> None:
-    """After backward and, if the group was complete, after the update. ``outputs["loss"]`` is detached and undivided."""
+    """After backward and, if it was due, after the update. ``outputs["loss"]`` is detached and undivided."""
 
 
 # One optimisation step
@@ -250,7 +252,8 @@ def on_predict_batch_end(
     """After a batch. ``outputs`` is what ``predict_step`` returned."""
 
 
-# Around-hooks: generators that yield once. What they yield around runs inside them, the first-called outermost.
+# Around-hooks: generators that yield once. What they yield around runs inside them, the first-called outermost. What a
+# generator returns takes the place of the result, so one that only watches ends with `return result`.
 
 
 @hookspec
@@ -287,3 +290,28 @@ def around_optimizer_step(
 @hookspec
 def around_save_checkpoint(trainer: Trainer, module: TrainModule, path: str) -> Generator[None, None, None]:
     """Around putting together and writing one checkpoint."""
+
+
+HOOKS: dict[str, tuple[str, ...]] = {
+    name: tuple(inspect.signature(spec).parameters)
+    for name, spec in list(globals().items())
+    if hasattr(spec, f"{hookspec.project_name}_spec")
+}
+"""Every hook and what it provides, in the order declared."""
+
+USED_RESULTS = frozenset(
+    {"on_train_batch_start", "around_training_step", "around_evaluation_step", "around_optimizer_step"}
+)
+"""The hooks whose result the loops use: a wrapper that returns nothing would lose it."""
+
+MODULE_METHODS = frozenset(
+    {
+        "configure_callbacks",
+        "configure_gradient_clipping",
+        "configure_model",
+        "configure_optimizers",
+        "on_after_batch_transfer",
+        "on_before_batch_transfer",
+    }
+)
+"""Methods of a `TrainModule` that are named like hooks but are called by name, on the module alone."""

@@ -1,0 +1,1 @@
+"""Names become parts: the catalog of what can be named, and its resolution."""

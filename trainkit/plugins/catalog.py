@@ -1,0 +1,170 @@
+"""Every part that can be named: the built-in ones, and what installed packages offer through entry points.
+
+Only metadata is read. Installing a package changes nothing; a package is imported when one of its names is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from trainkit.errors import PluginError, TrainkitError, UnknownNameError
+
+Kind = Literal["callbacks", "strategies", "precision", "cli"]
+"""What a name stands for. The entry points of a kind are in the group ``trainkit.<kind>``."""
+
+_SINGULAR: dict[Kind, str] = {
+    "callbacks": "callback",
+    "strategies": "strategy",
+    "precision": "precision",
+    "cli": "command",
+}
+
+_BUILTIN: dict[Kind, dict[str, str]] = {
+    "callbacks": {
+        "csv": "trainkit.callbacks.csv_logger:CSVLogger",
+        "early_stopping": "trainkit.callbacks.early_stopping:EarlyStopping",
+        "gradient_clipping": "trainkit.callbacks.gradient_clipping:GradientClipping",
+        "lr_monitor": "trainkit.callbacks.lr_monitor:LearningRateMonitor",
+        "model_checkpoint": "trainkit.callbacks.model_checkpoint:ModelCheckpoint",
+        "model_summary": "trainkit.callbacks.model_summary:ModelSummary",
+        "progress_bar": "trainkit.callbacks.progress_bar:ProgressBar",
+        "tensorboard": "trainkit.callbacks.tensorboard:TensorBoardLogger",
+    },
+    "strategies": {
+        "auto": "trainkit.strategies.single:SingleDevice",
+        "single": "trainkit.strategies.single:SingleDevice",
+        "dp": "trainkit.strategies.data_parallel:DataParallel",
+        "ddp": "trainkit.strategies.ddp:DDP",
+    },
+    "precision": {
+        "64-true": "trainkit.precision.true:True64",
+        "32-true": "trainkit.precision.true:True32",
+        "16-true": "trainkit.precision.true:True16",
+        "bf16-true": "trainkit.precision.true:TrueBF16",
+        "16-mixed": "trainkit.precision.mixed:Mixed16",
+        "bf16-mixed": "trainkit.precision.mixed:MixedBF16",
+    },
+    "cli": {},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name of the catalog and where it leads.
+
+    Attributes:
+        kind: What it stands for.
+        name: What the user writes.
+        distribution: The installed package that offers it, as pip knows it.
+        version: The version of that package.
+        target: Where it is, as ``"module:attribute"``.
+    """
+
+    kind: Kind
+    name: str
+    distribution: str
+    version: str
+    target: str
+
+    @property
+    def qualified_name(self) -> str:
+        """``package:name``, which is unambiguous whatever else is installed."""
+        return f"{self.distribution}:{self.name}"
+
+    def load(self) -> Any:
+        """Import what this names.
+
+        Raises:
+            PluginError: If the import fails, whatever the reason; the reason is its ``__cause__``.
+        """
+        module_name, _, attribute = self.target.partition(":")
+        try:
+            loaded: Any = importlib.import_module(module_name)
+            for part in filter(None, attribute.split(".")):
+                loaded = getattr(loaded, part)
+        except TrainkitError:
+            raise
+        # A plugin's module may fail in any way while it is imported; the message has to name the package for each.
+        except Exception as error:
+            raise PluginError(
+                f"{_SINGULAR[self.kind]} {self.name!r} cannot be imported: {type(error).__name__}: {error}\n"
+                f"    offered by   {self.distribution} {self.version}\n"
+                f"    target       {self.target}\n"
+                f"    to mend it   upgrade, repair or uninstall {self.distribution}, or do not name {self.name!r}"
+            ) from error
+        return loaded
+
+
+def entries(kind: Kind) -> list[Entry]:
+    """Return all that can be named as ``kind``: the built-in ones, then those of installed packages, by name."""
+    return [*_builtin_entries(kind), *_installed_entries(kind)]
+
+
+def find(kind: Kind, name: str, where: str = "") -> Entry:
+    """Return the one entry that ``name`` means, without importing it.
+
+    Args:
+        kind: What the name stands for.
+        name: A bare name, or ``package:name``. A bare name of trainkit's own cannot be taken by another package.
+        where: Where the user wrote it; goes into the error.
+
+    Raises:
+        UnknownNameError: If nobody offers the name.
+        PluginError: If several packages do; the message lists the ``package:name`` forms.
+    """
+    builtin = [entry for entry in _builtin_entries(kind) if entry.name == name]
+    if builtin:
+        return builtin[0]
+    known = entries(kind)
+    package, separator, bare_name = name.rpartition(":")
+    matches = [
+        entry
+        for entry in known
+        if entry.name == bare_name and (not separator or _normalized(entry.distribution) == _normalized(package))
+    ]
+    if not matches:
+        allowed = {entry.qualified_name if separator else entry.name for entry in known}
+        raise UnknownNameError(_SINGULAR[kind], name, allowed, where)
+    if len(matches) > 1:
+        raise PluginError(
+            f"{_SINGULAR[kind]} {name!r} is offered by {len(matches)} packages.\n"
+            + (f"    in           {where}\n" if where else "")
+            + f"    write one of {', '.join(sorted(entry.qualified_name for entry in matches))}"
+        )
+    return matches[0]
+
+
+def load(kind: Kind, name: str, where: str = "") -> Any:
+    """Import and return what ``name`` means; errors are those of `find` and `Entry.load`."""
+    return find(kind, name, where).load()
+
+
+def _builtin_entries(kind: Kind) -> list[Entry]:
+    version = _own_version()
+    return [Entry(kind, name, "trainkit", version, target) for name, target in _BUILTIN[kind].items()]
+
+
+def _installed_entries(kind: Kind) -> list[Entry]:
+    """Read the entry points of all packages on ``sys.path``. Nothing is kept: a run may have installed one."""
+    found = [
+        Entry(kind, point.name, point.dist.name, point.dist.version, point.value)
+        for point in importlib.metadata.entry_points(group=f"trainkit.{kind}")
+        if point.dist is not None
+    ]
+    return sorted(found, key=lambda entry: (entry.name, entry.distribution))
+
+
+def _own_version() -> str:
+    try:
+        return importlib.metadata.version("trainkit")
+    except importlib.metadata.PackageNotFoundError:  # run from a source tree that was not installed
+        return "unknown"
+
+
+def _normalized(distribution: str) -> str:
+    """Return a distribution's name as package indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
