@@ -1,0 +1,94 @@
+"""When gradients are clipped, and to what."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_weights, quiet_trainer
+
+
+def gradient_norm(trainer, module):
+    return torch.linalg.vector_norm(torch.cat([p.grad.flatten() for p in module.parameters()])).item()
+
+
+def largest_gradient(trainer, module):
+    return max(parameter.grad.abs().max().item() for parameter in module.parameters())
+
+
+HOOKS = ["on_before_optimizer_step", "on_after_optimizer_step"]
+
+
+def test_norm_is_clipped_after_on_before_optimizer_step():
+    recorder = Recorder(only=HOOKS, look=gradient_norm)
+    quiet_trainer(gradient_clip_val=1e-3, callbacks=[recorder]).fit(TinyModule(), TinyData(2))
+    assert all(norm > 0.1 for norm in recorder.seen("on_before_optimizer_step"))
+    assert recorder.seen("on_after_optimizer_step") == pytest.approx([1e-3, 1e-3], rel=1e-3)
+
+
+def test_value_clips_each_gradient():
+    recorder = Recorder(only=HOOKS, look=largest_gradient)
+    trainer = quiet_trainer(gradient_clip_val=1e-3, gradient_clip_algorithm="value", callbacks=[recorder])
+    trainer.fit(TinyModule(), TinyData(2))
+    assert all(value > 0.01 for value in recorder.seen("on_before_optimizer_step"))
+    assert recorder.seen("on_after_optimizer_step") == pytest.approx([1e-3, 1e-3])
+
+
+def test_group_is_clipped_once_when_it_is_complete():
+    recorder = Recorder(only=["on_train_batch_end"], look=gradient_norm)
+    trainer = quiet_trainer(gradient_clip_val=1e-3, accumulate_grad_batches=2, callbacks=[recorder])
+    trainer.fit(TinyModule(), TinyData(4))
+    first, second, third, fourth = recorder.seen("on_train_batch_end")
+    assert min(first, third) > 0.01
+    assert (second, fourth) == pytest.approx((1e-3, 1e-3), rel=1e-3)
+
+
+def test_gradients_are_unscaled_when_hooks_see_them_and_when_they_are_clipped():
+    hooks = ["on_before_backward", *HOOKS]
+    recorder = Recorder(only=hooks, look=lambda trainer, module: module.layer.bias.grad)
+
+    def look(trainer, module):
+        return None if module.layer.bias.grad is None else gradient_norm(trainer, module)
+
+    recorder = Recorder(only=HOOKS, look=look)
+    plain = Recorder(only=HOOKS, look=look)
+    data = TinyData(1)
+    quiet_trainer(precision="bf16-mixed", callbacks=[plain], gradient_clip_val=1e-3).fit(TinyModule(), data)
+    quiet_trainer(precision="16-mixed", callbacks=[recorder], gradient_clip_val=1e-3).fit(TinyModule(), data)
+    assert recorder.seen(HOOKS[0]) == pytest.approx(plain.seen(HOOKS[0]), rel=2e-2)
+    assert recorder.seen(HOOKS[1]) == pytest.approx([1e-3], rel=1e-2)
+
+
+def test_overridden_configure_gradient_clipping_is_called_instead():
+    called = []
+
+    class Module(TinyModule):
+        def configure_gradient_clipping(self, optimizer, gradient_clip_val, gradient_clip_algorithm):
+            called.append((type(optimizer).__name__, gradient_clip_val, gradient_clip_algorithm))
+            self.clip_gradients(optimizer, gradient_clip_val=1e-5, gradient_clip_algorithm="value")
+
+    recorder = Recorder(only=["on_after_optimizer_step"], look=largest_gradient)
+    trainer = quiet_trainer(gradient_clip_val=0.5, gradient_clip_algorithm="norm", callbacks=[recorder])
+    trainer.fit(Module(), TinyData(1))
+    assert called == [("SGD", 0.5, "norm")]
+    assert recorder.seen("on_after_optimizer_step") == pytest.approx([1e-5])
+
+
+def test_no_clipping_without_the_argument():
+    module, other, data = TinyModule(), TinyModule(), TinyData(3)
+    quiet_trainer().fit(module, data)
+    quiet_trainer(gradient_clip_val=1e9).fit(other, data)
+    assert_same_weights(module, other, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"gradient_clip_val": 1.0}, {"accumulate_grad_batches": 2}], ids=["clipping", "accumulation"]
+)
+def test_with_manual_optimization_clipping_and_accumulation_are_errors_that_name_the_argument(arguments):
+    class Manual(TinyModule):
+        def __init__(self):
+            super().__init__()
+            self.automatic_optimization = False
+
+    with pytest.raises(ValueError, match=rf"(?s){next(iter(arguments))}.*automatic_optimization"):
+        quiet_trainer(**arguments).fit(Manual(), TinyData(2))

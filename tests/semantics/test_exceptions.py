@@ -1,0 +1,126 @@
+"""What happens when something raises."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
+
+
+class Boom(RuntimeError):
+    """Raised by the tests."""
+
+
+class Raises(TinyModule):
+    """Raises in its second training step."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def training_step(self, batch, batch_idx):
+        if batch_idx == 1:
+            raise self.error
+        return self.loss(batch)
+
+
+@pytest.mark.parametrize("error", [Boom("boom"), KeyboardInterrupt(), SystemExit(3)], ids=lambda e: type(e).__name__)
+def test_the_exception_itself_comes_back_after_on_exception_and_teardown(error):
+    recorder = Recorder(only=["on_train_batch_end", "on_exception", "teardown", "on_train_end", "on_fit_end"])
+    with pytest.raises(type(error)) as caught:
+        quiet_trainer(callbacks=[recorder]).fit(Raises(error), TinyData(3))
+    assert caught.value is error
+    assert recorder.names == ["on_train_batch_end", "on_exception", "teardown"]
+    assert recorder.arguments("on_exception") == [{"exception": error}]
+
+
+def test_on_exception_is_called_for_all_and_never_masks_the_original():
+    class Clumsy:
+        name = "clumsy"
+
+        def on_exception(self):
+            raise ValueError("of my own")
+
+    error = Boom("boom")
+    before, after = Recorder(["on_exception"], name="before"), Recorder(["on_exception"], name="after")
+    with pytest.raises(Boom) as caught:
+        quiet_trainer(callbacks=[before, Clumsy(), after]).fit(Raises(error), TinyData(3))
+    assert caught.value is error
+    assert before.count("on_exception") == after.count("on_exception") == 1
+
+
+def test_on_exception_reaches_the_module_too():
+    class Module(Raises):
+        def on_exception(self, exception):
+            self.told = exception
+
+    module = Module(Boom("boom"))
+    with pytest.raises(Boom):
+        quiet_trainer().fit(module, TinyData(3))
+    assert module.told is module.error
+
+
+@pytest.mark.parametrize("stage", ["validate", "test", "predict"])
+def test_evaluation_alone_calls_on_exception_and_teardown_too(stage):
+    class Module(TinyModule):
+        def validation_step(self, batch, batch_idx):
+            raise Boom("boom")
+
+        test_step = predict_step = validation_step
+
+    recorder = Recorder(only=["on_exception", "teardown"])
+    with pytest.raises(Boom):
+        getattr(quiet_trainer(callbacks=[recorder]), stage)(Module(), TinyData(1))
+    assert recorder.names == ["on_exception", "teardown"]
+
+
+def test_teardown_runs_when_setup_itself_raises():
+    class Module(TinyModule):
+        def configure_optimizers(self):
+            raise Boom("boom")
+
+    recorder = Recorder(only=["setup", "on_fit_start", "on_exception", "teardown"])
+    with pytest.raises(Boom):
+        quiet_trainer(callbacks=[recorder]).fit(Module(), TinyData(1))
+    assert recorder.names == ["setup", "on_exception", "teardown"]
+
+
+def test_an_exception_of_a_plugin_names_the_plugin_and_the_hook_in_a_note():
+    class Fragile:
+        name = "fragile"
+
+        def on_train_batch_end(self):
+            raise Boom("boom")
+
+    with pytest.raises(Boom) as caught:
+        quiet_trainer(callbacks=[Fragile()]).fit(TinyModule(), TinyData(2))
+    (note,) = caught.value.__notes__
+    assert "fragile" in note
+    assert "on_train_batch_end" in note
+
+
+def test_an_exception_of_the_training_step_is_blamed_on_no_plugin():
+    with pytest.raises(Boom) as caught:
+        quiet_trainer(callbacks=[Recorder()]).fit(Raises(Boom("boom")), TinyData(2))
+    assert not [note for note in getattr(caught.value, "__notes__", []) if "recorder" in note.lower()]
+
+
+def test_a_trainer_can_fit_again_after_an_exception():
+    trainer = quiet_trainer(max_epochs=2)
+    with pytest.raises(Boom):
+        trainer.fit(Raises(Boom("boom")), TinyData(3))
+    trainer.fit(TinyModule(), TinyData(3))
+    assert trainer.current_epoch == 2
+
+
+def test_state_says_how_a_run_ended():
+    trainer = quiet_trainer()
+    trainer.fit(TinyModule(), TinyData(1))
+    assert str(trainer.state.status) == "finished"
+    with pytest.raises(KeyboardInterrupt):
+        quiet_trainer_and_interrupt(trainer := quiet_trainer())
+    assert str(trainer.state.status) == "interrupted"
+
+
+def quiet_trainer_and_interrupt(trainer):
+    trainer.fit(Raises(KeyboardInterrupt()), TinyData(2))

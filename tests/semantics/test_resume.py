@@ -1,0 +1,165 @@
+"""What a resumed run takes from its checkpoint and what from the code."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import StepLR
+
+from trainkit.callbacks import EarlyStopping, ModelCheckpoint
+from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_weights, quiet_trainer
+
+
+class Momentum(TinyModule):
+    """Has state in its optimizer and its scheduler."""
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9)
+        return [optimizer], [StepLR(optimizer, step_size=1, gamma=0.7)]
+
+
+class Worsening(TinyModule):
+    """Logs a score that only gets worse."""
+
+    def on_validation_epoch_end(self):
+        self.log("val/score", float(self.current_epoch))
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+
+def test_resumed_run_equals_one_that_never_stopped(tmp_path):
+    whole, data = Momentum(), TinyData(5)
+    quiet_trainer(max_epochs=4).fit(whole, data)
+
+    half = quiet_trainer(max_epochs=2)
+    half.fit(Momentum(), data)
+    half.save_checkpoint(tmp_path / "half.ckpt")
+    resumed = Momentum(seed=5)
+    trainer = quiet_trainer(max_epochs=4)
+    trainer.fit(resumed, data, ckpt_path=tmp_path / "half.ckpt")
+    assert (trainer.current_epoch, trainer.global_step) == (4, 20)
+    assert_same_weights(resumed, whole)
+
+
+@pytest.mark.parametrize("stop_after", range(1, 10))
+def test_run_resumed_in_mid_epoch_equals_one_that_never_stopped(tmp_path, stop_after):
+    class Save:
+        def on_train_batch_end(self, trainer):
+            if trainer.progress.total_batches == stop_after:
+                trainer.save_checkpoint(tmp_path / "mid.ckpt")
+
+    whole, data = Momentum(), TinyData(5)
+    quiet_trainer(max_epochs=2, callbacks=[Save()]).fit(whole, data)
+    recorder = Recorder(
+        only=["on_train_batch_start"], look=lambda trainer, module: (trainer.current_epoch, trainer.global_step)
+    )
+    resumed = Momentum(seed=5)
+    quiet_trainer(max_epochs=2, callbacks=[recorder]).fit(resumed, data, ckpt_path=tmp_path / "mid.ckpt")
+    assert recorder.seen("on_train_batch_start")[0] == (stop_after // 5, stop_after)
+    assert len(recorder.calls) == 10 - stop_after
+    assert_same_weights(resumed, whole)
+
+
+def test_max_epochs_given_in_code_wins(tmp_path):
+    first = quiet_trainer(max_epochs=1)
+    first.fit(TinyModule(), TinyData(2))
+    first.save_checkpoint(tmp_path / "a.ckpt")
+    trainer = quiet_trainer(max_epochs=3)
+    trainer.fit(TinyModule(), TinyData(2), ckpt_path=tmp_path / "a.ckpt")
+    assert trainer.global_step == 6
+
+
+def test_patience_given_in_code_wins_while_the_count_is_restored(tmp_path):
+    def run(patience, max_epochs, ckpt_path=None):
+        trainer = quiet_trainer(max_epochs=max_epochs, callbacks=[EarlyStopping("val/score", patience=patience)])
+        trainer.fit(Worsening(), TinyData(2), TinyData(1), ckpt_path=ckpt_path)
+        return trainer
+
+    first = run(patience=9, max_epochs=3)
+    first.save_checkpoint(tmp_path / "a.ckpt")
+    # Two bad epochs were counted before the stop, so a patience of 4 ends the run after two more.
+    resumed = run(patience=4, max_epochs=20, ckpt_path=tmp_path / "a.ckpt")
+    assert resumed.early_stopping_callback.patience == 4
+    assert resumed.current_epoch == 5
+
+
+def test_save_top_k_given_in_code_wins_while_the_ranking_is_restored(tmp_path):
+    def run(save_top_k, max_epochs, ckpt_path=None):
+        checkpoint = ModelCheckpoint(dirpath=tmp_path / "saved", monitor="val/score", save_top_k=save_top_k)
+        trainer = quiet_trainer(max_epochs=max_epochs, enable_checkpointing=True, callbacks=[checkpoint])
+        trainer.fit(Worsening(), TinyData(2), TinyData(1), ckpt_path=ckpt_path)
+        return trainer
+
+    first = run(save_top_k=1, max_epochs=2)
+    first.save_checkpoint(tmp_path / "a.ckpt")
+    resumed = run(save_top_k=2, max_epochs=4, ckpt_path=tmp_path / "a.ckpt")
+    assert resumed.checkpoint_callback.best_model_score == 0.0
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == [
+        "epoch=0-step=2.ckpt",
+        "epoch=2-step=6.ckpt",
+    ]
+
+
+def test_last_continues_the_newest_run_below_the_default_root_dir(tmp_path):
+    def run(max_epochs, ckpt_path=None, **arguments):
+        recorder = Recorder(
+            only=["on_train_epoch_start"], look=lambda trainer, module: (trainer.current_epoch, trainer.global_step)
+        )
+        trainer = quiet_trainer(
+            max_epochs=max_epochs,
+            default_root_dir=tmp_path,
+            enable_checkpointing=True,
+            callbacks=[recorder],
+            **arguments,
+        )
+        module = Momentum()
+        trainer.fit(module, TinyData(2), ckpt_path=ckpt_path)
+        return module, recorder.seen("on_train_epoch_start"), trainer
+
+    whole = Momentum()
+    quiet_trainer(max_epochs=3).fit(whole, TinyData(2))
+    run(max_epochs=1)
+    module, epochs, _ = run(max_epochs=3, ckpt_path="last")
+    assert epochs == [(1, 2), (2, 4)]
+    assert_same_weights(module, whole)
+    assert len({path.parent for path in tmp_path.rglob("*.ckpt")}) == 1
+
+
+def test_last_goes_on_in_the_folder_of_the_run(tmp_path):
+    from trainkit import Trainer
+
+    def run(max_epochs, ckpt_path=None):
+        trainer = Trainer(
+            accelerator="cpu",
+            max_epochs=max_epochs,
+            default_root_dir=tmp_path,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(TinyModule(), TinyData(2), ckpt_path=ckpt_path)
+        return trainer
+
+    first = run(1)
+    second = run(2)
+    assert second.log_dir != first.log_dir
+    third = run(3, "last")
+    assert third.log_dir == second.log_dir
+    assert third.global_step == 6
+
+
+def test_last_without_any_run_warns_and_starts_fresh(tmp_path):
+    trainer = quiet_trainer(default_root_dir=tmp_path)
+    with pytest.warns(UserWarning, match="last"):
+        trainer.fit(TinyModule(), TinyData(2), ckpt_path="last")
+    assert trainer.global_step == 2
+
+
+def test_best_is_the_best_of_this_trainers_checkpoint_callback(tmp_path):
+    checkpoint = ModelCheckpoint(dirpath=tmp_path, monitor="val/score", save_top_k=-1)
+    trainer = quiet_trainer(max_epochs=2, enable_checkpointing=True, callbacks=[checkpoint])
+    trainer.fit(Worsening(), TinyData(2), TinyData(1))
+    best = torch.load(tmp_path / "epoch=0-step=2.ckpt", weights_only=True)["state_dict"]
+    module = Worsening(seed=4)
+    trainer.validate(module, TinyData(1), ckpt_path="best")
+    assert torch.equal(module.layer.weight, best["layer.weight"])

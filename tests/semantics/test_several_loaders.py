@@ -1,0 +1,163 @@
+"""Several loaders at once, and what counts as several."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
+
+
+def loader(*values, batch_size=1):
+    """A DataLoader over numbers."""
+    return DataLoader([torch.tensor(float(value)) for value in values], batch_size=batch_size)
+
+
+class Numbers(TinyModule):
+    """Takes any batch; notes what it got."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(batch)
+        return self.layer.weight.sum()
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        self.log("value", batch.float().mean())
+
+    test_step = validation_step
+
+    def predict_step(self, batch, batch_idx, dataloader_idx=0):
+        return batch.tolist(), dataloader_idx
+
+
+def plain(batch):
+    """Turn tensors into numbers, keep the nesting."""
+    if isinstance(batch, dict):
+        return {key: plain(value) for key, value in batch.items()}
+    if isinstance(batch, list | tuple):
+        return [plain(value) for value in batch]
+    return None if batch is None else batch.item()
+
+
+def test_metrics_of_several_validation_loaders_carry_the_loader_index():
+    trainer = quiet_trainer()
+    results = trainer.validate(Numbers(), [loader(1, 2), loader(10)])
+    assert results == [{"value/dataloader_idx_0": 1.5}, {"value/dataloader_idx_1": 10.0}]
+    assert {name: value.item() for name, value in trainer.callback_metrics.items()} == {
+        "value/dataloader_idx_0": 1.5,
+        "value/dataloader_idx_1": 10.0,
+    }
+
+
+def test_one_loader_in_a_list_keeps_the_plain_name():
+    assert quiet_trainer().validate(Numbers(), [loader(1, 2)]) == [{"value": 1.5}]
+
+
+def test_dataloader_index_can_be_left_out_of_the_name():
+    class Module(Numbers):
+        def validation_step(self, batch, batch_idx, dataloader_idx=0):
+            self.log(f"value_{dataloader_idx}", batch.mean(), add_dataloader_idx=False)
+
+    results = quiet_trainer().validate(Module(), [loader(1), loader(10)])
+    assert results == [{"value_0": 1.0}, {"value_1": 10.0}]
+
+
+def test_steps_and_hooks_take_the_loader_index_one_loader_after_the_other():
+    seen = []
+
+    class Module(Numbers):
+        def validation_step(self, batch, batch_idx, dataloader_idx):
+            seen.append((dataloader_idx, batch_idx, batch.item()))
+
+    recorder = Recorder(only=["on_validation_batch_start", "on_validation_batch_end"])
+    quiet_trainer(callbacks=[recorder]).validate(Module(), [loader(1, 2), loader(10)])
+    assert seen == [(0, 0, 1.0), (0, 1, 2.0), (1, 0, 10.0)]
+    for hook in ("on_validation_batch_start", "on_validation_batch_end"):
+        called = [(arguments["dataloader_idx"], arguments["batch_idx"]) for arguments in recorder.arguments(hook)]
+        assert called == [(0, 0), (0, 1), (1, 0)]
+
+
+def test_validation_within_fit_takes_several_loaders_too():
+    trainer = quiet_trainer()
+    trainer.fit(Numbers(), loader(1), [loader(1, 2), loader(10)])
+    assert trainer.callback_metrics["value/dataloader_idx_1"] == 10.0
+
+
+def test_predict_returns_one_list_per_loader_if_there_are_several():
+    assert quiet_trainer().predict(Numbers(), loader(1, 2)) == [([1.0], 0), ([2.0], 0)]
+    assert quiet_trainer().predict(Numbers(), [loader(1), loader(10)]) == [[([1.0], 0)], [([10.0], 1)]]
+
+
+@pytest.mark.parametrize(
+    ("loaders", "batches"),
+    [
+        (lambda: [loader(1, 2, 3), loader(10)], [[1, 10], [2, 10], [3, 10]]),
+        (lambda: {"a": loader(1, 2), "b": loader(10)}, [{"a": 1, "b": 10}, {"a": 2, "b": 10}]),
+        (lambda: {"a": [loader(1), loader(2)], "b": loader(3)}, [{"a": [1, 2], "b": 3}]),
+    ],
+    ids=["list", "dict", "nested"],
+)
+def test_several_train_loaders_give_one_nested_batch_and_short_ones_start_over(loaders, batches):
+    module = Numbers()
+    quiet_trainer().fit(module, loaders())
+    assert [plain(batch) for batch in module.seen] == batches
+
+
+@pytest.mark.parametrize(
+    ("mode", "batches"),
+    [
+        ("min_size", [[1, 10]]),
+        ("max_size", [[1, 10], [2, None], [3, None]]),
+        ("max_size_cycle", [[1, 10], [2, 10], [3, 10]]),
+    ],
+)
+def test_combined_loader_modes(mode, batches):
+    from trainkit.data import CombinedLoader
+
+    module = Numbers()
+    quiet_trainer().fit(module, CombinedLoader([loader(1, 2, 3), loader(10)], mode))
+    assert [plain(batch) for batch in module.seen] == batches
+
+
+def test_combined_loader_sequential_gives_one_loader_after_the_other():
+    from trainkit.data import CombinedLoader
+
+    module = Numbers()
+    quiet_trainer().fit(module, CombinedLoader({"a": loader(1, 2), "b": loader(10)}, "sequential"))
+    assert [plain(batch) for batch in module.seen] == [1, 2, 10]
+
+
+def test_list_of_batches_is_one_loader():
+    module = Numbers()
+    batches = [torch.tensor([1.0]), torch.tensor([2.0])]
+    trainer = quiet_trainer()
+    trainer.fit(module, batches)
+    assert [plain(batch) for batch in module.seen] == [1.0, 2.0]
+    assert quiet_trainer().validate(module, batches) == [{"value": 1.5}]
+
+
+def test_list_of_pairs_is_one_loader():
+    data = TinyData(num_batches=2)
+    trainer = quiet_trainer()
+    trainer.fit(TinyModule(), data, data)
+    assert trainer.num_training_batches == 2
+    assert "val/loss" in trainer.callback_metrics
+
+
+def test_mixture_of_loaders_and_batches_is_an_error():
+    with pytest.raises(ValueError, match="DataLoader"):
+        quiet_trainer().fit(Numbers(), [loader(1), torch.tensor([2.0])])
+
+
+def test_any_iterable_of_batches_is_a_loader():
+    class Source:
+        def __iter__(self):
+            return iter([torch.tensor([1.0]), torch.tensor([2.0])])
+
+    module = Numbers()
+    quiet_trainer(max_epochs=2).fit(module, Source())
+    assert [plain(batch) for batch in module.seen] == [1.0, 2.0, 1.0, 2.0]

@@ -1,0 +1,186 @@
+"""What ends a run, and what still happens then."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import StepLR
+
+from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
+
+
+class EpochScheduled(TinyModule):
+    """Halves its learning rate after each epoch."""
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=1.0e-3)
+        return [optimizer], [StepLR(optimizer, step_size=1, gamma=0.5)]
+
+
+class StopAt:
+    """Asks for the end after one batch of the run, counted from 1."""
+
+    name = "stop_at"
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def on_train_batch_end(self, trainer):
+        if trainer.progress.total_batches == self.batch:
+            trainer.should_stop = True
+
+
+EVENTS = ["on_train_batch_end", "on_validation_start", "on_train_epoch_end"]
+
+
+def test_max_steps_in_mid_epoch_ends_without_validation_and_epoch_scheduler_but_with_epoch_end():
+    recorder = Recorder(only=EVENTS)
+    trainer = quiet_trainer(max_epochs=5, max_steps=3, callbacks=[recorder])
+    trainer.fit(EpochScheduled(), TinyData(num_batches=5), TinyData(num_batches=1))
+    assert recorder.names == ["on_train_batch_end"] * 3 + ["on_train_epoch_end"]
+    assert trainer.global_step == 3
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 1.0e-3
+
+
+def test_max_steps_at_the_end_of_an_epoch_ends_it_as_any_other():
+    recorder = Recorder(only=EVENTS)
+    trainer = quiet_trainer(max_epochs=5, max_steps=5, callbacks=[recorder])
+    trainer.fit(EpochScheduled(), TinyData(num_batches=5), TinyData(num_batches=1))
+    assert recorder.names == ["on_train_batch_end"] * 5 + ["on_validation_start", "on_train_epoch_end"]
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.5e-3
+
+
+def test_max_steps_counts_updates_and_not_batches():
+    recorder = Recorder(only=["on_train_batch_end"])
+    trainer = quiet_trainer(max_epochs=-1, max_steps=3, accumulate_grad_batches=2, callbacks=[recorder])
+    trainer.fit(TinyModule(), TinyData(num_batches=4))
+    assert trainer.global_step == 3
+    assert recorder.count("on_train_batch_end") == 6
+
+
+def test_should_stop_validates_before_leaving():
+    recorder = Recorder(only=EVENTS)
+    trainer = quiet_trainer(max_epochs=5, callbacks=[StopAt(2), recorder])
+    trainer.fit(TinyModule(), TinyData(num_batches=5), TinyData(num_batches=1))
+    assert recorder.names == ["on_train_batch_end"] * 2 + ["on_validation_start", "on_train_epoch_end"]
+    assert trainer.global_step == 2
+
+
+def test_should_stop_waits_for_min_epochs_and_validates_no_more_often_meanwhile():
+    recorder = Recorder(only=EVENTS)
+    trainer = quiet_trainer(max_epochs=5, min_epochs=2, callbacks=[StopAt(2), recorder])
+    trainer.fit(TinyModule(), TinyData(num_batches=5), TinyData(num_batches=1))
+    epoch = ["on_train_batch_end"] * 5 + ["on_validation_start", "on_train_epoch_end"]
+    assert recorder.names == epoch * 2
+
+
+def test_should_stop_waits_for_min_steps_and_leaves_in_mid_epoch():
+    recorder = Recorder(only=EVENTS)
+    trainer = quiet_trainer(max_epochs=5, min_steps=7, callbacks=[StopAt(2), recorder])
+    trainer.fit(TinyModule(), TinyData(num_batches=5), TinyData(num_batches=1))
+    assert recorder.names == [
+        *["on_train_batch_end"] * 5,
+        *["on_validation_start", "on_train_epoch_end"],
+        *["on_train_batch_end"] * 2,
+        *["on_validation_start", "on_train_epoch_end"],
+    ]
+    assert trainer.global_step == 7
+
+
+def test_should_stop_that_is_taken_back_before_the_minimum_does_not_stop():
+    class TakeBack:
+        def on_train_epoch_end(self, trainer):
+            trainer.should_stop = False
+
+    trainer = quiet_trainer(max_epochs=4, min_epochs=2, callbacks=[StopAt(2), TakeBack()])
+    trainer.fit(TinyModule(), TinyData(num_batches=5))
+    assert trainer.global_step == 20
+
+
+def test_should_stop_asked_in_validation_ends_the_run_after_it():
+    class StopInValidation:
+        def on_validation_end(self, trainer):
+            trainer.should_stop = True
+
+    recorder = Recorder(only=EVENTS)
+    trainer = quiet_trainer(max_epochs=5, val_check_interval=2, callbacks=[StopInValidation(), recorder])
+    trainer.fit(TinyModule(), TinyData(num_batches=5), TinyData(num_batches=1))
+    assert recorder.names == ["on_train_batch_end"] * 2 + ["on_validation_start", "on_train_epoch_end"]
+
+
+def test_max_epochs_none_means_a_thousand_with_a_warning():
+    with pytest.warns(UserWarning, match="max_epochs"):
+        trainer = quiet_trainer(max_epochs=None)
+    assert trainer.max_epochs == 1000
+
+
+@pytest.mark.parametrize("other", [{"max_steps": 7}, {"max_time": "00:00:00:01"}], ids=["max_steps", "max_time"])
+def test_max_epochs_none_is_no_limit_when_something_else_limits(other):
+    assert quiet_trainer(max_epochs=None, **other).max_epochs == -1
+
+
+def test_max_epochs_minus_one_is_no_limit():
+    trainer = quiet_trainer(max_epochs=-1, callbacks=[StopAt(3000)])
+    trainer.fit(TinyModule(), TinyData(num_batches=2))
+    assert trainer.global_step == 3000
+
+
+@pytest.mark.parametrize("arguments", [{"max_epochs": 0}, {"max_steps": 0}, {"limit_train_batches": 0}])
+def test_zero_trains_nothing(arguments):
+    recorder = Recorder(only=["on_train_batch_start", "on_validation_start", "on_train_epoch_start"])
+    trainer = quiet_trainer(**arguments, callbacks=[recorder])
+    trainer.fit(TinyModule(), TinyData(), TinyData())
+    assert recorder.names == []
+    assert trainer.global_step == 0
+
+
+def test_max_time_stops_after_the_running_batch_and_validates():
+    recorder = Recorder(only=EVENTS)
+    trainer = quiet_trainer(max_epochs=5, max_time=datetime.timedelta(microseconds=1), callbacks=[recorder])
+    trainer.fit(TinyModule(), TinyData(num_batches=5), TinyData(num_batches=1))
+    assert recorder.names == ["on_train_batch_end", "on_validation_start", "on_train_epoch_end"]
+
+
+@pytest.mark.parametrize("max_time", ["01:00:00:00", {"hours": 1}, datetime.timedelta(hours=1)])
+def test_max_time_that_does_not_pass_changes_nothing(max_time):
+    trainer = quiet_trainer(max_epochs=2, max_time=max_time)
+    trainer.fit(TinyModule(), TinyData(num_batches=3))
+    assert trainer.global_step == 6
+
+
+def test_time_already_spent_is_in_the_checkpoint_and_counts_after_resuming(tmp_path):
+    path = tmp_path / "spent.ckpt"
+    trainer = quiet_trainer(max_epochs=2)
+    trainer.fit(TinyModule(), TinyData(num_batches=2))
+    assert trainer.progress.elapsed_s > 0
+    trainer.progress.elapsed_s = 2 * 3600.0
+    trainer.save_checkpoint(path)
+
+    recorder = Recorder(only=["on_train_batch_end"])
+    resumed = quiet_trainer(max_epochs=9, max_time=datetime.timedelta(hours=1), callbacks=[recorder])
+    resumed.fit(TinyModule(), TinyData(num_batches=2), ckpt_path=path)
+    assert recorder.count("on_train_batch_end") <= 1
+
+
+def test_second_fit_says_that_nothing_is_left_to_do():
+    trainer = quiet_trainer(max_epochs=2)
+    module, data = TinyModule(), TinyData(num_batches=3)
+    trainer.fit(module, data)
+    with pytest.warns(UserWarning, match="max_epochs"):
+        trainer.fit(module, data)
+    assert trainer.global_step == 6
+
+
+def test_second_fit_continues_the_counters_of_the_first():
+    recorder = Recorder(
+        only=["on_train_epoch_start"], look=lambda trainer, module: (trainer.current_epoch, trainer.global_step)
+    )
+    trainer = quiet_trainer(max_epochs=3, callbacks=[StopAt(3), recorder])
+    module, data = TinyModule(), TinyData(num_batches=3)
+    trainer.fit(module, data)
+    assert (trainer.current_epoch, trainer.global_step) == (1, 3)
+    trainer.fit(module, data)
+    assert (trainer.current_epoch, trainer.global_step) == (3, 9)
+    assert recorder.seen("on_train_epoch_start") == [(0, 0), (1, 3), (2, 6)]
