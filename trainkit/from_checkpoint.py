@@ -61,7 +61,7 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], *, strict: bo
     """Load ``state_dict`` into ``module``.
 
     Raises:
-        CheckpointError: If the weights are those of another model. Names what differs; ``source`` is where they are from.
+        CheckpointError: If the weights, which are from ``source``, are those of another model. Names what differs.
     """
     try:
         module.load_state_dict(state_dict, strict=strict)

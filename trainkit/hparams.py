@@ -141,7 +141,7 @@ def store_hparams(owner: HyperparametersMixin, checkpoint: dict[str, Any]) -> li
 
 
 def loggable_hparams(owner: HyperparametersMixin) -> AttributeDict:
-    """Return what loggers shall receive: ``hparams_initial``, or nothing after ``save_hyperparameters(logger=False)``."""
+    """Return ``hparams_initial`` for the loggers, or nothing if ``save_hyperparameters(logger=False)`` said so."""
     return owner.hparams_initial if owner._hparams_logged else AttributeDict()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from trainkit.data.nested import map_leaves
+from trainkit.data.nested import map_tensors
 from trainkit.data.transfer import TransferHooks
 from trainkit.errors import CheckpointError, MetricError, ModuleError, NotAttachedError, UnknownNameError
 from trainkit.from_checkpoint import call_with, constructor_arguments, load_weights
 from trainkit.hparams import HyperparametersMixin
+from trainkit.overrides import overrides
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
@@ -34,7 +35,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
     """An ``nn.Module`` that says how it is trained. Subclass it.
 
     ``training_step`` and ``configure_optimizers`` are needed to fit, the other steps to evaluate. Every hook
-    (``trainkit/hooks/specs.py``) can be added as a method; none is defined here, and one that is not implemented is never
+    (``trainkit/hooks/specs.py``) can be added as a method; none is defined here, and what is not implemented is never
     called. Loaders may come from methods ``train_dataloader``, ``val_dataloader``, ``test_dataloader`` and
     ``predict_dataloader``.
 
@@ -57,7 +58,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
     # Steps and configuration, for the user to define
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the loss of ``(batch, batch_idx)``, or a dict that holds it as ``"loss"``, or None to skip the batch."""
+        """Return the loss of ``(batch, batch_idx)``, a dict that holds it as ``"loss"``, or None to skip the batch."""
         raise self._lacks("training_step(self, batch, batch_idx)", "fit")
 
     def validation_step(self, *args: Any, **kwargs: Any) -> Any:
@@ -93,7 +94,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         self, epoch: int, batch_idx: int, optimizer: Optimizer, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
         """Make one update. ``optimizer_closure`` computes loss and gradients, and must be called by ``step``."""
-        optimizer.step(closure=optimizer_closure)  # type: ignore[arg-type]  # torch's stub has no Any
+        optimizer.step(closure=optimizer_closure)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         """Clear the gradients, once per update."""
@@ -182,11 +183,12 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
             return
         if enable_graph or sync_dist_group is not None:
             refused = "enable_graph=True" if enable_graph else "sync_dist_group"
-            raise MetricError(f"log({name!r}) does not support {refused}: values are detached, and all ranks take part.")
-        log(
-            name, value, prog_bar, logger is None or logger, on_step, on_epoch, reduce_fx, sync_dist, add_dataloader_idx,
-            batch_size, rank_zero_only,
-        )  # fmt: skip  # by position: this is called at every step
+            raise MetricError(f"log({name!r}) does not take {refused}: values are detached, and all ranks take part.")
+        if logger is None:
+            logger = True
+        # By position, which is faster: this is called at every step.
+        options = (prog_bar, logger, on_step, on_epoch, reduce_fx, sync_dist, add_dataloader_idx, batch_size)
+        log(name, value, *options, rank_zero_only)
 
     def log_dict(
         self,
@@ -204,11 +206,9 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         rank_zero_only: bool = False,
     ) -> None:
         """Record each value of ``dictionary`` (also a torchmetrics ``MetricCollection``); arguments as in `log`."""
+        options = (prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, sync_dist_group)
         for name, value in dictionary.items():
-            self.log(
-                name, value, prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, sync_dist_group,
-                add_dataloader_idx, batch_size, None, rank_zero_only,
-            )  # fmt: skip
+            self.log(name, value, *options, add_dataloader_idx, batch_size, None, rank_zero_only)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print on rank 0 only."""
@@ -234,7 +234,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         """Compute the gradients of ``loss`` as the precision demands; in place of ``loss.backward()``."""
         if self.automatic_optimization:
             raise ModuleError(
-                "manual_backward() is for manual optimization, but automatic_optimization is True: the loop does backward.\n"
+                "manual_backward() is for manual optimization; with automatic_optimization the loop does it.\n"
                 f"    to do        set self.automatic_optimization = False in {type(self).__name__}.__init__"
             )
         self.trainer.manual_backward(loss, *args, **kwargs)
@@ -242,12 +242,10 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
     def toggle_optimizer(self, optimizer: Any) -> None:
         """Let gradients flow only to the parameters of ``optimizer``, until `untoggle_optimizer`."""
         self.untoggle_optimizer()
-        everything = {parameter: parameter.requires_grad for opt in self.trainer.optimizers for parameter in _owned(opt)}
-        kept = set(_owned(optimizer))
-        for parameter in everything:
-            if parameter not in kept:
-                parameter.requires_grad = False
-        self._untoggled = everything
+        parameters = [parameter for other in self.trainer.optimizers for parameter in _owned(other)]
+        self._untoggled = {parameter: parameter.requires_grad for parameter in parameters}
+        for parameter in set(parameters).difference(_owned(optimizer)):
+            parameter.requires_grad = False
 
     def untoggle_optimizer(self, optimizer: Any = None) -> None:
         """Undo `toggle_optimizer`."""
@@ -271,9 +269,10 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         With one process, ``data`` itself.
         """
         if group is not None or sync_grads:
-            raise ModuleError("all_gather() gathers over all ranks, without gradients; group and sync_grads cannot be set.")
-        gather = self.trainer.strategy.all_gather
-        return map_leaves(lambda leaf: gather(leaf) if isinstance(leaf, Tensor) else leaf, data)
+            raise ModuleError(
+                "all_gather() takes neither group nor sync_grads: all ranks take part, without gradients."
+            )
+        return map_tensors(self.trainer.strategy.all_gather, data)
 
     # Where the run is
 
@@ -285,7 +284,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
             NotAttachedError: Outside a run.
         """
         if self._trainer is None:
-            raise NotAttachedError(f"{type(self).__name__} is not attached to a Trainer; trainer.fit(module) attaches it.")
+            raise NotAttachedError(f"{type(self).__name__} is in no run of a Trainer; trainer.fit(module) starts one.")
         return self._trainer
 
     @property
@@ -365,11 +364,16 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         if on_load is not None:
             call_with(on_load, trainer=None, module=module, checkpoint=checkpoint)
         weights = checkpoint["state_dict"]
-        load_weights(module, weights, strict=module.strict_loading if strict is None else strict, source=checkpoint_path)
+        strict = module.strict_loading if strict is None else strict
+        load_weights(module, weights, strict=strict, source=checkpoint_path)
         tensor = next((value for value in weights.values() if isinstance(value, Tensor)), None)
         return module if tensor is None else module.to(tensor.device)
 
     # For the Trainer
+
+    def overrides(self, name: str) -> bool:
+        """Return whether the user's class has its own version of the method ``name``."""
+        return overrides(self, name, TrainModule)
 
     def _attach(self, trainer: Trainer, metrics: MetricSink) -> None:
         self._trainer = trainer
@@ -381,7 +385,8 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy or a pickle of the module is the module alone, not the run it is in.
-        return {name: value for name, value in super().__getstate__().items() if name not in _RUN_ATTRIBUTES}
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return {name: value for name, value in state.items() if name not in _RUN_ATTRIBUTES}
 
     def _lacks(self, method: str, entry_point: str) -> ModuleError:
         return ModuleError(f"{type(self).__name__} does not define {method}, which trainer.{entry_point}() needs.")
@@ -391,19 +396,16 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
             self._warned_of_log = True
             warnings.warn(f"log({name!r}) outside a run records nothing; further calls are silent.", stacklevel=3)
 
-    def _tensors(self) -> chain[Tensor]:
-        # The replicas of nn.DataParallel keep their parameters in _former_parameters.
-        return chain.from_iterable(
-            filter(_is_tensor, chain(m._parameters.values(), m._buffers.values(), vars(m).get("_former_parameters", {}).values()))
-            for m in self.modules()
-        )
+    def _tensors(self) -> Iterator[Tensor]:
+        for module in self.modules():
+            # The replicas of nn.DataParallel keep their parameters in _former_parameters.
+            replicated = vars(module).get("_former_parameters", {})
+            for tensor in chain(module._parameters.values(), module._buffers.values(), replicated.values()):
+                if tensor is not None:
+                    yield tensor
 
 
 _RUN_ATTRIBUTES = frozenset({"_trainer", "_log", "_untoggled"})
-
-
-def _is_tensor(value: object) -> bool:
-    return value is not None
 
 
 def _single(items: list[Any]) -> Any:

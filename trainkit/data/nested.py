@@ -7,17 +7,17 @@ import dataclasses
 from collections.abc import Callable, MutableMapping, MutableSequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
-def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
+def map_leaves(function: Callable[[Any], Any], value: Any, is_leaf: Callable[[Any], bool] | None = None) -> Any:
     """Apply ``function`` to every tensor and every object with a ``to`` method, at any depth of ``value``.
 
-    Lists, tuples, named tuples, mappings and dataclasses are walked through; other objects stay as they are. A container
-    in which nothing changed is returned itself, so identity tells whether anything was done; nothing is changed in place.
+    Lists, tuples, named tuples, mappings and dataclasses are walked through, unless ``is_leaf`` says that ``function``
+    takes them whole; other objects stay as they are. A container in which nothing changed is returned itself, so that
+    identity tells whether anything was done; nothing is changed in place.
     """
     kind = type(value)
     if kind in _ATOMS:
@@ -25,23 +25,25 @@ def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
     # Before containers: a PackedSequence is a tuple, a BatchEncoding a mapping, and both know how to move themselves.
     if isinstance(value, Tensor) or (callable(getattr(value, "to", None)) and not isinstance(value, type)):
         return function(value)
+    if is_leaf is not None and is_leaf(value):
+        return function(value)
     if isinstance(value, tuple):
-        items = [map_leaves(function, item) for item in value]
+        items = [map_leaves(function, item, is_leaf) for item in value]
         if _same(items, value):
             return value
         return kind(*items) if hasattr(value, "_fields") else kind(items)
     if isinstance(value, MutableMapping):
-        return _copy_with(value, {key: map_leaves(function, item) for key, item in value.items()})
+        return _copy_with(value, {key: map_leaves(function, item, is_leaf) for key, item in value.items()})
     if isinstance(value, MutableSequence) and not isinstance(value, bytearray):
-        return _copy_with(value, {index: map_leaves(function, item) for index, item in enumerate(value)})
+        return _copy_with(value, {index: map_leaves(function, item, is_leaf) for index, item in enumerate(value)})
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _replace_fields(value, function)
+        return _replace_fields(value, function, is_leaf)
     return value
 
 
 def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
     """Apply ``function`` to every tensor at any depth of ``value``; see `map_leaves`."""
-    return map_leaves(lambda leaf: function(leaf) if isinstance(leaf, torch.Tensor) else leaf, value)
+    return map_leaves(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, value)
 
 
 def _same(items: list[Any], container: tuple[Any, ...]) -> bool:
@@ -49,7 +51,7 @@ def _same(items: list[Any], container: tuple[Any, ...]) -> bool:
 
 
 def _copy_with(container: Any, items: dict[Any, Any]) -> Any:
-    """Return ``container`` if it holds ``items`` already, else a copy that does (of the same type: a defaultdict stays one)."""
+    """Return ``container`` if it holds ``items`` already, else a copy that does: a defaultdict stays one."""
     changed = {key: item for key, item in items.items() if item is not container[key]}
     if not changed:
         return container
@@ -59,9 +61,9 @@ def _copy_with(container: Any, items: dict[Any, Any]) -> Any:
     return clone
 
 
-def _replace_fields(value: Any, function: Callable[[Any], Any]) -> Any:
+def _replace_fields(value: Any, function: Callable[[Any], Any], is_leaf: Callable[[Any], bool] | None) -> Any:
     old = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if hasattr(value, field.name)}
-    changed = {name: new for name, item in old.items() if (new := map_leaves(function, item)) is not item}
+    changed = {name: new for name, item in old.items() if (new := map_leaves(function, item, is_leaf)) is not item}
     if not changed:
         return value
     clone = copy.copy(value)

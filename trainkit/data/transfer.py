@@ -42,9 +42,9 @@ def make_transfer(
 
     Args:
         module: Its transfer hooks are called if it overrides them.
-        datamodule: Its hooks go before those of the module.
+        datamodule: Hooks that it overrides are called instead of those of the module.
         device: Where tensors shall be.
-        convert: Changes dtypes, for the precision. Called once the batch is on the device; None if nothing is to be done.
+        convert: Changes dtypes, for the precision. Called when the batch is on the device; None changes nothing.
     """
     before, to_device, after = (_overridden(name, module, datamodule) for name in _HOOKS)
     if before is to_device is after is None:
@@ -74,7 +74,7 @@ def move(batch: Batch, device: torch.device) -> Batch:
     What cannot move stays. If nothing had to move, the same object is returned.
 
     Raises:
-        DataError: If an object's ``to`` method does not take a device.
+        DataError: If an object's ``to`` method fails.
     """
     kind = type(batch)
     if kind is tuple or kind is list:  # the common case, settled without walking
@@ -91,7 +91,9 @@ def move(batch: Batch, device: torch.device) -> Batch:
             return leaf if leaf.device == device else leaf.to(device, non_blocking=non_blocking)
         try:
             moved = leaf.to(device)
-        except (TypeError, ValueError, AttributeError) as error:
+        except torch.OutOfMemoryError:
+            raise
+        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise DataError(
                 f"a {type(leaf).__name__} in the batch cannot be moved to {device}: its to() raised {error!r}.\n"
                 "    to do        let to(device) return the moved object, or override transfer_batch_to_device()."

@@ -1,0 +1,145 @@
+"""Several loaders iterated as one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from itertools import zip_longest
+from typing import Any, Literal, Self, get_args
+
+from torch.utils.data import DataLoader, IterableDataset
+
+from trainkit.errors import DataError, UnknownNameError
+from trainkit.types import Batch
+
+Mode = Literal["min_size", "max_size", "max_size_cycle", "sequential"]
+
+
+class CombinedLoader:
+    """Iterates several loaders at once, or one after the other.
+
+    With ``min_size``, ``max_size`` and ``max_size_cycle`` a batch has the shape of ``iterables``, with a batch in place
+    of each loader: ``CombinedLoader({"a": x, "b": y})`` gives ``{"a": batch_of_x, "b": batch_of_y}``. The first ends
+    with the shortest loader, the others with the longest, where loaders that are through give None or start anew.
+    ``sequential`` gives the batches of one loader after the other.
+
+    Iterating gives ``(batch, batch_idx, dataloader_idx)``, as in Lightning; `batches` gives the batches alone, which is
+    what ``training_step`` receives.
+
+    Args:
+        iterables: Lists, tuples and dicts, nested at will, of loaders (any iterables of batches).
+        mode: How they are combined.
+    """
+
+    def __init__(self, iterables: Any, mode: Mode = "min_size") -> None:
+        if mode not in get_args(Mode):
+            raise UnknownNameError("mode", str(mode), get_args(Mode), "CombinedLoader(mode=...)")
+        self.iterables = iterables
+        self.mode = mode
+        self.flattened: list[Any] = []
+        self._structure = self._flatten(iterables, top=True)
+        if not self.flattened:
+            raise DataError(f"CombinedLoader needs at least one loader; it got {iterables!r}.")
+
+    def __iter__(self) -> Iterator[tuple[Batch, int, int]]:
+        if self.mode == "sequential":
+            for dataloader_idx, loader in enumerate(self.flattened):
+                for batch_idx, batch in enumerate(batches_of(loader)):
+                    yield batch, batch_idx, dataloader_idx
+        else:
+            for batch_idx, batches in enumerate(_TOGETHER[self.mode](self.flattened)):
+                yield _nest(self._structure, batches), batch_idx, 0
+
+    def __len__(self) -> int:
+        lengths = [len(loader) for loader in self.flattened]
+        if self.mode == "sequential":
+            return sum(lengths)
+        return min(lengths) if self.mode == "min_size" else max(lengths)
+
+    def batches(self) -> Iterator[Batch]:
+        """Iterate over the batches alone."""
+        return (batch for batch, _, _ in self)
+
+    def map(self, function: Callable[[Any], Any]) -> Self:
+        """Return a copy in which ``function`` was applied to every loader."""
+        clone = copy.copy(self)
+        clone.flattened = [function(loader) for loader in self.flattened]
+        clone.iterables = _nest(self._structure, clone.flattened)
+        return clone
+
+    def _flatten(self, given: Any, *, top: bool = False) -> Any:
+        """Collect the loaders in ``given``; return its shape, with the index of each loader in its place."""
+        # Further down, a list without loaders in it is an iterable of batches.
+        if isinstance(given, list | tuple | dict) and (top or holds_loader(given)):
+            if isinstance(given, dict):
+                return {key: self._flatten(item) for key, item in given.items()}
+            return (list if isinstance(given, list) else tuple)(self._flatten(item) for item in given)
+        if not hasattr(given, "__iter__") and not hasattr(given, "__getitem__"):
+            raise DataError(f"CombinedLoader got a {type(given).__name__} ({given!r}), which cannot be iterated over.")
+        self.flattened.append(given)
+        return len(self.flattened) - 1
+
+
+LOADERS = (DataLoader, IterableDataset, CombinedLoader)
+"""What counts as a loader where a list, tuple or dict may also be an iterable of batches."""
+
+
+def leaves(given: Any) -> Iterator[Any]:
+    """Iterate over what lists, tuples and dicts hold, at any depth."""
+    if isinstance(given, list | tuple | dict):
+        for item in given.values() if isinstance(given, dict) else given:
+            yield from leaves(item)
+    else:
+        yield given
+
+
+def holds_loader(given: Any) -> bool:
+    """Return whether there is a loader among the leaves of ``given``."""
+    return any(isinstance(leaf, LOADERS) for leaf in leaves(given))
+
+
+def batches_of(loader: Any) -> Iterable[Batch]:
+    """Return what to iterate over to get the batches of any loader."""
+    return loader.batches() if isinstance(loader, CombinedLoader) else loader
+
+
+def _min_size(loaders: list[Any]) -> Iterator[list[Batch]]:
+    return map(list, zip(*map(batches_of, loaders), strict=False))
+
+
+def _max_size(loaders: list[Any]) -> Iterator[list[Batch]]:
+    return map(list, zip_longest(*map(batches_of, loaders)))
+
+
+def _max_size_cycle(loaders: list[Any]) -> Iterator[list[Batch]]:
+    iterators = [iter(batches_of(loader)) for loader in loaders]
+    through = [False] * len(loaders)
+    while True:
+        batches = []
+        for index, loader in enumerate(loaders):
+            try:
+                batches.append(next(iterators[index]))
+            except StopIteration:
+                through[index] = True
+                if all(through):
+                    return
+                iterators[index] = iter(batches_of(loader))
+                first = next(iterators[index], _NOTHING)
+                if first is _NOTHING:
+                    raise DataError(
+                        f"loader {index} of a CombinedLoader gave no batch when it was started anew."
+                    ) from None
+                batches.append(first)
+        yield batches
+
+
+_NOTHING = object()
+_TOGETHER = {"min_size": _min_size, "max_size": _max_size, "max_size_cycle": _max_size_cycle}
+
+
+def _nest(structure: Any, items: list[Any]) -> Any:
+    if isinstance(structure, int):
+        return items[structure]
+    if isinstance(structure, dict):
+        return {key: _nest(item, items) for key, item in structure.items()}
+    return type(structure)(_nest(item, items) for item in structure)

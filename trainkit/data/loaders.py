@@ -1,0 +1,156 @@
+"""One loader as a loop sees it: numbered batches, up to a limit, of which the last is known to be the last."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from trainkit.data.combined import CombinedLoader, batches_of
+from trainkit.data.resample import is_map_style, samplers_of
+from trainkit.data.sampler import is_shard
+from trainkit.errors import DataError
+from trainkit.types import Batch
+
+
+def length_of(loader: Any) -> int | None:
+    """Return how many batches ``loader`` has, or None if it does not know."""
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+class LimitedLoader:
+    """A loader, cut off at a limit.
+
+    Args:
+        loader: Any iterable of batches.
+        limit: An int is a number of batches, a float a share of them (``int(length * limit)``); 0 is none.
+        name: What errors call it, such as ``"train_dataloader"``.
+        argument: What errors call the limit, such as ``"limit_train_batches"``.
+
+    Attributes:
+        num_batches: How many batches there are at most; None if neither the loader nor the limit tells.
+
+    Raises:
+        DataError: If the loader is empty, a share of an unknown length is asked for, or a share gives no batch.
+    """
+
+    def __init__(
+        self, loader: Any, limit: int | float = 1.0, name: str = "dataloader", argument: str = "limit"
+    ) -> None:
+        self.loader = loader
+        self.name = name
+        self._length = length_of(loader)
+        if self._length == 0 and limit != 0 and not is_shard(loader):
+            raise DataError(
+                f"{name} is empty: its length is 0.\n"
+                "    to do        look at the dataset; with drop_last=True, at a batch size larger than the dataset"
+            )
+        self.num_batches = _count(self._length, limit, name, argument)
+        self._passes = 0
+        self._warned = False
+
+    def batches(self, start: int = 0) -> Iterator[tuple[int, Batch, bool]]:
+        """Iterate over ``(batch_idx, batch, is_last)``, anew at every call.
+
+        Only a loader that does not know its length is asked for one batch ahead. One that ends before its promised
+        length gives no batch that is marked as the last, and a warning.
+
+        Args:
+            start: How many batches to skip. They are loaded and thrown away.
+
+        Raises:
+            DataError: If a loader without length gives no batch at all.
+        """
+        if self.num_batches is not None and start >= self.num_batches:
+            return iter(())
+        return self._looking_ahead(start) if self._length is None else self._counting(start, self.num_batches or 0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell samplers that shuffle by epoch (those with a ``set_epoch`` method) which epoch comes."""
+        _set_epoch(self.loader, epoch)
+
+    def _counting(self, start: int, count: int) -> Iterator[tuple[int, Batch, bool]]:
+        last = count - 1
+        # A sampler with a generator of its own draws from it once more at its end, as it does in a plain `for` loop.
+        # What has no sampler may be a stream, which would lose a batch.
+        drain = count == self._length and is_map_style(self.loader)
+        batch_idx = start - 1
+        for batch_idx, batch in self._numbered(start):
+            if batch_idx > last:
+                return
+            yield batch_idx, batch, batch_idx == last
+            if batch_idx == last and not drain:
+                return
+        if batch_idx < last and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self.name} has a length of {self._length} and ended after {batch_idx + 1} batches; "
+                "let len() tell the truth, or leave it out.",
+                stacklevel=2,
+            )
+
+    def _looking_ahead(self, start: int) -> Iterator[tuple[int, Batch, bool]]:
+        numbered = self._numbered(start)
+        upcoming = next(numbered, None)
+        if upcoming is None and start == 0:
+            raise DataError(self._why_nothing_came())
+        while upcoming is not None:
+            batch_idx, batch = upcoming
+            if batch_idx + 1 == self.num_batches:
+                yield batch_idx, batch, True
+                return
+            upcoming = next(numbered, None)
+            yield batch_idx, batch, upcoming is None
+
+    def _numbered(self, start: int) -> Iterator[tuple[int, Batch]]:
+        self._passes += 1
+        numbered = enumerate(batches_of(self.loader))
+        for _ in islice(numbered, start):
+            pass
+        return numbered
+
+    def _why_nothing_came(self) -> str:
+        if self._passes > 1 and iter(self.loader) is self.loader:
+            return (
+                f"{self.name} is used up: a {type(self.loader).__name__} can be iterated over only once.\n"
+                "    to do        pass what starts anew at every iter(): a list, a DataLoader, an IterableDataset"
+            )
+        return f"{self.name} gave no batches."
+
+
+def _count(length: int | None, limit: int | float, name: str, argument: str) -> int | None:
+    is_count = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0
+    is_share = isinstance(limit, float) and 0.0 <= limit <= 1.0
+    if not (is_count or is_share):
+        raise DataError(f"{argument}={limit!r} must be a number of batches (int) or a share from 0.0 to 1.0 (float).")
+    if is_count:
+        return int(limit) if length is None else min(int(limit), length)
+    if length is None:
+        if 0.0 < limit < 1.0:
+            raise DataError(
+                f"{argument}={limit!r} is a share of {name}, which does not know its length.\n"
+                "    to do        give a number of batches (int), or 1.0 for all"
+            )
+        return None if limit else 0
+    count = int(length * limit)
+    if count == 0 and length and limit:
+        raise DataError(
+            f"{argument}={limit!r} gives no batch: {name} has {length}.\n"
+            f"    to do        give at least {1 / length:.3g}, or a number of batches (int)"
+        )
+    return count
+
+
+def _set_epoch(loader: Any, epoch: int) -> None:
+    if isinstance(loader, CombinedLoader):
+        for inner in loader.flattened:
+            _set_epoch(inner, epoch)
+        return
+    for part in (loader, *samplers_of(loader)):
+        set_epoch = getattr(part, "set_epoch", None)
+        if callable(set_epoch):
+            set_epoch(epoch)

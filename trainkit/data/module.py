@@ -1,0 +1,113 @@
+"""`DataModule`: datasets and loaders in one place, apart from the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from trainkit.data.transfer import TransferHooks
+from trainkit.errors import DataError
+from trainkit.hparams import HyperparametersMixin
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
+
+
+class DataModule(HyperparametersMixin, TransferHooks):
+    """Prepares data and makes loaders. Subclass it and pass it as ``trainer.fit(module, datamodule=...)``.
+
+    The loaders a run needs are asked for after ``prepare_data`` and ``setup``. Transfer hooks that it overrides are
+    called instead of those of the module.
+
+    Attributes:
+        trainer: The Trainer during a run; None outside.
+    """
+
+    trainer: Trainer | None = None
+
+    def prepare_data(self) -> None:
+        """Write to disk what ``setup`` will read. Only one process of each machine does it: set no attributes here."""
+
+    def setup(self, stage: str) -> None:
+        """Make the datasets for ``stage`` (``fit``, ``validate``, ``test``, ``predict``), on every process."""
+
+    def teardown(self, stage: str) -> None:
+        """Let go of what ``setup`` took. Called also after an exception."""
+
+    def train_dataloader(self) -> Any:
+        """Return the training loader: any iterable of batches, or a dict or list of loaders."""
+        raise self._lacks("train_dataloader")
+
+    def val_dataloader(self) -> Any:
+        """Return the validation loader, or a list of them."""
+        raise self._lacks("val_dataloader")
+
+    def test_dataloader(self) -> Any:
+        """Return the test loader, or a list of them."""
+        raise self._lacks("test_dataloader")
+
+    def predict_dataloader(self) -> Any:
+        """Return the loader to predict, or a list of them."""
+        raise self._lacks("predict_dataloader")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs, for the checkpoint."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+    @classmethod
+    def from_datasets(
+        cls,
+        train_dataset: Any = None,
+        val_dataset: Any = None,
+        test_dataset: Any = None,
+        predict_dataset: Any = None,
+        batch_size: int = 1,
+        num_workers: int = 0,
+        **arguments: Any,
+    ) -> Self:
+        """Make a data module of datasets; only the training set is shuffled.
+
+        Args:
+            train_dataset: A dataset, or a list or dict of them (then the loaders are, too).
+            val_dataset: A dataset or a list of them.
+            test_dataset: A dataset or a list of them.
+            predict_dataset: A dataset or a list of them.
+            batch_size: Samples per batch.
+            num_workers: Worker processes per loader.
+            arguments: For the constructor of the class.
+        """
+        datamodule = cls(**arguments)
+        given = {"train": train_dataset, "val": val_dataset, "test": test_dataset, "predict": predict_dataset}
+        for name, dataset in given.items():
+            if dataset is not None:
+                make = partial(_loaders, dataset, name == "train", batch_size, num_workers)
+                setattr(datamodule, f"{name}_dataloader", make)
+        return datamodule
+
+    def _lacks(self, method: str) -> DataError:
+        return DataError(f"{type(self).__name__} does not define {method}(self), which this run needs.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy or a pickle, such as the one a worker gets, is the data alone, not the run it is in.
+        return {name: value for name, value in self.__dict__.items() if name != "trainer"}
+
+
+def _loaders(datasets: Any, shuffle: bool, batch_size: int, num_workers: int) -> Any:
+    if isinstance(datasets, Mapping):
+        return {name: _loaders(dataset, shuffle, batch_size, num_workers) for name, dataset in datasets.items()}
+    if isinstance(datasets, Sequence):
+        return [_loaders(dataset, shuffle, batch_size, num_workers) for dataset in datasets]
+    return DataLoader(
+        datasets,
+        batch_size=batch_size,
+        shuffle=shuffle and not isinstance(datasets, IterableDataset),
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+    )

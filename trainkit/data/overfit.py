@@ -1,0 +1,48 @@
+"""Training on the same few batches over and over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any
+
+from torch.utils.data import RandomSampler, Sampler, SequentialSampler
+
+from trainkit.data.combined import CombinedLoader
+from trainkit.data.resample import has_own_batches, is_map_style, with_batch_sampler, with_sampler
+
+
+def in_fixed_order(loader: Any) -> Any:
+    """Return ``loader`` so that every epoch gives the same batches in the same order.
+
+    A shuffled DataLoader becomes a sequential one; any other sampler, which may draw at random as well, is asked once
+    and its order kept. Loaders without a sampler are returned as they are. In a `CombinedLoader` each one is fixed.
+    """
+    if isinstance(loader, CombinedLoader):
+        return loader.map(in_fixed_order)
+    if not is_map_style(loader) or (isinstance(loader.sampler, SequentialSampler) and not has_own_batches(loader)):
+        return loader
+    if has_own_batches(loader):
+        return with_batch_sampler(loader, RepeatedSampler(loader.batch_sampler))
+    if isinstance(loader.sampler, RandomSampler):
+        return with_sampler(loader, SequentialSampler(loader.dataset))
+    return with_sampler(loader, RepeatedSampler(loader.sampler))
+
+
+class RepeatedSampler(Sampler[Any]):
+    """Gives, every time, what another sampler gave the first time."""
+
+    def __init__(self, sampler: Iterable[Any]) -> None:
+        self.sampler = sampler
+        self._items: list[Any] | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._items is None:
+            self._items = list(self.sampler)
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        if self._items is not None:
+            return len(self._items)
+        if not isinstance(self.sampler, Sized):
+            raise TypeError(f"{type(self.sampler).__name__} has no length")
+        return len(self.sampler)

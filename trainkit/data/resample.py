@@ -1,0 +1,48 @@
+"""The same DataLoader with another sampler."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sampler
+
+
+def with_sampler(loader: DataLoader[Any], sampler: Iterable[Any]) -> DataLoader[Any]:
+    """Return a copy of ``loader`` that takes its samples in the order of ``sampler``, in batches of the same size."""
+    if loader.batch_sampler is None:  # batch_size=None: each index is a batch of its own
+        return _copy_with(loader, sampler=sampler)
+    size, drop_last = loader.batch_sampler.batch_size, loader.batch_sampler.drop_last  # type: ignore[attr-defined]
+    batch_sampler = BatchSampler(sampler, size, drop_last)
+    return _copy_with(loader, sampler=sampler, batch_sampler=batch_sampler)
+
+
+def with_batch_sampler(loader: DataLoader[Any], batch_sampler: Iterable[list[Any]]) -> DataLoader[Any]:
+    """Return a copy of ``loader`` that takes its batches from ``batch_sampler``."""
+    return _copy_with(loader, batch_sampler=batch_sampler)
+
+
+def is_map_style(loader: Any) -> bool:
+    """Return whether ``loader`` is a DataLoader that fetches samples by index, so that it has a sampler to replace."""
+    return isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
+
+
+def has_own_batches(loader: DataLoader[Any]) -> bool:
+    """Return whether the user's own batch sampler decides which samples make a batch."""
+    return loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler
+
+
+def samplers_of(loader: Any) -> list[Any]:
+    """Return the sampler, the batch sampler and the latter's sampler, as far as ``loader`` has them; none twice."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    found = (getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+    return list({id(sampler): sampler for sampler in found if sampler is not None}.values())
+
+
+def _copy_with(loader: DataLoader[Any], **samplers: Iterable[Any] | Sampler[Any]) -> DataLoader[Any]:
+    # A shallow copy survives subclasses with constructors of their own. DataLoader forbids setting these attributes, as
+    # an iterator of persistent workers may be using them; the copy starts without one.
+    clone = copy.copy(loader)
+    clone.__dict__.update(samplers, _iterator=None)
+    return clone

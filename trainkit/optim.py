@@ -1,0 +1,185 @@
+"""What ``configure_optimizers`` may return, made one: a list of optimizers and a list of scheduler configs.
+
+Allowed are::
+
+    None                                                          no optimizer; nothing is updated
+    optimizer
+    [optimizer, ...]                                              several need manual optimization
+    [optimizers], [schedulers]                                    each scheduler bare or as a dict
+    {"optimizer": optimizer, "lr_scheduler": scheduler}           the scheduler is optional, bare or as a dict
+    [{"optimizer": ..., "lr_scheduler": ...}, ...]
+
+and as the dict of a scheduler the fields of `SchedulerConfig`, of which ``scheduler`` is needed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Protocol
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+
+from trainkit.errors import OptimizerError, UnknownNameError
+
+_WHERE = "configure_optimizers()"
+_OPTIMIZER_KEYS = ("optimizer", "lr_scheduler", "monitor")
+_SHAPES = (
+    "an optimizer, a list of optimizers, ([optimizers], [schedulers]), "
+    '{"optimizer": ..., "lr_scheduler": ...} or a list of such dicts, or None'
+)
+
+
+class Scheduler(Protocol):
+    """Anything that can step and be saved; usually an ``LRScheduler``."""
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        """Set the learning rates that hold from now on."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
+        """Take back what `state_dict` gave."""
+
+
+@dataclass(slots=True)
+class SchedulerConfig:
+    """A scheduler and when it steps.
+
+    Attributes:
+        scheduler: The scheduler.
+        interval: Whether it steps after epochs or after optimizer steps.
+        frequency: Of how many intervals it takes one, counted over the whole run.
+        monitor: The metric that its ``step`` gets; needed by ``ReduceLROnPlateau``.
+        strict: Whether a missing ``monitor`` is an error or a warning.
+        name: What the learning rate is called in logs.
+        reduce_on_plateau: Whether it steps after the validation, with the monitored metric. Found out if not given.
+    """
+
+    scheduler: Scheduler
+    interval: Literal["epoch", "step"] = "epoch"
+    frequency: int = 1
+    monitor: str | None = None
+    strict: bool = True
+    name: str | None = None
+    reduce_on_plateau: bool = False
+
+    def __post_init__(self) -> None:
+        if not callable(getattr(self.scheduler, "step", None)) or isinstance(self.scheduler, type | Optimizer):
+            raise OptimizerError(
+                f"{_described(self.scheduler)} is no scheduler.\n"
+                f"    in           {_WHERE}\n"
+                "    allowed      an instance of torch.optim.lr_scheduler.LRScheduler, or of a class with its methods"
+            )
+        if self.interval not in ("epoch", "step"):
+            raise UnknownNameError("interval", str(self.interval), ("epoch", "step"), f"{_WHERE}: lr_scheduler")
+        if isinstance(self.frequency, bool) or not isinstance(self.frequency, int) or self.frequency < 1:
+            raise OptimizerError(
+                f"frequency={self.frequency!r} of {type(self.scheduler).__name__} must be a whole number of at least 1."
+            )
+        self.reduce_on_plateau = self.reduce_on_plateau or isinstance(self.scheduler, ReduceLROnPlateau)
+
+
+def configure(result: Any, *, automatic: bool = True) -> tuple[list[Optimizer], list[SchedulerConfig]]:
+    """Normalise what ``configure_optimizers`` returned; which shapes are allowed is told at the top of this file.
+
+    Args:
+        result: What it returned.
+        automatic: Whether the loop steps the schedulers. With manual optimization the user does, so that none needs a
+            ``monitor``.
+
+    Raises:
+        OptimizerError: If ``result`` has another shape, or an optimizer or scheduler in it cannot be used.
+        UnknownNameError: If a dict has an unknown key, or an interval is unknown.
+    """
+    if result is None:
+        warnings.warn("configure_optimizers() returned None: nothing will be updated.", stacklevel=2)
+        return [], []
+    optimizers, schedulers = _split(result)
+    for optimizer in optimizers:
+        _check_optimizer(optimizer)
+    if len({id(optimizer) for optimizer in optimizers}) < len(optimizers):
+        raise OptimizerError(f"{_WHERE} returned one optimizer more than once.")
+    for config in schedulers:
+        _check_scheduler(config, optimizers, automatic)
+    return optimizers, schedulers
+
+
+def _split(result: Any) -> tuple[list[Any], list[SchedulerConfig]]:
+    if isinstance(result, Optimizer):
+        return [result], []
+    if isinstance(result, dict):
+        return _from_dict(result)
+    if not isinstance(result, list | tuple):
+        raise OptimizerError(f"{_WHERE} returned {_described(result)}.\n    allowed      {_SHAPES}")
+    if len(result) == 2 and isinstance(result[0], list | tuple):
+        optimizers, schedulers = result
+        schedulers = schedulers if isinstance(schedulers, list | tuple) else [schedulers]
+        return list(optimizers), [_scheduler_config(scheduler) for scheduler in schedulers]
+    if result and all(isinstance(item, dict) for item in result):
+        parts = [_from_dict(item) for item in result]
+        return [opt for optimizers, _ in parts for opt in optimizers], [cfg for _, configs in parts for cfg in configs]
+    return list(result), []
+
+
+def _from_dict(result: dict[str, Any]) -> tuple[list[Any], list[SchedulerConfig]]:
+    _check_keys(result, "key", _OPTIMIZER_KEYS, _WHERE)
+    if "optimizer" not in result:
+        raise OptimizerError(
+            f"{_WHERE} returned a dict without 'optimizer'; its keys: {', '.join(result) or '(none)'}."
+        )
+    scheduler = result.get("lr_scheduler")
+    return [result["optimizer"]], [] if scheduler is None else [_scheduler_config(scheduler, result.get("monitor"))]
+
+
+def _scheduler_config(given: Any, monitor: str | None = None) -> SchedulerConfig:
+    if isinstance(given, SchedulerConfig):
+        return given
+    if not isinstance(given, dict):
+        return SchedulerConfig(given, monitor=monitor)
+    _check_keys(given, "key", [field.name for field in fields(SchedulerConfig)], f"{_WHERE}: lr_scheduler")
+    if "scheduler" not in given:
+        raise OptimizerError(f"lr_scheduler is a dict without 'scheduler'; its keys: {', '.join(given) or '(none)'}.")
+    config = SchedulerConfig(**{"monitor": monitor, **given})
+    if isinstance(config.scheduler, OneCycleLR) and config.interval == "epoch":
+        warnings.warn("OneCycleLR steps once per epoch here; it is usually meant with interval='step'.", stacklevel=2)
+    return config
+
+
+def _check_keys(given: dict[str, Any], kind: str, allowed: Iterable[str], where: str) -> None:
+    for key in given:
+        if key not in allowed:
+            raise UnknownNameError(kind, str(key), allowed, where)
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    if not isinstance(optimizer, Optimizer):
+        raise OptimizerError(f"{_WHERE} returned {_described(optimizer)} as an optimizer.\n    allowed      {_SHAPES}")
+    if not any(group["params"] for group in optimizer.param_groups):
+        raise OptimizerError(
+            f"{type(optimizer).__name__} in {_WHERE} has no parameters.\n"
+            "    to do        pass self.parameters(), after the layers are made"
+        )
+
+
+def _check_scheduler(config: SchedulerConfig, optimizers: list[Optimizer], automatic: bool) -> None:
+    name = type(config.scheduler).__name__
+    own = getattr(config.scheduler, "optimizer", None)
+    if own is not None and not any(own is optimizer for optimizer in optimizers):
+        raise OptimizerError(
+            f"{name} in {_WHERE} belongs to an optimizer ({type(own).__name__}) that was not returned.\n"
+            f"    returned     {', '.join(type(optimizer).__name__ for optimizer in optimizers)}\n"
+            "    to do        make the scheduler of an optimizer that is returned"
+        )
+    if automatic and config.reduce_on_plateau and config.monitor is None:
+        raise OptimizerError(
+            f"{name} in {_WHERE} needs the name of the metric it watches.\n"
+            '    to do        "lr_scheduler": {"scheduler": ..., "monitor": "val/loss"}'
+        )
+
+
+def _described(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__} ({value!r:.80})"
