@@ -46,7 +46,7 @@ def by_hand(module: Mlp, batches: list[Batch]) -> None:
     for batch_idx, batch in enumerate(batches):
         loss = module.training_step(batch, batch_idx)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
 
 

@@ -87,7 +87,7 @@ class Recorder:
         """Write down something that is no hook, such as a step of the module, in the same list."""
         self.calls.append(Call(event, {}))
 
-    def _listener(self, hook: str) -> Callable[..., Any]:
+    def _listener(self, hook: str) -> Any:
         provided = HOOKS[hook]
 
         def record(*values: Any) -> None:
@@ -103,8 +103,8 @@ class Recorder:
             finally:
                 self.note(f"end of {hook}")
 
-        listener = record_around if hook.startswith("around_") else record
+        listener: Any = record_around if hook.startswith("around_") else record
         # Hooks are bound by the names of arguments, and this one wants them all.
         parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in provided]
-        listener.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        listener.__signature__ = inspect.Signature(parameters)
         return listener
