@@ -24,35 +24,33 @@ def constructor_arguments(cls: type, checkpoint: Mapping[str, Any], overrides: M
             the checkpoint was made but could not be stored.
         UnknownNameError: If an override is no argument of the constructor.
     """
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]  # only inspected
+    parameters = _parameters(cls)
     names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     saved = {name: _attribute_dicts(value) for name, value in checkpoint.get(HYPER_PARAMETERS, {}).items()}
-    overrides = dict(overrides)
+    # What was passed, but could not be stored, has to be passed again even where there is a default.
     left_out = set(checkpoint.get("trainkit", {}).get(LEFT_OUT, ()))
 
     container = checkpoint.get(HPARAMS_NAME)
-    if container in names:  # the class takes its hyperparameters as one object
-        for name in list(overrides):
+    if container in names:  # the class takes its hyperparameters as one object; other overrides belong in it
+        inside = {name: value for name, value in overrides.items() if name not in names}
+        left_out = set() if container in overrides else left_out - set(inside)
+        saved = {container: AttributeDict(saved | inside)}
+        overrides = {name: value for name, value in overrides.items() if name in names}
+    elif not takes_any:
+        left_out &= set(names)
+        for name in overrides:
             if name not in names:
-                saved[name] = overrides.pop(name)
-        left_out -= set(saved)
-        saved = {container: AttributeDict(saved)}
-    for name in overrides:
-        if name not in names and not takes_any:
-            raise UnknownNameError("argument", name, names, f"{cls.__name__}.load_from_checkpoint()")
+                raise UnknownNameError("argument", name, names, f"{cls.__name__}.load_from_checkpoint()")
 
-    arguments = {name: value for name, value in (saved | overrides).items() if takes_any or name in names}
-    required = [p.name for p in parameters if p.default is p.empty and p.name in names]
-    missing = [name for name in required if name not in arguments]
-    missing += [name for name in sorted(left_out - set(overrides)) if name not in missing]
+    arguments = {name: value for name, value in (saved | dict(overrides)).items() if takes_any or name in names}
+    required = {p.name for p in parameters if p.name in names and p.default is p.empty}
+    missing = sorted((required | left_out) - set(arguments))
     if missing:
-        example = ", ".join(f"{name}=..." for name in missing)
         raise CheckpointError(
             f"{cls.__name__} cannot be built from the checkpoint alone; it does not hold: {', '.join(missing)}.\n"
             f"    saved        {', '.join(saved) or '(no hyperparameters)'}\n"
-            f"    to do        {cls.__name__}.load_from_checkpoint(path, {example}), "
-            "or call self.save_hyperparameters() in __init__ before training"
+            f"    to do        {cls.__name__}.load_from_checkpoint(path, {', '.join(f'{name}=...' for name in missing)})"
         )
     return arguments
 
@@ -72,6 +70,12 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], *, strict: bo
 def call_with(function: Callable[..., Any], **available: Any) -> Any:
     """Call ``function`` with those of the ``available`` arguments that it names."""
     return function(**{name: available.get(name) for name in inspect.signature(function).parameters})
+
+
+def _parameters(cls: type) -> list[inspect.Parameter]:
+    init = cls.__init__  # type: ignore[misc]  # only inspected
+    # The one of nn.Module takes *args and **kwargs only to refuse them.
+    return [] if init is nn.Module.__init__ else list(inspect.signature(init).parameters.values())[1:]
 
 
 def _attribute_dicts(value: Any) -> Any:

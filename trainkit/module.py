@@ -184,11 +184,11 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         if enable_graph or sync_dist_group is not None:
             refused = "enable_graph=True" if enable_graph else "sync_dist_group"
             raise MetricError(f"log({name!r}) does not take {refused}: values are detached, and all ranks take part.")
-        if logger is None:
-            logger = True
-        # By position, which is faster: this is called at every step.
-        options = (prog_bar, logger, on_step, on_epoch, reduce_fx, sync_dist, add_dataloader_idx, batch_size)
-        log(name, value, *options, rank_zero_only)
+        # By position, which is the fastest way: this is called at every step.
+        log(
+            name, value, prog_bar, logger, on_step, on_epoch, reduce_fx,
+            sync_dist, add_dataloader_idx, batch_size, rank_zero_only,
+        )  # fmt: skip
 
     def log_dict(
         self,

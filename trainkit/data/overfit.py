@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 
 from trainkit.data.combined import CombinedLoader
-from trainkit.data.resample import has_own_batches, is_map_style, with_batch_sampler, with_sampler
+from trainkit.data.resample import has_own_batches, index_sampler, is_map_style, with_batch_sampler, with_sampler
 
 
 def in_fixed_order(loader: Any) -> Any:
@@ -19,13 +19,16 @@ def in_fixed_order(loader: Any) -> Any:
     """
     if isinstance(loader, CombinedLoader):
         return loader.map(in_fixed_order)
-    if not is_map_style(loader) or (isinstance(loader.sampler, SequentialSampler) and not has_own_batches(loader)):
+    if not is_map_style(loader):
         return loader
     if has_own_batches(loader):
         return with_batch_sampler(loader, RepeatedSampler(loader.batch_sampler))
-    if isinstance(loader.sampler, RandomSampler):
+    sampler = index_sampler(loader)
+    if isinstance(sampler, SequentialSampler):
+        return loader
+    if isinstance(sampler, RandomSampler):
         return with_sampler(loader, SequentialSampler(loader.dataset))
-    return with_sampler(loader, RepeatedSampler(loader.sampler))
+    return with_sampler(loader, RepeatedSampler(sampler))
 
 
 class RepeatedSampler(Sampler[Any]):

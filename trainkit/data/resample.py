@@ -33,6 +33,12 @@ def has_own_batches(loader: DataLoader[Any]) -> bool:
     return loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler
 
 
+def index_sampler(loader: DataLoader[Any]) -> Iterable[Any]:
+    """Return what gives the order of the samples of ``loader``, unless the user's own batch sampler does."""
+    # A BatchSampler that was passed in has its sampler; loader.sampler is then a mere default.
+    return loader.sampler if loader.batch_sampler is None else loader.batch_sampler.sampler  # type: ignore[attr-defined]
+
+
 def samplers_of(loader: Any) -> list[Any]:
     """Return the sampler, the batch sampler and the latter's sampler, as far as ``loader`` has them; none twice."""
     batch_sampler = getattr(loader, "batch_sampler", None)

@@ -11,8 +11,16 @@ import torch
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from trainkit.data.combined import CombinedLoader
-from trainkit.data.resample import has_own_batches, is_map_style, samplers_of, with_batch_sampler, with_sampler
+from trainkit.data.resample import (
+    has_own_batches,
+    index_sampler,
+    is_map_style,
+    samplers_of,
+    with_batch_sampler,
+    with_sampler,
+)
 from trainkit.errors import DataError
+from trainkit.seed import isolate_rng
 
 Tail = Literal["pad", "drop", "keep"]
 
@@ -41,9 +49,9 @@ def shard(loader: Any, rank: int, world_size: int, *, training: bool, seed: int 
     if not is_map_style(loader) or any(isinstance(s, DistributedSampler | ShardedSampler) for s in samplers_of(loader)):
         return loader
     tail: Tail = "keep" if not training else "drop" if _drops_last(loader) else "pad"
-    own_batches = has_own_batches(loader)
-    sampler = ShardedSampler(loader.batch_sampler if own_batches else loader.sampler, rank, world_size, tail, seed)
-    return with_batch_sampler(loader, sampler) if own_batches else with_sampler(loader, sampler)
+    if has_own_batches(loader):
+        return with_batch_sampler(loader, ShardedSampler(loader.batch_sampler, rank, world_size, tail, seed))
+    return with_sampler(loader, ShardedSampler(index_sampler(loader), rank, world_size, tail, seed))
 
 
 def is_shard(loader: Any) -> bool:
@@ -108,15 +116,10 @@ def _drops_last(loader: DataLoader[Any]) -> bool:
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Seed the generators that samplers draw from, and put them back: ranks must agree here and nowhere else."""
-    import numpy as np
+    import numpy as np  # torch works without it; samplers seldom do
 
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()
-    torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which would reseed the accelerators too
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    try:
+    with isolate_rng():
+        torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which would reseed the accelerators too
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
         yield
-    finally:
-        torch.set_rng_state(states[0])
-        random.setstate(states[1])
-        np.random.set_state(states[2])
