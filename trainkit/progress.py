@@ -41,6 +41,10 @@ class Progress:
         self.total_batches += 1
         self.is_last = is_last
 
+    def count_update(self) -> None:
+        """Count one optimizer update."""
+        self.global_step += 1
+
     def count_epoch(self) -> None:
         """Count one finished epoch; the next one starts at batch 0."""
         self.epoch += 1

@@ -201,10 +201,10 @@ class Readings:
         return self.loggers[0] if self.loggers else None
 
     @property
-    def log_dir(self) -> str | None:
-        """The folder of this run: that of the first logger."""
-        folder = self.loggers[0].log_dir if self.loggers else self.default_root_dir
-        return self.strategy.broadcast_object(folder)
+    def log_dir(self) -> str:
+        """The folder of this run: that of the first logger; without any, ``default_root_dir``."""
+        folder: str = self.loggers[0].log_dir if self.loggers else self.default_root_dir
+        return folder
 
     @property
     def default_root_dir(self) -> str:

@@ -73,6 +73,18 @@ class DataUse:
         whole("reload_dataloaders_every_n_epochs", self.reload_dataloaders_every_n_epochs)
         flag("use_distributed_sampler", self.use_distributed_sampler)
 
+    @property
+    def sanity_batches(self) -> float:
+        """How many validation batches of each loader to try ahead of training, at most."""
+        if self.fast_dev_run or self.overfit_batches:
+            return 0
+        return math.inf if self.num_sanity_val_steps == -1 else self.num_sanity_val_steps
+
+    def sanity_limit(self, num_batches: int | None) -> int | float:
+        """The limit for the sanity check of a loader with so many batches; None is unknown."""
+        batches = self.sanity_batches if num_batches is None else min(self.sanity_batches, num_batches)
+        return 1.0 if batches == math.inf else int(batches)
+
     def limit(self, loader: Literal["train", "val", "test", "predict"]) -> int | float:
         """How many batches of a loader to use: a number of batches or a share of them."""
         if self.fast_dev_run:
@@ -104,12 +116,16 @@ class Optimisation:
             for epoch in accumulate:
                 whole("accumulate_grad_batches: an epoch", epoch)
         if self.gradient_clip_algorithm not in (None, "norm", "value"):
-            raise UnknownNameError("gradient_clip_algorithm", str(self.gradient_clip_algorithm), ["norm", "value"], "Trainer")
+            raise UnknownNameError(
+                "gradient_clip_algorithm", str(self.gradient_clip_algorithm), ["norm", "value"], "Trainer"
+            )
         if self.deterministic not in (None, True, False, "warn"):
             raise ConfigError(f"deterministic={self.deterministic!r} is not usable. Allowed: True, False, 'warn'.")
         clip = self.gradient_clip_val
         if clip is not None and (isinstance(clip, bool) or not isinstance(clip, int | float) or not clip >= 0):
-            raise ConfigError(f"gradient_clip_val={clip!r} is not usable. Allowed: a number that is not negative, or None.")
+            raise ConfigError(
+                f"gradient_clip_val={clip!r} is not usable. Allowed: a number that is not negative, or None."
+            )
         for name in ("detect_anomaly", "sync_batchnorm", "inference_mode"):
             flag(name, getattr(self, name))
 
@@ -152,7 +168,12 @@ def group(kind: type[Any], arguments: Mapping[str, Any]) -> Any:
     """Make a ``kind`` of those ``arguments`` that are its fields; None means its default where None is no value."""
     chosen = {field.name: arguments[field.name] for field in fields(kind) if field.name in arguments}
     defaults = {field.name: field.default for field in fields(kind)}
-    return kind(**{name: defaults[name] if value is None and name not in NONE_MEANS else value for name, value in chosen.items()})
+    return kind(
+        **{
+            name: defaults[name] if value is None and name not in NONE_MEANS else value
+            for name, value in chosen.items()
+        }
+    )
 
 
 # Where None is a value of its own, and not "the default".
@@ -180,7 +201,11 @@ def share(where: str, name: str, value: Any) -> None:
     is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
     is_share = isinstance(value, float) and 0.0 <= value <= 1.0
     if not (is_count or is_share):
-        hint = f" Did you mean {name}={int(value)}?" if isinstance(value, float) and value > 1 and value == int(value) else ""
+        hint = (
+            f" Did you mean {name}={int(value)}?"
+            if isinstance(value, float) and value > 1 and value == int(value)
+            else ""
+        )
         raise ConfigError(
             f"{name}={value!r} is not usable. Allowed: a number of batches (int), or a share of them (float from 0.0 to "
             f"1.0).{hint}"

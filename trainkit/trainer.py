@@ -7,18 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from trainkit.assembly import checkpoints, lengths, parts
 from trainkit.assembly import plugins as plugin_assembly
 from trainkit.assembly.results import print_results
 from trainkit.callbacks.logger import Logger
-from trainkit.callbacks.model_checkpoint import ModelCheckpoint
 from trainkit.checkpoint.files import read_checkpoint, write_checkpoint
 from trainkit.checkpoint.locate import locate_checkpoint
+from trainkit.data.connection import LOADER_OF_STAGE, DataConnection, Rank
 from trainkit.data.module import DataModule
-from trainkit.data.connection import DataConnection
+from trainkit.data.source import LoaderName
 from trainkit.errors import ConfigError, NotAttachedError
 from trainkit.from_checkpoint import load_weights
 from trainkit.hooks.dispatch import BoundHooks
@@ -36,8 +35,6 @@ from trainkit.readings import Readings, TrainerState
 from trainkit.settings import DataUse, Duration, Lengths, Optimisation, Output, group
 from trainkit.strategies.base import Strategy
 from trainkit.types import Phase, Stage
-
-LOADER_OF_STAGE = {Stage.VALIDATE: "val", Stage.TEST: "test", Stage.PREDICT: "predict"}
 
 
 class Trainer(Readings):
@@ -149,7 +146,9 @@ class Trainer(Readings):
         self.callbacks = plugin_assembly.make_callbacks(callbacks, self._output)
         self.ckpt_path: str | None = None
         self._hooks = HookManager()
-        plugin_assembly.register(self._hooks, self.callbacks, self.loggers, self._output, self._optimisation, plugins or {})
+        plugin_assembly.register(
+            self._hooks, self.callbacks, self.loggers, self._output, self._optimisation, plugins or {}
+        )
         self._run: Run | None = None
         self._data: DataConnection | None = None
         self._module: TrainModule | None = None
@@ -178,7 +177,7 @@ class Trainer(Readings):
         Raises:
             TrainkitError: If something does not fit together; see its subclasses.
         """
-        given = {"train": train_dataloaders, "val": val_dataloaders}
+        given: dict[LoaderName, Any] = {"train": train_dataloaders, "val": val_dataloaders}
         with self._session(Stage.FIT, module, given, datamodule, ckpt_path) as (run, hooks):
             assert self._data is not None
             hooks.around_fit(training.fit, run, hooks, self._data.fit_loaders)
@@ -256,7 +255,7 @@ class Trainer(Readings):
         self,
         stage: Stage,
         module: TrainModule | None,
-        loaders: dict[str, Any],
+        loaders: dict[LoaderName, Any],
         datamodule: DataModule | None,
         ckpt_path: str | os.PathLike[str] | None,
     ) -> Iterator[tuple[Run, BoundHooks]]:
@@ -267,8 +266,8 @@ class Trainer(Readings):
             stack.callback(self.strategy.teardown)
             stack.enter_context(parts.torch_flags(self._optimisation))
             hooks = self._hooks.attach(self, module)
-            stack.callback(self._detach, module)
             module._attach(self, self.metrics)
+            self.metrics.reset()
             stack.enter_context(self._module_callbacks(module))
             try:
                 run = self._prepare(stage, module, loaders, datamodule, ckpt_path, hooks)
@@ -286,14 +285,15 @@ class Trainer(Readings):
         self,
         stage: Stage,
         module: TrainModule,
-        given: dict[str, Any],
+        given: dict[LoaderName, Any],
         datamodule: DataModule | None,
         ckpt_path: str | os.PathLike[str] | None,
         hooks: BoundHooks,
     ) -> Run:
         """Make everything ready for a loop, in the order that is a promise to users: see ``docs/explanation/loop.md``."""
-        data = self._data = DataConnection(module, datamodule, given, self._data_use, self.strategy)
-        data.prepare(self, stage)
+        rank = Rank(self.strategy.rank, self.strategy.world_size)
+        data = self._data = DataConnection(module, datamodule, given, self._data_use, rank, stage)
+        data.prepare(self)
         hooks.setup(stage)
         module.configure_model()
         checkpoint = self._read(ckpt_path, module, hooks)
@@ -310,7 +310,7 @@ class Trainer(Readings):
             limits=Limits(),
             clock=Clock(self.progress),
             metrics=self.metrics,
-            transfer=data.transfer(module, self.precision),
+            transfer=data.transfer(self.strategy.device, parts.batch_conversion(self.precision)),
             inference_mode=self._optimisation.inference_mode and stage is not Stage.FIT,
         )
         if stage is Stage.FIT:
@@ -319,7 +319,9 @@ class Trainer(Readings):
             parts.connect_steps(run, Phase(stage.value), len(data.evaluation_loaders(LOADER_OF_STAGE[stage])))
         return run
 
-    def _prepare_fit(self, run: Run, data: DataConnection, checkpoint: dict[str, Any] | None, hooks: BoundHooks) -> None:
+    def _prepare_fit(
+        self, run: Run, data: DataConnection, checkpoint: dict[str, Any] | None, hooks: BoundHooks
+    ) -> None:
         run.training_step = parts.training_step(self.strategy, run.module)
         run.optimizers, run.schedulers = parts.make_optimizers(run.module)
         run.accumulation = self._optimisation.accumulation
@@ -359,26 +361,19 @@ class Trainer(Readings):
         own = list(own) if isinstance(own, Sequence) else [own]
         given = self.callbacks
         kept = [callback for callback in given if not any(type(callback) is type(new) for new in own)]
-        self._set_callbacks(plugin_assembly.checkpoints_last([*kept, *own]))
+        replaced = [callback for callback in given if callback not in kept]
+        self._hooks.replace(replaced, own)
+        self.callbacks = plugin_assembly.checkpoints_last([*kept, *own])
         try:
             yield
         finally:
-            self._set_callbacks(given)
-
-    def _set_callbacks(self, callbacks: list[Any]) -> None:
-        if callbacks == self.callbacks:
-            return
-        # All of them anew, so that the order of the list stays the order of the calls.
-        for callback in self.callbacks:
-            self._hooks.unregister(callback)
-        self.callbacks = callbacks
-        for callback in callbacks:
-            self._hooks.register(callback)
+            self._hooks.replace(own, replaced)
+            self.callbacks = given
 
     def _teardown(self, stage: Stage, hooks: BoundHooks) -> None:
         self.state.phase = None
         if self._data is not None:
-            self._data.teardown(stage)
+            self._data.teardown()
         hooks.teardown(stage)
 
     # Saving

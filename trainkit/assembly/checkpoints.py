@@ -16,7 +16,7 @@ Plugins = Sequence[tuple[str, object]]
 
 def dump(run: Run, plugins: Plugins, datamodule: DataModule | None, *, weights_only: bool) -> dict[str, Any]:
     """Return everything from which ``run`` can go on; with ``weights_only``, what predicting needs. Changes nothing."""
-    checkpoint = {
+    checkpoint: dict[str, Any] = {
         "epoch": run.progress.epoch,
         "global_step": run.progress.global_step,
         "state_dict": run.strategy.module_state_dict(run.module),
@@ -34,7 +34,7 @@ def dump(run: Run, plugins: Plugins, datamodule: DataModule | None, *, weights_o
     }
     checkpoint["trainkit"] |= {
         "precision": run.precision.state_dict(),
-        "metrics": run.metrics.state_dict(),
+        "metrics": run.metrics.state_dict(run.module),
         "rng": {"now": rng_state(), "epoch_start": run.epoch_rng},
         "datamodule": datamodule.state_dict() if datamodule is not None else {},
     }
@@ -54,7 +54,7 @@ def restore(run: Run, plugins: Plugins, datamodule: DataModule | None, checkpoin
     state.restore_plugins(plugins, checkpoint["callbacks"])
     own = checkpoint["trainkit"]
     run.precision.load_state_dict(own["precision"])
-    run.metrics.load_state_dict(own["metrics"])
+    run.metrics.load_state_dict(own["metrics"], run.module)
     if datamodule is not None and own["datamodule"]:
         datamodule.load_state_dict(own["datamodule"])
     run.epoch_rng = own["rng"]["epoch_start"]

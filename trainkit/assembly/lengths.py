@@ -46,14 +46,16 @@ def make_limits(lengths: Lengths, data: DataUse, *, num_batches: int | None, val
 def _max_epochs(lengths: Lengths) -> float:
     if lengths.max_epochs is None:
         if lengths.max_steps == -1 and lengths.max_time is None:
-            warnings.warn("max_epochs is not set: training for 1000 epochs. For no limit say max_epochs=-1.", stacklevel=2)
+            warnings.warn(
+                "max_epochs is not set: training for 1000 epochs. For no limit say max_epochs=-1.", stacklevel=2
+            )
             return 1000
         return NO_LIMIT
     return NO_LIMIT if lengths.max_epochs == -1 else lengths.max_epochs
 
 
 def _validation_interval(interval: int | float, data: DataUse, num_batches: int | None) -> float:
-    if data.fast_dev_run or interval == 1.0 and isinstance(interval, float):
+    if data.fast_dev_run or (interval == 1.0 and isinstance(interval, float)):
         return NO_LIMIT if num_batches is None or data.fast_dev_run else max(num_batches, 1)
     if isinstance(interval, float):
         if num_batches is None:
@@ -88,7 +90,11 @@ def say_if_done(run: Run) -> None:
     """Warn if a limit was reached before this fit began: there is nothing left to train."""
     limits, progress = run.limits, run.progress
     if limits.reached(progress) and (progress.epoch or progress.global_step):
-        limit = f"max_epochs={limits.max_epochs}" if progress.epoch >= limits.max_epochs else f"max_steps={limits.max_steps}"
+        limit = (
+            f"max_epochs={limits.max_epochs}"
+            if progress.epoch >= limits.max_epochs
+            else f"max_steps={limits.max_steps}"
+        )
         warnings.warn(
             f"nothing is left to train: {progress.epoch} epochs and {progress.global_step} steps are done, and {limit}. "
             "Raise it to train on.",

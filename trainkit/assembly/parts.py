@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -18,9 +18,10 @@ from trainkit.loops.run import Run
 from trainkit.module import TrainModule
 from trainkit.optim import SchedulerConfig, configure
 from trainkit.overrides import overrides
+from trainkit.precision.base import Precision
 from trainkit.settings import Optimisation
 from trainkit.strategies.base import Strategy
-from trainkit.types import Phase, Stage
+from trainkit.types import Batch, Phase, Stage
 
 STEP_OF_PHASE = {Phase.VALIDATE: "validation_step", Phase.TEST: "test_step", Phase.PREDICT: "predict_step"}
 
@@ -34,10 +35,14 @@ def check_module(module: Any, stage: Stage) -> TrainModule:
     if module is None:
         raise ModuleError(f"trainer.{stage}() needs a module the first time: trainer.{stage}(module, ...).")
     if isinstance(module, type):
-        raise ModuleError(f"trainer.{stage}() needs an object and was given the class {module.__name__}. Did you mean {module.__name__}()?")
+        raise ModuleError(
+            f"trainer.{stage}() needs an object and was given the class {module.__name__}. Did you mean {module.__name__}()?"
+        )
     if not isinstance(module, TrainModule):
         kind = "a torch.nn.Module, but no TrainModule" if isinstance(module, torch.nn.Module) else "no TrainModule"
-        raise ModuleError(f"trainer.{stage}() was given a {type(module).__name__}, which is {kind}. Subclass trainkit.TrainModule.")
+        raise ModuleError(
+            f"trainer.{stage}() was given a {type(module).__name__}, which is {kind}. Subclass trainkit.TrainModule."
+        )
     return module
 
 
@@ -74,7 +79,10 @@ def connect_optimizers(run: Run, hooks: BoundHooks, settings: Optimisation) -> N
     else:
         _refuse_automatic_arguments(module, settings)
         update = partial(optimize.manual_update, run, hooks)
-    run.handles = [OptimizerHandle(optimizer, module, update) for optimizer in run.optimizers]
+    # A handle passes for its optimizer.
+    run.handles = [
+        cast(torch.optim.Optimizer, OptimizerHandle(optimizer, module, update)) for optimizer in run.optimizers
+    ]
     if overrides(module, "backward", TrainModule):
         run.backward = lambda loss: module.backward(run.precision.scale(loss))
     else:
@@ -91,7 +99,9 @@ def _refuse_automatic_arguments(module: TrainModule, settings: Optimisation) -> 
     if settings.gradient_clip_val:
         wrong.append((f"gradient_clip_val={settings.gradient_clip_val}", "self.clip_gradients(optimizer, ...)"))
     if settings.accumulation != {0: 1}:
-        wrong.append((f"accumulate_grad_batches={settings.accumulate_grad_batches}", "optimizer.step() every few batches"))
+        wrong.append(
+            (f"accumulate_grad_batches={settings.accumulate_grad_batches}", "optimizer.step() every few batches")
+        )
     for argument, instead in wrong:
         raise ConfigError(
             f"Trainer({argument}) needs automatic optimization, and {type(module).__name__} has automatic_optimization = False. "
@@ -107,15 +117,21 @@ def connect_steps(run: Run, phase: Phase, num_loaders: int) -> None:
     """
     name = STEP_OF_PHASE[phase]
     if phase is not Phase.PREDICT and not overrides(run.module, name, TrainModule):
-        raise ModuleError(f"{type(run.module).__name__} has no {name}, which {phase} needs. Define {name}(self, batch, batch_idx).")
+        raise ModuleError(
+            f"{type(run.module).__name__} has no {name}, which {phase} needs. Define {name}(self, batch, batch_idx)."
+        )
     own = getattr(run.module, name)
     run.evaluation_steps[phase] = _fit_arguments(run.strategy.evaluation_step(own), own, num_loaders, name)
 
 
-def _fit_arguments(step: Callable[..., Any], own: Callable[..., Any], num_loaders: int, name: str) -> Callable[..., Any]:
+def _fit_arguments(
+    step: Callable[..., Any], own: Callable[..., Any], num_loaders: int, name: str
+) -> Callable[..., Any]:
     names = positional_arguments(own)
     if num_loaders > 1 and names is not None and len(names) < 3:
-        raise ModuleError(f"there are {num_loaders} loaders, so {name} needs a third argument: {name}(self, batch, batch_idx, dataloader_idx).")
+        raise ModuleError(
+            f"there are {num_loaders} loaders, so {name} needs a third argument: {name}(self, batch, batch_idx, dataloader_idx)."
+        )
     if names is not None and len(names) < 2:
         return lambda batch, batch_idx, dataloader_idx: step(batch)
     if names is not None and len(names) < 3:
@@ -130,7 +146,9 @@ def training_step(strategy: Strategy, module: TrainModule) -> Callable[..., Any]
         ModuleError: If the module has none.
     """
     if not overrides(module, "training_step", TrainModule):
-        raise ModuleError(f"{type(module).__name__} has no training_step, which fit needs. Define training_step(self, batch, batch_idx).")
+        raise ModuleError(
+            f"{type(module).__name__} has no training_step, which fit needs. Define training_step(self, batch, batch_idx)."
+        )
     step = strategy.training_step(module)
     names = positional_arguments(module.training_step)
     if names is not None and len(names) < 2:
@@ -146,16 +164,25 @@ def positional_arguments(function: Callable[..., Any]) -> list[str] | None:
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
+def batch_conversion(precision: Precision) -> Callable[[Batch], Batch] | None:
+    """Return what changes the dtypes of a batch, or None if ``precision`` leaves them as they are."""
+    converts = precision.dtype is not None or overrides(precision, "convert_batch", Precision)
+    return precision.convert_batch if converts else None
+
+
 def sync_batchnorm(module: TrainModule) -> None:
     """Let BatchNorm layers share their statistics between ranks."""
     for name, child in list(module.named_children()):
-        setattr(module, name, torch.nn.SyncBatchNorm.convert_sync_batchnorm(child))
+        setattr(module, name, torch.nn.SyncBatchNorm.convert_sync_batchnorm(child))  # type: ignore[no-untyped-call]  # torch's own
 
 
 @contextmanager
 def torch_flags(settings: Optimisation) -> Iterator[None]:
     """Set torch's global switches for one call, and put them back afterwards."""
-    deterministic, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     benchmark = torch.backends.cudnn.benchmark
     if settings.deterministic is not None:
         torch.use_deterministic_algorithms(bool(settings.deterministic), warn_only=settings.deterministic == "warn")

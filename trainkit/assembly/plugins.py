@@ -35,8 +35,13 @@ def refuse_unknown_arguments(owner: type, unknown: Mapping[str, Any]) -> None:
 def quiet_output(output: Output, data: DataUse) -> Output:
     """Switch off what a fast dev run and a barebones run do without."""
     if output.barebones:
-        silent = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-        return replace(output, log_every_n_steps=0, **silent)
+        return replace(
+            output,
+            log_every_n_steps=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
     return replace(output, enable_checkpointing=False) if data.fast_dev_run else output
 
 
@@ -107,7 +112,11 @@ def register(
 def core_plugins(output: Output, optimisation: Optimisation) -> list[object]:
     """The plugins that make a Trainer what its arguments say, in the order in which they are called."""
     plugins: list[object] = [] if output.barebones else [MetricRows()]
-    return [*plugins, LRSchedulers(), GradientClipping(optimisation.gradient_clip_val, optimisation.gradient_clip_algorithm)]
+    return [
+        *plugins,
+        LRSchedulers(),
+        GradientClipping(optimisation.gradient_clip_val, optimisation.gradient_clip_algorithm),
+    ]
 
 
 def default_callbacks(output: Output, given: Iterable[object]) -> list[object]:
@@ -124,7 +133,9 @@ def default_callbacks(output: Output, given: Iterable[object]) -> list[object]:
     ):
         has_one = any(isinstance(callback, kind) for callback in given)
         if has_one and not enabled:
-            raise ConfigError(f"{name}=False contradicts the {kind.__name__} among the callbacks. Leave out one of them.")
+            raise ConfigError(
+                f"{name}=False contradicts the {kind.__name__} among the callbacks. Leave out one of them."
+            )
         if enabled and not has_one:
             defaults.append(kind())
     return defaults

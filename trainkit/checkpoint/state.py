@@ -33,13 +33,13 @@ def signature(module: nn.Module) -> dict[str, Any]:
     return {"format": FORMAT, "version": trainkit.__version__, "module": type(module).__qualname__}
 
 
-def collect_plugins(plugins: Iterable[tuple[str, object]]) -> dict[str, Any]:
+def collect_plugins(plugins: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """Return the state of every plugin that has one, by its state key; an empty state is left out."""
     states = {state_key(name, plugin): plugin.state_dict() for name, plugin in plugins if has_state(plugin)}
     return {key: state for key, state in states.items() if state}
 
 
-def restore_plugins(plugins: Iterable[tuple[str, object]], states: Mapping[str, Any]) -> list[str]:
+def restore_plugins(plugins: Iterable[tuple[str, Any]], states: Mapping[str, Any]) -> list[str]:
     """Give every plugin its state back; return the keys of states whose plugin is not there."""
     left = dict(states)
     for name, plugin in plugins:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainkit.data.source import FitLoaders
+from trainkit.data.connection import FitLoaders
 from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops import optimize
 from trainkit.loops.evaluate import sanity_check, validate
@@ -62,7 +62,7 @@ def train_epoch(run: Run, hooks: BoundHooks, loaders: FitLoaders, step: optimize
     progress.epoch_ended = not stopped
     run.metrics.end_batches()
     hooks.on_train_epoch_end()
-    run.metrics.end_phase()
+    run.metrics.end_phase(resumable=stopped)
     if progress.epoch_ended:
         progress.count_epoch()
 

@@ -81,7 +81,9 @@ def prepare_group(run: Run, hooks: BoundHooks, *, synced: bool) -> None:
         run.strategy.sync_gradients(run.module)
     rescale = run.group_rescale()
     if rescale is not None:
-        torch._foreach_mul_([p.grad for g in run.optimizer.param_groups for p in g["params"] if p.grad is not None], rescale)
+        torch._foreach_mul_(
+            [p.grad for g in run.optimizer.param_groups for p in g["params"] if p.grad is not None], rescale
+        )
     prepare(run, hooks, run.optimizer)
 
 
@@ -195,7 +197,9 @@ def read_loss(output: Any) -> tuple[Tensor, float | Tensor | None]:
     """
     loss, weight = (output.get("loss"), output.get("weight")) if isinstance(output, dict) else (output, None)
     if not isinstance(loss, Tensor):
-        found = f"a dict with the keys {sorted(map(str, output))}" if isinstance(output, dict) else type(output).__name__
+        found = (
+            f"a dict with the keys {sorted(map(str, output))}" if isinstance(output, dict) else type(output).__name__
+        )
         raise ModuleError(
             f"training_step returned {found}, in which there is no loss tensor. Allowed: a scalar tensor, a dict with the "
             "key 'loss' (and 'weight' if the loss is a sum), or None to skip the batch."

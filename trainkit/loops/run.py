@@ -11,7 +11,6 @@ from torch import Tensor
 
 from trainkit.errors import OptimizerError
 from trainkit.loops.limits import NO_LIMIT, Clock, Limits
-from trainkit.loops.optimizer_handle import OptimizerHandle
 from trainkit.metrics.collector import MetricCollector
 from trainkit.module import TrainModule
 from trainkit.optim import SchedulerConfig
@@ -20,6 +19,10 @@ from trainkit.progress import Progress
 from trainkit.seed import rng_state
 from trainkit.strategies.base import Strategy
 from trainkit.types import Batch, Phase
+
+
+def _no_step(*arguments: Any) -> Any:
+    raise AssertionError("a step was called that this run has not got")
 
 
 @dataclass(slots=True)
@@ -53,7 +56,7 @@ class Run:
     clock: Clock
     metrics: MetricCollector
     transfer: Callable[[Batch, int], Batch]
-    training_step: Callable[..., Any]
+    training_step: Callable[..., Any] = _no_step
     evaluation_steps: dict[Phase, Callable[..., Any]] = field(default_factory=dict)
     optimizers: list[torch.optim.Optimizer] = field(default_factory=list)
     schedulers: list[SchedulerConfig] = field(default_factory=list)
@@ -62,7 +65,7 @@ class Run:
     num_batches: int | None = None
     group_divisor: int = 1
     group_weight: float | Tensor = 0.0
-    handles: list[OptimizerHandle] = field(default_factory=list)
+    handles: list[torch.optim.Optimizer] = field(default_factory=list)
     backward: Callable[[Tensor], None] = Tensor.backward
     zero_grad: Callable[[int], None] = lambda batch_idx: None
     inference_mode: bool = False
@@ -80,7 +83,9 @@ class Run:
 
     def evaluation_step(self) -> Callable[..., Any]:
         """The step of what is running right now."""
-        return self.evaluation_steps[Phase.VALIDATE if self.phase == Phase.SANITY_CHECK else self.phase or Phase.VALIDATE]
+        return self.evaluation_steps[
+            Phase.VALIDATE if self.phase == Phase.SANITY_CHECK else self.phase or Phase.VALIDATE
+        ]
 
     def stops_now(self) -> bool:
         """Whether someone asked for an end, or time is up, and an end is allowed by now."""

@@ -1,0 +1,187 @@
+"""The data of one run: loaders are chosen, dealt to ranks and cut to their limits, when they are first needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from trainkit.data.loaders import LimitedLoader
+from trainkit.data.module import DataModule
+from trainkit.data.overfit import in_fixed_order
+from trainkit.data.sampler import shard
+from trainkit.data.source import LoaderName, LoaderSource
+from trainkit.data.transfer import make_transfer
+from trainkit.module import TrainModule
+from trainkit.overrides import overrides
+from trainkit.settings import DataUse
+from trainkit.types import Batch, Stage
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """This process among those that share the data."""
+
+    index: int = 0
+    world_size: int = 1
+
+
+@dataclass(slots=True)
+class FitLoaders:
+    """What a fit takes its batches from.
+
+    Attributes:
+        train: The training batches of an epoch.
+        val: The validation loaders; empty if there is no validation.
+        sanity: What is tried of them ahead of training.
+        reload: Makes the loaders anew.
+        reload_every_n_epochs: Epochs after which they are made anew; 0 for never.
+    """
+
+    train: LimitedLoader
+    val: list[LimitedLoader]
+    sanity: list[LimitedLoader]
+    reload: Callable[[], FitLoaders]
+    reload_every_n_epochs: int = 0
+    _loaded_in_epoch: int | None = field(default=None, init=False)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Make loaders anew if that is due, and tell samplers which epoch comes."""
+        if self._loaded_in_epoch is None:
+            self._loaded_in_epoch = epoch
+        if self.reload_every_n_epochs and epoch - self._loaded_in_epoch >= self.reload_every_n_epochs:
+            fresh = self.reload()
+            self.train, self.val, self._loaded_in_epoch = fresh.train, fresh.val, epoch
+        for loader in (self.train, *self.val):
+            loader.set_epoch(epoch)
+
+
+class DataConnection:
+    """Connects a run with its data.
+
+    Args:
+        module: May have methods that give loaders, and transfer hooks.
+        datamodule: The data module that was passed, if any.
+        given: The loaders that were passed.
+        use: How much of them to use.
+        rank: Which part of them.
+        stage: What is run on them.
+
+    Raises:
+        DataError: If there is nothing to run on, or what there is cannot be used.
+    """
+
+    def __init__(
+        self,
+        module: TrainModule,
+        datamodule: DataModule | None,
+        given: Mapping[LoaderName, Any],
+        use: DataUse,
+        rank: Rank,
+        stage: Stage,
+    ) -> None:
+        self._source = LoaderSource(module, given, datamodule)
+        self._module = module
+        self._use = use
+        self._rank = rank
+        self._stage = stage
+        self._fit_loaders: FitLoaders | None = None
+        self._evaluation_loaders: dict[LoaderName, list[LimitedLoader]] = {}
+        self._source.demand(LOADER_OF_STAGE[stage])
+
+    @property
+    def datamodule(self) -> DataModule | None:
+        """The data module of the run."""
+        return self._source.datamodule
+
+    def prepare(self, trainer: Trainer) -> None:
+        """Let the data be downloaded, by one process of each machine, and set up, by all."""
+        for owner in (self.datamodule, self._module):
+            if isinstance(owner, DataModule):
+                owner.trainer = trainer
+            prepare_data = getattr(owner, "prepare_data", None)
+            if prepare_data is not None and trainer.strategy.local_rank == 0:
+                prepare_data()
+        trainer.strategy.barrier()
+        if self.datamodule is not None:
+            self.datamodule.setup(self._stage)
+
+    def teardown(self) -> None:
+        """Let the data module let go of what it set up."""
+        if self.datamodule is not None:
+            self.datamodule.teardown(self._stage)
+
+    def transfer(self, device: torch.device, convert: Callable[[Batch], Batch] | None) -> Callable[[Batch, int], Batch]:
+        """Return what brings a batch to the device."""
+        return make_transfer(self._module, self.datamodule, device, convert)
+
+    @property
+    def fit_loaders(self) -> FitLoaders:
+        """The loaders of a fit; made when first asked for, which ``configure_optimizers`` may do."""
+        if self._fit_loaders is None:
+            self._fit_loaders = self._make_fit_loaders()
+        return self._fit_loaders
+
+    def evaluation_loaders(self, name: LoaderName) -> list[LimitedLoader]:
+        """The loaders to validate, test or predict with."""
+        if name not in self._evaluation_loaders:
+            self._evaluation_loaders[name] = self._make_evaluation_loaders(name)
+        return self._evaluation_loaders[name]
+
+    def num_batches(self, name: LoaderName) -> list[float]:
+        """Batches of each loader; infinite where it is not known. Empty if this run has no such loaders."""
+        loaders = self._limited(name)
+        return [math.inf if loader.num_batches is None else loader.num_batches for loader in loaders]
+
+    def loader(self, name: LoaderName) -> Any:
+        """The loader as the run uses it, a list of them if there are several, None if there is none."""
+        loaders = [loader.loader for loader in self._limited(name)]
+        return loaders[0] if len(loaders) == 1 else loaders or None
+
+    def _limited(self, name: LoaderName) -> list[LimitedLoader]:
+        if self._stage is Stage.FIT and name in ("train", "val"):
+            return [self.fit_loaders.train] if name == "train" else self.fit_loaders.val
+        return self.evaluation_loaders(name) if name == LOADER_OF_STAGE[self._stage] else []
+
+    def _make_fit_loaders(self) -> FitLoaders:
+        use = self._use
+        loader = self._source.train()
+        if use.overfit_batches:
+            loader = in_fixed_order(loader)
+        val: list[LimitedLoader] = []
+        if use.limit("val") and self._source.has("val") and overrides(self._module, "validation_step", TrainModule):
+            val = self._make_evaluation_loaders("val")
+        return FitLoaders(
+            train=LimitedLoader(self._shared(loader, training=True), use.limit("train"), "train_dataloader"),
+            val=val,
+            sanity=[
+                LimitedLoader(each.loader, use.sanity_limit(each.num_batches), each.name)
+                for each in val
+                if use.sanity_batches
+            ],
+            reload=self._make_fit_loaders,
+            reload_every_n_epochs=use.reload_dataloaders_every_n_epochs,
+        )
+
+    def _make_evaluation_loaders(self, name: LoaderName) -> list[LimitedLoader]:
+        loaders = [self._shared(loader, training=False) for loader in self._source.evaluation(name)]
+        return [LimitedLoader(loader, self._use.limit(name), f"{name}_dataloader") for loader in loaders]
+
+    def _shared(self, loader: Any, *, training: bool) -> Any:
+        if self._rank.world_size == 1 or not self._use.use_distributed_sampler:
+            return loader
+        return shard(loader, self._rank.index, self._rank.world_size, training=training)
+
+
+LOADER_OF_STAGE: dict[Stage, LoaderName] = {
+    Stage.FIT: "train",
+    Stage.VALIDATE: "val",
+    Stage.TEST: "test",
+    Stage.PREDICT: "predict",
+}
