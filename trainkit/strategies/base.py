@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 
+from trainkit.errors import ConfigError, ModuleError
 from trainkit.module import TrainModule
-from trainkit.types import Batch
 
 ReduceOp = Literal["sum", "mean", "min", "max"]
 NO_CONTEXT: AbstractContextManager[None] = nullcontext()
+
+_OPERATIONS = {"sum": dist.ReduceOp.SUM, "mean": dist.ReduceOp.SUM, "min": dist.ReduceOp.MIN, "max": dist.ReduceOp.MAX}
 
 
 class Strategy(ABC):
     """Runs one module on one or more devices.
 
-    The methods stand in the order in which a run calls them. A strategy moves tensors and agrees between ranks; it knows
-    nothing of epochs, logging or files. Everything that has a default here is right for one process on one device.
+    The methods stand in the order in which a run calls them. A strategy moves tensors and agrees between ranks; it
+    knows nothing of epochs, logging or files. Only `wrap` and `training_step` have to be written: the defaults are
+    right for one device per process, with ranks that talk through the default group of ``torch.distributed``. A
+    strategy can be made without arguments; the Trainer then assigns it the devices that the user chose.
 
     Attributes:
         name: What the user writes in ``Trainer(strategy=...)``.
+        uses_all_devices: Whether ``devices="auto"`` means all devices of the machine, rather than one.
+        devices: The devices of this machine that the run uses; empty until `assign`.
         device: Where this process computes.
         rank: This process among all, from 0.
         local_rank: This process among those of its machine, from 0.
@@ -33,22 +40,36 @@ class Strategy(ABC):
     """
 
     name: ClassVar[str]
+    uses_all_devices: ClassVar[bool] = False
+    devices: tuple[torch.device, ...] = ()
     device: torch.device
     rank: int = 0
     local_rank: int = 0
     world_size: int = 1
     num_nodes: int = 1
 
+    def assign(self, devices: Sequence[torch.device]) -> None:
+        """Learn which devices of this machine to use, and the rank of this process. Once, before anything else."""
+        if len(devices) != 1:
+            raise ConfigError(
+                f"strategy {self.name!r} runs on one device per process, and {len(devices)} were asked for: "
+                f"{', '.join(map(str, devices))}.\n"
+                "    for one device   devices=1\n"
+                f"    for all of them  start with torchrun --nproc-per-node={len(devices)} script.py, strategy='ddp'"
+            )
+        self.devices = tuple(devices)
+        self.device = devices[0]
+
     def setup(self) -> None:
         """Take hold of the device and, with several processes, of the process group. May be called twice."""
 
     @abstractmethod
     def wrap(self, module: TrainModule) -> None:
-        """Move ``module`` to the device and keep what is needed to run its steps. Optimizers are made after it."""
+        """Move ``module`` to the device and make it equal on all ranks. Optimizers are made after it."""
 
     @abstractmethod
     def training_step(self, module: TrainModule) -> Callable[..., Any]:
-        """Return what the loop calls as ``training_step(batch, batch_idx)``. Chosen once, when a fit starts."""
+        """Return what the loop calls in place of ``module.training_step``. Chosen once, when a fit starts."""
 
     def evaluation_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Return what the loop calls in place of ``module.validation_step`` and its like."""
@@ -58,8 +79,23 @@ class Strategy(ABC):
         """Around forward and backward of one batch. Ranks need not exchange gradients when ``enabled`` is False."""
         return NO_CONTEXT
 
+    def skips_step(self, skips: bool) -> bool:
+        """Agree with all ranks that a batch is skipped, or is not. All ranks must ask, once for each batch.
+
+        Raises:
+            ModuleError: If only some ranks skip it; the others would wait for their gradients forever.
+        """
+        skipping = self._ranks_where(skips)
+        if 0 < len(skipping) < self.world_size:
+            raise ModuleError(
+                f"training_step returned None on rank {', '.join(map(str, skipping))} of {self.world_size}, and a loss "
+                "on the others. A batch is skipped\nby all ranks or by none. Return a loss of zero, such as "
+                "0 * self(x).sum(), or decide with self.trainer.strategy.any_rank(...)."
+            )
+        return bool(skipping)
+
     def sync_gradients(self, module: nn.Module) -> None:
-        """Average gradients that were gathered with ``gradient_sync(enabled=False)`` and are to be used after all."""
+        """Average over all ranks the gradients that were gathered without an exchange and are to be used after all."""
 
     @property
     def is_distributed(self) -> bool:
@@ -68,26 +104,44 @@ class Strategy(ABC):
 
     def all_reduce(self, tensor: Tensor, op: ReduceOp = "sum") -> Tensor:
         """Return ``tensor`` reduced over all ranks; same shape, equal on every rank. Does not change ``tensor``."""
-        return tensor
+        if not self.is_distributed:
+            return tensor
+        reduced = tensor.detach().clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(reduced, _OPERATIONS[op])
+        # gloo has no average of its own.
+        return reduced / self.world_size if op == "mean" else reduced
 
     def all_gather(self, tensor: Tensor) -> Tensor:
         """Return the tensors of all ranks. Shape (world_size, *tensor.shape); with one process, ``tensor`` itself."""
-        return tensor
+        if not self.is_distributed:
+            return tensor
+        own = tensor.detach().contiguous()
+        parts = [torch.empty_like(own) for _ in range(self.world_size)]
+        dist.all_gather(parts, own)
+        return torch.stack(parts)
 
     def all_gather_object(self, value: Any) -> list[Any]:
-        """Return the values of all ranks, in the order of the ranks."""
-        return [value]
+        """Return the values of all ranks, in the order of the ranks. They are pickled."""
+        values = [value] * self.world_size
+        if self.is_distributed:
+            dist.all_gather_object(values, value)
+        return values
 
     def broadcast_object(self, value: Any, source: int = 0) -> Any:
-        """Return the value that rank ``source`` passed, on every rank."""
-        return value
+        """Return the value that rank ``source`` passed, on every rank. It is pickled."""
+        values = [value]
+        if self.is_distributed:
+            dist.broadcast_object_list(values, src=source)
+        return values[0]
 
-    def any_rank(self, flag: bool) -> bool:
-        """Return whether ``flag`` is true on any rank. All ranks must ask."""
-        return flag
+    def any_rank(self, flag: bool | Tensor) -> bool:
+        """Return whether ``flag`` is true on any rank. All ranks must ask. A flag on the device is waited for."""
+        return bool(self._ranks_where(bool(flag)))
 
     def barrier(self) -> None:
         """Wait until every rank has come here."""
+        if self.is_distributed:
+            dist.barrier()
 
     def module_state_dict(self, module: TrainModule) -> dict[str, Any]:
         """Return the module's state with the keys of the bare module."""
@@ -95,3 +149,12 @@ class Strategy(ABC):
 
     def teardown(self) -> None:
         """Let go of what `setup` took. Called also after an exception."""
+
+    def _ranks_where(self, flag: bool) -> list[int]:
+        """Return the ranks whose ``flag`` is true."""
+        if not self.is_distributed:
+            return [self.rank] if flag else []
+        # A flag on the CPU does not wait for the device, whose queue may be long; not every process group takes one.
+        device = torch.device("cpu") if "cpu:" in dist.get_backend_config() else self.device
+        flags = self.all_gather(torch.tensor(flag, dtype=torch.uint8, device=device))
+        return flags.nonzero().flatten().tolist()

@@ -1,0 +1,165 @@
+"""A name becomes an object: strategies, precisions and callbacks, as the Trainer's arguments name them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from trainkit.errors import ConfigError, PluginError, UnknownArgumentError
+from trainkit.plugins import catalog
+from trainkit.plugins.devices import Choice, choose_kind, find_devices, parse_devices
+from trainkit.precision.base import Precision
+from trainkit.strategies.base import Strategy
+from trainkit.strategies.launch import Launch, read_launch
+
+T = TypeVar("T")
+
+_DEVICE_NAME = re.compile(r"(cpu|cuda|gpu|mps)(?::(\d+))?")
+_STRATEGY_ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddp_find_unused_parameters_true": ("ddp", {"find_unused_parameters": True}),
+    "ddp_find_unused_parameters_false": ("ddp", {"find_unused_parameters": False}),
+}
+_PRECISION_ALIASES = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
+
+
+def resolve_strategy(
+    strategy: str | Strategy = "auto",
+    accelerator: str = "auto",
+    devices: int | str | Sequence[int] = "auto",
+    num_nodes: int = 1,
+) -> Strategy:
+    """Return the strategy that these arguments of the Trainer mean, with its devices assigned.
+
+    Args:
+        strategy: A strategy, a name of the catalog, or a device such as ``"cuda:1"``. ``"auto"`` is ``ddp`` where
+            torchrun started several processes, else one device.
+        accelerator: ``auto``, ``cpu``, ``cuda``, ``gpu`` or ``mps``. ``auto`` is CUDA, else MPS, else the CPU.
+        devices: How many, which ones (``[0, 2]`` or ``"0,2"``), -1 for all, or ``"auto"``.
+        num_nodes: On how many machines torchrun was started; 1 believes torchrun.
+
+    Raises:
+        ConfigError: If the arguments contradict each other or what is here, or a name is unknown.
+        DeviceError: If there is no device of that kind here.
+    """
+    launch = read_launch()
+    choice = parse_devices(devices)
+    named = _DEVICE_NAME.fullmatch(strategy) if isinstance(strategy, str) else None
+    kind = _agreed_kind(accelerator, named[1], strategy) if named else choose_kind(accelerator)
+    if named and named[2] is not None:
+        choice = _agreed_index(int(named[2]), choice, kind)
+    chosen = _make_strategy("single" if named else strategy, launch or Launch())
+    if chosen.devices:
+        _refuse_other_devices(chosen, accelerator, kind, choice)
+    else:
+        several = chosen.uses_all_devices
+        suits = (launch.local_world_size if launch else -1) if several else 1
+        chosen.assign(find_devices(kind, choice, suits))
+    _refuse_other_launch(chosen, launch or Launch(), num_nodes)
+    return chosen
+
+
+def resolve_precision(precision: str | int | Precision | None = None) -> Precision:
+    """Return the precision that ``Trainer(precision=...)`` means. None is ``32-true``.
+
+    Raises:
+        ConfigError: If there is no such precision.
+    """
+    if isinstance(precision, Precision):
+        return precision
+    if isinstance(precision, bool) or not isinstance(precision, str | int | None):
+        raise ConfigError(f"precision={precision!r} is not usable. Allowed: a name such as '16-mixed', or a Precision.")
+    name = "32-true" if precision is None else str(precision)
+    return _make("precision", _PRECISION_ALIASES.get(name, name), "Trainer(precision=...)", {}, Precision)
+
+
+def resolve_callback(callback: object, **arguments: Any) -> object:
+    """Return the callback of that name, made with ``arguments``; a callback that is made already is returned itself.
+
+    Raises:
+        ConfigError: If the name or an argument is unknown, or it is a class and no object.
+        PluginError: If it cannot be imported.
+    """
+    if isinstance(callback, str):
+        return _make("callbacks", callback, "Trainer(callbacks=...)", arguments, object)
+    if isinstance(callback, type):
+        raise ConfigError(f"callbacks: {callback.__name__} is a class. Make an object of it: {callback.__name__}(...).")
+    if arguments:
+        raise ConfigError(f"callbacks: {callback!r} is made already and takes no arguments ({', '.join(arguments)}).")
+    return callback
+
+
+def _agreed_kind(accelerator: str, named: str, strategy: object) -> str:
+    kind = choose_kind(named)
+    if accelerator == "auto" or kind == choose_kind(accelerator):
+        return kind
+    raise ConfigError(f"strategy={strategy!r} contradicts accelerator={accelerator!r}. Leave out one of them.")
+
+
+def _agreed_index(index: int, choice: Choice, kind: str) -> Choice:
+    if choice not in ("auto", 1, [index]):
+        raise ConfigError(
+            f"strategy='{kind}:{index}' is one device, and devices={choice!r} asks for others. Leave out one of them."
+        )
+    return 1 if kind == "cpu" else [index]
+
+
+def _make_strategy(strategy: str | Strategy, launch: Launch) -> Strategy:
+    if isinstance(strategy, Strategy):
+        return strategy
+    if not isinstance(strategy, str):
+        raise ConfigError(f"strategy={strategy!r} is not usable. Allowed: a name such as 'ddp', or a Strategy.")
+    if strategy == "auto" and launch.world_size > 1:
+        strategy = "ddp"
+    name, arguments = _STRATEGY_ALIASES.get(strategy, (strategy, {}))
+    return _make("strategies", name, "Trainer(strategy=...)", arguments, Strategy)
+
+
+def _refuse_other_devices(strategy: Strategy, accelerator: str, kind: str, choice: Choice) -> None:
+    """Refuse arguments that ask for other devices than those the strategy was made with."""
+    indexes = [device.index or 0 for device in strategy.devices]
+    other_kind = accelerator != "auto" and kind != strategy.devices[0].type
+    if other_kind or choice not in ("auto", len(indexes), indexes):
+        own = ", ".join(map(str, strategy.devices))
+        raise ConfigError(
+            f"the strategy was made for {own}; accelerator={accelerator!r} and devices={choice!r} ask for others. Leave "
+            "them out, or make the strategy without devices."
+        )
+
+
+def _refuse_other_launch(strategy: Strategy, launch: Launch, num_nodes: int) -> None:
+    """Refuse a strategy or a number of machines that torchrun was not started for."""
+    if isinstance(num_nodes, bool) or not isinstance(num_nodes, int) or num_nodes < 1:
+        raise ConfigError(f"num_nodes={num_nodes!r} is not usable. Allowed: a whole number of at least 1.")
+    if strategy.world_size != launch.world_size:
+        raise ConfigError(
+            f"{launch.world_size} processes were started together, and strategy {strategy.name!r} would let each train by "
+            "itself. Use strategy='ddp', or start one process, without torchrun."
+        )
+    if num_nodes not in (1, strategy.num_nodes):
+        raise ConfigError(
+            f"num_nodes={num_nodes}, and the processes were started on {strategy.num_nodes} machine(s).\n"
+            f"    start with   torchrun --nnodes={num_nodes} --nproc-per-node={len(strategy.devices)} script.py"
+        )
+
+
+def _make(kind: catalog.Kind, name: str, where: str, arguments: dict[str, Any], base: type[T]) -> T:
+    """Import what ``name`` means, call it with ``arguments``, and see that a ``base`` comes out."""
+    entry = catalog.find(kind, name, where)
+    make: Callable[..., Any] = entry.load()
+    signature = inspect.signature(make)
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        unknown = [argument for argument in arguments if argument not in signature.parameters]
+        if unknown:
+            raise UnknownArgumentError(f"argument of {name!r}", unknown[0], signature.parameters, where) from None
+        raise ConfigError(f"{where}: {name!r} ({entry.target}) cannot be made: {error}.") from error
+    made = make(**arguments)
+    if not isinstance(made, base):
+        raise PluginError(
+            f"{where}: {name!r} ({entry.target}) gives a {type(made).__name__}, and a {base.__name__} is needed.\n"
+            f"    offered by   {entry.distribution} {entry.version}"
+        )
+    return made

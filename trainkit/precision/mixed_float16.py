@@ -1,0 +1,78 @@
+"""16-mixed: parameters in float32, matrix products in float16, losses scaled so that small gradients survive."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainkit.errors import NotAttachedError, OptimizerError
+from trainkit.precision.base import Precision
+
+
+class MixedFloat16(Precision):
+    """Forward under autocast, gradients through a ``GradScaler``, which skips an update whose gradients overflowed.
+
+    Args:
+        scaler: Where the defaults of ``torch.amp.GradScaler`` do not fit, such as its first scale.
+
+    Source: Micikevicius et al. 2018, "Mixed Precision Training", arXiv:1710.03740, section 3.2.
+    """
+
+    name = "16-mixed"
+    autocast_dtype = torch.float16
+
+    def __init__(self, scaler: torch.amp.GradScaler | None = None) -> None:
+        self._scaler = scaler
+
+    @property
+    def scaler(self) -> torch.amp.GradScaler:
+        """The scaler, which exists once the device is known."""
+        if self._scaler is None:
+            raise NotAttachedError("precision '16-mixed' makes its GradScaler in setup(device), which comes first.")
+        return self._scaler
+
+    def setup(self, device: torch.device) -> None:
+        super().setup(device)
+        if self._scaler is None:
+            self._scaler = torch.amp.GradScaler(device.type)
+
+    def scale(self, loss: Tensor) -> Tensor:
+        return self.scaler.scale(loss)
+
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
+        self.scaler.unscale_(optimizer)
+
+    def update(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = None) -> bool:
+        if closure is not None:
+            _refuse_if_it_needs_a_closure(optimizer)
+            closure()
+        # The scaler reads from the device whether to step, and does not tell. The step itself does, without a second
+        # read. A fused optimizer decides on the device, where nobody can see it without waiting: it counts as made.
+        made: list[bool] = []
+        hook = optimizer.register_step_post_hook(lambda *_: made.append(True))
+        try:
+            self.scaler.step(optimizer)
+        finally:
+            hook.remove()
+        self.scaler.update()
+        return bool(made)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.scaler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state:
+            self.scaler.load_state_dict(state)
+
+
+def _refuse_if_it_needs_a_closure(optimizer: torch.optim.Optimizer) -> None:
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise OptimizerError(
+            f"{type(optimizer).__name__} evaluates the loss through a closure, as often as it likes; precision "
+            "'16-mixed' has to know after one evaluation whether to step at all. Use 'bf16-mixed' or '32-true'."
+        )

@@ -1,0 +1,8 @@
+"""Strategies: where tensors live, how a step runs there, and how ranks agree. Read ``single.py`` first."""
+
+from trainkit.strategies.base import Strategy
+from trainkit.strategies.data_parallel import DataParallel
+from trainkit.strategies.ddp import DDP
+from trainkit.strategies.single import SingleDevice
+
+__all__ = ["DDP", "DataParallel", "SingleDevice", "Strategy"]

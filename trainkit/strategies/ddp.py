@@ -1,0 +1,157 @@
+"""One process per device, each with a full copy of the module, started by torchrun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from trainkit.errors import DeviceError, ModuleError
+from trainkit.module import TrainModule
+from trainkit.strategies.base import NO_CONTEXT, Strategy
+from trainkit.strategies.launch import Launch, open_store, read_launch
+
+
+class DDP(Strategy):
+    """One full copy of the module on each rank; all-reduce averages the gradients.
+
+    Start it with ``torchrun --nproc-per-node=N script.py``. A process group that exists already is used, and left alone
+    at the end. With manual optimization the ranks exchange gradients before each optimizer step, not during backward.
+
+    Args:
+        find_unused_parameters: Look for parameters that took no part in a loss, which costs a walk through its graph.
+        static_graph: Promise that every step uses the same parameters in the same order.
+        gradient_as_bucket_view: Let ``.grad`` share memory with the buffers that are sent.
+        process_group_backend: As for ``torch.distributed.init_process_group``. By default nccl for tensors on a GPU and
+            gloo for those on the CPU.
+        timeout_s: How long a rank waits for the others before it raises.
+
+    Source: Li et al. 2020, "PyTorch Distributed", arXiv:2006.15704.
+    """
+
+    name = "ddp"
+    uses_all_devices = True
+
+    def __init__(
+        self,
+        *,
+        find_unused_parameters: bool = False,
+        static_graph: bool = False,
+        gradient_as_bucket_view: bool = True,
+        process_group_backend: str | None = None,
+        timeout_s: float = 1800.0,
+    ) -> None:
+        self.find_unused_parameters = find_unused_parameters
+        self.static_graph = static_graph
+        self.gradient_as_bucket_view = gradient_as_bucket_view
+        self.process_group_backend = process_group_backend
+        self.timeout_s = timeout_s
+        self._wrapped: DistributedDataParallel | None = None
+        self._owns_group = False
+        self._synced_once = False
+
+    def assign(self, devices: Sequence[torch.device]) -> None:
+        launch = read_launch() or Launch()
+        if len(devices) != launch.local_world_size:
+            raise DeviceError(
+                f"strategy 'ddp' needs one process for each device of a machine. Here are {len(devices)} device(s) "
+                f"({', '.join(map(str, devices))}) and {launch.local_world_size} process(es).\n"
+                f"    start with   torchrun --nproc-per-node={len(devices)} script.py"
+            )
+        self.devices = tuple(devices)
+        self.device = devices[launch.local_rank]
+        self.rank, self.local_rank = launch.rank, launch.local_rank
+        self.world_size, self.num_nodes = launch.world_size, launch.num_nodes
+
+    def setup(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        if dist.is_initialized():
+            return
+        timeout = timedelta(seconds=self.timeout_s)
+        dist.init_process_group(
+            # gloo beside nccl: small facts are agreed on the CPU, without waiting for the GPU.
+            self.process_group_backend or ("cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"),
+            store=open_store(read_launch() or Launch(), timeout),
+            rank=self.rank,
+            world_size=self.world_size,
+            timeout=timeout,
+            device_id=self.device if self.device.type == "cuda" else None,
+        )
+        self._owns_group = True
+
+    def wrap(self, module: TrainModule) -> None:
+        module.to(self.device)
+        self._refuse_different_modules(module)
+        # Not left to DDP: evaluation goes without it, and a plugin may copy the weights before the first step.
+        for tensor in chain(module.parameters(), module.buffers()):
+            dist.broadcast(tensor.detach(), src=0)
+
+    def training_step(self, module: TrainModule) -> Callable[..., Any]:
+        trains = any(parameter.requires_grad for parameter in module.parameters())
+        if not (trains and module.automatic_optimization):
+            # DDP sees one backward per forward. Manual optimization has any number, and uses `sync_gradients`.
+            self._wrapped = None
+            return module.training_step
+        self._synced_once = False
+        self._wrapped = DistributedDataParallel(
+            _StepAsForward(module),
+            find_unused_parameters=self.find_unused_parameters,
+            static_graph=self.static_graph,
+            gradient_as_bucket_view=self.gradient_as_bucket_view,
+            init_sync=False,
+        )
+        return self._wrapped
+
+    def gradient_sync(self, *, enabled: bool) -> AbstractContextManager[None]:
+        # A static graph has to see an exchange first (an assertion of DDP); averaging an average changes nothing.
+        first_of_static = self.static_graph and not self._synced_once
+        self._synced_once = True
+        if enabled or first_of_static or self._wrapped is None:
+            return NO_CONTEXT
+        return self._wrapped.no_sync()
+
+    def sync_gradients(self, module: nn.Module) -> None:
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        has_gradient = torch.tensor([parameter.grad is not None for parameter in trained], device=self.device)
+        somewhere = self.all_reduce(has_gradient.to(torch.uint8), "max").tolist()
+        for parameter, used in zip(trained, somewhere, strict=True):
+            if used:
+                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = gradient.copy_(self.all_reduce(gradient, "mean"))
+
+    def teardown(self) -> None:
+        # DDP holds on to the group, so it goes first.
+        self._wrapped = None
+        if self._owns_group:
+            dist.destroy_process_group()
+            self._owns_group = False
+
+    def _refuse_different_modules(self, module: TrainModule) -> None:
+        own = {name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in module.state_dict().items()}
+        for rank, other in enumerate(self.all_gather_object(own)):
+            name = next((name for name in {**own, **other} if own.get(name) != other.get(name)), None)
+            if name is not None:
+                there, here = other.get(name, "missing"), own.get(name, "missing")
+                raise ModuleError(
+                    f"the modules of two ranks differ: {name!r} is {there} on rank {rank}, and {here} on rank "
+                    f"{self.rank}. Build the same module on every rank."
+                )
+
+
+class _StepAsForward(nn.Module):
+    """DDP exchanges gradients only for what runs inside forward(), so the step runs there."""
+
+    def __init__(self, module: TrainModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module.training_step(*args, **kwargs)

@@ -1,0 +1,36 @@
+"""One process on one device: the strategy to read first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from trainkit.module import TrainModule
+from trainkit.strategies.base import Strategy
+
+
+class SingleDevice(Strategy):
+    """Everything on one device, by one process.
+
+    Args:
+        device: Such as ``"cuda:1"``. By default the one that the Trainer's arguments name.
+    """
+
+    name = "single"
+
+    def __init__(self, device: torch.device | str | None = None) -> None:
+        if device is not None:
+            self.assign([torch.device(device)])
+
+    def setup(self) -> None:
+        if self.device.type == "cuda":
+            # What is made without naming a device, by the user or by a library, belongs on this one.
+            torch.cuda.set_device(self.device)
+
+    def wrap(self, module: TrainModule) -> None:
+        module.to(self.device)
+
+    def training_step(self, module: TrainModule) -> Callable[..., Any]:
+        return module.training_step
