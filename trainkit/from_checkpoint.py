@@ -47,10 +47,11 @@ def constructor_arguments(cls: type, checkpoint: Mapping[str, Any], overrides: M
     required = {p.name for p in parameters if p.name in names and p.default is p.empty}
     missing = sorted((required | left_out) - set(arguments))
     if missing:
+        example = ", ".join(f"{name}=..." for name in missing)
         raise CheckpointError(
             f"{cls.__name__} cannot be built from the checkpoint alone; it does not hold: {', '.join(missing)}.\n"
             f"    saved        {', '.join(saved) or '(no hyperparameters)'}\n"
-            f"    to do        {cls.__name__}.load_from_checkpoint(path, {', '.join(f'{name}=...' for name in missing)})"
+            f"    to do        {cls.__name__}.load_from_checkpoint(path, {example})"
         )
     return arguments
 

@@ -66,7 +66,8 @@ class DataUse:
         whole("check_val_every_n_epoch", self.check_val_every_n_epoch, at_least=1, optional=True)
         if self.check_val_every_n_epoch is None and isinstance(self.val_check_interval, float):
             raise ConfigError(
-                f"check_val_every_n_epoch=None counts batches across epochs, so val_check_interval={self.val_check_interval} "
+                "check_val_every_n_epoch=None counts batches across epochs, so "
+                f"val_check_interval={self.val_check_interval} "
                 "must be a whole number of batches (or a duration)."
             )
         whole("num_sanity_val_steps", self.num_sanity_val_steps, at_least=-1)
@@ -207,7 +208,8 @@ def share(where: str, name: str, value: Any) -> None:
             else ""
         )
         raise ConfigError(
-            f"{name}={value!r} is not usable. Allowed: a number of batches (int), or a share of them (float from 0.0 to "
+            f"{name}={value!r} is not usable. Allowed: a number of batches (int), or a share of them (float from 0.0 "
+            "to "
             f"1.0).{hint}"
         )
 
@@ -229,6 +231,7 @@ def seconds(name: str, value: Duration | None) -> float:
         return value.total_seconds()
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{name}={value!r} is not a duration. Allowed: 'DD:HH:MM:SS', a datetime.timedelta, or its arguments as a dict "
+            f"{name}={value!r} is not a duration. Allowed: 'DD:HH:MM:SS', a datetime.timedelta, or its arguments as "
+            "a dict "
             "such as {'hours': 2}."
         ) from error

@@ -44,7 +44,7 @@ class Trainer(Readings):
 
     Args:
         accelerator: ``auto``, ``cpu``, ``gpu``, ``cuda`` or ``mps``.
-        strategy: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ``dp``, ``ddp``, the name of a plugin, or a `Strategy`.
+        strategy: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ``dp``, ``ddp``, a plugin's name, or a `Strategy`.
         devices: How many devices, which ones, or ``auto``.
         num_nodes: How many machines.
         precision: ``32-true``, ``16-mixed``, ``bf16-mixed``, ``16-true``, ``bf16-true``, ``64-true``.
@@ -171,7 +171,7 @@ class Trainer(Readings):
             train_dataloaders: Any iterable of batches, or a dict or list of loaders. May also be a `DataModule`.
             val_dataloaders: One iterable of batches or a list of loaders; without any there is no validation.
             datamodule: Where loaders come from instead.
-            ckpt_path: Continue from a checkpoint: a path, "last" (the newest one under ``default_root_dir``), or "best".
+            ckpt_path: Continue from a checkpoint: a path, "last" (the newest under ``default_root_dir``), or "best".
             weights_only: Accepted because Lightning has it; checkpoints are always read with ``weights_only=True``.
 
         Raises:
@@ -290,7 +290,7 @@ class Trainer(Readings):
         ckpt_path: str | os.PathLike[str] | None,
         hooks: BoundHooks,
     ) -> Run:
-        """Make everything ready for a loop, in the order that is a promise to users: see ``docs/explanation/loop.md``."""
+        """Make everything ready for a loop. The order is a promise to users: ``docs/explanation/loop.md``."""
         rank = Rank(self.strategy.rank, self.strategy.world_size)
         data = self._data = DataConnection(module, datamodule, given, self._data_use, rank, stage)
         data.prepare(self)

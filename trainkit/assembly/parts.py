@@ -36,7 +36,8 @@ def check_module(module: Any, stage: Stage) -> TrainModule:
         raise ModuleError(f"trainer.{stage}() needs a module the first time: trainer.{stage}(module, ...).")
     if isinstance(module, type):
         raise ModuleError(
-            f"trainer.{stage}() needs an object and was given the class {module.__name__}. Did you mean {module.__name__}()?"
+            f"trainer.{stage}() needs an object and was given the class {module.__name__}. Did you mean "
+            f"{module.__name__}()?"
         )
     if not isinstance(module, TrainModule):
         kind = "a torch.nn.Module, but no TrainModule" if isinstance(module, torch.nn.Module) else "no TrainModule"
@@ -72,7 +73,8 @@ def connect_optimizers(run: Run, hooks: BoundHooks, settings: Optimisation) -> N
     if module.automatic_optimization:
         if len(run.optimizers) > 1:
             raise OptimizerError(
-                f"{type(module).__name__}.configure_optimizers returned {len(run.optimizers)} optimizers, and automatic optimization "
+                f"{type(module).__name__}.configure_optimizers returned {len(run.optimizers)} optimizers, and "
+                "automatic optimization "
                 "takes one. Set self.automatic_optimization = False in __init__ and call backward and step yourself."
             )
         update = partial(optimize.update, run, hooks)
@@ -104,7 +106,8 @@ def _refuse_automatic_arguments(module: TrainModule, settings: Optimisation) -> 
         )
     for argument, instead in wrong:
         raise ConfigError(
-            f"Trainer({argument}) needs automatic optimization, and {type(module).__name__} has automatic_optimization = False. "
+            f"Trainer({argument}) needs automatic optimization, and {type(module).__name__} has "
+            "automatic_optimization = False. "
             f"Leave it out and call {instead} in training_step."
         )
 
@@ -130,7 +133,8 @@ def _fit_arguments(
     names = positional_arguments(own)
     if num_loaders > 1 and names is not None and len(names) < 3:
         raise ModuleError(
-            f"there are {num_loaders} loaders, so {name} needs a third argument: {name}(self, batch, batch_idx, dataloader_idx)."
+            f"there are {num_loaders} loaders, so {name} needs a third argument: {name}(self, batch, batch_idx, "
+            "dataloader_idx)."
         )
     if names is not None and len(names) < 2:
         return lambda batch, batch_idx, dataloader_idx: step(batch)
@@ -147,7 +151,8 @@ def training_step(strategy: Strategy, module: TrainModule) -> Callable[..., Any]
     """
     if not overrides(module, "training_step", TrainModule):
         raise ModuleError(
-            f"{type(module).__name__} has no training_step, which fit needs. Define training_step(self, batch, batch_idx)."
+            f"{type(module).__name__} has no training_step, which fit needs. Define training_step(self, batch, "
+            "batch_idx)."
         )
     step = strategy.training_step(module)
     names = positional_arguments(module.training_step)
@@ -173,7 +178,8 @@ def batch_conversion(precision: Precision) -> Callable[[Batch], Batch] | None:
 def sync_batchnorm(module: TrainModule) -> None:
     """Let BatchNorm layers share their statistics between ranks."""
     for name, child in list(module.named_children()):
-        setattr(module, name, torch.nn.SyncBatchNorm.convert_sync_batchnorm(child))  # type: ignore[no-untyped-call]  # torch's own
+        convert = torch.nn.SyncBatchNorm.convert_sync_batchnorm
+        setattr(module, name, convert(child))  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 @contextmanager

@@ -62,7 +62,8 @@ def make_loggers(logger: Any, output: Output, data: DataUse) -> list[Logger]:
     for each in loggers:
         if not hasattr(each, "log_metrics"):
             raise ConfigError(
-                f"logger={each!r} is no logger. Allowed: True, False, an object with log_metrics(metrics, step), or a list of them."
+                f"logger={each!r} is no logger. Allowed: True, False, an object with log_metrics(metrics, step), or "
+                "a list of them."
             )
     return loggers
 

@@ -195,9 +195,12 @@ def _each_despite_errors(joined: list[_Joined], bound: tuple[Any, ...]) -> HookC
         for function, pick, culprit, _ in joined:
             try:
                 function(*pick((*bound, exception)))
-            except Exception as error:
-                if error is not exception:
-                    exception.add_note(f"then {culprit}: {type(error).__name__}: {error}")
+            except BaseException as error:
+                if error is exception:
+                    continue
+                if not isinstance(error, Exception):
+                    raise  # a second Ctrl-C does not wait for the other plugins
+                exception.add_note(f"then {culprit}: {type(error).__name__}: {error}")
         return ()
 
     return call

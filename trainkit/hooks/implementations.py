@@ -213,14 +213,18 @@ def _check_arguments(plugin: object, name: str, hook: str, function: Callable[..
 
 
 def _returns_nothing(function: Callable[..., Any]) -> bool:
-    """Whether every way out of a generator gives None, as when its author forgot to hand on the result."""
+    """Whether every way out of a generator gives None, as when its author forgot to hand on the result.
+
+    Read from the bytecode, because the source may not be there. When in doubt, it does return something.
+    """
     code = _code_of(function)
     if code is None:
         return False
     for before, instruction in itertools.pairwise(dis.get_instructions(code)):
-        if instruction.opname == "RETURN_CONST" and instruction.argval is not None:
-            return False
-        if instruction.opname == "RETURN_VALUE" and (before.opname, before.argval) != ("LOAD_CONST", None):
+        if instruction.opname == "RETURN_VALUE":
+            if instruction.is_jump_target or (before.opname, before.argval) != ("LOAD_CONST", None):
+                return False
+        elif instruction.opname == "RETURN_CONST" and instruction.argval is not None:
             return False
     return True
 

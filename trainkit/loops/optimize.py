@@ -104,7 +104,7 @@ def update(
 
 
 def step_with_closure(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
-    """Like `step`, for an optimizer that evaluates the loss itself, and for a module that overrides ``optimizer_step``."""
+    """Like `step`, for an optimizer that evaluates the loss, and for modules that override ``optimizer_step``."""
     run.stepped = False
     closes_group = run.closes_group(batch_idx, is_last)
     waiting = run.progress.group_batches
@@ -114,8 +114,10 @@ def step_with_closure(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int,
         nonlocal outputs
         if outputs is not None and waiting:
             raise ConfigError(
-                f"{type(run.optimizer).__name__} evaluates the loss several times per update, which cannot be done for a group "
-                f"of accumulate_grad_batches={run.accumulate} batches. Use accumulate_grad_batches=1 and larger batches."
+                f"{type(run.optimizer).__name__} evaluates the loss several times per update, which cannot be done "
+                "for a group "
+                f"of accumulate_grad_batches={run.accumulate} batches. Use accumulate_grad_batches=1 and larger "
+                "batches."
             )
         run.progress.group_batches = waiting
         with run.strategy.gradient_sync(enabled=closes_group):
@@ -135,7 +137,8 @@ def step_with_closure(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int,
         return {}
     if outputs is None:
         raise ModuleError(
-            f"{type(run.module).__name__}.optimizer_step did not call the closure, so no training step was run for batch "
+            f"{type(run.module).__name__}.optimizer_step did not call the closure, so no training step was run for "
+            "batch "
             f"{batch_idx}. Pass it on, as in optimizer.step(closure=optimizer_closure), or call it yourself."
         )
     run.progress.group_batches = 0
@@ -158,7 +161,8 @@ def manual_step(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_la
     if isinstance(output, dict):
         return {key: value.detach() if isinstance(value, Tensor) else value for key, value in output.items()}
     raise ModuleError(
-        f"{type(run.module).__name__}.training_step returned {type(output).__name__}. With manual optimization allowed are "
+        f"{type(run.module).__name__}.training_step returned {type(output).__name__}. With manual optimization "
+        "allowed are "
         "a tensor, a dict, or None."
     )
 
@@ -201,14 +205,16 @@ def read_loss(output: Any) -> tuple[Tensor, float | Tensor | None]:
             f"a dict with the keys {sorted(map(str, output))}" if isinstance(output, dict) else type(output).__name__
         )
         raise ModuleError(
-            f"training_step returned {found}, in which there is no loss tensor. Allowed: a scalar tensor, a dict with the "
+            f"training_step returned {found}, in which there is no loss tensor. Allowed: a scalar tensor, a dict "
+            "with the "
             "key 'loss' (and 'weight' if the loss is a sum), or None to skip the batch."
         )
     if loss.numel() != 1:
         raise ModuleError(f"the loss has shape {tuple(loss.shape)}; it must be one number. Did you mean loss.mean()?")
     if not loss.requires_grad:
         raise ModuleError(
-            "the loss does not require grad, so backward has nowhere to go. Was it detached, computed under torch.no_grad(), "
+            "the loss does not require grad, so backward has nowhere to go. Was it detached, computed under "
+            "torch.no_grad(), "
             "or are all parameters frozen?"
         )
     return loss, weight

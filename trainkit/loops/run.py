@@ -100,7 +100,7 @@ class Run:
         return self.limits.reached(self.progress) or self.stops_now()
 
     def validation_due(self) -> bool:
-        """Whether to validate now, between two batches: by count, by time, or because the run is about to be stopped."""
+        """Whether to validate now, between two batches: by count, by time, or because the run is about to stop."""
         limits, progress = self.limits, self.progress
         if not limits.validate or progress.validated_batch == progress.batch:
             return False
@@ -116,7 +116,7 @@ class Run:
         self.accumulate = self.accumulation[max(epoch for epoch in self.accumulation if epoch <= self.progress.epoch)]
 
     def group_size(self, batch_idx: int) -> int:
-        """How many batches the accumulation group of ``batch_idx`` is foreseen to have; the last of an epoch may be short."""
+        """How many batches the group of ``batch_idx`` is foreseen to have; the last one of an epoch may be short."""
         if self.accumulate == 1:
             return 1
         first = batch_idx - batch_idx % self.accumulate
