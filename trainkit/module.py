@@ -380,7 +380,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         self._log = metrics.log
 
     def _detach(self) -> None:
-        self._trainer = None
+        # Nothing is recorded from now on; the Trainer stays readable, with what it has measured.
         self._log = None
 
     def __getstate__(self) -> dict[str, Any]:

@@ -34,12 +34,10 @@ class TrainerState:
     Attributes:
         status: How far the last call has come.
         stage: What the last call was: fit, validate, test or predict.
-        phase: What is running right now; None outside a call.
     """
 
     status: Status = "initializing"
     stage: Stage | None = None
-    phase: Phase | None = None
 
     @property
     def fn(self) -> Stage | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor
@@ -146,9 +147,8 @@ class Trainer(Readings):
         self.callbacks = plugin_assembly.make_callbacks(callbacks, self._output)
         self.ckpt_path: str | None = None
         self._hooks = HookManager()
-        plugin_assembly.register(
-            self._hooks, self.callbacks, self.loggers, self._output, self._optimisation, plugins or {}
-        )
+        plugin_assembly.register(self._hooks, self.callbacks, self.loggers, self._output, plugins or {})
+        self._fit_plugins: list[object] = []
         self._run: Run | None = None
         self._data: DataConnection | None = None
         self._module: TrainModule | None = None
@@ -259,7 +259,7 @@ class Trainer(Readings):
         datamodule: DataModule | None,
         ckpt_path: str | os.PathLike[str] | None,
     ) -> Iterator[tuple[Run, BoundHooks]]:
-        module = self._module = parts.check_module(module or self._module, stage)
+        module = self._module = parts.check_module(self._module if module is None else module, stage)
         self.state = TrainerState("running", stage)
         with ExitStack() as stack:
             self.strategy.setup()
@@ -272,14 +272,14 @@ class Trainer(Readings):
             try:
                 run = self._prepare(stage, module, loaders, datamodule, ckpt_path, hooks)
                 yield run, hooks
+                self._teardown(stage, hooks)
             except BaseException as error:
                 self.state.status = "interrupted"
                 hooks.on_exception(error)
+                with noted_on(error):
+                    self._teardown(stage, hooks)
                 raise
-            else:
-                self.state.status = "finished"
-            finally:
-                self._teardown(stage, hooks)
+            self.state.status = "finished"
 
     def _prepare(
         self,
@@ -338,6 +338,8 @@ class Trainer(Readings):
         if run.progress.epoch_ended:
             run.progress.count_epoch()
         lengths.say_if_done(run)
+        self._fit_plugins = plugin_assembly.fit_plugins(run, self._optimisation)
+        self._hooks.replace([], self._fit_plugins)
 
     def _read(
         self, ckpt_path: str | os.PathLike[str] | None, module: TrainModule, hooks: BoundHooks
@@ -371,10 +373,12 @@ class Trainer(Readings):
             self.callbacks = given
 
     def _teardown(self, stage: Stage, hooks: BoundHooks) -> None:
-        self.state.phase = None
         if self._data is not None:
             self._data.teardown()
         hooks.teardown(stage)
+        if self._module is not None:
+            self._module._detach()
+        self._hooks.replace(self._fit_plugins, [])
 
     # Saving
 
@@ -395,9 +399,10 @@ class Trainer(Readings):
         """
         if storage_options is not None:
             raise ConfigError("storage_options is not supported. Give a path that needs none.")
-        self._hooks.hooks.around_save_checkpoint(self._save, os.fspath(filepath), bool(weights_only))
+        save = partial(self._save, weights_only=bool(weights_only))
+        self._hooks.hooks.around_save_checkpoint(save, os.fspath(filepath))
 
-    def _save(self, path: str, weights_only: bool) -> None:
+    def _save(self, path: str, *, weights_only: bool) -> None:
         checkpoint = self.dump_checkpoint(weights_only)
         if self.is_global_zero:
             write_checkpoint(checkpoint, path)
@@ -440,3 +445,12 @@ class Trainer(Readings):
     def should_stop(self, value: bool) -> None:
         if self._run is not None:
             self._run.should_stop = value
+
+
+@contextmanager
+def noted_on(error: BaseException) -> Iterator[None]:
+    """Tidy up after ``error``: what goes wrong meanwhile becomes a note on it, and does not take its place."""
+    try:
+        yield
+    except Exception as another:
+        error.add_note(f"then, while tearing down: {type(another).__name__}: {another}")

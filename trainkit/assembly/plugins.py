@@ -18,6 +18,9 @@ from trainkit.callbacks.progress_bar import ProgressBar
 from trainkit.callbacks.tensorboard import TensorBoardLogger
 from trainkit.errors import ConfigError, UnknownArgumentError
 from trainkit.hooks.manager import HookManager
+from trainkit.loops.run import Run
+from trainkit.module import TrainModule
+from trainkit.overrides import overrides
 from trainkit.plugins.resolve import resolve_callback
 from trainkit.settings import DataUse, Optimisation, Output
 
@@ -89,7 +92,6 @@ def register(
     callbacks: Iterable[object],
     loggers: Iterable[Logger],
     output: Output,
-    optimisation: Optimisation,
     options: Mapping[str, Any],
 ) -> None:
     """Register every plugin of a Trainer, in the order in which they are called within a stage.
@@ -106,18 +108,19 @@ def register(
         manager.block(name)
     if options.get("timing") or output.profiler == "simple":
         manager.timing.enable()
-    for plugin in (*core_plugins(output, optimisation), *callbacks, *loggers):
+    rows = [] if output.barebones else [MetricRows()]
+    for plugin in (*rows, *callbacks, *loggers):
         manager.register(plugin)
 
 
-def core_plugins(output: Output, optimisation: Optimisation) -> list[object]:
-    """The plugins that make a Trainer what its arguments say, in the order in which they are called."""
-    plugins: list[object] = [] if output.barebones else [MetricRows()]
-    return [
-        *plugins,
-        LRSchedulers(),
-        GradientClipping(optimisation.gradient_clip_val, optimisation.gradient_clip_algorithm),
-    ]
+def fit_plugins(run: Run, optimisation: Optimisation) -> list[object]:
+    """Return the core's own plugins that a fit needs: nothing is called in it that has nothing to do."""
+    plugins: list[object] = []
+    if run.schedulers:
+        plugins.append(LRSchedulers())
+    if optimisation.gradient_clip_val or overrides(run.module, "configure_gradient_clipping", TrainModule):
+        plugins.append(GradientClipping(optimisation.gradient_clip_val, optimisation.gradient_clip_algorithm))
+    return plugins
 
 
 def default_callbacks(output: Output, given: Iterable[object]) -> list[object]:
