@@ -240,8 +240,8 @@ def _leave(joined: _Joined, generator: Generator[Any, Any, Any], resume: Callabl
         return stop.value
     except Exception as error:
         # A StopIteration cannot leave a generator as itself: Python makes it the cause of a RuntimeError.
-        passed_on = error is value or (isinstance(value, StopIteration) and error.__cause__ is value)
-        if not passed_on:
+        wraps_it = isinstance(value, StopIteration) and isinstance(error, RuntimeError) and error.__cause__ is value
+        if error is not value and not wraps_it:
             joined.culprit.blame(error)
             raise
     raise value

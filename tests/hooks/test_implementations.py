@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+
+from trainkit.errors import HookError
+from trainkit.hooks.implementations import find_implementations, request_of
+from trainkit.hooks.specs import HOOKS, hookimpl
+
+
+def found(plugin: object) -> dict[str, str | None]:
+    return {attribute: options["specname"] for attribute, _, options in find_implementations(plugin)}
+
+
+def plugin_with(**attributes: Any) -> object:
+    return type("Plugin", (), attributes)()
+
+
+def refusal(**attributes: Any) -> str:
+    with pytest.raises(HookError) as caught:
+        find_implementations(plugin_with(**attributes))
+    return str(caught.value)
+
+
+def test_methods_named_after_hooks_are_implementations_without_a_decorator() -> None:
+    class Base:
+        def on_fit_end(self) -> None: ...
+
+    class Plugin(Base):
+        def on_fit_start(self, trainer: Any) -> None: ...
+
+        @staticmethod
+        def on_train_start(module: Any) -> None: ...
+
+        @classmethod
+        def on_train_end(cls) -> None: ...
+
+        def improve(self, anything: Any, *more: Any) -> None: ...
+
+    assert sorted(found(Plugin())) == ["on_fit_end", "on_fit_start", "on_train_end", "on_train_start"]
+
+
+def test_a_marked_method_may_have_another_name() -> None:
+    class Plugin:
+        @hookimpl(specname="on_fit_start")
+        def begin(self) -> None: ...
+
+        @staticmethod
+        @hookimpl(tryfirst=True)
+        def on_fit_end() -> None: ...
+
+        @hookimpl(trylast=True)
+        @staticmethod
+        def on_train_end() -> None: ...
+
+    assert found(Plugin()) == {"begin": "on_fit_start", "on_fit_end": "on_fit_end", "on_train_end": "on_train_end"}
+    options = {attribute: options for attribute, _, options in find_implementations(Plugin())}
+    assert options["on_fit_end"]["tryfirst"] and options["on_train_end"]["trylast"]
+
+
+def test_functions_on_an_instance_and_in_a_python_module_count() -> None:
+    instance = plugin_with()
+    instance.on_fit_start = lambda trainer: None  # type: ignore[attr-defined]
+    assert found(instance) == {"on_fit_start": "on_fit_start"}
+    module = types.ModuleType("plugin")
+    module.on_fit_end = lambda: None  # type: ignore[attr-defined]
+    assert found(module) == {"on_fit_end": "on_fit_end"}
+
+
+def test_none_switches_an_inherited_hook_off() -> None:
+    class Base:
+        def on_fit_start(self) -> None: ...
+
+    class Quiet(Base):
+        on_fit_start = None  # type: ignore[assignment]
+
+    assert found(Quiet()) == {}
+
+
+def test_properties_are_not_evaluated() -> None:
+    class Plugin:
+        @property
+        def on_improvement(self) -> None:
+            raise AssertionError("evaluated")
+
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"asked for {name}")
+
+        def on_fit_start(self) -> None: ...
+
+    assert found(Plugin()) == {"on_fit_start": "on_fit_start"}
+
+
+def test_what_has_the_name_of_a_hook_must_be_a_function() -> None:
+    message = refusal(on_fit_start=property(lambda self: None))
+    assert "Plugin.on_fit_start has the name of a hook, but is of type property" in message
+    assert "of type partial" in refusal(on_fit_end=functools.partial(print))
+
+
+def test_a_marked_method_of_an_unknown_hook_names_the_nearest() -> None:
+    @hookimpl
+    def on_train_bach_end(self: Any) -> None: ...
+
+    message = refusal(on_train_bach_end=on_train_bach_end)
+    assert "Plugin.on_train_bach_end joins 'on_train_bach_end', which is no hook." in message
+    assert "did you mean 'on_train_batch_end'?" in message
+
+
+def test_an_optional_hook_may_be_unknown() -> None:
+    @hookimpl(optionalhook=True)
+    def on_something_of_a_later_version(self: Any) -> None: ...
+
+    assert found(plugin_with(on_something_of_a_later_version=on_something_of_a_later_version)) == {}
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"),
+    [
+        ("on_train_batch_strat", "on_train_batch_start"),
+        ("on_train_epoch_begin", "on_train_epoch_end"),
+        ("on_validation_ends", "on_validation_end"),
+        ("around_train_step", "around_training_step"),
+        ("configure_optimizer", "configure_optimizers"),
+    ],
+)
+def test_an_unmarked_method_that_is_almost_a_hook_is_an_error(typo: str, meant: str) -> None:
+    def method(self: Any) -> None: ...
+
+    for wrapped in (method, staticmethod(method), classmethod(method)):
+        message = refusal(**{typo: wrapped})
+        assert f"Plugin.{typo} is named almost like a hook" in message
+        assert f"did you mean '{meant}'?" in message
+        assert f"test_implementations.py:{method.__code__.co_firstlineno}" in message
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["on_improvement", "on_loss_nan", "configure_heads", "around_the_world", "configure_optimizers", "train_start"],
+)
+def test_a_method_with_a_name_of_its_own_is_left_alone(name: str) -> None:
+    def method(self: Any, *anything: Any) -> None: ...
+
+    assert found(plugin_with(**{name: method})) == {}
+
+
+def test_an_attribute_that_is_no_function_is_no_typo() -> None:
+    assert found(plugin_with(on_train_batch_strat=True)) == {}
+
+
+def test_an_unknown_argument_shows_what_is_provided_and_the_nearest() -> None:
+    class StopOnPlateau:
+        def on_train_batch_end(self, output: Any) -> None: ...
+
+    with pytest.raises(HookError) as caught:
+        find_implementations(StopOnPlateau())
+    line = StopOnPlateau.on_train_batch_end.__code__.co_firstlineno
+    assert str(caught.value).splitlines() == [
+        "StopOnPlateau.on_train_batch_end asks for 'output', which this hook does not provide.",
+        f"    defined at   tests/hooks/test_implementations.py:{line}",
+        "    provided     trainer, module, outputs, batch, batch_idx",
+        "    did you mean 'outputs'?",
+    ]
+
+
+def test_an_optional_argument_of_ones_own_is_allowed_unless_it_is_a_typo() -> None:
+    def own(self: Any, batch_idx: int, verbose: bool = False) -> None: ...
+
+    def typo(self: Any, batch_ix: int = 0) -> None: ...
+
+    assert found(plugin_with(on_train_batch_end=own)) == {"on_train_batch_end": "on_train_batch_end"}
+    assert "did you mean 'batch_idx'?" in refusal(on_train_batch_end=typo)
+
+
+def test_catch_all_arguments_are_refused() -> None:
+    def keywords(self: Any, trainer: Any, **kwargs: Any) -> None: ...
+
+    def positions(self: Any, *args: Any) -> None: ...
+
+    assert "takes **kwargs: 'Any', but a hook gets the arguments it names" in refusal(on_fit_start=keywords)
+    assert "takes *args: 'Any'" in refusal(on_fit_start=positions)
+
+
+def test_a_decorator_with_functools_wraps_keeps_the_arguments() -> None:
+    def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return function(*args, **kwargs)
+
+        return call
+
+    @decorated
+    def on_fit_start(self: Any, trainer: Any) -> None: ...
+
+    assert found(plugin_with(on_fit_start=on_fit_start)) == {"on_fit_start": "on_fit_start"}
+
+
+def test_a_class_in_place_of_an_instance_is_explained() -> None:
+    class Plugin:
+        def on_fit_start(self, trainer: Any) -> None: ...
+
+    with pytest.raises(HookError, match=r"Plugin.on_fit_start needs an instance(.|\n)*Plugin\(\.\.\.\) for Plugin"):
+        find_implementations(Plugin)
+
+
+def test_a_class_whose_hooks_need_no_instance_is_a_plugin() -> None:
+    class Plugin:
+        @staticmethod
+        def on_fit_start(trainer: Any) -> None: ...
+
+        @classmethod
+        def on_fit_end(cls, trainer: Any) -> None: ...
+
+    assert sorted(found(Plugin)) == ["on_fit_end", "on_fit_start"]
+
+
+def test_an_around_hook_needs_no_mark_to_be_a_wrapper() -> None:
+    def around_fit(self: Any) -> Generator[None, None, None]:
+        yield
+
+    (implementation,) = find_implementations(plugin_with(around_fit=around_fit))
+    assert implementation.options["wrapper"]
+
+
+def test_wrappers_are_generators_and_nothing_else_is() -> None:
+    def plain(self: Any) -> None: ...
+
+    def generator(self: Any) -> Generator[None, None, None]:
+        yield
+
+    async def coroutine(self: Any) -> None: ...
+
+    assert "is no generator, but this hook runs around something" in refusal(around_fit=plain)
+    assert "is a generator, so calling it would run none of it" in refusal(on_fit_start=generator)
+    assert "is async" in refusal(on_fit_end=coroutine)
+    hookimpl(wrapper=True)(plain)
+    assert "is marked wrapper=True, but is no generator" in refusal(on_fit_start=plain)
+    hookimpl(wrapper=True)(generator)
+    assert found(plugin_with(on_fit_start=generator)) == {"on_fit_start": "on_fit_start"}
+    assert "must reach every plugin" in refusal(on_exception=generator)
+    hookimpl(hookwrapper=True)(generator)
+    assert "is an old-style wrapper" in refusal(on_fit_start=generator)
+
+
+def test_a_wrapper_may_not_lose_the_result_of_a_step() -> None:
+    def forgets(self: Any) -> Generator[None, Any, None]:
+        yield
+
+    def forgets_in_detail(self: Any, batch_idx: int) -> Generator[None, Any, None]:
+        if batch_idx:
+            yield
+            return None
+        try:
+            yield
+        finally:
+            print("done")
+
+    def hands_on(self: Any) -> Generator[None, Any, Any]:
+        return (yield)
+
+    def skips_some(self: Any) -> Generator[None, Any, Any]:
+        result = yield
+        return result if result else None
+
+    for function in (forgets, forgets_in_detail):
+        assert "never returns a value" in refusal(around_training_step=function)
+    for function in (hands_on, skips_some):
+        assert found(plugin_with(around_training_step=function))
+
+
+def test_a_request_goes_by_position_until_something_is_left_out() -> None:
+    provided = HOOKS["on_validation_batch_end"]
+
+    def swapped(batch_idx: int, outputs: Any, /) -> None: ...
+
+    def with_default(outputs: Any, dataloader_idx: int = 0) -> None: ...
+
+    def with_gap(outputs: Any, verbose: bool = False, dataloader_idx: int = 0, *, batch: Any = None) -> None: ...
+
+    assert request_of(swapped, provided) == (("batch_idx", "outputs"), ())
+    assert request_of(with_default, provided) == (("outputs", "dataloader_idx"), ())
+    assert request_of(with_gap, provided) == (("outputs",), ("dataloader_idx", "batch"))
