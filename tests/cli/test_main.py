@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import trainkit
+from trainkit.cli.main import COMMANDS, main
+
+ROOT = Path(trainkit.__file__).parents[1]
+
+
+def test_help_lists_every_command_in_order() -> None:
+    output = CliRunner().invoke(main, ["--help"]).output
+
+    listed = [line.split()[0] for line in output.partition("Commands:")[2].splitlines() if line.strip()]
+    assert listed == list(COMMANDS) == ["fit", "validate", "test", "predict"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([command, "--help"] for command in COMMANDS)])
+def test_help_needs_no_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys; from trainkit.cli.main import main; main(sys.argv[1:], standalone_mode=False); "
+        "sys.exit('torch' in sys.modules)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert "trainkit" in done.stdout or "CONFIG" in done.stdout
+
+
+def test_misspelled_command_is_answered_with_the_nearest() -> None:
+    result = CliRunner().invoke(main, ["fitt"])
+
+    assert result.exit_code == 2
+    assert "No such command 'fitt'. Did you mean 'fit'?" in result.output
+
+
+def test_unrelated_command_is_refused() -> None:
+    result = CliRunner().invoke(main, ["xyzzy"])
+
+    assert result.exit_code == 2
+    assert "No such command 'xyzzy'" in result.output
+
+
+def test_module_and_script_are_one_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "trainkit", "--version"], cwd=ROOT, capture_output=True, text=True)
+    script = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["trainkit"]
+    module, _, name = script.partition(":")
+
+    assert trainkit.__version__ in done.stdout
+    assert getattr(import_module(module), name) is main

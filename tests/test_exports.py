@@ -1,0 +1,63 @@
+"""What can be imported is what is announced, and announcing it costs nothing."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import trainkit
+
+PACKAGES = ["trainkit", *(m.name for m in pkgutil.iter_modules(trainkit.__path__, "trainkit.") if m.ispkg)]
+
+
+def names_bound_after_import(code: str) -> set[str]:
+    script = f"{code}\nimport sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_announced_name_is_reachable(package: str) -> None:
+    module = importlib.import_module(package)
+    announced = getattr(module, "__all__", [])
+
+    assert len(announced) == len(set(announced))
+    assert [name for name in announced if not hasattr(module, name)] == []
+
+
+def test_reachable_names_are_announced() -> None:
+    for name in trainkit.__all__:
+        getattr(trainkit, name)
+    internal = {"annotations", "importlib", "TYPE_CHECKING", "Any"}
+    submodules = {m.name for m in pkgutil.iter_modules(trainkit.__path__)}
+    reachable = {name for name in vars(trainkit) if not name.startswith("_")} - internal
+
+    assert reachable - submodules <= set(trainkit.__all__)
+    assert sorted(trainkit.__all__) == dir(trainkit)
+
+
+def test_surface_stays_small() -> None:
+    assert len(trainkit.__all__) <= 40
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'trainkit' has no attribute 'Trianer'"):
+        trainkit.Trianer  # noqa: B018
+
+
+def test_importing_trainkit_imports_nothing_of_weight() -> None:
+    loaded = names_bound_after_import("import trainkit")
+
+    assert {name for name in loaded if name.startswith("trainkit")} == {"trainkit"}
+    assert not loaded & {"torch", "pluggy", "omegaconf", "numpy"}
+
+
+def test_using_the_trainer_leaves_optional_packages_alone() -> None:
+    loaded = names_bound_after_import("import trainkit; trainkit.Trainer, trainkit.TrainModule, trainkit.callbacks")
+
+    assert "torch" in loaded
+    assert not loaded & {"torchmetrics", "torchvision", "tensorboard", "sklearn", "pandas", "omegaconf", "click"}

@@ -1,0 +1,41 @@
+"""The command ``trainkit``: finds its subcommands, one file each, and imports one when it is used."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+import trainkit
+from trainkit.errors import nearest_name
+
+COMMANDS = ("fit", "validate", "test", "predict")
+"""Each is ``command`` in the file of its name, listed in this order."""
+
+
+class _LazyCommands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"trainkit.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        nearest = nearest_name(args[0], COMMANDS)
+        if args[0] not in COMMANDS and nearest is not None:
+            raise click.UsageError(f"No such command {args[0]!r}. Did you mean {nearest!r}?", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group("trainkit", cls=_LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(trainkit.__version__, prog_name="trainkit")
+def main() -> None:
+    """Train PyTorch modules.
+
+    A run is described by a YAML file; see `trainkit COMMAND --help` for each command.
+    """

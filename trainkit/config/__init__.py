@@ -1,0 +1,9 @@
+"""Runs described in YAML: read a file and overrides, check them, and build the objects they name."""
+
+from __future__ import annotations
+
+from trainkit.config.build import ConfiguredRun, build, from_config
+from trainkit.config.read import read
+from trainkit.config.schema import Config
+
+__all__ = ["Config", "ConfiguredRun", "build", "from_config", "read"]

@@ -1,0 +1,109 @@
+"""A `Config` becomes objects. The only place that turns text into objects."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from trainkit.config.call import call
+from trainkit.config.read import read
+from trainkit.config.saved import SavedConfig
+from trainkit.config.schema import Config, Section, Source
+from trainkit.config.target import locate
+from trainkit.data.module import DataModule
+from trainkit.hooks.specs import HOOKS
+from trainkit.module import TrainModule
+from trainkit.plugins import catalog
+from trainkit.seed import seed_everything
+from trainkit.trainer import Trainer
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredRun:
+    """What a configuration describes, ready to be started."""
+
+    trainer: Trainer
+    module: TrainModule
+    datamodule: DataModule | None
+    ckpt_path: str | None
+
+
+def from_config(
+    path: str | os.PathLike[str], overrides: Iterable[str] = ()
+) -> tuple[Trainer, TrainModule, DataModule | None]:
+    """Build what a YAML file describes; see `read` for the overrides and `build` for what happens.
+
+    Returns:
+        What ``trainer.fit(module, datamodule=datamodule)`` needs. The file's ``ckpt_path`` is left to the caller.
+    """
+    run = build(read(path, overrides))
+    return run.trainer, run.module, run.datamodule
+
+
+def build(config: Config) -> ConfiguredRun:
+    """Seed the random generators, then build callbacks, trainer, module and data, in this order.
+
+    Raises:
+        ConfigError: If an argument is unknown, missing or wrong, or a ``_target_`` is not what its place expects.
+    """
+    if config.seed is not None:
+        seed_everything(config.seed)
+    trainer = _build_trainer(config)
+    module = _build_object(config.module, "module", config.source, *_a_subclass_of(TrainModule))
+    data = None
+    if config.data is not None:
+        data = _build_object(config.data, "data", config.source, *_a_subclass_of(DataModule))
+    return ConfiguredRun(trainer, module, data, config.ckpt_path)
+
+
+def _build_trainer(config: Config) -> Trainer:
+    source = config.source
+    if "callbacks" in config.trainer:
+        raise source.refuse("trainer.callbacks", "callbacks are a section of their own.", write="callbacks: {NAME: {}}")
+    callbacks = [
+        _build_callback(name, section, source) for name, section in config.callbacks.items() if section is not None
+    ]
+    arguments = _build_arguments(config.trainer, "trainer", source)
+    arguments["callbacks"] = [*callbacks, SavedConfig(config.to_yaml())]
+    trainer: Trainer = call(Trainer, arguments, "trainer", source, closed=True)
+    return trainer
+
+
+def _build_callback(name: str, section: Section, source: Source) -> Any:
+    key = f"callbacks.{name}"
+    if "_target_" in section:
+        return _build_object(section, key, source, "a class with methods named after hooks", _joins_hooks)
+    arguments = dict(section)
+    plugin = catalog.load("callbacks", arguments.pop("use", name), where=source.where(key))
+    return call(plugin, _build_arguments(arguments, key, source), key, source)
+
+
+def _build_object(section: Section, key: str, source: Source, expected: str, is_expected: Callable[[Any], bool]) -> Any:
+    arguments = dict(section)
+    target = locate(arguments.pop("_target_", None), f"{key}._target_", source, expected, is_expected)
+    return call(target, _build_arguments(arguments, key, source), key, source)
+
+
+def _build_arguments(arguments: Section, key: str, source: Source) -> Section:
+    return {name: _build_value(value, f"{key}.{name}", source) for name, value in arguments.items()}
+
+
+def _build_value(value: Any, key: str, source: Source) -> Any:
+    """Build what has a ``_target_``, at any depth; the annotation of the parameter it is for judges the result."""
+    if isinstance(value, list):
+        return [_build_value(item, f"{key}[{index}]", source) for index, item in enumerate(value)]
+    if isinstance(value, dict) and "_target_" in value:
+        return _build_object(value, key, source, "something to call", callable)
+    if isinstance(value, dict):
+        return _build_arguments(value, key, source)
+    return value
+
+
+def _a_subclass_of(base: type) -> tuple[str, Callable[[Any], bool]]:
+    return f"a subclass of {base.__name__}", lambda found: isinstance(found, type) and issubclass(found, base)
+
+
+def _joins_hooks(found: Any) -> bool:
+    return isinstance(found, type) and any(hasattr(found, hook) for hook in HOOKS)

@@ -1,0 +1,92 @@
+"""A file and overrides become a `Config`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from trainkit.config.schema import Config, Source
+from trainkit.errors import ConfigError
+
+
+def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Config:
+    """Read a configuration.
+
+    Args:
+        path: A YAML file.
+        overrides: ``key=value`` or ``+key=value`` sets a value, which is read as YAML; ``~key`` removes one.
+            Later ones win.
+
+    Raises:
+        ConfigError: If the file or an override cannot be read, an interpolation leads nowhere, or a section is unknown
+            or malformed.
+    """
+    tree = _load(os.fspath(path))
+    written: dict[str, str] = {}
+    for override in overrides:
+        key = _apply(tree, override)
+        written.pop(key, None)
+        written[key] = override
+    source = Source(os.fspath(path), written)
+    try:
+        sections: Any = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise _explain(error, source) from error
+    return Config.from_sections(sections, source)
+
+
+def _load(path: str) -> DictConfig:
+    try:
+        tree = OmegaConf.load(path)
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path!r}: {error.strerror}.") from error
+    # A file that is no text fails in the decoder, one that is no YAML in the parser, a bad ${...} in OmegaConf.
+    except (UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path} is not a configuration: {_first_line(error)}") from error
+    if not isinstance(tree, DictConfig):
+        raise ConfigError(f"{path} is not a configuration: it holds a list, and sections are a mapping.")
+    return tree
+
+
+def _apply(tree: DictConfig, override: str) -> str:
+    """Apply one override to ``tree`` and return the key path it sets."""
+    key, separator, text = override.removeprefix("+").partition("=")
+    removes = key.startswith("~")
+    if (not separator and not removes) or not key.strip("~"):
+        raise ConfigError(f"override {override!r} is not usable.\n    allowed      key=value, +key=value, ~key")
+    try:
+        if removes:
+            return _remove(tree, key[1:])
+        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
+        assert isinstance(value, dict)
+        OmegaConf.update(tree, key, value["value"], force_add=True)
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"override {override!r} is not usable: {_first_line(error)}") from error
+    return key
+
+
+def _remove(tree: DictConfig, key: str) -> str:
+    parent, _, name = key.rpartition(".")
+    holder = OmegaConf.select(tree, parent) if parent else tree
+    if not isinstance(holder, DictConfig) or name not in holder:
+        raise ConfigError(f"override '~{key}' removes {key!r}, which is not there.")
+    del holder[name]
+    return key
+
+
+def _explain(error: OmegaConfBaseException, source: Source) -> ConfigError:
+    key = str(error.full_key)
+    if isinstance(error, MissingMandatoryValue):
+        return source.refuse(key, f"{key} is '???': it has to be given.", write=f"{key}=VALUE as an override")
+    return source.refuse(key, f"{key} cannot be resolved: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem} (line {error.problem_mark.line + 1})"
+    return str(error).partition("\n")[0]

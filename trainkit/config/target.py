@@ -1,0 +1,57 @@
+"""``_target_``: the dotted name of a class becomes the class, judged by what its place expects."""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from trainkit.config.schema import Source
+from trainkit.errors import UnknownNameError
+
+
+def locate(target: Any, key: str, source: Source, expected: str, is_expected: Callable[[Any], bool]) -> Any:
+    """Import what ``target`` names.
+
+    Args:
+        target: ``package.module.Class``.
+        key: The key path of the target.
+        source: Where it was written.
+        expected: What the place expects, in words.
+        is_expected: Whether an object is that.
+
+    Raises:
+        ConfigError: If there is no such thing, its module does not import, or it is not what the place expects.
+    """
+    module_name, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
+    if not module_name:
+        raise source.refuse(key, f"{key}={target!r} is not a dotted name.", write=f"package.module.Class, {expected}")
+    module = _import(module_name, key, source)
+    found = getattr(module, name, None)
+    if found is None:
+        candidates = [candidate for candidate in dir(module) if is_expected(getattr(module, candidate, None))]
+        raise UnknownNameError(f"name in {module_name}", name, candidates, source.where(key))
+    if not is_expected(found):
+        raise source.refuse(key, f"{target} is {found!r}.", allowed=expected)
+    return found
+
+
+def _import(name: str, key: str, source: Source) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    # A user's file may fail in any way while it is imported; the message has to say which one, and where.
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            searched = "modules of the current directory and of installed packages"
+            raise source.refuse(key, f"there is no module {error.name!r}.", allowed=searched) from error
+        problem = f"{name} cannot be imported: {type(error).__name__}: {error}\n    raised at    {_place_of(error)}"
+        raise source.refuse(key, problem) from error
+
+
+def _place_of(error: Exception) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}:{frame.lineno}"

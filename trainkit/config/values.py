@@ -1,0 +1,89 @@
+"""Whether a value from a file is what a parameter's annotation asks for."""
+
+from __future__ import annotations
+
+import collections.abc
+import types
+from enum import Enum
+from inspect import Parameter
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+_LISTS = (list, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
+_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+_SCALARS = (bool, int, float, str, bytes, types.NoneType)
+
+
+def convert(value: Any, annotation: Any) -> Any:
+    """Return ``value`` as a parameter with this annotation takes it.
+
+    YAML has no tuples, sets, paths and enums: they are made from lists and strings. An annotation of a form that is not
+    known here accepts everything.
+
+    Raises:
+        TypeError: If the value does not fit.
+    """
+    if annotation is None:
+        annotation = types.NoneType
+    form, arguments = get_origin(annotation) or annotation, get_args(annotation)
+    if form is Annotated:
+        return convert(value, arguments[0])
+    if form in (Union, types.UnionType):
+        return _convert_to_one_of(value, arguments)
+    if form is Literal:
+        return _accept_if(any(value == choice and type(value) is type(choice) for choice in arguments), value)
+    if form in _LISTS:
+        return [convert(item, *arguments) if arguments else item for item in _accept_if(isinstance(value, list), value)]
+    if form in (tuple, set, frozenset):
+        return _convert_to_tuple_or_set(value, form, arguments)
+    if form in _MAPPINGS:
+        return _convert_mapping(value, arguments)
+    if form is collections.abc.Callable:
+        return _accept_if(callable(value), value)
+    if form in (Any, object, Parameter.empty) or isinstance(form, str | TypeVar) or not isinstance(form, type):
+        return value
+    return _convert_to_class(value, form)
+
+
+def _accept_if(fits: bool, value: Any) -> Any:
+    if not fits:
+        raise TypeError
+    return value
+
+
+def _convert_to_one_of(value: Any, annotations: tuple[Any, ...]) -> Any:
+    for annotation in annotations:
+        try:
+            return convert(value, annotation)
+        except TypeError:
+            continue
+    raise TypeError
+
+
+def _convert_to_tuple_or_set(value: Any, form: type, arguments: tuple[Any, ...]) -> Any:
+    items = _accept_if(isinstance(value, list), value)
+    if form is not tuple or arguments[1:] == (...,):
+        arguments = arguments[:1] * len(items)
+    if arguments and len(arguments) != len(items):
+        raise TypeError
+    return form(map(convert, items, arguments) if arguments else items)
+
+
+def _convert_mapping(value: Any, arguments: tuple[Any, ...]) -> Any:
+    mapping = _accept_if(isinstance(value, dict), value)
+    if len(arguments) != 2:
+        return mapping
+    return {convert(key, arguments[0]): convert(item, arguments[1]) for key, item in mapping.items()}
+
+
+def _convert_to_class(value: Any, kind: type) -> Any:
+    if kind is float:
+        return _accept_if(type(value) in (int, float), value)
+    if kind in _SCALARS:
+        # A bool is an int to Python, and a slip in a configuration.
+        return _accept_if(type(value) is kind, value)
+    if isinstance(value, str) and issubclass(kind, Path):
+        return kind(value)
+    if isinstance(value, str) and issubclass(kind, Enum) and value in kind.__members__:
+        return kind[value]
+    return _accept_if(isinstance(value, kind), value)
