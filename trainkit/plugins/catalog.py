@@ -25,6 +25,7 @@ _SINGULAR: dict[Kind, str] = {
 
 _BUILTIN: dict[Kind, dict[str, str]] = {
     "callbacks": {
+        "accumulation_schedule": "trainkit.callbacks.accumulation_schedule:GradientAccumulationScheduler",
         "csv": "trainkit.callbacks.csv_logger:CSVLogger",
         "early_stopping": "trainkit.callbacks.early_stopping:EarlyStopping",
         "gradient_clipping": "trainkit.callbacks.gradient_clipping:GradientClipping",

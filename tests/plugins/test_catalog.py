@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainkit.errors import DeviceError, PluginError, UnknownNameError
+from trainkit.plugins import catalog
+from trainkit.plugins.catalog import Entry, Kind
+
+KINDS: tuple[Kind, ...] = ("callbacks", "strategies", "precision", "cli")
+BUILTINS = [entry for kind in KINDS for entry in catalog.entries(kind) if entry.distribution == "trainkit"]
+
+
+class Site:
+    """A folder on ``sys.path`` in which packages are installed: the files that pip would leave there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def install(self, distribution: str, version: str, entry_points: str, **modules: str) -> None:
+        metadata = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        (metadata / "entry_points.txt").write_text(entry_points)
+        for name, source in modules.items():
+            (self.folder / f"{name}.py").write_text(source)
+        importlib.invalidate_caches()
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return Site(tmp_path)
+
+
+@pytest.mark.parametrize("entry", BUILTINS, ids=lambda entry: entry.name)
+def test_every_built_in_name_leads_somewhere(entry: Entry) -> None:
+    loaded = entry.load()
+    module, _, name = entry.target.partition(":")
+    assert loaded.__name__ == name and loaded.__module__.startswith(module)
+    assert catalog.load(entry.kind, f"trainkit:{entry.name}") is loaded
+
+
+def test_an_installed_package_is_found_by_name_and_not_imported(site: Site) -> None:
+    site.install(
+        "trainkit-ema",
+        "0.3",
+        "[trainkit.callbacks]\nema = ema_plugin:Box.EMA\n",
+        ema_plugin="class Box:\n  class EMA: ...",
+    )
+    entry = catalog.find("callbacks", "ema")
+    assert entry == Entry("callbacks", "ema", "trainkit-ema", "0.3", "ema_plugin:Box.EMA")
+    assert entry in catalog.entries("callbacks")
+    assert "ema_plugin" not in sys.modules
+    assert catalog.load("callbacks", "ema").__qualname__ == "Box.EMA"
+
+
+def test_an_entry_point_may_name_a_python_module(site: Site) -> None:
+    site.install("hooks-of-mine", "1", "[trainkit.callbacks]\nmine = hooks_of_mine\n", hooks_of_mine="")
+    assert catalog.load("callbacks", "mine").__name__ == "hooks_of_mine"
+
+
+@pytest.mark.parametrize("package", ["trainkit-ema", "trainkit_ema", "Trainkit.EMA"])
+def test_a_package_may_be_written_in_each_way_pip_takes(site: Site, package: str) -> None:
+    site.install("trainkit-ema", "0.3", "[trainkit.callbacks]\nema = ema_plugin:EMA\n")
+    assert catalog.find("callbacks", f"{package}:ema").distribution == "trainkit-ema"
+
+
+def test_a_name_of_two_packages_is_an_error_that_lists_what_to_write(site: Site) -> None:
+    for package in ("ema-one", "ema-two"):
+        site.install(package, "1.0", "[trainkit.callbacks]\nema = nowhere:EMA\n")
+    with pytest.raises(PluginError) as caught:
+        catalog.find("callbacks", "ema", where="config.yaml: callbacks.ema")
+    assert str(caught.value).splitlines() == [
+        "callback 'ema' is offered by 2 packages.",
+        "    in           config.yaml: callbacks.ema",
+        "    write one of ema-one:ema, ema-two:ema",
+    ]
+    assert catalog.find("callbacks", "ema-two:ema").distribution == "ema-two"
+
+
+def test_a_built_in_name_cannot_be_taken_by_a_package(site: Site) -> None:
+    site.install("impostor", "1.0", "[trainkit.callbacks]\nearly_stopping = nowhere:Other\n")
+    assert catalog.find("callbacks", "early_stopping").distribution == "trainkit"
+    assert catalog.find("callbacks", "impostor:early_stopping").target == "nowhere:Other"
+
+
+def test_a_name_means_something_for_its_kind_only(site: Site) -> None:
+    site.install("many", "1.0", "[trainkit.strategies]\nspecial = nowhere:S\n[trainkit.cli]\nspecial = nowhere:C\n")
+    assert catalog.find("strategies", "special").target == "nowhere:S"
+    assert catalog.find("cli", "special").target == "nowhere:C"
+    with pytest.raises(UnknownNameError, match="unknown callback 'special'"):
+        catalog.find("callbacks", "special")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "meant"),
+    [
+        ("callbacks", "earlystopping", "early_stopping"),
+        ("callbacks", "emma", "ema"),
+        ("callbacks", "trainkit-emma:ema", "trainkit-ema:ema"),
+        ("strategies", "DDP2", "ddp"),
+        ("precision", "bf16-mix", "bf16-mixed"),
+    ],
+)
+def test_an_unknown_name_is_an_error_that_names_the_nearest(site: Site, kind: Kind, name: str, meant: str) -> None:
+    site.install("trainkit-ema", "0.3", "[trainkit.callbacks]\nema = ema_plugin:EMA\n")
+    with pytest.raises(UnknownNameError, match=f"did you mean '{meant}'") as caught:
+        catalog.find(kind, name, where="Trainer(...)")
+    assert caught.value.where == "Trainer(...)" and meant in caught.value.allowed
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "cause"),
+    [
+        ("import a_package_that_is_missing", "broken:EMA", ModuleNotFoundError),
+        ("class Other: ...", "broken:EMA", AttributeError),
+        ("this is no Python", "broken:EMA", SyntaxError),
+        ("raise RuntimeError('needs a GPU')", "broken:EMA", RuntimeError),
+        ("", "nowhere:EMA", ModuleNotFoundError),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported_is_one_clear_error(
+    site: Site, source: str, target: str, cause: type[Exception]
+) -> None:
+    site.install("trainkit-ema", "0.3", f"[trainkit.callbacks]\nema = {target}\n", broken=source)
+    with pytest.raises(PluginError) as caught:
+        catalog.load("callbacks", "ema")
+    sys.modules.pop("broken", None)
+    first, *rest = str(caught.value).splitlines()
+    assert first.startswith(f"callback 'ema' cannot be imported: {cause.__name__}")
+    assert rest[:2] == ["    offered by   trainkit-ema 0.3", f"    target       {target}"]
+    assert isinstance(caught.value.__cause__, cause)
+
+
+def test_an_error_of_trainkit_itself_says_enough_and_passes(site: Site) -> None:
+    source = "from trainkit.errors import DeviceError\nraise DeviceError('no such device here')"
+    site.install("trainkit-odd", "1", "[trainkit.strategies]\nodd = odd_plugin:Odd\n", odd_plugin=source)
+    with pytest.raises(DeviceError, match="no such device here"):
+        catalog.load("strategies", "odd")
+
+
+def test_metadata_is_read_anew_each_time(site: Site) -> None:
+    def names() -> list[Any]:
+        return [entry.name for entry in catalog.entries("callbacks")]
+
+    assert "ema" not in names()
+    site.install("trainkit-ema", "0.3", "[trainkit.callbacks]\nema = ema_plugin:EMA\n")
+    assert "ema" in names()
