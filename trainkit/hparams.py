@@ -21,8 +21,8 @@ HYPER_PARAMETERS = "hyper_parameters"
 HPARAMS_NAME = "hparams_name"
 LEFT_OUT = "hparams_left_out"
 
-# What ``torch.load(weights_only=True)`` gives back as it was. Subclasses (enums, numpy scalars) do not load.
-_SAFE_TYPES = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
+# What ``torch.load(weights_only=True)`` gives back as it was; not so subclasses (enums, numpy scalars) and empty bytes.
+_SAFE_TYPES = (type(None), bool, int, float, complex, str, torch.dtype, torch.device, torch.Size)
 
 
 class AttributeDict(dict[str, Any]):

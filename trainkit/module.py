@@ -278,10 +278,10 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
 
     @property
     def trainer(self) -> Trainer:
-        """The Trainer that runs this module.
+        """The Trainer that runs this module, or ran it last.
 
         Raises:
-            NotAttachedError: Outside a run.
+            NotAttachedError: Before the first run.
         """
         if self._trainer is None:
             raise NotAttachedError(f"{type(self).__name__} is in no run of a Trainer; trainer.fit(module) starts one.")
@@ -289,22 +289,22 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
 
     @property
     def global_step(self) -> int:
-        """Optimizer updates so far; 0 outside a run."""
+        """Optimizer updates so far; 0 before the first run."""
         return 0 if self._trainer is None else self._trainer.global_step
 
     @property
     def current_epoch(self) -> int:
-        """The index of the running epoch; 0 outside a run."""
+        """The index of the running epoch; 0 before the first run."""
         return 0 if self._trainer is None else self._trainer.current_epoch
 
     @property
     def global_rank(self) -> int:
-        """This process among all; 0 outside a run."""
+        """This process among all; 0 before the first run."""
         return 0 if self._trainer is None else self._trainer.global_rank
 
     @property
     def local_rank(self) -> int:
-        """This process among those of its machine; 0 outside a run."""
+        """This process among those of its machine; 0 before the first run."""
         return 0 if self._trainer is None else self._trainer.strategy.local_rank
 
     @property

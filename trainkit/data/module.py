@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -100,9 +99,9 @@ class DataModule(HyperparametersMixin, TransferHooks):
 
 
 def _loaders(datasets: Any, shuffle: bool, batch_size: int, num_workers: int) -> Any:
-    if isinstance(datasets, Mapping):
+    if isinstance(datasets, dict):
         return {name: _loaders(dataset, shuffle, batch_size, num_workers) for name, dataset in datasets.items()}
-    if isinstance(datasets, Sequence):
+    if isinstance(datasets, list | tuple):
         return [_loaders(dataset, shuffle, batch_size, num_workers) for dataset in datasets]
     return DataLoader(
         datasets,
