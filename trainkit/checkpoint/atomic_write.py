@@ -16,6 +16,7 @@ from trainkit.errors import CheckpointWriteError
 ABANDONED_AFTER_S = 3600.0
 """A temporary file that nobody has written to for so long belongs to a process that was killed."""
 
+_COPIED_AT_ONCE = 2**20
 _FULL = "Free some space, keep fewer checkpoints (save_top_k), or write elsewhere (dirpath, default_root_dir)."
 _NOT_ALLOWED = "Change the rights of that folder, or write elsewhere (dirpath, default_root_dir)."
 _NO_FOLDER = "A part of the path is a file and no folder: write elsewhere (dirpath, default_root_dir)."
@@ -68,12 +69,21 @@ def replace_by_link(path: Path, target: Path) -> None:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(os.path.relpath(target, path.parent))
     except OSError:
-        with replacing(path) as copy, open(target, "rb") as original:
-            shutil.copyfileobj(original, copy)
+        replace_by_copy(path, target)
         return
     with _naming(path):
         os.replace(temporary, path)
         _sync_folder(path.parent)
+
+
+def replace_by_copy(path: Path, original: Path) -> None:
+    """Make ``path`` a copy of ``original``.
+
+    Raises:
+        CheckpointWriteError: If the file system refuses.
+    """
+    with replacing(path) as copy, open(original, "rb") as source:
+        shutil.copyfileobj(source, copy, _COPIED_AT_ONCE)
 
 
 def check_writable(folder: Path) -> None:

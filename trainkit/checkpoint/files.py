@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
-from trainkit.checkpoint.atomic_write import replace_by_link, replacing
+from trainkit.checkpoint.atomic_write import replace_by_copy, replace_by_link, replacing
 from trainkit.checkpoint.storable import check_storable
 from trainkit.errors import CheckpointError, CheckpointNotFoundError, nearest_name
 
@@ -88,6 +88,15 @@ def link_checkpoint(target: FilePath, link: FilePath) -> None:
         CheckpointWriteError: If the file system refuses.
     """
     replace_by_link(Path(link), Path(target))
+
+
+def copy_checkpoint(source: FilePath, path: FilePath) -> None:
+    """Copy a checkpoint to ``path``: all of it, or nothing.
+
+    Raises:
+        CheckpointWriteError: If the file system refuses.
+    """
+    replace_by_copy(Path(path), Path(source))
 
 
 def remove_checkpoint(path: FilePath) -> None:

@@ -1,0 +1,61 @@
+"""Gradient accumulation that changes during a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from trainkit.callbacks.base import Callback
+from trainkit.errors import ConfigError
+from trainkit.hooks.manager import PluginStage
+
+if TYPE_CHECKING:
+    from trainkit.module import TrainModule
+    from trainkit.trainer import Trainer
+
+
+class GradientAccumulationScheduler(Callback):
+    """Sets how many batches make an update, by epoch; the same as ``Trainer(accumulate_grad_batches={...})``.
+
+    Args:
+        scheduling: From the epoch (counted from 0) to the number of batches that holds from then on. Until the first
+            epoch that is named it is 1: ``{4: 2}`` is ``{0: 1, 4: 2}``.
+
+    Raises:
+        ConfigError: If it is empty, or if an epoch or a number cannot be.
+    """
+
+    stage: ClassVar[PluginStage] = "setup"
+
+    def __init__(self, scheduling: Mapping[int, int]) -> None:
+        if not isinstance(scheduling, Mapping) or not scheduling:
+            raise ConfigError(
+                f"scheduling={scheduling!r} must map epochs to batches per update, such as {{0: 1, 4: 2}}."
+            )
+        for epoch, batches in scheduling.items():
+            if not _is_whole(epoch, at_least=0):
+                raise ConfigError(f"scheduling={dict(scheduling)}: {epoch!r} is no epoch. Epochs are counted from 0.")
+            if not _is_whole(batches, at_least=1):
+                raise ConfigError(f"scheduling={dict(scheduling)}: {batches!r} is no number of batches of at least 1.")
+        self.scheduling = {0: 1, **dict(sorted(scheduling.items()))}
+
+    def going_to_accumulate_grad_batches(self) -> bool:
+        """Whether any update is made of more than one batch."""
+        return any(batches > 1 for batches in self.scheduling.values())
+
+    def on_fit_start(self, trainer: Trainer, module: TrainModule) -> None:
+        if trainer.run.accumulation not in ({0: 1}, self.scheduling):
+            raise ConfigError(
+                f"Trainer(accumulate_grad_batches={trainer.run.accumulation}) and GradientAccumulationScheduler("
+                f"{self.scheduling}) contradict each other. Leave out one of them."
+            )
+        if self.going_to_accumulate_grad_batches() and not module.automatic_optimization:
+            raise ConfigError(
+                f"GradientAccumulationScheduler needs automatic optimization, and {type(module).__name__} has "
+                "automatic_optimization = False. Leave it out and call optimizer.step() every few batches."
+            )
+        trainer.run.accumulation = dict(self.scheduling)
+
+
+def _is_whole(value: object, *, at_least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= at_least

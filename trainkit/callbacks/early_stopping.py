@@ -1,0 +1,191 @@
+"""Early stopping: ends a fit when a metric no longer improves."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor
+
+from trainkit.callbacks.base import Callback
+from trainkit.callbacks.monitor import (
+    Mode,
+    as_score,
+    check_mode,
+    check_monitor,
+    is_better,
+    missing_metric,
+    missing_metric_error,
+    worst,
+)
+from trainkit.errors import ConfigError
+from trainkit.hooks.manager import PluginStage
+from trainkit.types import Stage
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
+
+
+class EarlyStoppingReason(StrEnum):
+    """Why early stopping ended a fit."""
+
+    NOT_STOPPED = "not stopped"
+    PATIENCE_EXHAUSTED = "patience exhausted"
+    STOPPING_THRESHOLD = "stopping threshold"
+    DIVERGENCE_THRESHOLD = "divergence threshold"
+    NON_FINITE_METRIC = "non-finite metric"
+
+
+class EarlyStopping(Callback):
+    """Sets ``trainer.should_stop`` when a metric has not improved for a number of checks.
+
+    There is one check for each validation, or for each epoch if nothing is validated. The check that belongs to a
+    validation after an epoch's last batch is made at the end of the epoch, when its metrics are complete. All ranks
+    stop if one of them wants to.
+
+    Args:
+        monitor: The name of the metric.
+        min_delta: By how much it has to improve to count as better.
+        patience: Checks without improvement after which the fit ends.
+        verbose: Whether to print improvements, and why the fit ends.
+        mode: Whether lower ("min") or higher ("max") is better.
+        strict: Whether it is an error if the metric has not been logged; otherwise a warning, once.
+        check_finite: Whether to stop when the metric is NaN or infinite.
+        stopping_threshold: Stop as soon as the metric is better than this.
+        divergence_threshold: Stop as soon as the metric is worse than this.
+        check_on_train_epoch_end: True checks at the end of every epoch only, False after every validation only.
+        log_rank_zero_only: Whether only rank 0 prints.
+
+    Attributes:
+        best_score: The best value so far.
+        wait_count: Checks since then.
+        stopped_epoch: The epoch in which it stopped the fit; 0 if it did not.
+        stopping_reason: Why it stopped the fit.
+        stopping_reason_message: The same in words.
+
+    Raises:
+        ConfigError: If an argument is not usable.
+        MetricError: When a check finds that the metric has not been logged.
+    """
+
+    stage: ClassVar[PluginStage] = "decide"
+
+    def __init__(
+        self,
+        monitor: str,
+        min_delta: float = 0.0,
+        patience: int = 3,
+        verbose: bool = False,
+        mode: Mode = "min",
+        *,
+        strict: bool = True,
+        check_finite: bool = True,
+        stopping_threshold: float | None = None,
+        divergence_threshold: float | None = None,
+        check_on_train_epoch_end: bool | None = None,
+        log_rank_zero_only: bool = False,
+    ) -> None:
+        check_monitor(monitor, "EarlyStopping")
+        check_mode(mode, "EarlyStopping")
+        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 0:
+            raise ConfigError(f"EarlyStopping: patience={patience!r} must be a whole number of checks, at least 0.")
+        if isinstance(min_delta, bool) or not isinstance(min_delta, int | float) or not 0 <= min_delta < math.inf:
+            raise ConfigError(f"EarlyStopping: min_delta={min_delta!r} must be a number of at least 0.")
+        self.monitor = monitor
+        self.min_delta = min_delta
+        self.patience = patience
+        self.verbose = verbose
+        self.mode = mode
+        self.strict = strict
+        self.check_finite = check_finite
+        self.stopping_threshold = stopping_threshold
+        self.divergence_threshold = divergence_threshold
+        self.check_on_train_epoch_end = check_on_train_epoch_end
+        self.log_rank_zero_only = log_rank_zero_only
+        self.best_score = worst(mode)
+        self.wait_count = 0
+        self.stopped_epoch = 0
+        self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
+        self.stopping_reason_message: str | None = None
+        self._warned = False
+
+    @property
+    def state_key(self) -> str:
+        return self._state_key(monitor=self.monitor, mode=self.mode)
+
+    def on_validation_end(self, trainer: Trainer) -> None:
+        if trainer.state.stage != Stage.FIT or trainer.sanity_checking:
+            return
+        at_epoch_end = trainer.is_last_batch if self.check_on_train_epoch_end is None else self.check_on_train_epoch_end
+        if not at_epoch_end:
+            self._check(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer) -> None:
+        due = self.check_on_train_epoch_end
+        if due is None:
+            validated = trainer.is_last_batch and trainer.progress.validated_batch == trainer.progress.batch
+            due = validated or not any(trainer.num_val_batches)
+        if due:
+            self._check(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what it has seen. Its arguments are not in it: those given in code hold."""
+        return {
+            "wait_count": self.wait_count,
+            "stopped_epoch": self.stopped_epoch,
+            "best_score": self.best_score.item(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.wait_count = state["wait_count"]
+        self.stopped_epoch = state["stopped_epoch"]
+        self.best_score = as_score(state["best_score"])
+
+    def _check(self, trainer: Trainer) -> None:
+        if trainer.fast_dev_run or self._is_missing(trainer):
+            return
+        reason, message = self._judge(as_score(trainer.callback_metrics[self.monitor]))
+        if self.verbose and message and (trainer.is_global_zero or not self.log_rank_zero_only):
+            rank = f"[rank {trainer.global_rank}] " if trainer.world_size > 1 else ""
+            print(f"{rank}EarlyStopping: {message}")
+        # A rank that stopped alone would leave the others waiting.
+        if trainer.strategy.any_rank(reason is not EarlyStoppingReason.NOT_STOPPED):
+            trainer.should_stop = True
+            self.stopped_epoch = trainer.current_epoch
+            self.stopping_reason, self.stopping_reason_message = reason, message
+
+    def _is_missing(self, trainer: Trainer) -> bool:
+        """Whether the metric was not logged, on any rank: all ranks look at it or none."""
+        metrics = trainer.callback_metrics
+        if not trainer.strategy.any_rank(self.monitor not in metrics):
+            return False
+        if self.strict:
+            raise missing_metric_error(self.monitor, metrics, "EarlyStopping")
+        if not self._warned:
+            self._warned = True
+            warnings.warn(missing_metric(self.monitor, metrics, "EarlyStopping"), stacklevel=2)
+        return True
+
+    def _judge(self, score: Tensor) -> tuple[EarlyStoppingReason, str]:
+        """Return whether and why to stop after ``score``, and what to tell the user."""
+        now, best = f"{self.monitor} = {score.item():.6g}", f"the best was {self.best_score.item():.6g}"
+        if self.check_finite and not math.isfinite(score):
+            return EarlyStoppingReason.NON_FINITE_METRIC, f"{now} is not finite; {best}."
+        if self.stopping_threshold is not None and is_better(score, self.stopping_threshold, self.mode):
+            return EarlyStoppingReason.STOPPING_THRESHOLD, f"{now} has passed {self.stopping_threshold}."
+        if self.divergence_threshold is not None and is_better(self.divergence_threshold, score, self.mode):
+            return EarlyStoppingReason.DIVERGENCE_THRESHOLD, f"{now} is worse than {self.divergence_threshold}; {best}."
+        improvement = score + self.min_delta if self.mode == "min" else score - self.min_delta
+        if is_better(improvement, self.best_score, self.mode):
+            self.best_score, self.wait_count = score, 0
+            return EarlyStoppingReason.NOT_STOPPED, f"{now} has improved; {best}."
+        self.wait_count += 1
+        if self.wait_count >= self.patience:
+            return (
+                EarlyStoppingReason.PATIENCE_EXHAUSTED,
+                f"{now} is no improvement, {self.wait_count} in a row; {best}.",
+            )
+        return EarlyStoppingReason.NOT_STOPPED, ""

@@ -1,0 +1,133 @@
+"""Learning rates (and momenta and weight decays) as curves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from torch.optim import Optimizer
+
+from trainkit.callbacks.base import Callback
+from trainkit.errors import ConfigError, UnknownNameError
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
+
+Interval = Literal["step", "epoch"]
+
+
+class LearningRateMonitor(Callback):
+    """Sends the learning rate of every optimizer to the loggers.
+
+    A row is due every ``log_every_n_steps`` updates, with the rates by which the update was made, and at the start of
+    every epoch. Names are ``lr-Adam``, and with several of a kind ``lr-Adam-1``; ``lr-Adam/pg1`` for one of several
+    parameter groups, or with the group's ``name`` in place of ``pg1``. A scheduler's ``name`` replaces ``lr-Adam``.
+
+    Args:
+        logging_interval: "step" or "epoch" for all; None lets each scheduler's own interval decide, and logs optimizers
+            without a scheduler at both.
+        log_momentum: Whether to log momenta (the first beta where there are betas), as ``lr-SGD-momentum``.
+        log_weight_decay: Whether to log weight decays, as ``lr-SGD-weight_decay``.
+
+    Attributes:
+        lrs: The learning rates of all rows so far, by name.
+
+    Raises:
+        UnknownNameError: If there is no such interval.
+        ConfigError: When a fit starts, if two parameter groups of an optimizer have one name.
+    """
+
+    def __init__(
+        self,
+        logging_interval: Interval | None = None,
+        log_momentum: bool = False,
+        log_weight_decay: bool = False,
+    ) -> None:
+        if logging_interval not in (None, "step", "epoch"):
+            raise UnknownNameError("logging_interval", str(logging_interval), ("step", "epoch"), "LearningRateMonitor")
+        self.logging_interval = logging_interval
+        self.log_momentum = log_momentum
+        self.log_weight_decay = log_weight_decay
+        self.lrs: dict[str, list[float]] = {}
+        self._row: dict[str, float] = {}
+        self._row_step = -1
+
+    def on_train_start(self, trainer: Trainer) -> None:
+        self.lrs = {name: [] for source in _sources(trainer) for name in source.names}
+        self._row_step = -1
+
+    def on_train_epoch_start(self, trainer: Trainer) -> None:
+        # An epoch that goes on from a checkpoint has its row already.
+        if self.logging_interval != "step" and trainer.progress.batch == 0:
+            self._send(trainer, self._read(trainer, "epoch"))
+
+    def on_train_batch_start(self, trainer: Trainer) -> None:
+        # Schedulers change the rates before the update is counted, and so before its row is due.
+        step = trainer.global_step + 1
+        if self.logging_interval != "epoch" and step % trainer.log_every_n_steps == 0:
+            self._row, self._row_step = self._read(trainer, "step"), step
+
+    def on_train_batch_end(self, trainer: Trainer) -> None:
+        if trainer.global_step == self._row_step:
+            self._send(trainer, self._row)
+            self._row_step = -1
+
+    def _send(self, trainer: Trainer, row: dict[str, float]) -> None:
+        for name in [name for source in _sources(trainer) for name in source.names if name in row]:
+            self.lrs.setdefault(name, []).append(row[name])
+        trainer.log_metrics(row, trainer.global_step)
+
+    def _read(self, trainer: Trainer, interval: Interval) -> dict[str, float]:
+        row: dict[str, float] = {}
+        for source in _sources(trainer):
+            if self.logging_interval is None and source.interval not in (None, interval):
+                continue
+            for name, group in zip(source.names, source.optimizer.param_groups, strict=True):
+                row[name] = float(group["lr"])
+                if self.log_momentum:
+                    row[f"{name}-momentum"] = float(
+                        group["betas"][0] if "betas" in group else group.get("momentum", 0.0)
+                    )
+                if self.log_weight_decay:
+                    row[f"{name}-weight_decay"] = float(group.get("weight_decay", 0.0))
+        return row
+
+
+class _Source(NamedTuple):
+    """An optimizer, the names of its parameter groups, and when its scheduler steps; None if it has no scheduler."""
+
+    optimizer: Optimizer
+    names: list[str]
+    interval: Interval | None
+
+
+def _sources(trainer: Trainer) -> Iterator[_Source]:
+    seen: Counter[type] = Counter()
+    scheduled: list[Optimizer] = []
+    for config in trainer.lr_scheduler_configs:
+        optimizer = getattr(config.scheduler, "optimizer", None)
+        if optimizer is not None:
+            scheduled.append(optimizer)
+            yield _Source(optimizer, _names(optimizer, config.name or _numbered(optimizer, seen)), config.interval)
+    for optimizer in trainer.optimizers:
+        if not any(optimizer is one for one in scheduled):
+            yield _Source(optimizer, _names(optimizer, _numbered(optimizer, seen)), None)
+
+
+def _numbered(optimizer: Optimizer, seen: Counter[type]) -> str:
+    name, before = f"lr-{type(optimizer).__name__}", seen[type(optimizer)]
+    seen[type(optimizer)] += 1
+    return f"{name}-{before}" if before else name
+
+
+def _names(optimizer: Optimizer, name: str) -> list[str]:
+    groups: list[dict[str, Any]] = optimizer.param_groups
+    if len(groups) == 1:
+        own = groups[0].get("name")
+        return [f"{name}/{own}" if own else name]
+    names = [group.get("name", f"pg{index}") for index, group in enumerate(groups, start=1)]
+    if len(set(names)) < len(names):
+        kind = type(optimizer).__name__
+        raise ConfigError(f"LearningRateMonitor: parameter groups of {kind} are named {names}; names must differ.")
+    return [f"{name}/{own}" for own in names]
