@@ -31,6 +31,7 @@ class Impl:
     """What one implementation of a hook wants and does."""
 
     arguments: tuple[str, ...]
+    num_defaults: int
     does: str
     error: type[BaseException]
     order: str
@@ -108,6 +109,8 @@ def actor(plan: Plan, label: str, log: list[Any], raised: dict[int, Any], *, mar
         call = "(yield from self.around" if impl.is_wrapper else "(self.act"
         values = "".join(f"{argument}, " for argument in impl.arguments)
         exec(f"def {hook}(self, {values}): return {call}({hook!r}, ({values})))", methods)
+        num_defaults = min(impl.num_defaults, len(impl.arguments))
+        methods[hook].__defaults__ = ("default",) * num_defaults
         options = {"wrapper": impl.is_wrapper} | ({impl.order: True} if impl.order else {})
         if mark_all or impl.order or (impl.is_wrapper and hook != AROUND):
             hookimpl(**options)(methods[hook])
@@ -192,9 +195,11 @@ class Bound:
 
 
 def impls(hook: str, does: Sequence[str]) -> st.SearchStrategy[Impl]:
-    arguments = st.lists(st.sampled_from(HOOKS[hook]), unique=True).map(tuple)
+    arguments = st.lists(st.sampled_from((*HOOKS[hook], "own")), unique=True).map(tuple)
     order = st.sampled_from(["", "", "tryfirst", "trylast"])
-    return st.builds(Impl, arguments, st.sampled_from(does), st.sampled_from(ERRORS), order)
+    return st.builds(Impl, arguments, st.integers(0, 3), st.sampled_from(does), st.sampled_from(ERRORS), order).filter(
+        lambda impl: "own" not in impl.arguments[: len(impl.arguments) - impl.num_defaults]
+    )
 
 
 plans = st.builds(
@@ -263,7 +268,7 @@ def test_bound_hooks_do_what_pluggy_does(
 def test_an_outermost_wrapper_that_yields_twice_ends_like_in_pluggy(
     inner: list[Plan], step_error: type[BaseException] | None
 ) -> None:
-    twice = Impl((), "yield twice", ValueError, "tryfirst")
+    twice = Impl((), 0, "yield twice", ValueError, "tryfirst")
     outermost = Plan("setup", {hook: twice for hook in (*ORDINARY, AROUND)})
     calm = [
         dataclasses.replace(

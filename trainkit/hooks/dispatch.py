@@ -3,7 +3,7 @@
 `BoundHooks` is what the loops call. Its functions call plugins exactly as pluggy would, held against it by
 ``tests/hooks/test_differential.py``, with four differences:
 
-- an argument with a default is passed if the hook provides it;
+- a keyword-only argument is passed, too, if the hook provides it;
 - an exception gains a note that names plugin and hook;
 - a wrapper that yields twice is reported to the wrappers around it, which pluggy drops;
 - ``on_exception`` reaches every plugin, whatever the others raise.

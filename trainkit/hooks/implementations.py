@@ -63,10 +63,7 @@ def find_implementations(plugin: object) -> list[Implementation]:
 
 
 def request_of(function: Callable[..., Any], provided: Sequence[str]) -> Request:
-    """Return which of the ``provided`` arguments ``function`` wants.
-
-    An argument that has a default is among them, too: pluggy 1.7 would leave it at its default.
-    """
+    """Return which of the ``provided`` arguments ``function`` wants, also of those that have a default."""
     by_position: list[str] = []
     by_name: list[str] = []
     gap = False
