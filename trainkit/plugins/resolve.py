@@ -113,7 +113,7 @@ def _make_strategy(strategy: str | Strategy, launch: Launch) -> Strategy:
     if strategy == "auto" and launch.world_size > 1:
         strategy = "ddp"
     name, arguments = _STRATEGY_ALIASES.get(strategy, (strategy, {}))
-    return _make("strategies", name, "Trainer(strategy=...)", arguments, Strategy)
+    return _make("strategies", name, "Trainer(strategy=...)", arguments, Strategy)  # type: ignore[type-abstract]  # a subclass comes out
 
 
 def _refuse_other_devices(strategy: Strategy, accelerator: str, kind: str, choice: Choice) -> None:
@@ -123,8 +123,8 @@ def _refuse_other_devices(strategy: Strategy, accelerator: str, kind: str, choic
     if other_kind or choice not in ("auto", len(indexes), indexes):
         own = ", ".join(map(str, strategy.devices))
         raise ConfigError(
-            f"the strategy was made for {own}; accelerator={accelerator!r} and devices={choice!r} ask for others. Leave "
-            "them out, or make the strategy without devices."
+            f"the strategy was made for {own}, and accelerator={accelerator!r}, devices={choice!r} ask for others.\n"
+            "Leave them out, or make the strategy without devices."
         )
 
 
@@ -134,8 +134,8 @@ def _refuse_other_launch(strategy: Strategy, launch: Launch, num_nodes: int) -> 
         raise ConfigError(f"num_nodes={num_nodes!r} is not usable. Allowed: a whole number of at least 1.")
     if strategy.world_size != launch.world_size:
         raise ConfigError(
-            f"{launch.world_size} processes were started together, and strategy {strategy.name!r} would let each train by "
-            "itself. Use strategy='ddp', or start one process, without torchrun."
+            f"{launch.world_size} processes were started together, and with strategy {strategy.name!r} each trains "
+            "alone. Use strategy='ddp', or start one process, without torchrun."
         )
     if num_nodes not in (1, strategy.num_nodes):
         raise ConfigError(

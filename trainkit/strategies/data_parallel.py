@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import torch
@@ -19,13 +20,15 @@ from torch import Tensor, nn
 
 from trainkit.data.nested import map_leaves, map_tensors
 from trainkit.errors import ConfigError, DataError, MetricError
+from trainkit.metrics.options import resolve
 from trainkit.module import TrainModule
 from trainkit.strategies.base import Strategy
-from trainkit.types import Batch
+from trainkit.types import Batch, Phase
 
 Logged = tuple[str, Any, list[Any]]
 """One call of ``log``: name, value, and the other arguments in the order in which `TrainModule.log` passes them on."""
-_REDUCE_FX, _BATCH_SIZE = 4, 7  # where two of those arguments are
+_BATCH_SIZE = 7  # where that is among them; the rest are the fields of LogOptions
+_REDUCTIONS: dict[str, Callable[..., Tensor]] = {"sum": torch.sum, "min": torch.amin, "max": torch.amax}
 
 
 class DataParallel(Strategy):
@@ -218,7 +221,7 @@ def merge_logs(logs: Sequence[Sequence[Logged]], samples: Sequence[int], device:
 
 def _merge(calls: list[tuple[Logged, int]], device: torch.device) -> Logged:
     (name, value, given), _ = calls[0]
-    if not all(isinstance(logged[1], Tensor | int | float) for logged, _ in calls):
+    if not all(isinstance(logged[1], Tensor | Real) for logged, _ in calls):
         raise MetricError(
             f"log({name!r}) got a {type(value).__name__} in a replica of strategy 'dp', which gathers only numbers and "
             "tensors:\neach replica would have a state of its own. Log a number, use one device, or strategy='ddp'."
@@ -228,9 +231,10 @@ def _merge(calls: list[tuple[Logged, int]], device: torch.device) -> Logged:
     if all(logged[2][_BATCH_SIZE] is not None for logged, _ in calls):
         counts = [logged[2][_BATCH_SIZE] for logged, _ in calls]
         options[_BATCH_SIZE] = sum(counts)
-    reductions: dict[str, Callable[[Tensor], Tensor]] = {"sum": torch.sum, "min": torch.amin, "max": torch.amax}
-    reduce = reductions.get(str(options[_REDUCE_FX]))
-    return name, reduce(torch.stack(values)) if reduce is not None else _mean(values, counts, device), options
+    reduce_fx = resolve(name, (*given[:_BATCH_SIZE], *given[_BATCH_SIZE + 1 :]), Phase.TRAIN, in_batch=True).reduce_fx
+    if reduce_fx == "mean":
+        return name, _mean(values, counts, device), options
+    return name, _REDUCTIONS[reduce_fx](torch.stack(values), dim=0), options
 
 
 def _note(log: list[Logged], name: str, value: Any, *options: Any) -> None:
@@ -257,7 +261,7 @@ def _take(leaf: Any, rows: slice, samples: int, device: torch.device) -> Any:
     if isinstance(leaf, Tensor):
         own = leaf[rows] if leaf.dim() and len(leaf) == samples else leaf
         return own.to(device, non_blocking=True)
-    if isinstance(leaf, list | tuple):
+    if _is_column(leaf, samples):
         return leaf[rows]
     raise DataError(
         f"strategy 'dp' cannot split a {type(leaf).__name__} in the batch: it does not say which rows it has.\n"
