@@ -49,7 +49,7 @@ def test_installing_the_package_changes_nothing(site: Path) -> None:
     run(
         site,
         """
-quiet_trainer(max_epochs=1).fit(TinyModule(), TinyData(3))
+quiet_trainer().fit(TinyModule(), TinyData(3))
 listed = {(entry.kind, entry.name, entry.distribution, entry.version)
           for kind in ("callbacks", "strategies") for entry in catalog.entries(kind)}
 assert {("callbacks", "tally", "trainkit-tally", "0.3"), ("strategies", "tallied", "trainkit-tally", "0.3")} <= listed
@@ -62,7 +62,7 @@ def test_naming_its_callback_and_strategy_uses_them(site: Path) -> None:
     run(
         site,
         """
-trainer = quiet_trainer(max_epochs=1, callbacks=["tally"], strategy="tallied")
+trainer = quiet_trainer(callbacks=["tally"], strategy="tallied")
 assert sorted(imported()) == ["trainkit_tally", "trainkit_tally.callback", "trainkit_tally.strategy"], imported()
 trainer.fit(TinyModule(), TinyData(3))
 (tally,) = [callback for callback in trainer.callbacks if type(callback).__name__ == "Tally"]
@@ -77,7 +77,7 @@ def test_its_exception_names_the_package_and_the_version(site: Path) -> None:
         """
 tally = catalog.load("callbacks", "trainkit-tally:tally")(stop_after=2)
 try:
-    quiet_trainer(max_epochs=1, callbacks=[tally]).fit(TinyModule(), TinyData(3))
+    quiet_trainer(callbacks=[tally]).fit(TinyModule(), TinyData(3))
 except RuntimeError as error:
     assert str(error) == "enough after batch 1"
     assert error.__notes__ == ["in plugin 'Tally' (trainkit-tally 0.3), hook on_train_batch_end"], error.__notes__

@@ -211,6 +211,10 @@ class _Member:
             self.options[f"hook_{attribute}"] = options
             self.hooks.add(options["specname"] or attribute)
 
+    def __dir__(self) -> Iterable[str]:
+        """What pluggy looks at."""
+        return self.options
+
 
 class _Registry(pluggy.PluginManager):
     """pluggy, told by each member which of its attributes are hooks."""
