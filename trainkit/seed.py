@@ -67,6 +67,31 @@ def set_rng_state(state: dict[str, Any]) -> None:
         torch.mps.set_rng_state(state["mps"].cpu())
 
 
+class RandomStream:
+    """Random numbers of its own for something that runs in turn with other things that draw.
+
+    Args:
+        state: Where the stream begins, as `rng_state` gave it; by default where all generators are now.
+
+    Attributes:
+        state: Where it is.
+    """
+
+    def __init__(self, state: dict[str, Any] | None = None) -> None:
+        self.state = rng_state() if state is None else state
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Draw from this stream inside; everything else goes on outside as if nothing had been drawn."""
+        outer = rng_state()
+        set_rng_state(self.state)
+        try:
+            yield
+        finally:
+            self.state = rng_state()
+            set_rng_state(outer)
+
+
 @contextmanager
 def isolate_rng() -> Iterator[None]:
     """Run something that draws random numbers, and leave all generators as they were."""

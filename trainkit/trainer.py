@@ -291,7 +291,8 @@ class Trainer(Readings):
         hooks: BoundHooks,
     ) -> Run:
         """Make everything ready for a loop. The order is a promise to users: ``docs/explanation/loop.md``."""
-        rank = Rank(self.strategy.rank, self.strategy.world_size)
+        seed = self.strategy.broadcast_object(torch.initial_seed())
+        rank = Rank(self.strategy.rank, self.strategy.world_size, seed)
         data = self._data = DataConnection(module, datamodule, given, self._data_use, rank, stage)
         data.prepare(self)
         hooks.setup(stage)
@@ -333,7 +334,7 @@ class Trainer(Readings):
         if loaders.val:
             parts.connect_steps(run, Phase.VALIDATE, len(loaders.val))
         if checkpoint is not None:
-            checkpoints.restore(run, self._hooks.plugins, data.datamodule, checkpoint, self.ckpt_path or "")
+            checkpoints.restore(run, self._hooks.plugins, data, checkpoint, self.ckpt_path or "")
             loaders.sanity = []
         if run.progress.epoch_ended:
             run.progress.count_epoch()
@@ -410,10 +411,9 @@ class Trainer(Readings):
 
     def dump_checkpoint(self, weights_only: bool = False) -> dict[str, Any]:
         """Return what `save_checkpoint` would write."""
-        if self._run is None:
+        if self._run is None or self._data is None:
             raise NotAttachedError("there is nothing to save: call fit, validate, test or predict first.")
-        datamodule = self._data.datamodule if self._data is not None else None
-        checkpoint = checkpoints.dump(self._run, self._hooks.plugins, datamodule, weights_only=weights_only)
+        checkpoint = checkpoints.dump(self._run, self._hooks.plugins, self._data, weights_only=weights_only)
         self._hooks.hooks.on_save_checkpoint(checkpoint)
         return checkpoint
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainkit.checkpoint import state
-from trainkit.data.module import DataModule
+from trainkit.data.connection import DataConnection
 from trainkit.hparams import store_hparams
 from trainkit.loops.run import Run
 from trainkit.seed import rng_state, set_rng_state
@@ -14,7 +14,7 @@ from trainkit.seed import rng_state, set_rng_state
 Plugins = Sequence[tuple[str, object]]
 
 
-def dump(run: Run, plugins: Plugins, datamodule: DataModule | None, *, weights_only: bool) -> dict[str, Any]:
+def dump(run: Run, plugins: Plugins, data: DataConnection, *, weights_only: bool) -> dict[str, Any]:
     """Return everything from which ``run`` can go on; with ``weights_only``, what predicting needs. Changes nothing."""
     checkpoint: dict[str, Any] = {
         "epoch": run.progress.epoch,
@@ -35,13 +35,13 @@ def dump(run: Run, plugins: Plugins, datamodule: DataModule | None, *, weights_o
     checkpoint["trainkit"] |= {
         "precision": run.precision.state_dict(),
         "metrics": run.metrics.state_dict(run.module),
-        "rng": {"now": rng_state(), "epoch_start": run.epoch_rng},
-        "datamodule": datamodule.state_dict() if datamodule is not None else {},
+        "data": data.state_dict(),
+        "rng": rng_state(),
     }
     return checkpoint
 
 
-def restore(run: Run, plugins: Plugins, datamodule: DataModule | None, checkpoint: dict[str, Any], path: str) -> None:
+def restore(run: Run, plugins: Plugins, data: DataConnection, checkpoint: dict[str, Any], path: str) -> None:
     """Put ``run`` where `dump` found it; the weights are loaded already.
 
     Raises:
@@ -55,7 +55,5 @@ def restore(run: Run, plugins: Plugins, datamodule: DataModule | None, checkpoin
     own = checkpoint["trainkit"]
     run.precision.load_state_dict(own["precision"])
     run.metrics.load_state_dict(own["metrics"], run.module)
-    if datamodule is not None and own["datamodule"]:
-        datamodule.load_state_dict(own["datamodule"])
-    run.epoch_rng = own["rng"]["epoch_start"]
-    set_rng_state(own["rng"]["now"])
+    data.load_state_dict(own["data"], mid_epoch=run.progress.batch > 0 and not run.progress.epoch_ended)
+    set_rng_state(own["rng"])

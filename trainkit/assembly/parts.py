@@ -59,7 +59,7 @@ def make_optimizers(module: TrainModule) -> tuple[list[torch.optim.Optimizer], l
             f"{type(module).__name__} has no configure_optimizers, which fit needs. Define it; it may return "
             "torch.optim.Adam(self.parameters()), or None to train nothing."
         )
-    return configure(module.configure_optimizers())
+    return configure(module.configure_optimizers(), automatic=module.automatic_optimization)
 
 
 def connect_optimizers(run: Run, hooks: BoundHooks, settings: Optimisation) -> None:

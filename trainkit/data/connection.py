@@ -26,10 +26,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """This process among those that share the data."""
+    """This process among those that share the data.
+
+    Attributes:
+        index: Its number, from 0.
+        world_size: How many there are.
+        seed: For the order of the samples; equal on all.
+    """
 
     index: int = 0
     world_size: int = 1
+    seed: int = 0
 
 
 @dataclass(slots=True)
@@ -117,6 +124,20 @@ class DataConnection:
         if self.datamodule is not None:
             self.datamodule.teardown(self._stage)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return where a fit stands in its training data, and the state of the data module."""
+        return {
+            "train": None if self._fit_loaders is None else self._fit_loaders.train.state_dict(),
+            "datamodule": {} if self.datamodule is None else self.datamodule.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
+        """Go on where ``state`` says; ``mid_epoch`` says whether batches of its epoch are still to come."""
+        if state["train"] is not None:
+            self.fit_loaders.train.load_state_dict(state["train"], mid_epoch=mid_epoch)
+        if self.datamodule is not None and state["datamodule"]:
+            self.datamodule.load_state_dict(state["datamodule"])
+
     def transfer(self, device: torch.device, convert: Callable[[Batch], Batch] | None) -> Callable[[Batch, int], Batch]:
         """Return what brings a batch to the device."""
         return make_transfer(self._module, self.datamodule, device, convert)
@@ -158,7 +179,12 @@ class DataConnection:
         if use.limit("val") and self._source.has("val") and overrides(self._module, "validation_step", TrainModule):
             val = self._make_evaluation_loaders("val")
         return FitLoaders(
-            train=LimitedLoader(self._shared(loader, training=True), use.limit("train"), "train_dataloader"),
+            train=LimitedLoader(
+                self._shared(loader, training=True),
+                use.limit("train"),
+                "train_dataloader",
+                "overfit_batches" if use.overfit_batches else "limit_train_batches",
+            ),
             val=val,
             sanity=[
                 LimitedLoader(each.loader, use.sanity_limit(each.num_batches), each.name)
@@ -171,12 +197,13 @@ class DataConnection:
 
     def _make_evaluation_loaders(self, name: LoaderName) -> list[LimitedLoader]:
         loaders = [self._shared(loader, training=False) for loader in self._source.evaluation(name)]
-        return [LimitedLoader(loader, self._use.limit(name), f"{name}_dataloader") for loader in loaders]
+        limit = self._use.limit(name)
+        return [LimitedLoader(loader, limit, f"{name}_dataloader", f"limit_{name}_batches") for loader in loaders]
 
     def _shared(self, loader: Any, *, training: bool) -> Any:
         if self._rank.world_size == 1 or not self._use.use_distributed_sampler:
             return loader
-        return shard(loader, self._rank.index, self._rank.world_size, training=training)
+        return shard(loader, self._rank.index, self._rank.world_size, training=training, seed=self._rank.seed)
 
 
 LOADER_OF_STAGE: dict[Stage, LoaderName] = {

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 from trainkit.data.combined import CombinedLoader, batches_of
 from trainkit.data.resample import is_map_style, samplers_of
+from trainkit.data.resume import Cursor, make_cursor
 from trainkit.data.sampler import is_shard
-from trainkit.errors import DataError
+from trainkit.errors import CheckpointError, DataError
+from trainkit.seed import RandomStream
 from trainkit.types import Batch
 
 
@@ -50,6 +52,14 @@ class LimitedLoader:
                 "    to do        look at the dataset; with drop_last=True, at a batch size larger than the dataset"
             )
         self.num_batches = _count(self._length, limit, name, argument)
+        self._source = loader.map(self._cursor) if isinstance(loader, CombinedLoader) else self._cursor(loader)
+        self._cursors: list[Cursor] = (
+            self._source.flattened if isinstance(self._source, CombinedLoader) else [self._source]
+        )
+        self._stream: RandomStream | None = None
+        self._stream_at_ahead: dict[str, Any] | None = None
+        self._restored_stream: dict[str, Any] | None = None
+        self._ahead = 0
         self._passes = 0
         self._warned = False
 
@@ -60,30 +70,58 @@ class LimitedLoader:
         length gives no batch that is marked as the last, and a warning.
 
         Args:
-            start: How many batches to skip. They are loaded and thrown away.
+            start: The index of the first batch. What comes before it was consumed: after `load_state_dict` the loader
+                finds that place exactly, otherwise batches are loaded and thrown away.
 
         Raises:
             DataError: If a loader without length gives no batch at all.
         """
-        if self.num_batches is not None and start >= self.num_batches:
+        if self.num_batches is not None and start >= self.num_batches and not self._drains:
+            for cursor in self._cursors:
+                cursor.forget()
             return iter(())
         return self._looking_ahead(start) if self._length is None else self._counting(start, self.num_batches or 0)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position behind the newest batch that was given out."""
+        return {
+            "cursors": [cursor.state_dict(self._ahead) for cursor in self._cursors],
+            "stream": self._stream_at_ahead if self._ahead else None if self._stream is None else self._stream.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
+        """Let the next call of `batches` go on where ``state`` says.
+
+        Args:
+            state: What `state_dict` gave.
+            mid_epoch: Whether batches of that epoch are still to come; otherwise a new one begins.
+
+        Raises:
+            CheckpointError: If the loader is another one than that of the checkpoint.
+        """
+        if len(state["cursors"]) != len(self._cursors):
+            raise CheckpointError(
+                f"{self.name} consists of {len(self._cursors)} loaders, and that of the run that is to be continued of "
+                f"{len(state['cursors'])}. Resume with the same loaders."
+            )
+        for cursor, saved in zip(self._cursors, state["cursors"], strict=True):
+            cursor.load_state_dict(saved, mid_epoch=mid_epoch)
+        self._restored_stream = state["stream"] if mid_epoch else None
+
     def set_epoch(self, epoch: int) -> None:
         """Tell samplers that shuffle by epoch (those with a ``set_epoch`` method) which epoch comes."""
-        _set_epoch(self.loader, epoch)
+        for cursor in self._cursors:
+            cursor.epoch = epoch
+            _set_epoch(cursor.loader, epoch)
 
     def _counting(self, start: int, count: int) -> Iterator[tuple[int, Batch, bool]]:
         last = count - 1
-        # A sampler with a generator of its own draws from it once more at its end, as it does in a plain `for` loop.
-        # What has no sampler may be a stream, which would lose a batch.
-        drain = count == self._length and is_map_style(self.loader)
         batch_idx = start - 1
-        for batch_idx, batch in self._numbered(start):
+        for batch_idx, batch in enumerate(self._from(start), start):
             if batch_idx > last:
                 return
             yield batch_idx, batch, batch_idx == last
-            if batch_idx == last and not drain:
+            if batch_idx == last and not self._drains:
                 return
         if batch_idx < last and not self._warned:
             self._warned = True
@@ -94,24 +132,49 @@ class LimitedLoader:
             )
 
     def _looking_ahead(self, start: int) -> Iterator[tuple[int, Batch, bool]]:
-        numbered = self._numbered(start)
-        upcoming = next(numbered, None)
-        if upcoming is None and start == 0:
+        # What is loaded ahead draws from a stream of its own, or it would draw ahead of the step before it.
+        self._ahead = 0
+        nothing = object()
+        batches = iter(self._from(start))
+        self._stream, self._restored_stream = RandomStream(self._restored_stream), None
+        with self._stream.active():
+            upcoming = next(batches, nothing)
+        if upcoming is nothing and start == 0:
             raise DataError(self._why_nothing_came())
-        while upcoming is not None:
-            batch_idx, batch = upcoming
+        batch_idx = start
+        while upcoming is not nothing:
+            batch = upcoming
             if batch_idx + 1 == self.num_batches:
+                self._ahead = 0
                 yield batch_idx, batch, True
                 return
-            upcoming = next(numbered, None)
-            yield batch_idx, batch, upcoming is None
+            self._stream_at_ahead = self._stream.state
+            with self._stream.active():
+                upcoming = next(batches, nothing)
+            self._ahead = int(upcoming is not nothing)
+            yield batch_idx, batch, upcoming is nothing
+            batch_idx += 1
 
-    def _numbered(self, start: int) -> Iterator[tuple[int, Batch]]:
+    @property
+    def _drains(self) -> bool:
+        """Whether to let the loader run into its end.
+
+        A sampler with a generator of its own draws from it once more at its end, as it does in a plain ``for`` loop.
+        What has no sampler may be a stream, which would lose a batch.
+        """
+        return self.num_batches == self._length and is_map_style(self.loader)
+
+    def _from(self, start: int) -> Iterable[Batch]:
+        """Return the batches from ``start`` on."""
         self._passes += 1
-        numbered = enumerate(batches_of(self.loader))
-        for _ in islice(numbered, start):
-            pass
-        return numbered
+        if isinstance(self.loader, list | tuple):
+            return self.loader[start:] if start else self.loader
+        restored = any(cursor.restored for cursor in self._cursors)
+        batches = batches_of(self._source)
+        return batches if restored else islice(batches, start, None)
+
+    def _cursor(self, loader: Any) -> Cursor:
+        return make_cursor(loader, self.name)
 
     def _why_nothing_came(self) -> str:
         if self._passes > 1 and iter(self.loader) is self.loader:

@@ -16,7 +16,6 @@ from trainkit.module import TrainModule
 from trainkit.optim import SchedulerConfig
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
-from trainkit.seed import rng_state
 from trainkit.strategies.base import Strategy
 from trainkit.types import Batch, Phase
 
@@ -42,7 +41,6 @@ class Run:
         backward: ``(loss) -> None``, through the precision and a ``backward`` that the user overrode.
         zero_grad: ``(batch_idx) -> None``, through an ``optimizer_zero_grad`` that the user overrode.
         inference_mode: Whether evaluation runs under ``torch.inference_mode`` rather than ``torch.no_grad``.
-        epoch_rng: The states of the random number generators at the start of the running epoch.
         phase: What is running right now.
         should_stop: Someone asked the run to end.
         stepped: Whether an optimizer made an update in the running batch.
@@ -69,7 +67,6 @@ class Run:
     backward: Callable[[Tensor], None] = Tensor.backward
     zero_grad: Callable[[int], None] = lambda batch_idx: None
     inference_mode: bool = False
-    epoch_rng: dict[str, Any] = field(default_factory=dict)
     phase: Phase | None = None
     should_stop: bool = False
     stepped: bool = False
@@ -110,8 +107,6 @@ class Run:
 
     def start_epoch(self, num_batches: int | None) -> None:
         """Settle what holds for one epoch."""
-        if self.progress.batch == 0:
-            self.epoch_rng = rng_state()
         self.num_batches = num_batches
         self.accumulate = self.accumulation[max(epoch for epoch in self.accumulation if epoch <= self.progress.epoch)]
 

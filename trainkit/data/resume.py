@@ -1,0 +1,355 @@
+"""Continuing in the middle of an epoch: each loader gives the batches that an unbroken run would have had.
+
+A `Cursor` stands for one loader. How it finds its place depends on what the loader is:
+
+====================================  ==================================================================================
+DataLoader over a map-style dataset   its samplers run again from the random numbers with which the epoch began; the
+                                      first *k* batches are dropped **as indices**, and nothing is loaded
+loader with ``state_dict``            is asked for its state, and given it back
+anything else                         *k* batches are loaded and thrown away, with a warning
+====================================  ==================================================================================
+
+Finding the place draws no random number that training would see. ``docs/design/0002-exact-resume.md`` tells why this is
+exact.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from trainkit.data.combined import batches_of
+from trainkit.data.resample import is_map_style, samplers_of, with_batch_sampler, with_sampler
+from trainkit.data.seeding import SeededIndex, SeededIndices, epoch_seed
+from trainkit.errors import CheckpointError, DataError
+from trainkit.seed import isolate_rng, rng_state, set_rng_state
+from trainkit.types import Batch
+
+# More than workers draw ahead of what is consumed.
+KEPT_CHECKSUMS = 4096
+
+
+def make_cursor(loader: Any, name: str) -> Cursor:
+    """Return the kind of cursor that fits ``loader``."""
+    if has_state(loader):
+        return StatefulCursor(loader, name)
+    if is_map_style(loader):
+        return IndexCursor(loader, name)
+    return ReplayCursor(loader, name)
+
+
+def has_state(loader: Any) -> bool:
+    """Return whether a loader keeps its own position: it has ``state_dict`` and ``load_state_dict``."""
+    return callable(getattr(loader, "state_dict", None)) and callable(getattr(loader, "load_state_dict", None))
+
+
+class Cursor:
+    """One loader, and where it stands in its pass. Iterating begins a pass, or goes on with the one that was restored.
+
+    Args:
+        loader: The loader.
+        name: What errors call it.
+
+    Attributes:
+        began: The states of all generators when the pass began; None before the first one.
+        given: Batches that it has given in this pass.
+        epoch: Goes into the seeds of workers.
+    """
+
+    def __init__(self, loader: Any, name: str) -> None:
+        self.loader = loader
+        self.name = name
+        self.began: dict[str, Any] | None = None
+        self.given = 0
+        self.epoch = 0
+        self._resume: dict[str, Any] | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        resume, self._resume = self._resume, None
+        if resume is None or resume["began"] is None:
+            self.given = 0
+            self.began = self._generators()
+            return self._counted(self._begin())
+        self.began, self.given = resume["began"], resume["given"]
+        # The random numbers that training goes on with have been restored already.
+        with isolate_rng():
+            set_rng_state(self.began["global"])
+            self._set_own_generators(self.began["own"])
+            batches = self._continue(self.given)
+        self._set_own_generators(resume["own"])
+        return self._counted(batches)
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    @property
+    def restored(self) -> bool:
+        """Whether the next pass goes on where another run stood."""
+        return self._resume is not None
+
+    def state_dict(self, ahead: int = 0) -> dict[str, Any]:
+        """Return the position.
+
+        Args:
+            ahead: How many of the batches that were given nobody has consumed yet.
+        """
+        return {
+            "kind": type(self).__name__,
+            "began": self.began,
+            "given": self.given - ahead,
+            "own": self._own_generators(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
+        """Let the next pass go on where ``state`` says; unless ``mid_epoch``, a new one begins.
+
+        Raises:
+            CheckpointError: If the state is that of another kind of loader.
+        """
+        if state["kind"] != type(self).__name__:
+            raise CheckpointError(
+                f"{self.name} is a {type(self.loader).__name__}, whose place in an epoch is kept in another way "
+                f"({type(self).__name__}) than that of the loader in the checkpoint ({state['kind']}). Resume with "
+                "the same loader."
+            )
+        self._set_own_generators(state["own"])
+        self._resume = state if mid_epoch and state["given"] else None
+
+    def forget(self) -> None:
+        """Let the next pass be a new one."""
+        self._resume = None
+
+    def _begin(self) -> Iterator[Batch]:
+        """Begin a pass."""
+        return iter(batches_of(self.loader))
+
+    def _continue(self, given: int) -> Iterator[Batch]:
+        """Begin a pass, and find the place behind ``given`` batches."""
+        raise NotImplementedError
+
+    def _counted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            self.given += 1
+            yield batch
+
+    def _generators(self) -> dict[str, Any]:
+        return {"global": rng_state(), "own": self._own_generators()}
+
+    def _own_generators(self) -> list[torch.Tensor]:
+        return [generator.get_state() for generator in generators_of(self.loader)]
+
+    def _set_own_generators(self, states: list[torch.Tensor]) -> None:
+        for generator, state in zip(generators_of(self.loader), states, strict=False):
+            generator.set_state(state.cpu())
+
+
+class ReplayCursor(Cursor):
+    """Finds the place by loading batches and throwing them away: for iterable datasets and any other iterable."""
+
+    def _begin(self) -> Iterator[Batch]:
+        return iter(batches_of(_without_persistent_workers(self.loader)))
+
+    def _continue(self, given: int) -> Iterator[Batch]:
+        if isinstance(self.loader, list | tuple):
+            return iter(self.loader[given:])
+        warnings.warn(
+            f"{self.name} is a {type(self.loader).__name__}, which cannot be told where to begin: to continue "
+            f"exactly, {given} "
+            "batches are loaded and thrown away. A map-style dataset, or a loader with state_dict and load_state_dict, "
+            "skips them.",
+            stacklevel=2,
+        )
+        batches = self._begin()
+        for _ in itertools.islice(batches, given):
+            pass
+        return batches
+
+
+class StatefulCursor(Cursor):
+    """Asks the loader itself, which has ``state_dict`` and ``load_state_dict``."""
+
+    def state_dict(self, ahead: int = 0) -> dict[str, Any]:
+        return {**super().state_dict(ahead), "loader": self.loader.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
+        super().load_state_dict(state, mid_epoch=mid_epoch)
+        self.loader.load_state_dict(state["loader"])
+
+    def _continue(self, given: int) -> Iterator[Batch]:
+        return iter(self.loader)
+
+
+class IndexCursor(Cursor):
+    """Lets the samplers run again, and drops the batches that were consumed as indices. Seeds workers for each "
+    "batch.
+    """
+
+    def __init__(self, loader: DataLoader[Any], name: str) -> None:
+        super().__init__(loader, name)
+        if loader.num_workers and not getattr(loader, "in_order", True):
+            raise DataError(f"{name} has in_order=False, so the order of its batches is left to chance. Leave it out.")
+        self._stream: IndexStream | None = None
+        in_batches = loader.batch_sampler is not None
+        sampler = _IndexSource(loader.batch_sampler if in_batches else loader.sampler, self)
+        # Made once: workers that persist belong to it.
+        self._positioned = with_batch_sampler(loader, sampler) if in_batches else with_sampler(loader, sampler)
+        self._skip = 0
+
+    def state_dict(self, ahead: int = 0) -> dict[str, Any]:
+        state = super().state_dict(ahead)
+        checksum = self._stream.checksum(state["given"]) if self._stream is not None else 0
+        return {
+            **state,
+            "checksum": checksum,
+            "samples": len(self.loader.dataset),
+            "batch_size": self.loader.batch_size,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
+        super().load_state_dict(state, mid_epoch=mid_epoch)
+        if self._resume is None:
+            return
+        now = {"samples": len(self.loader.dataset), "batch_size": self.loader.batch_size}
+        for what, value in now.items():
+            if state[what] != value:
+                raise CheckpointError(
+                    f"{self.name} has {what}={value}, and the run that is to be continued had {state[what]}: in the "
+                    "middle of an "
+                    "epoch it cannot go on with other data. Resume with the same loader, or from the end of an epoch."
+                )
+        self._expected = state["checksum"]
+
+    def open_stream(self, indices: Iterable[Any]) -> IndexStream:
+        """Begin to draw indices; called by the loader when a pass begins."""
+        seed = epoch_seed(self.began["global"]["torch"], self.epoch) if self.loader.num_workers and self.began else None
+        self._stream = IndexStream(indices, self._skip, seed, self._at_first_draw)
+        return self._stream
+
+    def _at_first_draw(self) -> None:
+        # Samplers draw their permutation here, and other loaders may have drawn since the pass began.
+        assert self.began is not None
+        if "first_draw" in self.began:
+            set_rng_state(self.began["first_draw"])
+        else:
+            self.began["first_draw"] = rng_state()
+
+    def _begin(self) -> Iterator[Batch]:
+        self._skip = 0
+        return self._positioned.__iter__()
+
+    def _continue(self, given: int) -> Iterator[Batch]:
+        self._skip = given
+        batches = iter(self._positioned)
+        self._skip = 0
+        if self._stream is None:
+            raise DataError(
+                f"{self.name}: {type(self.loader).__name__} iterates without its sampler, so its place is unknown."
+            )
+        self._stream.find_place()
+        if self._stream.checksum(given) != self._expected:
+            raise CheckpointError(
+                f"{self.name} draws other samples than in the run that is to be continued, so it cannot go on in the "
+                "middle of "
+                "its epoch. Its sampler may draw random numbers from somewhere that a checkpoint does not hold, or it "
+                "changed. Give it a torch.Generator as `generator`, or resume from the end of an epoch."
+            )
+        return batches
+
+
+class _IndexSource:
+    """Stands in for a (batch) sampler, and opens a stream of its indices at each pass."""
+
+    def __init__(self, sampler: Iterable[Any], owner: IndexCursor) -> None:
+        self.sampler = sampler
+        self._owner = owner
+
+    def __iter__(self) -> IndexStream:
+        return self._owner.open_stream(self.sampler)
+
+    def __len__(self) -> int:
+        return len(self.sampler)  # type: ignore[arg-type]  # asked only where the sampler has a length
+
+    def __getattr__(self, name: str) -> Any:
+        # For users who look at loader.batch_sampler.batch_size and the like. Not while a pickle is being read.
+        if name.startswith("__") or "sampler" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.sampler, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"sampler": self.sampler, "_owner": None}
+
+
+class IndexStream:
+    """The indices of one pass, with a running checksum of those that were consumed.
+
+    Args:
+        indices: The sampler.
+        skip: How many to drop before the first one is given.
+        seed: From which workers are seeded for each batch; None leaves them alone.
+        at_first_draw: Called before anything is drawn.
+    """
+
+    def __init__(
+        self, indices: Iterable[Any], skip: int, seed: int | None, at_first_draw: Callable[[], None]
+    ) -> None:
+        self._at_first_draw = at_first_draw
+        self._indices = iter(indices)
+        self._to_skip = skip
+        self._seed = seed
+        self._drawn = 0
+        self._checksums: deque[tuple[int, int]] = deque([(0, 0)], maxlen=KEPT_CHECKSUMS)
+
+    def __iter__(self) -> IndexStream:
+        return self
+
+    def __next__(self) -> Any:
+        self.find_place()
+        indices = self._draw()
+        if self._seed is None:
+            return indices
+        wrap = SeededIndices if isinstance(indices, list) else SeededIndex.of
+        return wrap(indices, self._seed, self._drawn - 1)
+
+    def find_place(self) -> None:
+        """Drop what is to be skipped, unless that is done."""
+        while self._to_skip:
+            self._to_skip -= 1
+            self._draw()
+
+    def checksum(self, consumed: int) -> int:
+        """Return the checksum of the first ``consumed`` items, which must be among the newest that were drawn."""
+        return dict(self._checksums)[consumed]
+
+    def _draw(self) -> Any:
+        if self._drawn == 0:
+            self._at_first_draw()
+        indices = next(self._indices)
+        self._drawn += 1
+        self._checksums.append((self._drawn, zlib.crc32(repr(indices).encode(), self._checksums[-1][1])))
+        return indices
+
+
+def generators_of(loader: Any) -> list[torch.Generator]:
+    """Return the generators that the user gave to a loader or its samplers; none twice."""
+    owners = [loader, *samplers_of(loader)]
+    found = [getattr(owner, "generator", None) for owner in owners]
+    return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
+
+
+def _without_persistent_workers(loader: Any) -> Any:
+    # Workers that persist keep the random numbers of the epoch before, which no checkpoint holds.
+    if isinstance(loader, DataLoader) and loader.persistent_workers:
+        loader = (
+            with_batch_sampler(loader, loader.batch_sampler)
+            if loader.batch_sampler is not None
+            else with_sampler(loader, loader.sampler)
+        )
+        loader.__dict__["persistent_workers"] = False
+    return loader
