@@ -20,6 +20,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "hooks_page",
+    "public_names",
 ]
 exclude_patterns = ["_build"]
 default_role = "py:obj"

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from trainkit.assembly import checkpoints, lengths, parts

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import torch
 from sklearn.datasets import load_digits
-from torch.utils.data import DataLoader, Subset, TensorDataset, random_split
+from torch.utils.data import DataLoader, TensorDataset
 
 import trainkit as tk
 
@@ -30,12 +30,11 @@ class DigitsData(tk.DataModule):
 
     def setup(self, stage: str) -> None:
         pixels, digits = (torch.from_numpy(array) for array in load_digits(return_X_y=True))
-        generator = torch.Generator().manual_seed(self.split_seed)
-        splits = random_split(range(len(digits)), (0.7, 0.15, 0.15), generator)
+        order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(self.split_seed))
+        train, val, test = order.tensor_split((int(0.7 * len(digits)), int(0.85 * len(digits))))
         # What standardises the images must not know those that are held back.
-        seen = pixels[splits[0].indices]
-        images = TensorDataset(((pixels - seen.mean()) / seen.std()).float(), digits)
-        self.train, self.val, self.test = (Subset(images, split.indices) for split in splits)
+        images = ((pixels - pixels[train].mean()) / pixels[train].std()).float()
+        self.train, self.val, self.test = (TensorDataset(images[split], digits[split]) for split in (train, val, test))
 
     def train_dataloader(self) -> Images:
         return DataLoader(self.train, self.batch_size, shuffle=True)

@@ -19,7 +19,7 @@ def main() -> None:
         ],
     )
     data = DigitsData(batch_size=32)
-    trainer.fit(Digits(hidden=128, lr=0.003), datamodule=data)
+    trainer.fit(Digits(hidden=256, lr=0.003), datamodule=data)
     trainer.test(datamodule=data, ckpt_path="best")
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,11 +131,17 @@ def test_an_optional_hook_may_be_unknown() -> None:
 def test_an_unmarked_method_that_is_almost_a_hook_is_an_error(typo: str, meant: str) -> None:
     def method(self: Any) -> None: ...
 
-    for wrapped in (method, staticmethod(method), classmethod(method)):
+    def without_self() -> None: ...
+
+    for function, wrapped in (
+        (method, method),
+        (without_self, staticmethod(without_self)),
+        (method, classmethod(method)),
+    ):
         message = refusal(**{typo: wrapped})
         assert f"Plugin.{typo} is named almost like a hook" in message
         assert f"did you mean '{meant}'?" in message
-        assert f"test_implementations.py:{method.__code__.co_firstlineno}" in message
+        assert f"test_implementations.py:{function.__code__.co_firstlineno}" in message
 
 
 @pytest.mark.parametrize(
@@ -151,16 +158,17 @@ def test_an_attribute_that_is_no_function_is_no_typo() -> None:
     assert found(plugin_with(on_train_batch_strat=True)) == {}
 
 
-def test_an_unknown_argument_shows_what_is_provided_and_the_nearest() -> None:
+def test_an_unknown_argument_shows_what_is_provided_and_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
     class StopOnPlateau:
         def on_train_batch_end(self, output: Any) -> None: ...
 
+    monkeypatch.chdir(Path(__file__).parent)
     with pytest.raises(HookError) as caught:
         find_implementations(StopOnPlateau())
     line = StopOnPlateau.on_train_batch_end.__code__.co_firstlineno
     assert str(caught.value).splitlines() == [
         "StopOnPlateau.on_train_batch_end asks for 'output', which this hook does not provide.",
-        f"    defined at   tests/hooks/test_implementations.py:{line}",
+        f"    defined at   test_implementations.py:{line}",
         "    provided     trainer, module, outputs, batch, batch_idx",
         "    did you mean 'outputs'?",
     ]

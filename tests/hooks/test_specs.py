@@ -3,9 +3,11 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import trainkit
 from trainkit.hooks import specs
 from trainkit.hooks.specs import HOOKS, MODULE_METHODS, USED_RESULTS
 
@@ -38,4 +40,4 @@ def test_names_with_a_special_meaning_are_hooks_or_are_none() -> None:
 
 def test_the_bus_works_without_torch() -> None:
     code = "import sys, trainkit.hooks; assert 'torch' not in sys.modules, sorted(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(trainkit.__file__).parents[1])

@@ -3,11 +3,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+import trainkit
 from trainkit.hooks import HookManager
 from trainkit.hooks.timing import Ledger
 
@@ -139,4 +141,4 @@ def test_an_empty_ledger_is_a_table_without_rows() -> None:
 
 def test_rich_is_imported_for_the_table_only() -> None:
     code = "import sys, trainkit.hooks; trainkit.hooks.HookManager(); assert 'rich' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(trainkit.__file__).parents[1])

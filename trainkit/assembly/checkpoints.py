@@ -35,6 +35,7 @@ def dump(run: Run, plugins: Plugins, data: DataConnection, *, weights_only: bool
     checkpoint["trainkit"] |= {
         "precision": run.precision.state_dict(),
         "metrics": run.metrics.state_dict(run.module),
+        "group": _open_group(run),
         "data": data.state_dict(),
         "rng": rng_state(),
     }
@@ -55,5 +56,22 @@ def restore(run: Run, plugins: Plugins, data: DataConnection, checkpoint: dict[s
     own = checkpoint["trainkit"]
     run.precision.load_state_dict(own["precision"])
     run.metrics.load_state_dict(own["metrics"], run.module)
+    _reopen_group(run, own["group"])
     data.load_state_dict(own["data"], mid_epoch=run.progress.batch > 0 and not run.progress.epoch_ended)
     set_rng_state(own["rng"])
+
+
+def _open_group(run: Run) -> dict[str, Any] | None:
+    """Return the gradients that wait for the rest of their accumulation group; None between two groups."""
+    if not run.progress.group_batches:
+        return None
+    gradients = {name: p.grad for name, p in run.module.named_parameters() if p.grad is not None}
+    return {"divisor": run.group_divisor, "weight": run.group_weight, "gradients": gradients}
+
+
+def _reopen_group(run: Run, group: dict[str, Any] | None) -> None:
+    if group is not None:
+        run.group_divisor, run.group_weight = group["divisor"], group["weight"]
+        parameters = dict(run.module.named_parameters())
+        for name, gradient in group["gradients"].items():
+            parameters[name].grad = gradient.to(parameters[name].device)

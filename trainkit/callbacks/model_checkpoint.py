@@ -198,7 +198,9 @@ class ModelCheckpoint(KeptCheckpoints):
         if self.monitor is None:
             return True
         if self.monitor not in values:
-            self._warn_missing_monitor(trainer, values)
+            # After an epoch's last batch it is an error, or awaited from the validation of a later epoch.
+            if not trainer.is_last_batch:
+                self._warn_missing_monitor(trainer, values)
             return False
         is_fresh = trainer.progress.validated_batch == trainer.progress.batch
         return self._is_among_best(torch.as_tensor(values[self.monitor]), is_fresh=is_fresh)

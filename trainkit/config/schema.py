@@ -23,7 +23,7 @@ class Source:
     """
 
     path: str
-    overrides: Mapping[str, str]
+    overrides: dict[str, str]
 
     def where(self, key: str) -> str:
         """Return where ``key`` was written last; of a section also which overrides changed something in it."""

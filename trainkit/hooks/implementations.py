@@ -5,8 +5,8 @@ from __future__ import annotations
 import dis
 import inspect
 import itertools
-import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
@@ -84,7 +84,9 @@ def unbindable(
     lines = [problem]
     code = _code_of(function)
     if code is not None:
-        lines.append(f"    defined at   {os.path.relpath(code.co_filename)}:{code.co_firstlineno}")
+        file, here = Path(code.co_filename), Path.cwd()
+        file = file.relative_to(here) if file.is_relative_to(here) else file
+        lines.append(f"    defined at   {file}:{code.co_firstlineno}")
     if provided:
         lines.append(f"    provided     {', '.join(provided)}")
     if remedy:
