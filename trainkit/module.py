@@ -264,7 +264,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         self.train()
 
     def all_gather(self, data: Any, group: Any | None = None, sync_grads: bool = False) -> Any:
-        """Return ``data`` (tensors in any nesting) with the tensors of all ranks stacked: (world_size, *shape).
+        """Return ``data`` (tensors in any nesting) with the tensors of all ranks stacked: ``(world_size, *shape)``.
 
         With one process, ``data`` itself.
         """

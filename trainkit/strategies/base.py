@@ -112,7 +112,7 @@ class Strategy(ABC):
         return reduced / self.world_size if op == "mean" else reduced
 
     def all_gather(self, tensor: Tensor) -> Tensor:
-        """Return the tensors of all ranks. Shape ``(world_size, *tensor.shape)``; with one process, ``tensor`` itself."""
+        """Return the tensors of all ranks, stacked: ``(world_size, *tensor.shape)``. With one process, ``tensor``."""
         if not self.is_distributed:
             return tensor
         own = tensor.detach().contiguous()
