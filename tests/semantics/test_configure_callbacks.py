@@ -19,6 +19,12 @@ class Counting(Callback):
     def on_train_epoch_end(self):
         self.epochs += 1
 
+    def state_dict(self):
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state):
+        self.epochs = state["epochs"]
+
 
 class OtherCounting(Counting):
     """The same, of another type."""
@@ -70,6 +76,16 @@ def test_two_callbacks_with_one_state_key_are_an_error_that_names_it(tmp_path):
     ):
         with pytest.raises(TrainkitError, match=type(make()).__name__):
             quiet_trainer(callbacks=[make(), make()], enable_checkpointing=True)
+
+
+def test_callbacks_without_state_may_be_there_twice():
+    class Stateless:
+        def on_train_end(self):
+            ended.append(self)
+
+    ended = []
+    quiet_trainer(callbacks=[Stateless(), Stateless()]).fit(TinyModule(), TinyData(1))
+    assert len(ended) == 2
 
 
 def test_two_of_a_kind_that_watch_different_metrics_go_together():

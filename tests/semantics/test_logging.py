@@ -72,13 +72,13 @@ def test_train_batch_hooks_log_each_step_and_epoch_hooks_log_the_epoch_by_defaul
             self.log("end", batch_idx)
 
         def on_train_epoch_end(self):
-            self.log("epoch", 7.0)
+            self.log("end of epoch", 7.0)
 
     rows, trainer = rows_of(Module(), max_epochs=2)
     assert [value for _, value in values_of(rows, "start")] == [0.0, 1.0, 2.0] * 2
     assert [value for _, value in values_of(rows, "end")] == [0.0, 1.0, 2.0] * 2
-    assert values_of(rows, "epoch") == [(3, 7.0), (6, 7.0)]
-    assert trainer.callback_metrics["epoch"] == 7.0
+    assert values_of(rows, "end of epoch") == [(3, 7.0), (6, 7.0)]
+    assert trainer.callback_metrics["end of epoch"] == 7.0
 
 
 def test_validation_step_logs_the_epoch_by_default():
@@ -247,11 +247,24 @@ def test_x_axis_of_every_row_is_global_step():
 def test_rows_are_written_every_n_steps_and_at_the_end_of_an_epoch():
     class Module(Logs):
         def on_train_epoch_end(self):
-            self.log("epoch", 1.0)
+            self.log("end of epoch", 1.0)
 
     rows, _ = rows_of(Module(), num_batches=5, max_epochs=2, log_every_n_steps=2)
     assert [step for step, _ in values_of(rows, "a")] == [2, 4, 6, 8, 10]
-    assert [step for step, _ in values_of(rows, "epoch")] == [5, 10]
+    assert [step for step, _ in values_of(rows, "end of epoch")] == [5, 10]
+
+
+def test_rows_say_their_epoch_unless_the_user_logs_one():
+    rows, _ = rows_of(Logs(), max_epochs=2, log_every_n_steps=3)
+    assert set(values_of(rows, "epoch")) == {(3, 0), (6, 1)}
+
+    class Module(TinyModule):
+        def training_step(self, batch, batch_idx):
+            self.log("epoch", 7.0)
+            return self.loss(batch)
+
+    rows, _ = rows_of(Module(), num_batches=2)
+    assert values_of(rows, "epoch")[:2] == [(1, 7.0), (2, 7.0)]
 
 
 def test_callback_metrics_hold_the_newest_value_in_every_hook_after_the_log():

@@ -51,7 +51,7 @@ def lr(trainer, module):
 def test_epoch_interval_is_the_default_and_steps_once_an_epoch_before_validation():
     recorder = Recorder(only=["on_train_batch_end", "on_validation_start"], look=steps_so_far)
     quiet_trainer(max_epochs=2, callbacks=[recorder]).fit(Scheduled(), TinyData(2), TinyData(1))
-    assert recorder.seen("on_train_batch_end") == [0, 0, 1, 1]
+    assert recorder.seen("on_train_batch_end") == [0, 1, 1, 2]
     assert recorder.seen("on_validation_start") == [1, 2]
 
 
@@ -97,11 +97,12 @@ def test_epoch_frequency_counts_epochs():
 
 
 def test_plateau_steps_after_validation_with_the_metric_it_just_gave():
-    recorder = Recorder(only=["on_validation_start", "on_train_epoch_end"], look=lr)
+    recorder = Recorder(only=["on_validation_end", "on_train_epoch_start", "on_train_end"], look=lr)
     module = Plateau(scores=[1.0, 2.0, 0.5])
     quiet_trainer(max_epochs=3, callbacks=[recorder]).fit(module, TinyData(2), TinyData(1))
-    assert recorder.seen("on_validation_start") == pytest.approx([1.0, 1.0, 0.1])
-    assert recorder.seen("on_train_epoch_end") == pytest.approx([1.0, 0.1, 0.1])
+    assert recorder.seen("on_validation_end") == pytest.approx([1.0, 1.0, 0.1])
+    assert recorder.seen("on_train_epoch_start") == pytest.approx([1.0, 1.0, 0.1])
+    assert recorder.seen("on_train_end") == pytest.approx([0.1])
 
 
 def test_plateau_can_follow_a_training_metric_logged_for_the_epoch():

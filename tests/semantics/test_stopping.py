@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 
 import pytest
 import torch
@@ -111,8 +112,9 @@ def test_should_stop_asked_in_validation_ends_the_run_after_it():
 
 
 def test_max_epochs_none_means_a_thousand_with_a_warning():
-    with pytest.warns(UserWarning, match="max_epochs"):
-        trainer = quiet_trainer(max_epochs=None)
+    with pytest.warns(UserWarning, match=r"max_epochs.*1000"):
+        trainer = quiet_trainer(max_epochs=None, callbacks=[StopAt(1)])
+        trainer.fit(TinyModule(), TinyData(1))
     assert trainer.max_epochs == 1000
 
 
@@ -136,11 +138,25 @@ def test_zero_trains_nothing(arguments):
     assert trainer.global_step == 0
 
 
-def test_max_time_stops_after_the_running_batch_and_validates():
+class HalfAnHourPerBatch(TinyModule):
+    """Lets the clock of the process go on by half an hour in each training step."""
+
+    def __init__(self, monkeypatch):
+        super().__init__()
+        self.now_s = 1000.0
+        for clock in ("monotonic", "perf_counter", "time"):
+            monkeypatch.setattr(time, clock, lambda: self.now_s)
+
+    def training_step(self, batch, batch_idx):
+        self.now_s += 1800.0
+        return self.loss(batch)
+
+
+def test_max_time_stops_after_the_running_batch_and_validates(monkeypatch):
     recorder = Recorder(only=EVENTS)
-    trainer = quiet_trainer(max_epochs=5, max_time=datetime.timedelta(microseconds=1), callbacks=[recorder])
-    trainer.fit(TinyModule(), TinyData(num_batches=5), TinyData(num_batches=1))
-    assert recorder.names == ["on_train_batch_end", "on_validation_start", "on_train_epoch_end"]
+    trainer = quiet_trainer(max_epochs=5, max_time=datetime.timedelta(minutes=50), callbacks=[recorder])
+    trainer.fit(HalfAnHourPerBatch(monkeypatch), TinyData(num_batches=5), TinyData(num_batches=1))
+    assert recorder.names == ["on_train_batch_end"] * 2 + ["on_validation_start", "on_train_epoch_end"]
 
 
 @pytest.mark.parametrize("max_time", ["01:00:00:00", {"hours": 1}, datetime.timedelta(hours=1)])
@@ -150,18 +166,18 @@ def test_max_time_that_does_not_pass_changes_nothing(max_time):
     assert trainer.global_step == 6
 
 
-def test_time_already_spent_is_in_the_checkpoint_and_counts_after_resuming(tmp_path):
+def test_time_already_spent_is_in_the_checkpoint_and_counts_after_resuming(monkeypatch, tmp_path):
     path = tmp_path / "spent.ckpt"
-    trainer = quiet_trainer(max_epochs=2)
-    trainer.fit(TinyModule(), TinyData(num_batches=2))
-    assert trainer.progress.elapsed_s > 0
-    trainer.progress.elapsed_s = 2 * 3600.0
+    module, data = HalfAnHourPerBatch(monkeypatch), TinyData(num_batches=2)
+    trainer = quiet_trainer(max_epochs=1)
+    trainer.fit(module, data)
     trainer.save_checkpoint(path)
+    module.now_s += 90_000.0  # what passes between two sessions does not count
 
     recorder = Recorder(only=["on_train_batch_end"])
-    resumed = quiet_trainer(max_epochs=9, max_time=datetime.timedelta(hours=1), callbacks=[recorder])
-    resumed.fit(TinyModule(), TinyData(num_batches=2), ckpt_path=path)
-    assert recorder.count("on_train_batch_end") <= 1
+    resumed = quiet_trainer(max_epochs=9, max_time="00:02:30:00", callbacks=[recorder])
+    resumed.fit(module, data, ckpt_path=path)
+    assert recorder.count("on_train_batch_end") == 3
 
 
 def test_second_fit_says_that_nothing_is_left_to_do():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 
 import pytest
 
@@ -57,6 +58,22 @@ def test_timedelta_interval_is_wall_time_checked_after_each_batch():
 @pytest.mark.parametrize("interval", [datetime.timedelta(hours=1), "00:01:00:00", {"hours": 1}])
 def test_wall_time_that_does_not_pass_validates_not_even_at_the_end_of_an_epoch(interval):
     assert validated_after(max_epochs=2, val_check_interval=interval) == []
+
+
+def test_wall_time_is_counted_from_the_last_validation(monkeypatch):
+    now_s = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+
+    class HalfAnHourPerBatch(TinyModule):
+        def training_step(self, batch, batch_idx):
+            nonlocal now_s
+            now_s += 1800.0
+            return self.loss(batch)
+
+    recorder = Recorder(only=["on_validation_start"], look=lambda trainer, module: trainer.progress.total_batches)
+    trainer = quiet_trainer(max_epochs=2, val_check_interval="00:01:15:00", callbacks=[recorder])
+    trainer.fit(HalfAnHourPerBatch(), TinyData(num_batches=5), TinyData(num_batches=1))
+    assert recorder.seen("on_validation_start") == [3, 6, 9]
 
 
 def test_a_batch_is_validated_only_once_when_interval_and_epoch_end_fall_together():
