@@ -172,11 +172,13 @@ def manual_update(
 ) -> Any:
     """What ``self.optimizers().step(closure)`` does with manual optimization."""
     if closure is None:
+        run.strategy.sync_gradients(run.module)
         prepare(run, hooks, optimizer)
         return update(run, hooks, optimizer)
 
     def prepared_closure() -> Any:
         loss = closure()
+        run.strategy.sync_gradients(run.module)
         prepare(run, hooks, optimizer)
         return loss
 
