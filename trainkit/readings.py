@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from trainkit.assembly.lengths import estimated_updates
+from trainkit.assembly.lengths import estimated_updates, max_epochs
 from trainkit.callbacks.early_stopping import EarlyStopping
 from trainkit.callbacks.logger import Logger
 from trainkit.callbacks.model_checkpoint import ModelCheckpoint
@@ -329,9 +330,10 @@ class Readings:
     # Settings
 
     @property
-    def max_epochs(self) -> int | None:
-        """Epochs to train, as they were given."""
-        return self._lengths.max_epochs
+    def max_epochs(self) -> int:
+        """Epochs to train; -1 for no limit."""
+        epochs = max_epochs(self._lengths)
+        return -1 if epochs == math.inf else int(epochs)
 
     @property
     def min_epochs(self) -> int | None:

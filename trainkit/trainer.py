@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainkit.assembly import checkpoints, lengths, parts
 from trainkit.assembly import plugins as plugin_assembly
-from trainkit.assembly.results import print_results
+from trainkit.assembly.results import print_results, print_timing
 from trainkit.callbacks.logger import Logger
 from trainkit.checkpoint.files import read_checkpoint, write_checkpoint
 from trainkit.checkpoint.locate import locate_checkpoint
@@ -138,14 +138,14 @@ class Trainer(Readings):
         self._lengths: Lengths = group(Lengths, arguments)
         self._data_use: DataUse = group(DataUse, arguments)
         self._optimisation: Optimisation = group(Optimisation, arguments)
-        self._output: Output = plugin_assembly.quiet_output(group(Output, arguments), self._data_use)
+        self._output: Output = plugin_assembly.barebones(group(Output, arguments), logger)
         self.strategy = resolve_strategy(strategy, accelerator, devices, num_nodes)
         self.precision = resolve_precision(precision)
         self.state = TrainerState()
         self.progress = Progress()
         self.metrics = MetricCollector(self.strategy)
         self.loggers: list[Logger] = plugin_assembly.make_loggers(logger, self._output, self._data_use)
-        self.callbacks = plugin_assembly.make_callbacks(callbacks, self._output)
+        self.callbacks = plugin_assembly.make_callbacks(callbacks, self._output, self._data_use)
         self.ckpt_path: str | None = None
         self._hooks = HookManager()
         plugin_assembly.register(self._hooks, self.callbacks, self.loggers, self._output, plugins or {})
@@ -281,6 +281,8 @@ class Trainer(Readings):
                     self._teardown(stage, hooks)
                 raise
             self.state.status = "finished"
+            if self._hooks.timing.enabled and self.is_global_zero:
+                print_timing(self._hooks.timing)
 
     def _prepare(
         self,
@@ -334,14 +336,14 @@ class Trainer(Readings):
         )
         if loaders.val:
             parts.connect_steps(run, Phase.VALIDATE, len(loaders.val))
+        self._fit_plugins = plugin_assembly.fit_plugins(run, self._optimisation)
+        self._hooks.replace([], self._fit_plugins)
         if checkpoint is not None:
             checkpoints.restore(run, self._hooks.plugins, data, checkpoint, self.ckpt_path or "")
             loaders.sanity = []
         if run.progress.epoch_ended:
             run.progress.count_epoch()
         lengths.say_if_done(run)
-        self._fit_plugins = plugin_assembly.fit_plugins(run, self._optimisation)
-        self._hooks.replace([], self._fit_plugins)
 
     def _read(
         self, ckpt_path: str | os.PathLike[str] | None, module: TrainModule, hooks: BoundHooks

@@ -25,7 +25,6 @@ def dump(run: Run, plugins: Plugins, data: DataConnection, *, weights_only: bool
     store_hparams(run.module, checkpoint)
     if weights_only:
         return checkpoint
-    run.clock.elapsed_s()
     checkpoint |= {
         "optimizer_states": [optimizer.state_dict() for optimizer in run.optimizers],
         "lr_schedulers": [config.scheduler.state_dict() for config in run.schedulers],

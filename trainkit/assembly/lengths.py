@@ -10,6 +10,8 @@ from trainkit.loops.limits import NO_LIMIT, Limits
 from trainkit.loops.run import Run
 from trainkit.settings import DataUse, Lengths, Optimisation, seconds
 
+DEFAULT_MAX_EPOCHS = 1000
+
 
 def make_limits(lengths: Lengths, data: DataUse, *, num_batches: int | None, validates: bool) -> Limits:
     """Say how long to train and when to validate, now that the length of an epoch is known.
@@ -23,8 +25,13 @@ def make_limits(lengths: Lengths, data: DataUse, *, num_batches: int | None, val
     Raises:
         ConfigError: If the validation interval does not fit the epoch.
     """
+    if is_endless(lengths) and not data.fast_dev_run:
+        warnings.warn(
+            f"max_epochs is not set: training for {DEFAULT_MAX_EPOCHS} epochs. For no limit say max_epochs=-1.",
+            stacklevel=2,
+        )
     limits = Limits(
-        max_epochs=_max_epochs(lengths),
+        max_epochs=max_epochs(lengths),
         min_epochs=lengths.min_epochs or 0,
         max_steps=NO_LIMIT if lengths.max_steps == -1 else lengths.max_steps,
         min_steps=lengths.min_steps or 0,
@@ -43,15 +50,16 @@ def make_limits(lengths: Lengths, data: DataUse, *, num_batches: int | None, val
     return limits
 
 
-def _max_epochs(lengths: Lengths) -> float:
+def max_epochs(lengths: Lengths) -> float:
+    """Return how many epochs to train: without any limit at all it is `DEFAULT_MAX_EPOCHS`."""
     if lengths.max_epochs is None:
-        if lengths.max_steps == -1 and lengths.max_time is None:
-            warnings.warn(
-                "max_epochs is not set: training for 1000 epochs. For no limit say max_epochs=-1.", stacklevel=2
-            )
-            return 1000
-        return NO_LIMIT
+        return DEFAULT_MAX_EPOCHS if is_endless(lengths) else NO_LIMIT
     return NO_LIMIT if lengths.max_epochs == -1 else lengths.max_epochs
+
+
+def is_endless(lengths: Lengths) -> bool:
+    """Return whether nothing was said that would end a fit, not even that it shall have no end."""
+    return lengths.max_epochs is None and lengths.max_steps == -1 and lengths.max_time is None
 
 
 def _validation_interval(interval: int | float, data: DataUse, num_batches: int | None) -> float:
@@ -75,16 +83,16 @@ def _validation_interval(interval: int | float, data: DataUse, num_batches: int 
 
 
 def estimated_updates(num_batches: float, lengths: Lengths, data: DataUse, optimisation: Optimisation) -> float:
-    """Return how many updates a fit makes if nothing stops it earlier; -1 if that has no bound."""
-    max_epochs: float = 1 if data.fast_dev_run else _max_epochs(lengths)
+    """Return how many updates a fit makes if nothing stops it earlier; infinite if that has no bound."""
+    epochs: float = 1 if data.fast_dev_run else max_epochs(lengths)
     steps = NO_LIMIT if lengths.max_steps == -1 else lengths.max_steps
-    if num_batches == NO_LIMIT or max_epochs == NO_LIMIT:
-        return -1 if steps == NO_LIMIT else steps
+    if num_batches == NO_LIMIT or epochs == NO_LIMIT:
+        return steps
     # The number of batches per update may change from one epoch to a later one.
     starts = sorted(optimisation.accumulation.items())
     updates = 0
-    for (epoch, k), (next_epoch, _) in zip(starts, [*starts[1:], (max_epochs, 1)], strict=True):
-        updates += math.ceil(num_batches / k) * int(max(0, min(next_epoch, max_epochs) - epoch))
+    for (epoch, k), (next_epoch, _) in zip(starts, [*starts[1:], (epochs, 1)], strict=True):
+        updates += math.ceil(num_batches / k) * int(max(0, min(next_epoch, epochs) - epoch))
     return min(updates, steps)
 
 

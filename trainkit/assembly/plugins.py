@@ -35,17 +35,23 @@ def refuse_unknown_arguments(owner: type, unknown: Mapping[str, Any]) -> None:
         raise UnknownArgumentError("argument", next(iter(unknown)), allowed, f"{owner.__name__}(...)")
 
 
-def quiet_output(output: Output, data: DataUse) -> Output:
-    """Switch off what a fast dev run and a barebones run do without."""
-    if output.barebones:
-        return replace(
-            output,
-            log_every_n_steps=0,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-    return replace(output, enable_checkpointing=False) if data.fast_dev_run else output
+def barebones(output: Output, logger: Any) -> Output:
+    """Switch off everything optional, if that was asked for.
+
+    Raises:
+        ConfigError: If something was asked for at the same time.
+    """
+    if not output.barebones:
+        return output
+    if logger:
+        raise ConfigError(f"barebones=True leaves out all loggers, which contradicts logger={logger!r}. Leave out one.")
+    return replace(
+        output,
+        log_every_n_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
 
 
 def make_loggers(logger: Any, output: Output, data: DataUse) -> list[Logger]:
@@ -71,7 +77,7 @@ def make_loggers(logger: Any, output: Output, data: DataUse) -> list[Logger]:
     return loggers
 
 
-def make_callbacks(callbacks: Any, output: Output) -> list[Any]:
+def make_callbacks(callbacks: Any, output: Output, data: DataUse) -> list[Any]:
     """Return the callbacks that were given, names resolved, and the defaults; checkpoints last."""
     if callbacks is None:
         given: list[Any] = []
@@ -79,7 +85,10 @@ def make_callbacks(callbacks: Any, output: Output) -> list[Any]:
         given = [resolve_callback(callback) for callback in callbacks]
     else:
         given = [resolve_callback(callbacks)]
-    return checkpoints_last([*given, *default_callbacks(output, given)])
+    defaults = default_callbacks(output, given)
+    if data.fast_dev_run:
+        defaults = [callback for callback in defaults if not isinstance(callback, ModelCheckpoint)]
+    return checkpoints_last([*given, *defaults])
 
 
 def checkpoints_last(callbacks: Iterable[Any]) -> list[Any]:

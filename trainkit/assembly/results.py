@@ -1,7 +1,8 @@
-"""The table of metrics that ``validate`` and ``test`` print."""
+"""The tables that a run prints at its end: metrics of an evaluation, time spent in plugins."""
 
 from __future__ import annotations
 
+from trainkit.hooks.timing import Ledger
 from trainkit.types import Stage
 
 
@@ -19,3 +20,10 @@ def print_results(results: list[dict[str, float]], stage: Stage) -> None:
     for name in dict.fromkeys(name for result in results for name in result):
         table.add_row(name, *(f"{result[name]:.6g}" if name in result else "" for result in results))
     Console().print(table)
+
+
+def print_timing(ledger: Ledger) -> None:
+    """Print the seconds that each plugin spent in each hook."""
+    from rich.console import Console
+
+    Console().print(ledger.table())

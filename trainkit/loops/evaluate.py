@@ -88,6 +88,7 @@ def sanity_check(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) 
         hooks.on_sanity_check_start()
         evaluate(run, hooks, hooks.validation, loaders, Phase.SANITY_CHECK)
         hooks.on_sanity_check_end()
+    run.should_stop = False
 
 
 def predict(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) -> list[list[Any]]:

@@ -29,6 +29,7 @@ def fit(run: Run, hooks: BoundHooks, loaders: FitLoaders) -> None:
     if not run.is_done() and loaders.train.num_batches != 0:
         sanity_check(run, hooks, loaders.sanity)
         run.phase = Phase.TRAIN
+        run.clock.start()
         hooks.on_train_start()
         step = optimize.choose_step(run)
         while not run.is_done():
@@ -69,6 +70,7 @@ def train_epoch(run: Run, hooks: BoundHooks, loaders: FitLoaders, step: optimize
 
 def close_batch(run: Run, hooks: BoundHooks, loaders: FitLoaders) -> bool:
     """Validate if that is due after the newest batch; return whether training ends here."""
+    run.clock.tick()
     if run.validation_due():
         validate(run, hooks, loaders.val)
     return run.is_done()

@@ -57,24 +57,29 @@ class Limits:
 
 
 class Clock:
-    """Seconds spent fitting, and since the last validation; a resumed run goes on counting."""
+    """Keeps ``progress.elapsed_s``, which a resumed run goes on counting, and the time since the last validation."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._ticked_at = time.monotonic()
         self._validated_at_s = progress.elapsed_s
 
-    def elapsed_s(self) -> float:
-        """Seconds of the whole run so far. Also kept in ``progress.elapsed_s``."""
+    def start(self) -> None:
+        """Count from now on."""
+        self._ticked_at = time.monotonic()
+        self._validated_at_s = self._progress.elapsed_s
+
+    def tick(self) -> None:
+        """Add the time since the last tick: after every batch."""
         now = time.monotonic()
         self._progress.elapsed_s += now - self._ticked_at
         self._ticked_at = now
-        return self._progress.elapsed_s
 
     def since_validation_s(self) -> float:
-        """Seconds since `mark_validation`, or since the start."""
-        return self.elapsed_s() - self._validated_at_s
+        """Seconds from the last validation to the last tick."""
+        return self._progress.elapsed_s - self._validated_at_s
 
     def mark_validation(self) -> None:
         """A validation has just ended."""
-        self._validated_at_s = self.elapsed_s()
+        self.tick()
+        self._validated_at_s = self._progress.elapsed_s

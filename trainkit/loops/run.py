@@ -89,7 +89,7 @@ class Run:
         asked = self.should_stop
         if self.limits.max_time_s < NO_LIMIT:
             # Clocks of ranks differ: one that left alone would leave the others waiting.
-            asked = self.strategy.any_rank(asked or self.clock.elapsed_s() >= self.limits.max_time_s)
+            asked = self.strategy.any_rank(asked or self.progress.elapsed_s >= self.limits.max_time_s)
         return asked and self.limits.stop_allowed(self.progress)
 
     def is_done(self) -> bool:
