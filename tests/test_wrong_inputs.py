@@ -27,6 +27,7 @@ from trainkit.errors import (
     OptimizerError,
     PluginError,
     TrainkitError,
+    UnknownArgumentError,
     UnknownNameError,
 )
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
@@ -37,17 +38,17 @@ def expect(error, builtin, *parts):
     assert issubclass(error, TrainkitError)
     assert error is TrainkitError or issubclass(error, builtin)
     lookaheads = "".join(f"(?=.*(?:{part}))" for part in parts)
-    return pytest.raises(error, match=f"(?s)^{lookaheads}", check=lambda raised: isinstance(raised, builtin))
+    return pytest.raises(error, match=f"(?si)^{lookaheads}", check=lambda raised: isinstance(raised, builtin))
 
 
 # Arguments of the Trainer, one at a time
 
 WRONG_ARGUMENTS = [
     # names
-    ({"max_epoch": 3}, UnknownNameError, TypeError, ["max_epoch\\b", "did you mean 'max_epochs'"]),
-    ({"gradient_clip": 1.0}, UnknownNameError, TypeError, ["gradient_clip\\b", "gradient_clip_"]),
-    ({"precison": "bf16-mixed"}, UnknownNameError, TypeError, ["did you mean 'precision'"]),
-    ({"gpus": 2}, UnknownNameError, TypeError, ["'gpus'"]),
+    ({"max_epoch": 3}, UnknownArgumentError, TypeError, ["max_epoch\\b", "did you mean 'max_epochs'"]),
+    ({"gradient_clip": 1.0}, UnknownArgumentError, TypeError, ["gradient_clip\\b", "gradient_clip_"]),
+    ({"precison": "bf16-mixed"}, UnknownArgumentError, TypeError, ["did you mean 'precision'"]),
+    ({"gpus": 2}, UnknownArgumentError, TypeError, ["'gpus'"]),
     # words
     ({"precision": "bf16-mixd"}, UnknownNameError, ValueError, ["bf16-mixd", "did you mean 'bf16-mixed'", "64-true"]),
     ({"precision": 8}, ConfigError, ValueError, ["precision", "8", "bf16-mixed"]),
@@ -116,7 +117,7 @@ WRONG_ARGUMENTS = [
     ),
     ({"barebones": True, "logger": True}, ConfigError, ValueError, ["barebones", "logger"]),
     ({"barebones": True, "enable_progress_bar": True}, ConfigError, ValueError, ["barebones", "enable_progress_bar"]),
-    ({"plugins": {"tming": True}}, TrainkitError, ValueError, ["'tming'", "'timing'"]),
+    ({"plugins": {"tming": True}}, UnknownArgumentError, TypeError, ["'tming'", "'timing'"]),
 ]
 
 
@@ -143,7 +144,7 @@ def test_trainer_takes_no_positional_arguments():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without CUDA")
 @pytest.mark.parametrize("arguments", [{"accelerator": "cuda"}, {"accelerator": "gpu"}, {"strategy": "cuda:1"}])
 def test_device_that_is_not_here(arguments):
-    with expect(DeviceError, RuntimeError, "(?i)cuda"):
+    with expect(DeviceError, RuntimeError, "cuda"):
         trainer = trainkit.Trainer(**({"max_epochs": 1, "logger": False} | arguments))
         trainer.fit(TinyModule(), TinyData())
 
@@ -414,10 +415,10 @@ WRONG_DATA = [
     (lambda: quiet_trainer().validate(TinyModule()), DataError, ValueError, ["val_dataloader"]),
     (lambda: quiet_trainer().test(TinyModule()), DataError, ValueError, ["test_dataloader"]),
     (lambda: quiet_trainer().predict(TinyModule()), DataError, ValueError, ["predict_dataloader"]),
-    (lambda: fit(TinyModule(), []), DataError, ValueError, ["(?i)train", "empty|no batch|0 batches"]),
-    (lambda: fit(TinyModule(), DataLoader([])), DataError, ValueError, ["(?i)train", "empty|no batch|0 batches"]),
-    (lambda: fit(TinyModule(), DataLoader(Stream())), DataError, ValueError, ["(?i)train", "empty|no batch|0 batches"]),
-    (lambda: fit(TinyModule(), TinyData(), []), DataError, ValueError, ["(?i)val", "empty|no batch|0 batches"]),
+    (lambda: fit(TinyModule(), []), DataError, ValueError, ["train", "empty|no batch|0 batches"]),
+    (lambda: fit(TinyModule(), DataLoader([])), DataError, ValueError, ["train", "empty|no batch|0 batches"]),
+    (lambda: fit(TinyModule(), DataLoader(Stream())), DataError, ValueError, ["train", "empty|no batch|0 batches"]),
+    (lambda: fit(TinyModule(), TinyData(), []), DataError, ValueError, ["val", "empty|no batch|0 batches"]),
     (lambda: fit(TinyModule(), 3), DataError, ValueError, ["int", "iterable"]),
     (lambda: fit(TinyModule(), TinyData(), 3), DataError, ValueError, ["int", "iterable"]),
     (lambda: fit(TinyModule(), [DataLoader([1]), torch.zeros(1)]), DataError, ValueError, ["DataLoader", "Tensor"]),
@@ -510,7 +511,6 @@ WRONG_LOGS = [
     (lambda module, batch_idx: module.log("a", None), ["'a'", "None"]),
     (lambda module, batch_idx: module.log(3, 1.0), ["3", "str|name"]),
     (lambda module, batch_idx: module.log("a", 1.0, reduce_fx="avg"), ["'avg'", "mean"]),
-    (lambda module, batch_idx: module.log("a", 1.0, on_step=False, on_epoch=False), ["'a'", "on_step", "on_epoch"]),
     (log_with_other_options, ["'a'", "on_epoch"]),
 ]
 
@@ -519,6 +519,11 @@ WRONG_LOGS = [
 def test_wrong_log(log, parts):
     with expect(TrainkitError, ValueError, *parts):
         fit(logging(log))
+
+
+def test_value_that_goes_nowhere_is_a_warning():
+    with pytest.warns(UserWarning, match=r"(?s)'a'.*on_step.*on_epoch"):
+        fit(logging(lambda module, batch_idx: module.log("a", 1.0, on_step=False, on_epoch=False)))
 
 
 def test_log_from_a_hook_without_a_metric_phase():
@@ -581,7 +586,7 @@ def test_checkpoint_with_other_optimizers(saved):
     def configure(module):
         return torch.optim.SGD([{"params": [module.layer.weight]}, {"params": [module.layer.bias]}], lr=0.1)
 
-    with expect(CheckpointError, RuntimeError, "(?i)optimizer"):
+    with expect(CheckpointError, RuntimeError, "saved.ckpt", "SGD", "parameter groups"):
         resume(saved, configured(configure))
 
 
@@ -645,7 +650,7 @@ def test_state_that_cannot_be_stored_safely_names_its_key(tmp_path):
 
 
 def test_save_checkpoint_outside_a_run(tmp_path):
-    with expect(NotAttachedError, RuntimeError, "save_checkpoint|module"):
+    with expect(NotAttachedError, RuntimeError, "save", "fit"):
         quiet_trainer().save_checkpoint(tmp_path / "a.ckpt")
 
 

@@ -17,6 +17,7 @@ from trainkit.assembly.results import print_results, print_timing
 from trainkit.callbacks.logger import Logger
 from trainkit.checkpoint.files import read_checkpoint, write_checkpoint
 from trainkit.checkpoint.locate import locate_checkpoint
+from trainkit.checkpoint.state import require_weights
 from trainkit.data.connection import LOADER_OF_STAGE, DataConnection, Rank
 from trainkit.data.module import DataModule
 from trainkit.data.source import LoaderName
@@ -138,7 +139,7 @@ class Trainer(Readings):
         self._lengths: Lengths = group(Lengths, arguments)
         self._data_use: DataUse = group(DataUse, arguments)
         self._optimisation: Optimisation = group(Optimisation, arguments)
-        self._output: Output = plugin_assembly.barebones(group(Output, arguments), logger)
+        self._output: Output = plugin_assembly.barebones(group(Output, arguments), arguments)
         self.strategy = resolve_strategy(strategy, accelerator, devices, num_nodes)
         self.precision = resolve_precision(precision)
         self.state = TrainerState()
@@ -356,6 +357,7 @@ class Trainer(Readings):
         if path is None:
             return None
         checkpoint = read_checkpoint(path, map_location="cpu")
+        require_weights(checkpoint, path)
         hooks.on_load_checkpoint(checkpoint)
         load_weights(module, checkpoint["state_dict"], strict=module.strict_loading, source=path)
         return checkpoint
@@ -415,7 +417,7 @@ class Trainer(Readings):
     def dump_checkpoint(self, weights_only: bool = False) -> dict[str, Any]:
         """Return what `save_checkpoint` would write."""
         if self._run is None or self._data is None:
-            raise NotAttachedError("there is nothing to save: call fit, validate, test or predict first.")
+            raise NotAttachedError("save_checkpoint() has nothing to save: there is no module before fit, validate, test or predict.")
         checkpoint = checkpoints.dump(self._run, self._hooks.plugins, self._data, weights_only=weights_only)
         self._hooks.hooks.on_save_checkpoint(checkpoint)
         return checkpoint

@@ -35,7 +35,10 @@ def refuse_unknown_arguments(owner: type, unknown: Mapping[str, Any]) -> None:
         raise UnknownArgumentError("argument", next(iter(unknown)), allowed, f"{owner.__name__}(...)")
 
 
-def barebones(output: Output, logger: Any) -> Output:
+OPTIONAL = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler")
+
+
+def barebones(output: Output, arguments: Mapping[str, Any]) -> Output:
     """Switch off everything optional, if that was asked for.
 
     Raises:
@@ -43,8 +46,12 @@ def barebones(output: Output, logger: Any) -> Output:
     """
     if not output.barebones:
         return output
-    if logger:
-        raise ConfigError(f"barebones=True leaves out all loggers, which contradicts logger={logger!r}. Leave out one.")
+    for name in OPTIONAL:
+        if arguments[name]:
+            raise ConfigError(
+                f"barebones=True leaves out everything optional, which contradicts {name}={arguments[name]!r}. Leave out "
+                "one of them."
+            )
     return replace(
         output,
         log_every_n_steps=0,

@@ -64,8 +64,8 @@ class LearningRateMonitor(Callback):
 
     def on_train_batch_start(self, trainer: Trainer) -> None:
         # Schedulers change the rates before the update is counted, and so before its row is due.
-        step = trainer.global_step + 1
-        if self.logging_interval != "epoch" and step % trainer.log_every_n_steps == 0:
+        step, every = trainer.global_step + 1, trainer.log_every_n_steps
+        if self.logging_interval != "epoch" and every and step % every == 0:
             self._row, self._row_step = self._read(trainer, "step"), step
 
     def on_train_batch_end(self, trainer: Trainer) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class MetricRows(Callback):
     """Sends rows of metrics to the loggers: every ``log_every_n_steps`` updates, and after each evaluation and epoch.
 
-    The x-axis of every row is ``global_step``. Reading a row is the only time that logging waits for the device.
+    The x-axis of every row is ``global_step``. With ``log_every_n_steps=0`` there are no rows between. Reading a row is the only time that logging waits for the device.
     """
 
     # After every plugin that logs in the hooks below, ahead of the plugins that decide by what was logged.
@@ -27,10 +27,10 @@ class MetricRows(Callback):
         self._seen_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
-        step = trainer.global_step
+        step, every = trainer.global_step, trainer.log_every_n_steps
         if step != self._seen_step:
             self._seen_step = step
-            if step % trainer.log_every_n_steps == 0:
+            if every and step % every == 0:
                 self._send(trainer, trainer.metrics.step_row())
 
     def on_train_epoch_end(self, trainer: Trainer) -> None:

@@ -86,3 +86,14 @@ def require_training_state(checkpoint: Mapping[str, Any], path: str) -> None:
             f"{path} holds weights only (there is no {', '.join(missing)}), so a fit cannot continue from it. To start a new fit "
             "from its weights, use the module's load_from_checkpoint."
         )
+
+
+def require_weights(checkpoint: Any, path: object) -> None:
+    """Raise `CheckpointError` if there are no weights in ``checkpoint``."""
+    if not isinstance(checkpoint, Mapping) or "state_dict" not in checkpoint:
+        found = ", ".join(sorted(map(str, checkpoint))) if isinstance(checkpoint, Mapping) else type(checkpoint).__name__
+        raise CheckpointError(
+            f"{path} is no checkpoint of a run: it has no 'state_dict'.\n"
+            f"    found        {found or '(nothing)'}\n"
+            "    to do        for a bare state_dict use module.load_state_dict(torch.load(path, weights_only=True))"
+        )

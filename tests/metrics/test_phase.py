@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainkit.errors import MetricError
+from trainkit.metrics.phase import PhaseLog, Published
+from trainkit.metrics.slots import EPOCH_HOOK, EVERY_LOADER
+from trainkit.types import Phase
+
+DEFAULTS = (False, None, None, None, "mean", None, True, False)
+SHARED = (False, None, None, None, "mean", None, False, False)
+
+
+@pytest.fixture
+def log():
+    return PhaseLog(Phase.VALIDATE, 2, Published())
+
+
+def test_one_name_has_a_slot_for_each_place(log):
+    opened = [log.open("x", DEFAULTS, is_metric=False)]
+    for dataloader_idx in (0, 1):
+        log.begin_batch(None, dataloader_idx)
+        opened.append(log.open("x", DEFAULTS, is_metric=False))
+    assert [slot.spec.place for slot in opened] == [EPOCH_HOOK, 0, 1]
+    assert log.current == {"x": opened[2]}
+    log.leave_batches()
+    assert log.current == {"x": opened[0]}
+
+
+def test_loaders_share_a_slot_if_the_name_shall_not_tell_them_apart(log):
+    log.begin_batch(None, 0)
+    first = log.open("x", SHARED, is_metric=False)
+    log.begin_batch(None, 1)
+    assert log.open("x", SHARED, is_metric=False) is first
+    assert (first.spec.place, first.loaders) == (EVERY_LOADER, {0, 1})
+
+
+def test_same_options_spelled_differently_are_the_same(log):
+    log.begin_batch(None, 0)
+    explicit = (False, True, False, True, torch.mean, None, True, False)
+    assert log.open("x", explicit, is_metric=False) is log.open("x", DEFAULTS, is_metric=False)
+
+
+def test_number_and_metric_under_one_name_are_refused(log):
+    log.open("x", DEFAULTS, is_metric=False)
+    with pytest.raises(MetricError, match="as a number and as a torchmetrics Metric"):
+        log.open("x", DEFAULTS, is_metric=True)
+
+
+def test_batch_is_let_go_once_its_size_is_known(log):
+    batch = torch.zeros(3)
+    log.begin_batch(batch, 0)
+    assert (log.batch_size(), log.batch_size()) == (3, 3)
+    assert log._batch is not batch
+    log.begin_batch(torch.zeros(5), 0)
+    assert log.batch_size() == 5
+
+
+def test_published_tables_are_replaced_in_place():
+    published = Published(callback={"a": 1.0}, logged={"b": 2.0})
+    callback = published.callback
+    published.replace({"callback": {"c": 3.0}})
+    assert callback == {"c": 3.0}
+    assert published.logged == {}

@@ -1,0 +1,103 @@
+"""A whole fit on however many ranks there are: ``[torchrun] ddp_fit.py FOLDER`` writes ``FOLDER/fit_N.pt`` on rank N.
+
+All numbers are chosen so that a global batch has the same samples whatever the number of ranks.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from tests.strategies.regression import Regression, make_batch
+from trainkit import Trainer
+
+GLOBAL_BATCH = 12
+
+
+class Fitted(Regression):
+    """Logs in training and validation, and predicts."""
+
+    def training_step(self, batch: Any, batch_idx: int = 0) -> Any:
+        loss = super().training_step(batch)
+        self.log("train/loss", loss, on_epoch=True, on_step=False)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        self.log("val/loss", torch.nn.functional.mse_loss(self(x), y))
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Any:
+        return self(batch[0])
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9)
+        return [optimizer], [{"scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 2), "interval": "step"}]
+
+
+class Manual(Fitted):
+    """Does backward and its steps itself."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int = 0) -> None:
+        optimizer = self.optimizers()
+        loss = super().training_step(batch)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+
+
+class Weighted(Fitted):
+    """Returns a sum and its weight, which differs between ranks."""
+
+    def training_step(self, batch: Any, batch_idx: int = 0) -> Any:
+        x, y = batch
+        counts = x[:, 0] > 0
+        return {"loss": torch.nn.functional.mse_loss(self(x)[counts], y[counts], reduction="sum"), "weight": counts.sum()}
+
+
+def fit(module: Fitted, world_size: int, **arguments: Any) -> dict[str, Any]:
+    trainer = Trainer(
+        **arguments,
+        accelerator="cpu",
+        strategy="ddp",
+        max_epochs=2,
+        num_sanity_val_steps=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    train, val = TensorDataset(*make_batch(4 * GLOBAL_BATCH)), TensorDataset(*make_batch(11, seed=2))
+    # Two fits, the second of which goes on: the strategy is taken up and let go twice.
+    loaders = DataLoader(train, batch_size=GLOBAL_BATCH // world_size), DataLoader(val, batch_size=2)
+    trainer.fit(module, *loaders)
+    results = trainer.validate(module, loaders[1], verbose=False)
+    return {
+        "weights": module.state_dict(),
+        "global_step": trainer.global_step,
+        "metrics": dict(trainer.callback_metrics),
+        "validated": results,
+    }
+
+
+def main(folder: Path) -> None:
+    world_size = Trainer(accelerator="cpu", strategy="ddp", logger=False, barebones=True).world_size
+    results = {
+        "plain": fit(Fitted(), world_size),
+        "accumulated": fit(Fitted(), world_size, accumulate_grad_batches=3),
+        "weighted": fit(Weighted(), world_size, accumulate_grad_batches=2),
+        "manual": fit(Manual(), world_size),
+    }
+    rank = Trainer(accelerator="cpu", strategy="ddp", logger=False, barebones=True).global_rank
+    torch.save(results, folder / f"fit_{rank}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
