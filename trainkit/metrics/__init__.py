@@ -1,0 +1,1 @@
+"""What ``self.log`` collects: values stay on their device, epochs are weighted, ranks agree exactly."""

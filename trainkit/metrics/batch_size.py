@@ -1,0 +1,43 @@
+"""How many samples are in a batch of any nesting."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from trainkit.types import Batch
+
+
+def find_batch_size(batch: Batch) -> int | None:
+    """Return the number of samples in ``batch``, or None if there is doubt.
+
+    There is none if every tensor in it that has a dimension 0 has the same number of rows.
+
+    Args:
+        batch: Tensors in lists, tuples, mappings and dataclasses, at any depth; everything else is passed over.
+    """
+    size: int | None = None
+    for tensor in _tensors(batch):
+        if tensor.ndim:
+            rows = tensor.shape[0]
+            if size is not None and rows != size:
+                return None
+            size = rows
+    return size
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from _tensors(getattr(value, field.name, None))

@@ -1,0 +1,57 @@
+"""How ranks agree on the value of a phase: on the sums and weights behind it, not on means of means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from trainkit.metrics.running import Running, widest
+
+ReduceOp = Literal["sum", "mean", "min", "max"]
+
+_OPERATIONS: dict[ReduceOp, tuple[str, ...]] = {"sum": ("mean", "sum"), "min": ("min",), "max": ("max",)}
+
+
+class Ranks(Protocol):
+    """What collecting metrics needs of several processes; a `Strategy` has it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where this rank computes."""
+
+    @property
+    def world_size(self) -> int:
+        """How many ranks there are."""
+
+    def all_reduce(self, tensor: Tensor, op: ReduceOp = "sum") -> Tensor:
+        """Return ``tensor`` reduced over all ranks."""
+
+    def all_gather_object(self, value: Any) -> list[Any]:
+        """Return the values of all ranks."""
+
+
+def reduce_over_ranks(runnings: Sequence[Running], ranks: Ranks) -> list[Tensor]:
+    """Return the value of each of ``runnings`` over all ranks.
+
+    One collective for all means and sums, one for minima, one for maxima. Every rank passes equally many, in the
+    same order. One to which nothing was added counts for nothing.
+    """
+    values: dict[int, Tensor] = {}
+    for operation, reductions in _OPERATIONS.items():
+        chosen = [index for index, running in enumerate(runnings) if running.reduce_fx in reductions]
+        if chosen:
+            reduced = ranks.all_reduce(_table([runnings[index] for index in chosen], ranks.device), operation)
+            for index, (total, weight) in zip(chosen, reduced, strict=True):
+                values[index] = runnings[index].finish(total, weight)
+    return [values[index] for index in range(len(runnings))]
+
+
+def _table(runnings: Sequence[Running], device: torch.device) -> Tensor:
+    """Return total and weight of each; shape (names, 2)."""
+    dtype = widest(device)
+    totals = torch.stack([torch.as_tensor(running.total, dtype=dtype, device=device) for running in runnings])
+    weights = torch.tensor([running.weight for running in runnings], dtype=dtype, device=device)
+    return torch.stack((totals, weights), dim=1)

@@ -1,0 +1,107 @@
+"""One logged name within one phase: its options, the names it is shown under, and what it collected."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from trainkit.metrics.objects import Metric
+from trainkit.metrics.options import Given, LogOptions
+from trainkit.metrics.running import Running
+from trainkit.metrics.values import Table, Value, metric_value
+
+EVERY_LOADER = -1
+"""The place of a value that all dataloaders share; one of its own has the dataloader's index."""
+
+EPOCH_HOOK = -2
+"""The place of a value logged outside batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotSpec:
+    """What makes two calls of ``log`` belong together, on all ranks.
+
+    Attributes:
+        name: As it was logged.
+        place: Where in its phase: a dataloader's index, `EVERY_LOADER` or `EPOCH_HOOK`.
+        options: Where it goes and how it is reduced.
+        is_metric: Whether it is a torchmetrics object, and not a number.
+    """
+
+    name: str
+    place: int
+    options: LogOptions
+    is_metric: bool
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """Under which a phase keeps the slot."""
+        return self.place, self.name
+
+
+class Slot:
+    """What one name collected.
+
+    Attributes:
+        spec: What it is.
+        given: The options as the newest call gave them: equal ones need no second look.
+        key: The name with the dataloader's index.
+        step_key: The name that values of a batch are shown under.
+        epoch_key: The name that the value of the phase is shown under.
+        step_tables: Where values of a batch go.
+        running: The value of the phase so far; None if it is not logged ``on_epoch``, or is a torchmetrics object.
+        metric: The torchmetrics object, if it is one.
+        loaders: The dataloaders in whose batches it was logged.
+        restored: It comes from a checkpoint and was not logged since.
+    """
+
+    __slots__ = (
+        "epoch_key", "given", "key", "loaders", "metric", "restored", "running", "spec", "step_key", "step_tables",
+    )  # fmt: skip
+
+    def __init__(self, spec: SlotSpec, *, several_loaders: bool) -> None:
+        options = spec.options
+        suffix = f"/dataloader_idx_{spec.place}" if several_loaders and spec.place >= 0 else ""
+        both = options.on_step and options.on_epoch
+        self.spec = spec
+        self.given: Given | None = None
+        self.key = spec.name + suffix
+        self.step_key = f"{spec.name}_step{suffix}" if both else self.key
+        self.epoch_key = f"{spec.name}_epoch{suffix}" if both else self.key
+        self.step_tables: tuple[tuple[Table, str], ...] = ()
+        self.running = Running(options.reduce_fx) if options.on_epoch and not spec.is_metric else None
+        self.metric: Metric | None = None
+        self.loaders: set[int] = set()
+        self.restored = False
+
+    def value(self) -> Value:
+        """Return the value of the phase so far, on this rank; a torchmetrics object asks the other ranks itself."""
+        if self.metric is not None:
+            return metric_value(self.spec.name, self.metric, self.metric.compute())
+        assert self.running is not None, "only what is logged on_epoch has a value of the phase"
+        # It is read outside inference mode too.
+        with torch.inference_mode(False), torch.no_grad():
+            return self.running.value()
+
+    def continue_from(self, older: Slot) -> None:
+        """Take over what ``older`` collected before a checkpoint, unless it was put together in another way."""
+        if self.running and older.running and self.running.reduce_fx == older.running.reduce_fx:
+            self.running = older.running
+        self.metric = older.metric
+        self.loaders |= older.loaders
+
+    def state_dict(self, metric_path: str | None) -> dict[str, Any]:
+        """Return everything but the tables; ``metric_path`` is the place of the torchmetrics object in the module."""
+        spec = self.spec
+        return {
+            "name": spec.name,
+            "place": spec.place,
+            "options": dataclasses.asdict(spec.options),
+            "is_metric": spec.is_metric,
+            "loaders": sorted(self.loaders),
+            "running": self.running.state_dict() if self.running else None,
+            "metric_path": metric_path,
+        }
