@@ -1,10 +1,11 @@
-"""A whole fit on however many ranks there are: ``[torchrun] ddp_fit.py FOLDER`` writes ``FOLDER/fit_N.pt`` on rank N.
+"""Whole fits on however many ranks there are: ``torchrun ddp_fit.py FOLDER`` writes ``FOLDER/fit_N.pt`` on rank N.
 
-All numbers are chosen so that a global batch has the same samples whatever the number of ranks.
+A global batch has the same samples whatever the number of ranks.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ GLOBAL_BATCH = 12
 
 
 class Fitted(Regression):
-    """Logs in training and validation, and predicts."""
+    """Logs in training and validation, and has a scheduler."""
 
     def training_step(self, batch: Any, batch_idx: int = 0) -> Any:
         loss = super().training_step(batch)
@@ -29,9 +30,6 @@ class Fitted(Regression):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         x, y = batch
         self.log("val/loss", torch.nn.functional.mse_loss(self(x), y))
-
-    def predict_step(self, batch: Any, batch_idx: int) -> Any:
-        return self(batch[0])
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9)
@@ -59,10 +57,13 @@ class Weighted(Fitted):
     def training_step(self, batch: Any, batch_idx: int = 0) -> Any:
         x, y = batch
         counts = x[:, 0] > 0
-        return {"loss": torch.nn.functional.mse_loss(self(x)[counts], y[counts], reduction="sum"), "weight": counts.sum()}
+        return {
+            "loss": torch.nn.functional.mse_loss(self(x)[counts], y[counts], reduction="sum"),
+            "weight": counts.sum(),
+        }
 
 
-def fit(module: Fitted, world_size: int, **arguments: Any) -> dict[str, Any]:
+def fit(module: Fitted, **arguments: Any) -> dict[str, Any]:
     trainer = Trainer(
         **arguments,
         accelerator="cpu",
@@ -75,28 +76,29 @@ def fit(module: Fitted, world_size: int, **arguments: Any) -> dict[str, Any]:
         enable_model_summary=False,
     )
     train, val = TensorDataset(*make_batch(4 * GLOBAL_BATCH)), TensorDataset(*make_batch(11, seed=2))
-    # Two fits, the second of which goes on: the strategy is taken up and let go twice.
-    loaders = DataLoader(train, batch_size=GLOBAL_BATCH // world_size), DataLoader(val, batch_size=2)
-    trainer.fit(module, *loaders)
-    results = trainer.validate(module, loaders[1], verbose=False)
+    val_loader = DataLoader(val, batch_size=2)
+    trainer.fit(module, DataLoader(train, batch_size=GLOBAL_BATCH // trainer.world_size), val_loader)
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    # A second call takes the strategy up again. 11 samples cannot be dealt evenly.
     return {
         "weights": module.state_dict(),
         "global_step": trainer.global_step,
-        "metrics": dict(trainer.callback_metrics),
-        "validated": results,
+        "logged": logged,
+        "validated": trainer.validate(module, val_loader, verbose=False),
+    }
+
+
+def fit_everything() -> dict[str, dict[str, Any]]:
+    return {
+        "plain": fit(Fitted()),
+        "accumulated": fit(Fitted(), accumulate_grad_batches=3),
+        "weighted": fit(Weighted(), accumulate_grad_batches=2),
+        "manual": fit(Manual()),
     }
 
 
 def main(folder: Path) -> None:
-    world_size = Trainer(accelerator="cpu", strategy="ddp", logger=False, barebones=True).world_size
-    results = {
-        "plain": fit(Fitted(), world_size),
-        "accumulated": fit(Fitted(), world_size, accumulate_grad_batches=3),
-        "weighted": fit(Weighted(), world_size, accumulate_grad_batches=2),
-        "manual": fit(Manual(), world_size),
-    }
-    rank = Trainer(accelerator="cpu", strategy="ddp", logger=False, barebones=True).global_rank
-    torch.save(results, folder / f"fit_{rank}.pt")
+    torch.save(fit_everything(), folder / f"fit_{os.environ['RANK']}.pt")
 
 
 if __name__ == "__main__":

@@ -62,6 +62,9 @@ class Strategy(ABC):
 
     def setup(self) -> None:
         """Take hold of the device and, with several processes, of the process group. May be called twice."""
+        if self.device.type == "cuda":
+            # What is made without naming a device, by the user or by a library, belongs on this one.
+            torch.cuda.set_device(self.device)
 
     @abstractmethod
     def wrap(self, module: TrainModule) -> None:
@@ -156,5 +159,7 @@ class Strategy(ABC):
             return [self.rank] if flag else []
         # A flag on the CPU does not wait for the device, whose queue may be long; not every process group takes one.
         device = torch.device("cpu") if "cpu:" in dist.get_backend_config() else self.device
-        flags = self.all_gather(torch.tensor(flag, dtype=torch.uint8, device=device))
-        return flags.nonzero().flatten().tolist()
+        flags = torch.zeros(self.world_size, dtype=torch.uint8, device=device)
+        flags[self.rank] = flag
+        dist.all_reduce(flags)
+        return [rank for rank, raised in enumerate(flags.tolist()) if raised]

@@ -54,7 +54,7 @@ class DataParallel(Strategy):
         if devices and devices[0].type != "cuda":
             warnings.warn(
                 f"strategy 'dp' splits batches over CUDA devices, and there are none: training on {devices[0]} alone.",
-                stacklevel=2,
+                stacklevel=4,  # where the Trainer is made
             )
             devices = devices[:1]
         self._use(devices)

@@ -71,8 +71,7 @@ class DDP(Strategy):
         self.world_size, self.num_nodes = launch.world_size, launch.num_nodes
 
     def setup(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)
+        super().setup()
         if dist.is_initialized():
             return
         timeout = timedelta(seconds=self.timeout_s)
@@ -135,7 +134,8 @@ class DDP(Strategy):
             self._owns_group = False
 
     def _refuse_different_modules(self, module: TrainModule) -> None:
-        own = {name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in module.state_dict().items()}
+        tensors = chain(module.named_parameters(), module.named_buffers())
+        own = {name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in tensors}
         for rank, other in enumerate(self.all_gather_object(own)):
             name = next((name for name in {**own, **other} if own.get(name) != other.get(name)), None)
             if name is not None:

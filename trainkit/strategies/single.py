@@ -24,11 +24,6 @@ class SingleDevice(Strategy):
         if device is not None:
             self.assign([torch.device(device)])
 
-    def setup(self) -> None:
-        if self.device.type == "cuda":
-            # What is made without naming a device, by the user or by a library, belongs on this one.
-            torch.cuda.set_device(self.device)
-
     def wrap(self, module: TrainModule) -> None:
         module.to(self.device)
 
