@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class MetricRows(Callback):
     """Sends rows of metrics to the loggers: every ``log_every_n_steps`` updates, and after each evaluation and epoch.
 
-    The x-axis of every row is ``global_step``. With ``log_every_n_steps=0`` there are no rows between. Reading a row is the only time that logging waits for the device.
+    The x-axis of every row is ``global_step``. With ``log_every_n_steps=0`` there are no rows between. Reading a row is
+    the only time that logging waits for the device.
     """
 
     # After every plugin that logs in the hooks below, ahead of the plugins that decide by what was logged.
