@@ -157,6 +157,17 @@ def test_nothing_is_saved_twice_at_one_global_step(tmp_path):
     assert files(tmp_path) == [*(f"epoch={n}-step={5 * (n + 1)}.ckpt" for n in range(3)), "last.ckpt"]
 
 
+def test_validation_without_an_update_since_the_last_one_saves_nothing(tmp_path):
+    class SkipsAfterTheFirst(TinyModule):
+        def training_step(self, batch, batch_idx):
+            return None if batch_idx else self.loss(batch)
+
+    recorder = Recorder(only=["on_save_checkpoint"], look=lambda trainer, module: trainer.global_step)
+    trainer = {"val_check_interval": 1, "max_epochs": 2}
+    fit(tmp_path, SkipsAfterTheFirst(), num_batches=3, save_top_k=-1, callbacks=[recorder], trainer=trainer)
+    assert recorder.seen("on_save_checkpoint") == [1, 2]
+
+
 def test_validation_in_mid_group_saves_after_the_end_of_the_group(tmp_path):
     recorder = Recorder(
         only=["on_save_checkpoint"],

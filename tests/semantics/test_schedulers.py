@@ -116,6 +116,31 @@ def test_plateau_can_follow_a_training_metric_logged_for_the_epoch():
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1)
 
 
+def test_plateau_of_interval_step_follows_updates():
+    class Module(Plateau):
+        def training_step(self, batch, batch_idx):
+            self.log("train/score", float(batch_idx))
+            return self.loss(batch)
+
+    recorder = Recorder(only=["on_train_batch_start", "on_train_end"], look=lr)
+    trainer = quiet_trainer(callbacks=[recorder])
+    trainer.fit(Module(monitor="train/score", interval="step", frequency=2), TinyData(4))
+    assert recorder.seen("on_train_batch_start") == pytest.approx([1.0, 1.0, 1.0, 1.0])
+    assert recorder.seen("on_train_end") == pytest.approx([0.1])
+
+
+def test_plateau_of_interval_step_waits_for_the_validation_that_gives_its_metric():
+    class Module(Plateau):
+        def validation_step(self, batch, batch_idx):
+            self.log("val/score", float(self.global_step))
+
+    recorder = Recorder(only=["on_validation_start", "on_train_end"], look=lr)
+    trainer = quiet_trainer(callbacks=[recorder], val_check_interval=1)
+    trainer.fit(Module(interval="step"), TinyData(3), TinyData(1))
+    assert recorder.seen("on_validation_start") == pytest.approx([1.0, 1.0, 0.1])
+    assert recorder.seen("on_train_end") == pytest.approx([0.01])
+
+
 def test_plateau_without_monitor_is_an_error():
     with pytest.raises(ValueError, match=r"(?s)ReduceLROnPlateau.*monitor"):
         quiet_trainer().fit(Plateau(monitor=None), TinyData(2), TinyData(1))
