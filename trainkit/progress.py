@@ -18,7 +18,9 @@ class Progress:
         batch: Batches finished in the running epoch, and so the index of the next one.
         is_last: Whether the newest batch was the last of its epoch.
         epoch_ended: Whether the running epoch is over; only its end hooks are still to come.
-        validated_batch: ``batch`` at the last validation of the running epoch; -1 if none ran yet.
+        validated_batch: ``batch`` at the last whole validation of the running epoch; -1 if none ran yet.
+        validation_loader: The loader that a running validation is at.
+        validation_batch: Batches finished of that loader.
         global_step: Optimizer updates in the whole run.
         total_batches: Training batches finished in the whole run.
         group_batches: Batches since the last update whose gradients wait in ``.grad``.
@@ -30,6 +32,8 @@ class Progress:
     is_last: bool = False
     epoch_ended: bool = False
     validated_batch: int = -1
+    validation_loader: int = 0
+    validation_batch: int = 0
     global_step: int = 0
     total_batches: int = 0
     group_batches: int = 0
@@ -40,6 +44,22 @@ class Progress:
         self.batch += 1
         self.total_batches += 1
         self.is_last = is_last
+
+    def count_validation_batch(self, dataloader_idx: int) -> None:
+        """Count one finished batch of a validation."""
+        if dataloader_idx != self.validation_loader:
+            self.validation_loader, self.validation_batch = dataloader_idx, 0
+        self.validation_batch += 1
+
+    def count_validation(self) -> None:
+        """Count a whole validation."""
+        self.validated_batch = self.batch
+        self.validation_loader = self.validation_batch = 0
+
+    @property
+    def in_validation(self) -> bool:
+        """Whether a validation has begun and is not over."""
+        return self.validation_loader > 0 or self.validation_batch > 0
 
     def count_update(self) -> None:
         """Count one optimizer update."""

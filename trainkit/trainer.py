@@ -29,6 +29,7 @@ from trainkit.loops import evaluate as evaluation
 from trainkit.loops import fit as training
 from trainkit.loops.limits import Clock, Limits
 from trainkit.loops.run import Run
+from trainkit.loops.stop import StopSignal
 from trainkit.metrics.collector import MetricCollector
 from trainkit.module import TrainModule
 from trainkit.plugins.resolve import resolve_precision, resolve_strategy
@@ -38,6 +39,8 @@ from trainkit.readings import Readings, TrainerState
 from trainkit.settings import DataUse, Duration, Lengths, Optimisation, Output, group
 from trainkit.strategies.base import Strategy
 from trainkit.types import Phase, Stage
+
+INTERRUPTED = "interrupted.ckpt"
 
 
 class Trainer(Readings):
@@ -151,6 +154,7 @@ class Trainer(Readings):
         self._hooks = HookManager()
         plugin_assembly.register(self._hooks, self.callbacks, self.loggers, self._output, plugins or {})
         self._fit_plugins: list[object] = []
+        self._stop_signal = StopSignal()
         self._run: Run | None = None
         self._data: DataConnection | None = None
         self._module: TrainModule | None = None
@@ -271,12 +275,15 @@ class Trainer(Readings):
             module._attach(self, self.metrics)
             self.metrics.reset()
             stack.enter_context(self._module_callbacks(module))
+            stack.enter_context(self._stop_signal.listening())
             try:
                 run = self._prepare(stage, module, loaders, datamodule, ckpt_path, hooks)
                 yield run, hooks
                 self._teardown(stage, hooks)
             except BaseException as error:
                 self.state.status = "interrupted"
+                with noted_on(error):
+                    self._save_when_stopped(stage)
                 hooks.on_exception(error)
                 with noted_on(error):
                     self._teardown(stage, hooks)
@@ -315,6 +322,7 @@ class Trainer(Readings):
             limits=Limits(),
             clock=Clock(self.progress),
             metrics=self.metrics,
+            stop_signal=self._stop_signal,
             transfer=data.transfer(self.strategy.device, parts.batch_conversion(self.precision)),
             inference_mode=self._optimisation.inference_mode and stage is not Stage.FIT,
         )
@@ -377,6 +385,12 @@ class Trainer(Readings):
         finally:
             self._hooks.replace(own, replaced)
             self.callbacks = given
+
+    def _save_when_stopped(self, stage: Stage) -> None:
+        """After a signal, save what the loop left whole at a batch boundary, so that nothing is lost."""
+        callback = self.checkpoint_callback
+        if stage is Stage.FIT and self._stop_signal.honoured and callback is not None and not self.fast_dev_run:
+            self.save_checkpoint(os.path.join(callback.dirpath or self.log_dir, INTERRUPTED))
 
     def _teardown(self, stage: Stage, hooks: BoundHooks) -> None:
         if self._data is not None:

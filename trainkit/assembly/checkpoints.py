@@ -56,7 +56,12 @@ def restore(run: Run, plugins: Plugins, data: DataConnection, checkpoint: dict[s
     run.precision.load_state_dict(own["precision"])
     run.metrics.load_state_dict(own["metrics"], run.module)
     _reopen_group(run, own["group"])
-    data.load_state_dict(own["data"], mid_epoch=run.progress.batch > 0 and not run.progress.epoch_ended)
+    progress = run.progress
+    data.load_state_dict(
+        own["data"],
+        mid_epoch=progress.batch > 0 and not progress.epoch_ended,
+        validation_loader=progress.validation_loader if progress.in_validation else None,
+    )
     set_rng_state(own["rng"])
 
 

@@ -128,13 +128,23 @@ class DataConnection:
         """Return where a fit stands in its training data, and the state of the data module."""
         return {
             "train": None if self._fit_loaders is None else self._fit_loaders.train.state_dict(),
+            "val": [] if self._fit_loaders is None else [loader.state_dict() for loader in self._fit_loaders.val],
             "datamodule": {} if self.datamodule is None else self.datamodule.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
-        """Go on where ``state`` says; ``mid_epoch`` says whether batches of its epoch are still to come."""
+    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool, validation_loader: int | None) -> None:
+        """Go on where ``state`` says.
+
+        Args:
+            state: What `state_dict` gave.
+            mid_epoch: Whether batches of its training epoch are still to come.
+            validation_loader: In the middle of which validation loader it stands; None outside a validation.
+        """
         if state["train"] is not None:
             self.fit_loaders.train.load_state_dict(state["train"], mid_epoch=mid_epoch)
+        if len(state["val"]) == len(self.fit_loaders.val):
+            for index, (loader, saved) in enumerate(zip(self.fit_loaders.val, state["val"], strict=True)):
+                loader.load_state_dict(saved, mid_epoch=index == validation_loader)
         if self.datamodule is not None and state["datamodule"]:
             self.datamodule.load_state_dict(state["datamodule"])
 

@@ -9,8 +9,9 @@ from trainkit.data.loaders import LimitedLoader
 from trainkit.hooks.dispatch import BoundHooks, EvaluationHooks
 from trainkit.loops.modes import evaluation_mode
 from trainkit.loops.run import Run
+from trainkit.progress import Progress
 from trainkit.seed import isolate_rng
-from trainkit.types import Batch, Phase
+from trainkit.types import Phase
 
 
 def evaluate(
@@ -19,6 +20,8 @@ def evaluate(
     on: EvaluationHooks,
     loaders: Sequence[LimitedLoader],
     phase: Phase,
+    *,
+    progress: Progress | None = None,
     keep: Callable[[int, Any], None] | None = None,
 ) -> list[dict[str, float]]:
     """Run the module's step for ``phase`` over every batch of ``loaders``, without gradients.
@@ -37,21 +40,31 @@ def evaluate(
         on: Those of them that belong to this phase.
         loaders: What to evaluate, one after the other.
         phase: What is being done.
+        progress: Where to count, and where to begin if a run continues in the middle; by default at the beginning.
         keep: Gets ``(dataloader_idx, outputs)`` of every batch.
 
     Returns:
         The metrics of the whole pass, one dict per loader.
     """
+    progress = progress or Progress()
     with evaluation_mode(run, phase):
-        run.metrics.begin_phase(phase, len(loaders))
+        run.metrics.begin_phase(phase, len(loaders), resume=progress.in_validation)
         on.start()
         on.epoch_start()
-        for dataloader_idx, loader in enumerate(loaders):
-            for batch_idx, batch, _ in loader.batches():
+        first, start = progress.validation_loader, progress.validation_batch
+        for dataloader_idx, loader in enumerate(loaders[first:], first):
+            for batch_idx, batch, _ in loader.batches(start if dataloader_idx == first else 0):
                 batch = run.transfer(batch, dataloader_idx)
-                outputs = evaluate_batch(run, hooks, on, batch, batch_idx, dataloader_idx)
+                run.metrics.begin_batch(batch, dataloader_idx)
+                on.batch_start(batch, batch_idx, dataloader_idx)
+                with run.precision.autocast():
+                    outputs = hooks.around_evaluation_step(run.evaluation_step(), batch, batch_idx, dataloader_idx)
+                progress.count_validation_batch(dataloader_idx)
+                on.batch_end(outputs, batch, batch_idx, dataloader_idx)
                 if keep is not None:
                     keep(dataloader_idx, outputs)
+                run.stop_signal.check(run.strategy)
+        progress.count_validation()
         run.metrics.end_batches()
         on.epoch_end()
         on.end()
@@ -60,22 +73,9 @@ def evaluate(
     return results
 
 
-def evaluate_batch(
-    run: Run, hooks: BoundHooks, on: EvaluationHooks, batch: Batch, batch_idx: int, dataloader_idx: int
-) -> Any:
-    """Evaluate one batch; return what the module's step returned."""
-    run.metrics.begin_batch(batch, dataloader_idx)
-    on.batch_start(batch, batch_idx, dataloader_idx)
-    with run.precision.autocast():
-        outputs = hooks.around_evaluation_step(run.evaluation_step(), batch, batch_idx, dataloader_idx)
-    on.batch_end(outputs, batch, batch_idx, dataloader_idx)
-    return outputs
-
-
 def validate(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) -> None:
     """Validate in the middle of a fit."""
-    run.progress.validated_batch = run.progress.batch
-    evaluate(run, hooks, hooks.validation, loaders, Phase.VALIDATE)
+    evaluate(run, hooks, hooks.validation, loaders, Phase.VALIDATE, progress=run.progress)
     run.clock.mark_validation()
 
 
@@ -98,5 +98,5 @@ def predict(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) -> li
     def keep(dataloader_idx: int, outputs: Any) -> None:
         predictions[dataloader_idx].append(outputs)
 
-    evaluate(run, hooks, hooks.predict, loaders, Phase.PREDICT, keep)
+    evaluate(run, hooks, hooks.predict, loaders, Phase.PREDICT, keep=keep)
     return predictions

@@ -71,6 +71,7 @@ def train_epoch(run: Run, hooks: BoundHooks, loaders: FitLoaders, step: optimize
 def close_batch(run: Run, hooks: BoundHooks, loaders: FitLoaders) -> bool:
     """Validate if that is due after the newest batch; return whether training ends here."""
     run.clock.tick()
+    run.stop_signal.check(run.strategy)
     if run.validation_due():
         validate(run, hooks, loaders.val)
     return run.is_done()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trainkit.errors import OptimizerError
 from trainkit.loops.limits import NO_LIMIT, Clock, Limits
+from trainkit.loops.stop import StopSignal
 from trainkit.metrics.collector import MetricCollector
 from trainkit.module import TrainModule
 from trainkit.optim import SchedulerConfig
@@ -43,6 +44,7 @@ class Run:
         inference_mode: Whether evaluation runs under ``torch.inference_mode`` rather than ``torch.no_grad``.
         phase: What is running right now.
         should_stop: Someone asked the run to end.
+        stop_signal: The signal that asked the process to end, if one has.
         stepped: Whether an optimizer made an update in the running batch.
     """
 
@@ -69,6 +71,7 @@ class Run:
     inference_mode: bool = False
     phase: Phase | None = None
     should_stop: bool = False
+    stop_signal: StopSignal = field(default_factory=StopSignal)
     stepped: bool = False
 
     @property
@@ -101,6 +104,8 @@ class Run:
         limits, progress = self.limits, self.progress
         if not limits.validate or progress.validated_batch == progress.batch:
             return False
+        if progress.in_validation:
+            return True
         if limits.validate_every_s is None:
             return limits.validation_due(progress) or self.stops_now()
         return self.strategy.any_rank(self.clock.since_validation_s() >= limits.validate_every_s) or self.stops_now()

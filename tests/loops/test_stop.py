@@ -1,0 +1,153 @@
+"""Signals end a run at the next batch boundary, with a checkpoint from which it goes on exactly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from trainkit import Trainer
+from trainkit.callbacks import ModelCheckpoint
+from trainkit.testing import Recorder, TinyModule, assert_same_weights
+
+SIGNALS = {
+    signal.SIGINT: (KeyboardInterrupt, None),
+    signal.SIGTERM: (SystemExit, 143),
+    signal.SIGUSR1: (SystemExit, 138),
+}
+
+
+class Noisy(TinyModule):
+    """Draws random numbers in training, so that a run that continues elsewhere in their stream shows."""
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        loss = self.loss((torch.nn.functional.dropout(x, 0.5), y))
+        self.log("train/loss", loss, on_step=True, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        self.log("val/loss", self.loss(batch))
+
+
+class KillInTraining:
+    def __init__(self, call: int, number: int = signal.SIGTERM) -> None:
+        self.call, self.number, self.calls = call, number, 0
+
+    def on_train_batch_start(self) -> None:
+        self.calls += 1
+        if self.calls == self.call:
+            os.kill(os.getpid(), self.number)
+
+
+class KillInValidation(KillInTraining):
+    on_train_batch_start = None
+
+    def on_validation_batch_start(self) -> None:
+        KillInTraining.on_train_batch_start(self)
+
+
+def loader(samples: int, shuffle: bool = False) -> DataLoader:
+    generator = torch.Generator().manual_seed(samples)
+    x = torch.randn(samples, 4, generator=generator)
+    return DataLoader(TensorDataset(x, x[:, :2].abs()), batch_size=4, shuffle=shuffle)
+
+
+def fit(folder, *callbacks, module=None, ckpt_path=None, **arguments):
+    torch.manual_seed(3 if ckpt_path is None else 77)
+    module = module or Noisy(seed=1 if ckpt_path is None else 2)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        val_check_interval=2,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+        callbacks=[ModelCheckpoint(dirpath=folder, save_top_k=0), *callbacks],
+        **arguments,
+    )
+    trainer.fit(module, loader(22, shuffle=True), [loader(8), loader(12)], ckpt_path=ckpt_path)
+    return trainer
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: signal.Signals(number).name)
+def test_signal_ends_the_run_after_the_running_batch(tmp_path, number):
+    error, code = SIGNALS[number]
+    recorder = Recorder(only=["on_train_batch_end", "on_train_epoch_end", "on_exception", "teardown"])
+    before = signal.getsignal(number)
+    with pytest.raises(error) as raised:
+        fit(tmp_path, recorder, KillInTraining(3, number))
+    assert getattr(raised.value, "code", None) == code
+    assert recorder.names == ["on_train_batch_end"] * 3 + ["on_exception", "teardown"]
+    assert signal.getsignal(number) == before
+    assert (tmp_path / "interrupted.ckpt").is_file()
+
+
+@pytest.mark.parametrize("call", range(1, 13))
+def test_run_stopped_in_training_continues_exactly(tmp_path, call):
+    whole = fit(tmp_path / "whole")
+    with pytest.raises(SystemExit):
+        fit(tmp_path, KillInTraining(call))
+    resumed = fit(tmp_path, ckpt_path=tmp_path / "interrupted.ckpt")
+    assert_same_weights(resumed.module, whole.module)
+    assert resumed.callback_metrics == whole.callback_metrics
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 5, 6, 10, 15, 30])
+def test_run_stopped_in_validation_continues_exactly(tmp_path, call):
+    whole = fit(tmp_path / "whole")
+    with pytest.raises(SystemExit):
+        fit(tmp_path, KillInValidation(call))
+    recorder = Recorder(only=["on_validation_batch_end"])
+    resumed = fit(tmp_path, recorder, ckpt_path=tmp_path / "interrupted.ckpt")
+    assert recorder.count("on_validation_batch_end") == 30 - call
+    assert_same_weights(resumed.module, whole.module)
+    assert resumed.callback_metrics == whole.callback_metrics
+
+
+def test_second_ctrl_c_leaves_at_once(tmp_path):
+    class Twice:
+        def on_train_batch_start(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    recorder = Recorder(only=["on_train_batch_end"])
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, Twice(), recorder)
+    assert recorder.names == []
+    assert not (tmp_path / "interrupted.ckpt").exists()
+
+
+def test_nothing_is_saved_without_checkpoints(tmp_path):
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        default_root_dir=tmp_path,
+        callbacks=[KillInTraining(1)],
+    )
+    with pytest.raises(SystemExit):
+        trainer.fit(Noisy(), loader(8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_handler_is_installed_outside_the_main_thread(tmp_path):
+    seen = []
+
+    class Look:
+        def on_train_start(self):
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=fit, args=(tmp_path, Look()))
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]

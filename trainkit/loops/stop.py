@@ -1,0 +1,74 @@
+"""Being told to stop from outside: signals are noted, and honoured at the next batch boundary."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from trainkit.strategies.base import Strategy
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+
+
+class StopSignal:
+    """The signal that asked this run to stop, if one has.
+
+    Ctrl-C surfaces as ``KeyboardInterrupt``, every other signal as ``SystemExit`` with 128 and its number, which is what a
+    shell sees of a process that the signal ended: 143 for SIGTERM, 138 for SIGUSR1.
+
+    Attributes:
+        received: The newest signal; 0 if there was none.
+        honoured: Whether a loop was left for it, at a batch boundary.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.honoured = False
+
+    def check(self, strategy: Strategy) -> None:
+        """Leave the loop if a signal has come, on any rank. Call it between two batches: everything is whole there.
+
+        Raises:
+            KeyboardInterrupt: After SIGINT.
+            SystemExit: After another signal.
+        """
+        if strategy.is_distributed:
+            # A rank that left alone would leave the others waiting.
+            self.received = max(strategy.all_gather_object(self.received))
+        if self.received:
+            self.honoured = True
+            raise self.exception()
+
+    def exception(self) -> BaseException:
+        """Return what the signal surfaces as."""
+        return KeyboardInterrupt() if self.received == signal.SIGINT else SystemExit(128 + self.received)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Note signals inside, instead of what they do otherwise; the handlers are put back afterwards.
+
+        Only the main thread may set handlers; in any other nothing changes.
+        """
+        self.received, self.honoured = 0, False
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                # A handler that was not set from Python cannot be read, and so not be put back.
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.received == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice: leave at once
+        self.received = number
+        name = signal.Signals(number).name
+        again = " Press Ctrl-C again to leave at once." if number == signal.SIGINT else ""
+        print(f"\n{name}: stopping after the running batch.{again}", file=sys.stderr, flush=True)
