@@ -18,7 +18,7 @@ from torch.testing import assert_close
 from tests.strategies.regression import Regression, gradients, make_batch
 from trainkit.errors import ConfigError, DataError, MetricError
 from trainkit.strategies import DataParallel
-from trainkit.strategies.data_parallel import gather, scatter
+from trainkit.strategies.data_parallel import gather, replicate, scatter
 
 CPU = torch.device("cpu")
 Pair = namedtuple("Pair", ["x", "names"])
@@ -199,15 +199,30 @@ def test_replicas_run_in_threads_of_their_own_and_see_a_whole_module(two: DataPa
 
 
 def test_replicas_compute_under_the_callers_autocast_and_grad_mode(two: DataParallel):
+    seen = []
+
     class Computes(Regression):
         def training_step(self, batch, batch_idx):
-            return {"loss": super().training_step(batch), "out": self(batch[0])}
+            output = self(batch[0])
+            seen.append((output.dtype, output.requires_grad))
+            return output.sum()
 
     step = two.training_step(Computes())
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        output = step(make_batch(4), 0)
-    assert output["out"].dtype is torch.bfloat16
-    assert not output["loss"].requires_grad
+        step(make_batch(4), 0)
+    step(make_batch(4), 0)
+    assert seen == [(torch.bfloat16, False)] * 2 + [(torch.float32, True)] * 2
+
+
+def test_a_replica_on_another_device_is_whole_and_tied_to_the_module():
+    module, meta = Regression(), torch.device("meta")
+    replica = replicate(module, meta, keeps_buffers=False)
+    assert replica.device == replica.batches.device == meta
+    assert {name for name, _ in replica.named_parameters()} == {name for name, _ in module.named_parameters()}
+    assert replica.tied.weight is replica.inner.weight
+    assert all(weight.grad_fn is not None for weight in replica.parameters())
+    assert replica(torch.ones(2, 4, device=meta)).shape == (2, 2)
+    assert module.device == CPU
 
 
 def test_an_error_in_a_replica_says_where(two: DataParallel):
