@@ -13,6 +13,7 @@ import torch
 from trainkit.errors import ConfigError, ModuleError, OptimizerError
 from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops import optimize
+from trainkit.loops.manual import manual_update
 from trainkit.loops.optimizer_handle import OptimizerHandle
 from trainkit.loops.run import Run
 from trainkit.module import TrainModule
@@ -80,7 +81,7 @@ def connect_optimizers(run: Run, hooks: BoundHooks, settings: Optimisation) -> N
         update = partial(optimize.update, run, hooks)
     else:
         _refuse_automatic_arguments(module, settings)
-        update = partial(optimize.manual_update, run, hooks)
+        update = partial(manual_update, run, hooks)
     # A handle passes for its optimizer.
     run.handles = [
         cast(torch.optim.Optimizer, OptimizerHandle(optimizer, module, update)) for optimizer in run.optimizers

@@ -35,7 +35,14 @@ def refuse_unknown_arguments(owner: type, unknown: Mapping[str, Any]) -> None:
         raise UnknownArgumentError("argument", next(iter(unknown)), allowed, f"{owner.__name__}(...)")
 
 
-OPTIONAL = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler")
+OPTIONAL = (
+    "logger",
+    "enable_checkpointing",
+    "enable_progress_bar",
+    "enable_model_summary",
+    "log_every_n_steps",
+    "profiler",
+)
 
 
 def barebones(output: Output, arguments: Mapping[str, Any]) -> Output:

@@ -7,6 +7,7 @@ from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops import optimize
 from trainkit.loops.evaluate import sanity_check, validate
 from trainkit.loops.run import Run
+from trainkit.loops.steps import Step, choose_step
 from trainkit.types import Phase
 
 
@@ -31,14 +32,14 @@ def fit(run: Run, hooks: BoundHooks, loaders: FitLoaders) -> None:
         run.phase = Phase.TRAIN
         run.clock.start()
         hooks.on_train_start()
-        step = optimize.choose_step(run)
+        step = choose_step(run)
         while not run.is_done():
             train_epoch(run, hooks, loaders, step)
         hooks.on_train_end()
     hooks.on_fit_end()
 
 
-def train_epoch(run: Run, hooks: BoundHooks, loaders: FitLoaders, step: optimize.Step) -> None:
+def train_epoch(run: Run, hooks: BoundHooks, loaders: FitLoaders, step: Step) -> None:
     """Train on the batches of one epoch that are still to come, and validate when due."""
     progress = run.progress
     loaders.start_epoch(progress.epoch)

@@ -8,25 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit.errors import ConfigError, ModuleError
+from trainkit.errors import ModuleError
 from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops.run import Run
-from trainkit.module import TrainModule
-from trainkit.overrides import overrides
 from trainkit.types import Batch, StepOutput
-
-Step = Callable[[Run, BoundHooks, Batch, int, bool], StepOutput]
-
-
-def choose_step(run: Run) -> Step:
-    """Return the step function that fits the module: chosen once, when a fit starts."""
-    if not run.module.automatic_optimization:
-        return manual_step
-    if not run.optimizers:
-        return step_without_optimizer
-    if overrides(run.module, "optimizer_step", TrainModule) or isinstance(run.optimizer, torch.optim.LBFGS):
-        return step_with_closure
-    return step
 
 
 def step(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
@@ -101,98 +86,6 @@ def update(
     if hooks.around_optimizer_step(lambda optimizer: run.precision.update(optimizer, closure), optimizer):
         run.count_update()
         hooks.on_after_optimizer_step(optimizer)
-
-
-def step_with_closure(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
-    """Like `step`, for an optimizer that evaluates the loss, and for modules that override ``optimizer_step``."""
-    run.stepped = False
-    closes_group = run.closes_group(batch_idx, is_last)
-    waiting = run.progress.group_batches
-    outputs: StepOutput | None = None
-
-    def closure() -> Tensor | None:
-        nonlocal outputs
-        if outputs is not None and waiting:
-            raise ConfigError(
-                f"{type(run.optimizer).__name__} evaluates the loss several times per update, which cannot be done "
-                "for a group "
-                f"of accumulate_grad_batches={run.accumulate} batches. Use accumulate_grad_batches=1 and larger "
-                "batches."
-            )
-        run.progress.group_batches = waiting
-        with run.strategy.gradient_sync(enabled=closes_group):
-            outputs = forward_and_backward(run, hooks, batch, batch_idx)
-        if closes_group and run.progress.group_batches == 0:
-            raise NothingToUpdate
-        if closes_group:
-            prepare_group(run, hooks, synced=bool(outputs))
-        return outputs.get("loss")
-
-    if not closes_group:
-        closure()
-        return outputs or {}
-    try:
-        run.module.optimizer_step(run.progress.epoch, batch_idx, run.handles[0], closure)
-    except NothingToUpdate:
-        return {}
-    if outputs is None:
-        raise ModuleError(
-            f"{type(run.module).__name__}.optimizer_step did not call the closure, so no training step was run for "
-            "batch "
-            f"{batch_idx}. Pass it on, as in optimizer.step(closure=optimizer_closure), or call it yourself."
-        )
-    run.progress.group_batches = 0
-    return outputs
-
-
-class NothingToUpdate(Exception):
-    """Every batch of the group was skipped: leaves the optimizer's step before it changes anything."""
-
-
-def manual_step(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
-    """Call ``training_step`` of a module that calls backward and its optimizers itself."""
-    run.stepped = False
-    with run.precision.autocast():
-        output = hooks.around_training_step(run.training_step, batch, batch_idx)
-    if output is None:
-        return {}
-    if isinstance(output, Tensor):
-        return {"loss": output.detach()}
-    if isinstance(output, dict):
-        return {key: value.detach() if isinstance(value, Tensor) else value for key, value in output.items()}
-    raise ModuleError(
-        f"{type(run.module).__name__}.training_step returned {type(output).__name__}. With manual optimization "
-        "allowed are "
-        "a tensor, a dict, or None."
-    )
-
-
-def manual_update(
-    run: Run, hooks: BoundHooks, optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None
-) -> Any:
-    """What ``self.optimizers().step(closure)`` does with manual optimization."""
-    if closure is None:
-        run.strategy.sync_gradients(run.module)
-        prepare(run, hooks, optimizer)
-        return update(run, hooks, optimizer)
-
-    def prepared_closure() -> Any:
-        loss = closure()
-        run.strategy.sync_gradients(run.module)
-        prepare(run, hooks, optimizer)
-        return loss
-
-    return update(run, hooks, optimizer, prepared_closure)
-
-
-def step_without_optimizer(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
-    """Call ``training_step`` only: ``configure_optimizers`` returned None."""
-    run.stepped = False
-    with run.precision.autocast():
-        output = hooks.around_training_step(run.training_step, batch, batch_idx)
-    if output is None:
-        return {}
-    return {**output, "loss": output["loss"].detach()} if isinstance(output, dict) else {"loss": output.detach()}
 
 
 def read_loss(output: Any) -> tuple[Tensor, float | Tensor | None]:

@@ -1,0 +1,1 @@
+"""The loops: what happens to a batch, in order. Read ``fit.py`` first, then ``optimize.py``."""

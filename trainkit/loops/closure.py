@@ -1,0 +1,57 @@
+"""A step through a closure: for optimizers that evaluate the loss, and modules that override ``optimizer_step``."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from trainkit.errors import ConfigError, ModuleError
+from trainkit.hooks.dispatch import BoundHooks
+from trainkit.loops.optimize import forward_and_backward, prepare_group
+from trainkit.loops.run import Run
+from trainkit.types import Batch, StepOutput
+
+
+def step_with_closure(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
+    """Like `step`, for an optimizer that evaluates the loss, and for modules that override ``optimizer_step``."""
+    run.stepped = False
+    closes_group = run.closes_group(batch_idx, is_last)
+    waiting = run.progress.group_batches
+    outputs: StepOutput | None = None
+
+    def closure() -> Tensor | None:
+        nonlocal outputs
+        if outputs is not None and waiting:
+            raise ConfigError(
+                f"{type(run.optimizer).__name__} evaluates the loss several times per update, which cannot be done "
+                "for a group "
+                f"of accumulate_grad_batches={run.accumulate} batches. Use accumulate_grad_batches=1 and larger "
+                "batches."
+            )
+        run.progress.group_batches = waiting
+        with run.strategy.gradient_sync(enabled=closes_group):
+            outputs = forward_and_backward(run, hooks, batch, batch_idx)
+        if closes_group and run.progress.group_batches == 0:
+            raise NothingToUpdate
+        if closes_group:
+            prepare_group(run, hooks, synced=bool(outputs))
+        return outputs.get("loss")
+
+    if not closes_group:
+        closure()
+        return outputs or {}
+    try:
+        run.module.optimizer_step(run.progress.epoch, batch_idx, run.handles[0], closure)
+    except NothingToUpdate:
+        return {}
+    if outputs is None:
+        raise ModuleError(
+            f"{type(run.module).__name__}.optimizer_step did not call the closure, so no training step was run for "
+            "batch "
+            f"{batch_idx}. Pass it on, as in optimizer.step(closure=optimizer_closure), or call it yourself."
+        )
+    run.progress.group_batches = 0
+    return outputs
+
+
+class NothingToUpdate(Exception):
+    """Every batch of the group was skipped: leaves the optimizer's step before it changes anything."""

@@ -1,0 +1,39 @@
+"""Which step function fits a module; the usual one is in optimize.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from trainkit.hooks.dispatch import BoundHooks
+from trainkit.loops.closure import step_with_closure
+from trainkit.loops.manual import manual_step
+from trainkit.loops.optimize import step
+from trainkit.loops.run import Run
+from trainkit.module import TrainModule
+from trainkit.overrides import overrides
+from trainkit.types import Batch, StepOutput
+
+Step = Callable[[Run, BoundHooks, Batch, int, bool], StepOutput]
+
+
+def choose_step(run: Run) -> Step:
+    """Return the step function that fits the module: chosen once, when a fit starts."""
+    if not run.module.automatic_optimization:
+        return manual_step
+    if not run.optimizers:
+        return step_without_optimizer
+    if overrides(run.module, "optimizer_step", TrainModule) or isinstance(run.optimizer, torch.optim.LBFGS):
+        return step_with_closure
+    return step
+
+
+def step_without_optimizer(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
+    """Call ``training_step`` only: ``configure_optimizers`` returned None."""
+    run.stepped = False
+    with run.precision.autocast():
+        output = hooks.around_training_step(run.training_step, batch, batch_idx)
+    if output is None:
+        return {}
+    return {**output, "loss": output["loss"].detach()} if isinstance(output, dict) else {"loss": output.detach()}
