@@ -99,6 +99,10 @@ def test_every_file_has_a_layer() -> None:
     assert [name for name in MODULES if layer_of(name) is None and name not in ENTRY_POINTS] == []
 
 
+def test_every_folder_is_a_package() -> None:
+    assert [path for path in MODULES.values() if not path.with_name("__init__.py").exists()] == []
+
+
 @pytest.mark.parametrize("is_wrong", [points_up, joins_two_kinds])
 def test_no_import(is_wrong: Callable[[Import], bool]) -> None:
     wrong = [found.line for found in IMPORTS if found.source not in ENTRY_POINTS and is_wrong(found)]

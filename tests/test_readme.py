@@ -26,7 +26,9 @@ def test_example_trains_and_continues(tmp_path: Path, monkeypatch: pytest.Monkey
     names = {"train_loader": DataLoader(data, 8, shuffle=True), "val_loader": DataLoader(data, 8)}
     (example,) = blocks("python")
 
-    exec(compile(example, "README.md", "exec"), names)
+    # Its last line continues a run that was not interrupted.
+    with pytest.warns(UserWarning, match="nothing is left to train: 10 epochs"):
+        exec(compile(example, "README.md", "exec"), names)
 
     assert names["trainer"].current_epoch == 10
     assert list(tmp_path.rglob("*.ckpt"))
