@@ -1,0 +1,32 @@
+"""Every public callback keeps the promises of callbacks; a new one is held to them as soon as it is exported."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from trainkit import callbacks
+from trainkit.testing import check_callback
+
+NEEDED_ARGUMENTS = {
+    "EarlyStopping": {"monitor": "val/loss"},
+    "GradientAccumulationScheduler": {"scheduling": {0: 1, 1: 2}},
+    "ModelCheckpoint": {"monitor": "val/loss", "save_last": True},
+}
+
+PUBLIC = [name for name in callbacks.__all__ if name != "Callback" and not inspect.isabstract(getattr(callbacks, name))]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_callback_keeps_its_promises(name, tmp_path):
+    kind = getattr(callbacks, name)
+    check_callback(
+        lambda: kind(**NEEDED_ARGUMENTS.get(name, {})),
+        default_root_dir=tmp_path,
+        log_every_n_steps=1,
+        logger=callbacks.CSVLogger(tmp_path) if name == "LearningRateMonitor" else False,
+        enable_checkpointing=name == "ModelCheckpoint",
+        enable_progress_bar=name == "ProgressBar",
+        enable_model_summary=name == "ModelSummary",
+    )
