@@ -15,6 +15,7 @@
     ├── MetricError (ValueError)             self.log() misused, or a metric that was never logged
     ├── DeviceError (RuntimeError)           a device, strategy or precision that is not available here
     ├── NonFiniteLossError (FloatingPointError)  a loss became NaN or infinite
+    ├── LogWriteError (OSError)              a logger could not write; names the path
     └── CheckpointError (RuntimeError)       a checkpoint that cannot be found, trusted or applied
         ├── CheckpointNotFoundError (FileNotFoundError)
         └── CheckpointWriteError (OSError)   a checkpoint that could not be written; names the path
@@ -100,6 +101,10 @@ class DeviceError(TrainkitError, RuntimeError):
 
 class NonFiniteLossError(TrainkitError, FloatingPointError):
     """A loss became NaN or infinite."""
+
+
+class LogWriteError(TrainkitError, OSError):
+    """A logger could not write. Names the path."""
 
 
 class CheckpointError(TrainkitError, RuntimeError):

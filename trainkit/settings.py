@@ -209,8 +209,7 @@ def share(where: str, name: str, value: Any) -> None:
         )
         raise ConfigError(
             f"{name}={value!r} is not usable. Allowed: a number of batches (int), or a share of them (float from 0.0 "
-            "to "
-            f"1.0).{hint}"
+            f"to 1.0).{hint}"
         )
 
 
@@ -231,7 +230,6 @@ def seconds(name: str, value: Duration | None) -> float:
         return value.total_seconds()
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{name}={value!r} is not a duration. Allowed: 'DD:HH:MM:SS', a datetime.timedelta, or its arguments as "
-            "a dict "
-            "such as {'hours': 2}."
+            f"{name}={value!r} is not a duration. Allowed: 'DD:HH:MM:SS', a datetime.timedelta, or its arguments as a "
+            "dict such as {'hours': 2}."
         ) from error

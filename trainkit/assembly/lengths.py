@@ -69,15 +69,13 @@ def _validation_interval(interval: int | float, data: DataUse, num_batches: int 
         if num_batches is None:
             raise ConfigError(
                 f"val_check_interval={interval} is a share of an epoch, and the training loader does not know its "
-                "length. "
-                "Say a number of batches instead, or 1.0 for the end of each epoch."
+                "length. Say a number of batches instead, or 1.0 for the end of each epoch."
             )
         return max(1, int(num_batches * interval))
     if num_batches is not None and interval > num_batches and data.check_val_every_n_epoch is not None:
         raise ConfigError(
             f"val_check_interval={interval} is more than the {num_batches} training batches of an epoch. Say fewer "
-            "batches, "
-            "or check_val_every_n_epoch=None to count batches across epochs."
+            "batches, or check_val_every_n_epoch=None to count batches across epochs."
         )
     return interval
 
@@ -107,7 +105,6 @@ def say_if_done(run: Run) -> None:
         )
         warnings.warn(
             f"nothing is left to train: {progress.epoch} epochs and {progress.global_step} steps are done, and "
-            f"{limit}. "
-            "Raise it to train on.",
+            f"{limit}. Raise it to train on.",
             stacklevel=2,
         )

@@ -75,8 +75,8 @@ def connect_optimizers(run: Run, hooks: BoundHooks, settings: Optimisation) -> N
         if len(run.optimizers) > 1:
             raise OptimizerError(
                 f"{type(module).__name__}.configure_optimizers returned {len(run.optimizers)} optimizers, and "
-                "automatic optimization "
-                "takes one. Set self.automatic_optimization = False in __init__ and call backward and step yourself."
+                "automatic optimization takes one. Set self.automatic_optimization = False in __init__ and call "
+                "backward and step yourself."
             )
         update = partial(optimize.update, run, hooks)
     else:
@@ -107,9 +107,8 @@ def _refuse_automatic_arguments(module: TrainModule, settings: Optimisation) -> 
         )
     for argument, instead in wrong:
         raise ConfigError(
-            f"Trainer({argument}) needs automatic optimization, and {type(module).__name__} has "
-            "automatic_optimization = False. "
-            f"Leave it out and call {instead} in training_step."
+            f"Trainer({argument}) needs automatic optimization, and {type(module).__name__} has automatic_optimization "
+            f"= False. Leave it out and call {instead} in training_step."
         )
 
 

@@ -56,8 +56,8 @@ def barebones(output: Output, arguments: Mapping[str, Any]) -> Output:
     for name in OPTIONAL:
         if arguments[name]:
             raise ConfigError(
-                f"barebones=True leaves out everything optional, which contradicts {name}={arguments[name]!r}. Leave out "
-                "one of them."
+                f"barebones=True leaves out everything optional, which contradicts {name}={arguments[name]!r}. "
+                "Leave out one of them."
             )
     return replace(
         output,

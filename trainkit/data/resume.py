@@ -161,9 +161,8 @@ class ReplayCursor(Cursor):
             return iter(self.loader[given:])
         warnings.warn(
             f"{self.name} is a {type(self.loader).__name__}, which cannot be told where to begin: to continue "
-            f"exactly, {given} "
-            "batches are loaded and thrown away. A map-style dataset, or a loader with state_dict and load_state_dict, "
-            "skips them.",
+            f"exactly, {given} batches are loaded and thrown away. A map-style dataset, or a loader with state_dict "
+            "and load_state_dict, skips them.",
             stacklevel=2,
         )
         batches = self._begin()
@@ -221,8 +220,8 @@ class IndexCursor(Cursor):
             if state[what] != value:
                 raise CheckpointError(
                     f"{self.name} has {what}={value}, and the run that is to be continued had {state[what]}: in the "
-                    "middle of an "
-                    "epoch it cannot go on with other data. Resume with the same loader, or from the end of an epoch."
+                    "middle of an epoch it cannot go on with other data. Resume with the same loader, or from the end "
+                    "of an epoch."
                 )
         self._expected = state["checksum"]
 
@@ -256,9 +255,8 @@ class IndexCursor(Cursor):
         if self._stream.checksum(given) != self._expected:
             raise CheckpointError(
                 f"{self.name} draws other samples than in the run that is to be continued, so it cannot go on in the "
-                "middle of "
-                "its epoch. Its sampler may draw random numbers from somewhere that a checkpoint does not hold, or it "
-                "changed. Give it a torch.Generator as `generator`, or resume from the end of an epoch."
+                "middle of its epoch. Its sampler may draw random numbers from somewhere that a checkpoint does not "
+                "hold, or it changed. Give it a torch.Generator as `generator`, or resume from the end of an epoch."
             )
         return batches
 
@@ -296,9 +294,7 @@ class IndexStream:
         at_first_draw: Called before anything is drawn.
     """
 
-    def __init__(
-        self, indices: Iterable[Any], skip: int, seed: int | None, at_first_draw: Callable[[], None]
-    ) -> None:
+    def __init__(self, indices: Iterable[Any], skip: int, seed: int | None, at_first_draw: Callable[[], None]) -> None:
         self._at_first_draw = at_first_draw
         self._indices = iter(indices)
         self._to_skip = skip

@@ -22,10 +22,9 @@ def step_with_closure(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int,
         nonlocal outputs
         if outputs is not None and waiting:
             raise ConfigError(
-                f"{type(run.optimizer).__name__} evaluates the loss several times per update, which cannot be done "
-                "for a group "
-                f"of accumulate_grad_batches={run.accumulate} batches. Use accumulate_grad_batches=1 and larger "
-                "batches."
+                f"{type(run.optimizer).__name__} evaluates the loss several times per update, which cannot be done for "
+                f"a group of accumulate_grad_batches={run.accumulate} batches. Use accumulate_grad_batches=1 and "
+                "larger batches."
             )
         run.progress.group_batches = waiting
         with run.strategy.gradient_sync(enabled=closes_group):
@@ -46,8 +45,7 @@ def step_with_closure(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int,
     if outputs is None:
         raise ModuleError(
             f"{type(run.module).__name__}.optimizer_step did not call the closure, so no training step was run for "
-            "batch "
-            f"{batch_idx}. Pass it on, as in optimizer.step(closure=optimizer_closure), or call it yourself."
+            f"batch {batch_idx}. Pass it on, as in optimizer.step(closure=optimizer_closure), or call it yourself."
         )
     run.progress.group_batches = 0
     return outputs

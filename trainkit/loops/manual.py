@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainkit.errors import ModuleError
 from trainkit.hooks.dispatch import BoundHooks
-from trainkit.loops.optimize import prepare, update
+from trainkit.loops.optimize import detached, prepare, update
 from trainkit.loops.run import Run
 from trainkit.types import Batch, StepOutput
 
@@ -22,14 +22,11 @@ def manual_step(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_la
         output = hooks.around_training_step(run.training_step, batch, batch_idx)
     if output is None:
         return {}
-    if isinstance(output, Tensor):
-        return {"loss": output.detach()}
-    if isinstance(output, dict):
-        return {key: value.detach() if isinstance(value, Tensor) else value for key, value in output.items()}
+    if isinstance(output, Tensor | dict):
+        return detached(output)
     raise ModuleError(
-        f"{type(run.module).__name__}.training_step returned {type(output).__name__}. With manual optimization "
-        "allowed are "
-        "a tensor, a dict, or None."
+        f"{type(run.module).__name__}.training_step returned {type(output).__name__}. With manual optimization allowed "
+        "are a tensor, a dict, or None."
     )
 
 

@@ -43,7 +43,14 @@ def forward_and_backward(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: i
     run.progress.group_batches += 1
     if weight is not None:
         run.group_weight += weight
-    return {**output, "loss": loss.detach()} if isinstance(output, dict) else {"loss": loss.detach()}
+    return detached(output)
+
+
+def detached(output: Tensor | dict[str, Any]) -> StepOutput:
+    """Return what ``training_step`` returned as plugins get it: a dict, cut off from the graph of the loss."""
+    if isinstance(output, Tensor):
+        return {"loss": output.detach()}
+    return {key: value.detach() if isinstance(value, Tensor) else value for key, value in output.items()}
 
 
 def close_group(run: Run, hooks: BoundHooks, *, synced: bool = False) -> None:
@@ -100,16 +107,14 @@ def read_loss(output: Any) -> tuple[Tensor, float | Tensor | None]:
             f"a dict with the keys {sorted(map(str, output))}" if isinstance(output, dict) else type(output).__name__
         )
         raise ModuleError(
-            f"training_step returned {found}, in which there is no loss tensor. Allowed: a scalar tensor, a dict "
-            "with the "
-            "key 'loss' (and 'weight' if the loss is a sum), or None to skip the batch."
+            f"training_step returned {found}, in which there is no loss tensor. Allowed: a scalar tensor, a dict with "
+            "the key 'loss' (and 'weight' if the loss is a sum), or None to skip the batch."
         )
     if loss.numel() != 1:
         raise ModuleError(f"the loss has shape {tuple(loss.shape)}; it must be one number. Did you mean loss.mean()?")
     if not loss.requires_grad:
         raise ModuleError(
             "the loss does not require grad, so backward has nowhere to go. Was it detached, computed under "
-            "torch.no_grad(), "
-            "or are all parameters frozen?"
+            "torch.no_grad(), or are all parameters frozen?"
         )
     return loss, weight

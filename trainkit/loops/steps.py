@@ -9,7 +9,7 @@ import torch
 from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops.closure import step_with_closure
 from trainkit.loops.manual import manual_step
-from trainkit.loops.optimize import step
+from trainkit.loops.optimize import detached, step
 from trainkit.loops.run import Run
 from trainkit.module import TrainModule
 from trainkit.overrides import overrides
@@ -36,4 +36,4 @@ def step_without_optimizer(run: Run, hooks: BoundHooks, batch: Batch, batch_idx:
         output = hooks.around_training_step(run.training_step, batch, batch_idx)
     if output is None:
         return {}
-    return {**output, "loss": output["loss"].detach()} if isinstance(output, dict) else {"loss": output.detach()}
+    return detached(output)
