@@ -1,0 +1,204 @@
+"""The base of loggers: what takes the rows of metrics of a run and keeps them."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from torch import Tensor
+
+from trainkit.callbacks.agreement import agreed
+from trainkit.callbacks.base import Callback
+from trainkit.callbacks.run_folder import RunFolder, writing
+from trainkit.checkpoint.atomic_write import check_writable
+from trainkit.errors import ConfigError
+from trainkit.hooks.manager import PluginStage
+from trainkit.hparams import HyperparametersMixin, loggable_hparams
+from trainkit.module import TrainModule
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
+
+Status = Literal["success", "failed", "interrupted"]
+
+
+class Logger(Callback, ABC):
+    """Keeps what a run logs, in ``<save_dir>/<name>/version_N`` or wherever a subclass wants.
+
+    A subclass needs ``log_metrics``; the other methods do nothing until it overrides them. Only rank 0 logs; nothing is
+    written, and no folder made, before there is something to write.
+
+    Args:
+        save_dir: The folder of all experiments; None is the Trainer's ``default_root_dir``.
+        name: The folder of this experiment within it; None or "" for ``save_dir`` itself.
+        version: The run: a number N for ``version_N``, or a folder's whole name. None takes the next free number.
+        prefix: Put before the names of metrics, with a ``-`` between.
+
+    Attributes:
+        writes: Whether this process is the one that logs.
+
+    Raises:
+        ConfigError: If ``version`` is not usable.
+    """
+
+    stage: ClassVar[PluginStage] = "observe"
+    writes: bool = True
+
+    def __init__(
+        self,
+        save_dir: str | os.PathLike[str] | None = None,
+        name: str | None = "trainkit_logs",
+        version: int | str | None = None,
+        *,
+        prefix: str = "",
+    ) -> None:
+        self.prefix = prefix
+        self._folder = RunFolder(save_dir, name or "", version)
+        self._status: Status = "success"
+        self._newest_step = 0
+
+    @classmethod
+    def beside(cls, other: Logger) -> Self:
+        """Return a logger that writes into the folder of ``other``, whichever version that will be."""
+        logger = cls()
+        logger._folder = other._folder
+        return logger
+
+    # What it is told
+
+    @abstractmethod
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Keep one row of metrics.
+
+        Args:
+            metrics: Numbers by name, or tensors with one element.
+            step: The ``global_step`` they belong to; None for that of the newest row.
+
+        Raises:
+            LogWriteError: If a file cannot be written.
+        """
+
+    def log_hyperparams(self, params: Mapping[str, Any]) -> None:
+        """Keep hyperparameters: once when a fit starts, and whenever a user has more of them."""
+
+    def save(self) -> None:
+        """Bring everything that was logged so far to where it can be read."""
+
+    def finalize(self, status: Status) -> None:
+        """Close everything: a run has ended, like this. Another one may follow."""
+
+    # Where it writes
+
+    @property
+    def experiment(self) -> Any:
+        """The object behind this logger, for what only it can do; None if there is none."""
+        return None
+
+    @property
+    def save_dir(self) -> str:
+        """The folder of all experiments."""
+        return self._folder.save_dir or os.curdir
+
+    @property
+    def name(self) -> str:
+        """The folder of this experiment in ``save_dir``."""
+        return self._folder.name
+
+    @property
+    def version(self) -> int | str:
+        """The run among those of the experiment; chosen when first asked for, and kept."""
+        return self._folder.version
+
+    @property
+    def root_dir(self) -> str:
+        """The folder that holds the versions."""
+        return self._folder.root
+
+    @property
+    def log_dir(self) -> str:
+        """The folder of this run."""
+        return self._folder.path
+
+    def continue_from(self, checkpoint: str | os.PathLike[str]) -> None:
+        """Go on in the folder of the run that saved ``checkpoint``, if it is one of this experiment.
+
+        A ``version`` that was given stays. To be called before the run's ``setup``, so that all plugins see one folder.
+        """
+        self._folder.continue_from(checkpoint)
+
+    # How it follows a run
+
+    def setup(self, trainer: Trainer) -> None:
+        if self._folder.save_dir is None:
+            self._folder.save_dir = trainer.default_root_dir
+        self.writes = trainer.is_global_zero
+        self._folder.version = agreed(trainer, self._checked_version)
+
+    def on_fit_start(self, trainer: Trainer, module: TrainModule) -> None:
+        params = _hyperparameters(module, trainer.datamodule)
+        if params and self.writes:
+            self.log_hyperparams(params)
+
+    def on_log(self, metrics: dict[str, float], step: int) -> None:
+        if self.writes:
+            self.log_metrics(metrics, step)
+
+    def on_save_checkpoint(self) -> None:
+        # A run that is killed and goes on from this checkpoint must not lack rows from before it.
+        if self.writes:
+            self.save()
+
+    def on_exception(self, exception: BaseException) -> None:
+        self._status = "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed"
+
+    def teardown(self) -> None:
+        status, self._status = self._status, "success"
+        if self.writes:
+            self.finalize(status)
+
+    # For subclasses
+
+    def row_of(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+        """Return ``metrics`` as plain numbers, their names with the prefix."""
+        before = f"{self.prefix}-" if self.prefix else ""
+        return {
+            f"{before}{name}": value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()
+        }
+
+    def step_of(self, step: int | None) -> int:
+        """Return ``step``, or that of the newest row if it is None."""
+        if step is not None:
+            self._newest_step = step
+        return self._newest_step
+
+    def _checked_version(self) -> int | str:
+        with writing(self.log_dir):
+            check_writable(Path(self.log_dir))
+        return self.version
+
+
+def _hyperparameters(module: TrainModule, datamodule: object) -> dict[str, Any]:
+    """Return those of the module and of the data module together.
+
+    Raises:
+        ConfigError: If both have one name with different values.
+    """
+    of_module = loggable_hparams(module)
+    of_data = loggable_hparams(datamodule) if isinstance(datamodule, HyperparametersMixin) else {}
+    for name in of_module.keys() & of_data.keys():
+        if not _same(of_module[name], of_data[name]):
+            raise ConfigError(
+                f"hyperparameter {name!r} is {of_module[name]!r} in {type(module).__name__} and {of_data[name]!r} in "
+                f"{type(datamodule).__name__}. Rename one of them, or call save_hyperparameters(logger=False) in one."
+            )
+    return {**of_data, **of_module}
+
+
+def _same(one: Any, other: Any) -> bool:
+    try:
+        return one is other or bool(one == other)
+    except (RuntimeError, ValueError):  # tensors and arrays of several elements have no one answer
+        return False

@@ -1,0 +1,125 @@
+"""One forward pass to see sizes and count operations, of which nothing remains in the module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainkit.data.nested import map_tensors
+from trainkit.seed import isolate_rng
+
+Size = Any
+"""The shape of a tensor as a list; for several tensors a list or dict of shapes; None for what is no tensor."""
+
+
+@dataclass
+class Trace:
+    """What a forward pass has shown.
+
+    Attributes:
+        in_sizes: What each submodule got, by its name.
+        out_sizes: What it returned.
+        flops: Floating-point operations in it and its submodules; "" is the whole module. Empty if nobody counted.
+    """
+
+    in_sizes: dict[str, Size] = field(default_factory=dict)
+    out_sizes: dict[str, Size] = field(default_factory=dict)
+    flops: dict[str, int] = field(default_factory=dict)
+
+
+def trace(module: nn.Module, example_input: Any, *, flops: bool) -> Trace:
+    """Run ``module`` on ``example_input``: a tuple or list holds its arguments, a dict its keyword arguments.
+
+    It runs in eval mode and without gradients. Modes, buffers and random number generators are put back afterwards.
+    """
+    found = Trace()
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    args, kwargs = _arguments(map_tensors(lambda tensor: tensor.to(device), example_input))
+    with ExitStack() as stack:
+        stack.enter_context(_unchanged(module))
+        stack.enter_context(torch.no_grad())
+        for name, child in module.named_modules():
+            stack.enter_context(_watched(child, name, found))
+        counter = stack.enter_context(_flop_counter()) if flops else None
+        try:
+            module(*args, **kwargs)
+        except Exception as error:
+            error.add_note(
+                f"while trying {type(module).__name__}.example_input_array to summarise the module. It must be what "
+                "forward takes: one tensor, a tuple of its arguments, or a dict of its keyword arguments."
+            )
+            raise
+    if counter is not None:
+        root = type(module).__name__
+        for path, counts in counter.get_flop_counts().items():
+            found.flops[path.removeprefix(root).removeprefix(".")] = sum(counts.values())
+        found.flops[""] = counter.get_total_flops()
+    return found
+
+
+@contextmanager
+def _unchanged(module: nn.Module) -> Iterator[None]:
+    """Let ``module`` run in eval mode inside, and put back everything but what it keeps in attributes of its own."""
+    modes = [(child, child.training) for child in module.modules()]
+    buffers = [
+        (child._buffers, name, buffer, buffer.clone())
+        for child in module.modules()
+        for name, buffer in child._buffers.items()
+        if buffer is not None
+    ]
+    with isolate_rng():
+        module.eval()
+        try:
+            yield
+        finally:
+            for child, training in modes:
+                child.training = training
+            with torch.no_grad():
+                for owner, name, buffer, before in buffers:
+                    buffer.copy_(before)
+                    owner[name] = buffer
+
+
+@contextmanager
+def _watched(child: nn.Module, name: str, found: Trace) -> Iterator[None]:
+    def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        found.in_sizes.setdefault(name, _size_of_arguments(args, kwargs))
+        found.out_sizes.setdefault(name, _size(output))
+
+    handle = child.register_forward_hook(keep, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _flop_counter() -> Any:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    return FlopCounterMode(display=False)
+
+
+def _arguments(example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(example_input, Mapping):
+        return (), dict(example_input)
+    return (tuple(example_input), {}) if isinstance(example_input, tuple | list) else ((example_input,), {})
+
+
+def _size_of_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Size:
+    values = [*args, *kwargs.values()]
+    return _size(values[0] if len(values) == 1 else values)
+
+
+def _size(value: Any) -> Size:
+    if isinstance(value, Tensor):
+        return list(value.shape)
+    if isinstance(value, Mapping):
+        return {key: _size(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_size(item) for item in value]
+    return None

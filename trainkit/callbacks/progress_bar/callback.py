@@ -1,0 +1,168 @@
+"""What a run is doing right now, shown while it runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from trainkit.callbacks.base import Callback
+from trainkit.callbacks.progress_bar.bar import Bar
+from trainkit.callbacks.progress_bar.display import Display, open_display
+from trainkit.callbacks.progress_bar.late_values import LateValues
+from trainkit.hooks.specs import hookimpl
+from trainkit.settings import whole
+from trainkit.types import Stage
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
+
+REFRESH_S = 0.1
+SHARE_OF_TIME = 0.02
+
+
+class ProgressBar(Callback):
+    """Shows epoch, batches, speed, and the metrics logged with ``prog_bar=True``.
+
+    Bars are drawn in a terminal and in a notebook; other output gets a line for each epoch, and more of them only if it
+    is long. There are at most ten refreshes a second, fewer if one of them takes long, and none waits for the device:
+    the values shown may be those of the refresh before.
+
+    Args:
+        refresh_rate: Look whether a refresh is due after so many batches; 0 shows nothing at all.
+        leave: Whether the bar of each epoch stays when the next one begins.
+
+    Raises:
+        ConfigError: If ``refresh_rate`` is not usable.
+    """
+
+    def __init__(self, refresh_rate: int = 1, leave: bool = False) -> None:
+        whole("refresh_rate", refresh_rate)
+        self.refresh_rate = refresh_rate
+        self.leave = leave
+        self._display: Display | None = None
+        self._bars: list[Bar] = []
+        self._evaluated = 0
+        self._values = LateValues()
+        self._due = math.inf
+
+    def setup(self, trainer: Trainer) -> None:
+        self._bars, self._values = [], LateValues()
+        if self.refresh_rate and trainer.is_global_zero:
+            self._display = open_display(self.leave)
+            self._due = -math.inf
+
+    def teardown(self) -> None:
+        display, self._display = self._display, None
+        self._due = math.inf
+        if display is not None:
+            display.close()
+
+    def on_log(self, metrics: dict[str, float]) -> None:
+        self._values.note(metrics)
+
+    # Training
+
+    def on_train_epoch_start(self, trainer: Trainer) -> None:
+        done = trainer.progress.batch
+        self._bars = [Bar(_epoch_label(trainer), _total([trainer.num_training_batches]), done=done, now=monotonic())]
+        self._refresh_if_due(trainer)
+
+    def on_train_batch_end(self, trainer: Trainer, batch_idx: int) -> None:
+        if monotonic() >= self._due and (batch_idx + 1) % self.refresh_rate == 0:
+            self._update(trainer.progress.batch)
+            self._refresh(trainer)
+
+    @hookimpl(trylast=True)  # when the metrics of the epoch have been reduced and read
+    def on_train_epoch_end(self, trainer: Trainer) -> None:
+        self._update(trainer.progress.batch)
+        self._finish(trainer)
+
+    # Evaluation and prediction
+
+    def on_validation_start(self, trainer: Trainer) -> None:
+        if trainer.sanity_checking:
+            self._begin(trainer, "Sanity check", trainer.num_sanity_val_batches)
+        else:
+            self._begin(trainer, "Validation", trainer.num_val_batches)
+
+    def on_validation_batch_end(self, trainer: Trainer, batch_idx: int) -> None:
+        self._count(trainer, batch_idx)
+
+    @hookimpl(trylast=True)
+    def on_validation_end(self, trainer: Trainer) -> None:
+        self._end(trainer)
+
+    def on_test_start(self, trainer: Trainer) -> None:
+        self._begin(trainer, "Test", trainer.num_test_batches)
+
+    def on_test_batch_end(self, trainer: Trainer, batch_idx: int) -> None:
+        self._count(trainer, batch_idx)
+
+    @hookimpl(trylast=True)
+    def on_test_end(self, trainer: Trainer) -> None:
+        self._end(trainer)
+
+    def on_predict_start(self, trainer: Trainer) -> None:
+        self._begin(trainer, "Prediction", trainer.num_predict_batches)
+
+    def on_predict_batch_end(self, trainer: Trainer, batch_idx: int) -> None:
+        self._count(trainer, batch_idx)
+
+    @hookimpl(trylast=True)
+    def on_predict_end(self, trainer: Trainer) -> None:
+        self._end(trainer)
+
+    def _begin(self, trainer: Trainer, label: str, num_batches: Iterable[float]) -> None:
+        self._update(trainer.progress.batch)
+        self._evaluated = 0
+        self._bars.append(Bar(label, _total(num_batches), now=monotonic()))
+        self._refresh_if_due(trainer)
+
+    def _count(self, trainer: Trainer, batch_idx: int) -> None:
+        self._evaluated += 1
+        if monotonic() >= self._due and (batch_idx + 1) % self.refresh_rate == 0:
+            self._update(self._evaluated)
+            self._refresh(trainer)
+
+    def _end(self, trainer: Trainer) -> None:
+        self._update(self._evaluated)
+        if trainer.state.stage != Stage.FIT:
+            self._finish(trainer)
+            return
+        del self._bars[-1:]
+        for bar in self._bars:
+            bar.resume(monotonic())
+
+    # Drawing
+
+    def _update(self, done: int) -> None:
+        if self._bars:  # there is none if this was registered in mid-run
+            self._bars[-1].update(done, monotonic())
+
+    def _refresh_if_due(self, trainer: Trainer) -> None:
+        if monotonic() >= self._due:
+            self._refresh(trainer)
+
+    def _refresh(self, trainer: Trainer) -> None:
+        assert self._display is not None
+        started = monotonic()
+        self._display.show(self._bars, self._values.look(trainer.progress_bar_metrics))
+        ended = monotonic()
+        # A slow terminal may take its share of the time, and no more.
+        self._due = ended + max(REFRESH_S, (ended - started) / SHARE_OF_TIME)
+
+    def _finish(self, trainer: Trainer) -> None:
+        if self._display is not None:
+            self._display.finish(self._bars, self._values.look(trainer.progress_bar_metrics))
+
+
+def _epoch_label(trainer: Trainer) -> str:
+    number, last = trainer.current_epoch + 1, trainer.max_epochs
+    return f"Epoch {number}/{last}" if last is not None and last > 0 else f"Epoch {number}"
+
+
+def _total(num_batches: Iterable[float]) -> int | None:
+    total = sum(num_batches)
+    return None if math.isinf(total) else int(total)

@@ -1,0 +1,44 @@
+"""Progress as lines of text, for output in which nothing can be drawn over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from time import monotonic
+
+from trainkit.callbacks.progress_bar.bar import Bar, values_text
+
+SHORTEST_S = 10.0
+LONGEST_S = 60.0
+SHARE = 0.1
+
+
+class LineDisplay:
+    """Prints a line for each epoch; in a long one also after each tenth of it, or each minute where that is sooner."""
+
+    def __init__(self) -> None:
+        self._printed_at = monotonic()
+        self._printed: tuple[Bar | None, float] = (None, 0.0)
+
+    def show(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
+        if bars and self._is_due(bars[-1]):
+            self._print(bars, values)
+
+    def finish(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
+        self._print(bars, values)
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+    def _is_due(self, bar: Bar) -> bool:
+        waited_s = monotonic() - self._printed_at
+        last_bar, last_fraction = self._printed
+        advanced = (bar.fraction or 0.0) - (last_fraction if bar is last_bar else 0.0)
+        return waited_s >= LONGEST_S or (waited_s >= SHORTEST_S and advanced >= SHARE)
+
+    def _print(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
+        bar = bars[-1]
+        label = ", ".join(each.label for each in bars)
+        parts = [f"{label}: {bar.count_text}", bar.time_text, bar.rate_text, values_text(values)]
+        print("  ".join(part for part in parts if part), flush=True)
+        self._printed_at = monotonic()
+        self._printed = (bar, bar.fraction or 0.0)

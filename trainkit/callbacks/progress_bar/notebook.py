@@ -1,0 +1,106 @@
+"""Bars in a notebook: widgets, or text where ipywidgets is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from trainkit.callbacks.progress_bar.bar import Bar, values_text
+from trainkit.callbacks.progress_bar.display import Display
+
+
+def open_notebook_display(leave: bool) -> Display:
+    """Return the better of the two that works here."""
+    return WidgetDisplay(leave) if find_spec("ipywidgets") else TextDisplay(leave)
+
+
+class WidgetDisplay:
+    """One widget for each bar, and the metrics underneath.
+
+    Args:
+        leave: Whether the bars of each epoch stay.
+    """
+
+    def __init__(self, leave: bool) -> None:
+        self._widgets: Any = import_module("ipywidgets")
+        self._leave = leave
+        self._box: Any = None
+        self._frame: tuple[Sequence[Bar], Mapping[str, float]] = ((), {})
+
+    def show(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
+        self._frame = (bars, values)
+        if self._box is None:
+            self._box = self._widgets.VBox()
+            _display(self._box)
+        *rows, metrics = self._box.children or (self._widgets.HTML(),)
+        rows = rows[: len(bars)] + [self._row() for _ in bars[len(rows) :]]
+        for row, bar in zip(rows, bars, strict=True):
+            _fill(row, bar)
+        metrics.value = _monospaced(values_text(values))
+        if self._box.children != (*rows, metrics):
+            self._box.children = (*rows, metrics)
+
+    def finish(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
+        self._frame = (bars, values)
+        if self._leave:
+            self.close()
+            self._box = None
+
+    def close(self) -> None:
+        if self._box is not None:
+            self.show(*self._frame)
+
+    def _row(self) -> Any:
+        label = self._widgets.HTML(layout={"width": "10em"})
+        return self._widgets.HBox([label, self._widgets.FloatProgress(max=1.0), self._widgets.HTML()])
+
+
+class TextDisplay:
+    """One output cell whose text is replaced.
+
+    Args:
+        leave: Whether the text of each epoch stays.
+    """
+
+    def __init__(self, leave: bool) -> None:
+        self._leave = leave
+        self._handle: Any = None
+        self._frame: tuple[Sequence[Bar], Mapping[str, float]] = ((), {})
+
+    def show(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
+        self._frame = (bars, values)
+        lines = [f"{bar.label}  {bar.count_text}  {bar.time_text}  {bar.rate_text}".rstrip() for bar in bars]
+        bundle = {"text/plain": "\n".join([*lines, values_text(values)]).rstrip()}
+        if self._handle is None:
+            self._handle = _display(bundle, raw=True, display_id=True)
+        else:
+            self._handle.update(bundle, raw=True)
+
+    def finish(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
+        self._frame = (bars, values)
+        if self._leave:
+            self.close()
+            self._handle = None
+
+    def close(self) -> None:
+        if self._handle is not None:
+            self.show(*self._frame)
+
+
+def _display(*args: Any, **kwargs: Any) -> Any:
+    return import_module("IPython.display").display(*args, **kwargs)
+
+
+def _fill(row: Any, bar: Bar) -> None:
+    label, progress, numbers = row.children
+    label.value = f"<b>{escape(bar.label)}</b>"
+    progress.value = 1.0 if bar.fraction is None else bar.fraction
+    progress.bar_style = "info" if bar.fraction is None else "success" if bar.fraction == 1.0 else ""
+    numbers.value = _monospaced("  ".join(part for part in (bar.count_text, bar.time_text, bar.rate_text) if part))
+
+
+def _monospaced(text: str) -> str:
+    return f'<span style="font-family: monospace; white-space: pre-wrap">{escape(text)}</span>'

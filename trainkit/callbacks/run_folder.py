@@ -1,0 +1,96 @@
+"""The folder of one run among its versions: which it is, and that writing into it fails with its name."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trainkit.errors import ConfigError, LogWriteError
+
+_NUMBERED = re.compile(r"version_(\d+)")
+_ELSEWHERE = "Write elsewhere (default_root_dir, or the save_dir of the logger), or train with logger=False."
+_ADVICE = {errno.ENOSPC: "Free some space. ", errno.EDQUOT: "Free some space. ", errno.EACCES: "Change its rights. "}
+
+
+def next_version(root: str | os.PathLike[str]) -> int:
+    """Return the number after the highest ``version_N`` in ``root``; 0 if there is none."""
+    try:
+        names = os.listdir(root)
+    except OSError:  # it does not exist yet; if it is no folder, the first write says so
+        names = []
+    return max((int(match[1]) + 1 for name in names if (match := _NUMBERED.fullmatch(name))), default=0)
+
+
+class RunFolder:
+    """``<save_dir>/<name>/version_N``. Loggers of one run share it. It is made by the first who writes.
+
+    Args:
+        save_dir: Where all experiments are; None until the Trainer's ``default_root_dir`` is known.
+        name: The folder of one experiment, which holds its versions; "" for ``save_dir`` itself.
+        version: A number, or the whole name of the version's folder; None for the next free number.
+
+    Raises:
+        ConfigError: If ``version`` is neither.
+    """
+
+    def __init__(self, save_dir: str | os.PathLike[str] | None, name: str, version: int | str | None) -> None:
+        if isinstance(version, bool) or not (version is None or isinstance(version, str) or _is_number(version)):
+            raise ConfigError(
+                f"version={version!r} is not usable. Allowed: a number of at least 0, the name of a folder, or None."
+            )
+        self.save_dir = None if save_dir is None else os.path.expanduser(os.fspath(save_dir))
+        self.name = name
+        self._version = version
+        self._was_given = version is not None
+
+    @property
+    def version(self) -> int | str:
+        """The version. A free one is chosen when it is first asked for, and kept."""
+        if self._version is None:
+            self._version = next_version(self.root)
+        return self._version
+
+    @version.setter
+    def version(self, version: int | str) -> None:
+        self._version = version
+
+    @property
+    def root(self) -> str:
+        """The folder that holds the versions."""
+        return os.path.join(self.save_dir or os.curdir, self.name) if self.name else self.save_dir or os.curdir
+
+    @property
+    def path(self) -> str:
+        """The folder of this version."""
+        version = self.version
+        return os.path.join(self.root, version if isinstance(version, str) else f"version_{version}")
+
+    def continue_from(self, checkpoint: str | os.PathLike[str]) -> None:
+        """Become the folder of the run that saved ``checkpoint``, if it is one of this experiment and may be chosen."""
+        path, root = Path(checkpoint).resolve(), Path(self.root).resolve()
+        if self._was_given or root not in path.parents[1:]:
+            return
+        folder = path.relative_to(root).parts[0]
+        match = _NUMBERED.fullmatch(folder)
+        self._version = int(match[1]) if match else folder
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise `LogWriteError`, which names ``path``, if the file system refuses something inside."""
+    try:
+        yield
+    except OSError as cause:
+        code = cause.errno or 0
+        reason = os.strerror(code) if code else str(cause)
+        error = LogWriteError(f"could not write {os.fspath(path)}: {reason}. {_ADVICE.get(code, '')}{_ELSEWHERE}")
+        error.errno = cause.errno
+        raise error from cause
+
+
+def _is_number(version: object) -> bool:
+    return isinstance(version, int) and version >= 0
