@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -265,6 +266,8 @@ class Trainer(Readings):
         datamodule: DataModule | None,
         ckpt_path: str | os.PathLike[str] | None,
     ) -> Iterator[tuple[Run, BoundHooks]]:
+        if stage is not Stage.FIT and module is None and ckpt_path is None:
+            ckpt_path = self._best_of_the_last_fit(stage)
         module = self._module = parts.check_module(self._module if module is None else module, stage)
         self.state = TrainerState("running", stage)
         with ExitStack() as stack:
@@ -303,12 +306,13 @@ class Trainer(Readings):
     ) -> Run:
         """Make everything ready for a loop. The order is a promise to users: ``docs/explanation/loop.md``."""
         seed = self.strategy.broadcast_object(torch.initial_seed())
+        self.ckpt_path = self._locate(ckpt_path)
         rank = Rank(self.strategy.rank, self.strategy.world_size, seed)
         data = self._data = DataConnection(module, datamodule, given, self._data_use, rank, stage)
         data.prepare(self)
         hooks.setup(stage)
         module.configure_model()
-        checkpoint = self._read(ckpt_path, module, hooks)
+        checkpoint = self._read(module, hooks)
         self.precision.setup(self.strategy.device)
         self.precision.convert(module)
         if self._optimisation.sync_batchnorm and self.strategy.is_distributed:
@@ -354,20 +358,35 @@ class Trainer(Readings):
             run.progress.count_epoch()
         lengths.say_if_done(run)
 
-    def _read(
-        self, ckpt_path: str | os.PathLike[str] | None, module: TrainModule, hooks: BoundHooks
-    ) -> dict[str, Any] | None:
-        """Read the checkpoint that ``ckpt_path`` means, if any, and load the weights that are in it."""
-        best = getattr(self.checkpoint_callback, "best_model_path", None)
-        path = locate_checkpoint(ckpt_path, root=self.default_root_dir, best=best)
-        path = self.strategy.broadcast_object(path)
-        self.ckpt_path = None if path is None else str(path)
-        if path is None:
+    def _best_of_the_last_fit(self, stage: Stage) -> str | None:
+        """What is evaluated if neither a module nor a checkpoint is given; None is the module as it stands."""
+        if self.fast_dev_run or not getattr(self.checkpoint_callback, "best_model_path", ""):
             return None
-        checkpoint = read_checkpoint(path, map_location="cpu")
-        require_weights(checkpoint, path)
+        warnings.warn(
+            f"trainer.{stage}() was called without a module and uses the best checkpoint of the last fit. To use the "
+            f"module as it stands, pass it: trainer.{stage}(module, ...).",
+            stacklevel=6,
+        )
+        return "best"
+
+    def _locate(self, ckpt_path: str | os.PathLike[str] | None) -> str | None:
+        """Find the checkpoint to start from; a run that continues the last one goes on in its folder."""
+        best = getattr(self.checkpoint_callback, "best_model_path", None)
+        found = locate_checkpoint(ckpt_path, root=self.default_root_dir, best=best) if self.is_global_zero else None
+        path: str | None = self.strategy.broadcast_object(None if found is None else str(found))
+        if path is not None and ckpt_path == "last":
+            for logger in self.loggers:
+                logger.continue_from(path)
+        return path
+
+    def _read(self, module: TrainModule, hooks: BoundHooks) -> dict[str, Any] | None:
+        """Read the checkpoint to start from, if there is one, and load the weights that are in it."""
+        if self.ckpt_path is None:
+            return None
+        checkpoint = read_checkpoint(self.ckpt_path, map_location="cpu")
+        require_weights(checkpoint, self.ckpt_path)
         hooks.on_load_checkpoint(checkpoint)
-        load_weights(module, checkpoint["state_dict"], strict=module.strict_loading, source=path)
+        load_weights(module, checkpoint["state_dict"], strict=module.strict_loading, source=self.ckpt_path)
         return checkpoint
 
     @contextmanager
@@ -431,7 +450,7 @@ class Trainer(Readings):
     def dump_checkpoint(self, weights_only: bool = False) -> dict[str, Any]:
         """Return what `save_checkpoint` would write."""
         if self._run is None or self._data is None:
-            raise NotAttachedError("save_checkpoint() has nothing to save: there is no module before fit, validate, test or predict.")
+            raise NotAttachedError("save_checkpoint() has no module to save before fit, validate, test or predict.")
         checkpoint = checkpoints.dump(self._run, self._hooks.plugins, self._data, weights_only=weights_only)
         self._hooks.hooks.on_save_checkpoint(checkpoint)
         return checkpoint

@@ -17,8 +17,8 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, 
 class StopSignal:
     """The signal that asked this run to stop, if one has.
 
-    Ctrl-C surfaces as ``KeyboardInterrupt``, every other signal as ``SystemExit`` with 128 and its number, which is what
-    a shell sees of a process that the signal ended: 143 for SIGTERM, 138 for SIGUSR1.
+    Ctrl-C surfaces as ``KeyboardInterrupt``, every other signal as ``SystemExit`` with 128 and its number, as what a
+    shell sees of a process that the signal ended: 143 for SIGTERM, 138 for SIGUSR1.
 
     Attributes:
         received: The newest signal; 0 if there was none.
