@@ -9,11 +9,13 @@ else the machine does meets both alike, and medians of the turns are compared. R
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,6 +24,20 @@ from torch import Tensor, nn
 import trainkit
 
 Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The same batch, ``count`` times."""
+
+    batch: Batch
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Batch]:
+        return itertools.repeat(self.batch, self.count)
 
 
 class Mlp(trainkit.TrainModule):
@@ -39,7 +55,7 @@ class Mlp(trainkit.TrainModule):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
-def by_hand(module: Mlp, batches: list[Batch]) -> None:
+def by_hand(module: Mlp, batches: Batches) -> None:
     """Train for one epoch with the loop a user would write."""
     optimizer = module.configure_optimizers()
     module.train()
@@ -50,7 +66,7 @@ def by_hand(module: Mlp, batches: list[Batch]) -> None:
         optimizer.step()
 
 
-def with_trainkit(module: Mlp, batches: list[Batch]) -> None:
+def with_trainkit(module: Mlp, batches: Batches) -> None:
     """Train for one epoch with a Trainer that has nothing optional enabled."""
     trainkit.Trainer(
         accelerator="cpu",
@@ -62,7 +78,7 @@ def with_trainkit(module: Mlp, batches: list[Batch]) -> None:
     ).fit(module, batches)
 
 
-def seconds(train: Callable[[Mlp, list[Batch]], None], batches: list[Batch]) -> float:
+def seconds(train: Callable[[Mlp, Batches], None], batches: Batches) -> float:
     """Return the seconds that one epoch takes, the making of the module left out."""
     torch.manual_seed(0)
     module = Mlp()
@@ -71,7 +87,7 @@ def seconds(train: Callable[[Mlp, list[Batch]], None], batches: list[Batch]) -> 
     return time.perf_counter() - start
 
 
-def us_per_step(train: Callable[[Mlp, list[Batch]], None], batches: list[Batch], few: list[Batch]) -> float:
+def us_per_step(train: Callable[[Mlp, Batches], None], batches: Batches, few: Batches) -> float:
     """Return the microseconds of one further step: a short epoch is subtracted, and with it what a fit costs once."""
     return 1e6 * (seconds(train, batches) - seconds(train, few)) / (len(batches) - len(few))
 
@@ -80,9 +96,9 @@ def measure(steps: int, turns: int) -> dict[str, float]:
     """Let both loops train ``turns`` times in turn; return medians in microseconds per step."""
     generator = torch.Generator().manual_seed(0)
     batch = torch.randn(32, 64, generator=generator), torch.randint(10, (32,), generator=generator)
-    batches, few = [batch] * steps, [batch] * max(1, steps // 10)
+    batches, few = Batches(batch, steps), Batches(batch, max(1, steps // 10))
+    seconds(by_hand, few), seconds(with_trainkit, few)  # warm up
     hand, ours = [], []
-    us_per_step(by_hand, few, few[:1]), us_per_step(with_trainkit, few, few[:1])  # warm up
     for _ in range(turns):
         hand.append(us_per_step(by_hand, batches, few))
         ours.append(us_per_step(with_trainkit, batches, few))
@@ -95,8 +111,8 @@ def measure(steps: int, turns: int) -> dict[str, float]:
 def main() -> None:
     """Measure, print, and write JSON if asked."""
     parser = argparse.ArgumentParser(description="bare step: trainkit against the loop written by hand")
-    parser.add_argument("--steps", type=int, default=2000, help="steps per turn")
-    parser.add_argument("--turns", type=int, default=9, help="how often each loop is measured")
+    parser.add_argument("--steps", type=int, default=500, help="steps per turn")
+    parser.add_argument("--turns", type=int, default=41, help="how often each loop is measured")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

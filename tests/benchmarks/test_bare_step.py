@@ -12,7 +12,7 @@ from trainkit.testing import assert_same_weights
 
 
 def test_both_loops_do_the_same_work():
-    batches = [(torch.randn(32, 64), torch.randint(10, (32,))) for _ in range(5)]
+    batches = bare_step.Batches((torch.randn(32, 64), torch.randint(10, (32,))), count=5)
     torch.manual_seed(0)
     ours = bare_step.Mlp()
     torch.manual_seed(0)
