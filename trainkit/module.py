@@ -207,7 +207,10 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
     ) -> None:
         """Record each value of ``dictionary`` (also a torchmetrics ``MetricCollection``); arguments as in `log`."""
         options = (prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, sync_dist_group)
-        for name, value in dictionary.items():
+        # A MetricCollection would copy the states of its metrics each time it is asked for them.
+        is_collection = hasattr(dictionary, "compute_groups")
+        items = dictionary.items(keep_base=False, copy_state=False) if is_collection else dictionary.items()
+        for name, value in items:
             self.log(name, value, *options, add_dataloader_idx, batch_size, None, rank_zero_only)
 
     def print(self, *args: Any, **kwargs: Any) -> None:

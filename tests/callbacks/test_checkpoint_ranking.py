@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trainkit.callbacks.checkpoint_ranking import KeptCheckpoints
@@ -29,6 +29,8 @@ def rank(kept: KeptCheckpoints, scores: list[float]) -> list[str]:
     save_top_k=st.integers(1, 4),
     mode=st.sampled_from(["min", "max"]),
 )
+@example(scores=[math.nan, 1.0], save_top_k=1, mode="min")
+@example(scores=[math.nan, 1.0], save_top_k=1, mode="max")
 def test_the_best_k_are_kept_the_earlier_of_equals_and_nan_last(
     scores: list[float], save_top_k: int, mode: str
 ) -> None:

@@ -160,7 +160,8 @@ def test_a_stop_in_mid_epoch_ends_the_fit_there() -> None:
 
 
 def test_the_sanity_check_and_fast_dev_run_are_not_judged() -> None:
-    assert fit(EarlyStopping("val/score"), math.nan, 1.0, 0.5, num_sanity_val_steps=1, max_epochs=2).current_epoch == 2
+    stopping = EarlyStopping("val/score", patience=1)
+    assert fit(stopping, 0.0, 1.0, 0.5, num_sanity_val_steps=1, max_epochs=2).current_epoch == 2
     fit(EarlyStopping("never/logged"), 1.0, fast_dev_run=True)
 
 

@@ -91,11 +91,12 @@ def test_what_plugins_log_at_the_end_of_an_epoch_is_in_its_row() -> None:
     assert rows(callbacks=[Late()], max_epochs=1)[-1] == (2, {"epoch": 0, "mean": 0.5, "late": 3.0})
 
 
-def test_a_resumed_run_writes_the_rows_that_are_still_to_come(tmp_path: Path) -> None:
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_resumed_run_writes_the_rows_that_are_still_to_come(tmp_path: Path, accumulate: int) -> None:
     class Save(Callback):
         def on_train_batch_end(self, trainer: Any) -> None:
-            if trainer.global_step == 1:
+            if trainer.progress.total_batches == accumulate:
                 trainer.save_checkpoint(tmp_path / "a.ckpt")
 
-    whole = rows(callbacks=[Save()])
-    assert rows(ckpt_path=tmp_path / "a.ckpt") == whole[1:]
+    whole = rows(callbacks=[Save()], accumulate_grad_batches=accumulate)
+    assert rows(ckpt_path=tmp_path / "a.ckpt", accumulate_grad_batches=accumulate) == whole[1:]

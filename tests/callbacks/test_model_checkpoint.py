@@ -99,7 +99,7 @@ def hook_before_each_save(recorder: Recorder) -> list[tuple[str, int]]:
             {"val_check_interval": 2, "max_epochs": 1},
             [("on_validation_end", 2), ("on_train_epoch_end", 4)],
         ),
-        ({"every_n_train_steps": 4}, {}, [("on_train_epoch_end", 4), ("on_train_epoch_end", 8)]),
+        ({"every_n_train_steps": 4}, {"val": False}, [("on_train_epoch_end", 4), ("on_train_epoch_end", 8)]),
         (
             {"train_time_interval": timedelta(microseconds=1)},
             {"max_epochs": 1},
@@ -136,6 +136,16 @@ def test_an_epoch_cut_short_by_a_plugin_is_saved(tmp_path: Path) -> None:
 
     fit(ModelCheckpoint(tmp_path), callbacks=[Skip()], max_epochs=1, accumulate_grad_batches=2)
     assert names(tmp_path) == ["epoch=0-step=2.ckpt"]
+
+
+def test_an_update_that_closes_a_group_early_counts_too(tmp_path: Path) -> None:
+    class Skip(Callback):
+        def on_train_batch_start(self, batch_idx: int) -> int | None:
+            return -1 if batch_idx == 3 else None
+
+    checkpoint = ModelCheckpoint(tmp_path, every_n_train_steps=1, save_top_k=-1)
+    fit(checkpoint, callbacks=[Skip()], max_epochs=1, accumulate_grad_batches=2)
+    assert names(tmp_path) == ["epoch=0-step=1.ckpt", "epoch=0-step=2.ckpt"]
 
 
 def test_nothing_is_saved_before_the_first_update(tmp_path: Path) -> None:
@@ -384,6 +394,15 @@ def test_what_a_run_was_started_from_is_never_deleted(tmp_path: Path) -> None:
     start = tmp_path / "epoch=1-step=8.ckpt"
     fit(ModelCheckpoint(tmp_path), max_epochs=4, ckpt_path=start)
     assert names(tmp_path) == [start.name, "epoch=3-step=16.ckpt"]
+
+
+def test_files_in_the_folder_of_an_earlier_run_are_left_there(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    fit(ModelCheckpoint(old, save_last=True))
+    before = names(old)
+    fit(ModelCheckpoint(new, save_last=True), max_epochs=3, ckpt_path=old / "last.ckpt")
+    assert names(old) == before
+    assert names(new) == ["epoch=2-step=12.ckpt", "last.ckpt"]
 
 
 def test_nothing_is_saved_again_at_the_step_a_run_was_resumed_at(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ from trainkit.hooks.manager import PluginStage
 class Callback:
     """Something that joins hooks of a run.
 
-    A callback is any object whose methods are named after hooks (``trainkit/hooks/specs.py``); this base only gives it a
+    A callback is any object whose methods are named after hooks (``trainkit/hooks/specs.py``); this base gives it a
     place in the order and a key in checkpoints. A hook that is not implemented is never called. A callback with memory
     has ``state_dict`` and ``load_state_dict``.
 
     Attributes:
-        stage: When it is called within one hook: ``setup``, ``modify``, ``module``, ``observe``, ``decide``, ``persist``.
+        stage: When it is called within one hook: at ``setup``, ``modify``, ``module``, ``observe``, ``decide`` or
+            ``persist``.
     """
 
     stage: ClassVar[PluginStage] = "observe"

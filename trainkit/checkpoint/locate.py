@@ -19,7 +19,7 @@ def locate_checkpoint(ckpt_path: str | os.PathLike[str] | None, *, root: str, be
     """Return the file that ``ckpt_path`` means, or None to start fresh.
 
     Args:
-        ckpt_path: A path, "best" (the best one of this Trainer's `ModelCheckpoint`), "last" (the newest one under ``root``;
+        ckpt_path: A path, "best" (the best one of this Trainer's `ModelCheckpoint`), "last" (the newest under ``root``;
             with none there the run starts fresh, with a warning), or None.
         root: Where to look for "last".
         best: What "best" means; None or empty if there is none.
@@ -33,8 +33,8 @@ def locate_checkpoint(ckpt_path: str | os.PathLike[str] | None, *, root: str, be
     if ckpt_path == "best":
         if not best:
             raise CheckpointError(
-                "ckpt_path='best' asks for the best checkpoint of this Trainer, and it has saved none. Fit first, with a "
-                "ModelCheckpoint among the callbacks, or give the path of a checkpoint."
+                "ckpt_path='best' asks for the best checkpoint of this Trainer, and it has saved none. Fit first, "
+                "with a ModelCheckpoint among the callbacks, or give the path of a checkpoint."
             )
         return Path(best)
     if ckpt_path == "last":

@@ -66,8 +66,9 @@ def restore_optimizers(optimizers: list[Any], states: list[Any], path: str) -> N
     """
     if len(optimizers) != len(states):
         raise CheckpointError(
-            f"{path} holds {len(states)} states of optimizers or schedulers, and configure_optimizers gave {len(optimizers)}. "
-            "Resume with the module it was trained with, or load only the weights (module.load_from_checkpoint)."
+            f"{path} holds {len(states)} states of optimizers or schedulers, and configure_optimizers gave "
+            f"{len(optimizers)}. Resume with the module it was trained with, or load only the weights "
+            "(module.load_from_checkpoint)."
         )
     for optimizer, state in zip(optimizers, states, strict=True):
         try:
@@ -76,22 +77,22 @@ def restore_optimizers(optimizers: list[Any], states: list[Any], path: str) -> N
             raise CheckpointError(f"{path}: the state of {type(optimizer).__name__} does not fit: {error}") from error
 
 
-
 def require_training_state(checkpoint: Mapping[str, Any], path: str) -> None:
     """Raise `CheckpointError` if a fit cannot continue from ``checkpoint``."""
     needed = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "trainkit")
     missing = [key for key in needed if key not in checkpoint]
     if missing:
         raise CheckpointError(
-            f"{path} holds weights only (there is no {', '.join(missing)}), so a fit cannot continue from it. To start a new fit "
-            "from its weights, use the module's load_from_checkpoint."
+            f"{path} holds weights only (there is no {', '.join(missing)}), so a fit cannot continue from it. To start "
+            "a new fit from its weights, use the module's load_from_checkpoint."
         )
 
 
 def require_weights(checkpoint: Any, path: object) -> None:
     """Raise `CheckpointError` if there are no weights in ``checkpoint``."""
     if not isinstance(checkpoint, Mapping) or "state_dict" not in checkpoint:
-        found = ", ".join(sorted(map(str, checkpoint))) if isinstance(checkpoint, Mapping) else type(checkpoint).__name__
+        is_mapping = isinstance(checkpoint, Mapping)
+        found = ", ".join(sorted(map(str, checkpoint))) if is_mapping else type(checkpoint).__name__
         raise CheckpointError(
             f"{path} is no checkpoint of a run: it has no 'state_dict'.\n"
             f"    found        {found or '(nothing)'}\n"

@@ -186,19 +186,18 @@ class StatefulCursor(Cursor):
 
 
 class IndexCursor(Cursor):
-    """Lets the samplers run again, and drops the batches that were consumed as indices. Seeds workers for each "
-    "batch.
-    """
+    """Lets the samplers run again, and drops consumed batches as indices. Seeds workers for each batch."""
 
     def __init__(self, loader: DataLoader[Any], name: str) -> None:
         super().__init__(loader, name)
         if loader.num_workers and not getattr(loader, "in_order", True):
             raise DataError(f"{name} has in_order=False, so the order of its batches is left to chance. Leave it out.")
         self._stream: IndexStream | None = None
-        in_batches = loader.batch_sampler is not None
-        sampler = _IndexSource(loader.batch_sampler if in_batches else loader.sampler, self)
         # Made once: workers that persist belong to it.
-        self._positioned = with_batch_sampler(loader, sampler) if in_batches else with_sampler(loader, sampler)
+        if loader.batch_sampler is not None:
+            self._positioned = with_batch_sampler(loader, _IndexSource(loader.batch_sampler, self))
+        else:
+            self._positioned = with_sampler(loader, _IndexSource(loader.sampler, self))
         self._skip = 0
 
     def state_dict(self, ahead: int = 0) -> dict[str, Any]:

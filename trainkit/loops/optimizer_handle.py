@@ -37,8 +37,8 @@ class OptimizerHandle:
         finally:
             self._module.untoggle_optimizer(self)
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[override]  # so that isinstance takes it for its optimizer
+    @property  # type: ignore[misc]  # so that isinstance takes it for its optimizer
+    def __class__(self) -> Any:
         return type(self.optimizer)
 
     def __getattr__(self, name: str) -> Any:

@@ -13,8 +13,11 @@ from rich.text import Text
 from trainkit.callbacks.progress_bar.bar import Bar, values_text
 
 WIDEST, NARROWEST = 40, 10
-BESIDE_THE_BAR = 56
-"""Columns that label, counts, times and speed usually need."""
+BESIDE_THE_BAR = 60
+"""What the other columns usually need."""
+
+COLUMNS = (12, 0, 7, 13, 0)
+"""The least widths of label, bar, counts, times and speed, so that little moves from one refresh to the next."""
 
 
 class TerminalDisplay:
@@ -29,8 +32,9 @@ class TerminalDisplay:
     def __init__(self, leave: bool) -> None:
         self._leave = leave
         self._frame: tuple[Sequence[Bar], Mapping[str, float]] = ((), {})
+        self._console = Console()
         # A bar that was left is printed above; what is drawn would be there twice.
-        self._live = Live(get_renderable=self._drawing, console=Console(), auto_refresh=False, transient=leave)
+        self._live = Live(get_renderable=self._drawing, console=self._console, auto_refresh=False, transient=leave)
 
     def show(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
         self._frame = (bars, values)
@@ -41,15 +45,17 @@ class TerminalDisplay:
     def finish(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
         self._frame = (bars, values)
         if self._leave:
-            self._live.console.print(self._drawing())
+            self._console.print(self._drawing())
 
     def close(self) -> None:
         self._live.stop()
 
     def _drawing(self) -> RenderableType:
         bars, values = self._frame
-        room = self._live.console.width - BESIDE_THE_BAR
+        room = self._console.width - BESIDE_THE_BAR
         grid = Table.grid(padding=(0, 2, 0, 0))
+        for least in COLUMNS:
+            grid.add_column(min_width=least, no_wrap=True)
         for bar in bars:
             grid.add_row(
                 Text(bar.label, style="bold"),
