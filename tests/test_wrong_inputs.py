@@ -510,7 +510,7 @@ WRONG_LOGS = [
     (lambda module, batch_idx: module.log("a", "text"), ["'a'", "str"]),
     (lambda module, batch_idx: module.log("a", None), ["'a'", "None"]),
     (lambda module, batch_idx: module.log(3, 1.0), ["3", "str|name"]),
-    (lambda module, batch_idx: module.log("a", 1.0, reduce_fx="avg"), ["'avg'", "mean"]),
+    (lambda module, batch_idx: module.log("a", 1.0, reduce_fx="maen"), ["'maen'", "did you mean 'mean'"]),
     (log_with_other_options, ["'a'", "on_epoch"]),
 ]
 

@@ -16,6 +16,9 @@
     ├── DeviceError (RuntimeError)           a device, strategy or precision that is not available here
     ├── NonFiniteLossError (FloatingPointError)  a loss became NaN or infinite
     ├── LogWriteError (OSError)              a logger could not write; names the path
+    ├── UnsupportedError                     what another framework has and trainkit has not; says what to use instead
+    │   ├── UnsupportedImportError (ImportError)
+    │   └── UnsupportedAttributeError (AttributeError)
     └── CheckpointError (RuntimeError)       a checkpoint that cannot be found, trusted or applied
         ├── CheckpointNotFoundError (FileNotFoundError)
         └── CheckpointWriteError (OSError)   a checkpoint that could not be written; names the path
@@ -105,6 +108,26 @@ class NonFiniteLossError(TrainkitError, FloatingPointError):
 
 class LogWriteError(TrainkitError, OSError):
     """A logger could not write. Names the path."""
+
+
+class UnsupportedError(TrainkitError):
+    """Something that another framework has and trainkit has not.
+
+    Args:
+        name: What was asked for, such as ``"callbacks.Timer"``.
+        instead: What to use in its place.
+    """
+
+    def __init__(self, name: str, instead: str) -> None:
+        super().__init__(f"trainkit has no {name}.\n    instead      {instead}")
+
+
+class UnsupportedImportError(UnsupportedError, ImportError):
+    """A name that a module of the compatibility layer does not have."""
+
+
+class UnsupportedAttributeError(UnsupportedError, AttributeError):
+    """An attribute that an object of the compatibility layer does not have."""
 
 
 class CheckpointError(TrainkitError, RuntimeError):

@@ -17,6 +17,7 @@ from trainkit.data.transfer import TransferHooks
 from trainkit.errors import CheckpointError, MetricError, ModuleError, NotAttachedError, UnknownNameError
 from trainkit.from_checkpoint import call_with, constructor_arguments, load_weights
 from trainkit.hparams import HyperparametersMixin
+from trainkit.metrics.objects import is_metric_collection
 from trainkit.overrides import overrides
 
 if TYPE_CHECKING:
@@ -208,9 +209,8 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         """Record each value of ``dictionary`` (also a torchmetrics ``MetricCollection``); arguments as in `log`."""
         options = (prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, sync_dist_group)
         # A MetricCollection would copy the states of its metrics each time it is asked for them.
-        is_collection = hasattr(dictionary, "compute_groups")
-        items = dictionary.items(keep_base=False, copy_state=False) if is_collection else dictionary.items()
-        for name, value in items:
+        options: dict[str, Any] = {"keep_base": False, "copy_state": False} if is_metric_collection(dictionary) else {}
+        for name, value in dictionary.items(**options):
             self.log(name, value, *options, add_dataloader_idx, batch_size, None, rank_zero_only)
 
     def print(self, *args: Any, **kwargs: Any) -> None:

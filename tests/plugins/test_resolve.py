@@ -153,7 +153,7 @@ def test_under_torchrun_with_one_process_auto_is_one_device(monkeypatch: pytest.
         ({"strategy": "ddp", "devices": 2}, DeviceError, "torchrun --nproc-per-node=2 script.py"),
         ({"devices": 0}, ConfigError, "devices=0 is not usable"),
         ({"devices": [0]}, ConfigError, "On the CPU, devices is a number of processes"),
-        ({"strategy": "cuda:7"}, ConfigError, "cuda:7 .* finds 0 CUDA devices"),
+        ({"strategy": "cuda:7"}, DeviceError, "no CUDA device here: .* finds 0 CUDA devices"),
         ({"strategy": "cuda"}, DeviceError, "no CUDA device here: .* finds 0 CUDA devices"),
         ({"accelerator": "gpu"}, DeviceError, "no CUDA device here: .* finds 0 CUDA devices"),
         ({"strategy": "mps"}, DeviceError, "no MPS device here"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from trainkit.checkpoint import state
 from trainkit.data.connection import DataConnection
+from trainkit.errors import CheckpointError
 from trainkit.hparams import store_hparams
 from trainkit.loops.run import Run
 from trainkit.seed import rng_state, set_rng_state
@@ -33,12 +34,19 @@ def dump(run: Run, plugins: Plugins, data: DataConnection, *, weights_only: bool
     }
     checkpoint["trainkit"] |= {
         "precision": run.precision.state_dict(),
+        "ranks": run.strategy.all_gather_object(_of_this_rank(run, data)),
+    }
+    return checkpoint
+
+
+def _of_this_rank(run: Run, data: DataConnection) -> dict[str, Any]:
+    """Return what each rank has for itself; everything else is equal on all of them."""
+    return {
         "metrics": run.metrics.state_dict(run.module),
         "group": _open_group(run),
         "data": data.state_dict(),
         "rng": rng_state(),
     }
-    return checkpoint
 
 
 def restore(run: Run, plugins: Plugins, data: DataConnection, checkpoint: dict[str, Any], path: str) -> None:
@@ -54,15 +62,23 @@ def restore(run: Run, plugins: Plugins, data: DataConnection, checkpoint: dict[s
     state.restore_plugins(plugins, checkpoint["callbacks"])
     own = checkpoint["trainkit"]
     run.precision.load_state_dict(own["precision"])
-    run.metrics.load_state_dict(own["metrics"], run.module)
-    _reopen_group(run, own["group"])
-    progress = run.progress
-    data.load_state_dict(
-        own["data"],
-        mid_epoch=progress.batch > 0 and not progress.epoch_ended,
-        validation_loader=progress.validation_loader if progress.in_validation else None,
-    )
-    set_rng_state(own["rng"])
+    _restore_rank(run, data, own["ranks"], path)
+
+
+def _restore_rank(run: Run, data: DataConnection, ranks: list[dict[str, Any]], path: str) -> None:
+    progress, strategy = run.progress, run.strategy
+    mid_epoch = progress.batch > 0 and not progress.epoch_ended
+    if mid_epoch and len(ranks) != strategy.world_size:
+        raise CheckpointError(
+            f"{path} was saved by {len(ranks)} ranks in the middle of an epoch, and there are {strategy.world_size} now. "
+            f"Continue with {len(ranks)}, or from a checkpoint of an epoch's end."
+        )
+    mine = ranks[strategy.rank % len(ranks)]
+    run.metrics.load_state_dict(mine["metrics"], run.module)
+    _reopen_group(run, mine["group"])
+    in_loader = progress.validation_loader if progress.in_validation else None
+    data.load_state_dict(mine["data"], mid_epoch=mid_epoch, validation_loader=in_loader)
+    set_rng_state(mine["rng"])
 
 
 def _open_group(run: Run) -> dict[str, Any] | None:

@@ -28,8 +28,9 @@ class EventFile:
         os.makedirs(folder, exist_ok=True)
         self._flush_secs = flush_secs
         self._flushed_at = time.monotonic()
-        # Readers take the files of a folder in the order of their names: first the seconds, then our own counter.
-        number = f"{os.getpid()}.{next(_FILES_OF_THIS_PROCESS):04d}"
+        # Readers take the files of a folder in the order of their names, and those of a SummaryWriter, which may follow
+        # within the second, have bare digits where ours have "+", which sorts before them.
+        number = f"{os.getpid()}.+{next(_FILES_OF_THIS_PROCESS):04d}"
         path = os.path.join(folder, f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{number}")
         self._records = RecordWriter(open(path, "xb"))  # noqa: SIM115  # closed by close()
         self._add(Event(file_version="brain.Event:2", source_metadata=SourceMetadata(writer="trainkit")))

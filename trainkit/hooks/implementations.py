@@ -1,4 +1,9 @@
-"""Which hooks a plugin implements, and whether each can be bound: all that can be wrong with a plugin is found here."""
+"""Which hooks a plugin implements, and whether each can be bound: all that can be wrong with a plugin is found here.
+
+A class of plugins that were written for another calling convention has a method ``adapt_hook(self, hook, function)``. It
+gets each bound method that is named after a hook, and returns a function that names the hook's arguments, or None if the
+method is not to be called.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +64,7 @@ def find_implementations(plugin: object) -> list[Implementation]:
             options = _options(attribute, mark)
             if options["specname"] in HOOKS or not options["optionalhook"]:
                 found.append(_implementation(plugin, attribute, value, options))
-    return found
+    return [implementation for implementation in found if implementation is not None]
 
 
 def request_of(function: Callable[..., Any], provided: Sequence[str]) -> Request:
@@ -143,7 +148,9 @@ def _refuse_typo(plugin: object, attribute: str, value: object) -> None:
         )
 
 
-def _implementation(plugin: object, attribute: str, value: object, options: HookimplOpts) -> Implementation:
+def _implementation(
+    plugin: object, attribute: str, value: object, options: HookimplOpts
+) -> Implementation | None:
     name = f"{owner_name(plugin)}.{attribute}"
     hook = options["specname"] or attribute
     if not isinstance(value, _BINDABLE):
@@ -156,6 +163,11 @@ def _implementation(plugin: object, attribute: str, value: object, options: Hook
     if hook not in HOOKS:
         raise unbindable(f"{name} joins {hook!r}, which is no hook.", function, meant=nearest_name(hook, HOOKS))
     _check_kind(name, hook, function, options)
+    adapt = getattr(type(plugin), "adapt_hook", None)
+    if adapt is not None:
+        function = adapt(plugin, hook, function)
+        if function is None:
+            return None
     _check_arguments(plugin, name, hook, function)
     return Implementation(attribute, function, options)
 

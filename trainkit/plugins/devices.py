@@ -75,13 +75,13 @@ def find_devices(kind: str, choice: Choice, suits: int) -> list[torch.device]:
     if kind == "cpu":
         return [torch.device("cpu")] * _number_of_processes(choice, suits)
     found = torch.cuda.device_count() if kind == "cuda" else int(torch.backends.mps.is_available())
+    if found == 0:
+        raise DeviceError(f"there is no {kind.upper()} device here: {describe_devices()}. Use accelerator='cpu'.")
     if isinstance(choice, list):
         indexes = choice
     else:
         number = min(suits, found) if isinstance(choice, str) else choice
         indexes = list(range(found if number == -1 else number))
-        if found == 0:
-            raise DeviceError(f"there is no {kind.upper()} device here: {describe_devices()}. Use accelerator='cpu'.")
     missing = [index for index in indexes if index >= found]
     if missing:
         raise ConfigError(
