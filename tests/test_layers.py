@@ -21,7 +21,7 @@ LAYERS: list[set[str]] = [
     {"callbacks", "strategies", "precision", "plugins"},
     {"loops"},
     {"trainer", "readings", "assembly"},
-    {"config", "cli", "testing"},
+    {"config", "cli", "testing", "compat"},
 ]
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 # Reading and writing files needs nothing of what is in them, and TrainModule.load_from_checkpoint does just that.

@@ -279,6 +279,7 @@ class Trainer(Readings):
             self.metrics.reset()
             stack.enter_context(self._module_callbacks(module))
             stack.enter_context(self._stop_signal.listening())
+            stack.callback(setattr, self, "progress", self.progress)
             try:
                 run = self._prepare(stage, module, loaders, datamodule, ckpt_path, hooks)
                 yield run, hooks
@@ -313,6 +314,10 @@ class Trainer(Readings):
         hooks.setup(stage)
         module.configure_model()
         checkpoint = self._read(module, hooks)
+        if stage is not Stage.FIT and checkpoint is not None:
+            # Until the teardown: what is evaluated belongs to that step, and a fit goes on from where it is.
+            self.progress = Progress()
+            self.progress.load_state_dict(checkpoint.get("loops", {}).get("fit", {}))
         self.precision.setup(self.strategy.device)
         self.precision.convert(module)
         if self._optimisation.sync_batchnorm and self.strategy.is_distributed:

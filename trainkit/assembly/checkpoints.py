@@ -70,8 +70,8 @@ def _restore_rank(run: Run, data: DataConnection, ranks: list[dict[str, Any]], p
     mid_epoch = progress.batch > 0 and not progress.epoch_ended
     if mid_epoch and len(ranks) != strategy.world_size:
         raise CheckpointError(
-            f"{path} was saved by {len(ranks)} ranks in the middle of an epoch, and there are {strategy.world_size} now. "
-            f"Continue with {len(ranks)}, or from a checkpoint of an epoch's end."
+            f"{path} was saved by {len(ranks)} ranks in the middle of an epoch, and there are {strategy.world_size} "
+            f"now. Continue with {len(ranks)}, or from a checkpoint of an epoch's end."
         )
     mine = ranks[strategy.rank % len(ranks)]
     run.metrics.load_state_dict(mine["metrics"], run.module)
