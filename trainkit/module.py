@@ -209,8 +209,8 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         """Record each value of ``dictionary`` (also a torchmetrics ``MetricCollection``); arguments as in `log`."""
         options = (prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, sync_dist_group)
         # A MetricCollection would copy the states of its metrics each time it is asked for them.
-        options: dict[str, Any] = {"keep_base": False, "copy_state": False} if is_metric_collection(dictionary) else {}
-        for name, value in dictionary.items(**options):
+        as_is: dict[str, Any] = {"keep_base": False, "copy_state": False} if is_metric_collection(dictionary) else {}
+        for name, value in dictionary.items(**as_is):
             self.log(name, value, *options, add_dataloader_idx, batch_size, None, rank_zero_only)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
