@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from trainkit.callbacks.base import Callback
 from trainkit.callbacks.progress_bar.bar import Bar
-from trainkit.callbacks.progress_bar.display import Display, open_display
+from trainkit.callbacks.progress_bar.choose import open_display
+from trainkit.callbacks.progress_bar.display import Display
 from trainkit.callbacks.progress_bar.late_values import LateValues
 from trainkit.hooks.specs import hookimpl
 from trainkit.settings import whole

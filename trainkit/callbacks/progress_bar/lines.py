@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 
 from trainkit.callbacks.progress_bar.bar import Bar, values_text
+from trainkit.callbacks.progress_bar.display import Display
 
 SHORTEST_S = 10.0
 LONGEST_S = 60.0
 SHARE = 0.1
 
 
-class LineDisplay:
+class LineDisplay(Display):
     """Prints a line for each epoch; in a long one also after each tenth of it, or each minute where that is sooner."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ def open_notebook_display(leave: bool) -> Display:
     return WidgetDisplay(leave) if find_spec("ipywidgets") else TextDisplay(leave)
 
 
-class WidgetDisplay:
+class WidgetDisplay(Display):
     """One widget for each bar, and the metrics underneath.
 
     Args:
@@ -58,7 +58,7 @@ class WidgetDisplay:
         return self._widgets.HBox([label, self._widgets.FloatProgress(max=1.0), self._widgets.HTML()])
 
 
-class TextDisplay:
+class TextDisplay(Display):
     """One output cell whose text is replaced.
 
     Args:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainkit.callbacks.progress_bar.bar import Bar, values_text
+from trainkit.callbacks.progress_bar.display import Display
 
 WIDEST, NARROWEST = 40, 10
 BESIDE_THE_BAR = 60
@@ -20,7 +21,7 @@ COLUMNS = (12, 0, 7, 13, 0)
 """The least widths of label, bar, counts, times and speed, so that little moves from one refresh to the next."""
 
 
-class TerminalDisplay:
+class TerminalDisplay(Display):
     """Draws bars below what is printed, with the metrics underneath.
 
     Nothing is drawn but in `show` and `close`: there is no thread that would take time from the training.

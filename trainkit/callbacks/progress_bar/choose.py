@@ -1,0 +1,26 @@
+"""Which display suits the place where the output goes."""
+
+from __future__ import annotations
+
+from trainkit.callbacks.progress_bar.display import Display
+from trainkit.callbacks.screen import screen
+
+
+def open_display(leave: bool) -> Display:
+    """Return a display for ``sys.stdout``.
+
+    Args:
+        leave: Whether the bar of each epoch stays; otherwise only that of the last one does.
+    """
+    kind = screen()
+    if kind == "terminal":
+        from trainkit.callbacks.progress_bar.terminal import TerminalDisplay
+
+        return TerminalDisplay(leave)
+    if kind == "notebook":
+        from trainkit.callbacks.progress_bar.notebook import open_notebook_display
+
+        return open_notebook_display(leave)
+    from trainkit.callbacks.progress_bar.lines import LineDisplay
+
+    return LineDisplay()
