@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from trainkit.callbacks import Logger
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
 
 
@@ -85,6 +86,28 @@ def test_teardown_runs_when_setup_itself_raises():
     assert recorder.names == ["setup", "on_exception", "teardown"]
 
 
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, "success"), (Boom("boom"), "failed"), (KeyboardInterrupt(), "interrupted")]
+)
+def test_loggers_are_closed_with_how_the_run_ended(tmp_path, error, status):
+    closed = []
+
+    class Closes(Logger):
+        def log_metrics(self, metrics, step=None):
+            pass
+
+        def finalize(self, status):
+            closed.append(status)
+
+    trainer = quiet_trainer(logger=Closes(tmp_path))
+    if error is None:
+        trainer.fit(TinyModule(), TinyData(1))
+    else:
+        with pytest.raises(type(error)):
+            trainer.fit(Raises(error), TinyData(3))
+    assert closed == [status]
+
+
 def test_an_exception_of_a_plugin_names_the_plugin_and_the_hook_in_a_note():
     class Fragile:
         name = "fragile"
@@ -115,12 +138,10 @@ def test_a_trainer_can_fit_again_after_an_exception():
 
 def test_state_says_how_a_run_ended():
     trainer = quiet_trainer()
+    assert trainer.state.status == "initializing"
     trainer.fit(TinyModule(), TinyData(1))
-    assert str(trainer.state.status) == "finished"
+    assert trainer.state.status == "finished"
+    trainer = quiet_trainer()
     with pytest.raises(KeyboardInterrupt):
-        quiet_trainer_and_interrupt(trainer := quiet_trainer())
-    assert str(trainer.state.status) == "interrupted"
-
-
-def quiet_trainer_and_interrupt(trainer):
-    trainer.fit(Raises(KeyboardInterrupt()), TinyData(2))
+        trainer.fit(Raises(KeyboardInterrupt()), TinyData(2))
+    assert trainer.state.status == "interrupted"
