@@ -15,6 +15,7 @@ from torch import Tensor
 from trainkit.assembly import checkpoints, lengths, parts
 from trainkit.assembly import plugins as plugin_assembly
 from trainkit.assembly.results import print_results, print_timing
+from trainkit.callbacks.agreement import agreed
 from trainkit.callbacks.logger import Logger
 from trainkit.checkpoint.files import read_checkpoint, write_checkpoint
 from trainkit.checkpoint.locate import locate_checkpoint
@@ -354,7 +355,7 @@ class Trainer(Readings):
         )
         if loaders.val:
             parts.connect_steps(run, Phase.VALIDATE, len(loaders.val))
-        self._fit_plugins = plugin_assembly.fit_plugins(run, self._optimisation)
+        self._fit_plugins = plugin_assembly.fit_plugins(run, self.callbacks, self._optimisation)
         self._hooks.replace([], self._fit_plugins)
         if checkpoint is not None:
             checkpoints.restore(run, self._hooks.plugins, data, checkpoint, self.ckpt_path or "")
@@ -448,9 +449,7 @@ class Trainer(Readings):
 
     def _save(self, path: str, *, weights_only: bool) -> None:
         checkpoint = self.dump_checkpoint(weights_only)
-        if self.is_global_zero:
-            write_checkpoint(checkpoint, path)
-        self.strategy.barrier()
+        agreed(self, lambda: write_checkpoint(checkpoint, path))
 
     def dump_checkpoint(self, weights_only: bool = False) -> dict[str, Any]:
         """Return what `save_checkpoint` would write."""

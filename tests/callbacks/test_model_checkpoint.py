@@ -79,7 +79,7 @@ def hook_before_each_save(recorder: Recorder) -> list[tuple[str, int]]:
         (
             {},
             {"val_check_interval": 3, "max_epochs": 1},
-            [("on_validation_end", 3), ("on_train_epoch_end", 4)],
+            [("on_validation_end", 3)],
         ),
         ({}, {"check_val_every_n_epoch": 2}, [("on_train_epoch_end", 4), ("on_train_epoch_end", 8)]),
         ({}, {"val": False}, [("on_train_epoch_end", 4), ("on_train_epoch_end", 8)]),

@@ -136,12 +136,13 @@ def register(
         manager.register(plugin)
 
 
-def fit_plugins(run: Run, optimisation: Optimisation) -> list[object]:
+def fit_plugins(run: Run, callbacks: Iterable[object], optimisation: Optimisation) -> list[object]:
     """Return the core's own plugins that a fit needs: nothing is called in it that has nothing to do."""
     plugins: list[object] = []
     if run.schedulers:
         plugins.append(LRSchedulers())
-    if optimisation.gradient_clip_val or overrides(run.module, "configure_gradient_clipping", TrainModule):
+    clips = optimisation.gradient_clip_val or overrides(run.module, "configure_gradient_clipping", TrainModule)
+    if clips and not any(isinstance(callback, GradientClipping) for callback in callbacks):
         plugins.append(GradientClipping(optimisation.gradient_clip_val, optimisation.gradient_clip_algorithm))
     return plugins
 

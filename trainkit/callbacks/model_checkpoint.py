@@ -152,7 +152,10 @@ class ModelCheckpoint(KeptCheckpoints):
         self._refuse_missing_monitor(trainer)
         # An accumulation group that the epoch's early end cut short was updated after its last batch.
         self._triggers.note_update(trainer.global_step)
-        if self.save_on_train_epoch_end is not False:
+        # The save points of an epoch are its validations; one after its last batch is used here, when all is settled.
+        validated = trainer.progress.validated_batch
+        is_save_point = validated in (-1, trainer.progress.batch)
+        if self.save_on_train_epoch_end or (self.save_on_train_epoch_end is None and is_save_point):
             self._triggers.note_epoch(trainer.current_epoch)
         self._save_if_due(trainer)
 

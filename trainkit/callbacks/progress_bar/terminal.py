@@ -7,18 +7,17 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar as RichBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from trainkit.callbacks.progress_bar.bar import Bar, values_text
 from trainkit.callbacks.progress_bar.display import Display
 
-WIDEST, NARROWEST = 40, 10
-BESIDE_THE_BAR = 60
-"""What the other columns usually need."""
+WIDEST, NARROWEST = 40, 5
+LEAST = (12, 7, 13, 9)
+"""The least widths of label, counts, times and speed, so that little moves from one refresh to the next."""
 
-COLUMNS = (12, 0, 7, 13, 0)
-"""The least widths of label, bar, counts, times and speed, so that little moves from one refresh to the next."""
+GAP = 2
 
 
 class TerminalDisplay(Display):
@@ -53,16 +52,23 @@ class TerminalDisplay(Display):
 
     def _drawing(self) -> RenderableType:
         bars, values = self._frame
-        room = self._console.width - BESIDE_THE_BAR
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        for least in COLUMNS:
-            grid.add_column(min_width=least, no_wrap=True)
-        for bar in bars:
-            grid.add_row(
-                Text(bar.label, style="bold"),
-                RichBar(total=bar.total, completed=bar.done, width=max(NARROWEST, min(WIDEST, room))),
-                Text(bar.count_text, style="cyan"),
-                Text(bar.time_text, style="dim"),
-                Text(bar.rate_text, style="dim"),
-            )
+        rows = [_texts(bar) for bar in bars]
+        widths = [max([least, *map(len, column)]) for least, *column in zip(LEAST, *rows, strict=True)]
+        room = min(WIDEST, self._console.width - sum(widths) - GAP * len(widths))
+        # Where a terminal is too narrow for all, the numbers say more than the bar.
+        room = room if room >= NARROWEST else 0
+        widths[1:1] = [room] if room else []
+        grid = Table.grid(*(Column(min_width=width, no_wrap=True) for width in widths), padding=(0, GAP, 0, 0))
+        for bar, (label, *numbers) in zip(bars, rows, strict=True):
+            drawn = [RichBar(total=bar.total, completed=bar.done, width=room)] if room else []
+            grid.add_row(label, *drawn, *numbers)
         return Group(grid, Text(values_text(values))) if values else grid
+
+
+def _texts(bar: Bar) -> list[Text]:
+    return [
+        Text(bar.label, style="bold"),
+        Text(bar.count_text, style="cyan"),
+        Text(bar.time_text, style="dim"),
+        Text(bar.rate_text, style="dim"),
+    ]

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import pytest
+
+from trainkit.callbacks import ProgressBar
+from trainkit.callbacks.progress_bar import callback
+from trainkit.errors import ConfigError
+from trainkit.testing import TinyData, TinyModule, check_callback, quiet_trainer
+
+
+class Clock:
+    """A clock that goes on by itself, a little at each look."""
+
+    def __init__(self, tick):
+        self.now = 0.0
+        self.tick = tick
+
+    def __call__(self):
+        self.now += self.tick
+        return self.now
+
+
+class Kept:
+    """A display that keeps what it is shown."""
+
+    def __init__(self):
+        self.shown = []
+        self.finished = []
+        self.closed = 0
+
+    def show(self, bars, values):
+        self.shown.append(([(bar.label, bar.done, bar.total) for bar in bars], dict(values)))
+
+    def finish(self, bars, values):
+        self.finished.append(([(bar.label, bar.done, bar.total) for bar in bars], dict(values)))
+
+    def close(self):
+        self.closed += 1
+
+
+class Logs(TinyModule):
+    def training_step(self, batch, batch_idx):
+        self.log("loss", float(batch_idx), prog_bar=True)
+        return self.loss(batch)
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val", 2.0 * batch_idx, prog_bar=True)
+
+    test_step = validation_step
+
+
+class Endless:
+    """Batches that do not say how many they are."""
+
+    def __init__(self, num_batches):
+        self.batches = TinyData(num_batches)
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+@pytest.fixture
+def display(monkeypatch):
+    display = Kept()
+    monkeypatch.setattr(callback, "open_display", lambda leave: display)
+    monkeypatch.setattr(callback, "monotonic", Clock(tick=1.0))  # a refresh is due after every batch
+    return display
+
+
+def trainer_with(bar=None, **arguments):
+    return quiet_trainer(callbacks=[bar or ProgressBar()], **arguments)
+
+
+def test_a_fit_shows_epochs_with_validation_nested(display):
+    trainer_with(max_epochs=2).fit(Logs(), TinyData(2), TinyData(1))
+    assert display.shown[:7] == [
+        ([("Epoch 1/2", 0, 2)], {}),
+        ([("Epoch 1/2", 1, 2)], {"loss": 0.0}),
+        ([("Epoch 1/2", 2, 2)], {"loss": 1.0}),
+        ([("Epoch 1/2", 2, 2), ("Validation", 0, 1)], {"loss": 1.0}),
+        ([("Epoch 1/2", 2, 2), ("Validation", 1, 1)], {"loss": 1.0}),
+        ([("Epoch 2/2", 0, 2)], {"loss": 1.0, "val": 0.0}),
+        ([("Epoch 2/2", 1, 2)], {"loss": 0.0, "val": 0.0}),
+    ]
+    assert display.finished == [
+        ([(f"Epoch {epoch}/2", 2, 2)], {"loss": 1.0, "val": 0.0}) for epoch in (1, 2)
+    ]
+    assert display.closed == 1
+
+
+def test_a_validation_in_mid_epoch_shows_how_far_the_epoch_is(display):
+    trainer_with(val_check_interval=1).fit(Logs(), TinyData(2), TinyData(3))
+    validations = [bars for bars, _ in display.shown if len(bars) == 2]
+    assert validations == [
+        [("Epoch 1/1", epoch_done, 2), ("Validation", done, 3)] for epoch_done in (1, 2) for done in range(4)
+    ]
+
+
+def test_the_sanity_check_has_a_bar_of_its_own_and_does_not_end_up_in_the_record(display):
+    trainer_with(num_sanity_val_steps=2).fit(Logs(), TinyData(1), TinyData(3))
+    assert [bars for bars, _ in display.shown[:3]] == [[("Sanity check", done, 2)] for done in range(3)]
+    assert [bars for bars, _ in display.finished] == [[("Epoch 1/1", 1, 1)]]
+
+
+@pytest.mark.parametrize(
+    ("stage", "label", "values"), [("validate", "Validation", {"val": 1.0}), ("test", "Test", {"val": 1.0}), ("predict", "Prediction", {})]
+)  # fmt: skip
+def test_other_entry_points_show_their_own_bar(display, stage, label, values):
+    getattr(trainer_with(), stage)(Logs(), TinyData(2, batch_size=1))
+    assert [bars for bars, _ in display.shown] == [[(label, done, 2)] for done in range(3)]
+    assert display.finished == [([(label, 2, 2)], values)]
+
+
+def test_several_loaders_are_counted_together(display):
+    class Module(Logs):
+        def validation_step(self, batch, batch_idx, dataloader_idx):
+            pass
+
+    trainer_with().validate(Module(), [Endless(2), Endless(1)] and _loaders(2, 1))
+    assert [bars[0][1:] for bars, _ in display.shown] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def _loaders(*lengths):
+    from torch.utils.data import DataLoader
+
+    return [DataLoader(TinyData(length), batch_size=None) for length in lengths]
+
+
+def test_unknown_lengths_have_no_total(display):
+    trainer_with().fit(Logs(), Endless(2), Endless(1))
+    assert [bars for bars, _ in display.shown][2:4] == [
+        [("Epoch 1/1", 2, None)],
+        [("Epoch 1/1", 2, None), ("Validation", 0, None)],
+    ]
+
+
+@pytest.mark.parametrize("limits", [{"max_epochs": -1, "max_steps": 1}, {"max_epochs": None, "max_steps": 1}])
+def test_an_epoch_without_a_last_one_has_just_a_number(display, limits):
+    trainer_with(**limits).fit(Logs(), TinyData(1))
+    assert display.finished[0][0][0][0] == "Epoch 1"
+
+
+def test_the_epoch_ends_with_values_that_were_logged_at_its_end(display):
+    class Late:
+        stage = "decide"
+
+        def on_train_epoch_end(self, module):
+            module.log("late", 7.0, prog_bar=True)
+
+    quiet_trainer(callbacks=[ProgressBar(), Late()]).fit(Logs(), TinyData(1))
+    assert display.finished[0][1] == {"loss": 0.0, "late": 7.0}
+
+
+def test_refreshes_are_a_tenth_of_a_second_apart(display, monkeypatch):
+    clock = Clock(tick=0.001)
+    monkeypatch.setattr(callback, "monotonic", clock)
+    times = []
+    display.show = lambda bars, values: times.append(clock.now)
+    trainer_with().fit(Logs(), TinyData(500))
+    assert len(times) > 3
+    assert min(later - sooner for sooner, later in zip(times, times[1:], strict=False)) >= 0.1
+
+
+def test_a_slow_terminal_is_asked_less_often(display, monkeypatch):
+    clock = Clock(tick=0.001)
+    monkeypatch.setattr(callback, "monotonic", clock)
+    times = []
+
+    def slowly(bars, values):
+        times.append(clock.now)
+        clock.now += 0.02
+
+    display.show = slowly
+    trainer_with().fit(Logs(), TinyData(3000))
+    assert len(times) > 2
+    assert min(later - sooner for sooner, later in zip(times, times[1:], strict=False)) >= 1.0
+
+
+def test_metrics_are_read_only_when_a_refresh_is_due(display, monkeypatch):
+    monkeypatch.setattr(callback, "monotonic", Clock(tick=0.0))
+    looks = []
+    look = callback.LateValues.look
+    monkeypatch.setattr(callback.LateValues, "look", lambda self, metrics: looks.append(1) or look(self, metrics))
+    trainer_with().fit(Logs(), TinyData(20))
+    assert len(looks) == 2  # when the epoch begins and when it ends
+
+
+def test_refresh_rate_looks_after_every_nth_batch_only(display):
+    trainer_with(ProgressBar(refresh_rate=2)).fit(Logs(), TinyData(5))
+    assert [bars[0][1] for bars, _ in display.shown] == [0, 2, 4]
+
+
+def test_refresh_rate_0_shows_nothing(monkeypatch):
+    monkeypatch.setattr(callback, "open_display", lambda leave: pytest.fail("a display was opened"))
+    trainer_with(ProgressBar(refresh_rate=0)).fit(Logs(), TinyData(2), TinyData(1))
+
+
+@pytest.mark.parametrize("error", [ValueError("boom"), KeyboardInterrupt()])
+def test_the_display_is_closed_after_an_exception_and_opened_again_for_the_next_run(display, error):
+    class Raises(Logs):
+        def training_step(self, batch, batch_idx):
+            raise error
+
+    trainer = trainer_with()
+    with pytest.raises(type(error)):
+        trainer.fit(Raises(), TinyData(1))
+    assert display.closed == 1
+    trainer.fit(Logs(), TinyData(1))
+    assert display.closed == 2
+    assert display.finished == [([("Epoch 1/1", 1, 1)], {"loss": 0.0})]
+
+
+def test_a_bar_that_joins_in_mid_run_waits_for_the_next_one(display):
+    bar = ProgressBar()
+
+    class Joins:
+        def on_train_batch_start(self, trainer):
+            if not trainer._hooks.is_registered(bar):
+                trainer._hooks.register(bar)
+
+    quiet_trainer(callbacks=[Joins()]).fit(Logs(), TinyData(2), TinyData(1))
+    assert (display.shown, display.finished) == ([], [])
+
+
+@pytest.mark.parametrize("refresh_rate", [-1, 0.5, True])
+def test_a_rate_that_cannot_be_is_refused(refresh_rate):
+    with pytest.raises(ConfigError, match="refresh_rate"):
+        ProgressBar(refresh_rate=refresh_rate)
+
+
+def test_it_keeps_what_every_callback_promises(capsys):
+    check_callback(ProgressBar)
+    assert "Epoch 2/2: 3/3" in capsys.readouterr().out

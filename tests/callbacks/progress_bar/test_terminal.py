@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import io
+import re
+import sys
+
+import pytest
+
+from trainkit.callbacks.progress_bar.bar import Bar
+from trainkit.callbacks.progress_bar.terminal import TerminalDisplay
+
+HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+    def lines(self):
+        """Return what is to be seen, with what was drawn over left out."""
+        seen: list[str] = [""]
+        for text in self.getvalue().replace("\r", "").split("\n"):
+            ups = text.count("\x1b[1A")
+            if ups:
+                del seen[len(seen) - ups :]
+                seen.append("")
+            seen[-1] += _plain(text)
+            seen.append("")
+        return [line.rstrip() for line in seen if line.strip()]
+
+
+def _plain(text):
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Return a function, to be called in the test itself, since pytest replaces ``sys.stdout`` after fixtures ran."""
+
+    def begin(columns=100):
+        for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("TERM", "xterm-256color")
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        return sys.stdout
+
+    return begin
+
+
+def bar_at(done, label="Epoch 1/2", total=40):
+    bar = Bar(label, total, now=0.0)
+    bar.update(done, 2.0)
+    return bar
+
+
+def test_bars_and_metrics_are_drawn_over_what_was_drawn_before(terminal):
+    screen = terminal()
+    display, bar = TerminalDisplay(leave=False), bar_at(20)
+    display.show([bar], {"loss": 0.5})
+    bar.update(30, 3.0)
+    display.show([bar, bar_at(5, "Validation", 10)], {"loss": 0.25})
+    display.close()
+    epoch, validation, metrics = screen.lines()
+    assert epoch.startswith("Epoch 1/2")
+    assert epoch.split()[-6:] == ["30/40", "0:03", "<", "0:01", "10.0", "it/s"]
+    assert validation.startswith("Validation")
+    assert metrics == "loss 0.25"
+
+
+def test_the_last_state_stays_although_it_was_never_shown(terminal):
+    screen = terminal()
+    display = TerminalDisplay(leave=False)
+    display.show([bar_at(1)], {"loss": 0.5})
+    display.finish([bar_at(40)], {"loss": 0.1})
+    assert "40/40" not in screen.getvalue()
+    display.close()
+    assert len(screen.lines()) == 2
+    assert "40/40" in screen.lines()[0]
+    assert screen.lines()[1] == "loss 0.1"
+
+
+def test_leave_keeps_the_bar_of_each_epoch_once(terminal):
+    screen = terminal()
+    display = TerminalDisplay(leave=True)
+    for epoch in ("Epoch 1/2", "Epoch 2/2"):
+        display.show([bar_at(1, epoch)], {})
+        display.finish([bar_at(40, epoch)], {})
+    display.close()
+    assert [line[:9] for line in screen.lines()] == ["Epoch 1/2", "Epoch 2/2"]
+
+
+def test_what_is_printed_meanwhile_stays_above_the_bars(terminal):
+    screen = terminal()
+    display = TerminalDisplay(leave=False)
+    display.show([bar_at(1)], {})
+    print("hello")
+    display.show([bar_at(2)], {})
+    display.close()
+    assert screen.lines()[0] == "hello"
+    assert "2/40" in screen.lines()[1]
+
+
+def test_close_gives_the_terminal_back(terminal):
+    screen = terminal()
+    display = TerminalDisplay(leave=False)
+    display.show([bar_at(1)], {})
+    assert sys.stdout is not screen
+    display.close()
+    display.close()
+    assert sys.stdout is screen
+    written = screen.getvalue()
+    assert written.count(HIDE_CURSOR) == written.count(SHOW_CURSOR) == 1
+    assert written.rindex(SHOW_CURSOR) > written.rindex(HIDE_CURSOR)
+
+
+def test_nothing_is_written_before_there_is_something_to_show(terminal):
+    screen = terminal()
+    TerminalDisplay(leave=False).close()
+    assert screen.getvalue() == ""
+
+
+@pytest.mark.parametrize("columns", [20, 60, 79, 200])
+def test_no_line_is_wider_than_the_terminal(terminal, columns):
+    screen = terminal(columns)
+    display = TerminalDisplay(leave=False)
+    display.show([bar_at(20, "Epoch 100/200", 40_000)], {f"metric{n}": n / 3 for n in range(20)})
+    display.close()
+    assert max(map(len, screen.lines())) <= columns
+    assert "metric19" in "".join(screen.lines())
+
+
+def test_an_unknown_length_is_drawn_too(terminal):
+    screen = terminal()
+    display = TerminalDisplay(leave=False)
+    display.show([bar_at(20, total=None)], {})
+    display.close()
+    assert screen.lines()[0].split()[-4:] == ["20", "0:02", "10.0", "it/s"]
