@@ -15,12 +15,18 @@ NEEDED_ARGUMENTS = {
     "ModelCheckpoint": {"monitor": "val/loss", "save_last": True},
 }
 
-PUBLIC = [name for name in callbacks.__all__ if name != "Callback" and not inspect.isabstract(getattr(callbacks, name))]
+BASES = {"Callback", "PredictionWriter"}
+TO_DEFINE = {"PredictionWriter": "write_on_batch_end"}
+"""Classes that are there to be subclassed, and the method that a subclass defines."""
+
+PUBLIC = [name for name in callbacks.__all__ if name not in BASES and not inspect.isabstract(getattr(callbacks, name))]
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_callback_keeps_its_promises(name, tmp_path):
     kind = getattr(callbacks, name)
+    if name in TO_DEFINE:
+        kind = type(name, (kind,), {TO_DEFINE[name]: lambda self, *arguments: None})
     check_callback(
         lambda: kind(**NEEDED_ARGUMENTS.get(name, {})),
         default_root_dir=tmp_path,
