@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import functools
 import re
+import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import pytest
+from omegaconf import OmegaConf
+
+from trainkit.cli.main import COMMANDS
+from trainkit.config import from_config, read
+from trainkit.errors import UnknownArgumentError
 from trainkit.hooks.specs import HOOKS
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
 
@@ -15,11 +23,14 @@ DOCS = Path(__file__).parents[1] / "docs"
 OUTSIDE_THE_PAGE = {"on_log", "on_exception", "on_load_checkpoint"}
 
 
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE)
+
+
 def names_on_the_page() -> list[str]:
     """Return the hooks and methods of the big block, in order; one followed by ``...`` is told in full below."""
-    block = re.search(r"```text\n(.*?)```", (DOCS / "explanation" / "loop.md").read_text(), re.DOTALL)
-    assert block is not None
-    names = re.findall(r"^ {0,14}(\w+)(?: (?!\.\.\.).*)?$", block[1], re.MULTILINE)
+    (block,) = blocks("explanation/loop.md", "text")
+    names = re.findall(r"^ {0,14}(\w+)(?: (?!\.\.\.).*)?$", block, re.MULTILINE)
     return [name for name in names if name not in OUTSIDE_THE_PAGE]
 
 
@@ -60,3 +71,38 @@ def test_loop_page_shows_the_order_of_a_run() -> None:
     assert of_validation == [name for name in page if name not in transfer]
     trained = calls[calls.index("on_train_epoch_start") :]
     assert tuple(trained[1:4]) == transfer
+
+
+def test_plugins_of_the_hooks_page_run(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {"__name__": "hooks_page", "time": time}
+    for block in blocks("explanation/hooks.md", "python"):
+        exec(compile(block, "hooks.md", "exec"), names)
+    stop_on_plateau = names["StopOnPlateau"]()
+    trainer = quiet_trainer(callbacks=[stop_on_plateau, names["Timed"]()], max_epochs=10)
+
+    trainer.fit(TinyModule(lr=0.0), TinyData(1), TinyData(1))
+
+    assert trainer.current_epoch == 4
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_configuration_page_shows_every_section_and_a_true_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (example,) = blocks("reference/configuration.md", "yaml")
+    (message,) = blocks("reference/configuration.md", "text")
+    Path("config.yaml").write_text(example)
+    config = read("config.yaml")
+    Path("config.yaml").write_text(example.replace("hidden:", "hiden:").replace("mine:", "# mine:"))
+
+    assert set(OmegaConf.load("config.yaml")) == {field.name for field in fields(config)} - {"source"}
+    with pytest.raises(UnknownArgumentError) as caught:
+        from_config("config.yaml", ["trainer.precision=32-true"])
+    assert f"UnknownArgumentError: {caught.value}\n" == message
+
+
+def test_command_line_page_lists_every_command() -> None:
+    listing = blocks("reference/command-line.md", "text")[0]
+
+    assert re.findall(r"^trainkit (\w+)", listing, re.MULTILINE) == list(COMMANDS)
