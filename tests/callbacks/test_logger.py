@@ -48,7 +48,11 @@ class Raises(TinyModule):
 def test_rows_arrive_with_their_steps(tmp_path):
     logger = Kept(tmp_path)
     quiet_trainer(logger=logger, log_every_n_steps=2, max_epochs=2).fit(TinyModule(), TinyData(3))
-    assert [(step, sorted(row)) for step, row in logger.rows] == [(2, ["epoch", "train/loss"]), (4, ["epoch", "train/loss"]), (6, ["epoch", "train/loss"])]
+    assert [(step, sorted(row)) for step, row in logger.rows] == [
+        (2, ["epoch", "train/loss"]),
+        (4, ["epoch", "train/loss"]),
+        (6, ["epoch", "train/loss"]),
+    ]
     assert [row["epoch"] for _, row in logger.rows] == [0, 1, 1]
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from trainkit.callbacks import ProgressBar
@@ -63,12 +65,13 @@ class Endless:
 def display(monkeypatch):
     display = Kept()
     monkeypatch.setattr(callback, "open_display", lambda leave: display)
-    monkeypatch.setattr(callback, "monotonic", Clock(tick=1.0))  # a refresh is due after every batch
+    monkeypatch.setattr(callback, "monotonic", Clock(tick=1.0))
+    monkeypatch.setattr(callback, "SHARE_OF_TIME", math.inf)  # so a refresh is due after every batch
     return display
 
 
 def trainer_with(bar=None, **arguments):
-    return quiet_trainer(callbacks=[bar or ProgressBar()], **arguments)
+    return quiet_trainer(callbacks=[bar or ProgressBar()], enable_progress_bar=True, **arguments)
 
 
 def test_a_fit_shows_epochs_with_validation_nested(display):
@@ -82,9 +85,7 @@ def test_a_fit_shows_epochs_with_validation_nested(display):
         ([("Epoch 2/2", 0, 2)], {"loss": 1.0, "val": 0.0}),
         ([("Epoch 2/2", 1, 2)], {"loss": 0.0, "val": 0.0}),
     ]
-    assert display.finished == [
-        ([(f"Epoch {epoch}/2", 2, 2)], {"loss": 1.0, "val": 0.0}) for epoch in (1, 2)
-    ]
+    assert display.finished == [([(f"Epoch {epoch}/2", 2, 2)], {"loss": 1.0, "val": 0.0}) for epoch in (1, 2)]
     assert display.closed == 1
 
 
@@ -116,7 +117,7 @@ def test_several_loaders_are_counted_together(display):
         def validation_step(self, batch, batch_idx, dataloader_idx):
             pass
 
-    trainer_with().validate(Module(), [Endless(2), Endless(1)] and _loaders(2, 1))
+    trainer_with().validate(Module(), _loaders(2, 1))
     assert [bars[0][1:] for bars, _ in display.shown] == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
@@ -147,7 +148,7 @@ def test_the_epoch_ends_with_values_that_were_logged_at_its_end(display):
         def on_train_epoch_end(self, module):
             module.log("late", 7.0, prog_bar=True)
 
-    quiet_trainer(callbacks=[ProgressBar(), Late()]).fit(Logs(), TinyData(1))
+    quiet_trainer(callbacks=[ProgressBar(), Late()], enable_progress_bar=True).fit(Logs(), TinyData(1))
     assert display.finished[0][1] == {"loss": 0.0, "late": 7.0}
 
 
@@ -164,6 +165,7 @@ def test_refreshes_are_a_tenth_of_a_second_apart(display, monkeypatch):
 def test_a_slow_terminal_is_asked_less_often(display, monkeypatch):
     clock = Clock(tick=0.001)
     monkeypatch.setattr(callback, "monotonic", clock)
+    monkeypatch.setattr(callback, "SHARE_OF_TIME", 0.02)
     times = []
 
     def slowly(bars, values):
@@ -229,5 +231,5 @@ def test_a_rate_that_cannot_be_is_refused(refresh_rate):
 
 
 def test_it_keeps_what_every_callback_promises(capsys):
-    check_callback(ProgressBar)
+    check_callback(ProgressBar, enable_progress_bar=True)
     assert "Epoch 2/2: 3/3" in capsys.readouterr().out

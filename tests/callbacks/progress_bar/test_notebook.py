@@ -107,7 +107,7 @@ def test_without_widgets_text_is_replaced_in_place():
             bar.update(40, 4.0)
             display.finish([bar], {"loss": 0.25})
             display.close()
-        outputs = [(output._kwargs["update"], output.data["text/plain"]) for output in captured.outputs]
+        outputs = [(output.update, output.data["text/plain"]) for output in captured.outputs]
         assert outputs == [
             (False, "Epoch 1/2  0/40  0:00"),
             (True, "Epoch 1/2  20/40  0:02 < 0:02  10.0 it/s\\nloss 0.5"),

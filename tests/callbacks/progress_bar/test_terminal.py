@@ -10,6 +10,7 @@ from trainkit.callbacks.progress_bar.bar import Bar
 from trainkit.callbacks.progress_bar.terminal import TerminalDisplay
 
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+UP, CLEAR_LINE = "\x1b[1A", "\x1b[2K"
 
 
 class Terminal(io.StringIO):
@@ -17,20 +18,22 @@ class Terminal(io.StringIO):
         return True
 
     def lines(self):
-        """Return what is to be seen, with what was drawn over left out."""
-        seen: list[str] = [""]
-        for text in self.getvalue().replace("\r", "").split("\n"):
-            ups = text.count("\x1b[1A")
-            if ups:
-                del seen[len(seen) - ups :]
-                seen.append("")
-            seen[-1] += _plain(text)
-            seen.append("")
-        return [line.rstrip() for line in seen if line.strip()]
-
-
-def _plain(text):
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+        """Return what is to be seen at the end, as a terminal understands what was written."""
+        lines, row, column = [""], 0, 0
+        for code, text in re.findall(r"(\x1b\[[0-9;?]*[A-Za-z]|[\r\n])|([^\x1b\r\n]+)", self.getvalue()):
+            if code == "\n":
+                row, column = row + 1, 0
+                lines += [""] * (row + 1 - len(lines))
+            elif code == "\r":
+                column = 0
+            elif code == UP:
+                row -= 1
+            elif code == CLEAR_LINE:
+                lines[row] = ""
+            elif text:
+                lines[row] = lines[row].ljust(column)[:column] + text + lines[row][column + len(text) :]
+                column += len(text)
+        return [line.rstrip() for line in lines if line.strip()]
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ from trainkit.settings import whole
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from trainkit.trainer import Trainer
 
 REFRESH_S = 0.1
@@ -47,6 +49,10 @@ class ProgressBar(Callback):
         self._evaluated = 0
         self._values = LateValues()
         self._due = math.inf
+
+    def shown_metrics(self, trainer: Trainer) -> Mapping[str, Tensor]:
+        """Return the metrics that stand beside the bar; a subclass may choose others."""
+        return trainer.progress_bar_metrics
 
     def setup(self, trainer: Trainer) -> None:
         self._bars, self._values = [], LateValues()
@@ -149,14 +155,14 @@ class ProgressBar(Callback):
     def _refresh(self, trainer: Trainer) -> None:
         assert self._display is not None
         started = monotonic()
-        self._display.show(self._bars, self._values.look(trainer.progress_bar_metrics))
+        self._display.show(self._bars, self._values.look(self.shown_metrics(trainer)))
         ended = monotonic()
         # A slow terminal may take its share of the time, and no more.
         self._due = ended + max(REFRESH_S, (ended - started) / SHARE_OF_TIME)
 
     def _finish(self, trainer: Trainer) -> None:
         if self._display is not None:
-            self._display.finish(self._bars, self._values.look(trainer.progress_bar_metrics))
+            self._display.finish(self._bars, self._values.look(self.shown_metrics(trainer)))
 
 
 def _epoch_label(trainer: Trainer) -> str:
