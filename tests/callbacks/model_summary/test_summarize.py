@@ -7,6 +7,8 @@ from torch import nn
 from trainkit.callbacks.model_summary import summarize
 from trainkit.errors import ConfigError
 
+ALL_LAYERS = ["a", "a.0", "a.1", "b", "b.0", "b.1"]
+
 
 def two_blocks():
     return nn.ModuleDict(
@@ -14,10 +16,7 @@ def two_blocks():
     )
 
 
-@pytest.mark.parametrize(
-    ("depth", "names"),
-    [(0, []), (1, ["a", "b"]), (2, ["a", "a.0", "a.1", "b", "b.0", "b.1"]), (-1, ["a", "a.0", "a.1", "b", "b.0", "b.1"])],
-)  # fmt: skip
+@pytest.mark.parametrize(("depth", "names"), [(0, []), (1, ["a", "b"]), (2, ALL_LAYERS), (-1, ALL_LAYERS)])
 def test_layers_are_listed_down_to_a_depth(depth, names):
     summary = summarize(two_blocks(), depth)
     assert [layer.name for layer in summary.layers] == names

@@ -61,8 +61,15 @@ def test_a_loader_that_gives_more_than_it_promised_stays_full():
 
 @pytest.mark.parametrize(
     ("rate", "text"),
-    [(1234.5, "1234 it/s"), (99.96, "100 it/s"), (99.94, "99.9 it/s"), (1.0, "1.00 it/s"), (0.5, "2.00 s/it"), (0.001, "1000 s/it")],
-)  # fmt: skip
+    [
+        (1234.5, "1234 it/s"),
+        (99.96, "100 it/s"),
+        (99.94, "99.9 it/s"),
+        (1.0, "1.00 it/s"),
+        (0.5, "2.00 s/it"),
+        (0.001, "1000 s/it"),
+    ],
+)
 def test_a_rate_has_three_digits(rate, text):
     bar = Bar("Epoch", None, now=0.0)
     bar.update(1, 1 / rate)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -104,8 +105,9 @@ def test_the_sanity_check_has_a_bar_of_its_own_and_does_not_end_up_in_the_record
 
 
 @pytest.mark.parametrize(
-    ("stage", "label", "values"), [("validate", "Validation", {"val": 1.0}), ("test", "Test", {"val": 1.0}), ("predict", "Prediction", {})]
-)  # fmt: skip
+    ("stage", "label", "values"),
+    [("validate", "Validation", {"val": 1.0}), ("test", "Test", {"val": 1.0}), ("predict", "Prediction", {})],
+)
 def test_other_entry_points_show_their_own_bar(display, stage, label, values):
     getattr(trainer_with(), stage)(Logs(), TinyData(2, batch_size=1))
     assert [bars for bars, _ in display.shown] == [[(label, done, 2)] for done in range(3)]
@@ -159,7 +161,7 @@ def test_refreshes_are_a_tenth_of_a_second_apart(display, monkeypatch):
     display.show = lambda bars, values: times.append(clock.now)
     trainer_with().fit(Logs(), TinyData(500))
     assert len(times) > 3
-    assert min(later - sooner for sooner, later in zip(times, times[1:], strict=False)) >= 0.1
+    assert min(later - sooner for sooner, later in itertools.pairwise(times)) >= 0.1
 
 
 def test_a_slow_terminal_is_asked_less_often(display, monkeypatch):
@@ -175,7 +177,7 @@ def test_a_slow_terminal_is_asked_less_often(display, monkeypatch):
     display.show = slowly
     trainer_with().fit(Logs(), TinyData(3000))
     assert len(times) > 2
-    assert min(later - sooner for sooner, later in zip(times, times[1:], strict=False)) >= 1.0
+    assert min(later - sooner for sooner, later in itertools.pairwise(times)) >= 1.0
 
 
 def test_metrics_are_read_only_when_a_refresh_is_due(display, monkeypatch):

@@ -26,7 +26,7 @@ class Queue:
     def __init__(self, device):
         pass
 
-    def record(self):
+    def record(self, stream):
         pass
 
     def query(self):
@@ -36,6 +36,7 @@ class Queue:
 @pytest.fixture
 def queue(monkeypatch):
     monkeypatch.setattr(torch, "Event", Queue)
+    monkeypatch.setattr(torch.accelerator, "current_stream", lambda device: device)
     monkeypatch.setattr(Queue, "is_done", False)
     return Queue
 

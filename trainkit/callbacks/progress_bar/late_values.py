@@ -44,6 +44,11 @@ class LateValues:
     def _copy(self, metrics: Mapping[str, Tensor]) -> None:
         # From an accelerator this allocates pinned memory, without which the copy would wait.
         self._copies = {name: value.to("cpu", non_blocking=True) for name, value in metrics.items()}
-        self._copied = [torch.Event(device) for device in {value.device for value in metrics.values()}]
-        for event in self._copied:
-            event.record()
+        self._copied = [_recorded(device) for device in {value.device for value in metrics.values()}]
+
+
+def _recorded(device: torch.device) -> torch.Event:
+    """Return an event that is over when ``device`` has done what it was given up to now."""
+    event = torch.Event(device)
+    event.record(torch.accelerator.current_stream(device))
+    return event
