@@ -16,11 +16,11 @@ ROOT = Path(trainkit.__file__).parent
 
 LAYERS: list[set[str]] = [
     {"errors", "types", "progress"},
-    {"module", "data", "metrics", "optim", "hparams", "overrides", "seed", "settings", "from_checkpoint"},
+    {"module", "data", "metrics", "optim", "hparams", "overrides", "seed", "settings", "from_checkpoint", "rank_zero"},
     {"hooks", "checkpoint"},
     {"callbacks", "strategies", "precision", "plugins"},
     {"loops"},
-    {"trainer", "readings", "assembly"},
+    {"trainer", "session", "readings", "assembly"},
     {"config", "cli", "testing", "compat"},
 ]
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from trainkit.assembly import checkpoints, lengths, parts
+from trainkit.assembly import checkpoints
 from trainkit.assembly import plugins as plugin_assembly
-from trainkit.assembly.results import print_results, print_timing
+from trainkit.assembly.results import print_results
 from trainkit.callbacks.agreement import agreed
 from trainkit.callbacks.logger import Logger
-from trainkit.checkpoint.files import read_checkpoint, write_checkpoint
-from trainkit.checkpoint.locate import locate_checkpoint
-from trainkit.checkpoint.state import require_weights
-from trainkit.data.connection import LOADER_OF_STAGE, DataConnection, Rank
+from trainkit.checkpoint.files import write_checkpoint
+from trainkit.data.connection import LOADER_OF_STAGE, DataConnection
 from trainkit.data.module import DataModule
 from trainkit.data.source import LoaderName
 from trainkit.errors import ConfigError, NotAttachedError
-from trainkit.from_checkpoint import load_weights
-from trainkit.hooks.dispatch import BoundHooks
 from trainkit.hooks.manager import HookManager
 from trainkit.loops import evaluate as evaluation
 from trainkit.loops import fit as training
-from trainkit.loops.limits import Clock, Limits
 from trainkit.loops.run import Run
 from trainkit.loops.stop import StopSignal
 from trainkit.metrics.collector import MetricCollector
@@ -38,11 +30,10 @@ from trainkit.plugins.resolve import resolve_precision, resolve_strategy
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.readings import Readings, TrainerState
+from trainkit.session import session
 from trainkit.settings import DataUse, Duration, Lengths, Optimisation, Output, group
 from trainkit.strategies.base import Strategy
 from trainkit.types import Phase, Stage
-
-INTERRUPTED = "interrupted.ckpt"
 
 
 class Trainer(Readings):
@@ -186,7 +177,7 @@ class Trainer(Readings):
             TrainkitError: If something does not fit together; see its subclasses.
         """
         given: dict[LoaderName, Any] = {"train": train_dataloaders, "val": val_dataloaders}
-        with self._session(Stage.FIT, module, given, datamodule, ckpt_path) as (run, hooks):
+        with session(self, Stage.FIT, module, given, datamodule, ckpt_path) as (run, hooks):
             assert self._data is not None
             hooks.around_fit(training.fit, run, hooks, self._data.fit_loaders)
 
@@ -229,7 +220,7 @@ class Trainer(Readings):
             What ``predict_step`` returned for each batch; with several loaders one such list per loader; None with
             ``return_predictions=False`` (then a callback takes them in ``on_predict_batch_end``).
         """
-        with self._session(Stage.PREDICT, module, {"predict": dataloaders}, datamodule, ckpt_path) as (run, hooks):
+        with session(self, Stage.PREDICT, module, {"predict": dataloaders}, datamodule, ckpt_path) as (run, hooks):
             assert self._data is not None
             loaders = self._data.evaluation_loaders("predict")
             if return_predictions is False:
@@ -248,182 +239,13 @@ class Trainer(Readings):
         verbose: bool,
     ) -> list[dict[str, float]]:
         name = LOADER_OF_STAGE[stage]
-        with self._session(stage, module, {name: dataloaders}, datamodule, ckpt_path) as (run, hooks):
+        with session(self, stage, module, {name: dataloaders}, datamodule, ckpt_path) as (run, hooks):
             assert self._data is not None
             on = hooks.validation if stage is Stage.VALIDATE else hooks.test
             results = evaluation.evaluate(run, hooks, on, self._data.evaluation_loaders(name), Phase(stage.value))
         if verbose and self.is_global_zero:
             print_results(results, stage)
         return results
-
-    # One call, from its preparation to its teardown
-
-    @contextmanager
-    def _session(
-        self,
-        stage: Stage,
-        module: TrainModule | None,
-        loaders: dict[LoaderName, Any],
-        datamodule: DataModule | None,
-        ckpt_path: str | os.PathLike[str] | None,
-    ) -> Iterator[tuple[Run, BoundHooks]]:
-        if stage is not Stage.FIT and module is None and ckpt_path is None:
-            ckpt_path = self._best_of_the_last_fit(stage)
-        module = self._module = parts.check_module(self._module if module is None else module, stage)
-        self.state = TrainerState("running", stage)
-        with ExitStack() as stack:
-            self.strategy.setup()
-            stack.callback(self.strategy.teardown)
-            stack.enter_context(parts.torch_flags(self._optimisation))
-            hooks = self._hooks.attach(self, module)
-            module._attach(self, self.metrics)
-            self.metrics.reset()
-            stack.enter_context(self._module_callbacks(module))
-            stack.enter_context(self._stop_signal.listening())
-            stack.callback(setattr, self, "progress", self.progress)
-            try:
-                run = self._prepare(stage, module, loaders, datamodule, ckpt_path, hooks)
-                yield run, hooks
-                self._teardown(stage, hooks)
-            except BaseException as error:
-                self.state.status = "interrupted"
-                with noted_on(error):
-                    self._save_when_stopped(stage)
-                hooks.on_exception(error)
-                with noted_on(error):
-                    self._teardown(stage, hooks)
-                raise
-            self.state.status = "finished"
-            if self._hooks.timing.enabled and self.is_global_zero:
-                print_timing(self._hooks.timing)
-
-    def _prepare(
-        self,
-        stage: Stage,
-        module: TrainModule,
-        given: dict[LoaderName, Any],
-        datamodule: DataModule | None,
-        ckpt_path: str | os.PathLike[str] | None,
-        hooks: BoundHooks,
-    ) -> Run:
-        """Make everything ready for a loop. The order is a promise to users: ``docs/explanation/loop.md``."""
-        seed = self.strategy.broadcast_object(torch.initial_seed())
-        self.ckpt_path = self._locate(ckpt_path)
-        rank = Rank(self.strategy.rank, self.strategy.world_size, seed)
-        data = self._data = DataConnection(module, datamodule, given, self._data_use, rank, stage)
-        data.prepare(self)
-        hooks.setup(stage)
-        module.configure_model()
-        checkpoint = self._read(module, hooks)
-        if stage is not Stage.FIT and checkpoint is not None:
-            # Until the teardown: what is evaluated belongs to that step, and a fit goes on from where it is.
-            self.progress = Progress()
-            self.progress.load_state_dict(checkpoint.get("loops", {}).get("fit", {}))
-        self.precision.setup(self.strategy.device)
-        self.precision.convert(module)
-        if self._optimisation.sync_batchnorm and self.strategy.is_distributed:
-            parts.sync_batchnorm(module)
-        self.strategy.wrap(module)
-        run = self._run = Run(
-            module=module,
-            strategy=self.strategy,
-            precision=self.precision,
-            progress=self.progress,
-            limits=Limits(),
-            clock=Clock(self.progress),
-            metrics=self.metrics,
-            stop_signal=self._stop_signal,
-            transfer=data.transfer(self.strategy.device, parts.batch_conversion(self.precision)),
-            inference_mode=self._optimisation.inference_mode and stage is not Stage.FIT,
-        )
-        if stage is Stage.FIT:
-            self._prepare_fit(run, data, checkpoint, hooks)
-        else:
-            parts.connect_steps(run, Phase(stage.value), len(data.evaluation_loaders(LOADER_OF_STAGE[stage])))
-        return run
-
-    def _prepare_fit(
-        self, run: Run, data: DataConnection, checkpoint: dict[str, Any] | None, hooks: BoundHooks
-    ) -> None:
-        run.training_step = parts.training_step(self.strategy, run.module)
-        run.optimizers, run.schedulers = parts.make_optimizers(run.module)
-        run.accumulation = self._optimisation.accumulation
-        parts.connect_optimizers(run, hooks, self._optimisation)
-        loaders = data.fit_loaders
-        run.limits = lengths.make_limits(
-            self._lengths, self._data_use, num_batches=loaders.train.num_batches, validates=bool(loaders.val)
-        )
-        if loaders.val:
-            parts.connect_steps(run, Phase.VALIDATE, len(loaders.val))
-        self._fit_plugins = plugin_assembly.fit_plugins(run, self.callbacks, self._optimisation)
-        self._hooks.replace([], self._fit_plugins)
-        if checkpoint is not None:
-            checkpoints.restore(run, self._hooks.plugins, data, checkpoint, self.ckpt_path or "")
-            loaders.sanity = []
-        if run.progress.epoch_ended:
-            run.progress.count_epoch()
-        lengths.say_if_done(run)
-
-    def _best_of_the_last_fit(self, stage: Stage) -> str | None:
-        """What is evaluated if neither a module nor a checkpoint is given; None is the module as it stands."""
-        if self.fast_dev_run or not getattr(self.checkpoint_callback, "best_model_path", ""):
-            return None
-        warnings.warn(
-            f"trainer.{stage}() was called without a module and uses the best checkpoint of the last fit. To use the "
-            f"module as it stands, pass it: trainer.{stage}(module, ...).",
-            stacklevel=6,
-        )
-        return "best"
-
-    def _locate(self, ckpt_path: str | os.PathLike[str] | None) -> str | None:
-        """Find the checkpoint to start from; a run that continues the last one goes on in its folder."""
-        best = getattr(self.checkpoint_callback, "best_model_path", None)
-        found = locate_checkpoint(ckpt_path, root=self.default_root_dir, best=best) if self.is_global_zero else None
-        path: str | None = self.strategy.broadcast_object(None if found is None else str(found))
-        if path is not None and ckpt_path == "last":
-            for logger in self.loggers:
-                logger.continue_from(path)
-        return path
-
-    def _read(self, module: TrainModule, hooks: BoundHooks) -> dict[str, Any] | None:
-        """Read the checkpoint to start from, if there is one, and load the weights that are in it."""
-        if self.ckpt_path is None:
-            return None
-        checkpoint = read_checkpoint(self.ckpt_path, map_location="cpu")
-        require_weights(checkpoint, self.ckpt_path)
-        hooks.on_load_checkpoint(checkpoint)
-        load_weights(module, checkpoint["state_dict"], strict=module.strict_loading, source=self.ckpt_path)
-        return checkpoint
-
-    @contextmanager
-    def _module_callbacks(self, module: TrainModule) -> Iterator[None]:
-        """Add what ``configure_callbacks`` returns for one call; each replaces the Trainer's callbacks of its type."""
-        own = module.configure_callbacks() or []
-        own = list(own) if isinstance(own, Sequence) else [own]
-        given = self.callbacks
-        kept = [callback for callback in given if not any(type(callback) is type(new) for new in own)]
-        replaced = [callback for callback in given if callback not in kept]
-        self._hooks.replace(replaced, own)
-        self.callbacks = plugin_assembly.checkpoints_last([*kept, *own])
-        try:
-            yield
-        finally:
-            self._hooks.replace(own, replaced)
-            self.callbacks = given
-
-    def _save_when_stopped(self, stage: Stage) -> None:
-        """After a signal, save what the loop left whole at a batch boundary, so that nothing is lost."""
-        callback = self.checkpoint_callback
-        if stage is Stage.FIT and self._stop_signal.honoured and callback is not None and not self.fast_dev_run:
-            self.save_checkpoint(os.path.join(callback.dirpath or self.log_dir, INTERRUPTED))
-
-    def _teardown(self, stage: Stage, hooks: BoundHooks) -> None:
-        if self._data is not None:
-            self._data.teardown()
-        hooks.teardown(stage)
-        if self._module is not None:
-            self._module._detach()
-        self._hooks.replace(self._fit_plugins, [])
 
     # Saving
 
@@ -487,12 +309,3 @@ class Trainer(Readings):
     def should_stop(self, value: bool) -> None:
         if self._run is not None:
             self._run.should_stop = value
-
-
-@contextmanager
-def noted_on(error: BaseException) -> Iterator[None]:
-    """Tidy up after ``error``: what goes wrong meanwhile becomes a note on it, and does not take its place."""
-    try:
-        yield
-    except Exception as another:
-        error.add_note(f"then, while tearing down: {type(another).__name__}: {another}")

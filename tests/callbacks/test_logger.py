@@ -130,8 +130,10 @@ def test_tensors_become_numbers_and_names_get_the_prefix(tmp_path):
 
 def test_save_dir_is_by_default_that_of_the_trainer(tmp_path):
     logger = Kept()
-    quiet_trainer(logger=logger, default_root_dir=tmp_path).fit(TinyModule(), TinyData(1))
-    assert logger.log_dir == os.path.join(tmp_path, "trainkit_logs", "version_0")
+    trainer = quiet_trainer(logger=logger, default_root_dir=tmp_path)
+    assert trainer.log_dir == os.path.join(tmp_path, "trainkit_logs", "version_0")
+    trainer.fit(TinyModule(), TinyData(1))
+    assert trainer.log_dir == os.path.join(tmp_path, "trainkit_logs", "version_0")
 
 
 def test_both_default_loggers_write_into_one_folder_per_trainer(tmp_path):

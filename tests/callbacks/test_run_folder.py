@@ -30,6 +30,14 @@ def test_a_version_is_chosen_once_and_nothing_is_made(tmp_path):
     assert not Path(folder.path).exists()
 
 
+def test_no_version_is_kept_before_it_is_known_where_they_are(tmp_path):
+    folder = RunFolder(None, "runs", None)
+    assert folder.version == 0
+    (tmp_path / "runs" / "version_4").mkdir(parents=True)
+    folder.save_dir = str(tmp_path)
+    assert folder.version == 5
+
+
 @pytest.mark.parametrize(("version", "last"), [(3, "version_3"), ("blue", "blue")])
 def test_a_given_version_names_the_folder(tmp_path, version, last):
     assert RunFolder(tmp_path, "runs", version).path == os.path.join(tmp_path, "runs", last)

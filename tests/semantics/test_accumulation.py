@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from trainkit.errors import TrainkitError
 from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_weights, quiet_trainer
 
 
@@ -168,3 +169,24 @@ def test_weighted_loss_is_reported_as_it_was_returned():
     quiet_trainer(callbacks=[recorder], accumulate_grad_batches=2).fit(module, data)
     outputs = [arguments["outputs"] for arguments in recorder.arguments("on_train_batch_end")]
     assert [output["loss"].item() for output in outputs] == pytest.approx(expected)
+
+
+def test_weights_for_some_batches_of_a_group_only_are_an_error():
+    class Module(TinyModule):
+        def training_step(self, batch, batch_idx):
+            loss = self.loss(batch)
+            return {"loss": loss, "weight": 3} if batch_idx else loss
+
+    with pytest.raises(TrainkitError, match="for all batches or for none"):
+        quiet_trainer(accumulate_grad_batches=2).fit(Module(), TinyData(2))
+
+
+def test_group_of_nothing_but_padding_changes_no_weight():
+    class Module(TinyModule):
+        def training_step(self, batch, batch_idx):
+            return {"loss": self.loss(batch) * 0, "weight": 0}
+
+    module = Module()
+    before = copy.deepcopy(module)
+    quiet_trainer().fit(module, TinyData(2))
+    assert_same_weights(module, before)

@@ -303,3 +303,13 @@ def test_validate_and_test_return_what_was_logged():
     expected = (module.loss(data[0]).item() + module.loss(data[1]).item()) / 2
     assert trainer.validate(module, data) == [{"val/loss": pytest.approx(expected)}]
     assert trainer.test(module, data) == [{"test/loss": pytest.approx(expected)}]
+
+
+def test_what_is_logged_in_on_train_start_belongs_to_the_first_epoch():
+    class Module(TinyModule):
+        def on_train_start(self):
+            self.log("start", 3.0)
+
+    rows, trainer = rows_of(Module(), max_epochs=2)
+    assert values_of(rows, "start") == [(3, 3.0)]
+    assert trainer.callback_metrics["start"] == 3.0

@@ -34,6 +34,7 @@ def dump(run: Run, plugins: Plugins, data: DataConnection, *, weights_only: bool
     }
     checkpoint["trainkit"] |= {
         "precision": run.precision.state_dict(),
+        "shuffle_seed": data.shuffle_seed,
         "ranks": run.strategy.all_gather_object(_of_this_rank(run, data)),
     }
     return checkpoint

@@ -14,6 +14,7 @@ from trainkit.callbacks.lr_schedulers import LRSchedulers
 from trainkit.callbacks.metric_rows import MetricRows
 from trainkit.callbacks.model_checkpoint import ModelCheckpoint
 from trainkit.callbacks.model_summary import ModelSummary
+from trainkit.callbacks.no_logger import NoLogger
 from trainkit.callbacks.progress_bar import ProgressBar
 from trainkit.callbacks.tensorboard import TensorBoardLogger
 from trainkit.errors import ConfigError, UnknownArgumentError
@@ -71,23 +72,25 @@ def barebones(output: Output, arguments: Mapping[str, Any]) -> Output:
 def make_loggers(logger: Any, output: Output, data: DataUse) -> list[Logger]:
     """Return the loggers that ``Trainer(logger=...)`` means: True is TensorBoard and CSV files in one folder.
 
+    A fast dev run writes nothing, but has a logger, which the module may use.
+
     Raises:
         ConfigError: If it is none.
     """
-    if output.barebones or data.fast_dev_run:
+    if output.barebones or logger is False:
         return []
+    if data.fast_dev_run:
+        return [NoLogger(output.root)]
     if logger is None or logger is True:
         tensorboard = TensorBoardLogger(save_dir=output.root)
         return [tensorboard, CSVLogger.beside(tensorboard)]
-    if logger is False:
-        return []
     loggers = list(logger) if isinstance(logger, Sequence) and not isinstance(logger, str) else [logger]
     for each in loggers:
-        if not hasattr(each, "log_metrics"):
+        if not isinstance(each, Logger):
             raise ConfigError(
-                f"logger={each!r} is no logger. Allowed: True, False, an object with log_metrics(metrics, step), or "
-                "a list of them."
+                f"logger={each!r} is no logger. Allowed: True, False, a trainkit.callbacks.Logger, or a list of them."
             )
+        each.default_to(output.root)
     return loggers
 
 

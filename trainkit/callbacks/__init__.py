@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trainkit.callbacks.lr_monitor import LearningRateMonitor
     from trainkit.callbacks.model_checkpoint import ModelCheckpoint
     from trainkit.callbacks.model_summary import ModelSummary
+    from trainkit.callbacks.prediction_writer import PredictionWriter
     from trainkit.callbacks.progress_bar import ProgressBar
     from trainkit.callbacks.tensorboard import TensorBoardLogger
 
@@ -28,6 +29,7 @@ __all__ = [
     "Logger",
     "ModelCheckpoint",
     "ModelSummary",
+    "PredictionWriter",
     "ProgressBar",
     "TensorBoardLogger",
 ]
@@ -42,6 +44,7 @@ _FILE_OF = {
     "Logger": "logger",
     "ModelCheckpoint": "model_checkpoint",
     "ModelSummary": "model_summary",
+    "PredictionWriter": "prediction_writer",
     "ProgressBar": "progress_bar",
     "TensorBoardLogger": "tensorboard",
 }

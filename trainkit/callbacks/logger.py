@@ -122,6 +122,10 @@ class Logger(Callback, ABC):
         """The folder of this run."""
         return self._folder.path
 
+    def default_to(self, root_dir: str | os.PathLike[str]) -> None:
+        """Take ``root_dir`` for ``save_dir`` if none was given. The Trainer does so with its ``default_root_dir``."""
+        self._folder.save_dir = self._folder.save_dir or os.fspath(root_dir)
+
     def continue_from(self, checkpoint: str | os.PathLike[str]) -> None:
         """Go on in the folder of the run that saved ``checkpoint``, if it is one of this experiment.
 
@@ -132,8 +136,7 @@ class Logger(Callback, ABC):
     # How it follows a run
 
     def setup(self, trainer: Trainer) -> None:
-        if self._folder.save_dir is None:
-            self._folder.save_dir = trainer.default_root_dir
+        self.default_to(trainer.default_root_dir)
         self.writes = trainer.is_global_zero
         self._folder.version = agreed(trainer, self._checked_version)
 

@@ -49,10 +49,13 @@ class RunFolder:
 
     @property
     def version(self) -> int | str:
-        """The version. A free one is chosen when it is first asked for, and kept."""
-        if self._version is None:
-            self._version = next_version(self.root)
-        return self._version
+        """The version. A free one is chosen when it is first asked for, and kept once ``save_dir`` is known."""
+        if self._version is not None:
+            return self._version
+        version = next_version(self.root)
+        if self.save_dir is not None:
+            self._version = version
+        return version
 
     @version.setter
     def version(self, version: int | str) -> None:

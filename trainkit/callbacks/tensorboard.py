@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit.callbacks.hparams_file import update_hparams_file
 from trainkit.callbacks.logger import Logger, Status
+from trainkit.callbacks.no_logger import NoExperiment
 from trainkit.callbacks.run_folder import writing
 from trainkit.errors import ConfigError
 
@@ -53,7 +54,7 @@ class TensorBoardLogger(Logger):
     def experiment(self) -> Any:
         """A ``torch.utils.tensorboard.SummaryWriter``, for images and the like; on other ranks it does nothing."""
         if not self.writes:
-            return _Silent()
+            return NoExperiment()
         if self._summary_writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -117,10 +118,3 @@ class TensorBoardLogger(Logger):
         if closing is not None:
             with writing(self.log_dir):
                 closing.close()
-
-
-class _Silent:
-    """Stands for a `SummaryWriter` where nothing is to be written: every method does nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *args, **kwargs: None

@@ -31,12 +31,10 @@ class Rank:
     Attributes:
         index: Its number, from 0.
         world_size: How many there are.
-        seed: For the order of the samples; equal on all.
     """
 
     index: int = 0
     world_size: int = 1
-    seed: int = 0
 
 
 @dataclass(slots=True)
@@ -80,6 +78,9 @@ class DataConnection:
         rank: Which part of them.
         stage: What is run on them.
 
+    Attributes:
+        shuffle_seed: For the order of samples that are dealt to ranks; equal on all of them.
+
     Raises:
         DataError: If there is nothing to run on, or what there is cannot be used.
     """
@@ -98,6 +99,7 @@ class DataConnection:
         self._use = use
         self._rank = rank
         self._stage = stage
+        self.shuffle_seed = 0
         self._fit_loaders: FitLoaders | None = None
         self._evaluation_loaders: dict[LoaderName, list[LimitedLoader]] = {}
         self._source.demand(LOADER_OF_STAGE[stage])
@@ -213,7 +215,7 @@ class DataConnection:
     def _shared(self, loader: Any, *, training: bool) -> Any:
         if self._rank.world_size == 1 or not self._use.use_distributed_sampler:
             return loader
-        return shard(loader, self._rank.index, self._rank.world_size, training=training, seed=self._rank.seed)
+        return shard(loader, self._rank.index, self._rank.world_size, training=training, seed=self.shuffle_seed)
 
 
 LOADER_OF_STAGE: dict[Stage, LoaderName] = {

@@ -31,6 +31,7 @@ def fit(run: Run, hooks: BoundHooks, loaders: FitLoaders) -> None:
         sanity_check(run, hooks, loaders.sanity)
         run.phase = Phase.TRAIN
         run.clock.start()
+        run.metrics.begin_phase(Phase.TRAIN, resume=run.progress.batch > 0)
         hooks.on_train_start()
         step = choose_step(run)
         while not run.is_done():

@@ -36,6 +36,11 @@ def forward_and_backward(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: i
         run.open_group(batch_idx, weighted=weight is not None)
         hooks.on_before_zero_grad(run.optimizer)
         run.zero_grad(batch_idx)
+    elif (weight is None) == (run.group_divisor == 0):
+        raise ModuleError(
+            "training_step returned a 'weight' for some batches of an accumulation group and none for others, so "
+            "there is no telling what each is worth. Return it for all batches or for none."
+        )
     share = loss / run.group_divisor if run.group_divisor > 1 else loss
     hooks.on_before_backward(share)
     hooks.around_backward(run.backward, share)

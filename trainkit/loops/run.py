@@ -20,6 +20,8 @@ from trainkit.progress import Progress
 from trainkit.strategies.base import Strategy
 from trainkit.types import Batch, Phase
 
+TINY = torch.finfo(torch.float32).tiny
+
 
 def _no_step(*arguments: Any) -> Any:
     raise AssertionError("a step was called that this run has not got")
@@ -137,7 +139,8 @@ class Run:
         if self.group_divisor == 0:
             # The strategy has averaged over ranks; what is wanted is the sum, divided by the weight of all.
             weight = torch.as_tensor(self.group_weight, dtype=torch.float32, device=self.strategy.device)
-            return self.strategy.world_size / self.strategy.all_reduce(weight)
+            # A group of nothing but padding weighs nothing, and its gradients are zeros already.
+            return self.strategy.world_size / self.strategy.all_reduce(weight).clamp_min(TINY)
         if self.group_divisor == self.progress.group_batches:
             return None
         return self.group_divisor / self.progress.group_batches

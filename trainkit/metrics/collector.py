@@ -89,7 +89,11 @@ class MetricCollector:
             num_dataloaders: How many loaders are evaluated in it.
             resume: Go on with what the phase had collected when a checkpoint was saved in it, or when it was left. It
                 begins anew all the same if it had another number of loaders.
+
+        A phase that has begun already, ahead of a hook in which values may be logged, just goes on.
         """
+        if self._phases and self._phases[-1].phase is phase:
+            return
         log = self._paused.pop(phase, None)
         if not resume or log is None or log.num_dataloaders != num_dataloaders:
             log = PhaseLog(phase, num_dataloaders, self._published)

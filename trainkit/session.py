@@ -1,0 +1,236 @@
+"""One call of a Trainer, from its preparation to its teardown: what happens around a loop."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from trainkit.assembly import checkpoints, lengths, parts
+from trainkit.assembly import plugins as plugin_assembly
+from trainkit.assembly.results import print_timing
+from trainkit.checkpoint.files import read_checkpoint
+from trainkit.checkpoint.locate import locate_checkpoint
+from trainkit.checkpoint.state import require_weights
+from trainkit.data.connection import LOADER_OF_STAGE, DataConnection, Rank
+from trainkit.data.module import DataModule
+from trainkit.data.source import LoaderName
+from trainkit.from_checkpoint import load_weights
+from trainkit.hooks.dispatch import BoundHooks
+from trainkit.loops.limits import Clock, Limits
+from trainkit.loops.run import Run
+from trainkit.module import TrainModule
+from trainkit.progress import Progress
+from trainkit.readings import TrainerState
+from trainkit.types import Phase, Stage
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
+
+INTERRUPTED = "interrupted.ckpt"
+
+
+@contextmanager
+def session(
+    trainer: Trainer,
+    stage: Stage,
+    module: TrainModule | None,
+    loaders: dict[LoaderName, Any],
+    datamodule: DataModule | None,
+    ckpt_path: str | os.PathLike[str] | None,
+) -> Iterator[tuple[Run, BoundHooks]]:
+    """Prepare a call of ``trainer`` for ``stage``, run a loop inside, and tear down, however the loop ends.
+
+    Args:
+        trainer: Whose call it is.
+        stage: What is to be done.
+        module: What to run; None is the module of the last call.
+        loaders: The loaders that were passed, by what they are for.
+        datamodule: The data module that was passed.
+        ckpt_path: Where to start from: a path, "last", "best", or None.
+    """
+    if stage is not Stage.FIT and module is None and ckpt_path is None:
+        ckpt_path = _best_of_the_last_fit(trainer, stage)
+    module = trainer._module = parts.check_module(trainer._module if module is None else module, stage)
+    trainer.state = TrainerState("running", stage)
+    with ExitStack() as stack:
+        trainer.strategy.setup()
+        stack.callback(trainer.strategy.teardown)
+        stack.enter_context(parts.torch_flags(trainer._optimisation))
+        hooks = trainer._hooks.attach(trainer, module)
+        module._attach(trainer, trainer.metrics)
+        trainer.metrics.reset()
+        stack.enter_context(_module_callbacks(trainer, module))
+        stack.enter_context(trainer._stop_signal.listening())
+        stack.callback(setattr, trainer, "progress", trainer.progress)
+        try:
+            run = _prepare(trainer, stage, module, loaders, datamodule, ckpt_path, hooks)
+            yield run, hooks
+            _teardown(trainer, stage, hooks)
+        except BaseException as error:
+            trainer.state.status = "interrupted"
+            with noted_on(error):
+                _save_when_stopped(trainer, stage)
+            hooks.on_exception(error)
+            with noted_on(error):
+                _teardown(trainer, stage, hooks)
+            raise
+        trainer.state.status = "finished"
+        if trainer._hooks.timing.enabled and trainer.is_global_zero:
+            print_timing(trainer._hooks.timing)
+
+
+def _prepare(
+    trainer: Trainer,
+    stage: Stage,
+    module: TrainModule,
+    given: dict[LoaderName, Any],
+    datamodule: DataModule | None,
+    ckpt_path: str | os.PathLike[str] | None,
+    hooks: BoundHooks,
+) -> Run:
+    """Make everything ready for a loop. The order is a promise to users: ``docs/explanation/loop.md``."""
+    trainer.ckpt_path = _locate(trainer, ckpt_path)
+    rank = Rank(trainer.strategy.rank, trainer.strategy.world_size)
+    data = trainer._data = DataConnection(module, datamodule, given, trainer._data_use, rank, stage)
+    data.prepare(trainer)
+    hooks.setup(stage)
+    module.configure_model()
+    checkpoint = _read(trainer, module, hooks)
+    data.shuffle_seed = _shuffle_seed(trainer, checkpoint)
+    if stage is not Stage.FIT and checkpoint is not None:
+        # Until the teardown: what is evaluated belongs to that step, and a fit goes on from where it is.
+        trainer.progress = Progress()
+        trainer.progress.load_state_dict(checkpoint.get("loops", {}).get("fit", {}))
+    trainer.precision.setup(trainer.strategy.device)
+    trainer.precision.convert(module)
+    if trainer._optimisation.sync_batchnorm and trainer.strategy.is_distributed:
+        parts.sync_batchnorm(module)
+    trainer.strategy.wrap(module)
+    run = trainer._run = Run(
+        module=module,
+        strategy=trainer.strategy,
+        precision=trainer.precision,
+        progress=trainer.progress,
+        limits=Limits(),
+        clock=Clock(trainer.progress),
+        metrics=trainer.metrics,
+        stop_signal=trainer._stop_signal,
+        transfer=data.transfer(trainer.strategy.device, parts.batch_conversion(trainer.precision)),
+        inference_mode=trainer._optimisation.inference_mode and stage is not Stage.FIT,
+    )
+    if stage is Stage.FIT:
+        _prepare_fit(trainer, run, data, checkpoint, hooks)
+    else:
+        parts.connect_steps(run, Phase(stage.value), len(data.evaluation_loaders(LOADER_OF_STAGE[stage])))
+    return run
+
+
+def _shuffle_seed(trainer: Trainer, checkpoint: dict[str, Any] | None) -> int:
+    """Return from what all ranks shuffle alike: a run that goes on keeps the order of its first session."""
+    own = (checkpoint or {}).get("trainkit", {})
+    seed: int = trainer.strategy.broadcast_object(own.get("shuffle_seed", torch.initial_seed()))
+    return seed
+
+
+def _prepare_fit(
+    trainer: Trainer, run: Run, data: DataConnection, checkpoint: dict[str, Any] | None, hooks: BoundHooks
+) -> None:
+    run.training_step = parts.training_step(trainer.strategy, run.module)
+    run.optimizers, run.schedulers = parts.make_optimizers(run.module)
+    run.accumulation = trainer._optimisation.accumulation
+    parts.connect_optimizers(run, hooks, trainer._optimisation)
+    loaders = data.fit_loaders
+    run.limits = lengths.make_limits(
+        trainer._lengths, trainer._data_use, num_batches=loaders.train.num_batches, validates=bool(loaders.val)
+    )
+    if loaders.val:
+        parts.connect_steps(run, Phase.VALIDATE, len(loaders.val))
+    trainer._fit_plugins = plugin_assembly.fit_plugins(run, trainer.callbacks, trainer._optimisation)
+    trainer._hooks.replace([], trainer._fit_plugins)
+    if checkpoint is not None:
+        checkpoints.restore(run, trainer._hooks.plugins, data, checkpoint, trainer.ckpt_path or "")
+        loaders.sanity = []
+    if run.progress.epoch_ended:
+        run.progress.count_epoch()
+    lengths.say_if_done(run)
+
+
+def _best_of_the_last_fit(trainer: Trainer, stage: Stage) -> str | None:
+    """What is evaluated if neither a module nor a checkpoint is given; None is the module as it stands."""
+    if trainer.fast_dev_run or not getattr(trainer.checkpoint_callback, "best_model_path", ""):
+        return None
+    warnings.warn(
+        f"trainer.{stage}() was called without a module and uses the best checkpoint of the last fit. To use the "
+        f"module as it stands, pass it: trainer.{stage}(module, ...).",
+        stacklevel=6,
+    )
+    return "best"
+
+
+def _locate(trainer: Trainer, ckpt_path: str | os.PathLike[str] | None) -> str | None:
+    """Find the checkpoint to start from; a run that continues the last one goes on in its folder."""
+    best = getattr(trainer.checkpoint_callback, "best_model_path", None)
+    found = locate_checkpoint(ckpt_path, root=trainer.default_root_dir, best=best) if trainer.is_global_zero else None
+    path: str | None = trainer.strategy.broadcast_object(None if found is None else str(found))
+    if path is not None and ckpt_path == "last":
+        for logger in trainer.loggers:
+            logger.continue_from(path)
+    return path
+
+
+def _read(trainer: Trainer, module: TrainModule, hooks: BoundHooks) -> dict[str, Any] | None:
+    """Read the checkpoint to start from, if there is one, and load the weights that are in it."""
+    if trainer.ckpt_path is None:
+        return None
+    checkpoint = read_checkpoint(trainer.ckpt_path, map_location="cpu")
+    require_weights(checkpoint, trainer.ckpt_path)
+    hooks.on_load_checkpoint(checkpoint)
+    load_weights(module, checkpoint["state_dict"], strict=module.strict_loading, source=trainer.ckpt_path)
+    return checkpoint
+
+
+@contextmanager
+def _module_callbacks(trainer: Trainer, module: TrainModule) -> Iterator[None]:
+    """Add what ``configure_callbacks`` returns for one call; each replaces the Trainer's callbacks of its type."""
+    own = module.configure_callbacks() or []
+    own = list(own) if isinstance(own, Sequence) else [own]
+    given = trainer.callbacks
+    kept = [callback for callback in given if not any(type(callback) is type(new) for new in own)]
+    replaced = [callback for callback in given if callback not in kept]
+    trainer._hooks.replace(replaced, own)
+    trainer.callbacks = plugin_assembly.checkpoints_last([*kept, *own])
+    try:
+        yield
+    finally:
+        trainer._hooks.replace(own, replaced)
+        trainer.callbacks = given
+
+
+def _save_when_stopped(trainer: Trainer, stage: Stage) -> None:
+    """After a signal, save what the loop left whole at a batch boundary, so that nothing is lost."""
+    callback = trainer.checkpoint_callback
+    if stage is Stage.FIT and trainer._stop_signal.honoured and callback is not None and not trainer.fast_dev_run:
+        trainer.save_checkpoint(os.path.join(callback.dirpath or trainer.log_dir, INTERRUPTED))
+
+
+def _teardown(trainer: Trainer, stage: Stage, hooks: BoundHooks) -> None:
+    if trainer._data is not None:
+        trainer._data.teardown()
+    hooks.teardown(stage)
+    if trainer._module is not None:
+        trainer._module._detach()
+    trainer._hooks.replace(trainer._fit_plugins, [])
+
+
+@contextmanager
+def noted_on(error: BaseException) -> Iterator[None]:
+    """Tidy up after ``error``: what goes wrong meanwhile becomes a note on it, and does not take its place."""
+    try:
+        yield
+    except Exception as another:
+        error.add_note(f"then, while tearing down: {type(another).__name__}: {another}")
