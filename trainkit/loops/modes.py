@@ -6,31 +6,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
 
 from trainkit.loops.run import Run
+from trainkit.modes import modes_kept
 from trainkit.types import Phase
+
+
+_NAMES = {
+    Phase.SANITY_CHECK: "validation",
+    Phase.VALIDATE: "validation",
+    Phase.TEST: "test",
+    Phase.PREDICT: "predict",
+}
 
 
 @contextmanager
 def evaluation_mode(run: Run, phase: Phase) -> Iterator[None]:
-    """Evaluate ``run.module`` inside: eval mode, no gradients, ``run.phase`` set; all put back afterwards."""
+    """Evaluate ``run.module`` inside: eval mode, no gradients, ``run.phase`` set; all put back afterwards.
+
+    A module may define ``on_validation_model_eval``, which takes the place of ``eval()``, and
+    ``on_validation_model_train``, which is called when the modes have been put back; so for ``test`` and ``predict``.
+    """
+    module, name = run.module, _NAMES[phase]
     outer_phase, run.phase = run.phase, phase
     without_gradients = torch.inference_mode if run.inference_mode else torch.no_grad
     try:
-        with eval_mode(run.module), without_gradients():
+        with modes_kept(module), without_gradients():
+            getattr(module, f"on_{name}_model_eval", module.eval)()
             yield
+        getattr(module, f"on_{name}_model_train", _nothing)()
     finally:
         run.phase = outer_phase
 
 
-@contextmanager
-def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Put ``module`` into eval mode; each submodule gets its own mode back, so a frozen one in eval mode stays so."""
-    was_training = [submodule for submodule in module.modules() if submodule.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for submodule in was_training:
-            submodule.training = True
+def _nothing() -> None:
+    """Stands for a method that a module does not define."""
