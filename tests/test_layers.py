@@ -16,7 +16,20 @@ ROOT = Path(trainkit.__file__).parent
 
 LAYERS: list[set[str]] = [
     {"errors", "types", "progress"},
-    {"module", "data", "metrics", "optim", "hparams", "overrides", "seed", "settings", "from_checkpoint", "rank_zero", "modes", "export"},
+    {
+        "module",
+        "data",
+        "metrics",
+        "optim",
+        "hparams",
+        "overrides",
+        "seed",
+        "settings",
+        "from_checkpoint",
+        "rank_zero",
+        "modes",
+        "export",
+    },
     {"hooks", "checkpoint"},
     {"callbacks", "strategies", "precision", "plugins"},
     {"loops"},

@@ -10,8 +10,8 @@
 ``callbacks``           the state of each plugin that has one, by its state key
 ``hyper_parameters``    what ``save_hyperparameters`` collected, as far as it can be stored safely
 ``hparams_name``        the constructor argument that takes them all, or ``"kwargs"``
-``trainkit``            ``format``, ``version``, ``module``, ``precision``, ``shuffle_seed``, and of each of the
-                        ``ranks``: ``metrics``, ``group`` (gradients of an open accumulation group), ``data`` (position), ``rng``
+``trainkit``            ``format``, ``version``, ``module``, ``precision``, ``shuffle_seed``, and of each of
+                        the ``ranks``: ``metrics``, ``group`` (an open accumulation group), ``data`` (position), ``rng``
 ======================  ===============================================================================================
 """
 

@@ -1,8 +1,8 @@
 """Which hooks a plugin implements, and whether each can be bound: all that can be wrong with a plugin is found here.
 
-A class of plugins that were written for another calling convention has a method ``adapt_hook(self, hook, function)``. It
-gets each bound method that is named after a hook, and returns a function that names the hook's arguments, or None if the
-method is not to be called.
+A class of plugins that were written for another calling convention has a method ``adapt_hook(self, hook, function)``.
+It gets each bound method that is named after a hook, and returns a function that names the hook's arguments, or None if
+the method is not to be called.
 """
 
 from __future__ import annotations
