@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -54,6 +56,25 @@ def constructor_arguments(cls: type, checkpoint: Mapping[str, Any], overrides: M
             f"    to do        {cls.__name__}.load_from_checkpoint(path, {example})"
         )
     return arguments
+
+
+def read_hparams(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the entries of a checkpoint that a YAML file of hyperparameters takes the place of.
+
+    Raises:
+        CheckpointError: If there is no such file, or it is no YAML, or more than plain values are in it.
+    """
+    import yaml
+
+    try:
+        hparams = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CheckpointError(f"hparams_file={os.fspath(path)!r} cannot be read: {error}") from error
+    if not isinstance(hparams, dict):
+        raise CheckpointError(
+            f"hparams_file={os.fspath(path)!r} holds a {type(hparams).__name__}, not names with values."
+        )
+    return {HYPER_PARAMETERS: hparams}
 
 
 def load_weights(module: nn.Module, state_dict: Mapping[str, Any], *, strict: bool, source: object) -> None:

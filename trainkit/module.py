@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from torch.optim import Optimizer
 from trainkit.data.nested import map_tensors
 from trainkit.data.transfer import TransferHooks
 from trainkit.errors import CheckpointError, MetricError, ModuleError, NotAttachedError, UnknownNameError
-from trainkit.from_checkpoint import call_with, constructor_arguments, load_weights
+from trainkit.from_checkpoint import call_with, constructor_arguments, load_weights, read_hparams
 from trainkit.hparams import HyperparametersMixin
 from trainkit.metrics.objects import is_metric_collection
 from trainkit.overrides import overrides
@@ -256,15 +257,13 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
             parameter.requires_grad = required_grad
         self._untoggled = None
 
-    def freeze(self) -> None:
-        """Stop all parameters from being trained, and switch to eval mode."""
-        self.requires_grad_(False)
-        self.eval()
+    def freeze(self) -> Self:
+        """Stop all parameters from being trained, and switch to eval mode. Returns the module."""
+        return self.requires_grad_(False).eval()
 
-    def unfreeze(self) -> None:
-        """Let all parameters be trained, and switch to train mode."""
-        self.requires_grad_(True)
-        self.train()
+    def unfreeze(self) -> Self:
+        """Let all parameters be trained, and switch to train mode. Returns the module."""
+        return self.requires_grad_(True).train()
 
     def all_gather(self, data: Any, group: Any | None = None, sync_grads: bool = False) -> Any:
         """Return ``data`` (tensors in any nesting) with the tensors of all ranks stacked: ``(world_size, *shape)``.
@@ -332,14 +331,34 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         """The dtype of the floating-point parameters."""
         return next((t.dtype for t in self._tensors() if t.is_floating_point()), torch.get_default_dtype())
 
-    # From a checkpoint
+    # Out of training
+
+    def to_onnx(
+        self,
+        file_path: str | os.PathLike[str] | io.BytesIO | None = None,
+        input_sample: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Write ``forward`` in ONNX format. For other formats start from ``torch.export.export(module, args)``.
+
+        Args:
+            file_path: Where to; None returns an ``ONNXProgram`` only.
+            input_sample: An input of ``forward`` (a tuple: its arguments); by default `example_input_array`.
+            options: As for ``torch.onnx.export``.
+
+        Raises:
+            ModuleError: If there is no input.
+        """
+        from trainkit.export import export_onnx
+
+        return export_onnx(self, file_path, input_sample, **options)
 
     @classmethod
     def load_from_checkpoint(
         cls,
         checkpoint_path: str | os.PathLike[str],
         map_location: Any = None,
-        *,
+        hparams_file: str | os.PathLike[str] | None = None,
         strict: bool | None = None,
         weights_only: bool | None = True,
         **overrides: Any,
@@ -349,6 +368,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         Args:
             checkpoint_path: The file.
             map_location: Where the module shall be, as in ``torch.load``; None is the CPU.
+            hparams_file: A YAML file of hyperparameters, such as a logger's ``hparams.yaml``; it replaces those saved.
             strict: Whether all names must match; None asks ``strict_loading`` of the module.
             weights_only: Only True: a checkpoint never runs code.
             overrides: Constructor arguments that go before the saved ones.
@@ -361,11 +381,11 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         if weights_only is False:
             raise CheckpointError("weights_only=False would run code from the checkpoint; trainkit never does that.")
         checkpoint = read_checkpoint(checkpoint_path, map_location=map_location or "cpu")
+        if hparams_file is not None:
+            checkpoint |= read_hparams(hparams_file)
         module = cls(**constructor_arguments(cls, checkpoint, overrides))
         module.configure_model()
-        on_load = getattr(module, "on_load_checkpoint", None)
-        if on_load is not None:
-            call_with(on_load, trainer=None, module=module, checkpoint=checkpoint)
+        module._tell_of(checkpoint)
         weights = checkpoint["state_dict"]
         strict = module.strict_loading if strict is None else strict
         load_weights(module, weights, strict=strict, source=checkpoint_path)
@@ -385,6 +405,12 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
     def _detach(self) -> None:
         # Nothing is recorded from now on; the Trainer stays readable, with what it has measured.
         self._log = None
+
+    def _tell_of(self, checkpoint: dict[str, Any]) -> None:
+        """Call the module's own ``on_load_checkpoint`` where there is no Trainer that would."""
+        on_load = getattr(self, "on_load_checkpoint", None)
+        if on_load is not None:
+            call_with(on_load, trainer=None, module=self, checkpoint=checkpoint)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy or a pickle of the module is the module alone, not the run it is in.

@@ -313,6 +313,7 @@ MODULE_METHODS = frozenset(
         "on_after_batch_transfer",
         "on_before_batch_transfer",
         *(f"on_{kind}_model_{mode}" for kind in ("validation", "test", "predict") for mode in ("eval", "train")),
+        "on_validation_model_zero_grad",
     }
 )
 """Methods of a `TrainModule` that are named like hooks but are called by name, on the module alone."""

@@ -1,0 +1,67 @@
+"""Lightning's vocabulary over trainkit.
+
+Code that was written for Lightning changes ``import lightning.pytorch as pl`` into::
+
+    import trainkit.compat.lightning as pl
+
+and keeps working: modules, data modules, callbacks, loggers and the Trainer call. The modules below have Lightning's
+layout and hold trainkit's own classes, with Lightning's arguments where these differ. A name that trainkit does not
+have is an error that says what to use instead. ``docs/migrate/lightning.md`` tells what is the same, what differs and
+why.
+"""
+
+import sys
+
+from trainkit.compat.lightning import (
+    accelerators,
+    callbacks,
+    cli,
+    core,
+    loggers,
+    plugins,
+    profilers,
+    strategies,
+    trainer,
+    tuner,
+    utilities,
+)
+from trainkit.compat.lightning.absent import absent
+from trainkit.compat.lightning.callbacks import Callback
+from trainkit.compat.lightning.core import LightningDataModule, LightningModule
+from trainkit.compat.lightning.trainer import Trainer, seed_everything
+
+__version__ = "2.6"
+"""The Lightning whose vocabulary this is."""
+
+__all__ = [
+    "Callback",
+    "LightningDataModule",
+    "LightningModule",
+    "Trainer",
+    "accelerators",
+    "callbacks",
+    "cli",
+    "core",
+    "loggers",
+    "plugins",
+    "profilers",
+    "pytorch",
+    "seed_everything",
+    "strategies",
+    "trainer",
+    "tuner",
+    "utilities",
+]
+
+pytorch = sys.modules[__name__]  # for what says `import lightning as L` and `L.pytorch.callbacks`
+
+__getattr__ = absent(
+    __name__,
+    {
+        "Fabric": "a Trainer; trainkit.strategies and trainkit.precision can be used in a loop of your own",
+        "demos": "a module of your own; trainkit.testing has tiny ones",
+        "fabric": "a Trainer; trainkit.strategies and trainkit.precision can be used in a loop of your own",
+        "loops": "trainkit.loops, which are functions",
+        "serve": "module.to_onnx(...) or torch.export.export",
+    },
+)

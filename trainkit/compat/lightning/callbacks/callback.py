@@ -1,0 +1,35 @@
+"""`Callback`: the base of callbacks that were written for Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from trainkit.callbacks.base import Callback as CoreCallback
+from trainkit.compat.lightning.binding import adapt, stub
+from trainkit.hooks.specs import HOOKS
+
+
+class Callback(CoreCallback):
+    """A callback whose hooks are called by the names of their arguments, or with all of them by position.
+
+    ``super().on_train_start(trainer, pl_module)`` may be called in every hook and does nothing. What is not overridden
+    is never called.
+    """
+
+    setup = teardown = on_exception = on_save_checkpoint = on_load_checkpoint = stub
+    on_fit_start = on_fit_end = on_sanity_check_start = on_sanity_check_end = stub
+    on_train_start = on_train_end = on_train_epoch_start = on_train_epoch_end = stub
+    on_validation_start = on_validation_end = on_validation_epoch_start = on_validation_epoch_end = stub
+    on_test_start = on_test_end = on_test_epoch_start = on_test_epoch_end = stub
+    on_predict_start = on_predict_end = on_predict_epoch_start = on_predict_epoch_end = stub
+    on_train_batch_start = on_train_batch_end = on_validation_batch_start = on_validation_batch_end = stub
+    on_test_batch_start = on_test_batch_end = on_predict_batch_start = on_predict_batch_end = stub
+    on_before_zero_grad = on_before_backward = on_after_backward = on_before_optimizer_step = stub
+
+    def adapt_hook(self, hook: str, function: Callable[..., Any]) -> Callable[..., Any] | None:
+        """Return ``function`` as one that names the arguments of ``hook``."""
+        return adapt(self, hook, function, HOOKS[hook])
+
+    def _generate_state_key(self, **kwargs: Any) -> str:
+        return self._state_key(**kwargs)

@@ -1,0 +1,5 @@
+"""What gives a class ``save_hyperparameters``."""
+
+from trainkit.hparams import HyperparametersMixin
+
+__all__ = ["HyperparametersMixin"]

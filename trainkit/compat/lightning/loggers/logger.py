@@ -1,0 +1,83 @@
+"""`Logger`: the base of loggers that were written for Lightning."""
+
+from __future__ import annotations
+
+import functools
+import os
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from trainkit.callbacks import logger as core
+from trainkit.callbacks.logger import Status
+from trainkit.callbacks.no_logger import NoExperiment
+from trainkit.callbacks.no_logger import NoLogger as DummyLogger
+from trainkit.compat.lightning.binding import takes_all
+from trainkit.compat.lightning.callbacks.callback import Callback
+from trainkit.rank_zero import rank, rank_zero_only
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
+
+__all__ = ["DummyLogger", "Logger", "rank_zero_experiment", "rank_zero_only"]
+
+
+@takes_all
+class Logger(core.Logger, Callback):
+    """A logger with a name and a version of its own, and a folder only if it overrides ``save_dir``.
+
+    A subclass needs ``name``, ``version`` and ``log_metrics``, and need not call ``super().__init__``.
+    """
+
+    prefix = ""
+    _status: Status = "success"
+    _newest_step = 0
+
+    LOGGER_JOIN_CHAR: ClassVar[str] = "-"
+
+    def __init__(self) -> None:
+        """Take no arguments: a folder is the affair of the subclass."""
+
+    @property
+    @abstractmethod
+    def name(self) -> Any:
+        """The name of the experiment."""
+
+    @property
+    @abstractmethod
+    def version(self) -> Any:
+        """The run among those of the experiment."""
+
+    @property
+    def save_dir(self) -> Any:
+        """The folder of all experiments; None if nothing is written to disk."""
+        return None
+
+    @property
+    def root_dir(self) -> Any:
+        """The same, in Lightning's second word."""
+        return self.save_dir
+
+    @property
+    def log_dir(self) -> Any:
+        """The folder of the run, in which checkpoints go too."""
+        return self.save_dir and os.path.join(self.save_dir, str(self.name), str(self.version))
+
+    def continue_from(self, checkpoint: str | os.PathLike[str]) -> None:
+        """Change nothing: which version this is, the subclass decides."""
+
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+        """Do nothing; trainkit does not call it. A logger may join ``on_save_checkpoint``."""
+
+    def setup(self, trainer: Trainer) -> None:
+        self.writes = trainer.is_global_zero
+
+
+def rank_zero_experiment(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``function``, a logger's ``experiment``, as one that gives on other ranks what does nothing."""
+
+    @functools.wraps(function)
+    def experiment(self: Any) -> Any:
+        return function(self) or NoExperiment() if rank() == 0 else NoExperiment()
+
+    return experiment

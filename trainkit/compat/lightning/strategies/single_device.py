@@ -1,0 +1,5 @@
+"""One device."""
+
+from trainkit.strategies.single import SingleDevice as SingleDeviceStrategy
+
+__all__ = ["SingleDeviceStrategy"]

@@ -1,0 +1,165 @@
+"""`Trainer` with Lightning's arguments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from trainkit import trainer as core
+from trainkit.callbacks import model_checkpoint, model_summary, progress_bar
+from trainkit.compat.lightning.absent import Absent
+from trainkit.compat.lightning.accelerators import Accelerator
+from trainkit.compat.lightning.callbacks import ModelCheckpoint, ModelSummary, ProgressBar
+from trainkit.compat.lightning.loggers import CSVLogger, TensorBoardLogger
+from trainkit.compat.lightning.plugins import TorchSyncBatchNorm
+from trainkit.compat.lightning.profilers import PassThroughProfiler, SimpleProfiler
+from trainkit.data.module import DataModule
+from trainkit.errors import ConfigError
+from trainkit.module import TrainModule
+from trainkit.precision.base import Precision
+
+Path = str | os.PathLike[str]
+
+_LOOPS = "trainer.progress and trainer.current_epoch for counters; a new Trainer, or trainer.should_stop, for limits"
+
+
+class Trainer(core.Trainer):
+    """trainkit's `Trainer`, which takes Lightning's arguments and objects.
+
+    Args:
+        accelerator: A name or an accelerator of this package.
+        logger: Loggers; True is TensorBoard and CSV files under ``lightning_logs``.
+        callbacks: One or more callbacks.
+        profiler: ``"simple"`` or a profiler of this package.
+        plugins: A precision or a ``TorchSyncBatchNorm``, or a list of them. A dict has trainkit's own options.
+        enable_autolog_hparams: Whether loggers receive hyperparameters.
+        model_registry: Must be None.
+        arguments: All others, as in `trainkit.Trainer`.
+    """
+
+    fit_loop = Absent(_LOOPS)
+    validate_loop = Absent(_LOOPS)
+    test_loop = Absent(_LOOPS)
+    predict_loop = Absent(f"what trainer.predict() returns, or a BasePredictionWriter; {_LOOPS}")
+    tune = Absent("a loop over short fits with other arguments; a tuner comes with a later version of trainkit")
+    init_module = Absent("configure_model, which is called when the device is known")
+
+    def __init__(
+        self,
+        *,
+        accelerator: str | Accelerator = "auto",
+        logger: Any = None,
+        callbacks: Any = None,
+        profiler: Any = None,
+        plugins: Any = None,
+        enable_autolog_hparams: bool = True,
+        model_registry: str | None = None,
+        **arguments: Any,
+    ) -> None:
+        if model_registry is not None:
+            raise ConfigError(f"model_registry={model_registry!r} is not supported. Give ckpt_path a path.")
+        is_quiet = bool(arguments.get("barebones"))
+        super().__init__(
+            accelerator=accelerator.name if isinstance(accelerator, Accelerator) else accelerator,
+            logger=_loggers(logger, arguments),
+            callbacks=_as_list(callbacks) if is_quiet else _with_defaults(_as_list(callbacks), arguments),
+            profiler=_profiler(profiler),
+            **(arguments | _from_plugins(plugins)),
+        )
+
+    def fit(
+        self,
+        model: TrainModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: DataModule | None = None,
+        ckpt_path: Path | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path)
+
+    def validate(
+        self,
+        model: TrainModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: Path | None = None,
+        verbose: bool = True,
+        datamodule: DataModule | None = None,
+        weights_only: bool | None = None,
+    ) -> list[dict[str, float]]:
+        return super().validate(model, dataloaders, ckpt_path, verbose, datamodule)
+
+    def test(
+        self,
+        model: TrainModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: Path | None = None,
+        verbose: bool = True,
+        datamodule: DataModule | None = None,
+        weights_only: bool | None = None,
+    ) -> list[dict[str, float]]:
+        return super().test(model, dataloaders, ckpt_path, verbose, datamodule)
+
+    def predict(
+        self,
+        model: TrainModule | None = None,
+        dataloaders: Any = None,
+        datamodule: DataModule | None = None,
+        return_predictions: bool | None = None,
+        ckpt_path: Path | None = None,
+        weights_only: bool | None = None,
+    ) -> list[Any] | None:
+        return super().predict(model, dataloaders, datamodule, return_predictions, ckpt_path)
+
+
+def _as_list(given: Any) -> list[Any]:
+    if given is None:
+        return []
+    return list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+
+
+def _with_defaults(callbacks: list[Any], arguments: dict[str, Any]) -> list[Any]:
+    """Add the callbacks that a Trainer has by default, in this package's version of them."""
+    defaults: list[tuple[str, type, type]] = [
+        ("enable_progress_bar", progress_bar.ProgressBar, ProgressBar),
+        ("enable_model_summary", model_summary.ModelSummary, ModelSummary),
+    ]
+    if not arguments.get("fast_dev_run"):
+        defaults.append(("enable_checkpointing", model_checkpoint.ModelCheckpoint, ModelCheckpoint))
+    for argument, kind, own in defaults:
+        is_wanted = arguments.get(argument) in (None, True)
+        if is_wanted and not any(isinstance(callback, kind) for callback in callbacks):
+            callbacks.append(own())
+    return callbacks
+
+
+def _loggers(logger: Any, arguments: dict[str, Any]) -> Any:
+    if logger is True or (logger is None and not arguments.get("barebones")):
+        tensorboard = TensorBoardLogger(arguments.get("default_root_dir") or os.getcwd())
+        return [tensorboard, CSVLogger.beside(tensorboard)]
+    return list(logger) if isinstance(logger, Iterable) else logger
+
+
+def _profiler(profiler: Any) -> Any:
+    if isinstance(profiler, PassThroughProfiler):
+        return None
+    return "simple" if isinstance(profiler, SimpleProfiler) else profiler
+
+
+def _from_plugins(plugins: Any) -> dict[str, Any]:
+    """Return the arguments of trainkit's Trainer that Lightning's plugins stand for."""
+    if plugins is None or isinstance(plugins, dict):
+        return {"plugins": plugins}
+    arguments: dict[str, Any] = {}
+    for plugin in _as_list(plugins):
+        if isinstance(plugin, Precision):
+            arguments["precision"] = plugin
+        elif isinstance(plugin, TorchSyncBatchNorm):
+            arguments["sync_batchnorm"] = True
+        else:
+            raise ConfigError(
+                f"plugins: a {type(plugin).__name__} is not supported. Allowed: a precision, TorchSyncBatchNorm, or a "
+                "dict with trainkit's own options."
+            )
+    return arguments

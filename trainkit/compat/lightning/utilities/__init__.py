@@ -1,0 +1,69 @@
+"""Lightning's ``utilities``."""
+
+from enum import StrEnum
+
+from trainkit.compat.lightning.absent import absent
+from trainkit.compat.lightning.utilities import (
+    combined_loader,
+    exceptions,
+    grads,
+    memory,
+    model_helpers,
+    model_summary,
+    parsing,
+    rank_zero,
+    seed,
+    types,
+)
+from trainkit.compat.lightning.utilities.combined_loader import CombinedLoader
+from trainkit.compat.lightning.utilities.grads import grad_norm
+from trainkit.compat.lightning.utilities.parsing import AttributeDict
+from trainkit.compat.lightning.utilities.rank_zero import (
+    rank_zero_deprecation,
+    rank_zero_info,
+    rank_zero_only,
+    rank_zero_warn,
+)
+from trainkit.data.transfer import move as move_data_to_device
+
+
+class GradClipAlgorithmType(StrEnum):
+    """How gradients are clipped."""
+
+    VALUE = "value"
+    NORM = "norm"
+
+
+__all__ = [
+    "AttributeDict",
+    "CombinedLoader",
+    "GradClipAlgorithmType",
+    "combined_loader",
+    "exceptions",
+    "grad_norm",
+    "grads",
+    "memory",
+    "model_helpers",
+    "model_summary",
+    "move_data_to_device",
+    "parsing",
+    "rank_zero",
+    "rank_zero_deprecation",
+    "rank_zero_info",
+    "rank_zero_only",
+    "rank_zero_warn",
+    "seed",
+    "types",
+]
+
+__getattr__ = absent(
+    __name__,
+    {
+        "disable_possible_user_warnings": "warnings.filterwarnings('ignore', category=UserWarning)",
+        "find_shared_parameters": "nothing: shared parameters stay shared",
+        "is_picklable": "pickle.dumps(value), and the exception it raises",
+        "measure_flops": "torch.utils.flop_counter.FlopCounterMode, or ModelSummary(flops=True) of trainkit.callbacks",
+        "set_shared_parameters": "nothing: shared parameters stay shared",
+        "suggested_max_num_workers": "len(os.sched_getaffinity(0))",
+    },
+)
