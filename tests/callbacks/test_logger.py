@@ -10,7 +10,7 @@ from trainkit.callbacks import CSVLogger, Logger, TensorBoardLogger
 from trainkit.data import DataModule
 from trainkit.errors import ConfigError, LogWriteError
 from trainkit.hparams import HyperparametersMixin
-from trainkit.testing import TinyData, TinyModule, quiet_trainer
+from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
 
 
 class Kept(Logger):
@@ -157,13 +157,22 @@ def test_a_run_that_logs_nothing_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", [CSVLogger, TensorBoardLogger])
+@pytest.mark.parametrize("kind", [Kept, CSVLogger, TensorBoardLogger])
 def test_a_folder_that_cannot_be_made_is_found_before_anything_runs(tmp_path, kind):
     (tmp_path / "taken").write_text("a file")
-    module = TinyModule()
+    recorder = Recorder(only=["setup", "on_fit_start"])
     with pytest.raises(LogWriteError, match="taken"):
-        quiet_trainer(logger=kind(tmp_path / "taken")).fit(module, TinyData(1))
-    assert module.layer.weight.grad is None
+        quiet_trainer(logger=kind(tmp_path / "taken"), callbacks=[recorder]).fit(TinyModule(), TinyData(1))
+    assert recorder.names == ["setup"]
+
+
+def test_rows_of_other_ranks_do_not_arrive(tmp_path):
+    logger = Kept(tmp_path)
+    logger.writes = False
+    logger.on_log({"a": 1.0}, 1)
+    logger.on_save_checkpoint()
+    logger.teardown()
+    assert (logger.rows, logger.calls) == ([], [])
 
 
 @pytest.mark.parametrize("kind", [CSVLogger, TensorBoardLogger])

@@ -39,6 +39,12 @@ def test_files_pipes_and_dumb_terminals_are_text(monkeypatch):
     assert screen() == "text"
 
 
+def test_a_file_stays_a_file_where_colours_are_forced(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert screen() == "text"
+
+
 @pytest.mark.parametrize(("shell", "expected"), [(SimpleNamespace(kernel=1), "notebook"), (SimpleNamespace(), "text")])
 def test_a_notebook_is_where_a_shell_has_a_kernel(monkeypatch, shell, expected):
     monkeypatch.setattr(sys, "stdout", io.StringIO())

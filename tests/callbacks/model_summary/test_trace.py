@@ -11,7 +11,7 @@ from trainkit.testing import assert_same_state
 
 
 class Net(nn.Module):
-    """Everything a forward pass could change: batch statistics, random numbers, a counter that is replaced."""
+    """Changes what a forward pass can: batch statistics, random numbers, one counter in place, one by another."""
 
     def __init__(self):
         super().__init__()
@@ -20,11 +20,12 @@ class Net(nn.Module):
         self.drop = nn.Dropout()
         self.head = nn.Linear(4, 2)
         self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros(()))
         self.register_buffer("nothing", None)
 
     def forward(self, x, scale=1.0):
         self.calls = self.calls + 1
-        self.calls.add_(1)
+        self.seen.add_(1)
         return {"y": self.head(self.drop(self.frozen(self.norm(x)))) * scale, "noise": (torch.rand(3), None)}
 
 
@@ -47,6 +48,10 @@ def test_sizes_are_those_of_the_forward_pass(net):
 )
 def test_an_example_may_hold_several_arguments(net, example):
     assert trace(net, example, flops=False).out_sizes["head"] == [8, 2]
+
+
+def test_one_sample_is_enough_for_a_batch_norm(net):
+    assert trace(net, torch.zeros(1, 4), flops=False).out_sizes["head"] == [1, 2]
 
 
 def test_operations_are_counted(net):

@@ -154,6 +154,40 @@ def test_the_epoch_ends_with_values_that_were_logged_at_its_end(display):
     assert display.finished[0][1] == {"loss": 0.0, "late": 7.0}
 
 
+def test_rows_that_were_read_for_loggers_need_not_be_read_again(display, monkeypatch):
+    noted = []
+    monkeypatch.setattr(callback.LateValues, "note", lambda self, row: noted.append(dict(row)))
+    trainer_with(log_every_n_steps=1).fit(Logs(), TinyData(1), TinyData(1))
+    assert noted == [{"epoch": 0, "loss": 0.0}, {"epoch": 0, "val": 0.0}]
+
+
+def test_time_spent_in_validation_does_not_slow_an_epoch_down(display, monkeypatch):
+    clock = Clock(tick=0.0)
+    monkeypatch.setattr(callback, "monotonic", clock)
+
+    class Passes:
+        def on_train_batch_start(self):
+            clock.now += 1.0
+
+        def on_validation_batch_start(self):
+            clock.now += 100.0
+
+    elapsed = []
+    display.finish = lambda bars, values: elapsed.extend(bar.elapsed_s for bar in bars)
+    quiet_trainer(callbacks=[Passes(), ProgressBar()], enable_progress_bar=True, val_check_interval=1).fit(
+        Logs(), TinyData(3), TinyData(1)
+    )
+    assert elapsed == [3.0]
+
+
+def test_an_epoch_that_is_continued_begins_where_it_was_left(display, tmp_path):
+    trainer = quiet_trainer(max_steps=2)
+    trainer.fit(Logs(), TinyData(4))
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    trainer_with().fit(Logs(), TinyData(4), ckpt_path=tmp_path / "a.ckpt")
+    assert [bars[0][1:] for bars, _ in display.shown] == [(2, 4), (3, 4), (4, 4)]
+
+
 def test_refreshes_are_a_tenth_of_a_second_apart(display, monkeypatch):
     clock = Clock(tick=0.001)
     monkeypatch.setattr(callback, "monotonic", clock)

@@ -133,6 +133,16 @@ def test_no_line_is_wider_than_the_terminal(terminal, columns):
     assert "metric19" in "".join(screen.lines())
 
 
+@pytest.mark.parametrize(("columns", "has_bar"), [(20, False), (50, False), (53, False), (54, True), (60, True)])
+def test_a_bar_without_room_gives_way_to_the_numbers(terminal, columns, has_bar):
+    screen = terminal(columns)
+    display = TerminalDisplay(leave=False)
+    display.show([bar_at(20, "Epoch 10/12", 400)], {})
+    display.close()
+    assert ("━" in screen.lines()[0]) == has_bar
+    assert "20/400" in screen.lines()[0]
+
+
 def test_an_unknown_length_is_drawn_too(terminal):
     screen = terminal()
     display = TerminalDisplay(leave=False)
