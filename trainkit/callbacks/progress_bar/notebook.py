@@ -28,20 +28,24 @@ class WidgetDisplay(Display):
         self._widgets: Any = import_module("ipywidgets")
         self._leave = leave
         self._box: Any = None
+        self._rows: list[Any] = []
+        self._metrics: Any = None
         self._frame: tuple[Sequence[Bar], Mapping[str, float]] = ((), {})
 
     def show(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
         self._frame = (bars, values)
         if self._box is None:
-            self._box = self._widgets.VBox()
+            self._rows, self._metrics, self._box = [], self._widgets.HTML(), self._widgets.VBox()
             _display(self._box)
-        *rows, metrics = self._box.children or (self._widgets.HTML(),)
-        rows = rows[: len(bars)] + [self._row() for _ in bars[len(rows) :]]
+        # A row that is not needed now will be: the browser keeps every widget that was ever made.
+        self._rows += [self._row() for _ in bars[len(self._rows) :]]
+        rows = self._rows[: len(bars)]
         for row, bar in zip(rows, bars, strict=True):
             _fill(row, bar)
-        metrics.value = _monospaced(values_text(values))
-        if self._box.children != (*rows, metrics):
-            self._box.children = (*rows, metrics)
+        self._metrics.value = _monospaced(values_text(values))
+        children = (*rows, self._metrics)
+        if self._box.children != children:
+            self._box.children = children
 
     def finish(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
         self._frame = (bars, values)
