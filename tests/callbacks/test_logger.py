@@ -10,7 +10,7 @@ from trainkit.callbacks import CSVLogger, Logger, TensorBoardLogger
 from trainkit.data import DataModule
 from trainkit.errors import ConfigError, LogWriteError
 from trainkit.hparams import HyperparametersMixin
-from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
+from trainkit.testing import Recorder, TinyData, TinyModule, check_callback, quiet_trainer
 
 
 class Kept(Logger):
@@ -193,3 +193,8 @@ def test_a_continued_run_goes_on_in_its_folder(tmp_path):
     os.makedirs(first.log_dir)
     second.continue_from(os.path.join(first.log_dir, "checkpoints", "last.ckpt"))
     assert second.version == first.version == 0
+
+
+@pytest.mark.parametrize("kind", [Kept, CSVLogger, TensorBoardLogger])
+def test_loggers_keep_what_every_callback_promises(tmp_path, kind):
+    check_callback(lambda: kind(tmp_path), log_every_n_steps=1)
