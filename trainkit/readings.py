@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -34,16 +34,17 @@ class TrainerState:
 
     Attributes:
         status: How far the last call has come.
-        stage: What the last call was: fit, validate, test or predict.
+        fn: What the last call was: fit, validate, test or predict.
     """
 
     status: Status = "initializing"
-    stage: Stage | None = None
+    fn: Stage | None = None
+    _trainer: Readings | None = field(default=None, repr=False, compare=False)
 
     @property
-    def fn(self) -> Stage | None:
-        """Lightning's name for `stage`."""
-        return self.stage
+    def stage(self) -> Phase | None:
+        """What is running right now, which within a fit may be training, validation or the sanity check."""
+        return None if self._trainer is None else self._trainer.phase
 
     @property
     def finished(self) -> bool:

@@ -56,7 +56,7 @@ def session(
     if stage is not Stage.FIT and module is None and ckpt_path is None:
         ckpt_path = _best_of_the_last_fit(trainer, stage)
     module = trainer._module = parts.check_module(trainer._module if module is None else module, stage)
-    trainer.state = TrainerState("running", stage)
+    trainer.state = TrainerState("running", stage, trainer)
     with ExitStack() as stack:
         trainer.strategy.setup()
         stack.callback(trainer.strategy.teardown)

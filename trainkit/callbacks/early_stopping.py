@@ -116,7 +116,7 @@ class EarlyStopping(Callback):
         return self._state_key(monitor=self.monitor, mode=self.mode)
 
     def on_validation_end(self, trainer: Trainer) -> None:
-        if trainer.state.stage != Stage.FIT or trainer.sanity_checking:
+        if trainer.state.fn != Stage.FIT or trainer.sanity_checking:
             return
         at_epoch_end = trainer.is_last_batch if self.check_on_train_epoch_end is None else self.check_on_train_epoch_end
         if not at_epoch_end:

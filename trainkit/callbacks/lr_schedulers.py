@@ -55,7 +55,7 @@ class LRSchedulers(Callback):
             self._step("epoch", trainer, module, by_metric=False)
 
     def on_validation_end(self, trainer: Trainer, module: TrainModule) -> None:
-        if self._awaits_validation and trainer.state.stage == Stage.FIT:
+        if self._awaits_validation and trainer.state.fn == Stage.FIT:
             self._awaits_validation = False
             self._step("step", trainer, module, by_metric=True)
 

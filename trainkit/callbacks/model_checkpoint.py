@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -16,8 +16,16 @@ from trainkit.callbacks.checkpoint_names import check_template, fill_template, f
 from trainkit.callbacks.checkpoint_ranking import KeptCheckpoints
 from trainkit.callbacks.checkpoint_triggers import SaveTriggers
 from trainkit.callbacks.monitor import Mode, missing_metric, missing_metric_error
-from trainkit.checkpoint.atomic_write import check_writable
-from trainkit.checkpoint.files import copy_checkpoint, link_checkpoint, remove_checkpoint
+from trainkit.checkpoint.background import BackgroundJob, snapshot
+from trainkit.checkpoint.files import (
+    check_folder,
+    copy_checkpoint,
+    link_checkpoint,
+    remove_checkpoint,
+    write_checkpoint,
+)
+from trainkit.checkpoint.remote import is_remote
+from trainkit.checkpoint.storable import check_storable
 from trainkit.errors import ConfigError
 from trainkit.hooks.manager import PluginStage
 from trainkit.types import Stage
@@ -38,7 +46,8 @@ class ModelCheckpoint(KeptCheckpoints):
     ``global_step``. A new file is whole and on the disk before an old one is deleted.
 
     Args:
-        dirpath: The folder. By default ``checkpoints`` in the folder of the logger, or in ``default_root_dir``.
+        dirpath: The folder, or a URL that fsspec knows. By default ``checkpoints`` in the folder of the logger, or in
+            ``default_root_dir``.
         filename: A template such as ``{epoch}-{val/loss:.2f}``; a name that is taken gains ``-v1``. By default
             ``{epoch}-{step}``, which gives ``epoch=0-step=5.ckpt``.
         monitor: The metric by which checkpoints are ranked. Without one the newest is kept.
@@ -53,6 +62,8 @@ class ModelCheckpoint(KeptCheckpoints):
         every_n_epochs: Use the save points of every n-th epoch only. ``save_last`` uses them all.
         save_on_train_epoch_end: True uses only the save points at ends of epochs, False only those after validations.
         enable_version_counter: Whether a name that is taken gains a version; otherwise its file is overwritten.
+        async_save: Whether training goes on while a copy of the state is written. The next save, and the end of the
+            fit, wait for it, and raise what went wrong.
 
     Attributes:
         best_model_path: The best checkpoint, or without ``monitor`` the newest; more in `KeptCheckpoints`.
@@ -88,8 +99,9 @@ class ModelCheckpoint(KeptCheckpoints):
         every_n_epochs: int | None = None,
         save_on_train_epoch_end: bool | None = None,
         enable_version_counter: bool = True,
+        async_save: bool = False,
     ) -> None:
-        super().__init__(None if dirpath is None else _local_folder(dirpath), monitor, mode, save_top_k)
+        super().__init__(None if dirpath is None else _folder(dirpath), monitor, mode, save_top_k)
         if filename is not None:
             check_template(filename, WHERE)
         if save_last not in (None, True, False, "link"):
@@ -101,10 +113,12 @@ class ModelCheckpoint(KeptCheckpoints):
         self.auto_insert_metric_name = auto_insert_metric_name
         self.save_on_train_epoch_end = save_on_train_epoch_end
         self.enable_version_counter = enable_version_counter
+        self.async_save = async_save
         self._chooses_dirpath = dirpath is None
         self._triggers = SaveTriggers(every_n_train_steps, train_time_interval, every_n_epochs, WHERE)
-        self._undeleted: set[str] = set()
-        self._warned = False
+        self._background = BackgroundJob()
+        self._before: dict[str, Any] = {}
+        self._warned: set[str] = set()
 
     @property
     def state_key(self) -> str:
@@ -125,10 +139,12 @@ class ModelCheckpoint(KeptCheckpoints):
             folder = os.path.join(trainer.log_dir or trainer.default_root_dir, "checkpoints")
             self.dirpath = trainer.strategy.broadcast_object(os.path.realpath(folder))
         if (self.save_top_k or self.save_last) and not trainer.fast_dev_run:
-            agreed(trainer, lambda: check_writable(Path(self.dirpath or "")))
+            agreed(trainer, lambda: check_folder(self.dirpath or ""))
 
     def on_train_start(self, trainer: Trainer) -> None:
         self._triggers.start(trainer.global_step)
+        if trainer.is_global_zero:
+            self._delete_obsolete()
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
         triggers = self._triggers
@@ -141,7 +157,7 @@ class ModelCheckpoint(KeptCheckpoints):
             self._save_if_due(trainer)
 
     def on_validation_end(self, trainer: Trainer) -> None:
-        if trainer.state.stage != Stage.FIT or trainer.sanity_checking:
+        if trainer.state.fn != Stage.FIT or trainer.sanity_checking:
             return
         if self.save_on_train_epoch_end is False or not trainer.is_last_batch:
             if not self.save_on_train_epoch_end:
@@ -162,6 +178,10 @@ class ModelCheckpoint(KeptCheckpoints):
     def on_train_end(self, trainer: Trainer) -> None:
         if self.save_top_k != 0 and not self.best_model_path and trainer.global_step and not trainer.fast_dev_run:
             self._warn_missing_monitor(trainer, self._values(trainer))
+        self._finish(trainer)
+
+    def teardown(self, trainer: Trainer) -> None:
+        self._finish(trainer)
 
     # The files
 
@@ -171,20 +191,33 @@ class ModelCheckpoint(KeptCheckpoints):
         for_top_k = self._triggers.take()
         if trainer.fast_dev_run or trainer.global_step == self._saved_step:
             return
-        values, before = self._values(trainer), self.state_dict()
+        self._finish(trainer)
+        values, self._before = self._values(trainer), self.state_dict()
         try:
             plan = agreed(trainer, lambda: self._plan(trainer, values, for_top_k))
             # The file to be written holds this memory, so it is brought up to date first.
             self._remember(plan.memory)
-            self._write(trainer, plan)
+            if path := plan.path or plan.last:
+                write = self._write_beside if self.async_save else self._write
+                trainer.save_checkpoint(path, self.save_weights_only, write=partial(write, plan))
         except BaseException:
-            self._remember(before)
+            self._remember(self._before)
             raise
-        self._delete(trainer, plan.obsolete)
+
+    def _finish(self, trainer: Trainer) -> None:
+        """Wait for the save that runs beside training; raise on every rank if it failed."""
+        if not self.async_save:
+            return
+        try:
+            agreed(trainer, self._background.finish)
+        except BaseException:
+            self._remember(self._before)
+            raise
 
     def _plan(self, trainer: Trainer, values: dict[str, Any], for_top_k: bool) -> _Plan:
         """Decide, on rank 0, what to write and what to delete, and remember it as if it were done."""
-        path, last, displaced = None, None, [self.last_model_path]
+        path, last, said = None, None, ""
+        displaced = [self.last_model_path]
         if for_top_k and self.save_top_k != 0 and self._is_wanted(trainer, values):
             leaving = self._make_room()
             path = self._free_path(values, self.filename, reuse=leaving)
@@ -195,7 +228,11 @@ class ModelCheckpoint(KeptCheckpoints):
             self.last_model_path = last
         if path or last:
             self._saved_step = trainer.global_step
-        return _Plan(path, last, self._obsolete(trainer, displaced), self.state_dict())
+            self._obsolete |= self._deletable(trainer, displaced)
+        if self.verbose:
+            score = "" if self.current_score is None else f", {self.monitor} = {self.current_score.item():.6g}"
+            said = f"epoch {trainer.current_epoch}, step {trainer.global_step}{score}: saved {path or last}"
+        return _Plan(path, last, said, self.state_dict())
 
     def _is_wanted(self, trainer: Trainer, values: dict[str, Any]) -> bool:
         if self.monitor is None:
@@ -208,41 +245,36 @@ class ModelCheckpoint(KeptCheckpoints):
         is_fresh = trainer.progress.validated_batch == trainer.progress.batch
         return self._is_among_best(torch.as_tensor(values[self.monitor]), is_fresh=is_fresh)
 
-    def _obsolete(self, trainer: Trainer, displaced: Iterable[str]) -> list[str]:
-        """Return what is ours to delete: in our folder, of no more use, and not what the run was started from."""
+    def _deletable(self, trainer: Trainer, displaced: Iterable[str]) -> set[str]:
+        """Return what is ours to delete: in our folder, of no more use, and not what the user started the run from."""
         useful = {*self.best_k_models, self.best_model_path, self.last_model_path}
-        if trainer.ckpt_path:
-            useful.add(os.path.realpath(trainer.ckpt_path))
-        folder = Path(self.dirpath or "")
-        return [path for path in displaced if path and path not in useful and folder in Path(path).parents]
+        if trainer.ckpt_path and not trainer.continues_last:
+            useful.add(_folder(trainer.ckpt_path))
+        ours = os.path.join(self.dirpath or "", "")
+        return {path for path in displaced if path.startswith(ours) and path not in useful}
 
-    def _write(self, trainer: Trainer, plan: _Plan) -> None:
-        path, last = plan.path, plan.last
-        if path:
-            trainer.save_checkpoint(path, self.save_weights_only)
-        if path and last:
+    def _write(self, plan: _Plan, checkpoint: dict[str, Any], path: str) -> None:
+        """Write what is planned, and then delete what it displaces."""
+        write_checkpoint(checkpoint, path)
+        if plan.path and plan.last:
             repeat = link_checkpoint if self.save_last == "link" else copy_checkpoint
-            agreed(trainer, lambda: repeat(path, last))
-        elif last:
-            trainer.save_checkpoint(last, self.save_weights_only)
-        if self.verbose and trainer.is_global_zero and (path or last):
-            score = "" if self.current_score is None else f", {self.monitor} = {self.current_score.item():.6g}"
-            print(f"{WHERE}: epoch {trainer.current_epoch}, step {trainer.global_step}{score}: saved {path or last}")
+            repeat(plan.path, plan.last)
+        if plan.said:
+            print(f"{WHERE}: {plan.said}")
+        self._delete_obsolete()
 
-    def _delete(self, trainer: Trainer, paths: Iterable[str]) -> None:
-        if not trainer.is_global_zero:
-            return
-        for path in [*self._undeleted, *paths]:
+    def _write_beside(self, plan: _Plan, checkpoint: dict[str, Any], path: str) -> None:
+        check_storable(checkpoint)
+        self._background.start(partial(self._write, plan, snapshot(checkpoint), path))
+
+    def _delete_obsolete(self) -> None:
+        for path in list(self._obsolete):
             try:
                 remove_checkpoint(path)
             except OSError as error:
-                if path not in self._undeleted:
-                    warnings.warn(
-                        f"{WHERE}: {path} could not be deleted, and will be tried again: {error}", stacklevel=2
-                    )
-                self._undeleted.add(path)
+                self._warn_once(path, f"{path} could not be deleted, and will be tried again: {error}")
             else:
-                self._undeleted.discard(path)
+                self._obsolete.discard(path)
 
     # Their names
 
@@ -286,23 +318,25 @@ class ModelCheckpoint(KeptCheckpoints):
             raise missing_metric_error(monitor, values, WHERE)
 
     def _warn_missing_monitor(self, trainer: Trainer, values: dict[str, Any]) -> None:
-        if self.monitor is None or self.monitor in values or self._warned or not trainer.is_global_zero:
-            return
-        self._warned = True
-        warnings.warn(f"{missing_metric(self.monitor, values, WHERE)}\nUntil it is, nothing is ranked.", stacklevel=2)
+        if self.monitor is not None and self.monitor not in values and trainer.is_global_zero:
+            missing = missing_metric(self.monitor, values, WHERE)
+            self._warn_once(self.monitor, f"{missing}\nUntil it is, nothing is ranked.")
+
+    def _warn_once(self, subject: str, message: str) -> None:
+        if subject not in self._warned:
+            self._warned.add(subject)
+            warnings.warn(message, stacklevel=3)
 
 
 class _Plan(NamedTuple):
-    """What rank 0 decided at a save point: what to write and to delete, and what the callback remembers then."""
+    """What rank 0 decided at a save point: what to write and to say, and what the callback remembers then."""
 
     path: str | None
     last: str | None
-    obsolete: list[str]
+    said: str
     memory: dict[str, Any]
 
 
-def _local_folder(dirpath: str | os.PathLike[str]) -> str:
-    path = os.fspath(dirpath)
-    if "://" in path:
-        raise ConfigError(f"{WHERE}: dirpath={path!r} is not on this machine. Give a local folder.")
-    return os.path.realpath(os.path.expanduser(path))
+def _folder(path: str | os.PathLike[str]) -> str:
+    path = os.fspath(path)
+    return path.rstrip("/") if is_remote(path) else os.path.realpath(os.path.expanduser(path))

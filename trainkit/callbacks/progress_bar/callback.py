@@ -135,7 +135,7 @@ class ProgressBar(Callback):
 
     def _end(self, trainer: Trainer) -> None:
         self._update(self._evaluated)
-        if trainer.state.stage != Stage.FIT:
+        if trainer.state.fn != Stage.FIT:
             self._finish(trainer)
             return
         del self._bars[-1:]

@@ -76,6 +76,6 @@ class ModelCheckpoint(core.ModelCheckpoint, Checkpoint):
         self.save_on_exception = save_on_exception
 
     def on_exception(self, trainer: Trainer, exception: BaseException) -> None:
-        if self.save_on_exception and isinstance(exception, Exception) and trainer.state.stage == Stage.FIT:
+        if self.save_on_exception and isinstance(exception, Exception) and trainer.state.fn == Stage.FIT:
             values = {**trainer.callback_metrics, "epoch": trainer.current_epoch, "step": trainer.global_step}
             trainer.save_checkpoint(self.format_checkpoint_name(values), self.save_weights_only)
