@@ -38,7 +38,7 @@ LAYERS: list[set[str]] = [
 ]
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 # Reading and writing files needs nothing of what is in them, and TrainModule.load_from_checkpoint does just that.
-LAYER_OF_FILE = {f"trainkit.checkpoint.{name}": 1 for name in ("files", "atomic_write", "storable")}
+LAYER_OF_FILE = {f"trainkit.checkpoint.{name}": 1 for name in ("files", "atomic_write", "remote", "storable")}
 
 KINDS = {"callbacks", "strategies", "precision"}
 

@@ -63,6 +63,7 @@ class Readings:
         callbacks: The user's callbacks, and the defaults that were added.
         loggers: All loggers.
         ckpt_path: The checkpoint that the running or last call was started from.
+        continues_last: Whether that was found by ``ckpt_path="last"``, so that the call goes on in the run's folder.
     """
 
     state: TrainerState
@@ -72,6 +73,7 @@ class Readings:
     callbacks: list[Any]
     loggers: list[Logger]
     ckpt_path: str | None
+    continues_last: bool
     _lengths: Lengths
     _data_use: DataUse
     _optimisation: Optimisation
@@ -105,7 +107,7 @@ class Readings:
 
     @property
     def is_last_batch(self) -> bool:
-        """Whether the newest training batch was the last of its epoch."""
+        """Whether the newest training batch, which may be under way, is the last of its epoch."""
         return self.progress.is_last
 
     @property

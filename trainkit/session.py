@@ -13,8 +13,11 @@ import torch
 from trainkit.assembly import checkpoints, lengths, parts
 from trainkit.assembly import plugins as plugin_assembly
 from trainkit.assembly.results import print_timing
+from trainkit.callbacks.agreement import agreed
+from trainkit.callbacks.logger import LOGGED
 from trainkit.checkpoint.files import read_checkpoint
-from trainkit.checkpoint.locate import locate_checkpoint
+from trainkit.checkpoint.locate import Located, locate_checkpoint
+from trainkit.checkpoint.migrate import migrate
 from trainkit.checkpoint.state import require_weights
 from trainkit.data.connection import LOADER_OF_STAGE, DataConnection, Rank
 from trainkit.data.module import DataModule
@@ -94,13 +97,15 @@ def _prepare(
     hooks: BoundHooks,
 ) -> Run:
     """Make everything ready for a loop. The order is a promise to users: ``docs/explanation/loop.md``."""
-    trainer.ckpt_path = _locate(trainer, ckpt_path)
+    checkpoint = _find(trainer, stage, ckpt_path)
     rank = Rank(trainer.strategy.rank, trainer.strategy.world_size)
     data = trainer._data = DataConnection(module, datamodule, given, trainer._data_use, rank, stage)
     data.prepare(trainer)
     hooks.setup(stage)
     module.configure_model()
-    checkpoint = _read(trainer, module, hooks)
+    if checkpoint is not None:
+        hooks.on_load_checkpoint(checkpoint)
+        load_weights(module, checkpoint["state_dict"], strict=module.strict_loading, source=trainer.ckpt_path)
     data.shuffle_seed = _shuffle_seed(trainer, checkpoint)
     if stage is not Stage.FIT and checkpoint is not None:
         # Until the teardown: what is evaluated belongs to that step, and a fit goes on from where it is.
@@ -158,6 +163,8 @@ def _prepare_fit(
     if run.progress.epoch_ended:
         run.progress.count_epoch()
     lengths.say_if_done(run)
+    if trainer.checkpoint_callbacks and not trainer.fast_dev_run:
+        checkpoints.check(run, trainer._hooks.plugins, data)
 
 
 def _best_of_the_last_fit(trainer: Trainer, stage: Stage) -> str | None:
@@ -172,25 +179,33 @@ def _best_of_the_last_fit(trainer: Trainer, stage: Stage) -> str | None:
     return "best"
 
 
-def _locate(trainer: Trainer, ckpt_path: str | os.PathLike[str] | None) -> str | None:
-    """Find the checkpoint to start from; a run that continues the last one goes on in its folder."""
+def _find(trainer: Trainer, stage: Stage, ckpt_path: str | os.PathLike[str] | None) -> dict[str, Any] | None:
+    """Find and read the checkpoint to start from; a run that continues the last one goes on in its folder."""
     best = getattr(trainer.checkpoint_callback, "best_model_path", None)
-    found = locate_checkpoint(ckpt_path, root=trainer.default_root_dir, best=best) if trainer.is_global_zero else None
-    path: str | None = trainer.strategy.broadcast_object(None if found is None else str(found))
-    if path is not None and ckpt_path == "last":
-        for logger in trainer.loggers:
-            logger.continue_from(path)
-    return path
+    folders = [callback.dirpath for callback in trainer.checkpoint_callbacks if callback.dirpath]
+    found: list[Located] = []
 
+    def locate() -> str | None:
+        roots = dict.fromkeys([trainer.default_root_dir, *folders])
+        located = locate_checkpoint(ckpt_path, roots=roots, best=best, resumes=stage is Stage.FIT)
+        found.extend([located] if located else [])
+        return located.path if located else None
 
-def _read(trainer: Trainer, module: TrainModule, hooks: BoundHooks) -> dict[str, Any] | None:
-    """Read the checkpoint to start from, if there is one, and load the weights that are in it."""
-    if trainer.ckpt_path is None:
+    path = trainer.ckpt_path = agreed(trainer, locate)
+    trainer.continues_last = path is not None and ckpt_path == "last"
+    if path is None:
         return None
-    checkpoint = read_checkpoint(trainer.ckpt_path, map_location="cpu")
-    require_weights(checkpoint, trainer.ckpt_path)
-    hooks.on_load_checkpoint(checkpoint)
-    load_weights(module, checkpoint["state_dict"], strict=module.strict_loading, source=trainer.ckpt_path)
+    checkpoint = found[0].checkpoint if found else None
+    if checkpoint is None:
+        checkpoint = read_checkpoint(path, map_location="cpu")
+    checkpoint = migrate(checkpoint, path)
+    require_weights(checkpoint, path)
+    if trainer.continues_last:
+        # Checkpoints may be elsewhere than in the folder of their run.
+        logged = checkpoint.get("trainkit", {}).get(LOGGED, ())
+        places = [path, *(os.path.join(entry["folder"], os.path.basename(path)) for entry in logged if entry["folder"])]
+        for logger in trainer.loggers:
+            any(logger.continue_from(place) for place in places)
     return checkpoint
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -144,6 +144,7 @@ class Trainer(Readings):
         self.loggers: list[Logger] = plugin_assembly.make_loggers(logger, self._output, self._data_use)
         self.callbacks = plugin_assembly.make_callbacks(callbacks, self._output, self._data_use)
         self.ckpt_path: str | None = None
+        self.continues_last = False
         self._hooks = HookManager()
         plugin_assembly.register(self._hooks, self.callbacks, self.loggers, self._output, plugins or {})
         self._fit_plugins: list[object] = []
@@ -250,14 +251,20 @@ class Trainer(Readings):
     # Saving
 
     def save_checkpoint(
-        self, filepath: str | os.PathLike[str], weights_only: bool | None = None, storage_options: Any = None
+        self,
+        filepath: str | os.PathLike[str],
+        weights_only: bool | None = None,
+        storage_options: Any = None,
+        *,
+        write: Callable[[dict[str, Any], str], None] = write_checkpoint,
     ) -> None:
         """Write a checkpoint: whole or not at all. With several ranks, all must call it; rank 0 writes.
 
         Args:
-            filepath: Where to; parent folders are made.
+            filepath: Where to: a path, or a URL that fsspec knows. Parent folders are made.
             weights_only: Leave out everything that only a continued fit needs.
             storage_options: Accepted because Lightning has it; must be None.
+            write: Writes what is saved to the path, on rank 0.
 
         Raises:
             CheckpointWriteError: If the file cannot be written. Whatever was there before is untouched.
@@ -266,12 +273,12 @@ class Trainer(Readings):
         """
         if storage_options is not None:
             raise ConfigError("storage_options is not supported. Give a path that needs none.")
-        save = partial(self._save, weights_only=bool(weights_only))
+        save = partial(self._save, weights_only=bool(weights_only), write=write)
         self._hooks.hooks.around_save_checkpoint(save, os.fspath(filepath))
 
-    def _save(self, path: str, *, weights_only: bool) -> None:
+    def _save(self, path: str, *, weights_only: bool, write: Callable[[dict[str, Any], str], None]) -> None:
         checkpoint = self.dump_checkpoint(weights_only)
-        agreed(self, lambda: write_checkpoint(checkpoint, path))
+        agreed(self, lambda: write(checkpoint, path))
 
     def dump_checkpoint(self, weights_only: bool = False) -> dict[str, Any]:
         """Return what `save_checkpoint` would write."""

@@ -97,6 +97,7 @@ def test_state_is_plain() -> None:
         "last_model_path": "",
         "current_score": 0.5,
         "saved_step": 0,
+        "obsolete": [],
     }
 
 

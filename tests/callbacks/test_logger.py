@@ -170,7 +170,7 @@ def test_rows_of_other_ranks_do_not_arrive(tmp_path):
     logger = Kept(tmp_path)
     logger.writes = False
     logger.on_log({"a": 1.0}, 1)
-    logger.on_save_checkpoint()
+    logger.on_save_checkpoint({})
     logger.teardown()
     assert (logger.rows, logger.calls) == ([], [])
 

@@ -309,9 +309,11 @@ def test_home_is_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert ModelCheckpoint("~/runs").dirpath == str(tmp_path / "runs")
 
 
-def test_a_remote_folder_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"dirpath='s3://bucket' is not on this machine"):
-        ModelCheckpoint("s3://bucket")
+def test_a_folder_at_a_url_without_a_file_system_is_found_when_the_fit_starts() -> None:
+    recorder = Recorder(["on_train_start"])
+    with pytest.raises(CheckpointWriteError, match=r"nowhere://bucket cannot be written to: Protocol not known"):
+        fit(ModelCheckpoint("nowhere://bucket"), callbacks=[recorder])
+    assert recorder.calls == []
 
 
 # The monitor
@@ -372,7 +374,7 @@ def test_the_memory_in_a_checkpoint_counts_that_checkpoint(tmp_path: Path) -> No
     checkpoint = ModelCheckpoint(tmp_path, monitor="val/score", save_last=True)
     fit(checkpoint, Scores(2.0, 1.0))
     memory = read_checkpoint(checkpoint.best_model_path)["callbacks"][checkpoint.state_key]
-    assert memory == checkpoint.state_dict()
+    assert memory == checkpoint.state_dict() | {"obsolete": [str(tmp_path / "epoch=0-step=4.ckpt")]}
     assert memory["best_model_path"] == str(tmp_path / "epoch=1-step=8.ckpt")
     assert memory["last_model_path"] == str(tmp_path / "last.ckpt")
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainkit.checkpoint import state
+from trainkit.checkpoint.storable import check_storable
 from trainkit.data.connection import DataConnection
 from trainkit.errors import CheckpointError
 from trainkit.hparams import store_hparams
@@ -17,6 +18,30 @@ Plugins = Sequence[tuple[str, object]]
 
 def dump(run: Run, plugins: Plugins, data: DataConnection, *, weights_only: bool) -> dict[str, Any]:
     """Return everything from which ``run`` can go on; with ``weights_only``, what predicting needs. Changes nothing."""
+    checkpoint = _weights(run)
+    if not weights_only:
+        checkpoint |= _of_all_ranks(run, plugins)
+        checkpoint["trainkit"] |= {
+            "precision": run.precision.state_dict(),
+            "shuffle_seed": data.shuffle_seed,
+            "ranks": run.strategy.all_gather_object(_of_this_rank(run, data)),
+        }
+    return checkpoint
+
+
+def check(run: Run, plugins: Plugins, data: DataConnection) -> None:
+    """Find out when a fit starts, and not at its first save hours later, what a checkpoint could not hold.
+
+    Raises:
+        CheckpointError: Names the place and the type of each such value.
+    """
+    checkpoint = _weights(run) | _of_all_ranks(run, plugins)
+    if data.datamodule is not None:
+        checkpoint["datamodule"] = data.datamodule.state_dict()
+    check_storable(checkpoint)
+
+
+def _weights(run: Run) -> dict[str, Any]:
     checkpoint: dict[str, Any] = {
         "epoch": run.progress.epoch,
         "global_step": run.progress.global_step,
@@ -24,20 +49,16 @@ def dump(run: Run, plugins: Plugins, data: DataConnection, *, weights_only: bool
         "trainkit": state.signature(run.module),
     }
     store_hparams(run.module, checkpoint)
-    if weights_only:
-        return checkpoint
-    checkpoint |= {
+    return checkpoint
+
+
+def _of_all_ranks(run: Run, plugins: Plugins) -> dict[str, Any]:
+    return {
         "optimizer_states": [optimizer.state_dict() for optimizer in run.optimizers],
         "lr_schedulers": [config.scheduler.state_dict() for config in run.schedulers],
         "loops": {"fit": run.progress.state_dict()},
         "callbacks": state.collect_plugins(plugins),
     }
-    checkpoint["trainkit"] |= {
-        "precision": run.precision.state_dict(),
-        "shuffle_seed": data.shuffle_seed,
-        "ranks": run.strategy.all_gather_object(_of_this_rank(run, data)),
-    }
-    return checkpoint
 
 
 def _of_this_rank(run: Run, data: DataConnection) -> dict[str, Any]:

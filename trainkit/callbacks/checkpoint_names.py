@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Mapping
 from string import Formatter
 from typing import Any
 
 from torch import Tensor
 
+from trainkit.checkpoint.files import checkpoint_exists
 from trainkit.errors import ConfigError
 
 
@@ -59,7 +59,7 @@ def free_path(path_of_version: Callable[[int | None], str], first_version: int, 
         reuse: Paths that may be overwritten.
     """
     path, version = path_of_version(None), first_version
-    while path not in reuse and os.path.lexists(path):
+    while path not in reuse and checkpoint_exists(path):
         path, version = path_of_version(version), version + 1
     return path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from trainkit.callbacks.base import Callback
 from trainkit.callbacks.monitor import Mode, as_score, check_mode, check_monitor, is_better, worst
+from trainkit.checkpoint.files import checkpoint_exists
 from trainkit.errors import ConfigError
 
 
@@ -54,6 +54,7 @@ class KeptCheckpoints(Callback):
         self.last_model_path = ""
         self.current_score: Tensor | None = None
         self._saved_step = 0
+        self._obsolete: set[str] = set()
 
     def state_dict(self) -> dict[str, Any]:
         """Return which files there are and how good they are. Arguments that were given in code are not restored."""
@@ -68,6 +69,8 @@ class KeptCheckpoints(Callback):
             "last_model_path": self.last_model_path,
             "current_score": _number(self.current_score),
             "saved_step": self._saved_step,
+            # Displaced, and deleted once the file is whole that this memory is saved in; a kill may come before that.
+            "obsolete": sorted(self._obsolete),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -75,8 +78,14 @@ class KeptCheckpoints(Callback):
         if self.dirpath is None:
             self.dirpath = state["dirpath"]
         if self.dirpath != state["dirpath"]:
-            state = {**state, "best_k_models": {}, "kth_best_model_path": "", "kth_value": worst(self.mode)}
-            if not os.path.exists(state["best_model_path"]):
+            state = {
+                **state,
+                "best_k_models": {},
+                "kth_best_model_path": "",
+                "kth_value": worst(self.mode),
+                "obsolete": [],
+            }
+            if not checkpoint_exists(state["best_model_path"]):
                 state |= {"best_model_path": "", "best_model_score": None}
         self._remember(state)
 
@@ -89,6 +98,7 @@ class KeptCheckpoints(Callback):
         self.last_model_path = state["last_model_path"]
         self.current_score = _score(state["current_score"])
         self._saved_step = state.get("saved_step", 0)
+        self._obsolete = set(state.get("obsolete", ()))
 
     def _is_among_best(self, score: Tensor, *, is_fresh: bool) -> bool:
         """Judge a score by the monitor. NaN is worst.

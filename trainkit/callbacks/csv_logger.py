@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,7 @@ class CSVLogger(Logger):
         self.flush_logs_every_n_steps = flush_logs_every_n_steps
         self._pending: list[dict[str, Any]] = []
         self._flush_at = 0
+        self._rows: int | None = None  # in the file; None until that is asked for
 
     @property
     def metrics_file(self) -> Path:
@@ -72,11 +75,24 @@ class CSVLogger(Logger):
             return
         with writing(self.metrics_file):
             append_rows(self.metrics_file, self._pending)
+        if self._rows is not None:
+            self._rows += len(self._pending)
         self._pending = []
+
+    def written(self) -> int:
+        self.save()
+        if self._rows is None:
+            self._rows = count_rows(self.metrics_file)
+        return self._rows
+
+    def cut_back(self, written: int) -> None:
+        self._rows = None
+        with writing(self.metrics_file):
+            keep_rows(self.metrics_file, written)
 
     def finalize(self, status: Status) -> None:
         self.save()
-        self._flush_at = 0
+        self._flush_at, self._rows = 0, None
 
 
 def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -88,6 +104,23 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         _add_columns(path, columns)
     with open(path, "a", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([row.get(name, "") for name in columns] for row in rows)
+
+
+def count_rows(path: Path) -> int:
+    """Return how many rows the table at ``path`` has; 0 if there is none."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return max(0, sum(1 for _ in csv.reader(file)) - 1)
+    except FileNotFoundError:
+        return 0
+
+
+def keep_rows(path: Path, number: int) -> None:
+    """Drop all rows behind the first ``number`` ones. A kill leaves the old table or the new one."""
+    if count_rows(path) <= number:
+        return
+    with _replacing(path) as (rows, table):
+        table.writerows(itertools.islice(rows, number + 1))
 
 
 def _mended_header(path: Path) -> list[str]:
@@ -104,15 +137,20 @@ def _mended_header(path: Path) -> list[str]:
 
 
 def _add_columns(path: Path, columns: Sequence[str]) -> None:
-    """Widen the table to ``columns``, which begin with those it has. A kill leaves the old table or the new one."""
+    """Widen the table to ``columns``, which begin with those it has."""
+    with _replacing(path) as (rows, table):
+        next(rows, None)
+        table.writerow(columns)
+        table.writerows(row + [""] * (len(columns) - len(row)) for row in rows)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[tuple[Iterator[list[str]], Any]]:
+    """Give the rows of the table at ``path``, header first, and a writer of the one that takes its place at the end."""
     temporary = path.with_name(f".{path.name}.tmp")
     with (
         open(path, newline="", encoding="utf-8") as old,
         open(temporary, "w", newline="", encoding="utf-8") as new,
     ):
-        table = csv.writer(new, lineterminator="\n")
-        rows = csv.reader(old)
-        next(rows, None)
-        table.writerow(columns)
-        table.writerows(row + [""] * (len(columns) - len(row)) for row in rows)
+        yield csv.reader(old), csv.writer(new, lineterminator="\n")
     os.replace(temporary, path)

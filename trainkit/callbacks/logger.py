@@ -18,11 +18,15 @@ from trainkit.errors import ConfigError
 from trainkit.hooks.manager import PluginStage
 from trainkit.hparams import HyperparametersMixin, loggable_hparams
 from trainkit.module import TrainModule
+from trainkit.types import Stage
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
 
 Status = Literal["success", "failed", "interrupted"]
+
+LOGGED = "logged"
+"""In a checkpoint, below ``trainkit``: each logger, its folder, and how much was in it."""
 
 
 class Logger(Callback, ABC):
@@ -90,6 +94,12 @@ class Logger(Callback, ABC):
     def finalize(self, status: Status) -> None:
         """Close everything: a run has ended, like this. Another one may follow."""
 
+    def written(self) -> Any:
+        """Return how much was logged so far, in numbers, strings, lists or dicts that `cut_back` understands."""
+
+    def cut_back(self, written: Any) -> None:
+        """Drop what was logged later than `written` returned this: a run goes on from there, and will log it again."""
+
     # Where it writes
 
     @property
@@ -126,12 +136,15 @@ class Logger(Callback, ABC):
         """Take ``root_dir`` for ``save_dir`` if none was given. The Trainer does so with its ``default_root_dir``."""
         self._folder.save_dir = self._folder.save_dir or os.fspath(root_dir)
 
-    def continue_from(self, checkpoint: str | os.PathLike[str]) -> None:
+    def continue_from(self, checkpoint: str | os.PathLike[str]) -> bool:
         """Go on in the folder of the run that saved ``checkpoint``, if it is one of this experiment.
 
         A ``version`` that was given stays. To be called before the run's ``setup``, so that all plugins see one folder.
+
+        Returns:
+            Whether ``checkpoint`` is in the folder of this run.
         """
-        self._folder.continue_from(checkpoint)
+        return self._folder.continue_from(checkpoint)
 
     # How it follows a run
 
@@ -149,10 +162,23 @@ class Logger(Callback, ABC):
         if self.writes:
             self.log_metrics(metrics, step)
 
-    def on_save_checkpoint(self) -> None:
-        # A run that is killed and goes on from this checkpoint must not lack rows from before it.
-        if self.writes:
-            self.save()
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if not self.writes:
+            return
+        # A run that is killed and goes on from this checkpoint must not lack rows from before it, nor log others twice.
+        self.save()
+        entry = {"logger": type(self).__qualname__, "folder": _absolute(self.log_dir), "written": self.written()}
+        checkpoint["trainkit"].setdefault(LOGGED, []).append(entry)
+
+    def on_load_checkpoint(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+        if not self.writes or trainer.state.fn is not Stage.FIT:
+            return
+        folder, path = _absolute(self.log_dir), os.path.abspath(trainer.ckpt_path or "")
+        for entry in checkpoint.get("trainkit", {}).get(LOGGED, ()):
+            # The folder may have been moved as a whole, with the checkpoint in it.
+            is_same = folder is not None and (entry["folder"] == folder or path.startswith(os.path.join(folder, "")))
+            if is_same and entry["logger"] == type(self).__qualname__:
+                self.cut_back(entry["written"])
 
     def on_exception(self, exception: BaseException) -> None:
         self._status = "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed"
@@ -181,6 +207,10 @@ class Logger(Callback, ABC):
         with writing(self.log_dir):
             check_writable(Path(self.log_dir))
         return self.version
+
+
+def _absolute(folder: str | None) -> str | None:
+    return None if folder is None else os.path.abspath(folder)
 
 
 def _hyperparameters(module: TrainModule, datamodule: object) -> dict[str, Any]:

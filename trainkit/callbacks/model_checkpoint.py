@@ -228,7 +228,7 @@ class ModelCheckpoint(KeptCheckpoints):
             self.last_model_path = last
         if path or last:
             self._saved_step = trainer.global_step
-            self._obsolete |= self._deletable(trainer, displaced)
+            self._obsolete = (self._obsolete | self._deletable(trainer, displaced)) - {path, last}
         if self.verbose:
             score = "" if self.current_score is None else f", {self.monitor} = {self.current_score.item():.6g}"
             said = f"epoch {trainer.current_epoch}, step {trainer.global_step}{score}: saved {path or last}"

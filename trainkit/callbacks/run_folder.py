@@ -72,14 +72,17 @@ class RunFolder:
         version = self.version
         return os.path.join(self.root, version if isinstance(version, str) else f"version_{version}")
 
-    def continue_from(self, checkpoint: str | os.PathLike[str]) -> None:
-        """Become the folder of the run that saved ``checkpoint``, if it is one of this experiment and may be chosen."""
+    def continue_from(self, checkpoint: str | os.PathLike[str]) -> bool:
+        """Become the folder that ``checkpoint`` is in, if it is one of this experiment; return whether it is that now.
+
+        A version that was given stays.
+        """
         path, root = Path(checkpoint).resolve(), Path(self.root).resolve()
-        if self._was_given or root not in path.parents[1:]:
-            return
-        folder = path.relative_to(root).parts[0]
-        match = _NUMBERED.fullmatch(folder)
-        self._version = int(match[1]) if match else folder
+        if not self._was_given and root in path.parents[1:]:
+            folder = path.relative_to(root).parts[0]
+            match = _NUMBERED.fullmatch(folder)
+            self._version = int(match[1]) if match else folder
+        return Path(self.path).resolve() in path.parents
 
 
 @contextmanager

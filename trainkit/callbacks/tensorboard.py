@@ -93,6 +93,18 @@ class TensorBoardLogger(Logger):
             with writing(self.log_dir):
                 self._events.flush()
 
+    def written(self) -> dict[str, int]:
+        from trainkit.callbacks.event_file import sizes_of_files
+
+        self.save()
+        return sizes_of_files(self.log_dir)
+
+    def cut_back(self, written: dict[str, int]) -> None:
+        from trainkit.callbacks.event_file import cut_files
+
+        with writing(self.log_dir):
+            cut_files(self.log_dir, written, keep=self._open_file())
+
     def finalize(self, status: Status) -> None:
         try:
             if self._has_hparams:
@@ -110,6 +122,13 @@ class TensorBoardLogger(Logger):
 
                 self._events = EventFile(self.log_dir, self.flush_secs)
             self._events.add_summary(summary, step)
+
+    def _open_file(self) -> str | None:
+        """Return the name of the file that is being written, as one may be before the run has begun."""
+        if self._summary_writer is not None:
+            path: str = self._events.event_writer._file_name  # nothing public tells it
+            return os.path.basename(path)
+        return None if self._events is None else os.path.basename(self._events.path)
 
     def _close(self) -> None:
         """Close the file; what is logged later goes to a new one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -117,7 +118,7 @@ def _write_error(path: Path, cause: OSError) -> CheckpointWriteError:
 
 def _temporary(path: Path) -> Path:
     """Where ``path`` is built up: hidden, and in the same folder because a rename cannot leave the file system."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp")
 
 
 def _remove_abandoned(folder: Path) -> None:

@@ -4,29 +4,47 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from trainkit.checkpoint import remote
+from trainkit.checkpoint.files import read_checkpoint
+from trainkit.checkpoint.remote import FilePath, is_remote
+from trainkit.checkpoint.state import is_resumable
 from trainkit.errors import CheckpointError, CheckpointNotFoundError
 
-
-def newest_checkpoint(root: str | os.PathLike[str]) -> Path | None:
-    """Return the checkpoint under ``root`` that was written last, of whatever run; None if there is none."""
-    found = [path for path in Path(root).glob("**/*.ckpt") if path.is_file()]
-    return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name == "last.ckpt"), default=None)
+SUFFIX = ".ckpt"
 
 
-def locate_checkpoint(ckpt_path: str | os.PathLike[str] | None, *, root: str, best: str | None) -> Path | None:
-    """Return the file that ``ckpt_path`` means, or None to start fresh.
+class Located(NamedTuple):
+    """A checkpoint that was found.
+
+    Attributes:
+        path: Where.
+        checkpoint: What is in it, if it was read to find out whether it is the right one.
+    """
+
+    path: str
+    checkpoint: dict[str, Any] | None = None
+
+
+def locate_checkpoint(
+    ckpt_path: FilePath | None, *, roots: Iterable[FilePath], best: str | None, resumes: bool = False
+) -> Located | None:
+    """Return the checkpoint that ``ckpt_path`` means, or None to start fresh.
 
     Args:
-        ckpt_path: A path, "best" (the best one of this Trainer's `ModelCheckpoint`), "last" (the newest under ``root``;
-            with none there the run starts fresh, with a warning), or None.
-        root: Where to look for "last".
+        ckpt_path: A path, "best" (the best one of this Trainer's `ModelCheckpoint`), "last" (see `newest_checkpoint`;
+            with none the run starts fresh, with a warning), or None.
+        roots: Folders below which to look for "last".
         best: What "best" means; None or empty if there is none.
+        resumes: Whether a fit is to go on from it, rather than its weights to be used.
 
     Raises:
         CheckpointNotFoundError: If there is no such file.
-        CheckpointError: If "best" is asked for and there is none.
+        CheckpointError: If "best" is asked for and there is none, or "last" and all that there are cannot be read.
     """
     if ckpt_path is None:
         return None
@@ -36,15 +54,61 @@ def locate_checkpoint(ckpt_path: str | os.PathLike[str] | None, *, root: str, be
                 "ckpt_path='best' asks for the best checkpoint of this Trainer, and it has saved none. Fit first, "
                 "with a ModelCheckpoint among the callbacks, or give the path of a checkpoint."
             )
-        return Path(best)
+        return Located(best)
     if ckpt_path == "last":
-        newest = newest_checkpoint(root)
+        roots = list(roots)
+        newest = newest_checkpoint(roots, resumes=resumes)
         if newest is None:
-            warnings.warn(f"ckpt_path='last': there is no checkpoint under {root}; starting fresh.", stacklevel=3)
+            places = " or ".join(map(str, roots))
+            wanted = "from which a fit can continue" if resumes else "at all"
+            warnings.warn(f"ckpt_path='last': no checkpoint {wanted} below {places}; starting fresh.", stacklevel=3)
         return newest
-    path = Path(ckpt_path)
-    if not path.exists():
+    path = os.fspath(ckpt_path)
+    if not is_remote(path) and not Path(path).exists():
         raise CheckpointNotFoundError(
             f"there is no checkpoint at {path}. Allowed for ckpt_path: the path of a checkpoint, 'best', or 'last'."
         )
-    return path
+    return Located(path)
+
+
+def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool) -> Located | None:
+    """Return the checkpoint below ``roots`` that was written last, of whatever run, and can be read; None without any.
+
+    Those that are damaged are left out, with a warning. So are, if a fit is to go on, those that hold weights only.
+
+    Raises:
+        CheckpointError: If there is none because all that there were are damaged.
+    """
+    damaged: list[CheckpointError] = []
+    for path in _newest_first(roots):
+        try:
+            checkpoint = read_checkpoint(path, map_location="cpu")
+        except CheckpointError as error:
+            damaged.append(error)
+            continue
+        if resumes and not is_resumable(checkpoint):
+            continue
+        for reason in damaged:
+            warnings.warn(f"ckpt_path='last': {reason}\nUsing the next older one, {path}.", stacklevel=4)
+        return Located(path, checkpoint)
+    if damaged:
+        reasons = "\n".join(f"    {reason}" for reason in damaged)
+        raise CheckpointError(f"ckpt_path='last': none of the checkpoints that there are can be read.\n{reasons}")
+    return None
+
+
+def _newest_first(roots: Iterable[FilePath]) -> Iterator[str]:
+    found: dict[str, int] = {}
+    for root in roots:
+        found |= remote.find(root, SUFFIX) if is_remote(root) else _below(Path(root))
+    return iter(sorted(found, key=lambda path: (found[path], path), reverse=True))
+
+
+def _below(root: Path) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for path in root.rglob(f"*{SUFFIX}"):
+        # Another run may delete it meanwhile. A link is what it leads to.
+        with suppress(FileNotFoundError):
+            if path.is_file():
+                found[str(path.resolve())] = path.stat().st_mtime_ns
+    return found

@@ -25,8 +25,8 @@ from torch import nn
 import trainkit
 from trainkit.errors import CheckpointError
 
-FORMAT = 1
-"""Raised by one when a key changes its meaning; older formats pass through a migration."""
+FORMAT = 2
+"""Raised by one when a key changes its meaning; older formats pass through ``migrate.py``."""
 
 
 def signature(module: nn.Module) -> dict[str, Any]:
@@ -78,15 +78,24 @@ def restore_optimizers(optimizers: list[Any], states: list[Any], path: str) -> N
             raise CheckpointError(f"{path}: the state of {type(optimizer).__name__} does not fit: {error}") from error
 
 
+def is_resumable(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a fit can continue from ``checkpoint``: it holds more than weights, and trainkit wrote it."""
+    return not _missing(checkpoint)
+
+
 def require_training_state(checkpoint: Mapping[str, Any], path: str) -> None:
     """Raise `CheckpointError` if a fit cannot continue from ``checkpoint``."""
-    needed = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "trainkit")
-    missing = [key for key in needed if key not in checkpoint]
+    missing = _missing(checkpoint)
     if missing:
         raise CheckpointError(
             f"{path} holds weights only (there is no {', '.join(missing)}), so a fit cannot continue from it. To start "
             "a new fit from its weights, use the module's load_from_checkpoint."
         )
+
+
+def _missing(checkpoint: Mapping[str, Any]) -> list[str]:
+    needed = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "trainkit")
+    return [key for key in needed if key not in checkpoint]
 
 
 def require_weights(checkpoint: Any, path: object) -> None:
