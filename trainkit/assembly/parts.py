@@ -12,7 +12,7 @@ import torch
 
 from trainkit.errors import ConfigError, ModuleError, OptimizerError
 from trainkit.hooks.dispatch import BoundHooks
-from trainkit.loops import optimize
+from trainkit.loops.closure import update_to_count
 from trainkit.loops.manual import manual_update
 from trainkit.loops.optimizer_handle import OptimizerHandle
 from trainkit.loops.run import Run
@@ -78,7 +78,7 @@ def connect_optimizers(run: Run, hooks: BoundHooks, settings: Optimisation) -> N
                 "automatic optimization takes one. Set self.automatic_optimization = False in __init__ and call "
                 "backward and step yourself."
             )
-        update = partial(optimize.update, run, hooks)
+        update = partial(update_to_count, run, hooks)
     else:
         _refuse_automatic_arguments(module, settings)
         update = partial(manual_update, run, hooks)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from trainkit.errors import ConfigError, ModuleError
@@ -39,6 +43,7 @@ def step_with_closure(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int,
         closure()
         return outputs or {}
     try:
+        run.updated = False
         run.module.optimizer_step(run.progress.epoch, batch_idx, run.handles[0], closure)
     except NothingToUpdate:
         return {}
@@ -48,7 +53,18 @@ def step_with_closure(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int,
             f"batch {batch_idx}. Pass it on, as in optimizer.step(closure=optimizer_closure), or call it yourself."
         )
     run.progress.group_batches = 0
+    if run.updated:
+        run.count_update()
+        hooks.on_after_optimizer_step(run.optimizer)
     return outputs
+
+
+def update_to_count(
+    run: Run, hooks: BoundHooks, optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None
+) -> None:
+    """What ``optimizer.step(closure)`` does within ``optimizer_step``: the update is counted when that has returned."""
+    if hooks.around_optimizer_step(lambda optimizer: run.precision.update(optimizer, closure), optimizer):
+        run.updated = True
 
 
 class NothingToUpdate(Exception):

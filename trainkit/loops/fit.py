@@ -53,10 +53,12 @@ def train_epoch(run: Run, hooks: BoundHooks, loaders: FitLoaders, step: Step) ->
     for batch_idx, batch, is_last in batches:
         batch = run.transfer(batch, 0)
         run.metrics.begin_batch(batch)
+        progress.is_last = is_last
         if asks_to_skip(hooks.on_train_batch_start(batch, batch_idx)):
+            progress.is_last = False
             break
         outputs = step(run, hooks, batch, batch_idx, is_last)
-        progress.count_batch(is_last)
+        progress.count_batch()
         hooks.on_train_batch_end(outputs, batch, batch_idx)
         if close_batch(run, hooks, loaders):
             stopped = not progress.is_last

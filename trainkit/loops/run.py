@@ -48,6 +48,7 @@ class Run:
         should_stop: Someone asked the run to end.
         stop_signal: The signal that asked the process to end, if one has.
         stepped: Whether an optimizer made an update in the running batch.
+        updated: Whether the ``optimizer_step`` that is running has made one, which is yet to be counted.
     """
 
     module: TrainModule
@@ -75,6 +76,7 @@ class Run:
     should_stop: bool = False
     stop_signal: StopSignal = field(default_factory=StopSignal)
     stepped: bool = False
+    updated: bool = False
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:

@@ -64,10 +64,10 @@ def takes_all(cls: C) -> C:
 
     So a user's subclass may call ``super().on_validation_end(trainer, pl_module)``.
     """
-    for owner in reversed(cls.__mro__):
-        for name, method in list(vars(owner).items()):
-            if name in HOOKS and inspect.isfunction(method) and method is not stub and not hasattr(method, "of_core"):
-                setattr(cls, name, _taking_all(method))
+    methods = {name: method for owner in reversed(cls.__mro__) for name, method in vars(owner).items()}
+    for name, method in methods.items():
+        if name in HOOKS and inspect.isfunction(method) and method is not stub and not hasattr(method, "of_core"):
+            setattr(cls, name, _taking_all(method))
     return cls
 
 

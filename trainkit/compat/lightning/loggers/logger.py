@@ -32,6 +32,7 @@ class Logger(core.Logger, Callback):
     prefix = ""
     _status: Status = "success"
     _newest_step = 0
+    _started_inside = False
 
     LOGGER_JOIN_CHAR: ClassVar[str] = "-"
 
@@ -63,8 +64,12 @@ class Logger(core.Logger, Callback):
         """The folder of the run, in which checkpoints go too."""
         return self.save_dir and os.path.join(self.save_dir, str(self.name), str(self.version))
 
-    def continue_from(self, checkpoint: str | os.PathLike[str]) -> None:
+    def default_to(self, root_dir: str | os.PathLike[str]) -> None:
+        """Change nothing: where it writes, the subclass decides."""
+
+    def continue_from(self, checkpoint: str | os.PathLike[str]) -> bool:
         """Change nothing: which version this is, the subclass decides."""
+        return False
 
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
         """Do nothing; trainkit does not call it. A logger may join ``on_save_checkpoint``."""
