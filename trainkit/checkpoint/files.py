@@ -214,6 +214,8 @@ def _has_right_checksums(file: BinaryIO) -> bool:
 def _refusal(source: Any, path: FilePath) -> str:
     wanted: list[str] = []
     with suppress(Exception):
+        if is_remote(path):
+            source.seek(0)
         wanted = torch.serialization.get_unsafe_globals_in_checkpoint(source)
     return (
         f"{path} is refused: loading it would run code ({', '.join(wanted) or 'instructions no tensor needs'}), and "

@@ -78,9 +78,10 @@ def remove(url: FilePath) -> None:
 def find(url: FilePath, suffix: str) -> dict[str, int]:
     """Return the URLs of the files below ``url`` that end with ``suffix``, and when each was written, in ns."""
     with _refusing(url, CheckpointError, "{} cannot be read: {}."):
-        system, name = _system(url)
+        base = os.fspath(url).rstrip("/")
+        system, name = _system(base)
         names = [found for found in system.find(name) if found.endswith(suffix)]
-        return {system.unstrip_protocol(found): int(system.modified(found).timestamp() * 1e9) for found in names}
+        return {base + found.removeprefix(name): int(system.modified(found).timestamp() * 1e9) for found in names}
 
 
 def check_usable(url: FilePath) -> None:

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainkit.checkpoint.files import link_checkpoint, write_checkpoint
+from trainkit.checkpoint.locate import locate_checkpoint, newest_checkpoint
+from trainkit.errors import CheckpointError, CheckpointNotFoundError
+
+WHOLE: dict[str, Any] = {
+    "state_dict": {},
+    "optimizer_states": [],
+    "lr_schedulers": [],
+    "loops": {},
+    "callbacks": {},
+    "trainkit": {},
+}
+
+
+def write(path: Path, age_s: int, **content: Any) -> str:
+    write_checkpoint(content or WHOLE, path)
+    os.utime(path, (1e9 - age_s, 1e9 - age_s))
+    return str(path)
+
+
+def damage(path: str) -> None:
+    content = Path(path).read_bytes()
+    written = os.stat(path)
+    Path(path).write_bytes(content[: len(content) // 2])
+    os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))
+
+
+def last(*roots: Path, resumes: bool = True) -> str | None:
+    newest = newest_checkpoint(roots, resumes=resumes)
+    return None if newest is None else newest.path
+
+
+def test_last_is_what_was_written_last_in_whatever_run(tmp_path: Path) -> None:
+    write(tmp_path / "version_1" / "checkpoints" / "a.ckpt", age_s=2)
+    newest = write(tmp_path / "version_0" / "b.ckpt", age_s=1)
+    write(tmp_path / "c.ckpt", age_s=3)
+    assert last(tmp_path) == newest
+
+
+def test_last_is_looked_for_below_every_root(tmp_path: Path) -> None:
+    write(tmp_path / "one" / "a.ckpt", age_s=2)
+    newest = write(tmp_path / "two" / "b.ckpt", age_s=1)
+    assert last(tmp_path / "one", tmp_path / "two", tmp_path / "none") == newest
+
+
+def test_a_link_is_as_new_as_what_it_leads_to(tmp_path: Path) -> None:
+    newest = write(tmp_path / "a.ckpt", age_s=1)
+    link_checkpoint(write(tmp_path / "b.ckpt", age_s=2), tmp_path / "last.ckpt")
+    assert last(tmp_path) == newest
+
+
+def test_a_link_that_leads_nowhere_is_no_checkpoint(tmp_path: Path) -> None:
+    link_checkpoint(tmp_path / "gone.ckpt", tmp_path / "last.ckpt")
+    assert last(tmp_path) is None
+
+
+def test_damaged_files_are_passed_over_with_a_warning_for_each(tmp_path: Path) -> None:
+    whole = write(tmp_path / "epoch=0.ckpt", age_s=3)
+    for age_s in (2, 1):
+        damage(write(tmp_path / f"epoch={3 - age_s}.ckpt", age_s))
+    with pytest.warns(UserWarning, match="is damaged or cut off") as warned:
+        assert last(tmp_path) == whole
+    told = [str(warning.message) for warning in warned]
+    assert ["epoch=2.ckpt" in told[0], "epoch=1.ckpt" in told[1]] == [True, True]
+    assert all(f"Using the next older one, {whole}" in message for message in told)
+
+
+def test_nothing_but_damaged_files_is_an_error_that_names_them(tmp_path: Path) -> None:
+    for name in ("a.ckpt", "b.ckpt"):
+        damage(write(tmp_path / name, age_s=1))
+    with pytest.raises(CheckpointError, match=r"none of .*can be read(.|\n)*b.ckpt is damaged(.|\n)*a.ckpt is damaged"):
+        last(tmp_path)
+
+
+def test_a_fit_passes_over_weights_and_files_of_others(tmp_path: Path) -> None:
+    whole = write(tmp_path / "a.ckpt", age_s=3)
+    write(tmp_path / "b.ckpt", age_s=2, state_dict={})
+    weights = write(tmp_path / "c.ckpt", age_s=1, state_dict={}, trainkit={})
+    assert last(tmp_path) == whole
+    assert last(tmp_path, resumes=False) == weights
+
+
+def test_what_was_read_to_find_out_is_not_read_again(tmp_path: Path) -> None:
+    write(tmp_path / "a.ckpt", age_s=1)
+    newest = newest_checkpoint([tmp_path], resumes=True)
+    assert newest is not None
+    assert newest.checkpoint == WHOLE
+
+
+# What ckpt_path means
+
+
+def locate(ckpt_path: Any, root: Path, best: str | None = None) -> Any:
+    return locate_checkpoint(ckpt_path, roots=[root], best=best, resumes=True)
+
+
+def test_without_any_checkpoint_last_starts_fresh_with_a_warning(tmp_path: Path) -> None:
+    write(tmp_path / "weights.ckpt", age_s=1, state_dict={})
+    with pytest.warns(UserWarning, match=f"no checkpoint from which a fit can continue below {tmp_path}; starting"):
+        assert locate("last", tmp_path) is None
+
+
+def test_best_is_what_the_callback_says(tmp_path: Path) -> None:
+    assert locate("best", tmp_path, best="/runs/b.ckpt").path == "/runs/b.ckpt"
+    with pytest.raises(CheckpointError, match="asks for the best checkpoint of this Trainer"):
+        locate("best", tmp_path, best="")
+
+
+def test_a_path_has_to_exist_and_none_starts_fresh(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointNotFoundError, match=r"no checkpoint at .*none.ckpt. Allowed.*'best', or 'last'"):
+        locate(tmp_path / "none.ckpt", tmp_path)
+    path = write(tmp_path / "a.ckpt", age_s=1)
+    assert locate(Path(path), tmp_path) == (path, None)
+    assert locate(None, tmp_path) is None
