@@ -16,7 +16,7 @@ class Progress:
     Attributes:
         epoch: Completed epochs, and so the index of the running one.
         batch: Batches finished in the running epoch, and so the index of the next one.
-        is_last: Whether the newest batch, which may be under way, is the last of its epoch.
+        is_last: Whether the newest of them was the last of its epoch.
         epoch_ended: Whether the running epoch is over; only its end hooks are still to come.
         validated_batch: ``batch`` at the last whole validation of the running epoch; -1 if none ran yet.
         validation_loader: The loader that a running validation is at.
@@ -39,10 +39,11 @@ class Progress:
     group_batches: int = 0
     elapsed_s: float = 0.0
 
-    def count_batch(self) -> None:
+    def count_batch(self, is_last: bool) -> None:
         """Count one finished training batch."""
         self.batch += 1
         self.total_batches += 1
+        self.is_last = is_last
 
     def count_validation_batch(self, dataloader_idx: int) -> None:
         """Count one finished batch of a validation."""

@@ -108,7 +108,7 @@ class Readings:
     @property
     def is_last_batch(self) -> bool:
         """Whether the newest training batch, which may be under way, is the last of its epoch."""
-        return self.progress.is_last
+        return self._run is not None and self._run.is_last_batch
 
     @property
     def phase(self) -> Phase | None:

@@ -48,17 +48,18 @@ def train_epoch(run: Run, hooks: BoundHooks, loaders: FitLoaders, step: Step) ->
     run.metrics.begin_phase(Phase.TRAIN, resume=progress.batch > 0)
     hooks.on_train_epoch_start()
     # A run that continues may have been saved between a batch and its validation.
-    stopped = progress.batch > 0 and close_batch(run, hooks, loaders)
-    batches = () if stopped else loaders.train.batches(start=progress.batch)
+    ends = progress.batch > 0 and close_batch(run, hooks, loaders)
+    stopped = ends and not progress.is_last
+    batches = () if ends else loaders.train.batches(start=progress.batch)
     for batch_idx, batch, is_last in batches:
         batch = run.transfer(batch, 0)
         run.metrics.begin_batch(batch)
-        progress.is_last = is_last
+        run.is_last_batch = is_last
         if asks_to_skip(hooks.on_train_batch_start(batch, batch_idx)):
-            progress.is_last = False
+            run.is_last_batch = False
             break
         outputs = step(run, hooks, batch, batch_idx, is_last)
-        progress.count_batch()
+        progress.count_batch(is_last)
         hooks.on_train_batch_end(outputs, batch, batch_idx)
         if close_batch(run, hooks, loaders):
             stopped = not progress.is_last

@@ -47,6 +47,7 @@ class Run:
         phase: What is running right now.
         should_stop: Someone asked the run to end.
         stop_signal: The signal that asked the process to end, if one has.
+        is_last_batch: Whether the training batch that is under way, or was the newest, is the last of its epoch.
         stepped: Whether an optimizer made an update in the running batch.
         updated: Whether the ``optimizer_step`` that is running has made one, which is yet to be counted.
     """
@@ -75,6 +76,7 @@ class Run:
     phase: Phase | None = None
     should_stop: bool = False
     stop_signal: StopSignal = field(default_factory=StopSignal)
+    is_last_batch: bool = False
     stepped: bool = False
     updated: bool = False
 
@@ -116,6 +118,7 @@ class Run:
 
     def start_epoch(self, num_batches: int | None) -> None:
         """Settle what holds for one epoch."""
+        self.is_last_batch = self.progress.is_last
         self.num_batches = num_batches
         self.accumulate = self.accumulation[max(epoch for epoch in self.accumulation if epoch <= self.progress.epoch)]
 
