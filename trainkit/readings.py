@@ -21,7 +21,7 @@ from trainkit.loops.run import Run
 from trainkit.metrics.collector import MetricCollector
 from trainkit.module import TrainModule
 from trainkit.progress import Progress
-from trainkit.settings import DataUse, Lengths, Optimisation, Output
+from trainkit.settings import DataUse, Duration, Lengths, Optimisation, Output
 from trainkit.strategies.base import Strategy
 from trainkit.types import Phase, Stage
 
@@ -142,8 +142,8 @@ class Readings:
 
     @property
     def evaluating(self) -> bool:
-        """Whether a validation or test is running."""
-        return self.validating or self.testing
+        """Whether a validation, a test or the sanity check is running."""
+        return self.validating or self.testing or self.sanity_checking
 
     @property
     def interrupted(self) -> bool:
@@ -387,3 +387,38 @@ class Readings:
     def check_val_every_n_epoch(self) -> int | None:
         """Epochs from one epoch with validation to the next."""
         return self._data_use.check_val_every_n_epoch
+
+    @property
+    def reload_dataloaders_every_n_epochs(self) -> int:
+        """Epochs after which loaders are made anew; 0 for never."""
+        return self._data_use.reload_dataloaders_every_n_epochs
+
+    @property
+    def val_check_interval(self) -> int | float | Duration:
+        """Batches (int), share of an epoch (float) or time from one validation to the next."""
+        return self._data_use.val_check_interval
+
+    @property
+    def overfit_batches(self) -> int | float:
+        """How many, or which share, of the same batches are trained on over and over."""
+        return self._data_use.overfit_batches
+
+    @property
+    def limit_train_batches(self) -> int | float:
+        """How many training batches of an epoch are used (int), or which share of them (float)."""
+        return self._data_use.limit("train")
+
+    @property
+    def limit_val_batches(self) -> int | float:
+        """The same for validation."""
+        return self._data_use.limit("val")
+
+    @property
+    def limit_test_batches(self) -> int | float:
+        """The same for testing."""
+        return self._data_use.limit("test")
+
+    @property
+    def limit_predict_batches(self) -> int | float:
+        """The same for prediction."""
+        return self._data_use.limit("predict")

@@ -46,6 +46,7 @@ def _weights(run: Run) -> dict[str, Any]:
         "epoch": run.progress.epoch,
         "global_step": run.progress.global_step,
         "state_dict": run.strategy.module_state_dict(run.module),
+        state.LIGHTNING_VERSION: "2.0.0",
         "trainkit": state.signature(run.module),
     }
     store_hparams(run.module, checkpoint)
@@ -84,7 +85,8 @@ def restore(run: Run, plugins: Plugins, data: DataConnection, checkpoint: dict[s
     state.restore_plugins(plugins, checkpoint["callbacks"])
     own = checkpoint["trainkit"]
     run.precision.load_state_dict(own["precision"])
-    _restore_rank(run, data, own["ranks"], path)
+    if own["ranks"]:  # there are none where another framework saved
+        _restore_rank(run, data, own["ranks"], path)
 
 
 def _restore_rank(run: Run, data: DataConnection, ranks: list[dict[str, Any]], path: str) -> None:

@@ -1,10 +1,11 @@
-"""Checkpoints of older formats, brought to the present one when they are read."""
+"""Checkpoints of older formats, and of Lightning, brought to the present format when they are read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from trainkit.checkpoint.lightning import from_lightning, is_from_lightning
 from trainkit.checkpoint.state import FORMAT
 from trainkit.errors import CheckpointError
 
@@ -17,6 +18,8 @@ def migrate(checkpoint: Checkpoint, path: object) -> Checkpoint:
     Raises:
         CheckpointError: If it is of a newer format than this version knows.
     """
+    if is_from_lightning(checkpoint):
+        return from_lightning(checkpoint)
     own = checkpoint.get("trainkit")
     if not isinstance(own, dict) or "format" not in own:
         return checkpoint

@@ -10,6 +10,7 @@
 ``callbacks``           the state of each plugin that has one, by its state key
 ``hyper_parameters``    what ``save_hyperparameters`` collected, as far as it can be stored safely
 ``hparams_name``        the constructor argument that takes them all, or ``"kwargs"``
+``pytorch-...``         `LIGHTNING_VERSION`: lets Lightning load the weights
 ``trainkit``            ``format``, ``version``, ``module``, ``precision``, ``shuffle_seed``, and of each of
                         the ``ranks``: ``metrics``, ``group`` (an open accumulation group), ``data`` (position), ``rng``
 ======================  ===============================================================================================
@@ -27,6 +28,9 @@ from trainkit.errors import CheckpointError
 
 FORMAT = 2
 """Raised by one when a key changes its meaning; older formats pass through ``migrate.py``."""
+
+LIGHTNING_VERSION = "pytorch-lightning_version"
+"""What Lightning looks for before it loads weights, and by which a checkpoint that it wrote is known."""
 
 
 def signature(module: nn.Module) -> dict[str, Any]:

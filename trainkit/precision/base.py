@@ -34,6 +34,9 @@ class Precision:
     autocast_dtype: ClassVar[torch.dtype | None] = None
     _context: AbstractContextManager[Any] = NO_CONTEXT
 
+    def __str__(self) -> str:
+        return self.name
+
     def setup(self, device: torch.device) -> None:
         """Learn the device, and raise `DeviceError` if it cannot compute in this precision. May be called twice."""
         if self.autocast_dtype is not None:

@@ -1,0 +1,67 @@
+"""Making a checkpoint that loads safely out of one that does not. Nothing else in trainkit runs code from a file."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from trainkit.checkpoint.files import write_checkpoint
+from trainkit.checkpoint.migrate import migrate
+from trainkit.checkpoint.state import require_weights
+from trainkit.checkpoint.storable import find_unstorable
+from trainkit.errors import CheckpointError
+from trainkit.hparams import HYPER_PARAMETERS, LEFT_OUT, storable
+
+FilePath = str | os.PathLike[str]
+
+
+def convert_checkpoint(old: FilePath, new: FilePath) -> list[str]:
+    """Unpickle ``old``, **which runs whatever code is in it**, and write what is safe of it to ``new``.
+
+    Args:
+        old: A checkpoint of Lightning or trainkit, from someone whom you would let run a program on your machine.
+        new: Where to write; what is there is replaced.
+
+    Returns:
+        The places of what was left out because it cannot be loaded safely: hyperparameters, which are to be passed to
+        ``load_from_checkpoint`` again, states of callbacks, and whatever else was put in.
+
+    Raises:
+        CheckpointError: If ``old`` cannot be unpickled here, or holds no weights.
+        CheckpointWriteError: If ``new`` cannot be written.
+    """
+    try:
+        loaded = torch.load(old, map_location="cpu", weights_only=False)
+    # The classes in a pickle may be missing, or fail in any way.
+    except Exception as error:
+        raise CheckpointError(
+            f"{old} cannot be unpickled: {type(error).__name__}: {error}\n"
+            "    to do        install the packages that it was saved with, in the same versions"
+        ) from error
+    require_weights(loaded, old)
+    checkpoint = migrate(dict(loaded), old)
+    checkpoint["state_dict"] = dict(checkpoint["state_dict"])
+    left_out = _store_hyperparameters(checkpoint)
+    for container, where in ((checkpoint.get("callbacks", {}), "callbacks"), (checkpoint, "")):
+        left_out += _drop_unstorable(container, where)
+    write_checkpoint(checkpoint, new)
+    return left_out
+
+
+def _store_hyperparameters(checkpoint: dict[str, Any]) -> list[str]:
+    if HYPER_PARAMETERS not in checkpoint:
+        return []
+    checkpoint[HYPER_PARAMETERS], names = storable(checkpoint[HYPER_PARAMETERS])
+    if names:
+        checkpoint.setdefault("trainkit", {})[LEFT_OUT] = names
+    return [f"{HYPER_PARAMETERS}.{name}" for name in names]
+
+
+def _drop_unstorable(container: dict[Any, Any], where: str) -> list[str]:
+    """Remove the entries of ``container`` that cannot be loaded safely; return their places."""
+    wrong = [key for key, value in container.items() if find_unstorable(key) or find_unstorable(value)]
+    for key in wrong:
+        del container[key]
+    return [f"{where}.{key}" if where else str(key) for key in wrong]
