@@ -17,6 +17,7 @@ from trainkit.data.source import LoaderName, LoaderSource
 from trainkit.data.transfer import make_transfer
 from trainkit.module import TrainModule
 from trainkit.overrides import overrides
+from trainkit.progress import Progress
 from trainkit.settings import DataUse
 from trainkit.types import Batch, Stage
 
@@ -126,11 +127,12 @@ class DataConnection:
         if self.datamodule is not None:
             self.datamodule.teardown(self._stage)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return where a fit stands in its training data, and the state of the data module."""
+    def state_dict(self, progress: Progress) -> dict[str, Any]:
+        """Return where a fit stands in its data after what ``progress`` counts, and the state of the data module."""
+        loaders = self._fit_loaders
         return {
-            "train": None if self._fit_loaders is None else self._fit_loaders.train.state_dict(),
-            "val": [] if self._fit_loaders is None else [loader.state_dict() for loader in self._fit_loaders.val],
+            "train": None if loaders is None else loaders.train.state_dict(progress.batch),
+            "val": [] if loaders is None else [loader.state_dict(progress.validation_batch) for loader in loaders.val],
             "datamodule": {} if self.datamodule is None else self.datamodule.state_dict(),
         }
 

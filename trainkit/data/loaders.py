@@ -9,7 +9,7 @@ from typing import Any
 
 from trainkit.data.combined import CombinedLoader, batches_of
 from trainkit.data.resample import is_map_style, samplers_of
-from trainkit.data.resume import Cursor, make_cursor
+from trainkit.data.resume import Cursor, StatefulCursor, make_cursor
 from trainkit.data.sampler import is_shard
 from trainkit.errors import CheckpointError, DataError
 from trainkit.seed import RandomStream
@@ -60,6 +60,7 @@ class LimitedLoader:
         self._stream_at_ahead: dict[str, Any] | None = None
         self._restored_stream: dict[str, Any] | None = None
         self._ahead = 0
+        self._given_out = 0
         self._passes = 0
         self._warned = False
 
@@ -82,10 +83,17 @@ class LimitedLoader:
             return iter(())
         return self._looking_ahead(start) if self._length is None else self._counting(start, self.num_batches or 0)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the position behind the newest batch that was given out."""
+    def state_dict(self, consumed: int | None = None) -> dict[str, Any]:
+        """Return the position behind the first ``consumed`` batches, by default behind all that were given out.
+
+        One more than that may have been given out: it is under way, and a run that continues begins with it.
+        """
+        under_way = int(consumed is not None and self._given_out > consumed)
         return {
-            "cursors": [cursor.state_dict(self._ahead) for cursor in self._cursors],
+            "cursors": [
+                cursor.state_dict(self._ahead + (0 if isinstance(cursor, StatefulCursor) else under_way))
+                for cursor in self._cursors
+            ],
             "stream": self._stream_at_ahead if self._ahead else None if self._stream is None else self._stream.state,
         }
 
@@ -120,6 +128,7 @@ class LimitedLoader:
         for batch_idx, batch in enumerate(self._from(start), start):
             if batch_idx > last:
                 return
+            self._given_out = batch_idx + 1
             yield batch_idx, batch, batch_idx == last
             if batch_idx == last and not self._drains:
                 return
@@ -144,6 +153,7 @@ class LimitedLoader:
         batch_idx = start
         while upcoming is not nothing:
             batch = upcoming
+            self._given_out = batch_idx + 1
             if batch_idx + 1 == self.num_batches:
                 self._ahead = 0
                 yield batch_idx, batch, True
