@@ -141,3 +141,44 @@ def test_a_fit_leaves_its_curves(tmp_path):
     ]
     assert [(row["step"], row["epoch"]) for row in rows if row["val/loss"]] == [("2", "0"), ("4", "1")]
     assert float(rows[-1]["val/loss"]) == trainer.callback_metrics["val/loss"].item()
+
+
+def test_rows_behind_those_that_were_written_can_be_cut_off(logger):
+    logger.log_metrics({"a": 1.0}, 1)
+    logger.log_metrics({"a": 2.0}, 2)
+    written = logger.written()
+    logger.log_metrics({"a": 3.0, "b": 4.0}, 2)
+    logger.save()
+    assert (written, logger.written()) == (2, 3)
+    logger.cut_back(written)
+    assert [(row["step"], row["a"], row["b"]) for row in rows_in(logger.metrics_file)] == [
+        ("1", "1.0", ""),
+        ("2", "2.0", ""),
+    ]
+    logger.log_metrics({"a": 5.0}, 3)
+    assert logger.written() == 3
+    assert os.listdir(logger.log_dir) == ["metrics.csv"]
+
+
+def test_rows_of_an_earlier_session_count(logger, tmp_path):
+    logger.log_metrics({"a": 1.0}, 1)
+    logger.finalize("success")
+    later = CSVLogger(tmp_path, version=logger.version)
+    assert later.written() == 1
+    later.log_metrics({"a": 2.0}, 2)
+    assert later.written() == 2
+
+
+def test_half_a_line_that_a_kill_left_is_cut_off_too(logger):
+    logger.log_metrics({"a": 1.0}, 1)
+    written = logger.written()
+    with open(logger.metrics_file, "a") as file:
+        file.write("2,,0.")
+    logger.cut_back(written)
+    assert len(rows_in(logger.metrics_file)) == 1
+
+
+def test_where_nothing_was_written_there_is_nothing_to_cut(logger):
+    assert logger.written() == 0
+    logger.cut_back(0)
+    assert not os.path.exists(logger.log_dir)

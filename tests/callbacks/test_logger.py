@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainkit.callbacks import CSVLogger, Logger, TensorBoardLogger
+from trainkit.callbacks import CSVLogger, Logger, ModelCheckpoint, TensorBoardLogger
 from trainkit.data import DataModule
 from trainkit.errors import ConfigError, LogWriteError
 from trainkit.hparams import HyperparametersMixin
@@ -198,3 +198,87 @@ def test_a_continued_run_goes_on_in_its_folder(tmp_path):
 @pytest.mark.parametrize("kind", [Kept, CSVLogger, TensorBoardLogger])
 def test_loggers_keep_what_every_callback_promises(tmp_path, kind):
     check_callback(lambda: kind(tmp_path), log_every_n_steps=1)
+
+
+# Going on from a checkpoint
+
+
+class Counting(Kept):
+    """Notes to what it is cut back."""
+
+    def written(self):
+        return len(self.rows)
+
+    def cut_back(self, written):
+        self.calls.append(("cut_back", written))
+
+
+def cuts(logger):
+    return [call[1] for call in logger.calls if call[0] == "cut_back"]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A run that logged three rows and then saved."""
+    trainer = quiet_trainer(logger=Counting(tmp_path / "runs"), log_every_n_steps=1)
+    trainer.fit(TinyModule(), TinyData(3))
+    path = os.path.join(trainer.log_dir, "checkpoints", "a.ckpt")
+    trainer.save_checkpoint(path)
+    return path
+
+
+def go_on(logger, path):
+    trainer = quiet_trainer(logger=logger, max_epochs=2)
+    trainer.fit(TinyModule(), TinyData(3), ckpt_path=path)
+    return logger
+
+
+def test_a_run_that_goes_on_in_its_folder_drops_what_came_after_the_checkpoint(tmp_path, saved):
+    assert cuts(go_on(Counting(tmp_path / "runs", version=0), saved)) == [3]
+
+
+def test_so_it_does_where_the_folder_was_moved_with_the_checkpoint(tmp_path, saved):
+    os.rename(tmp_path / "runs", tmp_path / "moved")
+    assert cuts(go_on(Counting(tmp_path / "moved", version=0), saved.replace("runs", "moved"))) == [3]
+
+
+def test_so_it_does_where_the_checkpoint_was_moved_elsewhere(tmp_path, saved):
+    os.rename(saved, tmp_path / "a.ckpt")
+    assert cuts(go_on(Counting(tmp_path / "runs", version=0), tmp_path / "a.ckpt")) == [3]
+
+
+def test_a_run_in_a_folder_of_its_own_leaves_the_other_one_alone(tmp_path, saved):
+    assert cuts(go_on(Counting(tmp_path / "runs"), saved)) == []
+
+
+def test_a_logger_of_another_kind_is_not_meant(tmp_path, saved):
+    class Other(Counting):
+        pass
+
+    assert cuts(go_on(Other(tmp_path / "runs", version=0), saved)) == []
+
+
+def test_evaluating_a_checkpoint_drops_nothing(tmp_path, saved):
+    logger = Counting(tmp_path / "runs", version=0)
+    quiet_trainer(logger=logger).validate(TinyModule(), TinyData(1), ckpt_path=saved)
+    assert cuts(logger) == []
+
+
+def test_a_run_whose_checkpoints_are_elsewhere_goes_on_in_its_folder_too(tmp_path):
+    def fit(max_epochs, **arguments):
+        checkpoint = ModelCheckpoint(tmp_path / "elsewhere")
+        logger = Counting(tmp_path / "runs")
+        trainer = quiet_trainer(
+            logger=logger,
+            max_epochs=max_epochs,
+            enable_checkpointing=True,
+            callbacks=[checkpoint],
+            default_root_dir=tmp_path / "runs",
+        )
+        trainer.fit(TinyModule(), TinyData(3), **arguments)
+        return logger
+
+    fit(1)
+    resumed = fit(2, ckpt_path="last")
+    assert resumed.version == 0
+    assert cuts(resumed) == [0]

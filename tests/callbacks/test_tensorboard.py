@@ -151,3 +151,21 @@ def test_curves_need_neither_summary_writer_nor_tensorflow(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
     assert curve(tmp_path / "trainkit_logs" / "version_0", "a") == [(1, 1.0)]
+
+
+@pytest.mark.parametrize("by_writer", [False, True])
+def test_a_file_that_is_being_written_is_not_cut(tmp_path, by_writer):
+    before = TensorBoardLogger(tmp_path, version=0)
+    before.log_metrics({"a": 1.0}, 1)
+    written = before.written()
+    before.log_metrics({"a": 2.0}, 2)
+    before.finalize("success")
+    now = TensorBoardLogger(tmp_path, version=0)
+    if by_writer:
+        now.experiment.add_scalar("b", 3.0, 0)
+    else:
+        now.log_metrics({"b": 3.0}, 0)
+    now.cut_back(written)
+    now.finalize("success")
+    assert curve(now.log_dir, "a") == [(1, 1.0)]
+    assert curve(now.log_dir, "b") == [(0, 3.0)]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.optim.lr_scheduler import StepLR
 
 from trainkit.callbacks import EarlyStopping, ModelCheckpoint
@@ -146,6 +149,52 @@ def test_last_goes_on_in_the_folder_of_the_run(tmp_path):
     third = run(3, "last")
     assert third.log_dir == second.log_dir
     assert third.global_step == 6
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAt:
+    """Ends a run as if it had been killed, with rows logged behind the last checkpoint."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_start(self, trainer):
+        if trainer.global_step == self.step:
+            raise Killed
+
+
+@pytest.mark.parametrize("saves", [{}, {"every_n_train_steps": 3}, {"save_on_train_epoch_end": False}])
+def test_curves_of_a_run_that_was_killed_and_goes_on_have_no_doubles_and_no_gaps(tmp_path, saves):
+    def fit(folder, *callbacks, ckpt_path=None):
+        trainer = quiet_trainer(
+            max_epochs=3,
+            logger=True,
+            log_every_n_steps=1,
+            val_check_interval=2,
+            enable_checkpointing=True,
+            default_root_dir=folder,
+            callbacks=[ModelCheckpoint(save_top_k=-1, **saves), *callbacks],
+        )
+        trainer.fit(Momentum(), TinyData(4), TinyData(2), ckpt_path=ckpt_path)
+        return trainer
+
+    whole = fit(tmp_path / "whole")
+    for step in (7, 11):
+        with pytest.raises(Killed):
+            fit(tmp_path / "killed", KillAt(step), ckpt_path="last" if step == 11 else None)
+    resumed = fit(tmp_path / "killed", ckpt_path="last")
+    assert [path.name for path in (tmp_path / "killed" / "trainkit_logs").iterdir()] == ["version_0"]
+    tables = [Path(trainer.log_dir, "metrics.csv").read_text() for trainer in (whole, resumed)]
+    assert tables[0] == tables[1]
+    assert curves(whole.log_dir) == curves(resumed.log_dir)
+
+
+def curves(folder):
+    events = EventAccumulator(str(folder)).Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def test_last_without_any_run_warns_and_starts_fresh(tmp_path):
