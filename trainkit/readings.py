@@ -277,8 +277,9 @@ class Readings:
 
     @property
     def num_training_batches(self) -> float:
-        """Training batches per epoch; infinite if the loader does not know."""
-        return 0 if self._data is None else self._data.num_batches("train")[0]
+        """Training batches per epoch; infinite if the loader does not know, or outside a fit."""
+        batches = [] if self._data is None else self._data.num_batches("train")
+        return batches[0] if batches else math.inf
 
     @property
     def num_val_batches(self) -> list[float]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from trainkit.checkpoint.files import write_checkpoint
+from trainkit.checkpoint.files import verify, write_checkpoint
 from trainkit.checkpoint.migrate import migrate
 from trainkit.checkpoint.state import require_weights
 from trainkit.checkpoint.storable import find_unstorable
@@ -29,9 +29,11 @@ def convert_checkpoint(old: FilePath, new: FilePath) -> list[str]:
         ``load_from_checkpoint`` again, states of callbacks, and whatever else was put in.
 
     Raises:
-        CheckpointError: If ``old`` cannot be unpickled here, or holds no weights.
+        CheckpointNotFoundError: If there is no file ``old``.
+        CheckpointError: If it cannot be unpickled here, or holds no weights.
         CheckpointWriteError: If ``new`` cannot be written.
     """
+    verify(old)
     try:
         loaded = torch.load(old, map_location="cpu", weights_only=False)
     # The classes in a pickle may be missing, or fail in any way.

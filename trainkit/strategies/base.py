@@ -153,6 +153,31 @@ class Strategy(ABC):
     def teardown(self) -> None:
         """Let go of what `setup` took. Called also after an exception."""
 
+    # The names by which Lightning's users know these
+
+    @property
+    def root_device(self) -> torch.device:
+        """The same as ``device``."""
+        return self.device
+
+    @property
+    def global_rank(self) -> int:
+        """The same as ``rank``."""
+        return self.rank
+
+    @property
+    def is_global_zero(self) -> bool:
+        """Whether this is rank 0."""
+        return self.rank == 0
+
+    def broadcast(self, obj: Any, src: int = 0) -> Any:
+        """The same as `broadcast_object`."""
+        return self.broadcast_object(obj, src)
+
+    def reduce(self, tensor: Tensor, group: None = None, reduce_op: ReduceOp = "mean") -> Tensor:
+        """The same as `all_reduce`; here the mean is the default."""
+        return self.all_reduce(tensor, reduce_op)
+
     def _ranks_where(self, flag: bool) -> list[int]:
         """Return the ranks whose ``flag`` is true."""
         if not self.is_distributed:

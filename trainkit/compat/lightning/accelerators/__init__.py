@@ -57,7 +57,13 @@ class MPSAccelerator(Accelerator):
         return torch.backends.mps.is_available()
 
 
-__all__ = ["Accelerator", "CPUAccelerator", "CUDAAccelerator", "MPSAccelerator"]
+def accelerator_of(device: torch.device) -> Accelerator:
+    """Return the kind of ``device``."""
+    kinds = {kind.name: kind for kind in (CPUAccelerator, CUDAAccelerator, MPSAccelerator)}
+    return kinds.get(device.type, CPUAccelerator)()
+
+
+__all__ = ["Accelerator", "CPUAccelerator", "CUDAAccelerator", "MPSAccelerator", "accelerator_of"]
 
 __getattr__ = absent(
     __name__,

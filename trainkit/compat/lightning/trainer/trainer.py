@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trainkit import trainer as core
 from trainkit.callbacks import model_checkpoint, model_summary, progress_bar
 from trainkit.compat.lightning.absent import Absent
-from trainkit.compat.lightning.accelerators import Accelerator
+from trainkit.compat.lightning.accelerators import Accelerator, accelerator_of
 from trainkit.compat.lightning.callbacks import ModelCheckpoint, ModelSummary, ProgressBar
 from trainkit.compat.lightning.loggers import CSVLogger, TensorBoardLogger
 from trainkit.compat.lightning.plugins import TorchSyncBatchNorm
-from trainkit.compat.lightning.profilers import PassThroughProfiler, SimpleProfiler
+from trainkit.compat.lightning.profilers import PassThroughProfiler, Profiler, SimpleProfiler
 from trainkit.data.module import DataModule
 from trainkit.errors import ConfigError
 from trainkit.module import TrainModule
@@ -44,6 +45,8 @@ class Trainer(core.Trainer):
     predict_loop = Absent(f"what trainer.predict() returns, or a BasePredictionWriter; {_LOOPS}")
     tune = Absent("a loop over short fits with other arguments; a tuner comes with a later version of trainkit")
     init_module = Absent("configure_model, which is called when the device is known")
+    distributed_sampler_kwargs = Absent("trainer.world_size and trainer.global_rank")
+    val_check_batch = Absent("trainer.val_check_interval")
 
     def __init__(
         self,
@@ -60,13 +63,45 @@ class Trainer(core.Trainer):
         if model_registry is not None:
             raise ConfigError(f"model_registry={model_registry!r} is not supported. Give ckpt_path a path.")
         is_quiet = bool(arguments.get("barebones"))
+        is_object = isinstance(profiler, Profiler)
+        self.profiler = profiler if is_object else PassThroughProfiler()
         super().__init__(
             accelerator=accelerator.name if isinstance(accelerator, Accelerator) else accelerator,
             logger=_loggers(logger, arguments),
             callbacks=_as_list(callbacks) if is_quiet else _with_defaults(_as_list(callbacks), arguments),
-            profiler=_profiler(profiler),
+            profiler="simple" if isinstance(profiler, SimpleProfiler) else None if is_object else profiler,
             **(arguments | _from_plugins(plugins)),
         )
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """The kind of device that is used."""
+        return accelerator_of(self.strategy.device)
+
+    @property
+    def device_ids(self) -> list[int]:
+        """The indexes of the devices of this machine that are used."""
+        return [device.index or 0 for device in self.strategy.devices]
+
+    @property
+    def precision_plugin(self) -> Precision:
+        """The precision, which is an object in trainkit; ``str(trainer.precision)`` is its name."""
+        return self.precision
+
+    @property
+    def scaler(self) -> Any:
+        """The gradient scaler of ``16-mixed``; None in other precisions."""
+        return getattr(self.precision, "scaler", None)
+
+    @property
+    def enable_validation(self) -> bool:
+        """Whether the running or last fit validates."""
+        return bool(self.num_val_batches)
+
+    @property
+    def received_sigterm(self) -> bool:
+        """Whether SIGTERM has asked the run to stop."""
+        return self._stop_signal.received == signal.SIGTERM
 
     def fit(
         self,
@@ -139,12 +174,6 @@ def _loggers(logger: Any, arguments: dict[str, Any]) -> Any:
         tensorboard = TensorBoardLogger(arguments.get("default_root_dir") or os.getcwd())
         return [tensorboard, CSVLogger.beside(tensorboard)]
     return list(logger) if isinstance(logger, Iterable) else logger
-
-
-def _profiler(profiler: Any) -> Any:
-    if isinstance(profiler, PassThroughProfiler):
-        return None
-    return "simple" if isinstance(profiler, SimpleProfiler) else profiler
 
 
 def _from_plugins(plugins: Any) -> dict[str, Any]:
