@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from dataclasses import dataclass
 
 
@@ -24,7 +25,6 @@ class Progress:
         global_step: Optimizer updates in the whole run.
         total_batches: Training batches finished in the whole run.
         group_batches: Batches since the last update whose gradients wait in ``.grad``.
-        elapsed_s: Seconds spent fitting, up to the last time somebody asked.
     """
 
     epoch: int = 0
@@ -37,7 +37,23 @@ class Progress:
     global_step: int = 0
     total_batches: int = 0
     group_batches: int = 0
-    elapsed_s: float = 0.0
+    _counted_s: float = 0.0
+    _clock_started_at: float | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds spent fitting, by now."""
+        running_s = 0.0 if self._clock_started_at is None else time.monotonic() - self._clock_started_at
+        return self._counted_s + running_s
+
+    def start_clock(self) -> None:
+        """Let `elapsed_s` run."""
+        self.stop_clock()
+        self._clock_started_at = time.monotonic()
+
+    def stop_clock(self) -> None:
+        """Let `elapsed_s` stand still."""
+        self._counted_s, self._clock_started_at = self.elapsed_s, None
 
     def count_batch(self, is_last: bool) -> None:
         """Count one finished training batch."""
@@ -75,10 +91,14 @@ class Progress:
 
     def state_dict(self) -> dict[str, int | float]:
         """Return all counters by name."""
-        return dataclasses.asdict(self)
+        return {**{name: getattr(self, name) for name in COUNTERS}, "elapsed_s": self.elapsed_s}
 
     def load_state_dict(self, state: dict[str, int | float]) -> None:
         """Set the counters that ``state`` names; others keep their value."""
-        for field in dataclasses.fields(self):
-            if field.name in state:
-                setattr(self, field.name, state[field.name])
+        for name in COUNTERS:
+            if name in state:
+                setattr(self, name, state[name])
+        self._counted_s = state.get("elapsed_s", self._counted_s)
+
+
+COUNTERS = tuple(field.name for field in dataclasses.fields(Progress) if not field.name.startswith("_"))

@@ -70,6 +70,7 @@ def session(
         stack.enter_context(_module_callbacks(trainer, module))
         stack.enter_context(trainer._stop_signal.listening())
         stack.callback(setattr, trainer, "progress", trainer.progress)
+        stack.callback(trainer.progress.stop_clock)
         try:
             run = _prepare(trainer, stage, module, loaders, datamodule, ckpt_path, hooks)
             yield run, hooks

@@ -20,7 +20,7 @@ def log():
 def test_one_name_has_a_slot_for_each_place(log):
     opened = [log.open("x", DEFAULTS, is_metric=False)]
     for dataloader_idx in (0, 1):
-        log.begin_batch(None, dataloader_idx)
+        log.enter(dataloader_idx)
         opened.append(log.open("x", DEFAULTS, is_metric=False))
     assert [slot.spec.place for slot in opened] == [EPOCH_HOOK, 0, 1]
     assert log.current == {"x": opened[2]}
@@ -29,15 +29,15 @@ def test_one_name_has_a_slot_for_each_place(log):
 
 
 def test_loaders_share_a_slot_if_the_name_shall_not_tell_them_apart(log):
-    log.begin_batch(None, 0)
+    log.enter(0)
     first = log.open("x", SHARED, is_metric=False)
-    log.begin_batch(None, 1)
+    log.enter(1)
     assert log.open("x", SHARED, is_metric=False) is first
     assert (first.spec.place, first.loaders) == (EVERY_LOADER, {0, 1})
 
 
 def test_same_options_spelled_differently_are_the_same(log):
-    log.begin_batch(None, 0)
+    log.enter(0)
     explicit = (False, True, False, True, torch.mean, None, True, False)
     assert log.open("x", explicit, is_metric=False) is log.open("x", DEFAULTS, is_metric=False)
 
@@ -50,10 +50,11 @@ def test_number_and_metric_under_one_name_are_refused(log):
 
 def test_batch_is_let_go_once_its_size_is_known(log):
     batch = torch.zeros(3)
-    log.begin_batch(batch, 0)
+    log.enter(0)
+    log.batch = batch
     assert (log.batch_size(), log.batch_size()) == (3, 3)
-    assert log._batch is not batch
-    log.begin_batch(torch.zeros(5), 0)
+    assert log.batch is not batch
+    log.batch = torch.zeros(5)
     assert log.batch_size() == 5
 
 

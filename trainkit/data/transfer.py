@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -47,10 +48,8 @@ def make_transfer(
         convert: Changes dtypes, for the precision. Called when the batch is on the device; None changes nothing.
     """
     before, to_device, after = (_overridden(name, module, datamodule) for name in _HOOKS)
-    if before is to_device is after is None:
-        if convert is None:
-            return lambda batch, dataloader_idx: move(batch, device)
-        return lambda batch, dataloader_idx: convert(move(batch, device))
+    if before is to_device is after is convert is None:
+        return _mover(device)
 
     def transfer(batch: Batch, dataloader_idx: int) -> Batch:
         if before is not None:
@@ -76,13 +75,6 @@ def move(batch: Batch, device: torch.device) -> Batch:
     Raises:
         DataError: If an object's ``to`` method fails.
     """
-    kind = type(batch)
-    if kind is tuple or kind is list:  # the common case, settled without walking
-        for item in batch:
-            if type(item) is not Tensor or item.device != device:
-                break
-        else:
-            return batch
     # Only copies to an accelerator may overlap; with pageable memory torch waits by itself.
     non_blocking = device.type == "cuda"
 
@@ -101,6 +93,25 @@ def move(batch: Batch, device: torch.device) -> Batch:
         return leaf if moved is None else moved  # some to() methods move in place and return nothing
 
     return map_leaves(move_leaf, batch)
+
+
+def _mover(device: torch.device) -> Callable[[Batch, int], Batch]:
+    """Return what moves a batch to ``device`` and does nothing else."""
+    if device.type != "cpu":
+        return lambda batch, dataloader_idx: move(batch, device)
+    is_there = attrgetter("is_cpu")
+
+    def transfer(batch: Batch, dataloader_idx: int) -> Batch:
+        # The common case, settled without walking: a few tensors, which are where they should be.
+        if type(batch) is tuple or type(batch) is list:
+            try:
+                if all(map(is_there, batch)):
+                    return batch
+            except AttributeError:
+                pass  # something in it is no tensor
+        return move(batch, device)
+
+    return transfer
 
 
 def _overridden(name: str, module: TransferHooks, datamodule: TransferHooks | None) -> Callable[..., Batch] | None:

@@ -55,7 +55,8 @@ def train_epoch(run: Run, hooks: BoundHooks, loaders: FitLoaders, step: Step) ->
         batch = run.transfer(batch, 0)
         run.metrics.begin_batch(batch)
         run.is_last_batch = is_last
-        if asks_to_skip(hooks.on_train_batch_start(batch, batch_idx)):
+        answers = hooks.on_train_batch_start(batch, batch_idx)
+        if answers and asks_to_skip(answers):
             run.is_last_batch = False
             break
         outputs = step(run, hooks, batch, batch_idx, is_last)
@@ -75,10 +76,12 @@ def train_epoch(run: Run, hooks: BoundHooks, loaders: FitLoaders, step: Step) ->
 
 def close_batch(run: Run, hooks: BoundHooks, loaders: FitLoaders) -> bool:
     """Validate if that is due after the newest batch; return whether training ends here."""
-    run.clock.tick()
+    if run.is_quiet():
+        return False
     run.stop_signal.check(run.strategy)
     if run.validation_due():
         validate(run, hooks, loaders.val)
+    run.look_ahead()
     return run.is_done()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 
 from trainkit.progress import Progress
@@ -55,31 +54,44 @@ class Limits:
             return progress.is_last
         return progress.batch % self.validate_every_n_batches == 0
 
+    def quiet_batches(self, progress: Progress, num_batches: int | None) -> float:
+        """How many batches from now on something may be due for the first time, at the earliest; 0 is at once.
+
+        Args:
+            progress: How far the run has come.
+            num_batches: Batches of the running epoch; None if nobody knows.
+        """
+        if self.max_time_s < NO_LIMIT or (self.validate and self.validate_every_s is not None):
+            return 0
+        # A batch makes one update at most.
+        until_end = self.max_steps - progress.global_step
+        if not self.validate:
+            return until_end
+        if self.validate_every_n_epochs is None:
+            until_validation = -progress.total_batches % self.validate_every_n_batches or self.validate_every_n_batches
+        elif self.validate_every_n_batches == NO_LIMIT:
+            until_validation = (num_batches or 0) - progress.batch
+        else:
+            until_validation = -progress.batch % self.validate_every_n_batches or self.validate_every_n_batches
+        return min(until_end, until_validation)
+
 
 class Clock:
-    """Keeps ``progress.elapsed_s``, which a resumed run goes on counting, and the time since the last validation."""
+    """Lets ``progress.elapsed_s`` run, and keeps the time since the last validation."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._ticked_at = time.monotonic()
         self._validated_at_s = progress.elapsed_s
 
     def start(self) -> None:
         """Count from now on."""
-        self._ticked_at = time.monotonic()
+        self._progress.start_clock()
         self._validated_at_s = self._progress.elapsed_s
 
-    def tick(self) -> None:
-        """Add the time since the last tick: after every batch."""
-        now = time.monotonic()
-        self._progress.elapsed_s += now - self._ticked_at
-        self._ticked_at = now
-
     def since_validation_s(self) -> float:
-        """Seconds from the last validation to the last tick."""
+        """Seconds since the last validation."""
         return self._progress.elapsed_s - self._validated_at_s
 
     def mark_validation(self) -> None:
         """A validation has just ended."""
-        self.tick()
         self._validated_at_s = self._progress.elapsed_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,6 +30,11 @@ def forward_and_backward(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: i
     """Add the gradients of one batch to those of its group; return its loss, or nothing if the batch was skipped."""
     with run.precision.autocast():
         output = hooks.around_training_step(run.training_step, batch, batch_idx)
+    return learn_from(run, hooks, output, batch_idx)
+
+
+def learn_from(run: Run, hooks: BoundHooks, output: Any, batch_idx: int) -> StepOutput:
+    """Add the gradients of what ``training_step`` returned for a batch to those of its group."""
     if run.strategy.skips_step(output is None):
         return {}
     loss, weight = read_loss(output)
@@ -95,7 +101,8 @@ def update(
     run: Run, hooks: BoundHooks, optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = None
 ) -> None:
     """Let ``optimizer`` change the weights once."""
-    if hooks.around_optimizer_step(lambda optimizer: run.precision.update(optimizer, closure), optimizer):
+    make_update = run.precision.update if closure is None else partial(run.precision.update, closure=closure)
+    if hooks.around_optimizer_step(make_update, optimizer):
         run.count_update()
         hooks.on_after_optimizer_step(optimizer)
 

@@ -48,6 +48,7 @@ class Run:
         should_stop: Someone asked the run to end.
         stop_signal: The signal that asked the process to end, if one has.
         is_last_batch: Whether the training batch that is under way, or was the newest, is the last of its epoch.
+        quiet_until: Up to this many batches in all, nothing is due by their number: no validation, no end.
         stepped: Whether an optimizer made an update in the running batch.
         updated: Whether the ``optimizer_step`` that is running has made one, which is yet to be counted.
     """
@@ -77,6 +78,7 @@ class Run:
     should_stop: bool = False
     stop_signal: StopSignal = field(default_factory=StopSignal)
     is_last_batch: bool = False
+    quiet_until: float = 0
     stepped: bool = False
     updated: bool = False
 
@@ -92,6 +94,15 @@ class Run:
         return self.evaluation_steps[
             Phase.VALIDATE if self.phase == Phase.SANITY_CHECK else self.phase or Phase.VALIDATE
         ]
+
+    def is_quiet(self) -> bool:
+        """Whether nothing can be due after the newest batch. Most batches need no further look."""
+        return self.progress.total_batches < self.quiet_until and not (self.should_stop or self.stop_signal.received)
+
+    def look_ahead(self) -> None:
+        """Find out how long nothing will be due."""
+        quiet = 0 if self.strategy.is_distributed else self.limits.quiet_batches(self.progress, self.num_batches)
+        self.quiet_until = self.progress.total_batches + quiet
 
     def stops_now(self) -> bool:
         """Whether someone asked for an end, or time is up, and an end is allowed by now."""
@@ -120,6 +131,7 @@ class Run:
         """Settle what holds for one epoch."""
         self.is_last_batch = self.progress.is_last
         self.num_batches = num_batches
+        self.quiet_until = 0
         self.accumulate = self.accumulation[max(epoch for epoch in self.accumulation if epoch <= self.progress.epoch)]
 
     def group_size(self, batch_idx: int) -> int:

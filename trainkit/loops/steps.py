@@ -10,6 +10,7 @@ from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops.closure import step_with_closure
 from trainkit.loops.manual import manual_step
 from trainkit.loops.optimize import detached, step
+from trainkit.loops.plain import is_plain, plain_step
 from trainkit.loops.run import Run
 from trainkit.module import TrainModule
 from trainkit.overrides import overrides
@@ -26,7 +27,7 @@ def choose_step(run: Run) -> Step:
         return step_without_optimizer
     if overrides(run.module, "optimizer_step", TrainModule) or isinstance(run.optimizer, torch.optim.LBFGS):
         return step_with_closure
-    return step
+    return plain_step if is_plain(run) else step
 
 
 def step_without_optimizer(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:

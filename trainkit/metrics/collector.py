@@ -105,8 +105,10 @@ class MetricCollector:
     def begin_batch(self, batch: Batch, dataloader_idx: int = 0) -> None:
         """Collect for ``batch`` from now on."""
         phase = self._phases[-1]
-        phase.begin_batch(batch, dataloader_idx)
-        self._slots = phase.current
+        phase.batch = batch
+        if phase.place != dataloader_idx:
+            phase.enter(dataloader_idx)
+            self._slots = phase.current
 
     def end_batches(self) -> None:
         """Settle the values of the phase, on all ranks; what is logged from now on counts for the whole phase."""

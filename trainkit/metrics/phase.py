@@ -56,6 +56,7 @@ class PhaseLog:
         num_dataloaders: How many loaders are evaluated.
         slots: Every slot, by place and name.
         place: Where the run is: the index of a dataloader, or `EPOCH_HOOK`.
+        batch: The batch that is worked on, until its size was looked for.
         current: The slots that belong to that place, by name.
         epoch_row: Values of the phase for loggers.
         results: Values of the phase for users, one table per dataloader.
@@ -71,25 +72,24 @@ class PhaseLog:
         self.results: list[Table] = [{} for _ in range(num_dataloaders)]
         self._published = published
         self._by_place: dict[int, dict[str, Slot]] = {EPOCH_HOOK: self.current}
-        self._batch: Batch = _NOTHING
+        self.batch: Batch = _NOTHING
         self._batch_size: int | None = None
-
-    def begin_batch(self, batch: Batch, dataloader_idx: int) -> None:
-        """Work on ``batch`` from now on. Its size is looked for only if somebody needs it."""
-        self._batch = batch
-        if self.place != dataloader_idx:
-            self._enter(dataloader_idx)
 
     def leave_batches(self) -> None:
         """Work on no batch from now on."""
-        self._batch = _NOTHING
-        self._enter(EPOCH_HOOK)
+        self.batch = _NOTHING
+        self.enter(EPOCH_HOOK)
+
+    def enter(self, place: int) -> None:
+        """Be at another place from now on."""
+        self.place = place
+        self.current = self._by_place.setdefault(place, {})
 
     def batch_size(self) -> int | None:
         """Return the number of samples in the batch, or None if there is doubt."""
-        if self._batch is not _NOTHING:
-            self._batch_size = find_batch_size(self._batch)
-            self._batch = _NOTHING
+        if self.batch is not _NOTHING:
+            self._batch_size = find_batch_size(self.batch)
+            self.batch = _NOTHING
         return self._batch_size
 
     def open(self, name: str, given: Given, *, is_metric: bool) -> Slot:
@@ -186,10 +186,6 @@ class PhaseLog:
         self._by_place[EPOCH_HOOK].clear()
         for table in (self.epoch_row, *self.results):
             table.clear()
-
-    def _enter(self, place: int) -> None:
-        self.place = place
-        self.current = self._by_place.setdefault(place, {})
 
     def _loaders_of(self, slot: Slot) -> Iterable[int]:
         return range(self.num_dataloaders) if slot.spec.place == EPOCH_HOOK else slot.loaders

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from trainkit.errors import ModuleError
+from trainkit.loops.optimize import step
+from trainkit.loops.plain import plain_step
+from trainkit.loops.steps import choose_step
+from trainkit.strategies.single import SingleDevice
+from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_weights, quiet_trainer
+
+
+class WithGradientSync(SingleDevice):
+    """Changes something that the plain step leaves out, so that the general one is taken."""
+
+    def gradient_sync(self, *, enabled):
+        return nullcontext()
+
+
+class DictsAndGaps(TinyModule):
+    """Returns a loss, a dict, None, and begins again."""
+
+    def training_step(self, batch, batch_idx):
+        loss = self.loss(batch)
+        return [loss, {"loss": loss, "extra": 1}, None][batch_idx % 3]
+
+
+def chosen_step(module, **arguments):
+    seen = []
+
+    class Look:
+        def on_train_start(self, trainer):
+            seen.append(choose_step(trainer.run))
+
+    quiet_trainer(callbacks=[Look()], **arguments).fit(module, TinyData(2))
+    return seen[0]
+
+
+def test_most_runs_take_it():
+    assert chosen_step(TinyModule()) is plain_step
+
+
+class OwnBackward(TinyModule):
+    def backward(self, loss, *args, **kwargs):
+        super().backward(loss, *args, **kwargs)
+
+
+class OwnZeroGrad(TinyModule):
+    def optimizer_zero_grad(self, epoch, batch_idx, optimizer):
+        super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        (TinyModule, {"accumulate_grad_batches": 2}),
+        (TinyModule, {"accumulate_grad_batches": {3: 2}}),
+        (TinyModule, {"precision": "bf16-mixed"}),
+        (TinyModule, {"precision": "16-mixed"}),
+        (TinyModule, {"strategy": WithGradientSync("cpu")}),
+        (OwnBackward, {}),
+        (OwnZeroGrad, {}),
+    ],
+)
+def test_what_it_leaves_out_is_done_where_something_changes_it(module, arguments):
+    assert chosen_step(module(), **arguments) is step
+
+
+@pytest.mark.parametrize("make", [TinyModule, DictsAndGaps])
+def test_it_does_what_the_general_step_does(make):
+    runs = []
+    for strategy in ("cpu", WithGradientSync("cpu")):
+        module = make()
+        recorder = Recorder(look=lambda trainer, module: (trainer.global_step, module.layer.weight.tolist()))
+        quiet_trainer(max_epochs=2, strategy=strategy, callbacks=[recorder], max_steps=5).fit(module, TinyData(4))
+        losses = [outputs["outputs"].get("loss") for outputs in recorder.arguments("on_train_batch_end")]
+        runs.append((module, [(call.hook, call.seen) for call in recorder.calls], losses))
+    (plain, calls, losses), (general, expected_calls, expected_losses) = runs
+    assert calls == expected_calls
+    assert losses == expected_losses
+    assert_same_weights(plain, general)
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (lambda loss: loss.detach(), "does not require grad"),
+        (lambda loss: loss * torch.ones(2), r"shape \(2,\)"),
+        (lambda loss: {"los": loss}, "no loss tensor"),
+        (lambda loss: 1.0, "no loss tensor"),
+    ],
+)
+def test_a_mistake_is_refused_as_by_the_general_step(output, message):
+    class Mistaken(TinyModule):
+        def training_step(self, batch, batch_idx):
+            return output(self.loss(batch))
+
+    with pytest.raises(ModuleError, match=message):
+        quiet_trainer().fit(Mistaken(), TinyData(2))
