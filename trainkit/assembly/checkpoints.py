@@ -67,7 +67,7 @@ def _of_this_rank(run: Run, data: DataConnection) -> dict[str, Any]:
     return {
         "metrics": run.metrics.state_dict(run.module),
         "group": _open_group(run),
-        "data": data.state_dict(),
+        "data": data.state_dict(run.progress),
         "rng": rng_state(),
     }
 
