@@ -93,8 +93,8 @@ class PredictionWriter(Callback):
         self, trainer: Trainer, module: TrainModule, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int
     ) -> None:
         if batch_idx == 0:
-            loaders = trainer.predict_dataloaders
-            self._upcoming = _index_batches(loaders[dataloader_idx] if isinstance(loaders, list) else loaders)
+            several, loaders = len(trainer.num_predict_batches) > 1, trainer.predict_dataloaders
+            self._upcoming = _index_batches(loaders[dataloader_idx] if several else loaders)
         indices = _as_list(next(self._upcoming, None)) if self._upcoming is not None else None
         if self.interval != "epoch":
             self.write_on_batch_end(trainer, module, outputs, indices, batch, batch_idx, dataloader_idx)

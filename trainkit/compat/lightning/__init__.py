@@ -25,7 +25,7 @@ from trainkit.compat.lightning import (
     tuner,
     utilities,
 )
-from trainkit.compat.lightning.absent import absent
+from trainkit.compat.lightning.absent import absent_names
 from trainkit.compat.lightning.callbacks import Callback
 from trainkit.compat.lightning.core import LightningDataModule, LightningModule
 from trainkit.compat.lightning.trainer import Trainer, seed_everything
@@ -55,7 +55,7 @@ __all__ = [
 
 pytorch = sys.modules[__name__]  # for what says `import lightning as L` and `L.pytorch.callbacks`
 
-__getattr__ = absent(
+__getattr__ = absent_names(
     __name__,
     {
         "Fabric": "a Trainer; trainkit.strategies and trainkit.precision can be used in a loop of your own",

@@ -10,7 +10,7 @@ from trainkit.errors import UnsupportedAttributeError, UnsupportedImportError
 LATER = "a callback of this kind comes with a later version of trainkit"
 
 
-def absent(module: str, instead: Mapping[str, str]) -> Callable[[str], Never]:
+def absent_names(module: str, instead: Mapping[str, str]) -> Callable[[str], Never]:
     """Return the ``__getattr__`` of a module, for the names that trainkit does not have.
 
     Args:

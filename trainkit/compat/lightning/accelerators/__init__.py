@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainkit.compat.lightning.absent import absent
+from trainkit.compat.lightning.absent import absent_names
 
 
 class Accelerator:
@@ -65,7 +65,7 @@ def accelerator_of(device: torch.device) -> Accelerator:
 
 __all__ = ["Accelerator", "CPUAccelerator", "CUDAAccelerator", "MPSAccelerator", "accelerator_of"]
 
-__getattr__ = absent(
+__getattr__ = absent_names(
     __name__,
     {
         "XLAAccelerator": "accelerator='cuda', 'mps' or 'cpu'; there is no TPU support",

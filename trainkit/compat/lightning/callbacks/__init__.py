@@ -1,6 +1,6 @@
 """Lightning's ``callbacks``."""
 
-from trainkit.compat.lightning.absent import LATER, absent
+from trainkit.compat.lightning.absent import LATER, absent_names
 from trainkit.compat.lightning.callbacks.callback import Callback
 from trainkit.compat.lightning.callbacks.checkpoint import Checkpoint
 from trainkit.compat.lightning.callbacks.early_stopping import EarlyStopping
@@ -34,7 +34,7 @@ _FREEZING = f"module.backbone.requires_grad_(False) at first, and True in on_tra
 _TUNING = "a loop over short fits with other arguments; a tuner comes with a later version of trainkit"
 _WATCHING = f"a callback with on_train_batch_end that calls trainer.log_metrics({{...}}); {LATER}"
 
-__getattr__ = absent(
+__getattr__ = absent_names(
     __name__,
     {
         "BackboneFinetuning": _FREEZING,

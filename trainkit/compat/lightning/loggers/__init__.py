@@ -1,6 +1,6 @@
 """Lightning's ``loggers``."""
 
-from trainkit.compat.lightning.absent import absent
+from trainkit.compat.lightning.absent import absent_names
 from trainkit.compat.lightning.loggers.csv_logs import CSVLogger
 from trainkit.compat.lightning.loggers.logger import Logger
 from trainkit.compat.lightning.loggers.tensorboard import TensorBoardLogger
@@ -12,7 +12,7 @@ _OWN = (
     "for it comes with a later version of trainkit"
 )
 
-__getattr__ = absent(
+__getattr__ = absent_names(
     __name__,
     dict.fromkeys(("CometLogger", "LitLogger", "MLFlowLogger", "NeptuneLogger", "WandbLogger"), _OWN),
 )

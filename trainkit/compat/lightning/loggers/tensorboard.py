@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,10 @@ class TensorBoardLogger(core.TensorBoardLogger):
         """Draw ``model``, as ``forward`` goes through it with ``input_array`` or its ``example_input_array``."""
         example = model.example_input_array if input_array is None else input_array
         if self.writes and example is not None:
-            self.experiment.add_graph(model, example)
+            with warnings.catch_warnings():
+                # TensorBoard's writer traces with what torch has deprecated.
+                warnings.simplefilter("ignore", FutureWarning)
+                self.experiment.add_graph(model, example)
 
     def on_fit_start(self, trainer: Any, module: TrainModule) -> None:
         super().on_fit_start(trainer, module)

@@ -1,6 +1,6 @@
 """Lightning's ``plugins``."""
 
-from trainkit.compat.lightning.absent import absent
+from trainkit.compat.lightning.absent import absent_names
 from trainkit.compat.lightning.plugins import environments, io, precision
 from trainkit.compat.lightning.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
 
@@ -25,4 +25,4 @@ __all__ = [
     "precision",
 ]
 
-__getattr__ = absent(__name__, {**precision.ABSENT, **io.ABSENT})
+__getattr__ = absent_names(__name__, {**precision.ABSENT, **io.ABSENT})

@@ -1,6 +1,6 @@
 """Reading and writing checkpoints: not replaceable in trainkit, which writes atomically and reads safely."""
 
-from trainkit.compat.lightning.absent import absent
+from trainkit.compat.lightning.absent import absent_names
 
 __all__: list[str] = []
 
@@ -8,4 +8,4 @@ _OWN = "on_save_checkpoint and on_load_checkpoint, or trainer.dump_checkpoint() 
 
 ABSENT = dict.fromkeys(("AsyncCheckpointIO", "CheckpointIO", "TorchCheckpointIO", "XLACheckpointIO"), _OWN)
 
-__getattr__ = absent(__name__, ABSENT)
+__getattr__ = absent_names(__name__, ABSENT)

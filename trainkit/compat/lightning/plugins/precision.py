@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainkit.compat.lightning.absent import absent
+from trainkit.compat.lightning.absent import absent_names
 from trainkit.errors import UnknownNameError
 from trainkit.plugins.resolve import resolve_precision
 from trainkit.precision.base import Precision
@@ -38,4 +38,4 @@ ABSENT = dict.fromkeys(
     _NAMES,
 )
 
-__getattr__ = absent(__name__, ABSENT)
+__getattr__ = absent_names(__name__, ABSENT)

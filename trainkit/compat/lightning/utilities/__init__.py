@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from trainkit.compat.lightning.absent import absent
+from trainkit.compat.lightning.absent import absent_names
 from trainkit.compat.lightning.utilities import (
     combined_loader,
     exceptions,
@@ -56,7 +56,7 @@ __all__ = [
     "types",
 ]
 
-__getattr__ = absent(
+__getattr__ = absent_names(
     __name__,
     {
         "disable_possible_user_warnings": "warnings.filterwarnings('ignore', category=UserWarning)",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from trainkit.errors import ConfigError
+
 
 def grad_norm(module: nn.Module, norm_type: float | int | str, group_separator: str = "/") -> dict[str, torch.Tensor]:
     """Return the norm of each parameter's gradient and of all together, for ``self.log_dict``.
@@ -15,11 +17,11 @@ def grad_norm(module: nn.Module, norm_type: float | int | str, group_separator: 
         group_separator: Stands before the names of parameters.
 
     Raises:
-        ValueError: If ``norm_type`` is not above 0.
+        ConfigError: If ``norm_type`` is not above 0.
     """
     order = float(norm_type)
     if not order > 0:
-        raise ValueError(f"norm_type={norm_type!r} must be above 0.")
+        raise ConfigError(f"norm_type={norm_type!r} must be above 0.")
     gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
     norms = {
         f"grad_{order}_norm{group_separator}{name}": torch.linalg.vector_norm(gradient, order)

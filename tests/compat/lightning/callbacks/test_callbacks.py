@@ -1,0 +1,136 @@
+"""trainkit's callbacks under Lightning's names: its arguments, its calls of super(), its isinstance()."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trainkit.compat.lightning as pl
+from trainkit.errors import UnknownArgumentError
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
+
+
+def fit(*callbacks: Any, **arguments: Any) -> pl.Trainer:
+    quiet: dict[str, Any] = {
+        "accelerator": "cpu",
+        "max_epochs": 2,
+        "num_sanity_val_steps": 0,
+        "logger": False,
+        "enable_progress_bar": any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
+        "enable_model_summary": False,
+        "enable_checkpointing": any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks),
+    }
+    trainer = pl.Trainer(callbacks=list(callbacks), **(quiet | arguments))
+    trainer.fit(TinyModule(), TinyData(2), TinyData(1))
+    return trainer
+
+
+def test_a_subclass_may_call_super_with_all_that_it_got(tmp_path: Path) -> None:
+    seen = []
+
+    class Checkpoint(pl.callbacks.ModelCheckpoint):
+        def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+            super().setup(trainer, pl_module, stage=stage)
+
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+            super().on_validation_end(trainer, pl_module)
+            seen.append("checkpoint")
+
+    class Stopping(pl.callbacks.EarlyStopping):
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            super().on_train_epoch_end(trainer, pl_module)
+            seen.append("stopping")
+
+    class Bar(pl.callbacks.TQDMProgressBar):
+        def on_train_batch_end(self, trainer: Any, model: Any, out: Any, batch: Any, i: int) -> None:
+            super().on_train_batch_end(trainer, model, out, batch, i)
+            seen.append((i + 1) / self.total_train_batches)
+
+    checkpoint = Checkpoint(tmp_path, monitor="val/loss", save_top_k=-1)
+    fit(Stopping("val/loss"), Bar(), checkpoint)
+    assert seen == [0.5, 1.0, "checkpoint", "stopping"] * 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch=0-step=2.ckpt", "epoch=1-step=4.ckpt"]
+
+
+def test_arguments_stand_in_lightnings_order(tmp_path: Path) -> None:
+    checkpoint = pl.callbacks.ModelCheckpoint(tmp_path, None, "val/loss", False, None, 3, False, True, "max")
+    assert (checkpoint.save_top_k, checkpoint.save_weights_only, checkpoint.mode) == (3, True, "max")
+    stopping = pl.callbacks.EarlyStopping("val/loss", 0.1, 5, False, "max", False, True, 0.9)
+    assert (stopping.patience, stopping.strict, stopping.stopping_threshold) == (5, False, 0.9)
+    assert pl.callbacks.TQDMProgressBar(5, 0, True).leave
+    theme = pl.callbacks.progress.rich_progress.RichProgressBarTheme(description="green")
+    assert pl.callbacks.RichProgressBar(7, theme=theme).refresh_rate == 7
+    assert pl.callbacks.RichModelSummary(max_depth=3, header_style="bold").max_depth == 3
+
+
+def test_a_state_key_is_lightnings() -> None:
+    key = pl.callbacks.EarlyStopping("val/loss").state_key
+    assert key == "EarlyStopping{'monitor': 'val/loss', 'mode': 'min'}"
+
+
+def test_two_callbacks_of_one_class_without_memory_are_no_clash() -> None:
+    seen = []
+
+    class Mine(pl.Callback):
+        def __init__(self, name: str) -> None:
+            self.label = name
+
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            seen.append(self.label)
+
+    fit(Mine("a"), Mine("b"))
+    assert seen == ["a", "b"]
+
+
+def test_lambda_callbacks_join_hooks_by_argument() -> None:
+    seen = []
+    fit(
+        pl.callbacks.LambdaCallback(
+            on_train_start=lambda trainer, pl_module: seen.append(trainer.max_epochs),
+            on_train_batch_end=lambda *arguments: seen.append(len(arguments)),
+            on_train_end=None,
+        ),
+        max_epochs=1,
+    )
+    assert seen == [1, 5, 5]
+    with pytest.raises(UnknownArgumentError, match="did you mean 'on_train_start'"):
+        pl.callbacks.LambdaCallback(on_train_strat=print)
+
+
+def test_a_bar_shows_what_get_metrics_returns() -> None:
+    class Bar(pl.callbacks.ProgressBar):
+        def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
+            return {**super().get_metrics(trainer, pl_module), "answer": 42, "note": "text"}
+
+    bar = Bar()
+    trainer = fit(bar)
+    assert {name: value.item() for name, value in bar.shown_metrics(trainer).items()} == {"answer": 42}
+    assert bar.total_val_batches == 1
+    bar.disable()
+    assert bar.is_disabled and not bar.is_enabled
+    bar.enable()
+    assert bar.is_enabled
+
+
+def test_an_exception_leaves_a_checkpoint_if_that_was_asked_for(tmp_path: Path) -> None:
+    class Fails(TinyModule):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if batch_idx == 1:
+                raise ValueError("broken")
+            return super().training_step(batch, batch_idx)
+
+    for asked in (False, True):
+        folder = tmp_path / str(asked)
+        folder.mkdir()
+        trainer = quiet_trainer(
+            callbacks=[pl.callbacks.ModelCheckpoint(folder, save_on_exception=asked)], enable_checkpointing=True
+        )
+        with pytest.raises(ValueError, match="broken"):
+            trainer.fit(Fails(), TinyData(2))
+        assert [path.name for path in folder.iterdir()] == (["epoch=0-step=1.ckpt"] if asked else [])
+
+
+def test_the_accumulation_schedule_holds() -> None:
+    assert fit(pl.callbacks.GradientAccumulationScheduler({0: 2})).global_step == 2
