@@ -4,15 +4,14 @@ import errno
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from trainkit.checkpoint import atomic_write
+from tests.checkpoint.faults import Faults
 from trainkit.checkpoint.atomic_write import ABANDONED_AFTER_S, check_writable
 from trainkit.checkpoint.files import read_checkpoint, write_checkpoint
 from trainkit.errors import CheckpointWriteError
@@ -20,60 +19,28 @@ from trainkit.errors import CheckpointWriteError
 BIG = {"weight": torch.zeros(100_000)}
 
 
-class Faults:
-    """A file system whose n-th call fails."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls: list[str] = []
-        self.fail_at = 0
-        self.code = errno.EIO
-        monkeypatch.setattr(atomic_write, "open", self.open, raising=False)
-        for name in ("fsync", "replace", "unlink"):
-            monkeypatch.setattr(os, name, self.counted(name, getattr(os, name)))
-
-    def counted(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **keywords: Any) -> Any:
-            self.calls.append(name)
-            if len(self.calls) == self.fail_at:
-                raise OSError(self.code, os.strerror(self.code))
-            return function(*arguments, **keywords)
-
-        return call
-
-    def open(self, *arguments: Any) -> Any:
-        return FaultyFile(self, self.counted("open", open)(*arguments))
-
-
-class FaultyFile:
-    def __init__(self, faults: Faults, file: Any) -> None:
-        self.write = faults.counted("write", file.write)
-        self.flush = faults.counted("flush", file.flush)
-        self.fileno = file.fileno
-        self.close = file.close
-
-    def __enter__(self) -> FaultyFile:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "checkpoints" / "last.ckpt"
+
+
+def faulty(monkeypatch: pytest.MonkeyPatch, code: int) -> Faults:
+    faults = Faults(lambda owner, name, value: monkeypatch.setattr(owner, name, value, raising=False))
+    faults.fail_with(code)
+    return faults
 
 
 def test_a_failure_of_any_call_is_an_error_and_leaves_the_old_checkpoint(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_checkpoint({"epoch": 0}, path)
-    faults = Faults(monkeypatch)
+    faults = faulty(monkeypatch, errno.EIO)
     write_checkpoint({"epoch": 0}, path)
     whole = faults.calls
     # torch flushes as well.
     assert [name for name in whole if name not in ("write", "flush")] == ["open", "fsync", "replace", "fsync"]
     for fail_at, name in enumerate(whole, start=1):
-        faults.calls, faults.fail_at = [], fail_at
+        faults.begin(fail_at)
         with pytest.raises(CheckpointWriteError, match=r"could not write .*last\.ckpt: Input/output error \(EIO\)"):
             write_checkpoint({"epoch": fail_at}, path)
         renamed = fail_at == len(whole)
@@ -111,8 +78,7 @@ def test_a_file_system_that_takes_no_more_is_an_error_with_its_own_reason(path: 
     ],
 )
 def test_the_error_says_what_to_do(path: Path, monkeypatch: pytest.MonkeyPatch, code: int, advice: str) -> None:
-    faults = Faults(monkeypatch)
-    faults.fail_at, faults.code = 3, code
+    faulty(monkeypatch, code).begin(fail_at=3)
     with pytest.raises(CheckpointWriteError, match=rf"\({errno.errorcode[code]}\).*{advice}"):
         write_checkpoint(BIG, path)
 

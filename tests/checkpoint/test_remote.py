@@ -3,7 +3,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
@@ -31,8 +31,8 @@ class Frail(MemoryFileSystem):
     """A file system whose files break after so many writes."""
 
     protocol = "frail"
-    store: dict[str, Any] = {}
-    pseudo_dirs = [""]
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
     lives = 0
 
     def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:

@@ -141,10 +141,13 @@ class ModelCheckpoint(KeptCheckpoints):
         if (self.save_top_k or self.save_last) and not trainer.fast_dev_run:
             agreed(trainer, lambda: check_folder(self.dirpath or ""))
 
-    def on_train_start(self, trainer: Trainer) -> None:
-        self._triggers.start(trainer.global_step)
+    def on_fit_start(self, trainer: Trainer) -> None:
+        # The run that is continued may have been killed between writing and deleting.
         if trainer.is_global_zero:
             self._delete_obsolete()
+
+    def on_train_start(self, trainer: Trainer) -> None:
+        self._triggers.start(trainer.global_step)
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
         triggers = self._triggers
