@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -62,10 +63,16 @@ class FitLoaders:
         if self._loaded_in_epoch is None:
             self._loaded_in_epoch = epoch
         if self.reload_every_n_epochs and epoch - self._loaded_in_epoch >= self.reload_every_n_epochs:
+            self.close()
             fresh = self.reload()
             self.train, self.val, self._loaded_in_epoch = fresh.train, fresh.val, epoch
         for loader in (self.train, *self.val):
             loader.set_epoch(epoch)
+
+    def close(self) -> None:
+        """End worker processes that outlive a pass."""
+        for loader in (self.train, *self.val, *self.sanity):
+            loader.close()
 
 
 class DataConnection:
@@ -123,7 +130,11 @@ class DataConnection:
             self.datamodule.setup(self._stage)
 
     def teardown(self) -> None:
-        """Let the data module let go of what it set up."""
+        """End workers, and let the data module let go of what it set up."""
+        if self._fit_loaders is not None:
+            self._fit_loaders.close()
+        for loader in chain.from_iterable(self._evaluation_loaders.values()):
+            loader.close()
         if self.datamodule is not None:
             self.datamodule.teardown(self._stage)
 

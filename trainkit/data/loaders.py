@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 from trainkit.data.combined import CombinedLoader, batches_of
 from trainkit.data.resample import is_map_style, samplers_of
-from trainkit.data.resume import Cursor, StatefulCursor, make_cursor
+from trainkit.data.resume import Cursor, StatefulCursor, are_replayed_together, make_cursor
 from trainkit.data.sampler import is_shard
 from trainkit.errors import CheckpointError, DataError
-from trainkit.seed import RandomStream
+from trainkit.seed import RandomStream, isolate_rng, rng_state, set_rng_state
 from trainkit.types import Batch
 
 
@@ -61,6 +62,9 @@ class LimitedLoader:
         self._restored_stream: dict[str, Any] | None = None
         self._ahead = 0
         self._given_out = 0
+        self._ended = self._restored_end = False
+        self._began: dict[str, Any] | None = None
+        self._restored_pass: dict[str, Any] | None = None
         self._passes = 0
         self._warned = False
 
@@ -77,7 +81,10 @@ class LimitedLoader:
         Raises:
             DataError: If a loader without length gives no batch at all.
         """
-        if self.num_batches is not None and start >= self.num_batches and not self._drains:
+        self._ended = False
+        ended, self._restored_end = self._restored_end, False
+        if ended or (self.num_batches is not None and start >= self.num_batches and not self._drains):
+            self._restored_stream = self._restored_pass = None
             for cursor in self._cursors:
                 cursor.forget()
             return iter(())
@@ -95,6 +102,8 @@ class LimitedLoader:
                 for cursor in self._cursors
             ],
             "stream": self._stream_at_ahead if self._ahead else None if self._stream is None else self._stream.state,
+            "ended": self._ended and not under_way,
+            "began": self._began,
         }
 
     def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
@@ -115,6 +124,13 @@ class LimitedLoader:
         for cursor, saved in zip(self._cursors, state["cursors"], strict=True):
             cursor.load_state_dict(saved, mid_epoch=mid_epoch)
         self._restored_stream = state["stream"] if mid_epoch else None
+        self._restored_end = mid_epoch and state.get("ended", False)
+        self._restored_pass = state if mid_epoch and state.get("began") else None
+
+    def close(self) -> None:
+        """End worker processes that outlive a pass."""
+        for cursor in self._cursors:
+            cursor.close()
 
     def set_epoch(self, epoch: int) -> None:
         """Tell samplers that shuffle by epoch (those with a ``set_epoch`` method) which epoch comes."""
@@ -159,9 +175,11 @@ class LimitedLoader:
                 yield batch_idx, batch, True
                 return
             self._stream_at_ahead = self._stream.state
+            for cursor in self._cursors:
+                cursor.mark()
             with self._stream.active():
                 upcoming = next(batches, nothing)
-            self._ahead = int(upcoming is not nothing)
+            self._ahead, self._ended = int(upcoming is not nothing), upcoming is nothing
             yield batch_idx, batch, upcoming is nothing
             batch_idx += 1
 
@@ -179,9 +197,31 @@ class LimitedLoader:
         self._passes += 1
         if isinstance(self.loader, list | tuple):
             return self.loader[start:] if start else self.loader
-        restored = any(cursor.restored for cursor in self._cursors)
+        restored_pass, self._restored_pass = self._restored_pass, None
+        if restored_pass is not None:
+            return self._replayed_together(restored_pass, start)
         batches = batches_of(self._source)
-        return batches if restored else islice(batches, start, None)
+        if any(cursor.restored for cursor in self._cursors):
+            return batches
+        for cursor in self._cursors:
+            cursor.rewind()
+        if are_replayed_together(self._cursors):
+            self._began = {"global": rng_state(), "own": [cursor.own_generators() for cursor in self._cursors]}
+        return islice(batches, start, None)
+
+    def _replayed_together(self, state: dict[str, Any], start: int) -> Iterator[Batch]:
+        """Go on where several loaders stood that draw in turn from the same generators: all begin anew."""
+        self._began = began = state["began"]
+        with isolate_rng():
+            set_rng_state(began["global"])
+            for cursor, own in zip(self._cursors, began["own"], strict=True):
+                cursor.forget()
+                cursor.set_own_generators(own)
+            batches = iter(batches_of(self._source))
+            deque(islice(batches, start), maxlen=0)
+        for cursor, saved in zip(self._cursors, state["cursors"], strict=True):
+            cursor.set_own_generators(saved["own"])
+        return batches
 
     def _cursor(self, loader: Any) -> Cursor:
         return make_cursor(loader, self.name)

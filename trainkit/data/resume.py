@@ -15,6 +15,7 @@ exact.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import warnings
 import zlib
@@ -43,6 +44,12 @@ def make_cursor(loader: Any, name: str) -> Cursor:
     if is_map_style(loader):
         return IndexCursor(loader, name)
     return ReplayCursor(loader, name)
+
+
+def are_replayed_together(cursors: list[Cursor]) -> bool:
+    """Return whether loaders find their place only by beginning anew together: some draw random numbers in turn."""
+    replays = any(isinstance(each, ReplayCursor) and not isinstance(each.loader, list | tuple) for each in cursors)
+    return len(cursors) > 1 and replays and not any(isinstance(each, StatefulCursor) for each in cursors)
 
 
 def has_state(loader: Any) -> bool:
@@ -81,9 +88,9 @@ class Cursor:
         # The random numbers that training goes on with have been restored already.
         with isolate_rng():
             set_rng_state(self.began["global"])
-            self._set_own_generators(self.began["own"])
+            self.set_own_generators(self.began["own"])
             batches = self._continue(self.given)
-        self._set_own_generators(resume["own"])
+        self.set_own_generators(resume["own"])
         return self._counted(batches)
 
     def __len__(self) -> int:
@@ -103,8 +110,8 @@ class Cursor:
         return {
             "kind": type(self).__name__,
             "began": self.began,
-            "given": self.given - ahead,
-            "own": self._own_generators(),
+            "given": max(self.given - ahead, 0),
+            "own": self.own_generators(),
         }
 
     def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
@@ -119,12 +126,22 @@ class Cursor:
                 f"({type(self).__name__}) than that of the loader in the checkpoint ({state['kind']}). Resume with "
                 "the same loader."
             )
-        self._set_own_generators(state["own"])
+        self.set_own_generators(state["own"])
         self._resume = state if mid_epoch and state["given"] else None
 
     def forget(self) -> None:
         """Let the next pass be a new one."""
         self._resume = None
+
+    def rewind(self) -> None:
+        """Stand at the beginning: a pass over several loaders has begun that has not come to this one yet."""
+        self.began, self.given = None, 0
+
+    def mark(self) -> None:
+        """Note where the loader stands: the next batch is loaded ahead of its turn."""
+
+    def close(self) -> None:
+        """End worker processes that outlive a pass."""
 
     def _begin(self) -> Iterator[Batch]:
         """Begin a pass."""
@@ -140,12 +157,14 @@ class Cursor:
             yield batch
 
     def _generators(self) -> dict[str, Any]:
-        return {"global": rng_state(), "own": self._own_generators()}
+        return {"global": rng_state(), "own": self.own_generators()}
 
-    def _own_generators(self) -> list[torch.Tensor]:
+    def own_generators(self) -> list[torch.Tensor]:
+        """Return the states of the generators that the user gave to the loader."""
         return [generator.get_state() for generator in generators_of(self.loader)]
 
-    def _set_own_generators(self, states: list[torch.Tensor]) -> None:
+    def set_own_generators(self, states: list[torch.Tensor]) -> None:
+        """Put them where `own_generators` found them."""
         for generator, state in zip(generators_of(self.loader), states, strict=False):
             generator.set_state(state.cpu())
 
@@ -174,8 +193,11 @@ class ReplayCursor(Cursor):
 class StatefulCursor(Cursor):
     """Asks the loader itself, which has ``state_dict`` and ``load_state_dict``."""
 
+    def mark(self) -> None:
+        self._marked = copy.deepcopy(self.loader.state_dict())
+
     def state_dict(self, ahead: int = 0) -> dict[str, Any]:
-        return {**super().state_dict(ahead), "loader": self.loader.state_dict()}
+        return {**super().state_dict(ahead), "loader": self._marked if ahead else self.loader.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
         super().load_state_dict(state, mid_epoch=mid_epoch)
@@ -198,20 +220,25 @@ class IndexCursor(Cursor):
             self._positioned = with_batch_sampler(loader, _IndexSource(loader.batch_sampler, self))
         else:
             self._positioned = with_sampler(loader, _IndexSource(loader.sampler, self))
-        self._skip = 0
+        self._skip = self._draw_ahead = 0
+        self._had_workers = False
 
     def state_dict(self, ahead: int = 0) -> dict[str, Any]:
         state = super().state_dict(ahead)
-        checksum = self._stream.checksum(state["given"]) if self._stream is not None else 0
+        # Workers are given indices ahead; those are drawn already, and have to come again as well.
+        drawn, checksum = (state["given"], 0) if self._stream is None else self._stream.drawn
         return {
             **state,
+            "drawn": drawn,
             "checksum": checksum,
+            "persistent": self._had_workers or self._has_workers,
             "samples": len(self.loader.dataset),
             "batch_size": self.loader.batch_size,
         }
 
     def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
         super().load_state_dict(state, mid_epoch=mid_epoch)
+        self._had_workers = state.get("persistent", False)
         if self._resume is None:
             return
         now = {"samples": len(self.loader.dataset), "batch_size": self.loader.batch_size}
@@ -222,12 +249,30 @@ class IndexCursor(Cursor):
                     "middle of an epoch it cannot go on with other data. Resume with the same loader, or from the end "
                     "of an epoch."
                 )
-        self._expected = state["checksum"]
+        self._draw_ahead, self._expected = state.get("drawn", state["given"]) - state["given"], state["checksum"]
+
+    def rewind(self) -> None:
+        super().rewind()
+        self._stream = None
+
+    def close(self) -> None:
+        if self._has_workers:
+            self._had_workers = True
+            self._positioned._iterator._shutdown_workers()  # type: ignore[union-attr]  # torch has no public way
+            self._positioned._iterator = None
+
+    @property
+    def _has_workers(self) -> bool:
+        """Whether there are worker processes that persist."""
+        return self._positioned._iterator is not None
 
     def open_stream(self, indices: Iterable[Any]) -> IndexStream:
         """Begin to draw indices; called by the loader when a pass begins."""
         seed = epoch_seed(self.began["global"]["torch"], self.epoch) if self.loader.num_workers and self.began else None
         self._stream = IndexStream(indices, self._skip, seed, self._at_first_draw)
+        if self._had_workers and not self._has_workers and self.began is not None:
+            # Starting workers draws a seed, which the run that is continued did in an earlier pass: it is undone.
+            self._note_first_draw(self.began)
         return self._stream
 
     def _at_first_draw(self) -> None:
@@ -235,8 +280,13 @@ class IndexCursor(Cursor):
         assert self.began is not None
         if "first_draw" in self.began:
             set_rng_state(self.began["first_draw"])
+            self.set_own_generators(self.began.get("own_first_draw", []))
         else:
-            self.began["first_draw"] = rng_state()
+            self._note_first_draw(self.began)
+
+    def _note_first_draw(self, began: dict[str, Any]) -> None:
+        if "first_draw" not in began:
+            began |= {"first_draw": rng_state(), "own_first_draw": self.own_generators()}
 
     def _begin(self) -> Iterator[Batch]:
         self._skip = 0
@@ -246,12 +296,13 @@ class IndexCursor(Cursor):
         self._skip = given
         batches = iter(self._positioned)
         self._skip = 0
+        drawn = given + self._draw_ahead
         if self._stream is None:
             raise DataError(
                 f"{self.name}: {type(self.loader).__name__} iterates without its sampler, so its place is unknown."
             )
-        self._stream.find_place()
-        if self._stream.checksum(given) != self._expected:
+        self._stream.find_place(drawn)
+        if self._stream.checksum(drawn) != self._expected:
             raise CheckpointError(
                 f"{self.name} draws other samples than in the run that is to be continued, so it cannot go on in the "
                 "middle of its epoch. Its sampler may draw random numbers from somewhere that a checkpoint does not "
@@ -299,6 +350,7 @@ class IndexStream:
         self._to_skip = skip
         self._seed = seed
         self._drawn = 0
+        self._waiting: deque[Any] = deque()
         self._checksums: deque[tuple[int, int]] = deque([(0, 0)], maxlen=KEPT_CHECKSUMS)
 
     def __iter__(self) -> IndexStream:
@@ -306,17 +358,24 @@ class IndexStream:
 
     def __next__(self) -> Any:
         self.find_place()
-        indices = self._draw()
+        indices = self._waiting.popleft() if self._waiting else self._draw()
         if self._seed is None:
             return indices
         wrap = SeededIndices if isinstance(indices, list) else SeededIndex.of
-        return wrap(indices, self._seed, self._drawn - 1)
+        return wrap(indices, self._seed, self._drawn - len(self._waiting) - 1)
 
-    def find_place(self) -> None:
-        """Drop what is to be skipped, unless that is done."""
+    def find_place(self, drawn: int = 0) -> None:
+        """Drop what is to be skipped, unless that is done; then draw ahead until ``drawn`` items have been drawn."""
         while self._to_skip:
             self._to_skip -= 1
             self._draw()
+        while self._drawn < drawn:
+            self._waiting.append(self._draw())
+
+    @property
+    def drawn(self) -> tuple[int, int]:
+        """How many items were drawn, and their checksum."""
+        return self._checksums[-1]
 
     def checksum(self, consumed: int) -> int:
         """Return the checksum of the first ``consumed`` items, which must be among the newest that were drawn."""
