@@ -1,12 +1,11 @@
 """Checkpoints that Lightning wrote, in trainkit's words: weights, optimizers, schedulers, callbacks and counters.
 
-The two share most keys. What Lightning does not keep (random numbers, the position in the data, logged values) a run that
-goes on begins anew.
+The two share most keys. What Lightning does not keep (random numbers, the position in the data, logged values) a run
+that goes on begins anew.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from trainkit.checkpoint.state import FORMAT, LIGHTNING_VERSION
@@ -22,7 +21,7 @@ def is_from_lightning(checkpoint: Checkpoint) -> bool:
 
 def from_lightning(checkpoint: Checkpoint) -> Checkpoint:
     """Return ``checkpoint``, which Lightning wrote, as one of trainkit."""
-    own = {
+    own: Checkpoint = {
         "format": FORMAT,
         "version": f"Lightning {checkpoint[LIGHTNING_VERSION]}",
         # The state of torch's GradScaler, under the names that it had over time.
@@ -31,7 +30,7 @@ def from_lightning(checkpoint: Checkpoint) -> Checkpoint:
     }
     converted = {**checkpoint, "trainkit": own}
     if "loops" in checkpoint:
-        converted["loops"] = {"fit": dataclasses.asdict(_progress(checkpoint))}
+        converted["loops"] = {"fit": _progress(checkpoint).state_dict()}
     return converted
 
 
@@ -61,4 +60,5 @@ def _updates(checkpoint: Checkpoint, loop: dict[str, Any]) -> int:
         return steps
     batches = loop["epoch_loop.batch_progress"]["total"]
     under_way: int = batches["processed"] - batches["completed"]
-    return min(steps, loop["epoch_loop.state_dict"]["_batches_that_stepped"] + under_way)
+    stepped: int = loop["epoch_loop.state_dict"]["_batches_that_stepped"]
+    return min(steps, stepped + under_way)

@@ -11,7 +11,6 @@ from trainkit.loops.run import Run
 from trainkit.modes import modes_kept
 from trainkit.types import Phase
 
-
 _NAMES = {
     Phase.SANITY_CHECK: "validation",
     Phase.VALIDATE: "validation",
