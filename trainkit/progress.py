@@ -72,6 +72,10 @@ class Progress:
         self.validated_batch = self.batch
         self.validation_loader = self.validation_batch = 0
 
+    def drop_unfinished(self) -> None:
+        """Forget the accumulation group and the validation that an exception cut short; both begin again."""
+        self.group_batches = self.validation_loader = self.validation_batch = 0
+
     @property
     def in_validation(self) -> bool:
         """Whether a validation has begun and is not over."""

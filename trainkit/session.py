@@ -161,6 +161,8 @@ def _prepare_fit(
     if checkpoint is not None:
         checkpoints.restore(run, trainer._hooks.plugins, data, checkpoint, trainer.ckpt_path or "")
         loaders.sanity = []
+    else:
+        run.progress.drop_unfinished()
     if run.progress.epoch_ended:
         run.progress.count_epoch()
     lengths.say_if_done(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from trainkit.callbacks import Logger
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
@@ -145,3 +146,47 @@ def test_state_says_how_a_run_ended():
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(Raises(KeyboardInterrupt()), TinyData(2))
     assert trainer.state.status == "interrupted"
+
+
+class RaisesOnce(TinyModule):
+    """Raises in the third batch of training or of validation, the first time."""
+
+    def __init__(self, where):
+        super().__init__()
+        self.where = where
+
+    def raise_once(self, where, batch_idx):
+        if batch_idx == 2 and self.where == where:
+            self.where = ""
+            raise Boom("boom")
+
+    def training_step(self, batch, batch_idx):
+        self.raise_once("train", batch_idx)
+        return self.loss(batch)
+
+    def validation_step(self, batch, batch_idx):
+        self.raise_once("val", batch_idx)
+        return super().validation_step(batch, batch_idx)
+
+
+def test_an_accumulation_group_that_an_exception_cut_short_weighs_nothing_in_the_next_fit():
+    data, module, by_hand = TinyData(4), RaisesOnce("train"), TinyModule()
+    trainer = quiet_trainer(accumulate_grad_batches=4)
+    with pytest.raises(Boom):
+        trainer.fit(module, data)
+    trainer.fit(module, data)
+    optimizer = by_hand.configure_optimizers()
+    (sum(by_hand.loss(batch) for batch in data[2:]) / 2).backward()
+    optimizer.step()
+    torch.testing.assert_close(module.layer.weight, by_hand.layer.weight)
+
+
+def test_a_validation_that_an_exception_cut_short_begins_again_in_the_next_fit():
+    module, trainer, data = RaisesOnce("val"), quiet_trainer(), TinyData(4)
+    with pytest.raises(Boom):
+        trainer.fit(module, TinyData(2), data)
+    trainer.fit(module, TinyData(2), data)
+    metrics = trainer.callback_metrics
+    assert quiet_trainer().validate(module, data, verbose=False)[0]["val/loss"] == pytest.approx(
+        metrics["val/loss"].item()
+    )
