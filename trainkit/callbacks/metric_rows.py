@@ -23,15 +23,17 @@ class MetricRows(Callback):
 
     def __init__(self) -> None:
         self._seen_step = 0
+        self._every_n_steps = 0
 
     def on_train_start(self, trainer: Trainer) -> None:
         self._seen_step = trainer.global_step
+        self._every_n_steps = trainer.log_every_n_steps
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
-        step, every = trainer.global_step, trainer.log_every_n_steps
+        step = trainer.progress.global_step
         if step != self._seen_step:
             self._seen_step = step
-            if every and step % every == 0:
+            if self._every_n_steps and step % self._every_n_steps == 0:
                 self._send(trainer, trainer.metrics.step_row())
 
     def on_train_epoch_end(self, trainer: Trainer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any
 
 import torch
@@ -99,16 +98,15 @@ def _mover(device: torch.device) -> Callable[[Batch, int], Batch]:
     """Return what moves a batch to ``device`` and does nothing else."""
     if device.type != "cpu":
         return lambda batch, dataloader_idx: move(batch, device)
-    is_there = attrgetter("is_cpu")
 
     def transfer(batch: Batch, dataloader_idx: int) -> Batch:
         # The common case, settled without walking: a few tensors, which are where they should be.
         if type(batch) is tuple or type(batch) is list:
-            try:
-                if all(map(is_there, batch)):
-                    return batch
-            except AttributeError:
-                pass  # something in it is no tensor
+            for item in batch:
+                if not (type(item) is Tensor and item.is_cpu):
+                    break
+            else:
+                return batch
         return move(batch, device)
 
     return transfer

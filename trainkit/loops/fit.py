@@ -62,7 +62,7 @@ def train_epoch(run: Run, hooks: BoundHooks, loaders: FitLoaders, step: Step) ->
         outputs = step(run, hooks, batch, batch_idx, is_last)
         progress.count_batch(is_last)
         hooks.on_train_batch_end(outputs, batch, batch_idx)
-        if close_batch(run, hooks, loaders):
+        if not run.is_quiet() and close_batch(run, hooks, loaders):
             stopped = not progress.is_last
             break
     optimize.close_group(run, hooks)
@@ -76,8 +76,6 @@ def train_epoch(run: Run, hooks: BoundHooks, loaders: FitLoaders, step: Step) ->
 
 def close_batch(run: Run, hooks: BoundHooks, loaders: FitLoaders) -> bool:
     """Validate if that is due after the newest batch; return whether training ends here."""
-    if run.is_quiet():
-        return False
     run.stop_signal.check(run.strategy)
     if run.validation_due():
         validate(run, hooks, loaders.val)

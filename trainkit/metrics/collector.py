@@ -231,15 +231,15 @@ class MetricCollector:
         if not of_metric:  # a torchmetrics object comes this way each time, so that nothing else passes for one
             slot.given = given
         options = slot.spec.options
+        slot.syncs_step = options.syncs_step and self._ranks.world_size > 1
         if not options.on_step and not options.on_epoch:
             self._warn_once(f"self.log({name!r}) goes nowhere: on_step and on_epoch are both False; make one True.")
         return slot
 
     def _publish_step(self, slot: Slot, value: Value) -> None:
-        options = slot.spec.options
-        if options.syncs_step and self._ranks.world_size > 1:
+        if slot.syncs_step:
             tensor = torch.as_tensor(value, dtype=torch.get_default_dtype(), device=self._ranks.device)
-            value = self._ranks.all_reduce(tensor, options.reduce_fx)
+            value = self._ranks.all_reduce(tensor, slot.spec.options.reduce_fx)
         for table, key in slot.step_tables:
             table[key] = value
 

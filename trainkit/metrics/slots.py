@@ -52,6 +52,7 @@ class Slot:
         step_key: The name that values of a batch are shown under.
         epoch_key: The name that the value of the phase is shown under.
         step_tables: Where values of a batch go.
+        syncs_step: Whether they are reduced across ranks first.
         running: The value of the phase so far; None if it is not logged ``on_epoch``, or is a torchmetrics object.
         metric: The torchmetrics object, if it is one.
         loaders: The dataloaders in whose batches it was logged.
@@ -60,6 +61,7 @@ class Slot:
 
     __slots__ = (
         "epoch_key", "given", "key", "loaders", "metric", "restored", "running", "spec", "step_key", "step_tables",
+        "syncs_step",
     )  # fmt: skip
 
     def __init__(self, spec: SlotSpec, *, several_loaders: bool) -> None:
@@ -72,6 +74,7 @@ class Slot:
         self.step_key = f"{spec.name}_step{suffix}" if both else self.key
         self.epoch_key = f"{spec.name}_epoch{suffix}" if both else self.key
         self.step_tables: tuple[tuple[Table, str], ...] = ()
+        self.syncs_step = False
         self.running = Running(options.reduce_fx) if options.on_epoch and not spec.is_metric else None
         self.metric: Metric | None = None
         self.loaders: set[int] = set()
