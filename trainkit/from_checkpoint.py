@@ -29,11 +29,13 @@ def constructor_arguments(cls: type, checkpoint: Mapping[str, Any], overrides: M
     parameters = _parameters(cls)
     names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    saved = {name: _attribute_dicts(value) for name, value in checkpoint.get(HYPER_PARAMETERS, {}).items()}
+    prefix = getattr(cls, "_hparams_prefix", "")
+    kept = checkpoint.get(f"{prefix}{HYPER_PARAMETERS}", {})
+    saved = {name: _attribute_dicts(value) for name, value in kept.items()}
     # What was passed, but could not be stored, has to be passed again even where there is a default.
-    left_out = set(checkpoint.get("trainkit", {}).get(LEFT_OUT, ()))
+    left_out = set(checkpoint.get("trainkit", {}).get(f"{prefix}{LEFT_OUT}", ()))
 
-    container = checkpoint.get(HPARAMS_NAME)
+    container = checkpoint.get(f"{prefix}{HPARAMS_NAME}")
     if container in names:  # the class takes its hyperparameters as one object; other overrides belong in it
         inside = {name: value for name, value in overrides.items() if name not in names}
         left_out = set() if container in overrides else left_out - set(inside)
@@ -58,8 +60,8 @@ def constructor_arguments(cls: type, checkpoint: Mapping[str, Any], overrides: M
     return arguments
 
 
-def read_hparams(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the entries of a checkpoint that a YAML file of hyperparameters takes the place of.
+def read_hparams(cls: type, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the entry of a checkpoint, for a ``cls``, of which a YAML file of hyperparameters takes the place.
 
     Raises:
         CheckpointError: If there is no such file, or it is no YAML, or more than plain values are in it.
@@ -74,7 +76,7 @@ def read_hparams(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(
             f"hparams_file={os.fspath(path)!r} holds a {type(hparams).__name__}, not names with values."
         )
-    return {HYPER_PARAMETERS: hparams}
+    return {f"{getattr(cls, '_hparams_prefix', '')}{HYPER_PARAMETERS}": hparams}
 
 
 def load_weights(module: nn.Module, state_dict: Mapping[str, Any], *, strict: bool, source: object) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import os
 import sys
+import warnings
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from types import FrameType
@@ -16,7 +17,8 @@ import torch
 
 from trainkit.errors import ConfigError, UnknownNameError, nearest_name
 
-# Checkpoint keys. The first two are Lightning's; a checkpoint keeps trainkit's own entries under "trainkit".
+# Checkpoint keys. The first two are Lightning's, also with the prefix that a data module puts before all three; trainkit
+# keeps its own entries under "trainkit".
 HYPER_PARAMETERS = "hyper_parameters"
 HPARAMS_NAME = "hparams_name"
 LEFT_OUT = "hparams_left_out"
@@ -55,6 +57,7 @@ class HyperparametersMixin:
     _hparams_initial: AttributeDict | None = None
     _hparams_name: str | None = None
     _hparams_logged: bool = True
+    _hparams_prefix: str = ""
 
     @property
     def hparams(self) -> AttributeDict:
@@ -134,10 +137,25 @@ def store_hparams(owner: HyperparametersMixin, checkpoint: dict[str, Any]) -> li
     """Put the hyperparameters of ``owner`` into ``checkpoint``; return the names that could not be stored."""
     kept, left_out = storable(owner.hparams)
     if kept or left_out:
-        checkpoint[HYPER_PARAMETERS] = kept
-        checkpoint[HPARAMS_NAME] = owner._hparams_name or "kwargs"
-        checkpoint.setdefault("trainkit", {})[LEFT_OUT] = left_out
+        prefix = owner._hparams_prefix
+        checkpoint[f"{prefix}{HYPER_PARAMETERS}"] = kept
+        checkpoint[f"{prefix}{HPARAMS_NAME}"] = owner._hparams_name or "kwargs"
+        checkpoint.setdefault("trainkit", {})[f"{prefix}{LEFT_OUT}"] = left_out
     return left_out
+
+
+def warn_of_unstorable(owner: HyperparametersMixin | None) -> None:
+    """Warn of the hyperparameters of ``owner`` that a checkpoint cannot hold, naming them all."""
+    left_out = [] if owner is None else storable(owner.hparams)[1]
+    if left_out:
+        name = type(owner).__name__
+        example = ", ".join(f"{each}=..." for each in left_out)
+        warnings.warn(
+            f"checkpoints cannot hold these hyperparameters of {name}, because loading them would run code: "
+            f"{', '.join(left_out)}. {name}.load_from_checkpoint(path, {example}) will need them again. "
+            f"To be silent, leave them out: save_hyperparameters(ignore={left_out}).",
+            stacklevel=2,
+        )
 
 
 def loggable_hparams(owner: HyperparametersMixin) -> AttributeDict:

@@ -382,7 +382,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
             raise CheckpointError("weights_only=False would run code from the checkpoint; trainkit never does that.")
         checkpoint = read_checkpoint(checkpoint_path, map_location=map_location or "cpu")
         if hparams_file is not None:
-            checkpoint |= read_hparams(hparams_file)
+            checkpoint |= read_hparams(cls, hparams_file)
         module = cls(**constructor_arguments(cls, checkpoint, overrides))
         module.configure_model()
         module._tell_of(checkpoint)

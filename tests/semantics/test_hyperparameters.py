@@ -81,3 +81,23 @@ def test_missing_hyperparameter_is_named(tmp_path):
 def trainer_module(trainer):
     """The module of the last call."""
     return trainer.module if hasattr(trainer, "module") else trainer.lightning_module
+
+
+def test_what_cannot_be_stored_is_named_once_when_the_fit_starts(tmp_path):
+    trainer = quiet_trainer(default_root_dir=tmp_path, enable_checkpointing=True, max_epochs=3)
+
+    class Judged(Sized):
+        def __init__(self, width, criterion=None, folder="."):
+            super().__init__(width)
+            self.save_hyperparameters()
+
+    with pytest.warns(UserWarning) as caught:
+        trainer.fit(Judged(3, torch.nn.MSELoss(), tmp_path), TinyData(1))
+
+    (warning,) = caught
+    assert "cannot hold these hyperparameters of Judged" in str(warning.message)
+    assert "criterion. Judged.load_from_checkpoint(path, criterion=...)" in str(warning.message)
+    with pytest.raises(TrainkitError, match="criterion"):
+        Judged.load_from_checkpoint(trainer.checkpoint_callback.best_model_path)
+    again = Judged.load_from_checkpoint(trainer.checkpoint_callback.best_model_path, criterion=None)
+    assert again.hparams.folder == str(tmp_path)

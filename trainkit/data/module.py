@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from trainkit.data.transfer import TransferHooks
 from trainkit.errors import DataError
+from trainkit.from_checkpoint import constructor_arguments, read_hparams
 from trainkit.hparams import HyperparametersMixin
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ class DataModule(HyperparametersMixin, TransferHooks):
     """
 
     trainer: Trainer | None = None
+    _hparams_prefix = "datamodule_"
 
     def prepare_data(self) -> None:
         """Write to disk what ``setup`` will read. Only one process of each machine does it: set no attributes here."""
@@ -59,6 +62,37 @@ class DataModule(HyperparametersMixin, TransferHooks):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Learn that an exception has ended the run; ``teardown`` follows."""
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: str | os.PathLike[str],
+        map_location: Any = None,
+        hparams_file: str | os.PathLike[str] | None = None,
+        weights_only: bool | None = True,
+        **overrides: Any,
+    ) -> Self:
+        """Build the data module from the hyperparameters that it had when a checkpoint was saved.
+
+        Args:
+            checkpoint_path: The file.
+            map_location: Accepted because Lightning has it; a data module has no tensors to place.
+            hparams_file: A YAML file of hyperparameters; it replaces those saved.
+            weights_only: Accepted because Lightning has it; checkpoints are always read safely.
+            overrides: Constructor arguments that go before the saved ones.
+
+        Raises:
+            CheckpointError: If an argument is missing.
+        """
+        from trainkit.checkpoint.files import read_checkpoint
+
+        checkpoint = read_checkpoint(checkpoint_path, map_location="cpu")
+        if hparams_file is not None:
+            checkpoint |= read_hparams(cls, hparams_file)
+        return cls(**constructor_arguments(cls, checkpoint, overrides))
 
     @classmethod
     def from_datasets(
