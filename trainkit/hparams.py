@@ -17,8 +17,8 @@ import torch
 
 from trainkit.errors import ConfigError, UnknownNameError, nearest_name
 
-# Checkpoint keys. The first two are Lightning's, also with the prefix that a data module puts before all three; trainkit
-# keeps its own entries under "trainkit".
+# Checkpoint keys. The first two are Lightning's, also with the prefix that a data module puts before all three; what is
+# trainkit's own is kept under "trainkit".
 HYPER_PARAMETERS = "hyper_parameters"
 HPARAMS_NAME = "hparams_name"
 LEFT_OUT = "hparams_left_out"
