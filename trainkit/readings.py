@@ -224,6 +224,12 @@ class Readings:
         return next(iter(self.checkpoint_callbacks), None)
 
     @property
+    def checkpoint_roots(self) -> list[str]:
+        """The folders below which ``ckpt_path="last"`` looks: ``default_root_dir``, and those of the callbacks."""
+        folders = [callback.dirpath for callback in self.checkpoint_callbacks if callback.dirpath]
+        return list(dict.fromkeys([self.default_root_dir, *folders]))
+
+    @property
     def early_stopping_callbacks(self) -> list[EarlyStopping]:
         """All `EarlyStopping` callbacks."""
         return [callback for callback in self.callbacks if isinstance(callback, EarlyStopping)]

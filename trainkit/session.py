@@ -22,6 +22,7 @@ from trainkit.checkpoint.state import require_weights
 from trainkit.data.connection import LOADER_OF_STAGE, DataConnection, Rank
 from trainkit.data.module import DataModule
 from trainkit.data.source import LoaderName
+from trainkit.errors import NotAttachedError
 from trainkit.from_checkpoint import load_weights
 from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops.limits import Clock, Limits
@@ -58,9 +59,12 @@ def session(
     """
     if stage is not Stage.FIT and module is None and ckpt_path is None:
         ckpt_path = _best_of_the_last_fit(trainer, stage)
+    _refuse_reentry(trainer, stage)
     module = trainer._module = parts.check_module(trainer._module if module is None else module, stage)
     trainer.state = TrainerState("running", stage, trainer)
     with ExitStack() as stack:
+        trainer._is_busy = True
+        stack.callback(setattr, trainer, "_is_busy", False)
         trainer.strategy.setup()
         stack.callback(trainer.strategy.teardown)
         stack.enter_context(parts.torch_flags(trainer._optimisation))
@@ -80,6 +84,9 @@ def session(
             with noted_on(error):
                 _save_when_stopped(trainer, stage)
             hooks.on_exception(error)
+            with noted_on(error):
+                if trainer.datamodule is not None:
+                    trainer.datamodule.on_exception(error)
             with noted_on(error):
                 _teardown(trainer, stage, hooks)
             raise
@@ -146,6 +153,12 @@ def _shuffle_seed(trainer: Trainer, checkpoint: dict[str, Any] | None) -> int:
 def _prepare_fit(
     trainer: Trainer, run: Run, data: DataConnection, checkpoint: dict[str, Any] | None, hooks: BoundHooks
 ) -> None:
+    if checkpoint is not None:
+        checkpoints.restore_counters(run, data, checkpoint, trainer.ckpt_path or "")
+    else:
+        run.progress.drop_unfinished()
+    if run.progress.epoch_ended:
+        run.progress.count_epoch()
     run.training_step = parts.training_step(trainer.strategy, run.module)
     run.optimizers, run.schedulers = parts.make_optimizers(run.module)
     run.accumulation = trainer._optimisation.accumulation
@@ -161,13 +174,17 @@ def _prepare_fit(
     if checkpoint is not None:
         checkpoints.restore(run, trainer._hooks.plugins, data, checkpoint, trainer.ckpt_path or "")
         loaders.sanity = []
-    else:
-        run.progress.drop_unfinished()
-    if run.progress.epoch_ended:
-        run.progress.count_epoch()
     lengths.say_if_done(run)
     if trainer.checkpoint_callbacks and not trainer.fast_dev_run:
         checkpoints.check(run, trainer._hooks.plugins, data)
+
+
+def _refuse_reentry(trainer: Trainer, stage: Stage) -> None:
+    if trainer._is_busy:
+        raise NotAttachedError(
+            f"trainer.{stage}() was called while trainer.{trainer.state.fn}() is running. Call it when that has ended, "
+            "or let another Trainer do it with a copy of the module."
+        )
 
 
 def _best_of_the_last_fit(trainer: Trainer, stage: Stage) -> str | None:
@@ -185,12 +202,10 @@ def _best_of_the_last_fit(trainer: Trainer, stage: Stage) -> str | None:
 def _find(trainer: Trainer, stage: Stage, ckpt_path: str | os.PathLike[str] | None) -> dict[str, Any] | None:
     """Find and read the checkpoint to start from; a run that continues the last one goes on in its folder."""
     best = getattr(trainer.checkpoint_callback, "best_model_path", None)
-    folders = [callback.dirpath for callback in trainer.checkpoint_callbacks if callback.dirpath]
     found: list[Located] = []
 
     def locate() -> str | None:
-        roots = dict.fromkeys([trainer.default_root_dir, *folders])
-        located = locate_checkpoint(ckpt_path, roots=roots, best=best, resumes=stage is Stage.FIT)
+        located = locate_checkpoint(ckpt_path, roots=trainer.checkpoint_roots, best=best, resumes=stage is Stage.FIT)
         found.extend([located] if located else [])
         return located.path if located else None
 

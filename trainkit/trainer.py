@@ -149,6 +149,7 @@ class Trainer(Readings):
         plugin_assembly.register(self._hooks, self.callbacks, self.loggers, self._output, plugins or {})
         self._fit_plugins: list[object] = []
         self._stop_signal = StopSignal()
+        self._is_busy = False
         self._run: Run | None = None
         self._data: DataConnection | None = None
         self._module: TrainModule | None = None

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from trainkit.callbacks import Logger
+from trainkit.errors import TrainkitError
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
 
 
@@ -190,3 +191,14 @@ def test_a_validation_that_an_exception_cut_short_begins_again_in_the_next_fit()
     assert quiet_trainer().validate(module, data, verbose=False)[0]["val/loss"] == pytest.approx(
         metrics["val/loss"].item()
     )
+
+
+def test_call_within_a_running_call_is_refused():
+    class Nested:
+        def on_train_epoch_end(self, trainer, module):
+            trainer.validate(module, TinyData(1))
+
+    trainer = quiet_trainer(callbacks=[Nested()])
+    with pytest.raises(TrainkitError, match=r"trainer.validate\(\) was called while trainer.fit\(\) is running"):
+        trainer.fit(TinyModule(), TinyData(1))
+    trainer.validate(TinyModule(), TinyData(1))

@@ -212,3 +212,24 @@ def test_best_is_the_best_of_this_trainers_checkpoint_callback(tmp_path):
     module = Worsening(seed=4)
     trainer.validate(module, TinyData(1), ckpt_path="best")
     assert torch.equal(module.layer.weight, best["layer.weight"])
+
+
+def test_loaders_of_a_resumed_run_are_made_for_the_epochs_they_would_have_been_made_for(tmp_path):
+    class Curriculum(TinyModule):
+        made = ()
+
+        def train_dataloader(self):
+            self.made = (*self.made, self.current_epoch)
+            return TinyData(2)
+
+    def fit(module, max_epochs, **arguments):
+        trainer = quiet_trainer(max_epochs=max_epochs, reload_dataloaders_every_n_epochs=2)
+        trainer.fit(module, **arguments)
+        return trainer
+
+    whole, first, resumed = Curriculum(), Curriculum(), Curriculum()
+    fit(whole, 6)
+    fit(first, 3).save_checkpoint(tmp_path / "third.ckpt")
+    fit(resumed, 6, ckpt_path=tmp_path / "third.ckpt")
+    assert whole.made == (0, 2, 4)
+    assert resumed.made == (3, 4)

@@ -9,16 +9,17 @@ from trainkit.checkpoint import state
 from trainkit.checkpoint.storable import check_storable
 from trainkit.data.connection import DataConnection
 from trainkit.errors import CheckpointError
-from trainkit.hparams import store_hparams
+from trainkit.hparams import store_hparams, warn_of_unstorable
 from trainkit.loops.run import Run
 from trainkit.seed import rng_state, set_rng_state
+from trainkit.types import Phase
 
 Plugins = Sequence[tuple[str, object]]
 
 
 def dump(run: Run, plugins: Plugins, data: DataConnection, *, weights_only: bool) -> dict[str, Any]:
     """Return everything from which ``run`` can go on; with ``weights_only``, what predicting needs. Changes nothing."""
-    checkpoint = _weights(run)
+    checkpoint = _weights(run, data)
     if not weights_only:
         checkpoint |= _of_all_ranks(run, plugins)
         checkpoint["trainkit"] |= {
@@ -35,13 +36,15 @@ def check(run: Run, plugins: Plugins, data: DataConnection) -> None:
     Raises:
         CheckpointError: Names the place and the type of each such value.
     """
-    checkpoint = _weights(run) | _of_all_ranks(run, plugins)
+    for owner in (run.module, data.datamodule):
+        warn_of_unstorable(owner)
+    checkpoint = _weights(run, data) | _of_all_ranks(run, plugins)
     if data.datamodule is not None:
         checkpoint["datamodule"] = data.datamodule.state_dict()
     check_storable(checkpoint)
 
 
-def _weights(run: Run) -> dict[str, Any]:
+def _weights(run: Run, data: DataConnection) -> dict[str, Any]:
     checkpoint: dict[str, Any] = {
         "epoch": run.progress.epoch,
         "global_step": run.progress.global_step,
@@ -50,6 +53,8 @@ def _weights(run: Run) -> dict[str, Any]:
         "trainkit": state.signature(run.module),
     }
     store_hparams(run.module, checkpoint)
+    if data.datamodule is not None:
+        store_hparams(data.datamodule, checkpoint)
     return checkpoint
 
 
@@ -72,16 +77,27 @@ def _of_this_rank(run: Run, data: DataConnection) -> dict[str, Any]:
     }
 
 
-def restore(run: Run, plugins: Plugins, data: DataConnection, checkpoint: dict[str, Any], path: str) -> None:
-    """Put ``run`` where `dump` found it; the weights are loaded already.
+def restore_counters(run: Run, data: DataConnection, checkpoint: dict[str, Any], path: str) -> None:
+    """Set the counters, and what the data module kept: ahead of the loaders, which may be made for the next epoch.
 
     Raises:
-        CheckpointError: If the checkpoint has no such state, or that of another module.
+        CheckpointError: If a fit cannot continue from the checkpoint.
     """
     state.require_training_state(checkpoint, path)
+    run.progress.load_state_dict(checkpoint["loops"]["fit"])
+    ranks = checkpoint["trainkit"]["ranks"]
+    if ranks:
+        data.load_datamodule_state(ranks[run.strategy.rank % len(ranks)]["data"])
+
+
+def restore(run: Run, plugins: Plugins, data: DataConnection, checkpoint: dict[str, Any], path: str) -> None:
+    """Put ``run`` where `dump` found it; the weights and the counters are loaded already.
+
+    Raises:
+        CheckpointError: If the checkpoint has the state of another module.
+    """
     state.restore_optimizers(run.optimizers, checkpoint["optimizer_states"], path)
     state.restore_optimizers([config.scheduler for config in run.schedulers], checkpoint["lr_schedulers"], path)
-    run.progress.load_state_dict(checkpoint["loops"]["fit"])
     state.restore_plugins(plugins, checkpoint["callbacks"])
     own = checkpoint["trainkit"]
     run.precision.load_state_dict(own["precision"])
@@ -98,7 +114,10 @@ def _restore_rank(run: Run, data: DataConnection, ranks: list[dict[str, Any]], p
             f"now. Continue with {len(ranks)}, or from a checkpoint of an epoch's end."
         )
     mine = ranks[strategy.rank % len(ranks)]
-    run.metrics.load_state_dict(mine["metrics"], run.module)
+    metrics = mine["metrics"]
+    if not progress.in_validation:  # it may have been saved in the hooks at the end of one
+        metrics["phases"].pop(Phase.VALIDATE.value, None)
+    run.metrics.load_state_dict(metrics, run.module)
     _reopen_group(run, mine["group"])
     in_loader = progress.validation_loader if progress.in_validation else None
     data.load_state_dict(mine["data"], mid_epoch=mid_epoch, validation_loader=in_loader)

@@ -64,7 +64,7 @@ def is_endless(lengths: Lengths) -> bool:
 
 def _validation_interval(interval: int | float, data: DataUse, num_batches: int | None) -> float:
     if data.fast_dev_run or (interval == 1.0 and isinstance(interval, float)):
-        return NO_LIMIT if num_batches is None or data.fast_dev_run else max(num_batches, 1)
+        return NO_LIMIT
     if isinstance(interval, float):
         if num_batches is None:
             raise ConfigError(
@@ -97,7 +97,7 @@ def estimated_updates(num_batches: float, lengths: Lengths, data: DataUse, optim
 def say_if_done(run: Run) -> None:
     """Warn if a limit was reached before this fit began: there is nothing left to train."""
     limits, progress = run.limits, run.progress
-    if limits.reached(progress) and (progress.epoch or progress.global_step):
+    if limits.reached(progress) and (progress.epoch or progress.global_step) and not progress.in_validation:
         limit = (
             f"max_epochs={limits.max_epochs}"
             if progress.epoch >= limits.max_epochs

@@ -97,6 +97,11 @@ def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool) -> Located | 
     return None
 
 
+def any_checkpoint(roots: Iterable[FilePath]) -> bool:
+    """Return whether there is a checkpoint below ``roots``, whole or not."""
+    return any(True for _ in _newest_first(roots))
+
+
 def _newest_first(roots: Iterable[FilePath]) -> Iterator[str]:
     found: dict[str, int] = {}
     for root in roots:

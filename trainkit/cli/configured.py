@@ -30,7 +30,7 @@ def configured(action: Callable[Concatenate[ConfiguredRun, P], None]) -> Callabl
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(action)
     def command(config: str, overrides: tuple[str, ...], debug: bool, *args: P.args, **kwargs: P.kwargs) -> None:
-        with _errors_as_messages(debug):
+        with errors_as_messages(debug):
             # The user's own modules are found beside the configuration's caller, as `python -m` finds them.
             if os.getcwd() not in sys.path:
                 sys.path.insert(0, os.getcwd())
@@ -48,7 +48,8 @@ def warn_about_fresh_weights(run: ConfiguredRun) -> None:
 
 
 @contextmanager
-def _errors_as_messages(debug: bool) -> Iterator[None]:
+def errors_as_messages(debug: bool = False) -> Iterator[None]:
+    """Show errors of trainkit without a traceback, unless ``debug``, and exit with the code that stands for them."""
     try:
         yield
     except KeyboardInterrupt:

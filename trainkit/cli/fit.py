@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 
 @click.command("fit")
+@click.option("--resume", is_flag=True, help="Continue the last run below default_root_dir, or begin the first.")
 @configured
-def command(run: ConfiguredRun) -> None:
+def command(run: ConfiguredRun, resume: bool) -> None:
     """Train the module that CONFIG describes.
 
     Each KEY=VALUE sets one key of the configuration, ~KEY removes one:
@@ -22,5 +23,18 @@ def command(run: ConfiguredRun) -> None:
     \b
       trainkit fit config.yaml trainer.max_epochs=20 callbacks.early_stopping=null
       trainkit fit config.yaml ckpt_path=last
+
+    With --resume a job that was stopped is started again by the same command, and goes on exactly where it was.
     """
-    run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=run.ckpt_path)
+    run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=_last(run) if resume else run.ckpt_path)
+
+
+def _last(run: ConfiguredRun) -> str | None:
+    """Return what continues the last run, or begins as the configuration says if there is none."""
+    from trainkit.checkpoint.locate import any_checkpoint
+
+    roots = run.trainer.checkpoint_roots
+    if any_checkpoint(roots):
+        return "last"
+    click.echo(f"note: there is no run to continue below {' or '.join(roots)}; this is the first.", err=True)
+    return run.ckpt_path

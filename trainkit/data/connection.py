@@ -62,7 +62,8 @@ class FitLoaders:
         """Make loaders anew if that is due, and tell samplers which epoch comes."""
         if self._loaded_in_epoch is None:
             self._loaded_in_epoch = epoch
-        if self.reload_every_n_epochs and epoch - self._loaded_in_epoch >= self.reload_every_n_epochs:
+        # By the number of the epoch, not of epochs since the first: a run that goes on reloads where it would have.
+        if self.reload_every_n_epochs and epoch % self.reload_every_n_epochs == 0 and epoch > self._loaded_in_epoch:
             self.close()
             fresh = self.reload()
             self.train, self.val, self._loaded_in_epoch = fresh.train, fresh.val, epoch
@@ -160,6 +161,9 @@ class DataConnection:
         if len(state["val"]) == len(self.fit_loaders.val):
             for index, (loader, saved) in enumerate(zip(self.fit_loaders.val, state["val"], strict=True)):
                 loader.load_state_dict(saved, mid_epoch=index == validation_loader)
+
+    def load_datamodule_state(self, state: dict[str, Any]) -> None:
+        """Give the data module back what it kept, before its loaders are asked for."""
         if self.datamodule is not None and state["datamodule"]:
             self.datamodule.load_state_dict(state["datamodule"])
 

@@ -148,9 +148,7 @@ def _refuse_typo(plugin: object, attribute: str, value: object) -> None:
         )
 
 
-def _implementation(
-    plugin: object, attribute: str, value: object, options: HookimplOpts
-) -> Implementation | None:
+def _implementation(plugin: object, attribute: str, value: object, options: HookimplOpts) -> Implementation | None:
     name = f"{owner_name(plugin)}.{attribute}"
     hook = options["specname"] or attribute
     if not isinstance(value, _BINDABLE):

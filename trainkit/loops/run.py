@@ -113,7 +113,9 @@ class Run:
         return asked and self.limits.stop_allowed(self.progress)
 
     def is_done(self) -> bool:
-        """Whether training is over."""
+        """Whether training is over. A validation that was cut short comes first."""
+        if self.progress.in_validation:
+            return False
         return self.limits.reached(self.progress) or self.stops_now()
 
     def validation_due(self) -> bool:
