@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 from trainkit.data.combined import CombinedLoader, batches_of
 from trainkit.data.resample import is_map_style, samplers_of
 from trainkit.data.resume import Cursor, StatefulCursor, are_replayed_together, make_cursor
 from trainkit.data.sampler import is_shard
+from trainkit.data.tally import Tally
 from trainkit.errors import CheckpointError, DataError
 from trainkit.seed import RandomStream, isolate_rng, rng_state, set_rng_state
 from trainkit.types import Batch
@@ -61,7 +62,7 @@ class LimitedLoader:
         self._stream_at_ahead: dict[str, Any] | None = None
         self._restored_stream: dict[str, Any] | None = None
         self._ahead = 0
-        self._given_out = 0
+        self._tally = Tally()
         self._ended = self._restored_end = False
         self._began: dict[str, Any] | None = None
         self._restored_pass: dict[str, Any] | None = None
@@ -139,19 +140,20 @@ class LimitedLoader:
             _set_epoch(cursor.loader, epoch)
 
     def _counting(self, start: int, count: int) -> Iterator[tuple[int, Batch, bool]]:
-        last = count - 1
-        batch_idx = start - 1
-        for batch_idx, batch in enumerate(self._from(start), start):
-            if batch_idx > last:
-                return
-            self._given_out = batch_idx + 1
-            yield batch_idx, batch, batch_idx == last
-            if batch_idx == last and not self._drains:
-                return
-        if batch_idx < last and not self._warned:
+        batches = self._counted_from(start)
+        # Nothing is to be decided before the last batch, so no line of Python runs for each of the others.
+        yield from zip(range(start, count - 1), batches, repeat(False))
+        if self._tally.passed >= count - 1:
+            for batch in batches:
+                if self._tally.passed > count:
+                    return
+                yield count - 1, batch, True
+                if not self._drains:
+                    return
+        if self._tally.passed < count and not self._warned:
             self._warned = True
             warnings.warn(
-                f"{self.name} has a length of {self._length} and ended after {batch_idx + 1} batches; "
+                f"{self.name} has a length of {self._length} and ended after {self._tally.passed} batches; "
                 "let len() tell the truth, or leave it out.",
                 stacklevel=2,
             )
@@ -160,7 +162,7 @@ class LimitedLoader:
         # What is loaded ahead draws from a stream of its own, or it would draw ahead of the step before it.
         self._ahead = 0
         nothing = object()
-        batches = iter(self._from(start))
+        batches = self._counted_from(start)
         self._stream, self._restored_stream = RandomStream(self._restored_stream), None
         with self._stream.active():
             upcoming = next(batches, nothing)
@@ -169,7 +171,6 @@ class LimitedLoader:
         batch_idx = start
         while upcoming is not nothing:
             batch = upcoming
-            self._given_out = batch_idx + 1
             if batch_idx + 1 == self.num_batches:
                 self._ahead = 0
                 yield batch_idx, batch, True
@@ -184,6 +185,11 @@ class LimitedLoader:
             batch_idx += 1
 
     @property
+    def _given_out(self) -> int:
+        """How many batches a loop was given."""
+        return self._tally.passed - self._ahead
+
+    @property
     def _drains(self) -> bool:
         """Whether to let the loader run into its end.
 
@@ -191,6 +197,10 @@ class LimitedLoader:
         What has no sampler may be a stream, which would lose a batch.
         """
         return self.num_batches == self._length and is_map_style(self.loader)
+
+    def _counted_from(self, start: int) -> Iterator[Batch]:
+        self._tally.set(start)
+        return self._tally.of(self._from(start))
 
     def _from(self, start: int) -> Iterable[Batch]:
         """Return the batches from ``start`` on."""

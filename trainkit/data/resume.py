@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader
 from trainkit.data.combined import batches_of
 from trainkit.data.resample import is_map_style, samplers_of, with_batch_sampler, with_sampler
 from trainkit.data.seeding import SeededIndex, SeededIndices, epoch_seed
+from trainkit.data.tally import Tally
 from trainkit.errors import CheckpointError, DataError
 from trainkit.seed import isolate_rng, rng_state, set_rng_state
 from trainkit.types import Batch
@@ -66,7 +67,6 @@ class Cursor:
 
     Attributes:
         began: The states of all generators when the pass began; None before the first one.
-        given: Batches that it has given in this pass.
         epoch: Goes into the seeds of workers.
     """
 
@@ -74,24 +74,25 @@ class Cursor:
         self.loader = loader
         self.name = name
         self.began: dict[str, Any] | None = None
-        self.given = 0
         self.epoch = 0
+        self._given = Tally()
         self._resume: dict[str, Any] | None = None
 
     def __iter__(self) -> Iterator[Batch]:
         resume, self._resume = self._resume, None
         if resume is None or resume["began"] is None:
-            self.given = 0
+            self._given.set(0)
             self.began = self._generators()
-            return self._counted(self._begin())
-        self.began, self.given = resume["began"], resume["given"]
+            return self._given.of(self._begin())
+        self.began = resume["began"]
+        self._given.set(resume["given"])
         # The random numbers that training goes on with have been restored already.
         with isolate_rng():
             set_rng_state(self.began["global"])
             self.set_own_generators(self.began["own"])
-            batches = self._continue(self.given)
+            batches = self._continue(resume["given"])
         self.set_own_generators(resume["own"])
-        return self._counted(batches)
+        return self._given.of(batches)
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -110,7 +111,7 @@ class Cursor:
         return {
             "kind": type(self).__name__,
             "began": self.began,
-            "given": max(self.given - ahead, 0),
+            "given": max(self._given.passed - ahead, 0),
             "own": self.own_generators(),
         }
 
@@ -135,7 +136,8 @@ class Cursor:
 
     def rewind(self) -> None:
         """Stand at the beginning: a pass over several loaders has begun that has not come to this one yet."""
-        self.began, self.given = None, 0
+        self.began = None
+        self._given.set(0)
 
     def mark(self) -> None:
         """Note where the loader stands: the next batch is loaded ahead of its turn."""
@@ -150,11 +152,6 @@ class Cursor:
     def _continue(self, given: int) -> Iterator[Batch]:
         """Begin a pass, and find the place behind ``given`` batches."""
         raise NotImplementedError
-
-    def _counted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        for batch in batches:
-            self.given += 1
-            yield batch
 
     def _generators(self) -> dict[str, Any]:
         return {"global": rng_state(), "own": self.own_generators()}
