@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import trainkit.compat.lightning as pl
-from trainkit.errors import UnknownArgumentError
+from trainkit.errors import NotAttachedError, UnknownArgumentError
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
@@ -130,6 +130,35 @@ def test_an_exception_leaves_a_checkpoint_if_that_was_asked_for(tmp_path: Path) 
         with pytest.raises(ValueError, match="broken"):
             trainer.fit(Fails(), TinyData(2))
         assert [path.name for path in folder.iterdir()] == (["epoch=0-step=1.ckpt"] if asked else [])
+
+
+def test_a_callback_logs_through_the_module() -> None:
+    class Logs(pl.Callback):
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            self.log("epoch/length", float(trainer.num_training_batches))
+            self.log_dict({"epoch/number": float(trainer.current_epoch)})
+
+    metrics = fit(Logs()).callback_metrics
+    assert (metrics["epoch/length"], metrics["epoch/number"]) == (2.0, 1.0)
+    with pytest.raises(NotAttachedError, match="Logs is in no run"):
+        Logs().log("loss", 1.0)
+
+
+def test_a_callback_that_is_appended_joins_the_next_run() -> None:
+    seen = []
+
+    class Late(pl.Callback):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            seen.append("called")
+
+        def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+            seen.append("tested")
+
+    trainer = pl.Trainer(accelerator="cpu", logger=False, fast_dev_run=True, enable_progress_bar=False)
+    trainer.callbacks.append(Late())
+    trainer.fit(TinyModule(), TinyData(1))
+    trainer.test(TinyModule(), TinyData(1), verbose=False)
+    assert seen == ["called", "tested"]
 
 
 def test_the_accumulation_schedule_holds() -> None:

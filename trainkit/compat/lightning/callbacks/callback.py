@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainkit.callbacks.base import Callback as CoreCallback
 from trainkit.compat.lightning.binding import adapt, stub
+from trainkit.errors import NotAttachedError
 from trainkit.hooks.specs import HOOKS
+
+if TYPE_CHECKING:
+    from trainkit.module import TrainModule
+    from trainkit.trainer import Trainer
 
 
 class Callback(CoreCallback):
@@ -16,6 +21,8 @@ class Callback(CoreCallback):
     ``super().on_train_start(trainer, pl_module)`` may be called in every hook and does nothing. What is not overridden
     is never called.
     """
+
+    _trainer: Trainer | None = None
 
     setup = teardown = on_exception = on_save_checkpoint = on_load_checkpoint = stub
     on_fit_start = on_fit_end = on_sanity_check_start = on_sanity_check_end = stub
@@ -30,6 +37,21 @@ class Callback(CoreCallback):
     def adapt_hook(self, hook: str, function: Callable[..., Any]) -> Callable[..., Any] | None:
         """Return ``function`` as one that names the arguments of ``hook``."""
         return adapt(self, hook, function, HOOKS[hook])
+
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        """Record a value, as the module's ``log`` does."""
+        self._module().log(*args, **kwargs)
+
+    def log_dict(self, *args: Any, **kwargs: Any) -> None:
+        """Record several values, as the module's ``log_dict`` does."""
+        self._module().log_dict(*args, **kwargs)
+
+    def _module(self) -> TrainModule:
+        if self._trainer is None or self._trainer.module is None:
+            raise NotAttachedError(
+                f"{type(self).__name__} is in no run of a Trainer of this package, so it cannot log."
+            )
+        return self._trainer.module
 
     def _generate_state_key(self, **kwargs: Any) -> str:
         return self._state_key(**kwargs)

@@ -11,7 +11,7 @@ from trainkit import trainer as core
 from trainkit.callbacks import model_checkpoint, model_summary, progress_bar
 from trainkit.compat.lightning.absent import Absent
 from trainkit.compat.lightning.accelerators import Accelerator, accelerator_of
-from trainkit.compat.lightning.callbacks import ModelCheckpoint, ModelSummary, ProgressBar
+from trainkit.compat.lightning.callbacks import Callback, ModelCheckpoint, ModelSummary, ProgressBar
 from trainkit.compat.lightning.loggers import CSVLogger, TensorBoardLogger
 from trainkit.compat.lightning.plugins import TorchSyncBatchNorm
 from trainkit.compat.lightning.profilers import PassThroughProfiler, Profiler, SimpleProfiler
@@ -112,6 +112,7 @@ class Trainer(core.Trainer):
         ckpt_path: Path | None = None,
         weights_only: bool | None = None,
     ) -> None:
+        self._welcome_callbacks()
         super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path)
 
     def validate(
@@ -123,6 +124,7 @@ class Trainer(core.Trainer):
         datamodule: DataModule | None = None,
         weights_only: bool | None = None,
     ) -> list[dict[str, float]]:
+        self._welcome_callbacks()
         return super().validate(model, dataloaders, ckpt_path, verbose, datamodule)
 
     def test(
@@ -134,6 +136,7 @@ class Trainer(core.Trainer):
         datamodule: DataModule | None = None,
         weights_only: bool | None = None,
     ) -> list[dict[str, float]]:
+        self._welcome_callbacks()
         return super().test(model, dataloaders, ckpt_path, verbose, datamodule)
 
     def predict(
@@ -145,7 +148,16 @@ class Trainer(core.Trainer):
         ckpt_path: Path | None = None,
         weights_only: bool | None = None,
     ) -> list[Any] | None:
+        self._welcome_callbacks()
         return super().predict(model, dataloaders, datamodule, return_predictions, ckpt_path)
+
+    def _welcome_callbacks(self) -> None:
+        """Let callbacks log, and those join that were added to ``trainer.callbacks`` by hand."""
+        for callback in self.callbacks:
+            if not self._hooks.is_registered(callback):
+                self._hooks.register(callback)
+            if isinstance(callback, Callback):
+                callback._trainer = self
 
 
 def _as_list(given: Any) -> list[Any]:

@@ -27,8 +27,6 @@ class ProgressBar(core.ProgressBar, Callback):
         leave: Whether the bar of each epoch stays when the next one begins.
     """
 
-    _trainer: Trainer | None = None
-
     @property
     def trainer(self) -> Trainer:
         """The Trainer of the run."""
