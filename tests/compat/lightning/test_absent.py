@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,3 +64,10 @@ def test_what_a_module_cannot_do_says_so_when_it_is_asked_to() -> None:
         pl.LightningModule().to_torchscript("file.pt")
     with pytest.raises(UnsupportedError, match="torch_tensorrt"):
         pl.LightningModule().to_tensorrt()
+
+
+def test_the_page_for_lightnings_users_names_what_is_absent() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "migrate" / "lightning.md").read_text()
+    places = ("callbacks", "loggers", "tuner")
+    missing = {name for module, name in ABSENT if module.rpartition(".")[2] in places}
+    assert [name for name in sorted(missing) if f"`{name}`" not in page] == []
