@@ -14,6 +14,7 @@
     ├── OptimizerError (ValueError)          what configure_optimizers returned cannot be used
     ├── MetricError (ValueError)             self.log() misused, or a metric that was never logged
     ├── DeviceError (RuntimeError)           a device, strategy or precision that is not available here
+    ├── CompileError (RuntimeError)          a training step that cannot be compiled, or was compiled wrongly
     ├── NonFiniteLossError (FloatingPointError)  a loss became NaN or infinite
     ├── LogWriteError (OSError)              a logger could not write; names the path
     ├── UnsupportedError                     what another framework has and trainkit has not; says what to use instead
@@ -100,6 +101,10 @@ class MetricError(TrainkitError, ValueError):
 
 class DeviceError(TrainkitError, RuntimeError):
     """A device, strategy or precision that is not available here."""
+
+
+class CompileError(TrainkitError, RuntimeError):
+    """A training step that cannot be compiled, or that was compiled into something else."""
 
 
 class NonFiniteLossError(TrainkitError, FloatingPointError):

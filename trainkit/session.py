@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trainkit.assembly import checkpoints, lengths, parts
+from trainkit.assembly import checkpoints, compilation, lengths, parts
 from trainkit.assembly import plugins as plugin_assembly
 from trainkit.assembly.results import print_timing
 from trainkit.callbacks.agreement import agreed
@@ -123,6 +123,8 @@ def _prepare(
     trainer.precision.convert(module)
     if trainer._optimisation.sync_batchnorm and trainer.strategy.is_distributed:
         parts.sync_batchnorm(module)
+    if trainer._optimisation.compile is True:
+        compilation.compile_layers(module, trainer.strategy)
     trainer.strategy.wrap(module)
     run = trainer._run = Run(
         module=module,
@@ -174,6 +176,8 @@ def _prepare_fit(
     if checkpoint is not None:
         checkpoints.restore(run, trainer._hooks.plugins, data, checkpoint, trainer.ckpt_path or "")
         loaders.sanity = []
+    if trainer._optimisation.compile == "step":
+        run.compile_step = compilation.step_compiler(run, trainer._hooks)
     lengths.say_if_done(run)
     if trainer.checkpoint_callbacks and not trainer.fast_dev_run:
         checkpoints.check(run, trainer._hooks.plugins, data)

@@ -108,6 +108,7 @@ class Optimisation:
     benchmark: bool | None = None
     sync_batchnorm: bool = False
     inference_mode: bool = True
+    compile: bool | Literal["step"] = False
 
     def __post_init__(self) -> None:
         accumulate = self.accumulate_grad_batches
@@ -122,6 +123,13 @@ class Optimisation:
             )
         if self.deterministic not in (None, True, False, "warn"):
             raise ConfigError(f"deterministic={self.deterministic!r} is not usable. Allowed: True, False, 'warn'.")
+        if self.compile not in (True, False, "step"):
+            raise ConfigError(
+                f"compile={self.compile!r} is not usable. Allowed: True (the layers), 'step' (the whole training "
+                "step), False."
+            )
+        if self.compile == "step" and self.detect_anomaly:
+            raise ConfigError("detect_anomaly=True looks at single operations, of which compile='step' leaves none.")
         clip = self.gradient_clip_val
         if clip is not None and (isinstance(clip, bool) or not isinstance(clip, int | float) or not clip >= 0):
             raise ConfigError(

@@ -18,7 +18,7 @@ from trainkit.optim import SchedulerConfig
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.strategies.base import Strategy
-from trainkit.types import Batch, Phase
+from trainkit.types import Batch, Phase, StepOutput
 
 TINY = torch.finfo(torch.float32).tiny
 
@@ -43,6 +43,7 @@ class Run:
         handles: What ``module.optimizers()`` gives, one per optimizer.
         backward: ``(loss) -> None``, through the precision and a ``backward`` that the user overrode.
         zero_grad: ``(batch_idx) -> None``, through an ``optimizer_zero_grad`` that the user overrode.
+        compile_step: ``(run) -> step function``, if the whole step is to be compiled.
         inference_mode: Whether evaluation runs under ``torch.inference_mode`` rather than ``torch.no_grad``.
         phase: What is running right now.
         should_stop: Someone asked the run to end.
@@ -73,6 +74,7 @@ class Run:
     handles: list[torch.optim.Optimizer] = field(default_factory=list)
     backward: Callable[[Tensor], None] = Tensor.backward
     zero_grad: Callable[[int], None] = lambda batch_idx: None
+    compile_step: Callable[[Run], Callable[..., StepOutput]] | None = None
     inference_mode: bool = False
     phase: Phase | None = None
     should_stop: bool = False

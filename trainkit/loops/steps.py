@@ -21,6 +21,8 @@ Step = Callable[[Run, BoundHooks, Batch, int, bool], StepOutput]
 
 def choose_step(run: Run) -> Step:
     """Return the step function that fits the module: chosen once, when a fit starts."""
+    if run.compile_step is not None:
+        return run.compile_step(run)
     if not run.module.automatic_optimization:
         return manual_step
     if not run.optimizers:

@@ -37,10 +37,13 @@ class Strategy(ABC):
         local_rank: This process among those of its machine, from 0.
         world_size: How many processes there are.
         num_nodes: How many machines there are.
+        compiles: How much of training may be compiled: the layers of the module, or the whole step, in which the
+            strategy then does nothing.
     """
 
     name: ClassVar[str]
     uses_all_devices: ClassVar[bool] = False
+    compiles: ClassVar[Literal["nothing", "layers", "step"]] = "layers"
     devices: tuple[torch.device, ...] = ()
     device: torch.device
     rank: int = 0

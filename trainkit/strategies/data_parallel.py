@@ -44,6 +44,7 @@ class DataParallel(Strategy):
 
     name = "dp"
     uses_all_devices = True
+    compiles = "nothing"  # a replica would call what was compiled of its original
 
     def __init__(self, devices: Sequence[torch.device | str] | None = None) -> None:
         self._threads: ThreadPoolExecutor | None = None

@@ -19,6 +19,7 @@ class SingleDevice(Strategy):
     """
 
     name = "single"
+    compiles = "step"
 
     def __init__(self, device: torch.device | str | None = None) -> None:
         if device is not None:

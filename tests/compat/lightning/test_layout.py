@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 
@@ -9,6 +10,8 @@ import pytest
 
 import trainkit
 import trainkit.compat.lightning as pl
+
+MODULES = [module.name for module in pkgutil.walk_packages(pl.__path__, f"{pl.__name__}.")]
 
 IMPORTS = """
 from trainkit.compat.lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
@@ -60,6 +63,13 @@ def test_packages_are_reached_from_the_top() -> None:
     assert pl.utilities.rank_zero.rank_zero_only is pl.utilities.rank_zero_only
     assert pl.trainer.states.TrainerFn.FITTING == "fit"
     assert pl.pytorch is pl
+
+
+def test_every_module_is_reached_as_an_attribute_without_an_import_of_its_own() -> None:
+    code = "import trainkit.compat.lightning as pl; pl"
+    names = [name.removeprefix(f"{pl.__name__}.") for name in MODULES]
+    code += "".join(f", pl.{name}" for name in names)
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import trainkit.compat.lightning as pl
-from trainkit.errors import ModuleError
+from trainkit.errors import ModuleError, NotAttachedError
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
@@ -132,6 +132,15 @@ def test_lightnings_former_name_of_configure_model_still_works() -> None:
     module = Sharded()
     quiet_trainer().fit(module, TinyData(1))
     assert hasattr(module, "layer")
+
+
+def test_a_trainer_may_be_attached_by_hand() -> None:
+    module = Module()
+    module.trainer = trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    assert module.trainer is trainer
+    module.trainer = None
+    with pytest.raises(NotAttachedError):
+        module.trainer  # noqa: B018
 
 
 def test_the_device_is_no_gpu_here() -> None:

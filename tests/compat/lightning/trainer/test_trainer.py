@@ -91,6 +91,23 @@ def test_a_profiler_asks_for_a_table_and_marks_the_users_own_actions(capsys: pyt
     assert "my action" in [event.key for event in recorded.key_averages()]
 
 
+def test_a_compiled_module_is_trained_as_the_module_in_it() -> None:
+    compiled = []
+
+    class Counts(TinyModule):
+        def compile(self) -> None:
+            compiled.append(self)
+
+    module = Counts()
+    wrapped: Any = torch.compile(module)
+    before = module.layer.weight.clone()
+    trainer = pl.Trainer(**QUIET)
+    trainer.fit(wrapped, TinyData(1))
+    assert trainer.module is module
+    assert compiled == [module]
+    assert not torch.equal(module.layer.weight, before)
+
+
 def test_parts_are_read_by_lightnings_names() -> None:
     trainer = pl.Trainer(**QUIET, precision="64")
     assert isinstance(trainer.accelerator, pl.accelerators.CPUAccelerator)

@@ -27,6 +27,15 @@ class LightningModule(ModelHooks, CheckpointHooks, DataHooks, TrainModule):
         """Return ``function`` as one that names arguments of ``hook``; Lightning passes no trainer and no module."""
         return adapt(self, hook, function, HOOKS[hook][2:])
 
+    @property
+    def trainer(self) -> Trainer:
+        """The Trainer that runs this module, or ran it last; may be set, as tests of modules do."""
+        return super().trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Trainer | None) -> None:
+        self._trainer = trainer
+
     def optimizers(self, use_pl_optimizer: bool = True) -> Any:
         """Return the optimizer, or a list if there is not exactly one; see `TrainModule.optimizers`."""
         return super().optimizers(use_pl_optimizer)

@@ -113,7 +113,7 @@ class Trainer(core.Trainer):
         weights_only: bool | None = None,
     ) -> None:
         self._welcome_callbacks()
-        super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path)
+        super().fit(_uncompiled(model), train_dataloaders, val_dataloaders, datamodule, ckpt_path)
 
     def validate(
         self,
@@ -125,7 +125,7 @@ class Trainer(core.Trainer):
         weights_only: bool | None = None,
     ) -> list[dict[str, float]]:
         self._welcome_callbacks()
-        return super().validate(model, dataloaders, ckpt_path, verbose, datamodule)
+        return super().validate(_uncompiled(model), dataloaders, ckpt_path, verbose, datamodule)
 
     def test(
         self,
@@ -137,7 +137,7 @@ class Trainer(core.Trainer):
         weights_only: bool | None = None,
     ) -> list[dict[str, float]]:
         self._welcome_callbacks()
-        return super().test(model, dataloaders, ckpt_path, verbose, datamodule)
+        return super().test(_uncompiled(model), dataloaders, ckpt_path, verbose, datamodule)
 
     def predict(
         self,
@@ -149,7 +149,7 @@ class Trainer(core.Trainer):
         weights_only: bool | None = None,
     ) -> list[Any] | None:
         self._welcome_callbacks()
-        return super().predict(model, dataloaders, datamodule, return_predictions, ckpt_path)
+        return super().predict(_uncompiled(model), dataloaders, datamodule, return_predictions, ckpt_path)
 
     def _welcome_callbacks(self) -> None:
         """Let callbacks log, and those join that were added to ``trainer.callbacks`` by hand."""
@@ -158,6 +158,14 @@ class Trainer(core.Trainer):
                 self._hooks.register(callback)
             if isinstance(callback, Callback):
                 callback._trainer = self
+
+
+def _uncompiled(model: Any) -> Any:
+    """Return the module in what ``torch.compile(module)`` returned, compiled in place: it has the steps and hooks."""
+    module = getattr(model, "_orig_mod", model)
+    if module is not model:
+        module.compile()
+    return module
 
 
 def _as_list(given: Any) -> list[Any]:

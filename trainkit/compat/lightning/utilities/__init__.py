@@ -1,10 +1,9 @@
 """Lightning's ``utilities``."""
 
-from enum import StrEnum
-
 from trainkit.compat.lightning.absent import absent_names
 from trainkit.compat.lightning.utilities import (
     combined_loader,
+    enums,
     exceptions,
     grads,
     memory,
@@ -16,6 +15,7 @@ from trainkit.compat.lightning.utilities import (
     types,
 )
 from trainkit.compat.lightning.utilities.combined_loader import CombinedLoader
+from trainkit.compat.lightning.utilities.enums import GradClipAlgorithmType
 from trainkit.compat.lightning.utilities.grads import grad_norm
 from trainkit.compat.lightning.utilities.parsing import AttributeDict
 from trainkit.compat.lightning.utilities.rank_zero import (
@@ -26,19 +26,12 @@ from trainkit.compat.lightning.utilities.rank_zero import (
 )
 from trainkit.data.transfer import move as move_data_to_device
 
-
-class GradClipAlgorithmType(StrEnum):
-    """How gradients are clipped."""
-
-    VALUE = "value"
-    NORM = "norm"
-
-
 __all__ = [
     "AttributeDict",
     "CombinedLoader",
     "GradClipAlgorithmType",
     "combined_loader",
+    "enums",
     "exceptions",
     "grad_norm",
     "grads",

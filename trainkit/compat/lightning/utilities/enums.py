@@ -1,5 +1,10 @@
 """Words that arguments may be."""
 
-from trainkit.compat.lightning.utilities import GradClipAlgorithmType
+from enum import StrEnum
 
-__all__ = ["GradClipAlgorithmType"]
+
+class GradClipAlgorithmType(StrEnum):
+    """How gradients are clipped."""
+
+    VALUE = "value"
+    NORM = "norm"

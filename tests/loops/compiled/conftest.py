@@ -1,0 +1,23 @@
+"""Compiling without a C++ compiler: graphs are made as ever, and run by the kernels of eager code."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainkit.assembly.compilation import OLDEST_TORCH
+
+
+@pytest.fixture
+def machine_code():
+    """Ask for what users get: code that a C++ compiler has compiled, which takes seconds for each graph."""
+
+
+@pytest.fixture(autouse=True)
+def quick_compiler(request):
+    if torch.__version__ < OLDEST_TORCH:
+        pytest.skip(f'compile="step" needs torch {OLDEST_TORCH}')
+    import torch._inductor.config as config
+
+    with config.patch(fallback_by_default="machine_code" not in request.fixturenames):
+        yield

@@ -1,0 +1,227 @@
+"""The step function of ``Trainer(compile="step")``."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainkit.data.nested import map_tensors
+from trainkit.hooks.dispatch import BoundHooks
+from trainkit.loops import optimize
+from trainkit.loops.compiled import explain
+from trainkit.loops.compiled.graph import Clip, Place, Result, compile_graph
+from trainkit.loops.compiled.optimizer import TracedOptimizer, makes_state
+from trainkit.loops.compiled.permit import Permit
+from trainkit.loops.compiled.twin import BindStep, Twin
+from trainkit.loops.run import Run
+from trainkit.types import Batch, StepOutput
+
+COMPARED_STEPS = 3
+"""So many steps are compared with eager ones each time something was compiled."""
+
+MAX_AGAIN, WINDOW = 4, 64
+"""What is compiled so often within so many batches, for shapes that are known, is compiled at every step."""
+
+MAX_SHAPES = 32
+"""Different shapes of batches, each of which is compiled for."""
+
+
+class CompiledStep:
+    """Does what `optimize.step` does, with forward, backward, clipping and update in one graph.
+
+    Hooks between them cannot be called, so nobody may listen there. Everything else is as ever: the gradients are in
+    ``.grad`` afterwards, logged values reach the collector, the optimizer has its state. What is computed depends on
+    what a checkpoint keeps, and on nothing else, so that a resumed run does the same: also which steps are eager, those
+    until an optimizer has its state.
+
+    Args:
+        run: The run; its optimizer has its state, if it is resumed.
+        bind_step: How the ``training_step`` of a copy of the module is called.
+        clip: How gradients are clipped.
+    """
+
+    def __init__(self, run: Run, bind_step: BindStep, clip: Clip) -> None:
+        import torch._dynamo.exc as dynamo
+
+        self._refusals = (dynamo.TorchDynamoException, dynamo.FailOnRecompileLimitHit)
+        self._run = run
+        self._bind_step = bind_step
+        self._clip = clip
+        self._permit = Permit()
+        self._logged: list[tuple[Any, ...]] = []
+        self._on_cuda = run.strategy.device.type == "cuda"
+        # bf16-true and its like: new tensors have that dtype.
+        self._has_default_dtype = run.precision.dtype is not None
+        self._awaits_state: bool | None = None
+        self._connect()
+
+    def __call__(self, run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
+        """Forward and backward for one batch; update the weights if it closes its accumulation group."""
+        if not self._optimizer.is_current():
+            self._connect()
+        place = self._place(batch_idx, is_last)
+        if self._awaits_state is None and not self._twin(batch, batch_idx, place).skipped:
+            self._awaits_state = makes_state(run.optimizer, self._trained)
+        if self._awaits_state is not False:
+            outputs = optimize.step(run, hooks, batch, batch_idx, is_last)
+            if self._awaits_state and run.stepped:
+                self._awaits_state = False
+            return outputs
+        run.stepped = False
+        if place.opens:
+            hooks.on_before_zero_grad(run.optimizer)
+        result = self._compute(batch, batch_idx, place)
+        if result.outputs is None:
+            if place.closes:
+                optimize.close_group(run, hooks)
+            return {}
+        self._count(batch_idx, place, result.weight)
+        if place.closes:
+            run.count_update()
+            hooks.on_after_optimizer_step(run.optimizer)
+        return result.outputs
+
+    def _connect(self) -> None:
+        """Stand for the optimizer as it is now."""
+        run = self._run
+        self._optimizer = TracedOptimizer(run.optimizer, run.schedulers, run.strategy.device)
+        self._awaits_state = None  # not known before it is known which parameters get gradients
+        self._graph = compile_graph(run, self._optimizer, self._clip, self._permit)
+        self._trained: list[Tensor] = []  # what has a gradient after a step
+        self._to_compare = 0
+        self._shapes: set[Any] = set()
+        self._again: deque[int] = deque(maxlen=MAX_AGAIN)
+        # Schedulers warn if they step before an optimizer has, which they see by its own ``step``.
+        vars(run.optimizer)["_opt_called"] = True
+
+    def _place(self, batch_idx: int, is_last: bool) -> Place:
+        run = self._run
+        waiting = run.progress.group_batches
+        closes = run.closes_group(batch_idx, is_last)
+        divisor = run.group_divisor if waiting else run.group_size(batch_idx)
+        # A group of weighted losses has the divisor 0; its weight is put in by the graph.
+        short = closes and divisor not in (0, waiting + 1)
+        return Place(not waiting, closes, divisor, divisor / (waiting + 1) if short else None)
+
+    def _count(self, batch_idx: int, place: Place, weight: Tensor | None) -> None:
+        run = self._run
+        if place.closes:
+            run.progress.group_batches = 0
+            return
+        if place.opens:
+            run.open_group(batch_idx, weighted=weight is not None)
+        run.progress.group_batches += 1
+        if weight is not None:
+            run.group_weight = weight
+
+    # Calling the graph
+
+    def _compute(self, batch: Batch, batch_idx: int, place: Place) -> Result:
+        if self._trained and self._trained[0].grad is None:
+            self._make_gradients()
+        twin = None
+        if self._to_compare:
+            twin = self._twin(batch, batch_idx, place)
+        try:
+            result = self._call(batch, batch_idx, place)
+        except self._refusals:
+            # Dynamo has no permission to trace here, so this is all that happened.
+            twin = twin or self._twin(batch, batch_idx, place)
+            result = self._compile(batch, batch_idx, place)
+        if twin is not None:
+            twin.compare(result.outputs or {}, place)
+            self._to_compare -= 1
+        if self._logged:
+            for arguments in self._logged:
+                self._run.metrics.log(*arguments)
+            self._logged.clear()
+        if self._on_cuda and result.outputs is not None:
+            # The next replay writes to the same places.
+            result = Result(map_tensors(Tensor.clone, result.outputs), map_tensors(Tensor.clone, result.weight))
+        return result
+
+    def _call(self, batch: Batch, batch_idx: int, place: Place) -> Result:
+        run, module = self._run, vars(self._run.module)
+        # What is logged within the graph leaves it in a list.
+        module["_log"] = self._note
+        weight = None if place.opens or run.group_divisor else run.group_weight
+        try:
+            if self._on_cuda:
+                torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+            if not self._has_default_dtype:
+                return self._graph(batch, batch_idx, place, weight, self._optimizer.momenta())
+            with run.precision.autocast():
+                return self._graph(batch, batch_idx, place, weight, self._optimizer.momenta())
+        finally:
+            module["_log"] = run.metrics.log
+
+    def _note(self, name: str, value: Any, *options: Any) -> None:
+        self._logged.append((name, value.detach() if isinstance(value, Tensor) else value, *options))
+
+    # Compiling
+
+    def _twin(self, batch: Batch, batch_idx: int, place: Place) -> Twin:
+        """Make the step on a copy, eagerly, and see to it that the parameters have gradients that have some there."""
+        run = self._run
+        twin = Twin(run, self._bind_step, self._clip)
+        twin.step(batch, batch_idx, place)
+        if twin.skipped:
+            return twin
+        trained = twin.trained()
+        if self._trained and {*map(id, trained)} != {*map(id, self._trained)}:
+            raise explain.uses_other_parameters(run.module, self._trained, trained)
+        self._trained = trained
+        self._make_gradients()
+        return twin
+
+    def _make_gradients(self) -> None:
+        """Give the graph something to write gradients to. A parameter without one takes no part, as in eager steps."""
+        from torch._dynamo import mark_static_address
+
+        trained = {*map(id, self._trained)}
+        for parameter in self._optimizer.all_parameters():
+            if id(parameter) not in trained:
+                parameter.grad = None
+            elif parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            if parameter.grad is not None and self._on_cuda:
+                mark_static_address(parameter.grad)
+
+    def _compile(self, batch: Batch, batch_idx: int, place: Place) -> Result:
+        """Call the graph and let it be compiled for what it is called with."""
+        without_cuda_graph = explain.graphs_without_cuda_graph()
+        try:
+            with self._permit.given():
+                result = self._call(batch, batch_idx, place)
+        except self._refusals as error:
+            raise explain.explained(error, self._run.module) from error
+        if self._permit.used:
+            self._to_compare = COMPARED_STEPS
+            self._refuse_too_many(_shapes(batch, place))
+        if explain.graphs_without_cuda_graph() > without_cuda_graph:
+            explain.warn_of_missing_cuda_graph()
+        return result
+
+    def _refuse_too_many(self, shapes: Any) -> None:
+        if shapes not in self._shapes:
+            self._shapes.add(shapes)
+            if len(self._shapes) > MAX_SHAPES:
+                raise explain.too_many_shapes(len(self._shapes))
+            return
+        self._again.append(self._run.progress.total_batches)
+        if len(self._again) == MAX_AGAIN and self._again[-1] - self._again[0] < WINDOW:
+            raise explain.compiled_too_often(self._run.module, MAX_AGAIN)
+
+
+def _shapes(batch: Batch, place: Place) -> tuple[Any, ...]:
+    shapes: list[Any] = [place]
+
+    def note(tensor: Tensor) -> Tensor:
+        shapes.append((tensor.shape, tensor.dtype))
+        return tensor
+
+    map_tensors(note, batch)
+    return tuple(shapes)
