@@ -78,7 +78,7 @@ class Wide(DataModule):
 
 
 def test_a_data_module_is_rebuilt_from_a_checkpoint(tmp_path):
-    trainer, module = quiet_trainer(), TinyModule()
+    trainer, module = quiet_trainer(), TinyModule(lr=0.5)
     trainer.fit(module, datamodule=Wide(3))
     trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=True)
     (tmp_path / "hparams.yaml").write_text("width: 7\n")

@@ -291,3 +291,25 @@ def test_a_request_goes_by_position_until_something_is_left_out() -> None:
     assert request_of(swapped, provided) == (("batch_idx", "outputs"), ())
     assert request_of(with_default, provided) == (("outputs", "dataloader_idx"), ())
     assert request_of(with_gap, provided) == (("outputs",), ("dataloader_idx", "batch"))
+
+
+def test_a_class_of_another_convention_says_how_its_methods_are_called() -> None:
+    class Foreign:
+        """Its methods take a batch under any name, and one of them is not meant to be called."""
+
+        def on_train_batch_start(self, it: Any) -> str:
+            return f"got {it}"
+
+        def on_train_batch_end(self) -> None: ...
+
+        def adapt_hook(self, hook: str, function: Callable[..., Any]) -> Callable[..., Any] | None:
+            return (lambda batch: function(batch)) if hook == "on_train_batch_start" else None
+
+    (implementation,) = find_implementations(Foreign())
+    assert implementation.options["specname"] == "on_train_batch_start"
+    assert implementation.function("a batch") == "got a batch"
+
+
+def test_what_an_adapted_method_asks_for_is_checked_too() -> None:
+    adapted = {"adapt_hook": lambda self, hook, function: lambda bacth: function(bacth)}
+    assert "did you mean 'batch'" in refusal(on_train_batch_start=lambda self, it: None, **adapted)

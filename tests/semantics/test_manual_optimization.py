@@ -144,3 +144,18 @@ def test_two_optimizers_with_automatic_optimization_are_an_error_that_names_the_
 
     with pytest.raises(ValueError, match=r"(?s)2.*automatic_optimization = False"):
         quiet_trainer().fit(Automatic(), TinyData(2))
+
+
+def test_the_last_batch_is_known_while_it_is_worked_on():
+    seen = []
+
+    class Looks(Manual):
+        def on_train_batch_start(self, batch, batch_idx):
+            seen.append(("start", batch_idx, self.trainer.is_last_batch))
+
+        def training_step(self, batch, batch_idx):
+            seen.append(("step", batch_idx, self.trainer.is_last_batch))
+
+    quiet_trainer(max_epochs=2).fit(Looks(), TinyData(2))
+    of_an_epoch = [("start", 0, False), ("step", 0, False), ("start", 1, True), ("step", 1, True)]
+    assert seen == of_an_epoch * 2

@@ -17,6 +17,7 @@ from trainkit.compat.lightning import (
     callbacks,
     cli,
     core,
+    demos,
     loggers,
     plugins,
     profilers,
@@ -42,6 +43,7 @@ __all__ = [
     "callbacks",
     "cli",
     "core",
+    "demos",
     "loggers",
     "plugins",
     "profilers",
@@ -59,7 +61,6 @@ __getattr__ = absent_names(
     __name__,
     {
         "Fabric": "a Trainer; trainkit.strategies and trainkit.precision can be used in a loop of your own",
-        "demos": "a module of your own; trainkit.testing has tiny ones",
         "fabric": "a Trainer; trainkit.strategies and trainkit.precision can be used in a loop of your own",
         "loops": "trainkit.loops, which are functions",
         "serve": "module.to_onnx(...) or torch.export.export",

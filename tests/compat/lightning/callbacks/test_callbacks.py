@@ -99,7 +99,7 @@ def test_lambda_callbacks_join_hooks_by_argument() -> None:
         pl.callbacks.LambdaCallback(on_train_strat=print)
 
 
-def test_a_bar_shows_what_get_metrics_returns() -> None:
+def test_a_bar_shows_what_get_metrics_returns(capsys: pytest.CaptureFixture[str]) -> None:
     class Bar(pl.callbacks.ProgressBar):
         def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
             return {**super().get_metrics(trainer, pl_module), "answer": 42, "note": "text"}
@@ -107,6 +107,7 @@ def test_a_bar_shows_what_get_metrics_returns() -> None:
     bar = Bar()
     trainer = fit(bar)
     assert {name: value.item() for name, value in bar.shown_metrics(trainer).items()} == {"answer": 42}
+    assert "answer 42" in capsys.readouterr().out
     assert bar.total_val_batches == 1
     bar.disable()
     assert bar.is_disabled and not bar.is_enabled

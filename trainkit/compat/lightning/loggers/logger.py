@@ -32,7 +32,6 @@ class Logger(core.Logger, Callback):
     prefix = ""
     _status: Status = "success"
     _newest_step = 0
-    _started_inside = False
 
     LOGGER_JOIN_CHAR: ClassVar[str] = "-"
 
