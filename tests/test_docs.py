@@ -105,4 +105,4 @@ def test_configuration_page_shows_every_section_and_a_true_message(
 def test_command_line_page_lists_every_command() -> None:
     listing = blocks("reference/command-line.md", "text")[0]
 
-    assert re.findall(r"^trainkit (\w+)", listing, re.MULTILINE) == list(COMMANDS)
+    assert re.findall(r"^trainkit ([\w-]+)", listing, re.MULTILINE) == list(COMMANDS)

@@ -9,7 +9,7 @@ import click
 import trainkit
 from trainkit.errors import nearest_name
 
-COMMANDS = ("fit", "validate", "test", "predict")
+COMMANDS = ("fit", "validate", "test", "predict", "checkpoint", "verify-resume")
 """Each is ``command`` in the file of its name, listed in this order."""
 
 
@@ -20,7 +20,7 @@ class _LazyCommands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"trainkit.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"trainkit.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def resolve_command(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, TypeGuard, get_args
 
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -96,6 +96,11 @@ def leaves(given: Any) -> Iterator[Any]:
 def holds_loader(given: Any) -> bool:
     """Return whether there is a loader among the leaves of ``given``."""
     return any(isinstance(leaf, LOADERS) for leaf in leaves(given))
+
+
+def is_sliceable(loader: Any) -> TypeGuard[Sequence[Batch]]:
+    """Return whether ``loader`` is a list or tuple whose end can be had by slicing: iterating does nothing else."""
+    return isinstance(loader, list | tuple) and type(loader).__iter__ in (list.__iter__, tuple.__iter__)
 
 
 def batches_of(loader: Any) -> Iterable[Batch]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice, repeat
 from typing import Any
 
-from trainkit.data.combined import CombinedLoader, batches_of
+from trainkit.data.combined import CombinedLoader, batches_of, is_sliceable
 from trainkit.data.resample import is_map_style, samplers_of
 from trainkit.data.resume import Cursor, StatefulCursor, are_replayed_together, make_cursor
 from trainkit.data.sampler import is_shard
@@ -205,7 +205,7 @@ class LimitedLoader:
     def _from(self, start: int) -> Iterable[Batch]:
         """Return the batches from ``start`` on."""
         self._passes += 1
-        if isinstance(self.loader, list | tuple):
+        if is_sliceable(self.loader):
             return self.loader[start:] if start else self.loader
         restored_pass, self._restored_pass = self._restored_pass, None
         if restored_pass is not None:

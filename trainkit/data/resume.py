@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from trainkit.data.combined import batches_of
+from trainkit.data.combined import batches_of, is_sliceable
 from trainkit.data.resample import is_map_style, samplers_of, with_batch_sampler, with_sampler
 from trainkit.data.seeding import SeededIndex, SeededIndices, epoch_seed
 from trainkit.data.tally import Tally
@@ -49,7 +49,7 @@ def make_cursor(loader: Any, name: str) -> Cursor:
 
 def are_replayed_together(cursors: list[Cursor]) -> bool:
     """Return whether loaders find their place only by beginning anew together: some draw random numbers in turn."""
-    replays = any(isinstance(each, ReplayCursor) and not isinstance(each.loader, list | tuple) for each in cursors)
+    replays = any(isinstance(each, ReplayCursor) and not is_sliceable(each.loader) for each in cursors)
     return len(cursors) > 1 and replays and not any(isinstance(each, StatefulCursor) for each in cursors)
 
 
@@ -173,7 +173,7 @@ class ReplayCursor(Cursor):
         return iter(batches_of(_without_persistent_workers(self.loader)))
 
     def _continue(self, given: int) -> Iterator[Batch]:
-        if isinstance(self.loader, list | tuple):
+        if is_sliceable(self.loader):
             return iter(self.loader[given:])
         warnings.warn(
             f"{self.name} is a {type(self.loader).__name__}, which cannot be told where to begin: to continue "

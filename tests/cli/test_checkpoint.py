@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from trainkit.checkpoint.files import read_checkpoint, write_checkpoint
+from trainkit.cli.main import main
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["checkpoint", *map(str, arguments)])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Holds ``first.ckpt`` and ``second.ckpt``, of one run."""
+    trainer = quiet_trainer()
+    trainer.fit(TinyModule(), TinyData(2))
+    trainer.save_checkpoint(tmp_path / "first.ckpt")
+    with torch.no_grad():
+        trainer.module.layer.bias += 1.0
+    trainer.save_checkpoint(tmp_path / "second.ckpt")
+    return tmp_path
+
+
+def test_show_says_what_is_in_a_file(folder: Path) -> None:
+    result = run("show", folder / "first.ckpt")
+    assert result.exit_code == 0
+    assert "module           TinyModule: 10 numbers in 2 tensors\n" in result.output
+    assert "progress         epoch 1, 2 updates; at the end of an epoch" in result.output
+    assert "layer.bias" not in result.output
+    assert "    state_dict.layer.bias  float32 [2]\n" in run("show", "--tensors", folder / "first.ckpt").output
+
+
+def test_verify_tells_whole_files_from_damaged_ones(folder: Path) -> None:
+    first, second = folder / "first.ckpt", folder / "second.ckpt"
+    assert run("verify", first, second).output == f"{first}: whole\n{second}: whole\n"
+    second.write_bytes(second.read_bytes()[:-9])
+    result = run("verify", second, first)
+    assert result.exit_code == 1
+    assert result.output.startswith(f"{second} is damaged or cut off")
+    assert result.output.endswith(f"{first}: whole\n")
+
+
+def test_diff_names_what_differs(folder: Path) -> None:
+    result = run("diff", folder / "first.ckpt", folder / "second.ckpt")
+    assert result.exit_code == 1
+    assert result.output == "state_dict.layer.bias: 2 of 2 values differ, by at most 1\n"
+    same = run("diff", folder / "first.ckpt", folder / "first.ckpt")
+    assert (same.exit_code, same.output) == (0, "equal\n")
+
+
+def test_diff_shows_the_first_differences_unless_asked_for_all(tmp_path: Path) -> None:
+    for name, value in (("a", 0), ("b", 1)):
+        write_checkpoint({"values": [value] * 25}, tmp_path / name)
+    short, full = run("diff", tmp_path / "a", tmp_path / "b"), run("diff", "--all", tmp_path / "a", tmp_path / "b")
+    assert short.output.splitlines()[19:] == ["values[19]: 0 and 1", "and 5 more"]
+    assert full.output.splitlines()[24:] == ["values[24]: 0 and 1"]
+
+
+def test_convert_runs_code_only_if_told_to(folder: Path, tmp_path: Path) -> None:
+    old, new = tmp_path / "old.ckpt", tmp_path / "new.ckpt"
+    torch.save({**read_checkpoint(folder / "first.ckpt"), "path": Path("somewhere")}, old)
+    refused = run("convert", old, new)
+    assert refused.exit_code == 2
+    assert "runs whatever code is in it" in refused.output
+    assert not new.exists()
+    result = run("convert", old, new, "--trust")
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        f"unpickling {old}, code in it included",
+        "left out, because it cannot be loaded safely: path",
+        f"written to {new}",
+    ]
+    assert read_checkpoint(new)["global_step"] == 2
+
+
+def test_the_refusal_of_a_file_names_the_command_that_converts_it(tmp_path: Path) -> None:
+    torch.save({"state_dict": Path("somewhere")}, tmp_path / "a.ckpt")
+    result = run("show", tmp_path / "a.ckpt")
+    assert result.exit_code == 1
+    assert f"trainkit checkpoint convert {tmp_path}/a.ckpt NEW --trust" in result.output
+
+
+def test_export_writes_weights(folder: Path) -> None:
+    result = run("export", folder / "first.ckpt", folder / "a.safetensors", "--prefix", "layer.")
+    assert result.output == f"written to {folder}/a.safetensors\n"
+    assert (folder / "a.safetensors").stat().st_size > 40

@@ -1,0 +1,75 @@
+"""What is in a checkpoint, in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from trainkit.hparams import HYPER_PARAMETERS
+
+_MEGABYTE = 1e6
+
+
+def describe(checkpoint: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return pairs of a label and what there is to say: who wrote it, what it is of, how far the run had come."""
+    own: Mapping[str, Any] = checkpoint.get("trainkit", {})
+    weights = checkpoint.get("state_dict", {})
+    numbers = sum(tensor.numel() for _, tensor in tensors_in(weights))
+    lines = [
+        ("written by", _writer(own)),
+        ("module", f"{own.get('module', '(unknown)')}: {numbers:,} numbers in {len(weights)} tensors"),
+        ("progress", _progress(checkpoint)),
+        ("hyperparameters", _assignments(checkpoint.get(HYPER_PARAMETERS, {}))),
+        ("optimizers", _counted(checkpoint.get("optimizer_states", ()))),
+        ("schedulers", _counted(checkpoint.get("lr_schedulers", ()))),
+        ("callbacks", ", ".join(map(str, checkpoint.get("callbacks", {})))),
+        ("ranks", str(len(own.get("ranks", ())) or "")),
+    ]
+    sizes = {key: _megabytes(value) for key, value in checkpoint.items()}
+    lines.append(("tensors", ", ".join(f"{key} {size:.2f} MB" for key, size in sizes.items() if size)))
+    return [(label, text) for label, text in lines if text]
+
+
+def tensors_in(value: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor at any depth of ``value``, and its place, such as ``state_dict.layer.weight``."""
+    if isinstance(value, Tensor):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from tensors_in(item, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from tensors_in(item, f"{place}[{index}]")
+
+
+def _writer(own: Mapping[str, Any]) -> str:
+    return f"trainkit {own['version']}, format {own['format']}" if "format" in own else "another program"
+
+
+def _progress(checkpoint: Mapping[str, Any]) -> str:
+    fit = checkpoint.get("loops", {}).get("fit", {})
+    counted = f"epoch {checkpoint.get('epoch')}, {checkpoint.get('global_step')} updates"
+    if not fit:
+        return f"{counted}; weights only"
+    if fit.get("validation_batch") or fit.get("validation_loader"):
+        where = f"in a validation, behind batch {fit['validation_batch']} of loader {fit['validation_loader']}"
+    elif fit["epoch_ended"] or not fit["batch"]:
+        where = "at the end of an epoch"
+    else:
+        where = f"behind batch {fit['batch']} of the epoch"
+        where += ", within an accumulation group" if fit.get("group_batches") else ""
+    return f"{counted}; {where}; {fit['elapsed_s']:.0f} s of training"
+
+
+def _assignments(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in values.items())
+
+
+def _counted(states: Any) -> str:
+    return f"{len(states)}, with {sum(1 for _ in tensors_in(states))} tensors" if states else ""
+
+
+def _megabytes(value: Any) -> float:
+    return sum(tensor.numel() * tensor.element_size() for _, tensor in tensors_in(value)) / _MEGABYTE

@@ -1,0 +1,82 @@
+"""In what two states differ, bit for bit: checkpoints, or anything that could be in one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+_LONGEST = 60
+
+
+class Difference(NamedTuple):
+    """One place at which two states differ.
+
+    Attributes:
+        place: Such as ``optimizer_states[0].state[1].exp_avg``.
+        what: How they differ there.
+    """
+
+    place: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.place or '(all)'}: {self.what}"
+
+
+def differences(first: Any, second: Any, place: str = "") -> Iterator[Difference]:
+    """Yield where two nested states differ, in the order in which they are stored. NaN equals the same NaN."""
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        what = _of_tensors(first, second)
+    elif isinstance(first, Mapping) and isinstance(second, Mapping):
+        yield from _of_mappings(first, second, place)
+        return
+    elif _is_sequence(first) and _is_sequence(second) and len(first) == len(second):
+        for index, (one, other) in enumerate(zip(first, second, strict=True)):
+            yield from differences(one, other, f"{place}[{index}]")
+        return
+    else:
+        same = type(first) is type(second) and (first == second or (first != first and second != second))
+        what = "" if same else f"{_shown(first)} and {_shown(second)}"
+    if what:
+        yield Difference(place, what)
+
+
+def _of_mappings(first: Mapping[Any, Any], second: Mapping[Any, Any], place: str) -> Iterator[Difference]:
+    for key in dict.fromkeys([*first, *second]):
+        below = f"{place}[{key!r}]" if not isinstance(key, str) else f"{place}.{key}" if place else key
+        if key in first and key in second:
+            yield from differences(first[key], second[key], below)
+        else:
+            yield Difference(below, "only in the first" if key in first else "only in the second")
+
+
+def _of_tensors(first: Tensor, second: Tensor) -> str:
+    forms = [f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}" for tensor in (first, second)]
+    if forms[0] != forms[1]:
+        return f"{forms[0]} and {forms[1]}"
+    first, second = first.detach().cpu(), second.detach().cpu()
+    count = int((_bytes(first) != _bytes(second)).any(dim=1).sum())
+    if not count:
+        return ""
+    if first.numel() == 1:
+        return f"{first.item()} and {second.item()}"
+    wide = torch.complex128 if first.is_complex() else torch.float64
+    largest = (first.to(wide) - second.to(wide)).abs().max().item()
+    return f"{count} of {first.numel()} values differ, by at most {largest:.3g}"
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    """Return the bytes of each value. Shape (values, bytes), uint8."""
+    return tensor.contiguous().reshape(-1, 1).view(torch.uint8)
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if not isinstance(value, Tensor) else f"a tensor of shape {list(value.shape)}"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -1,0 +1,115 @@
+"""``trainkit checkpoint``."""
+
+from __future__ import annotations
+
+import sys
+from itertools import islice
+
+import click
+
+from trainkit.cli.configured import errors_as_messages
+
+DIFFERENCES_SHOWN = 20
+
+
+@click.group("checkpoint")
+def command() -> None:
+    """Look into checkpoints, compare them, and bring them into other forms.
+
+    Nothing here runs code from a file, but `convert --trust`.
+    """
+
+
+@command.command("show")
+@click.argument("file")
+@click.option("--tensors", is_flag=True, help="List every tensor.")
+def show(file: str, tensors: bool) -> None:
+    """Say what is in FILE."""
+    with errors_as_messages():
+        from trainkit.checkpoint.describe import describe, tensors_in
+        from trainkit.checkpoint.files import read_checkpoint
+
+        checkpoint = read_checkpoint(file, map_location="cpu")
+        for label, text in describe(checkpoint):
+            click.echo(f"{label:<16} {text}")
+        for place, tensor in tensors_in(checkpoint) if tensors else ():
+            click.echo(f"    {place}  {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}")
+
+
+@command.command("verify")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+def verify(files: tuple[str, ...]) -> None:
+    """Compare each FILE with its checksums, and read it; exit with 1 if one is damaged, or no checkpoint."""
+    with errors_as_messages():
+        from trainkit.checkpoint.files import read_checkpoint
+        from trainkit.errors import CheckpointError
+
+        damaged = 0
+        for file in files:
+            try:
+                read_checkpoint(file, map_location="cpu")
+                click.echo(f"{file}: whole")
+            except CheckpointError as error:
+                damaged += 1
+                click.echo(str(error))
+        sys.exit(damaged > 0)
+
+
+@command.command("diff")
+@click.argument("first")
+@click.argument("second")
+@click.option("--all", "shows_all", is_flag=True, help=f"Show all differences, not the first {DIFFERENCES_SHOWN} only.")
+def diff(first: str, second: str, shows_all: bool) -> None:
+    """Say in what FIRST and SECOND differ, bit for bit; exit with 1 if they do."""
+    with errors_as_messages():
+        from trainkit.checkpoint.diff import differences
+        from trainkit.checkpoint.files import read_checkpoint
+
+        one, other = (read_checkpoint(file, map_location="cpu") for file in (first, second))
+        found = differences(one, other)
+        shown = list(found if shows_all else islice(found, DIFFERENCES_SHOWN))
+        rest = sum(1 for _ in found)
+        for difference in shown:
+            click.echo(str(difference))
+        if rest:
+            click.echo(f"and {rest} more")
+        if not shown:
+            click.echo("equal")
+        sys.exit(bool(shown))
+
+
+@command.command("convert")
+@click.argument("old")
+@click.argument("new")
+@click.option("--trust", is_flag=True, help="I would let whoever made OLD run a program on this machine.")
+def convert(old: str, new: str, trust: bool) -> None:
+    """Make NEW, which loads safely, of OLD, which does not: a checkpoint of Lightning with objects in it, say.
+
+    It unpickles OLD, and whatever code is in OLD is run. No other command does so.
+    """
+    with errors_as_messages():
+        if not trust:
+            raise click.UsageError(
+                f"convert unpickles {old}, which runs whatever code is in it. If you would let whoever made it run a "
+                "program on this machine, say --trust."
+            )
+        from trainkit.checkpoint.convert import convert_checkpoint
+
+        click.echo(f"unpickling {old}, code in it included")
+        for place in convert_checkpoint(old, new):
+            click.echo(f"left out, because it cannot be loaded safely: {place}")
+        click.echo(f"written to {new}")
+
+
+@command.command("export")
+@click.argument("file")
+@click.argument("output", metavar="OUTPUT.safetensors")
+@click.option("--prefix", default="", help="Only weights whose names begin so, and without it; such as net.")
+def export(file: str, output: str, prefix: str) -> None:
+    """Write the weights of FILE in the format of safetensors. Needs the extra `export`."""
+    with errors_as_messages():
+        from trainkit.checkpoint.export import export_weights
+
+        for name in export_weights(file, output, prefix=prefix):
+            click.echo(f"left out, because it is no tensor: {name}")
+        click.echo(f"written to {output}")
