@@ -5,7 +5,7 @@ epoch's end. From each of them a run in a fresh state goes on, and has to be equ
 scheduler, metrics, random numbers of every generator, the position in the data; the samples in their order; and every
 row that was logged. Run with::
 
-    python -m scripts.sweep_resume [--every N] [--only KIND] [--workers N] [--accumulate N]
+    python -m scripts.sweep_resume [--every N] [--only KIND ...] [--workers N ...] [--accumulate N ...]
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from torch.utils.data import (
 )
 
 import trainkit
-from trainkit.testing import assert_same_state, quiet_trainer
+from trainkit.checkpoint.diff import differences
+from trainkit.testing import quiet_trainer
+from trainkit.testing.parting import comparable
 
 SAMPLES, BATCH_SIZE, EPOCHS = 58, 3, 3
 """Twenty batches in an epoch, the last of them short; three epochs."""
@@ -85,10 +87,9 @@ class Buckets(BatchSampler):
 
 
 class Stateful:
-    """A loader that keeps its own position, and shuffles with a generator of its own."""
+    """A loader that keeps its own position, and shuffles with a generator of its own. It has no workers."""
 
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
+    def __init__(self) -> None:
         self.order: list[int] = []
         self.given = 0
         self.generator = np.random.default_rng(5)
@@ -99,25 +100,20 @@ class Stateful:
     def __iter__(self) -> Iterator[list[Tensor]]:
         if not self.order:
             self.order, self.given = self.generator.permutation(SAMPLES).tolist(), 0
-        rest = [self.order[i : i + BATCH_SIZE] for i in range(0, SAMPLES, BATCH_SIZE)][self.given :]
-        for batch in DataLoader(Samples(), batch_sampler=rest) if not self.workers else map(_collated, rest):
+        while self.order:
+            first = self.given * BATCH_SIZE
+            samples = [sample(index) for index in self.order[first : first + BATCH_SIZE]]
             self.given += 1
             if self.given == len(self):
                 self.order = []
-            yield batch
+            yield [torch.stack([x for x, _ in samples]), torch.tensor([index for _, index in samples])]
 
     def state_dict(self) -> dict[str, Any]:
-        state = self.generator.bit_generator.state
-        return {"order": list(self.order), "given": self.given, "generator": state}
+        return {"order": list(self.order), "given": self.given, "generator": self.generator.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.order, self.given = list(state["order"]), state["given"]
         self.generator.bit_generator.state = state["generator"]
-
-
-def _collated(indices: list[int]) -> list[Tensor]:
-    samples = [sample(index) for index in indices]
-    return [torch.stack([x for x, _ in samples]), torch.tensor([index for _, index in samples])]
 
 
 def make_loader(kind: str, workers: int) -> Any:
@@ -130,7 +126,7 @@ def make_loader(kind: str, workers: int) -> Any:
         "map": lambda: DataLoader(Samples(), shuffle=True, **sized),
         "batch_sampler": lambda: DataLoader(Samples(), batch_sampler=Buckets(), **options),
         "iterable": lambda: DataLoader(Stream(), **sized),
-        "stateful": lambda: Stateful(workers),
+        "stateful": Stateful,
         "generator": lambda: DataLoader(Samples(), shuffle=True, generator=generator, **sized),
         "weighted": lambda: DataLoader(Samples(), sampler=weighted, **sized),
         "persistent": lambda: DataLoader(Samples(), shuffle=True, persistent_workers=workers > 0, **sized),
@@ -241,9 +237,7 @@ def run(kind: str, workers: int, accumulate: int, *, seed: int, ckpt_path: Path 
     val = [[torch.full((2, 4), float(i)) for i in range(3)], [torch.ones(2, 4)]]
     loaders = [DataLoader(torch.stack(batches).flatten(0, 1), batch_size=2) for batches in val]  # type: ignore[arg-type]
     trainer.fit(module, make_loader(kind, workers), loaders, ckpt_path=ckpt_path)
-    state = trainer.dump_checkpoint()
-    state["loops"]["fit"].pop("elapsed_s")
-    return Outcome(state, module.seen, rows.rows)
+    return Outcome(comparable(trainer.dump_checkpoint()), module.seen, rows.rows)
 
 
 def sweep(kind: str, workers: int, accumulate: int, folder: Path, every: int = 1) -> Iterator[tuple[str, str]]:
@@ -260,10 +254,8 @@ def sweep(kind: str, workers: int, accumulate: int, folder: Path, every: int = 1
 def difference(actual: Outcome, expected: Outcome) -> str:
     """Return what differs first, in the order in which it shows; nothing if the two are equal."""
     for what in ("seen", "rows", "state"):
-        try:
-            assert_same_state(getattr(actual, what), getattr(expected, what), where=what)
-        except AssertionError as error:
-            return str(error).partition("\n")[0]
+        for difference in differences(getattr(actual, what), getattr(expected, what), what):
+            return str(difference)
     return ""
 
 

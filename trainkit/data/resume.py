@@ -9,7 +9,7 @@ loader with ``state_dict``            is asked for its state, and given it back
 anything else                         *k* batches are loaded and thrown away, with a warning
 ====================================  ==================================================================================
 
-Finding the place draws no random number that training would see. ``docs/design/0002-exact-resume.md`` tells why this is
+Finding the place draws no random number that training would see. ``docs/design/0003-exact-resume.md`` tells why this is
 exact.
 """
 

@@ -7,6 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from trainkit.callbacks.logger import LOGGED
 from trainkit.checkpoint.diff import differences
 from trainkit.checkpoint.files import read_checkpoint
 from trainkit.testing.trace import Event, read_events
@@ -91,24 +92,32 @@ def _explained(one: Event | None, two: Event | None, *, is_first: bool, from_the
 
 
 def _of_end(whole: Path, other: Path, *, from_the_start: bool) -> Parting | None:
-    for difference in differences(*(_end_of(folder) for folder in (whole, other))):
+    one, two = (comparable(read_checkpoint(folder / "end.ckpt", map_location="cpu")) for folder in (whole, other))
+    for difference in differences(one, two):
         cause = "a plugin or the module keeps state that is not restored, or that depends on the time"
         return Parting("the end", str(difference), _FROM_THE_START if from_the_start else cause)
     return None
 
 
-def _end_of(folder: Path) -> Any:
-    """Return the last checkpoint of a run, without what two runs need not have in common: the time, their folders."""
-    checkpoint = read_checkpoint(folder / "end.ckpt", map_location="cpu")
-    progress = checkpoint["loops"]["fit"]
+def comparable(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return ``checkpoint`` without what equal runs need not have in common: the time, and where their files are."""
+    progress = dict(checkpoint["loops"]["fit"])
     progress.pop("elapsed_s")
-    states = checkpoint["callbacks"]
-    checkpoint["callbacks"] = {key: state for key, state in states.items() if DIRPATH not in state}
-    for rank in checkpoint["trainkit"]["ranks"]:
-        data = rank["data"]
-        # Where a pass stood that is over tells nothing of what comes.
-        over = [*data["val"], *([] if progress["batch"] else [data["train"]])]
-        for cursor in (cursor for loader in over for cursor in loader["cursors"]):
-            for key in cursor.keys() - {"own", "loader"}:
-                del cursor[key]
-    return checkpoint
+    callbacks = {key: state for key, state in checkpoint["callbacks"].items() if DIRPATH not in state}
+    own = {key: value for key, value in checkpoint["trainkit"].items() if key != LOGGED}
+    own["ranks"] = [{**rank, "data": _comparable_data(rank["data"], progress)} for rank in own["ranks"]]
+    return {**checkpoint, "loops": {"fit": progress}, "callbacks": callbacks, "trainkit": own}
+
+
+def _comparable_data(data: dict[str, Any], progress: dict[str, Any]) -> dict[str, Any]:
+    """Leave out where passes stood that are over: it tells nothing of what comes."""
+    in_validation = progress["validation_loader"] or progress["validation_batch"]
+    return {
+        **data,
+        "train": data["train"] if progress["batch"] else _between_passes(data["train"]),
+        "val": data["val"] if in_validation else [_between_passes(loader) for loader in data["val"]],
+    }
+
+
+def _between_passes(loader: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{key: cursor[key] for key in ("own", "loader") if key in cursor} for cursor in loader["cursors"]]
