@@ -1,0 +1,58 @@
+"""PyTorch-Ignite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ignite.engine import Engine, Events, create_supervised_evaluator, create_supervised_trainer
+from ignite.handlers import Checkpoint, DiskSaver, ProgressBar
+from ignite.handlers.tensorboard_logger import TensorboardLogger
+from torch.nn.functional import cross_entropy
+
+from benchmarks.cases import Job, Unsupported
+
+DISTRIBUTION = "pytorch-ignite"
+IMPORT = "import ignite.engine"
+
+
+def fit(job: Job) -> None:
+    """Do ``job``."""
+    if job.metrics or job.compiled:
+        raise Unsupported("no log(), no compiled step")
+    network = job.task.network().to(job.device)
+    optimizer = job.task.configure(network)
+
+    def loss_fn(predicted: Any, target: Any) -> Any:
+        return cross_entropy(predicted.flatten(0, -2), target.flatten())
+
+    trainer = create_supervised_trainer(
+        network,
+        optimizer,
+        loss_fn,
+        device=job.device,
+        gradient_accumulation_steps=job.accumulate,
+        output_transform=lambda x, y, predicted, loss: loss,
+        amp_mode=None if job.task.autocast is None else "amp",
+    )
+    for _ in range(job.callbacks):
+        trainer.add_event_handler(Events.ITERATION_STARTED, _nothing)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, _nothing)
+    if job.val_batches is not None:
+        evaluator = create_supervised_evaluator(network, device=job.device)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: evaluator.run(job.val_batches))
+    if job.folder is None:
+        trainer.run(job.batches, max_epochs=job.epochs)
+        return
+    ProgressBar().attach(trainer, output_transform=lambda loss: {"loss": loss.item()})
+    writer = TensorboardLogger(log_dir=job.folder)
+    writer.attach_output_handler(
+        trainer, Events.ITERATION_COMPLETED(every=50), tag="train", output_transform=lambda loss: {"loss": loss.item()}
+    )
+    state = {"model": network, "optimizer": optimizer, "trainer": trainer}
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, Checkpoint(state, DiskSaver(job.folder, require_empty=False)))
+    trainer.run(job.batches, max_epochs=job.epochs)
+    writer.close()
+
+
+def _nothing(engine: Engine) -> None:
+    pass
