@@ -85,3 +85,31 @@ def test_no_validation_without_a_loader_or_with_a_limit_of_zero():
     quiet_trainer(callbacks=[recorder]).fit(TinyModule(), TinyData())
     quiet_trainer(callbacks=[recorder], limit_val_batches=0).fit(TinyModule(), TinyData(), TinyData())
     assert recorder.names == []
+
+
+@pytest.mark.parametrize(("interval", "expected"), [(0.5, [2, 4, 7, 10]), (0.99, [3, 9]), (2, [2, 4, 6, 8, 10])])
+def test_a_share_is_one_of_the_running_epoch_when_loaders_are_made_anew_with_other_lengths(interval, expected):
+    class Growing(TinyModule):
+        lengths = iter([4, 6])
+
+        def train_dataloader(self):
+            return TinyData(num_batches=next(self.lengths))
+
+    recorder = Recorder(only=["on_validation_start"], look=lambda trainer, module: trainer.progress.total_batches)
+    trainer = quiet_trainer(
+        max_epochs=2, reload_dataloaders_every_n_epochs=1, val_check_interval=interval, callbacks=[recorder]
+    )
+    trainer.fit(Growing(), val_dataloaders=TinyData(num_batches=1))
+    assert recorder.seen("on_validation_start") == expected
+
+
+def test_an_interval_that_does_not_fit_a_loader_made_anew_is_an_error():
+    class Shrinking(TinyModule):
+        lengths = iter([4, 2])
+
+        def train_dataloader(self):
+            return TinyData(num_batches=next(self.lengths))
+
+    trainer = quiet_trainer(max_epochs=2, reload_dataloaders_every_n_epochs=1, val_check_interval=3)
+    with pytest.raises(ValueError, match="val_check_interval=3 is more than the 2 training batches"):
+        trainer.fit(Shrinking(), val_dataloaders=TinyData(num_batches=1))

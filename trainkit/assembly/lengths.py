@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import partial
 
 from trainkit.errors import ConfigError
 from trainkit.loops.limits import NO_LIMIT, Limits
@@ -19,7 +20,7 @@ def make_limits(lengths: Lengths, data: DataUse, *, num_batches: int | None, val
     Args:
         lengths: How long, as the user said it.
         data: How much of the data, as the user said it.
-        num_batches: Training batches per epoch; None if unknown.
+        num_batches: Training batches of the first epoch; None if unknown.
         validates: Whether there is something to validate with.
 
     Raises:
@@ -46,7 +47,8 @@ def make_limits(lengths: Lengths, data: DataUse, *, num_batches: int | None, val
     if not isinstance(interval, int | float):
         limits.validate_every_s = seconds("val_check_interval", interval)
     elif validates:
-        limits.validate_every_n_batches = _validation_interval(interval, data, num_batches)
+        limits.interval_of = partial(_validation_interval, interval, data)
+        limits.start_epoch(num_batches)  # an interval that does not fit is an error before anything runs
     return limits
 
 

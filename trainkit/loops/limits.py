@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from trainkit.progress import Progress
@@ -23,6 +24,7 @@ class Limits:
         validate: Whether there is anything to validate.
         validate_every_n_epochs: Epochs from one epoch with validation to the next; None counts batches across epochs.
         validate_every_n_batches: Batches from one validation to the next; infinite means after the epoch's last batch.
+        interval_of: Gives ``validate_every_n_batches`` for the batches of an epoch (None: unknown), if that varies.
         validate_every_s: Seconds from one validation to the next, instead of batches.
     """
 
@@ -34,7 +36,13 @@ class Limits:
     validate: bool = False
     validate_every_n_epochs: int | None = 1
     validate_every_n_batches: float = NO_LIMIT
+    interval_of: Callable[[int | None], float] | None = None
     validate_every_s: float | None = None
+
+    def start_epoch(self, num_batches: int | None) -> None:
+        """Settle what holds for an epoch with so many batches: loaders that are made anew may have others."""
+        if self.interval_of is not None:
+            self.validate_every_n_batches = self.interval_of(num_batches)
 
     def reached(self, progress: Progress) -> bool:
         """Whether training has come to a limit of epochs or steps."""

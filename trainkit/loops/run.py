@@ -135,6 +135,7 @@ class Run:
         """Settle what holds for one epoch."""
         self.is_last_batch = self.progress.is_last
         self.num_batches = num_batches
+        self.limits.start_epoch(num_batches)
         self.quiet_until = 0
         self.accumulate = self.accumulation[max(epoch for epoch in self.accumulation if epoch <= self.progress.epoch)]
 
