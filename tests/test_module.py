@@ -155,9 +155,9 @@ def test_in_a_run_they_are_those_of_the_trainer():
 
 
 def test_after_a_run_the_trainer_stays_readable_and_nothing_is_logged():
-    module = Net()
-    sink = attached(module, global_step=7)
-    module._detach()
+    module, sink = Net(), Sink()
+    detach = module._attach(SimpleNamespace(global_step=7), sink)
+    detach()
     assert module.global_step == 7
     with pytest.warns(UserWarning, match="outside a run"):
         module.log("a", 1.0)

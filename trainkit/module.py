@@ -398,13 +398,17 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         """Return whether the user's class has its own version of the method ``name``."""
         return overrides(self, name, TrainModule)
 
-    def _attach(self, trainer: Trainer, metrics: MetricSink) -> None:
-        self._trainer = trainer
-        self._log = metrics.log
+    def _attach(self, trainer: Trainer, metrics: MetricSink) -> Callable[[], None]:
+        """Be in a run of ``trainer``, until what this returns is called."""
+        outer = self._trainer, self._log
+        self._trainer, self._log = trainer, metrics.log
 
-    def _detach(self) -> None:
-        # Nothing is recorded from now on; the Trainer stays readable, with what it has measured.
-        self._log = None
+        def detach() -> None:
+            # The Trainer stays readable, with what it has measured; but a run in which another one ran goes on.
+            in_outer_run = outer[1] is not None
+            self._trainer, self._log = outer if in_outer_run else (trainer, None)
+
+        return detach
 
     def _tell_of(self, checkpoint: dict[str, Any]) -> None:
         """Call the module's own ``on_load_checkpoint`` where there is no Trainer that would."""

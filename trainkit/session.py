@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -61,53 +61,70 @@ def session(
         ckpt_path = _best_of_the_last_fit(trainer, stage)
     _refuse_reentry(trainer, stage)
     module = trainer._module = parts.check_module(trainer._module if module is None else module, stage)
-    trainer.state = TrainerState("running", stage, trainer)
     with ExitStack() as stack:
-        trainer._is_busy = True
-        stack.callback(setattr, trainer, "_is_busy", False)
+        stack.enter_context(_status(trainer, stage))
         trainer.strategy.setup()
         stack.callback(trainer.strategy.teardown)
         stack.enter_context(parts.torch_flags(trainer._optimisation))
         hooks = trainer._hooks.attach(trainer, module)
-        module._attach(trainer, trainer.metrics)
+        stack.callback(module._attach(trainer, trainer.metrics))
         trainer.metrics.reset()
         stack.enter_context(_module_callbacks(trainer, module))
         stack.enter_context(trainer._stop_signal.listening())
         stack.callback(setattr, trainer, "progress", trainer.progress)
         stack.callback(trainer.progress.stop_clock)
+        teardown = stack.enter_context(ExitStack())
+        teardown.callback(lambda: trainer._hooks.replace(trainer._fit_plugins, []))
+        teardown.enter_context(_afterwards(hooks.teardown, stage))
+        data = None
         try:
-            run = _prepare(trainer, stage, module, loaders, datamodule, ckpt_path, hooks)
-            yield run, hooks
-            _teardown(trainer, stage, hooks)
+            checkpoint = _find(trainer, stage, ckpt_path)
+            rank = Rank(trainer.strategy.rank, trainer.strategy.world_size)
+            data = DataConnection(module, datamodule, loaders, trainer._data_use, rank, stage)
+            teardown.enter_context(_afterwards(data.teardown))
+            yield _prepare(trainer, stage, module, data, checkpoint, hooks), hooks
+            teardown.close()
         except BaseException as error:
             trainer.state.status = "interrupted"
             with noted_on(error):
                 _save_when_stopped(trainer, stage)
             hooks.on_exception(error)
             with noted_on(error):
-                if trainer.datamodule is not None:
-                    trainer.datamodule.on_exception(error)
+                if data is not None and data.datamodule is not None:
+                    data.datamodule.on_exception(error)
             with noted_on(error):
-                _teardown(trainer, stage, hooks)
+                teardown.close()  # unless that is what failed
             raise
-        trainer.state.status = "finished"
         if trainer._hooks.timing.enabled and trainer.is_global_zero:
             print_timing(trainer._hooks.timing)
+
+
+@contextmanager
+def _status(trainer: Trainer, stage: Stage) -> Iterator[None]:
+    """Let ``trainer.state`` say what is done inside, and how it ended."""
+    trainer.state = TrainerState("running", stage, trainer)
+    trainer.should_stop = False
+    trainer._is_busy = True
+    try:
+        yield
+        trainer.state.status = "finished"
+    except BaseException:
+        trainer.state.status = "interrupted"
+        raise
+    finally:
+        trainer._is_busy = False
 
 
 def _prepare(
     trainer: Trainer,
     stage: Stage,
     module: TrainModule,
-    given: dict[LoaderName, Any],
-    datamodule: DataModule | None,
-    ckpt_path: str | os.PathLike[str] | None,
+    data: DataConnection,
+    checkpoint: dict[str, Any] | None,
     hooks: BoundHooks,
 ) -> Run:
     """Make everything ready for a loop. The order is a promise to users: ``docs/explanation/loop.md``."""
-    checkpoint = _find(trainer, stage, ckpt_path)
-    rank = Rank(trainer.strategy.rank, trainer.strategy.world_size)
-    data = trainer._data = DataConnection(module, datamodule, given, trainer._data_use, rank, stage)
+    trainer._data = data
     data.prepare(trainer)
     hooks.setup(stage)
     module.configure_model()
@@ -137,6 +154,7 @@ def _prepare(
         stop_signal=trainer._stop_signal,
         transfer=data.transfer(trainer.strategy.device, parts.batch_conversion(trainer.precision)),
         inference_mode=trainer._optimisation.inference_mode and stage is not Stage.FIT,
+        should_stop=trainer.should_stop,
     )
     if stage is Stage.FIT:
         _prepare_fit(trainer, run, data, checkpoint, hooks)
@@ -255,13 +273,16 @@ def _save_when_stopped(trainer: Trainer, stage: Stage) -> None:
         trainer.save_checkpoint(os.path.join(callback.dirpath or trainer.log_dir, INTERRUPTED))
 
 
-def _teardown(trainer: Trainer, stage: Stage, hooks: BoundHooks) -> None:
-    if trainer._data is not None:
-        trainer._data.teardown()
-    hooks.teardown(stage)
-    if trainer._module is not None:
-        trainer._module._detach()
-    trainer._hooks.replace(trainer._fit_plugins, [])
+@contextmanager
+def _afterwards(tear_down: Callable[..., None], *arguments: Any) -> Iterator[None]:
+    """Call ``tear_down`` when what is inside has ended, also with an error, on which another one becomes a note."""
+    try:
+        yield
+    except BaseException as error:
+        with noted_on(error):
+            tear_down(*arguments)
+        raise
+    tear_down(*arguments)
 
 
 @contextmanager

@@ -152,6 +152,7 @@ class Trainer(Readings):
         self._fit_plugins: list[object] = []
         self._stop_signal = StopSignal()
         self._is_busy = False
+        self._should_stop = False
         self._run: Run | None = None
         self._data: DataConnection | None = None
         self._module: TrainModule | None = None
@@ -313,9 +314,10 @@ class Trainer(Readings):
     @property
     def should_stop(self) -> bool:
         """Set it to end the fit after the running batch, as soon as ``min_epochs`` and ``min_steps`` are met."""
-        return self._run is not None and self._run.should_stop
+        return self._should_stop if self._run is None else self._run.should_stop
 
     @should_stop.setter
     def should_stop(self, value: bool) -> None:
+        self._should_stop = value
         if self._run is not None:
             self._run.should_stop = value

@@ -403,6 +403,33 @@ def test_on_exception_reaches_every_plugin_and_never_masks_the_original() -> Non
     assert notes(original) == [f"then in plugin 'Stumbles' ({__name__}), hook on_exception: OSError: disk full"]
 
 
+def test_teardown_reaches_every_plugin_and_raises_what_went_wrong_first() -> None:
+    torn_down = []
+
+    class Fails:
+        def __init__(self, error: BaseException) -> None:
+            self.error = error
+
+        def teardown(self, stage: str) -> None:
+            torn_down.append(stage)
+            raise self.error
+
+    class Fine:
+        def teardown(self, stage: str) -> None:
+            torn_down.append(stage)
+
+    first = OSError("disk full")
+    _, hooks = attached(Fails(first), Fails(ValueError("of another")), Fine())
+    with pytest.raises(OSError) as caught:
+        hooks.teardown("fit")
+    assert caught.value is first
+    assert torn_down == ["fit"] * 3
+    assert notes(first) == [
+        f"in plugin 'Fails' ({__name__}), hook teardown",
+        f"then in plugin 'Fails-2' ({__name__}), hook teardown: ValueError: of another",
+    ]
+
+
 def test_an_interrupt_while_plugins_are_told_leaves_at_once() -> None:
     class Interrupted:
         def on_exception(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+import trainkit
 from trainkit.callbacks import Logger
-from trainkit.errors import TrainkitError
+from trainkit.errors import DataError, TrainkitError
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
 
 
@@ -149,6 +150,81 @@ def test_state_says_how_a_run_ended():
     assert trainer.state.status == "interrupted"
 
 
+def test_state_says_so_when_a_run_fails_before_it_has_begun():
+    class Module(TinyModule):
+        def configure_callbacks(self):
+            raise Boom("boom")
+
+    trainer = quiet_trainer()
+    with pytest.raises(Boom):
+        trainer.fit(Module(), TinyData(1))
+    assert (trainer.state.status, trainer.interrupted) == ("interrupted", True)
+    trainer.fit(TinyModule(), TinyData(1))
+
+
+def test_a_failing_teardown_reaches_everyone_once_and_is_told():
+    class Fails:
+        def teardown(self):
+            raise Boom("boom")
+
+    class Data(trainkit.DataModule):
+        def train_dataloader(self):
+            return TinyData(1)
+
+        def on_exception(self, exception):
+            recorded.append("data: on_exception")
+
+        def teardown(self, stage):
+            recorded.append("data: teardown")
+
+    recorder, recorded = Recorder(only=["on_exception", "teardown"]), []
+    trainer = quiet_trainer(callbacks=[Fails(), recorder])
+    module = TinyModule()
+    with pytest.raises(Boom):
+        trainer.fit(module, datamodule=Data())
+    assert recorder.names == ["teardown", "on_exception"]
+    assert recorded == ["data: teardown", "data: on_exception"]
+    assert trainer.state.status == "interrupted"
+    with pytest.warns(UserWarning, match="outside a run"):
+        module.log("late", 1.0)
+
+
+def test_a_data_module_that_fails_to_let_go_keeps_nobody_from_teardown():
+    class Data(trainkit.DataModule):
+        def train_dataloader(self):
+            return TinyData(1)
+
+        def teardown(self, stage):
+            raise Boom("of the data")
+
+    class Fails:
+        def teardown(self):
+            raise ValueError("of a plugin")
+
+    recorder = Recorder(only=["teardown"])
+    with pytest.raises(Boom) as caught:
+        quiet_trainer(callbacks=[Fails(), recorder]).fit(TinyModule(), datamodule=Data())
+    assert recorder.count("teardown") == 1
+    assert any("of a plugin" in note for note in caught.value.__notes__)
+
+
+def test_a_call_that_finds_no_data_does_not_tear_down_that_of_the_call_before():
+    torn_down = []
+
+    class Data(trainkit.DataModule):
+        def train_dataloader(self):
+            return TinyData(1)
+
+        def teardown(self, stage):
+            torn_down.append(stage)
+
+    trainer = quiet_trainer()
+    trainer.fit(TinyModule(), datamodule=Data())
+    with pytest.raises(DataError, match="no data to test with"):
+        trainer.test(TinyModule())
+    assert torn_down == ["fit"]
+
+
 class RaisesOnce(TinyModule):
     """Raises in the third batch of training or of validation, the first time."""
 
@@ -202,3 +278,18 @@ def test_call_within_a_running_call_is_refused():
     with pytest.raises(TrainkitError, match=r"trainer.validate\(\) was called while trainer.fit\(\) is running"):
         trainer.fit(TinyModule(), TinyData(1))
     trainer.validate(TinyModule(), TinyData(1))
+
+
+def test_another_trainer_may_run_the_module_within_a_run_and_leaves_its_log_alone():
+    class Judge:
+        def on_train_epoch_start(self, trainer, module):
+            other = quiet_trainer()
+            self.judged = other.validate(module, TinyData(1), verbose=False)
+            assert module.trainer is trainer
+
+    judge = Judge()
+    trainer, module = quiet_trainer(callbacks=[judge]), TinyModule()
+    trainer.fit(module, TinyData(2))
+    assert judge.judged[0]["val/loss"] > 0
+    assert "train/loss" in trainer.callback_metrics
+    assert module.trainer is trainer

@@ -200,3 +200,32 @@ def test_second_fit_continues_the_counters_of_the_first():
     trainer.fit(module, data)
     assert (trainer.current_epoch, trainer.global_step) == (3, 9)
     assert recorder.seen("on_train_epoch_start") == [(0, 0), (1, 3), (2, 6)]
+
+
+@pytest.mark.parametrize("hook", ["setup", "on_fit_start", "on_sanity_check_start"])
+@pytest.mark.parametrize("min_epochs", [None, 2])
+def test_a_stop_that_is_asked_for_before_training_is_honoured_as_soon_as_it_may_be(hook, min_epochs):
+    class Stops:
+        pass
+
+    def stop(self, trainer):
+        trainer.should_stop = True
+
+    setattr(Stops, hook, stop)
+    trainer = quiet_trainer(callbacks=[Stops()], max_epochs=4, min_epochs=min_epochs, num_sanity_val_steps=1)
+    trainer.fit(TinyModule(), TinyData(2), TinyData(1))
+    in_vain = hook == "on_sanity_check_start"  # which stops nothing
+    assert trainer.current_epoch == (4 if in_vain else min_epochs or 0)
+    assert trainer.should_stop is not in_vain
+
+
+def test_a_stop_of_an_earlier_fit_is_forgotten():
+    class Stops:
+        def on_train_batch_end(self, trainer):
+            trainer.should_stop = trainer.current_epoch == 0
+
+    trainer = quiet_trainer(callbacks=[Stops()], max_epochs=4)
+    trainer.fit(TinyModule(), TinyData(1))
+    assert trainer.current_epoch == 1
+    trainer.fit(TinyModule(), TinyData(1))
+    assert trainer.current_epoch == 4

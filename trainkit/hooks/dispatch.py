@@ -6,7 +6,7 @@
 - a keyword-only argument is passed, too, if the hook provides it;
 - an exception gains a note that names plugin and hook;
 - a wrapper that yields twice is reported to the wrappers around it, which pluggy drops;
-- ``on_exception`` reaches every plugin, whatever the others raise.
+- ``on_exception`` and ``teardown`` reach every plugin, whatever the others raise.
 """
 
 from __future__ import annotations
@@ -151,8 +151,8 @@ def _innermost(hook: str, joined: list[_Joined], bound: tuple[Any, ...]) -> Hook
     """Return what the wrappers of ``hook`` wrap: all other implementations, or what an around-hook goes around."""
     if hook.startswith("around_"):
         return operator.call
-    if hook == "on_exception":
-        return _each_despite_errors(joined, bound)
+    if hook in _REACHES_ALL:
+        return _REACHES_ALL[hook](joined, bound)
     if len(joined) == 1:
         return _single(joined[0], bound)
     calls = [(each.function, each.pick, each.culprit) for each in joined]
@@ -188,22 +188,50 @@ def _single(joined: _Joined, bound: tuple[Any, ...]) -> HookCall:
     return call
 
 
-def _each_despite_errors(joined: list[_Joined], bound: tuple[Any, ...]) -> HookCall:
+def _of_exception(joined: list[_Joined], bound: tuple[Any, ...]) -> HookCall:
     """Return a function that tells every plugin of an exception, and notes on it what goes wrong meanwhile."""
 
     def call(exception: BaseException) -> Sequence[Any]:
-        for function, pick, culprit, _ in joined:
-            try:
-                function(*pick((*bound, exception)))
-            except BaseException as error:
-                if error is exception:
-                    continue
-                if not isinstance(error, Exception):
-                    raise  # a second Ctrl-C does not wait for the other plugins
-                exception.add_note(f"then {culprit}: {type(error).__name__}: {error}")
+        _call_all(joined, (*bound, exception), exception)
         return ()
 
     return call
+
+
+def _at_end(joined: list[_Joined], bound: tuple[Any, ...]) -> HookCall:
+    """Return a function that lets every plugin tear down, and then raises what went wrong first."""
+
+    def call(*values: Any) -> Sequence[Any]:
+        error = _call_all(joined, bound + values)
+        if error is not None:
+            raise error
+        return ()
+
+    return call
+
+
+def _call_all(
+    joined: list[_Joined], values: tuple[Any, ...], first: BaseException | None = None
+) -> BaseException | None:
+    """Call every implementation, whatever the others raise; return the first exception, the others noted on it."""
+    for function, pick, culprit, _ in joined:
+        try:
+            function(*pick(values))
+        except BaseException as error:
+            if error is first:
+                continue
+            if not isinstance(error, Exception):
+                raise  # a second Ctrl-C does not wait for the other plugins
+            if first is None:
+                culprit.blame(error)
+                first = error
+            else:
+                first.add_note(f"then {culprit}: {type(error).__name__}: {error}")
+    return first
+
+
+# What tidies up must run, whatever others raise.
+_REACHES_ALL = {"on_exception": _of_exception, "teardown": _at_end}
 
 
 def _wrapped(joined: _Joined, bound: tuple[Any, ...], inner: HookCall) -> HookCall:

@@ -83,12 +83,12 @@ def sanity_check(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) 
     """Try a few validation batches ahead of training, and leave no trace: no metrics, no random numbers drawn."""
     if not loaders:
         return
-    run.phase = Phase.SANITY_CHECK
+    should_stop, run.phase = run.should_stop, Phase.SANITY_CHECK
     with isolate_rng(), run.metrics.silenced():
         hooks.on_sanity_check_start()
         evaluate(run, hooks, hooks.validation, loaders, Phase.SANITY_CHECK)
         hooks.on_sanity_check_end()
-    run.should_stop = False
+    run.should_stop = should_stop
 
 
 def predict(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) -> list[list[Any]]:

@@ -85,7 +85,7 @@ class LightningModule(ModelHooks, CheckpointHooks, DataHooks, TrainModule):
         """Raise: this needs a package of its own."""
         raise UnsupportedAttributeError("LightningModule.to_tensorrt", "torch_tensorrt.compile(module, ...)")
 
-    def _attach(self, trainer: Trainer, metrics: MetricSink) -> None:
+    def _attach(self, trainer: Trainer, metrics: MetricSink) -> Callable[[], None]:
         for name in _REMOVED:
             if callable(getattr(self, name, None)):
                 hook = f"on_{name.replace('training', 'train')}"
@@ -93,7 +93,7 @@ class LightningModule(ModelHooks, CheckpointHooks, DataHooks, TrainModule):
                     f"{type(self).__name__}.{name} is never called: Lightning removed it in 2.0.\n"
                     f"    to do        keep the outputs of the steps in a list, and use {hook}"
                 )
-        super()._attach(trainer, metrics)
+        return super()._attach(trainer, metrics)
 
     def _tell_of(self, checkpoint: dict[str, Any]) -> None:
         self.on_load_checkpoint(checkpoint)
