@@ -73,7 +73,9 @@ class Progress:
         self.validation_loader = self.validation_batch = 0
 
     def drop_unfinished(self) -> None:
-        """Forget the accumulation group and the validation that an exception cut short; both begin again."""
+        """Forget what was cut short, an accumulation group, a validation, an epoch of which batches are left."""
+        if not self.is_last:
+            self._begin_epoch()
         self.group_batches = self.validation_loader = self.validation_batch = 0
 
     @property
@@ -88,6 +90,9 @@ class Progress:
     def count_epoch(self) -> None:
         """Count one finished epoch; the next one starts at batch 0."""
         self.epoch += 1
+        self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
         self.batch = 0
         self.is_last = False
         self.epoch_ended = False

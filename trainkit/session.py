@@ -175,10 +175,10 @@ def _prepare_fit(
 ) -> None:
     if checkpoint is not None:
         checkpoints.restore_counters(run, data, checkpoint, trainer.ckpt_path or "")
-    else:
-        run.progress.drop_unfinished()
     if run.progress.epoch_ended:
         run.progress.count_epoch()
+    if checkpoint is None:
+        run.progress.drop_unfinished()
     run.training_step = parts.training_step(trainer.strategy, run.module)
     run.optimizers, run.schedulers = parts.make_optimizers(run.module)
     run.accumulation = trainer._optimisation.accumulation

@@ -8,6 +8,7 @@ import time
 import pytest
 import torch
 from torch.optim.lr_scheduler import StepLR
+from torch.utils.data import DataLoader, TensorDataset
 
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
 
@@ -229,3 +230,50 @@ def test_a_stop_of_an_earlier_fit_is_forgotten():
     assert trainer.current_epoch == 1
     trainer.fit(TinyModule(), TinyData(1))
     assert trainer.current_epoch == 4
+
+
+class Seen(TinyModule):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append((self.current_epoch, batch_idx, batch[0][0, 0].item()))
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_fit_after_one_that_was_stopped_in_mid_epoch_begins_that_epoch_again():
+    """With all of its samples: to go on behind them would skip as many of another order."""
+
+    class StopsOnce:
+        stopped = False
+
+        def on_train_batch_end(self, trainer, batch_idx):
+            trainer.should_stop = batch_idx == 2 and not self.stopped
+            self.stopped |= trainer.should_stop
+
+    x = torch.arange(5.0).repeat(4, 1).T
+    loader = DataLoader(TensorDataset(x, torch.zeros(5, 2)), shuffle=True)
+    trainer, module = quiet_trainer(callbacks=[StopsOnce()], max_epochs=2), Seen()
+    trainer.fit(module, loader)
+    assert (trainer.current_epoch, trainer.global_step) == (0, 3)
+    trainer.fit(module, loader)
+    again = module.seen[3:]
+    assert [(epoch, batch_idx) for epoch, batch_idx, _ in again] == [(e, b) for e in range(2) for b in range(5)]
+    assert {value for _, _, value in again[:5]} == set(range(5))
+    assert (trainer.current_epoch, trainer.global_step) == (2, 13)
+
+
+def test_a_stream_that_is_iterated_over_once_goes_on_in_the_next_fit():
+    stream, module = iter(TinyData(6)), Seen()
+
+    class Interrupts:
+        def on_train_batch_end(self, batch_idx):
+            if batch_idx == 1 and len(module.seen) == 2:
+                raise ZeroDivisionError
+
+    trainer = quiet_trainer(callbacks=[Interrupts()], max_epochs=1, limit_train_batches=3)
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit(module, stream)
+    trainer.fit(module, stream)
+    assert [value for *_, value in module.seen[2:]] == [batch[0][0, 0].item() for batch in TinyData(6)[3:]]
