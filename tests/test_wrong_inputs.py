@@ -84,6 +84,7 @@ WRONG_ARGUMENTS = [
     # values
     ({"max_epochs": -2}, ConfigError, ValueError, ["max_epochs=-2", "-1 means no limit"]),
     ({"max_steps": -5}, ConfigError, ValueError, ["max_steps=-5", "-1 means no limit"]),
+    ({"accumulate_grad_batches": {}}, ConfigError, ValueError, ["accumulate_grad_batches={}", "{0: 1, 4: 2}"]),
     ({"accumulate_grad_batches": 0}, ConfigError, ValueError, ["accumulate_grad_batches=0", "at least 1"]),
     ({"gradient_clip_val": -1.0}, ConfigError, ValueError, ["gradient_clip_val=-1.0", "not negative"]),
     ({"limit_train_batches": 1.5}, ConfigError, ValueError, ["limit_train_batches=1.5", "0.0 to\\s+1.0"]),
@@ -588,6 +589,19 @@ def test_checkpoint_with_other_optimizers(saved):
 
     with expect(CheckpointError, RuntimeError, "saved.ckpt", "SGD", "parameter groups"):
         resume(saved, configured(configure))
+
+
+def test_checkpoint_from_behind_the_end_of_an_epoch_that_is_shorter_now(tmp_path):
+    trainer = quiet_trainer(max_steps=3)
+    trainer.fit(TinyModule(), TinyData(5))
+    trainer.save_checkpoint(tmp_path / "mid.ckpt")
+    with expect(
+        CheckpointError, RuntimeError, "mid.ckpt", "behind 3 batches of epoch 0", "limit_train_batches", "3 now"
+    ):
+        quiet_trainer(limit_train_batches=3).fit(TinyModule(), TinyData(5), ckpt_path=tmp_path / "mid.ckpt")
+    resumed = quiet_trainer(limit_train_batches=4)
+    resumed.fit(TinyModule(), TinyData(5), ckpt_path=tmp_path / "mid.ckpt")
+    assert (resumed.current_epoch, resumed.global_step) == (1, 4)
 
 
 def test_truncated_checkpoint(saved):

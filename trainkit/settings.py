@@ -112,6 +112,10 @@ class Optimisation:
 
     def __post_init__(self) -> None:
         accumulate = self.accumulate_grad_batches
+        if accumulate == {}:
+            raise ConfigError(
+                "accumulate_grad_batches={} is not usable. Allowed: a number, or a dict such as {0: 1, 4: 2}."
+            )
         for k in accumulate.values() if isinstance(accumulate, Mapping) else [accumulate]:
             whole("accumulate_grad_batches", k, at_least=1)
         if isinstance(accumulate, Mapping):

@@ -282,3 +282,16 @@ def test_a_run_whose_checkpoints_are_elsewhere_goes_on_in_its_folder_too(tmp_pat
     resumed = fit(2, ckpt_path="last")
     assert resumed.version == 0
     assert cuts(resumed) == [0]
+
+
+@pytest.mark.parametrize("kind", [CSVLogger, TensorBoardLogger])
+def test_two_loggers_that_would_write_over_each_other_are_refused(tmp_path, kind):
+    with pytest.raises(ConfigError, match=rf"two {kind.__name__}s would write into .*version_0.*name, version"):
+        quiet_trainer(logger=[kind(tmp_path), kind(tmp_path)]).fit(TinyModule(), TinyData(1))
+    quiet_trainer(logger=[kind(tmp_path, version="a"), kind(tmp_path, version="b")]).fit(TinyModule(), TinyData(1))
+
+
+def test_loggers_of_two_kinds_share_a_folder(tmp_path):
+    trainer = quiet_trainer(logger=[CSVLogger(tmp_path), TensorBoardLogger(tmp_path), Kept(tmp_path), Kept(tmp_path)])
+    trainer.fit(TinyModule(), TinyData(1))
+    assert {logger.log_dir for logger in trainer.loggers} == {os.path.join(tmp_path, "trainkit_logs", "version_0")}

@@ -113,6 +113,12 @@ def _restore_rank(run: Run, data: DataConnection, ranks: list[dict[str, Any]], p
             f"{path} was saved by {len(ranks)} ranks in the middle of an epoch, and there are {strategy.world_size} "
             f"now. Continue with {len(ranks)}, or from a checkpoint of an epoch's end."
         )
+    num_batches = data.fit_loaders.train.num_batches
+    if mid_epoch and not progress.is_last and num_batches is not None and progress.batch >= num_batches:
+        raise CheckpointError(
+            f"{path} was saved behind {progress.batch} batches of epoch {progress.epoch}, and limit_train_batches ends "
+            f"an epoch after {num_batches} now. Raise it, or continue from a checkpoint of an epoch's end."
+        )
     mine = ranks[strategy.rank % len(ranks)]
     metrics = mine["metrics"]
     if not progress.in_validation:  # it may have been saved in the hooks at the end of one

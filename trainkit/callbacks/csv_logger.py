@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from trainkit.callbacks.hparams_file import update_hparams_file
 from trainkit.callbacks.logger import Logger, Status
@@ -35,6 +35,8 @@ class CSVLogger(Logger):
     Raises:
         ConfigError: If an argument is not usable.
     """
+
+    shares_folder: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -43,12 +43,14 @@ class Logger(Callback, ABC):
 
     Attributes:
         writes: Whether this process is the one that logs.
+        shares_folder: Whether two loggers of this class may write into one folder.
 
     Raises:
         ConfigError: If ``version`` is not usable.
     """
 
     stage: ClassVar[PluginStage] = "observe"
+    shares_folder: ClassVar[bool] = True
     writes: bool = True
 
     def __init__(
@@ -151,6 +153,8 @@ class Logger(Callback, ABC):
     def setup(self, trainer: Trainer) -> None:
         self.default_to(trainer.default_root_dir)
         self.writes = trainer.is_global_zero
+        if not self.shares_folder:
+            self._refuse_twin(trainer.loggers)
         self._folder.version = agreed(trainer, self._checked_version)
 
     def on_fit_start(self, trainer: Trainer, module: TrainModule) -> None:
@@ -202,6 +206,14 @@ class Logger(Callback, ABC):
         if step is not None:
             self._newest_step = step
         return self._newest_step
+
+    def _refuse_twin(self, loggers: Iterable[Logger]) -> None:
+        for other in loggers:
+            if other is not self and type(other) is type(self) and other.log_dir == self.log_dir:
+                raise ConfigError(
+                    f"two {type(self).__name__}s would write into {self.log_dir}, over each other. Give one of them "
+                    "another name, version or save_dir."
+                )
 
     def _checked_version(self) -> int | str:
         with writing(self.log_dir):

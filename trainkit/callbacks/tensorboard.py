@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainkit.callbacks.hparams_file import update_hparams_file
 from trainkit.callbacks.logger import Logger, Status
@@ -32,6 +32,8 @@ class TensorBoardLogger(Logger):
     Raises:
         ConfigError: If an argument is not usable.
     """
+
+    shares_folder: ClassVar[bool] = False
 
     def __init__(
         self,
