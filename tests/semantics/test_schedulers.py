@@ -155,6 +155,16 @@ def test_missing_metric_is_an_error_that_names_it_and_what_was_logged():
         quiet_trainer().fit(Module(), TinyData(2), TinyData(1))
 
 
+def test_a_metric_that_is_missing_because_validation_is_seldom_tells_how_often_to_step():
+    def fit(**config):
+        trainer = quiet_trainer(max_epochs=4, check_val_every_n_epoch=2)
+        trainer.fit(Plateau(scores=[1.0] * 4, **config), TinyData(2), TinyData(1))
+
+    with pytest.raises(ValueError, match=r"(?s)val/score.*validation, which is due every 2 epochs: 'frequency': 2"):
+        fit()
+    fit(frequency=2)
+
+
 def test_missing_metric_with_strict_false_warns_and_skips():
     trainer = quiet_trainer()
     with pytest.warns(UserWarning, match="val/score"):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from trainkit.callbacks.base import Callback
-from trainkit.callbacks.monitor import missing_metric, missing_metric_error
+from trainkit.callbacks.monitor import missing_metric
+from trainkit.errors import MetricError
 from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
 from trainkit.optim import SchedulerConfig
@@ -103,10 +104,20 @@ class LRSchedulers(Callback):
         """
         assert config.monitor is not None, "configure_optimizers was checked for it"
         metrics = trainer.callback_metrics
-        where = f"{type(config.scheduler).__name__} (interval {config.interval!r})"
-        if config.monitor not in metrics and config.strict:
-            raise missing_metric_error(config.monitor, metrics, where)
-        if config.monitor not in metrics and config.monitor not in self._warned:
+        if config.monitor not in metrics and (config.strict or config.monitor not in self._warned):
+            message = _missing(config, trainer)
+            if config.strict:
+                raise MetricError(message)
             self._warned.add(config.monitor)
-            warnings.warn(f"{missing_metric(config.monitor, metrics, where)}\nIt is not stepped.", stacklevel=2)
+            warnings.warn(f"{message}\nIt is not stepped.", stacklevel=2)
         return metrics.get(config.monitor)
+
+
+def _missing(config: SchedulerConfig, trainer: Trainer) -> str:
+    assert config.monitor is not None
+    where = f"{type(config.scheduler).__name__} (interval {config.interval!r})"
+    message = missing_metric(config.monitor, trainer.callback_metrics, where)
+    every = trainer.check_val_every_n_epoch or 1
+    if config.interval == "epoch" and config.frequency % every:
+        message += f"\n    if it is one of validation, which is due every {every} epochs: 'frequency': {every}"
+    return message
