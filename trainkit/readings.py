@@ -17,6 +17,7 @@ from trainkit.callbacks.progress_bar import ProgressBar
 from trainkit.data.connection import DataConnection
 from trainkit.data.module import DataModule
 from trainkit.errors import NotAttachedError
+from trainkit.hooks.manager import HookManager
 from trainkit.loops.run import Run
 from trainkit.metrics.collector import MetricCollector
 from trainkit.module import TrainModule
@@ -81,6 +82,7 @@ class Readings:
     _run: Run | None
     _data: DataConnection | None
     _module: TrainModule | None
+    _hooks: HookManager
 
     # Where the run is
 
@@ -168,6 +170,11 @@ class Readings:
         return self.metrics.progress_bar_metrics
 
     # Parts
+
+    @property
+    def hooks(self) -> HookManager:
+        """The plugins: ``register(plugin)`` adds one, from the next hook on; ``order(hook)`` tells who is called."""
+        return self._hooks
 
     @property
     def module(self) -> TrainModule | None:

@@ -320,4 +320,4 @@ class Trainer(Readings):
     def should_stop(self, value: bool) -> None:
         self._should_stop = value
         if self._run is not None:
-            self._run.should_stop = value
+            self._run.ask_to_stop(value)

@@ -10,7 +10,7 @@ import pytest
 
 from trainkit.errors import HookError
 from trainkit.hooks import BoundHooks, HookManager, hookimpl
-from trainkit.hooks.specs import HOOKS
+from trainkit.hooks.specs import HOOKS, STEP_HOOKS
 
 
 class Net:
@@ -37,6 +37,20 @@ def test_a_hook_that_nobody_joins_does_nothing_and_adds_no_frame(hook: str) -> N
         assert call(lambda *values: values, 1, 2) == (1, 2)
     else:
         assert call(*HOOKS[hook][2:]) == ()
+        assert not call, "so that the hottest places need not call it"
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_it_is_known_whether_a_plugin_joins_within_a_step(hook: str) -> None:
+    manager, hooks = attached()
+    assert not hooks.joined_in_step
+    wrapper = "def hook(self):\n    return (yield)" if hook.startswith("around_") else "def hook(self): ..."
+    namespace: dict[str, Any] = {}
+    exec(wrapper, namespace)
+    name = manager.register(type("Joins", (), {hook: namespace["hook"]})())
+    assert hooks.joined_in_step == (hook in STEP_HOOKS)
+    manager.unregister(name)
+    assert not hooks.joined_in_step
 
 
 def test_a_hook_that_does_not_exist_is_no_attribute() -> None:

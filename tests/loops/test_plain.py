@@ -100,3 +100,35 @@ def test_a_mistake_is_refused_as_by_the_general_step(output, message):
 
     with pytest.raises(ModuleError, match=message):
         quiet_trainer().fit(Mistaken(), TinyData(2))
+
+
+def test_a_plugin_that_joins_in_mid_run_is_heard_from_the_next_step_on():
+    class Late:
+        def __init__(self):
+            self.heard = []
+
+        def on_after_backward(self, trainer):
+            self.heard.append(trainer.global_step)
+
+    class Enrols:
+        def on_train_batch_end(self, trainer, batch_idx):
+            if batch_idx == 1:
+                trainer.hooks.register(late)
+            if batch_idx == 4:
+                trainer.hooks.unregister(late)
+
+    late = Late()
+    quiet_trainer(max_epochs=1, callbacks=[Enrols()]).fit(TinyModule(), TinyData(8))
+    assert late.heard == [2, 3, 4]
+
+
+@pytest.mark.parametrize("batch_idx", [1, 5])
+def test_a_stop_that_is_asked_for_while_nothing_is_due_ends_the_run(batch_idx):
+    class StopsAt:
+        def on_train_batch_start(self, trainer, batch_idx):
+            trainer.should_stop = batch_idx == stop_at
+
+    stop_at = batch_idx
+    trainer = quiet_trainer(max_epochs=3, callbacks=[StopsAt()])
+    trainer.fit(TinyModule(), TinyData(8))
+    assert trainer.global_step == batch_idx + 1

@@ -90,7 +90,7 @@ def collector():
 def training(collector):
     """A collector within the first batch of a training epoch: four samples."""
     collector.begin_phase(Phase.TRAIN)
-    collector.begin_batch(torch.zeros(4, 2))
+    collector.begin_batches().batch = torch.zeros(4, 2)
     return collector
 
 
@@ -98,5 +98,5 @@ def training(collector):
 def validating(collector):
     """A collector within the first batch of a validation: four samples."""
     collector.begin_phase(Phase.VALIDATE)
-    collector.begin_batch(torch.zeros(4, 2))
+    collector.begin_batches().batch = torch.zeros(4, 2)
     return collector

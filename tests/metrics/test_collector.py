@@ -78,7 +78,7 @@ def test_logger_and_prog_bar_choose_the_tables(training):
 def test_values_are_those_of_the_newest_batch_since_the_last_row(training):
     training.log("every", 1.0)
     training.log("sometimes", 10.0)
-    training.begin_batch(torch.zeros(4))
+    training.begin_batches().batch = torch.zeros(4)
     training.log("every", 2.0)
     assert training.step_row() == {"every": 2.0, "sometimes": 10.0}
     assert training.step_row() == {}
@@ -103,7 +103,7 @@ def test_metrics_outlive_their_phase(validating):
     validating.end_batches()
     validating.end_phase()
     validating.begin_phase(Phase.TRAIN)
-    validating.begin_batch(None)
+    validating.begin_batches().batch = None
     validating.log("train/loss", 2.0)
     assert numbers(validating.callback_metrics) == {"val/loss": 1.0, "train/loss": 2.0}
     assert validating.results() == [{"val/loss": 1.0}]
@@ -183,7 +183,7 @@ def test_epoch_mean_is_the_mean_over_all_samples(sizes, data, as_tensors):
     for size in sizes:
         batch = torch.tensor(data.draw(st.lists(st.floats(-100, 100, width=32), min_size=size, max_size=size)))
         samples.append(batch)
-        collector.begin_batch({"x": batch})
+        collector.begin_batches().batch = {"x": batch}
         mean = batch.double().mean()
         collector.log("x", mean if as_tensors else mean.item(), on_step=False, on_epoch=True)
     collector.end_batches()
@@ -201,7 +201,7 @@ def test_batch_size_given_by_the_user_wins(validating):
 def test_other_reductions_ask_for_no_batch_size(collector, reduce_fx, expected):
     collector.begin_phase(Phase.VALIDATE)
     for value in (1.0, 5.0):
-        collector.begin_batch(object())
+        collector.begin_batches().batch = object()
         collector.log("x", value, reduce_fx=reduce_fx)
     collector.end_batches()
     assert collector.results() == [{"x": expected}]
@@ -212,7 +212,7 @@ def test_doubtful_batch_size_is_1_and_warned_of_once(collector):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for size, value in ((1, 1.0), (5, 3.0)):
-            collector.begin_batch((torch.zeros(size), torch.zeros(7)))
+            collector.begin_batches().batch = (torch.zeros(size), torch.zeros(7))
             collector.log("x", value)
             collector.log("y", value)
     collector.end_batches()
@@ -223,7 +223,7 @@ def test_doubtful_batch_size_is_1_and_warned_of_once(collector):
 def test_each_epoch_starts_anew(collector):
     for epoch in range(3):
         collector.begin_phase(Phase.TRAIN)
-        collector.begin_batch(torch.zeros(2))
+        collector.begin_batches().batch = torch.zeros(2)
         collector.log("x", float(epoch), on_step=False, on_epoch=True)
         collector.end_batches()
         assert collector.epoch_row() == {"x": float(epoch)}
@@ -242,7 +242,7 @@ def test_hooks_outside_batches_log_the_epoch_and_are_readable_at_once(training):
 def test_epoch_start_hook_logs_without_a_batch(collector):
     collector.begin_phase(Phase.TRAIN)
     collector.log("x", torch.tensor(1.0))
-    collector.begin_batch(torch.zeros(2))
+    collector.begin_batches().batch = torch.zeros(2)
     collector.end_batches()
     assert collector.epoch_row() == {"x": 1.0}
 
@@ -258,12 +258,12 @@ def test_step_and_epoch_hook_may_use_one_name(training):
 def test_validation_in_mid_epoch_leaves_the_epoch_alone(training):
     training.log("x", 1.0, on_epoch=True)
     training.begin_phase(Phase.VALIDATE)
-    training.begin_batch(torch.zeros(4))
+    training.begin_batches().batch = torch.zeros(4)
     training.log("x", 9.0)
     training.end_batches()
     assert numbers(training.callback_metrics)["x"] == 9.0
     training.end_phase()
-    training.begin_batch(torch.zeros(4))
+    training.begin_batches().batch = torch.zeros(4)
     training.log("x", 3.0, on_epoch=True)
     training.end_batches()
     assert training.epoch_row() == {"x_epoch": 2.0}
@@ -275,7 +275,7 @@ def test_validation_in_mid_epoch_leaves_the_epoch_alone(training):
 def test_each_loader_has_a_value_and_a_result_of_its_own(collector):
     collector.begin_phase(Phase.TEST, 2)
     for dataloader_idx in (0, 1):
-        collector.begin_batch(torch.zeros(2), dataloader_idx)
+        collector.begin_batches(dataloader_idx).batch = torch.zeros(2)
         collector.log("x", float(dataloader_idx))
         collector.log("y", float(dataloader_idx), on_step=True)
         collector.log(f"own_{dataloader_idx}", 3.0, add_dataloader_idx=False)
@@ -306,7 +306,7 @@ def test_log_outside_any_phase_says_where_it_works(collector):
 
 def test_log_in_a_prediction_is_refused(collector):
     collector.begin_phase(Phase.PREDICT)
-    collector.begin_batch(None)
+    collector.begin_batches().batch = None
     with pytest.raises(MetricError, match="a prediction"):
         collector.log("x", 1.0)
 
@@ -327,7 +327,7 @@ def test_one_name_with_different_options_is_refused(training):
 def test_options_may_differ_in_another_phase(training):
     training.log("x", 1.0)
     training.begin_phase(Phase.VALIDATE)
-    training.begin_batch(torch.zeros(1))
+    training.begin_batches().batch = torch.zeros(1)
     training.log("x", 1.0, prog_bar=True)
 
 
@@ -359,7 +359,7 @@ def test_nothing_remains_of_what_was_silenced(validating):
     metric = torchmetrics.SumMetric()
     with validating.silenced():
         validating.begin_phase(Phase.SANITY_CHECK)
-        validating.begin_batch(torch.zeros(2))
+        validating.begin_batches().batch = torch.zeros(2)
         metric.update(1.0)
         validating.log("x", 9.0, prog_bar=True)
         validating.log("y", metric)
@@ -392,7 +392,7 @@ def test_memory_is_flat(training):
 
     def batches(count):
         for _ in range(count):
-            training.begin_batch(torch.zeros(4))
+            training.begin_batches().batch = torch.zeros(4)
             training.log("step", loss.sum())
             training.log("both", loss.sum(), on_epoch=True)
             training.log("max", loss.sum(), on_epoch=True, reduce_fx="max")
@@ -407,7 +407,7 @@ def test_logging_never_reads_a_tensor(training):
     loss = torch.ones(3, requires_grad=True).sum()
     with Reads() as reads:
         for _ in range(3):
-            training.begin_batch((torch.zeros(4, 2), torch.zeros(4)))
+            training.begin_batches().batch = (torch.zeros(4, 2), torch.zeros(4))
             training.log("step", loss)
             training.log("both", loss, on_epoch=True, prog_bar=True)
             training.log("min", loss, on_epoch=True, reduce_fx="min")

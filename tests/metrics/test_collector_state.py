@@ -28,7 +28,7 @@ class Module(nn.Module):
 
 def train(collector, module, batches):
     for k in batches:
-        collector.begin_batch(torch.zeros(k % 4 + 1))
+        collector.begin_batches().batch = torch.zeros(k % 4 + 1)
         value = torch.tensor(0.1 * k)
         module.metric.update(value)
         collector.log("step", value)
@@ -100,12 +100,12 @@ def test_epoch_left_in_the_middle_continues_in_the_same_process(unbroken):
 def test_validation_continues_within_its_epoch():
     def validate(collector, values):
         for value in values:
-            collector.begin_batch(torch.zeros(2))
+            collector.begin_batches().batch = torch.zeros(2)
             collector.log("val", value)
 
     first, module = MetricCollector(OneRank()), Module()
     first.begin_phase(Phase.TRAIN)
-    first.begin_batch(torch.zeros(1))
+    first.begin_batches().batch = torch.zeros(1)
     first.log("x", 1.0, on_epoch=True)
     first.begin_phase(Phase.VALIDATE)
     validate(first, [1.0])
@@ -138,12 +138,12 @@ def test_new_phase_takes_nothing_from_a_checkpoint_of_its_middle():
 def test_options_in_the_code_win_over_those_in_a_checkpoint():
     first, module = MetricCollector(OneRank()), Module()
     first.begin_phase(Phase.TRAIN)
-    first.begin_batch(torch.zeros(1))
+    first.begin_batches().batch = torch.zeros(1)
     first.log("x", 1.0, on_epoch=True)
     resumed = MetricCollector(OneRank())
     resumed.load_state_dict(first.state_dict(module), module)
     resumed.begin_phase(Phase.TRAIN, resume=True)
-    resumed.begin_batch(torch.zeros(1))
+    resumed.begin_batches().batch = torch.zeros(1)
     resumed.log("x", 3.0, on_epoch=True, prog_bar=True)
     resumed.end_batches()
     assert numbers(resumed.progress_bar_metrics) == {"x_step": 3.0, "x_epoch": 2.0}

@@ -16,7 +16,7 @@ def validate(rank, log, *, batches=2, num_dataloaders=1):
     collector = MetricCollector(rank)
     collector.begin_phase(Phase.VALIDATE, num_dataloaders)
     for batch_idx in range(batches):
-        collector.begin_batch(torch.zeros(1 + rank.rank))
+        collector.begin_batches().batch = torch.zeros(1 + rank.rank)
         log(collector, rank.rank, batch_idx)
     collector.end_batches()
     return collector
@@ -87,7 +87,7 @@ def test_loaders_are_reduced_one_by_one(on_ranks):
         collector = MetricCollector(rank)
         collector.begin_phase(Phase.VALIDATE, 2)
         for dataloader_idx in range(2):
-            collector.begin_batch(torch.zeros(1), dataloader_idx)
+            collector.begin_batches(dataloader_idx).batch = torch.zeros(1)
             collector.log("x", float(dataloader_idx * 10 + rank.rank))
         collector.end_batches()
         return collector.results()
@@ -145,7 +145,7 @@ def test_step_values_are_reduced_only_on_request(on_ranks, sync_dist, expected):
     def see(rank):
         collector = MetricCollector(rank)
         collector.begin_phase(Phase.TRAIN)
-        collector.begin_batch(None)
+        collector.begin_batches().batch = None
         collector.log("x", rank.rank, sync_dist=sync_dist)
         return collector.step_row()["x"]
 
@@ -156,7 +156,7 @@ def test_epoch_of_reduced_step_values_is_still_exact(on_ranks):
     def see(rank):
         collector = MetricCollector(rank)
         collector.begin_phase(Phase.TRAIN)
-        collector.begin_batch(torch.zeros(1 + 2 * rank.rank))
+        collector.begin_batches().batch = torch.zeros(1 + 2 * rank.rank)
         collector.log("x", float(rank.rank), on_epoch=True, sync_dist=True)
         collector.end_batches()
         return metrics(collector)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from typing import Any
 
 from trainkit.data.combined import CombinedLoader, batches_of, is_sliceable
@@ -142,7 +142,9 @@ class LimitedLoader:
     def _counting(self, start: int, count: int) -> Iterator[tuple[int, Batch, bool]]:
         batches = self._counted_from(start)
         # Nothing is to be decided before the last batch, so no line of Python runs for each of the others.
-        yield from zip(range(start, count - 1), batches, repeat(False))
+        return chain(zip(range(start, count - 1), batches, repeat(False)), self._ending(batches, count))
+
+    def _ending(self, batches: Iterator[Batch], count: int) -> Iterator[tuple[int, Batch, bool]]:
         if self._tally.passed >= count - 1:
             for batch in batches:
                 if self._tally.passed > count:

@@ -20,12 +20,24 @@ from pluggy import HookImpl
 from trainkit.errors import HookError
 from trainkit.hooks.blame import Culprit
 from trainkit.hooks.implementations import owner_name, request_of, unbindable
-from trainkit.hooks.specs import HOOKS
+from trainkit.hooks.specs import HOOKS, STEP_HOOKS
 
 if TYPE_CHECKING:
     from trainkit.hooks.timing import Ledger
 
-HookCall = Callable[..., Any]
+
+class Nobody(tuple[()]):
+    """What happens at a hook that no plugin joins: no results, whatever it is called with."""
+
+    __slots__ = ()
+
+    def __call__(self, *values: Any) -> Any:
+        return self
+
+
+NOBODY = Nobody()
+
+HookCall = Callable[..., Any] | Nobody
 
 
 class EvaluationHooks:
@@ -46,11 +58,16 @@ class BoundHooks:
     that are not None. An around-hook first takes what it goes around, and returns its result:
     ``hooks.around_training_step(step, batch, batch_idx)``.
 
+    A hook that nobody joins may be called like any other. It is false, too, which spares the hottest places the call.
+
     The object stays the same during a run, and its attributes are bound anew when plugins come and go. So take a hook
     from it at every call.
+
+    Attributes:
+        joined_in_step: Whether a plugin joins any hook from a batch's forward pass to the end of its update.
     """
 
-    __slots__ = (*HOOKS, "predict", "test", "validation")
+    __slots__ = (*HOOKS, "_joined", "joined_in_step", "predict", "test", "validation")
 
     validation: EvaluationHooks
     test: EvaluationHooks
@@ -60,12 +77,15 @@ class BoundHooks:
         self.validation = EvaluationHooks()
         self.test = EvaluationHooks()
         self.predict = EvaluationHooks()
+        self._joined: set[str] = set()
         for hook in HOOKS:
             self.rebind(hook, nobody(hook))
 
     def rebind(self, hook: str, call: HookCall) -> None:
         """Let ``call`` be what happens at ``hook`` from its next call on."""
         setattr(self, hook, call)
+        (self._joined.discard if call is nobody(hook) else self._joined.add)(hook)
+        self.joined_in_step = not STEP_HOOKS.isdisjoint(self._joined)
         for stage in ("validation", "test", "predict"):
             event = hook.removeprefix(f"on_{stage}_")
             if event != hook:
@@ -78,7 +98,7 @@ class BoundHooks:
 
 def nobody(hook: str) -> HookCall:
     """Return what happens at a hook that no plugin joins."""
-    return operator.call if hook.startswith("around_") else _no_results
+    return operator.call if hook.startswith("around_") else NOBODY
 
 
 def bind(hook: str, impls: Sequence[HookImpl], trainer: object, module: object, ledger: Ledger) -> HookCall:
@@ -141,10 +161,6 @@ def _pick(indices: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
     if indices == list(range(first, first + len(indices))):
         return operator.itemgetter(slice(first, first + len(indices)))
     return operator.itemgetter(*indices)
-
-
-def _no_results(*values: Any) -> Sequence[Any]:
-    return ()
 
 
 def _innermost(hook: str, joined: list[_Joined], bound: tuple[Any, ...]) -> HookCall:

@@ -304,6 +304,21 @@ USED_RESULTS = frozenset(
 )
 """The hooks whose result the loops use: a wrapper that returns nothing would lose it."""
 
+STEP_HOOKS = frozenset(
+    {
+        "around_training_step",
+        "on_before_zero_grad",
+        "on_before_backward",
+        "around_backward",
+        "on_after_backward",
+        "on_before_optimizer_step",
+        "on_clip_gradients",
+        "around_optimizer_step",
+        "on_after_optimizer_step",
+    }
+)
+"""The hooks from the forward pass of a training batch to the end of its update."""
+
 MODULE_METHODS = frozenset(
     {
         "configure_callbacks",

@@ -53,9 +53,10 @@ def evaluate(
         on.epoch_start()
         first, start = progress.validation_loader, progress.validation_batch
         for dataloader_idx, loader in enumerate(loaders[first:], first):
+            collected = run.metrics.begin_batches(dataloader_idx)
             for batch_idx, batch, _ in loader.batches(start if dataloader_idx == first else 0):
                 batch = run.transfer(batch, dataloader_idx)
-                run.metrics.begin_batch(batch, dataloader_idx)
+                collected.batch = batch
                 on.batch_start(batch, batch_idx, dataloader_idx)
                 with run.precision.autocast():
                     outputs = hooks.around_evaluation_step(run.evaluation_step(), batch, batch_idx, dataloader_idx)

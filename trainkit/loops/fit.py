@@ -51,18 +51,18 @@ def train_epoch(run: Run, hooks: BoundHooks, loaders: FitLoaders, step: Step) ->
     ends = progress.batch > 0 and close_batch(run, hooks, loaders)
     stopped = ends and not progress.is_last
     batches = () if ends else loaders.train.batches(start=progress.batch)
+    collected = run.metrics.begin_batches()
     for batch_idx, batch, is_last in batches:
-        batch = run.transfer(batch, 0)
-        run.metrics.begin_batch(batch)
+        batch = collected.batch = run.transfer(batch, 0)
         run.is_last_batch = is_last
-        answers = hooks.on_train_batch_start(batch, batch_idx)
-        if answers and asks_to_skip(answers):
+        if hooks.on_train_batch_start and asks_to_skip(hooks.on_train_batch_start(batch, batch_idx)):
             run.is_last_batch = False
             break
         outputs = step(run, hooks, batch, batch_idx, is_last)
         progress.count_batch(is_last)
-        hooks.on_train_batch_end(outputs, batch, batch_idx)
-        if not run.is_quiet() and close_batch(run, hooks, loaders):
+        if hooks.on_train_batch_end:
+            hooks.on_train_batch_end(outputs, batch, batch_idx)
+        if progress.total_batches >= run.quiet_until and close_batch(run, hooks, loaders):
             stopped = not progress.is_last
             break
     optimize.close_group(run, hooks)

@@ -49,7 +49,7 @@ class Run:
         should_stop: Someone asked the run to end.
         stop_signal: The signal that asked the process to end, if one has.
         is_last_batch: Whether the training batch that is under way, or was the newest, is the last of its epoch.
-        quiet_until: Up to this many batches in all, nothing is due by their number: no validation, no end.
+        quiet_until: Before this many batches in all, nothing can be due: no validation, no end.
         stepped: Whether an optimizer made an update in the running batch.
         updated: Whether the ``optimizer_step`` that is running has made one, which is yet to be counted.
     """
@@ -84,6 +84,9 @@ class Run:
     stepped: bool = False
     updated: bool = False
 
+    def __post_init__(self) -> None:
+        self.stop_signal.wake = self.look_around
+
     @property
     def optimizer(self) -> torch.optim.Optimizer:
         """The one optimizer of automatic optimization."""
@@ -97,14 +100,22 @@ class Run:
             Phase.VALIDATE if self.phase == Phase.SANITY_CHECK else self.phase or Phase.VALIDATE
         ]
 
-    def is_quiet(self) -> bool:
-        """Whether nothing can be due after the newest batch. Most batches need no further look."""
-        return self.progress.total_batches < self.quiet_until and not (self.should_stop or self.stop_signal.received)
+    def ask_to_stop(self, asked: bool = True) -> None:
+        """Ask for an end of training, or take that back."""
+        self.should_stop = asked
+        self.look_around()
+
+    def look_around(self) -> None:
+        """See after the running batch what is due."""
+        self.quiet_until = 0
 
     def look_ahead(self) -> None:
         """Find out how long nothing will be due."""
         quiet = 0 if self.strategy.is_distributed else self.limits.quiet_batches(self.progress, self.num_batches)
         self.quiet_until = self.progress.total_batches + quiet
+        # A signal may have come since it was looked for.
+        if self.should_stop or self.stop_signal.received:
+            self.look_around()
 
     def stops_now(self) -> bool:
         """Whether someone asked for an end, or time is up, and an end is allowed by now."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -23,11 +23,13 @@ class StopSignal:
     Attributes:
         received: The newest signal; 0 if there was none.
         honoured: Whether a loop was left for it, at a batch boundary.
+        wake: Called when one comes.
     """
 
     def __init__(self) -> None:
         self.received = 0
         self.honoured = False
+        self.wake: Callable[[], object] = int
 
     def check(self, strategy: Strategy) -> None:
         """Leave the loop if a signal has come, on any rank. Call it between two batches: everything is whole there.
@@ -69,6 +71,7 @@ class StopSignal:
         if number == signal.SIGINT and self.received == signal.SIGINT:
             raise KeyboardInterrupt  # asked twice: leave at once
         self.received = number
+        self.wake()
         name = signal.Signals(number).name
         again = " Press Ctrl-C again to leave at once." if number == signal.SIGINT else ""
         print(f"\n{name}: stopping after the running batch.{again}", file=sys.stderr, flush=True)

@@ -17,7 +17,7 @@ from trainkit.metrics.ranks import Ranks
 from trainkit.metrics.settle import settle
 from trainkit.metrics.slots import EPOCH_HOOK, Slot
 from trainkit.metrics.values import Table, Value, as_number, as_scalar, as_tensors, as_weight, metric_value, read
-from trainkit.types import Batch, Phase
+from trainkit.types import Phase
 
 
 class MetricCollector:
@@ -102,13 +102,16 @@ class MetricCollector:
         if phase is not Phase.TRAIN:
             self._results = log.results
 
-    def begin_batch(self, batch: Batch, dataloader_idx: int = 0) -> None:
-        """Collect for ``batch`` from now on."""
+    def begin_batches(self, dataloader_idx: int = 0) -> PhaseLog:
+        """Collect for the batches of one loader from now on.
+
+        Returns:
+            What they are collected in. Tell it each batch: ``collected.batch = batch``.
+        """
         phase = self._phases[-1]
-        phase.batch = batch
-        if phase.place != dataloader_idx:
-            phase.enter(dataloader_idx)
-            self._slots = phase.current
+        phase.enter(dataloader_idx)
+        self._slots = phase.current
+        return phase
 
     def end_batches(self) -> None:
         """Settle the values of the phase, on all ranks; what is logged from now on counts for the whole phase."""

@@ -15,6 +15,7 @@ from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops.compiled.graph import Clip, Place
 from trainkit.loops.optimize import forward_and_backward, prepare_group
 from trainkit.loops.run import Run
+from trainkit.loops.stop import StopSignal
 from trainkit.module import TrainModule
 from trainkit.seed import isolate_rng
 from trainkit.types import Batch, StepOutput
@@ -51,6 +52,7 @@ class Twin:
             training_step=bind_step(module),
             zero_grad=lambda batch_idx: optimizer.zero_grad(),
             progress=copy.copy(run.progress),
+            stop_signal=StopSignal(),
             group_weight=copy.deepcopy(run.group_weight),
         )
         self._outputs: StepOutput = {}
