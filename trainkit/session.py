@@ -75,7 +75,7 @@ def session(
         stack.callback(trainer.progress.stop_clock)
         teardown = stack.enter_context(ExitStack())
         teardown.callback(lambda: trainer._hooks.replace(trainer._fit_plugins, []))
-        teardown.enter_context(_afterwards(hooks.teardown, stage))
+        teardown.enter_context(_afterwards(lambda: hooks.teardown(stage)))
         data = None
         try:
             checkpoint = _find(trainer, stage, ckpt_path)
@@ -274,15 +274,15 @@ def _save_when_stopped(trainer: Trainer, stage: Stage) -> None:
 
 
 @contextmanager
-def _afterwards(tear_down: Callable[..., None], *arguments: Any) -> Iterator[None]:
+def _afterwards(tear_down: Callable[[], object]) -> Iterator[None]:
     """Call ``tear_down`` when what is inside has ended, also with an error, on which another one becomes a note."""
     try:
         yield
     except BaseException as error:
         with noted_on(error):
-            tear_down(*arguments)
+            tear_down()
         raise
-    tear_down(*arguments)
+    tear_down()
 
 
 @contextmanager

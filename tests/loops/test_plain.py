@@ -116,10 +116,18 @@ def test_a_plugin_that_joins_in_mid_run_is_heard_from_the_next_step_on():
                 trainer.hooks.register(late)
             if batch_idx == 4:
                 trainer.hooks.unregister(late)
+                trainer.hooks.register(last)
 
-    late = Late()
+    class Last:
+        torn_down = False
+
+        def teardown(self):
+            self.torn_down = True
+
+    late, last = Late(), Last()
     quiet_trainer(max_epochs=1, callbacks=[Enrols()]).fit(TinyModule(), TinyData(8))
     assert late.heard == [2, 3, 4]
+    assert last.torn_down
 
 
 @pytest.mark.parametrize("batch_idx", [1, 5])
