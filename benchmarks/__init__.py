@@ -1,1 +1,1 @@
-"""What trainkit costs, measured against the loop one would write by hand, side by side in one run."""
+"""What trainkit costs beside a loop written by hand, and beside its peers: ``python -m benchmarks --help``."""

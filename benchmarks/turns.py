@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any
 
+from benchmarks.figures import Clock, Comparison, Spent, compare
+
 Batch = Any
+WARM_UP = 2
 
 
 @dataclass(frozen=True)
@@ -24,19 +25,6 @@ class Repeated:
 
     def __iter__(self) -> Iterator[Batch]:
         return repeat(self.batch, self.count)
-
-
-@dataclass
-class Spent:
-    """Microseconds a step, turn by turn.
-
-    Attributes:
-        cpu_us: Time that the thread computed. A shared machine disturbs it least.
-        wall_us: Time that passed.
-    """
-
-    cpu_us: list[float] = field(default_factory=list)
-    wall_us: list[float] = field(default_factory=list)
 
 
 class Turns:
@@ -68,7 +56,7 @@ class Turns:
         self.per_epoch = per_epoch
         self.synchronize = synchronize
         self.hand, self.contender = Spent(), Spent()
-        self._began: tuple[float, float] | None = None
+        self._under_way = False
 
     def __len__(self) -> int:
         return self.size * self.per_epoch
@@ -76,44 +64,22 @@ class Turns:
     def __iter__(self) -> Iterator[Batch]:
         return chain.from_iterable(self._turns())
 
-    def result(self, warm_up: int = 2) -> dict[str, Any]:
-        """Return medians over all turns but the first ones, which warm caches up."""
-        return {
-            clock: compare(getattr(self.hand, clock)[warm_up:], getattr(self.contender, clock)[warm_up:])
-            for clock in ("cpu_us", "wall_us")
-        }
+    def comparison(self) -> dict[Clock, Comparison]:
+        """Compare all turns but the first ones, which warm caches up, in microseconds a step.
+
+        The contender's last turn stays open, as nothing is asked for after it.
+        """
+        return compare(self.hand, self.contender, per_second=1e6 / self.size, warm_up=WARM_UP)
 
     def _turns(self) -> Iterator[Iterator[Batch]]:
         for _ in range(self.per_epoch):
-            self._end_turn(self.contender)
-            self._begin_turn()
+            if self._under_way:
+                self.synchronize()
+                self.contender.end()
+            self.hand.begin()
             self.by_hand(self.size)
-            self._end_turn(self.hand)
-            self._begin_turn()
+            self.synchronize()
+            self.hand.end()
+            self._under_way = True
+            self.contender.begin()
             yield repeat(self.batch, self.size)
-
-    def _begin_turn(self) -> None:
-        self.synchronize()
-        self._began = time.thread_time(), time.perf_counter()
-
-    def _end_turn(self, spent: Spent) -> None:
-        if self._began is None:
-            return
-        self.synchronize()
-        cpu, wall = self._began
-        spent.cpu_us.append(1e6 * (time.thread_time() - cpu) / self.size)
-        spent.wall_us.append(1e6 * (time.perf_counter() - wall) / self.size)
-
-
-def compare(hand: list[float], contender: list[float]) -> dict[str, float]:
-    """Return the medians of both, and of their differences and ratios turn by turn, which are steadier."""
-    pairs = list(zip(hand, contender, strict=False))
-    if not pairs:
-        raise ValueError("no turn was finished: ask for more turns")
-    return {
-        "hand": statistics.median(hand for hand, _ in pairs),
-        "contender": statistics.median(contender for _, contender in pairs),
-        "overhead": statistics.median(contender - hand for hand, contender in pairs),
-        "ratio": statistics.median(contender / hand for hand, contender in pairs),
-        "turns": len(pairs),
-    }

@@ -1,16 +1,20 @@
-"""Frameworks, each made to do the same job in its own way. One that is not installed is left out, and it is said."""
+"""Frameworks, each made to do the same job in its own way. A contender is a file ``with_NAME.py`` beside this one."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
+from pathlib import Path
 from typing import Protocol
 
-from benchmarks.cases import Job
+from benchmarks.job import Job
 
 
 class Contender(Protocol):
-    """A module of this folder."""
+    """A file of this folder.
+
+    One that has a loader of its own for tensors in memory also defines ``tensor_loader(*tensors, batch_size)``.
+    """
 
     DISTRIBUTION: str
     """What the package index calls it."""
@@ -26,7 +30,8 @@ class Contender(Protocol):
         """
 
 
-NAMES = ("trainkit", "ignite", "accelerate", "torchtnt", "lightning", "transformers", "composer", "keras", "fastai")
+_PEERS = sorted(path.stem.removeprefix("with_") for path in Path(__file__).parent.glob("with_*.py"))
+NAMES = ("trainkit", *(name for name in _PEERS if name != "trainkit"))
 
 
 def load(name: str) -> Contender:

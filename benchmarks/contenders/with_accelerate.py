@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from accelerate import Accelerator
 
-from benchmarks.cases import Job, Unsupported
+from benchmarks.job import Job, Unsupported
 from benchmarks.tasks import loss_of
 
 DISTRIBUTION = "accelerate"

@@ -11,7 +11,7 @@ from composer.loggers import TensorboardLogger
 from composer.models import ComposerModel
 from torch.nn.functional import cross_entropy
 
-from benchmarks.cases import Job, Unsupported
+from benchmarks.job import Job, Unsupported
 from benchmarks.tasks import Batch
 
 DISTRIBUTION = "mosaicml"

@@ -15,7 +15,7 @@ from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 from torch.nn.functional import cross_entropy
 
-from benchmarks.cases import Job, Unsupported
+from benchmarks.job import Job, Unsupported
 
 DISTRIBUTION = "fastai"
 IMPORT = "import fastai.learner"

@@ -9,7 +9,7 @@ from ignite.handlers import Checkpoint, DiskSaver, ProgressBar
 from ignite.handlers.tensorboard_logger import TensorboardLogger
 from torch.nn.functional import cross_entropy
 
-from benchmarks.cases import Job, Unsupported
+from benchmarks.job import Job, Unsupported
 
 DISTRIBUTION = "pytorch-ignite"
 IMPORT = "import ignite.engine"

@@ -12,7 +12,7 @@ import keras  # the backend is chosen when it is imported
 from torch.utils.tensorboard import SummaryWriter
 
 from benchmarks import tasks
-from benchmarks.cases import Job, Unsupported
+from benchmarks.job import Job, Unsupported
 
 DISTRIBUTION = "keras"
 IMPORT = "import os; os.environ['KERAS_BACKEND'] = 'torch'; import keras"

@@ -10,7 +10,7 @@ import lightning.pytorch as lightning
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from benchmarks.cases import Job, Unsupported
+from benchmarks.job import Job, Unsupported
 from benchmarks.tasks import Batch, loss_of
 
 DISTRIBUTION = "lightning"

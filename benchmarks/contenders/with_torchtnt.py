@@ -13,7 +13,7 @@ from torchtnt.framework.state import State
 from torchtnt.framework.train import train
 from torchtnt.utils.loggers import TensorBoardLogger
 
-from benchmarks.cases import Job, Unsupported
+from benchmarks.job import Job, Unsupported
 from benchmarks.tasks import Batch, loss_of
 
 DISTRIBUTION = "torchtnt"

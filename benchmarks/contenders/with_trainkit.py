@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import trainkit
-from benchmarks.cases import Job
+from benchmarks.job import Job
 from benchmarks.tasks import Batch, loss_of
 from trainkit.callbacks import ModelCheckpoint, TensorBoardLogger
 

@@ -8,7 +8,7 @@ from typing import Any
 import transformers
 from transformers import TrainerCallback, TrainingArguments
 
-from benchmarks.cases import Job, Unsupported
+from benchmarks.job import Job, Unsupported
 from benchmarks.tasks import loss_of
 
 DISTRIBUTION = "transformers"

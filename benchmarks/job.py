@@ -1,0 +1,47 @@
+"""What a contender is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.tasks import Task
+
+
+class Unsupported(Exception):
+    """A contender has nothing like what it is asked for; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training run. Whatever it does not ask for is to be switched off.
+
+    Attributes:
+        task: What to train.
+        batches: The training batches, ready in memory: an iterable with a length.
+        epochs: How often to go through them.
+        val_batches: What to evaluate after each epoch; None for nothing.
+        metrics: How many metrics to log in each step.
+        callbacks: How many empty callbacks to call before and after each batch.
+        accumulate: Batches per update.
+        folder: Where to write, with everything switched on that people usually have: a progress bar with the loss,
+            TensorBoard, a checkpoint after each epoch. None switches everything off.
+        compiled: Whether to compile the whole step.
+        device: Where to train: "cpu" or "cuda".
+    """
+
+    task: Task
+    batches: Any
+    epochs: int = 1
+    val_batches: Any = None
+    metrics: int = 0
+    callbacks: int = 0
+    accumulate: int = 1
+    folder: str | None = None
+    compiled: bool = False
+    device: str = "cpu"
+
+    @property
+    def metric_names(self) -> list[str]:
+        """What to log the loss as."""
+        return [f"metric_{index}" for index in range(self.metrics)]
