@@ -63,6 +63,21 @@ class Weighted(Fitted):
         }
 
 
+class Thawing(Fitted):
+    """Trains its second layer first, from the second epoch on both, and at the end the first one alone."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.inner.requires_grad_(False)
+
+    def on_train_epoch_start(self) -> None:
+        self.inner.requires_grad_(self.current_epoch > 0)
+
+    def on_train_batch_start(self, batch_idx: int) -> None:
+        if self.current_epoch == 1 and batch_idx == 3:
+            self.outer.requires_grad_(False)
+
+
 def fit(module: Fitted, **arguments: Any) -> dict[str, Any]:
     trainer = Trainer(
         **arguments,
@@ -94,6 +109,8 @@ def fit_everything() -> dict[str, dict[str, Any]]:
         "accumulated": fit(Fitted(), accumulate_grad_batches=3),
         "weighted": fit(Weighted(), accumulate_grad_batches=2),
         "manual": fit(Manual()),
+        "thawing": fit(Thawing()),
+        "thawing and accumulated": fit(Thawing(), accumulate_grad_batches=4),
     }
 
 

@@ -34,7 +34,7 @@ def one_process() -> dict[str, Any]:
     return script.fit_everything()
 
 
-@pytest.mark.parametrize("run", ["plain", "accumulated", "weighted", "manual"])
+@pytest.mark.parametrize("run", ["plain", "accumulated", "weighted", "manual", "thawing", "thawing and accumulated"])
 def test_two_processes_end_where_one_does(two_ranks: list[dict[str, Any]], one_process: dict[str, Any], run: str):
     for rank in two_ranks:
         assert rank[run]["global_step"] == one_process[run]["global_step"]

@@ -54,6 +54,8 @@ class DDP(Strategy):
         self.process_group_backend = process_group_backend
         self.timeout_s = timeout_s
         self._wrapped: DistributedDataParallel | None = None
+        self._parameters: list[nn.Parameter] = []
+        self._wrapped_trained: list[bool] = []  # which of them it exchanges
         self._owns_group = False
         self._synced_once = False
 
@@ -94,11 +96,36 @@ class DDP(Strategy):
             dist.broadcast(tensor.detach(), src=0)
 
     def training_step(self, module: TrainModule) -> Callable[..., Any]:
-        trains = any(parameter.requires_grad for parameter in module.parameters())
-        if not (trains and module.automatic_optimization):
+        self._parameters = list(module.parameters())
+        if not (any(self._trained()) and module.automatic_optimization):
             # DDP sees one backward per forward. Manual optimization has any number, and uses `sync_gradients`.
             self._wrapped = None
             return module.training_step
+        self._wrap(module)
+        return lambda *arguments: self._wrapped(*arguments)  # type: ignore[misc]  # it stays wrapped
+
+    def gradient_sync(self, *, enabled: bool) -> AbstractContextManager[None]:
+        if self._wrapped is None:
+            return NO_CONTEXT
+        trained = self._trained()
+        if trained != self._wrapped_trained and any(trained):
+            # DDP exchanges what was to be trained when it was made. Averaging an average again changes nothing.
+            self._average(self._parameters)
+            self._wrap(self._wrapped.module.module)
+        # A static graph has to see an exchange first (an assertion of DDP).
+        first_of_static = self.static_graph and not self._synced_once
+        self._synced_once = True
+        return NO_CONTEXT if enabled or first_of_static else self._wrapped.no_sync()
+
+    def sync_gradients(self, module: nn.Module) -> None:
+        self._average([parameter for parameter in module.parameters() if parameter.requires_grad])
+
+    def _trained(self) -> list[bool]:
+        return [parameter.requires_grad for parameter in self._parameters]
+
+    def _wrap(self, module: TrainModule) -> None:
+        self._wrapped = None  # takes its hooks off the parameters
+        self._wrapped_trained = self._trained()
         self._synced_once = False
         self._wrapped = DistributedDataParallel(
             _StepAsForward(module),
@@ -107,21 +134,12 @@ class DDP(Strategy):
             gradient_as_bucket_view=self.gradient_as_bucket_view,
             init_sync=False,
         )
-        return self._wrapped
 
-    def gradient_sync(self, *, enabled: bool) -> AbstractContextManager[None]:
-        # A static graph has to see an exchange first (an assertion of DDP); averaging an average changes nothing.
-        first_of_static = self.static_graph and not self._synced_once
-        self._synced_once = True
-        if enabled or first_of_static or self._wrapped is None:
-            return NO_CONTEXT
-        return self._wrapped.no_sync()
-
-    def sync_gradients(self, module: nn.Module) -> None:
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        has_gradient = torch.tensor([parameter.grad is not None for parameter in trained], device=self.device)
+    def _average(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Average the gradients of ``parameters`` over the ranks; one that has none counts as zero."""
+        has_gradient = torch.tensor([parameter.grad is not None for parameter in parameters], device=self.device)
         somewhere = self.all_reduce(has_gradient.to(torch.uint8), "max").tolist()
-        for parameter, used in zip(trained, somewhere, strict=True):
+        for parameter, used in zip(parameters, somewhere, strict=True):
             if used:
                 gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
                 parameter.grad = gradient.copy_(self.all_reduce(gradient, "mean"))
