@@ -35,6 +35,7 @@ from torch.utils.data import (
 
 import trainkit
 from trainkit.checkpoint.diff import differences
+from trainkit.data import TensorLoader
 from trainkit.testing import quiet_trainer
 from trainkit.testing.parting import comparable
 
@@ -49,6 +50,10 @@ def sample(index: int) -> tuple[Tensor, int]:
     """Return a sample that is augmented with random numbers from every generator, and its index."""
     noise = torch.rand(4) + random.random() + float(np.random.rand())
     return torch.full((4,), index / SAMPLES) + noise, index
+
+
+ROWS = (torch.arange(SAMPLES * 4).reshape(SAMPLES, 4) / SAMPLES, torch.arange(SAMPLES))
+"""The samples in memory, as they are before they are augmented."""
 
 
 class Samples(Dataset[tuple[Tensor, int]]):
@@ -130,12 +135,13 @@ def make_loader(kind: str, workers: int) -> Any:
         "generator": lambda: DataLoader(Samples(), shuffle=True, generator=generator, **sized),
         "weighted": lambda: DataLoader(Samples(), sampler=weighted, **sized),
         "persistent": lambda: DataLoader(Samples(), shuffle=True, persistent_workers=workers > 0, **sized),
+        "tensors": lambda: TensorLoader(*ROWS, batch_size=BATCH_SIZE, shuffle=True, generator=generator),
         "several": lambda: [make_loader("map", workers), make_loader("generator", 0)],
     }
     return makers[kind]()
 
 
-KINDS = ("map", "batch_sampler", "iterable", "stateful", "generator", "weighted", "persistent", "several")
+KINDS = ("map", "batch_sampler", "iterable", "stateful", "generator", "weighted", "persistent", "tensors", "several")
 
 
 class Noisy(trainkit.TrainModule):

@@ -175,7 +175,7 @@ def test_a_mixture_is_an_error(mixture):
     [
         (TensorDataset(torch.zeros(3)), r"TensorDataset.*DataLoader\(dataset"),
         ({"x": torch.zeros(3)}, "dict.*must hold loaders"),
-        (torch.zeros(3), "Tensor.*TensorDataset"),
+        (torch.zeros(3), "Tensor.*TensorLoader"),
         (DataLoader, r"DataLoader.*DataLoader\(\.\.\.\)"),
         ("data/", "str.*iterable of batches"),
         (3, "int.*iterable of batches"),

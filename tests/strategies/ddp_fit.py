@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tests.strategies.regression import Regression, make_batch
 from trainkit import Trainer
+from trainkit.data import TensorLoader
 
 GLOBAL_BATCH = 12
 
@@ -78,7 +79,11 @@ class Thawing(Fitted):
             self.outer.requires_grad_(False)
 
 
-def fit(module: Fitted, **arguments: Any) -> dict[str, Any]:
+def data_loader(x: torch.Tensor, y: torch.Tensor, **options: Any) -> Any:
+    return DataLoader(TensorDataset(x, y), **options)
+
+
+def fit(module: Fitted, make_loader: Any = data_loader, **arguments: Any) -> dict[str, Any]:
     trainer = Trainer(
         **arguments,
         accelerator="cpu",
@@ -90,9 +95,9 @@ def fit(module: Fitted, **arguments: Any) -> dict[str, Any]:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    train, val = TensorDataset(*make_batch(4 * GLOBAL_BATCH)), TensorDataset(*make_batch(11, seed=2))
-    val_loader = DataLoader(val, batch_size=2)
-    trainer.fit(module, DataLoader(train, batch_size=GLOBAL_BATCH // trainer.world_size), val_loader)
+    val_loader = make_loader(*make_batch(11, seed=2), batch_size=2)
+    train_loader = make_loader(*make_batch(4 * GLOBAL_BATCH), batch_size=GLOBAL_BATCH // trainer.world_size)
+    trainer.fit(module, train_loader, val_loader)
     logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
     # A second call takes the strategy up again. 11 samples cannot be dealt evenly.
     return {
@@ -111,6 +116,7 @@ def fit_everything() -> dict[str, dict[str, Any]]:
         "manual": fit(Manual()),
         "thawing": fit(Thawing()),
         "thawing and accumulated": fit(Thawing(), accumulate_grad_batches=4),
+        "tensors": fit(Fitted(), make_loader=TensorLoader),
     }
 
 

@@ -34,14 +34,16 @@ def one_process() -> dict[str, Any]:
     return script.fit_everything()
 
 
-@pytest.mark.parametrize("run", ["plain", "accumulated", "weighted", "manual", "thawing", "thawing and accumulated"])
+@pytest.mark.parametrize(
+    "run", ["plain", "accumulated", "weighted", "manual", "thawing", "thawing and accumulated", "tensors"]
+)
 def test_two_processes_end_where_one_does(two_ranks: list[dict[str, Any]], one_process: dict[str, Any], run: str):
     for rank in two_ranks:
         assert rank[run]["global_step"] == one_process[run]["global_step"]
         assert_close(dict(rank[run]["weights"]), dict(one_process[run]["weights"]), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("run", ["plain", "accumulated", "weighted"])
+@pytest.mark.parametrize("run", ["plain", "accumulated", "weighted", "tensors"])
 def test_every_rank_reports_the_metrics_of_one_process(
     two_ranks: list[dict[str, Any]], one_process: dict[str, Any], run: str
 ):

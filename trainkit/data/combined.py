@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, TypeGuard, get_args
 
 from torch.utils.data import DataLoader, IterableDataset
 
+from trainkit.data.tensors import TensorLoader
 from trainkit.errors import DataError, UnknownNameError
 from trainkit.types import Batch
 
@@ -80,7 +81,7 @@ class CombinedLoader:
         return len(self.flattened) - 1
 
 
-LOADERS = (DataLoader, IterableDataset, CombinedLoader)
+LOADERS = (DataLoader, TensorLoader, IterableDataset, CombinedLoader)
 """What counts as a loader where a list, tuple or dict may also be an iterable of batches."""
 
 

@@ -9,8 +9,9 @@ from itertools import chain, islice, repeat
 from typing import Any
 
 from trainkit.data.combined import CombinedLoader, batches_of, is_sliceable
+from trainkit.data.cursor import Cursor
 from trainkit.data.resample import is_map_style, samplers_of
-from trainkit.data.resume import Cursor, StatefulCursor, are_replayed_together, make_cursor
+from trainkit.data.resume import StatefulCursor, are_replayed_together, make_cursor
 from trainkit.data.sampler import is_shard
 from trainkit.data.tally import Tally
 from trainkit.errors import CheckpointError, DataError

@@ -9,6 +9,7 @@ from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 
 from trainkit.data.combined import CombinedLoader
 from trainkit.data.resample import has_own_batches, index_sampler, is_map_style, with_batch_sampler, with_sampler
+from trainkit.data.tensors import TensorLoader
 
 
 def in_fixed_order(loader: Any) -> Any:
@@ -19,16 +20,21 @@ def in_fixed_order(loader: Any) -> Any:
     """
     if isinstance(loader, CombinedLoader):
         return loader.map(in_fixed_order)
+    if isinstance(loader, TensorLoader):
+        return loader.with_sampler(_in_fixed_order(loader.sampler, range(loader.num_samples)))
     if not is_map_style(loader):
         return loader
     if has_own_batches(loader):
         return with_batch_sampler(loader, RepeatedSampler(loader.batch_sampler))
     sampler = index_sampler(loader)
+    fixed = _in_fixed_order(sampler, loader.dataset)
+    return loader if fixed is sampler else with_sampler(loader, fixed)
+
+
+def _in_fixed_order(sampler: Iterable[Any], samples: Sized) -> Iterable[Any]:
     if isinstance(sampler, SequentialSampler):
-        return loader
-    if isinstance(sampler, RandomSampler):
-        return with_sampler(loader, SequentialSampler(loader.dataset))
-    return with_sampler(loader, RepeatedSampler(sampler))
+        return sampler
+    return SequentialSampler(samples) if isinstance(sampler, RandomSampler) else RepeatedSampler(sampler)
 
 
 class RepeatedSampler(Sampler[Any]):

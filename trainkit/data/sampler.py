@@ -19,6 +19,7 @@ from trainkit.data.resample import (
     with_batch_sampler,
     with_sampler,
 )
+from trainkit.data.tensors import TensorLoader
 from trainkit.errors import DataError
 from trainkit.seed import isolate_rng
 
@@ -46,9 +47,13 @@ def shard(loader: Any, rank: int, world_size: int, *, training: bool, seed: int 
     """
     if isinstance(loader, CombinedLoader):
         return loader.map(lambda inner: shard(inner, rank, world_size, training=training, seed=seed))
-    if not is_map_style(loader) or any(isinstance(s, DistributedSampler | ShardedSampler) for s in samplers_of(loader)):
+    if not (is_map_style(loader) or isinstance(loader, TensorLoader)):
+        return loader
+    if any(isinstance(sampler, DistributedSampler | ShardedSampler) for sampler in samplers_of(loader)):
         return loader
     tail: Tail = "keep" if not training else "drop" if _drops_last(loader) else "pad"
+    if isinstance(loader, TensorLoader):
+        return loader.with_sampler(ShardedSampler(loader.sampler, rank, world_size, tail, seed))
     if has_own_batches(loader):
         return with_batch_sampler(loader, ShardedSampler(loader.batch_sampler, rank, world_size, tail, seed))
     return with_sampler(loader, ShardedSampler(index_sampler(loader), rank, world_size, tail, seed))
@@ -109,7 +114,9 @@ class ShardedSampler(Sampler[Any]):
                 set_epoch(epoch)
 
 
-def _drops_last(loader: DataLoader[Any]) -> bool:
+def _drops_last(loader: DataLoader[Any] | TensorLoader) -> bool:
+    if isinstance(loader, TensorLoader):
+        return loader.drop_last
     return bool(getattr(loader.batch_sampler, "drop_last", False)) and not has_own_batches(loader)
 
 

@@ -127,7 +127,7 @@ def _is_several(given: Any, name: str) -> bool:
     if stranger is not None:
         raise DataError(
             f"{name} mixes loaders with a {type(stranger).__name__}.\n"
-            "    allowed      loaders only (DataLoader, IterableDataset, CombinedLoader), or batches only\n"
+            "    allowed      loaders only (DataLoader, TensorLoader, IterableDataset, CombinedLoader), or batches\n"
             "    to do        make a DataLoader of the data, or name the loaders in a CombinedLoader"
         )
     return True
@@ -140,7 +140,7 @@ def _checked(loader: Any, name: str) -> Any:
     elif isinstance(loader, dict):
         wrong = "a dict must hold loaders; for batches pass a list of them or a DataLoader"
     elif isinstance(loader, Tensor):
-        wrong = "pass a DataLoader, such as DataLoader(TensorDataset(x, y), batch_size=...), or a list of batches"
+        wrong = "pass trainkit.data.TensorLoader(x, y, batch_size=...), a DataLoader, or a list of batches"
     elif isinstance(loader, type):
         wrong = f"this is the class; make an instance: {loader.__name__}(...)"
     elif isinstance(loader, str | bytes) or not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):

@@ -1,0 +1,154 @@
+"""Batches of tensors that are in memory, taken out of them whole: no sample is ever touched alone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.utils.data import RandomSampler, SequentialSampler
+
+from trainkit.errors import DataError
+from trainkit.types import Batch
+
+
+class TensorLoader:
+    """Serves batches of tensors that are in memory, by index arithmetic.
+
+    From the same random numbers it gives the batches of ``DataLoader(TensorDataset(x, y), ...)`` in the same order, and
+    leaves the generators where that leaves them. It has no workers: taking the samples of a batch out of a tensor costs
+    less than any queue. If the tensors are on a GPU, so are the batches, and nothing is copied from the host.
+
+    A batch is a copy, so that a step may change it in place, as with a ``DataLoader``.
+
+    Example::
+
+        loader = TensorLoader(x, y, batch_size=256, shuffle=True)  # batches [x, y]
+        loader = TensorLoader({"image": x, "label": y}, batch_size=256)  # batches {"image": x, "label": y}
+
+    Args:
+        tensors: One row per sample, on one device; or a single mapping of names to such tensors.
+        batch_size: Samples in a batch.
+        shuffle: Whether each pass has an order of its own.
+        sampler: Gives the indices of samples in their order, instead of ``shuffle``; such as a
+            ``torch.utils.data.WeightedRandomSampler``.
+        drop_last: Whether to leave out a last batch that would be short.
+        generator: What the order is drawn from; by default torch's global generator.
+        views: Whether a sequential batch is a view of the tensors, which saves the copy. What changes such a batch in
+            place changes the data of every later pass.
+
+    Raises:
+        DataError: If the tensors do not fit together, or the arguments contradict each other.
+    """
+
+    def __init__(
+        self,
+        *tensors: Tensor | Mapping[str, Tensor],
+        batch_size: int = 1,
+        shuffle: bool = False,
+        sampler: Iterable[int] | None = None,
+        drop_last: bool = False,
+        generator: torch.Generator | None = None,
+        views: bool = False,
+    ) -> None:
+        self._names, self._tensors = _named(tensors)
+        self.num_samples = _count(self._tensors)
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise DataError(f"batch_size={batch_size!r} is not usable. Allowed: a whole number of at least 1.")
+        if shuffle and sampler is not None:
+            raise DataError("shuffle=True and sampler contradict each other: both decide the order. Leave out one.")
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.generator = generator
+        self.views = views
+        rows = range(self.num_samples)
+        if sampler is None:
+            sampler = RandomSampler(rows, generator=generator) if shuffle else SequentialSampler(rows)
+        self.sampler = sampler
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.batches(self.draw_order())
+
+    def __len__(self) -> int:
+        if not isinstance(self.sampler, Sized):
+            raise TypeError(f"{type(self.sampler).__name__} has no length")
+        whole, rest = divmod(len(self.sampler), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def draw_order(self) -> Tensor | None:
+        """Draw the order of one pass: the indices of samples, shape (samples,), int64. None is that of the tensors."""
+        # iter(DataLoader) draws a seed for workers, so that what is drawn after it depends on that.
+        torch.empty((), dtype=torch.int64).random_(generator=self.generator)
+        if isinstance(self.sampler, SequentialSampler):
+            return None
+        return _order_of(self.sampler)
+
+    def batches(self, order: Tensor | None, start: int = 0) -> Iterator[Batch]:
+        """Iterate over the batches of a pass in an order that was drawn, from batch ``start`` on."""
+        tensors, names, size = self._tensors, self._names, self.batch_size
+        copies = order is None and not self.views
+        if order is not None:
+            order = order.to(tensors[0].device)
+        samples = self.num_samples if order is None else len(order)
+        for first in range(start * size, samples - size + 1 if self.drop_last else samples, size):
+            if order is None:
+                batch = [tensor[first : first + size] for tensor in tensors]
+                if copies:
+                    batch = [rows.clone() for rows in batch]
+            else:
+                indices = order[first : first + size]
+                batch = [tensor.index_select(0, indices) for tensor in tensors]
+            yield batch if names is None else dict(zip(names, batch, strict=True))
+
+    def with_sampler(self, sampler: Iterable[int]) -> Self:
+        """Return a loader of the same tensors that takes the samples in the order of ``sampler``."""
+        clone = copy.copy(self)
+        clone.sampler = sampler
+        return clone
+
+
+def _order_of(sampler: Iterable[int]) -> Tensor:
+    if type(sampler) is not RandomSampler or sampler.replacement or sampler.num_samples != len(sampler.data_source):
+        import numpy as np
+
+        return torch.from_numpy(np.fromiter(sampler, dtype=np.int64))
+    # What RandomSampler draws, without a Python number for each sample, which costs more than the batches.
+    samples, generator = sampler.num_samples, sampler.generator
+    if generator is None:
+        seed = int(torch.empty((), dtype=torch.int64).random_())
+        return torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(samples, generator=generator)
+    torch.randperm(samples, generator=generator)  # it draws once more at its end, and uses none of it
+    return order
+
+
+def _named(given: tuple[Tensor | Mapping[str, Tensor], ...]) -> tuple[list[str] | None, list[Tensor]]:
+    """Return the names, if there are any, and the tensors."""
+    names = None
+    tensors: list[Any] = list(given)
+    if len(given) == 1 and isinstance(given[0], Mapping):
+        names, tensors = list(given[0]), list(given[0].values())
+    strangers = [type(tensor).__name__ for tensor in tensors if not isinstance(tensor, Tensor)]
+    if strangers or not tensors:
+        raise DataError(
+            f"TensorLoader got {', '.join(strangers) or 'nothing'}, and serves tensors.\n"
+            "    allowed      tensors, or one dict of tensors\n"
+            "    to do        torch.as_tensor(...) makes one of a list or an array"
+        )
+    return names, tensors
+
+
+def _count(tensors: list[Tensor]) -> int:
+    """Return how many samples there are."""
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+    if any(tensor.dim() == 0 or len(tensor) != len(tensors[0]) for tensor in tensors):
+        raise DataError(f"TensorLoader needs one row per sample in every tensor; it got the shapes {shapes}.")
+    if len(tensors[0]) == 0:
+        raise DataError(f"TensorLoader got no samples: the tensors have the shapes {shapes}.")
+    if len({tensor.device for tensor in tensors}) > 1:
+        raise DataError(
+            f"TensorLoader needs all tensors on one device; it got {', '.join(str(t.device) for t in tensors)}."
+        )
+    return len(tensors[0])
