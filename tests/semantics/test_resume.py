@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import MethodType
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.optim.lr_scheduler import StepLR
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from trainkit.callbacks import EarlyStopping, ModelCheckpoint
 from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_weights, quiet_trainer
@@ -233,3 +236,81 @@ def test_loaders_of_a_resumed_run_are_made_for_the_epochs_they_would_have_been_m
     fit(resumed, 6, ckpt_path=tmp_path / "third.ckpt")
     assert whole.made == (0, 2, 4)
     assert resumed.made == (3, 4)
+
+
+class Unsized(IterableDataset):
+    def __iter__(self):
+        return iter(TinyData(4))
+
+
+class SavesAt:
+    """Saves a checkpoint in one hook of batch 2, or of epoch 0 where a hook has none."""
+
+    def __init__(self, hook, path):
+        def save(self, trainer):
+            if trainer.progress.batch == (3 if hook == "on_train_batch_end" else 2):
+                trainer.save_checkpoint(path)
+
+        setattr(self, hook, MethodType(save, self))
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_start", "on_before_backward", "on_before_optimizer_step"])
+def test_a_save_in_the_middle_of_a_step_warns_and_names_the_place_to_save(tmp_path, hook):
+    trainer = quiet_trainer(callbacks=[SavesAt(hook, tmp_path / "a.ckpt")])
+    with pytest.warns(UserWarning, match=r"middle of a step, that of batch 2 in epoch 0.* Save in on_train_batch_end"):
+        trainer.fit(TinyModule(), TinyData(4))
+
+
+@pytest.mark.parametrize("loader", [TinyData(1), TinyData(4), Unsized()], ids=["one batch", "list", "no length"])
+def test_a_save_outside_of_steps_does_not_warn(tmp_path, loader):
+    hooks = ["on_train_batch_end", "on_validation_batch_end", "on_validation_end", "on_train_epoch_start"]
+    hooks += ["on_train_epoch_end", "on_train_start", "on_train_end", "on_fit_end", "on_sanity_check_end", "teardown"]
+
+    class SavesEverywhere:
+        def save(self, trainer):
+            trainer.save_checkpoint(tmp_path / "a.ckpt")
+
+    for hook in hooks:
+        setattr(SavesEverywhere, hook, SavesEverywhere.save)
+    trainer = quiet_trainer(callbacks=[SavesEverywhere()], max_epochs=2, val_check_interval=1, num_sanity_val_steps=1)
+    trainer.fit(TinyModule(), loader, TinyData(2))
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("hook", ["on_fit_start", "on_train_start", "on_train_epoch_start", "on_validation_end"])
+def test_a_run_that_saves_again_before_its_first_batch_keeps_its_place(tmp_path, hook):
+    class SavesAtOnce:
+        def save(self, trainer):
+            trainer.save_checkpoint(tmp_path / "again.ckpt")
+            raise Killed
+
+    class Stops:
+        def on_train_batch_end(self, trainer):
+            if trainer.global_step == 2:
+                trainer.save_checkpoint(tmp_path / "first.ckpt")
+                raise Killed
+
+    def fit(*callbacks, **arguments):
+        module, loader = Shuffled(), DataLoader(TensorDataset(torch.arange(6.0)), shuffle=True)
+        trainer = quiet_trainer(max_epochs=2, val_check_interval=2, callbacks=callbacks)
+        with nullcontext() if not callbacks else pytest.raises(Killed):
+            trainer.fit(module, loader, TinyData(1), **arguments)
+        return module.seen
+
+    setattr(SavesAtOnce, hook, SavesAtOnce.save)
+    torch.manual_seed(0)
+    whole = fit()
+    torch.manual_seed(0)
+    seen = fit(Stops())
+    fit(SavesAtOnce(), ckpt_path=tmp_path / "first.ckpt")
+    assert seen + fit(ckpt_path=tmp_path / "again.ckpt") == whole
+
+
+class Shuffled(TinyModule):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(batch[0].item())
+        return self.layer.weight.sum() * batch[0].mean()

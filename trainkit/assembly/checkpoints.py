@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ def dump(run: Run, plugins: Plugins, data: DataConnection, *, weights_only: bool
     """Return everything from which ``run`` can go on; with ``weights_only``, what predicting needs. Changes nothing."""
     checkpoint = _weights(run, data)
     if not weights_only:
+        _warn_in_a_step(run, data)
         checkpoint |= _of_all_ranks(run, plugins)
         checkpoint["trainkit"] |= {
             "precision": run.precision.state_dict(),
@@ -42,6 +44,17 @@ def check(run: Run, plugins: Plugins, data: DataConnection) -> None:
     if data.datamodule is not None:
         checkpoint["datamodule"] = data.datamodule.state_dict()
     check_storable(checkpoint)
+
+
+def _warn_in_a_step(run: Run, data: DataConnection) -> None:
+    progress = run.progress
+    if run.metrics.in_training_batches and data.fit_loaders.train.is_under_way(progress.batch):
+        warnings.warn(
+            f"this checkpoint is saved in the middle of a step, that of batch {progress.batch} in epoch "
+            f"{progress.epoch}: a run that continues from it is not exact, because it begins that step again. Save in "
+            "on_train_batch_end, or in any hook outside a step.",
+            stacklevel=2,
+        )
 
 
 def _weights(run: Run, data: DataConnection) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class LimitedLoader:
         self._ended = self._restored_end = False
         self._began: dict[str, Any] | None = None
         self._restored_pass: dict[str, Any] | None = None
+        self._restored: dict[str, Any] | None = None  # until a pass goes on from there
         self._passes = 0
         self._warned = False
 
@@ -83,7 +84,7 @@ class LimitedLoader:
         Raises:
             DataError: If a loader without length gives no batch at all.
         """
-        self._ended = False
+        self._ended, self._restored = False, None
         ended, self._restored_end = self._restored_end, False
         if ended or (self.num_batches is not None and start >= self.num_batches and not self._drains):
             self._restored_stream = self._restored_pass = None
@@ -97,7 +98,9 @@ class LimitedLoader:
 
         One more than that may have been given out: it is under way, and a run that continues begins with it.
         """
-        under_way = int(consumed is not None and self._given_out > consumed)
+        if self._restored is not None:
+            return self._restored
+        under_way = int(consumed is not None and self.is_under_way(consumed))
         return {
             "cursors": [
                 cursor.state_dict(self._ahead + (0 if isinstance(cursor, StatefulCursor) else under_way))
@@ -107,6 +110,10 @@ class LimitedLoader:
             "ended": self._ended and not under_way,
             "began": self._began,
         }
+
+    def is_under_way(self, consumed: int) -> bool:
+        """Whether a loop was given one more batch than those it has ``consumed``."""
+        return self._tally.passed - self._ahead > consumed
 
     def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
         """Let the next call of `batches` go on where ``state`` says.
@@ -125,6 +132,7 @@ class LimitedLoader:
             )
         for cursor, saved in zip(self._cursors, state["cursors"], strict=True):
             cursor.load_state_dict(saved, mid_epoch=mid_epoch)
+        self._restored = state if mid_epoch else None
         self._restored_stream = state["stream"] if mid_epoch else None
         self._restored_end = mid_epoch and state.get("ended", False)
         self._restored_pass = state if mid_epoch and state.get("began") else None
@@ -186,11 +194,6 @@ class LimitedLoader:
             self._ahead, self._ended = int(upcoming is not nothing), upcoming is nothing
             yield batch_idx, batch, upcoming is nothing
             batch_idx += 1
-
-    @property
-    def _given_out(self) -> int:
-        """How many batches a loop was given."""
-        return self._tally.passed - self._ahead
 
     @property
     def _drains(self) -> bool:

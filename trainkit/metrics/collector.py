@@ -113,6 +113,12 @@ class MetricCollector:
         self._slots = phase.current
         return phase
 
+    @property
+    def in_training_batches(self) -> bool:
+        """Whether training batches are being collected, and no evaluation among them."""
+        phase = self._phases[-1] if self._phases else None
+        return phase is not None and phase.phase is Phase.TRAIN and phase.place != EPOCH_HOOK
+
     def end_batches(self) -> None:
         """Settle the values of the phase, on all ranks; what is logged from now on counts for the whole phase."""
         phase = self._phases[-1]
