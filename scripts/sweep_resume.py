@@ -1,9 +1,9 @@
 """Stop a run at every place where it can be stopped, continue from each, and compare with the run that never stopped.
 
 One unbroken run of 60 batches saves a checkpoint after every training batch, after every validation batch and at every
-epoch's end. From each of them a run in a fresh state goes on, and has to be equal bit for bit: parameters, optimizer,
-scheduler, metrics, random numbers of every generator, the position in the data; the samples in their order; and every
-row that was logged. Run with::
+epoch's end: at 87 places. From each of them a run in a fresh state goes on, and has to be equal bit for bit:
+parameters, optimizer, scheduler, metrics, random numbers of every generator, the position in the data; the samples in
+their order; and every row that was logged. Run with::
 
     python -m scripts.sweep_resume [--every N] [--only KIND ...] [--workers N ...] [--accumulate N ...]
 """
@@ -29,6 +29,7 @@ from torch.utils.data import (
     DataLoader,
     Dataset,
     IterableDataset,
+    Subset,
     WeightedRandomSampler,
     get_worker_info,
 )
@@ -137,20 +138,45 @@ def make_loader(kind: str, workers: int) -> Any:
         "persistent": lambda: DataLoader(Samples(), shuffle=True, persistent_workers=workers > 0, **sized),
         "tensors": lambda: TensorLoader(*ROWS, batch_size=BATCH_SIZE, shuffle=True, generator=generator),
         "several": lambda: [make_loader("map", workers), make_loader("generator", 0)],
+        "reloaded": lambda: None,  # the module makes them, for each epoch anew
     }
     return makers[kind]()
 
 
-KINDS = ("map", "batch_sampler", "iterable", "stateful", "generator", "weighted", "persistent", "tensors", "several")
+KINDS = (
+    "map",
+    "batch_sampler",
+    "iterable",
+    "stateful",
+    "generator",
+    "weighted",
+    "persistent",
+    "tensors",
+    "several",
+    "reloaded",
+)
+
+
+def draw(module: trainkit.TrainModule) -> None:
+    """Draw from every generator."""
+    torch.rand(1), random.random(), np.random.rand()
 
 
 class Noisy(trainkit.TrainModule):
-    """Draws random numbers in every step, has buffers, and logs in every way there is."""
+    """Draws random numbers in every step and every hook, has buffers, and logs in every way there is."""
 
-    def __init__(self) -> None:
+    on_fit_start = on_train_start = on_train_epoch_start = on_validation_start = on_validation_epoch_start = draw
+    on_train_epoch_end = on_validation_end = draw
+
+    def __init__(self, workers: int = 0) -> None:
         super().__init__()
+        self.workers = workers
         self.net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6, momentum=0.3), nn.Dropout(0.4), nn.Linear(6, 2))
         self.seen: list[list[int]] = []
+
+    def train_dataloader(self) -> Any:
+        samples = Subset(Samples(), range(SAMPLES - 2 * BATCH_SIZE * self.current_epoch))
+        return DataLoader(samples, BATCH_SIZE, shuffle=True, num_workers=self.workers)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         batches = [batch] if isinstance(batch[0], Tensor) else batch
@@ -228,31 +254,45 @@ class Outcome:
     rows: list[dict[str, float]]
 
 
-def run(kind: str, workers: int, accumulate: int, *, seed: int, ckpt_path: Path | None = None, save: Any = None) -> Any:
-    """Train, from the beginning or from a checkpoint; return the trainer's outcome."""
+@dataclass
+class Case:
+    """What is swept over."""
+
+    kind: str
+    workers: int = 0
+    accumulate: int = 1
+    module: type[Noisy] = Noisy
+
+    def __str__(self) -> str:
+        return f"{self.kind:14} workers={self.workers} accumulate={self.accumulate}"
+
+
+def run(case: Case, *, seed: int, ckpt_path: Path | None = None, save: SaveEverywhere | None = None) -> Outcome:
+    """Train, from the beginning or from a checkpoint."""
     trainkit.seed_everything(seed)
     rows = save.rows if save is not None else Rows()
-    module = Noisy()
+    module = case.module(case.workers)
     trainer = quiet_trainer(
         max_epochs=EPOCHS,
-        accumulate_grad_batches=accumulate,
+        accumulate_grad_batches=case.accumulate,
         val_check_interval=7,
         log_every_n_steps=2,
+        reload_dataloaders_every_n_epochs=int(case.kind == "reloaded"),
         callbacks=[rows, *([save] if save is not None else [])],
     )
     val = [[torch.full((2, 4), float(i)) for i in range(3)], [torch.ones(2, 4)]]
     loaders = [DataLoader(torch.stack(batches).flatten(0, 1), batch_size=2) for batches in val]  # type: ignore[arg-type]
-    trainer.fit(module, make_loader(kind, workers), loaders, ckpt_path=ckpt_path)
+    trainer.fit(module, make_loader(case.kind, case.workers), loaders, ckpt_path=ckpt_path)
     return Outcome(comparable(trainer.dump_checkpoint()), module.seen, rows.rows)
 
 
-def sweep(kind: str, workers: int, accumulate: int, folder: Path, every: int = 1) -> Iterator[tuple[str, str]]:
+def sweep(case: Case, folder: Path, every: int = 1) -> Iterator[tuple[str, str]]:
     """Yield each place at which a run was stopped, and what differs; nothing does where the second is empty."""
     folder.mkdir(parents=True, exist_ok=True)
     save = SaveEverywhere(folder, Rows(), every)
-    whole = run(kind, workers, accumulate, seed=1, save=save)
+    whole = run(case, seed=1, save=save)
     for path, (batches, rows) in save.stops.items():
-        resumed = run(kind, workers, accumulate, seed=2, ckpt_path=path)
+        resumed = run(case, seed=2, ckpt_path=path)
         yield path.stem, difference(resumed, Outcome(whole.state, whole.seen[batches:], whole.rows[rows:]))
         path.unlink()
 
@@ -274,19 +314,18 @@ def main() -> None:
     parser.add_argument("--accumulate", type=int, nargs="*", default=ACCUMULATE)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", message=".*batches are loaded and thrown away")
-    failures = 0
-    for kind, workers, accumulate in itertools.product(arguments.only, arguments.workers, arguments.accumulate):
+    warnings.filterwarnings("ignore", message=".*(batches are loaded and thrown away|nothing is left to train)")
+    stops = failures = 0
+    for case in itertools.starmap(Case, itertools.product(arguments.only, arguments.workers, arguments.accumulate)):
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            results = dict(sweep(kind, workers, accumulate, Path(folder), arguments.every))
+            results = dict(sweep(case, Path(folder), arguments.every))
         bad = {place: what for place, what in results.items() if what}
+        stops += len(results)
         failures += len(bad)
         verdict = "equal" if not bad else f"{len(bad)} DIFFER, first at {next(iter(bad.items()))}"
-        seconds = time.monotonic() - started
-        print(
-            f"{kind:14} workers={workers} accumulate={accumulate}  {len(results):3} stops  {seconds:5.1f} s  {verdict}"
-        )
+        print(f"{case}  {len(results):3} stops  {time.monotonic() - started:5.1f} s  {verdict}", flush=True)
+    print(f"{stops} stops, {failures or 'none'} different")
     raise SystemExit(failures > 0)
 
 

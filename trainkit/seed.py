@@ -93,13 +93,14 @@ class RandomStream:
 
 
 @contextmanager
-def isolate_rng() -> Iterator[None]:
-    """Run something that draws random numbers, and leave all generators as they were."""
-    state = rng_state()
+def isolate_rng(isolated: bool = True) -> Iterator[None]:
+    """Run something that draws random numbers, and leave all generators as they were, unless not ``isolated``."""
+    state = rng_state() if isolated else None
     try:
         yield
     finally:
-        set_rng_state(state)
+        if state is not None:
+            set_rng_state(state)
 
 
 def _numpy_random() -> Any:

@@ -192,6 +192,7 @@ def _prepare_fit(
     trainer._fit_plugins = plugin_assembly.fit_plugins(run, trainer.callbacks, trainer._optimisation)
     trainer._hooks.replace([], trainer._fit_plugins)
     if checkpoint is not None:
+        run.goes_on = True
         checkpoints.restore(run, trainer._hooks.plugins, data, checkpoint, trainer.ckpt_path or "")
         loaders.sanity = []
     if trainer._optimisation.compile == "step":

@@ -264,6 +264,9 @@ class Trainer(Readings):
     ) -> None:
         """Write a checkpoint: whole or not at all. With several ranks, all must call it; rank 0 writes.
 
+        A run goes on exactly from one that was written between two batches, as in ``on_train_batch_end``. From one in
+        the middle of a batch, it makes that batch again.
+
         Args:
             filepath: Where to: a path, or a URL that fsspec knows. Parent folders are made.
             weights_only: Leave out everything that only a continued fit needs.

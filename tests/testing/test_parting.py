@@ -20,10 +20,14 @@ class Sound(TinyModule):
 
 
 class Restless(Sound):
-    """Draws a random number when a fit starts."""
+    """Draws a random number at the first batch that it sees."""
 
-    def on_fit_start(self) -> None:
-        torch.rand(1)
+    seen = False
+
+    def on_train_batch_start(self) -> None:
+        if not self.seen:
+            torch.rand(1)
+        self.seen = True
 
 
 class Initialising(Sound):

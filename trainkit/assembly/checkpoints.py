@@ -133,10 +133,10 @@ def _restore_rank(run: Run, data: DataConnection, ranks: list[dict[str, Any]], p
             f"an epoch after {num_batches} now. Raise it, or continue from a checkpoint of an epoch's end."
         )
     mine = ranks[strategy.rank % len(ranks)]
-    metrics = mine["metrics"]
-    if not progress.in_validation:  # it may have been saved in the hooks at the end of one
-        metrics["phases"].pop(Phase.VALIDATE.value, None)
-    run.metrics.load_state_dict(metrics, run.module)
+    # Of a phase in whose last hooks it was saved, nothing is to come.
+    goes_on = {Phase.TRAIN: mid_epoch, Phase.VALIDATE: progress.in_validation}
+    phases = {name: phase for name, phase in mine["metrics"]["phases"].items() if goes_on.get(Phase(name))}
+    run.metrics.load_state_dict({**mine["metrics"], "phases": phases}, run.module)
     _reopen_group(run, mine["group"])
     in_loader = progress.validation_loader if progress.in_validation else None
     data.load_state_dict(mine["data"], mid_epoch=mid_epoch, validation_loader=in_loader)

@@ -49,8 +49,9 @@ def evaluate(
     progress = progress or Progress()
     with evaluation_mode(run, phase):
         run.metrics.begin_phase(phase, len(loaders), resume=progress.in_validation)
-        on.start()
-        on.epoch_start()
+        with isolate_rng(progress.in_validation):
+            on.start()
+            on.epoch_start()
         first, start = progress.validation_loader, progress.validation_batch
         for dataloader_idx, loader in enumerate(loaders[first:], first):
             collected = run.metrics.begin_batches(dataloader_idx)

@@ -8,6 +8,7 @@ from trainkit.loops import optimize
 from trainkit.loops.evaluate import sanity_check, validate
 from trainkit.loops.run import Run
 from trainkit.loops.steps import Step, choose_step
+from trainkit.seed import isolate_rng
 from trainkit.types import Phase
 
 
@@ -26,13 +27,16 @@ def fit(run: Run, hooks: BoundHooks, loaders: FitLoaders) -> None:
           on_train_end
         on_fit_end
     """
-    hooks.on_fit_start()
+    # A run that goes on calls hooks again which it has called before; of what they draw, training sees nothing.
+    with isolate_rng(run.goes_on):
+        hooks.on_fit_start()
     if not run.is_done() and loaders.train.num_batches != 0:
         sanity_check(run, hooks, loaders.sanity)
         run.phase = Phase.TRAIN
         run.clock.start()
         run.metrics.begin_phase(Phase.TRAIN, resume=run.progress.batch > 0)
-        hooks.on_train_start()
+        with isolate_rng(run.goes_on):
+            hooks.on_train_start()
         step = choose_step(run)
         while not run.is_done():
             train_epoch(run, hooks, loaders, step)
@@ -46,7 +50,8 @@ def train_epoch(run: Run, hooks: BoundHooks, loaders: FitLoaders, step: Step) ->
     loaders.start_epoch(progress.epoch)
     run.start_epoch(loaders.train.num_batches)
     run.metrics.begin_phase(Phase.TRAIN, resume=progress.batch > 0)
-    hooks.on_train_epoch_start()
+    with isolate_rng(progress.batch > 0):
+        hooks.on_train_epoch_start()
     # A run that continues may have been saved between a batch and its validation.
     ends = progress.batch > 0 and close_batch(run, hooks, loaders)
     stopped = ends and not progress.is_last

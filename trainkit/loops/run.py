@@ -46,6 +46,7 @@ class Run:
         compile_step: ``(run) -> step function``, if the whole step is to be compiled.
         inference_mode: Whether evaluation runs under ``torch.inference_mode`` rather than ``torch.no_grad``.
         phase: What is running right now.
+        goes_on: Whether a checkpoint put it where it is, so that it has begun before.
         should_stop: Someone asked the run to end.
         stop_signal: The signal that asked the process to end, if one has.
         is_last_batch: Whether the training batch that is under way, or was the newest, is the last of its epoch.
@@ -77,6 +78,7 @@ class Run:
     compile_step: Callable[[Run], Callable[..., StepOutput]] | None = None
     inference_mode: bool = False
     phase: Phase | None = None
+    goes_on: bool = False
     should_stop: bool = False
     stop_signal: StopSignal = field(default_factory=StopSignal)
     is_last_batch: bool = False

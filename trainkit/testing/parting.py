@@ -24,8 +24,8 @@ _CAUSES = {
     "parameter": f"the update depends on something that no checkpoint holds, or on {_KERNEL}",
     "optimizer": f"the update depends on something that no checkpoint holds, or on {_KERNEL}",
     "buffer": f"forward changes it by something that no checkpoint holds, or by {_KERNEL}",
-    "random": "something drew random numbers in one run only: a plugin or hook that runs when a fit starts, or one "
-    "that looks at the time",
+    "random": "something drew random numbers in one run only: what draws once in a process, such as at the first batch "
+    "it sees, or what looks at the time",
     "batch": "the dataset, its transforms or the sampler keep state of their own: a counter, a cache, or a generator "
     "that is not torch's, numpy's or random's global one. Give it state_dict and load_state_dict, or let it draw from "
     "a global one",
