@@ -22,6 +22,7 @@ from trainkit.checkpoint.state import require_weights
 from trainkit.data.connection import LOADER_OF_STAGE, DataConnection, Rank
 from trainkit.data.module import DataModule
 from trainkit.data.source import LoaderName
+from trainkit.data.waiting import WaitMeter
 from trainkit.errors import NotAttachedError
 from trainkit.from_checkpoint import load_weights
 from trainkit.hooks.dispatch import BoundHooks
@@ -81,6 +82,8 @@ def session(
             checkpoint = _find(trainer, stage, ckpt_path)
             rank = Rank(trainer.strategy.rank, trainer.strategy.world_size)
             data = DataConnection(module, datamodule, loaders, trainer._data_use, rank, stage)
+            if stage is Stage.FIT and trainer.is_global_zero and not trainer._output.barebones:
+                data.meter = WaitMeter("train_dataloader", trainer.strategy.device)
             teardown.enter_context(_afterwards(data.teardown))
             yield _prepare(trainer, stage, module, data, checkpoint, hooks), hooks
             teardown.close()

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import torch
 from sklearn.datasets import load_digits
-from torch.utils.data import DataLoader, TensorDataset
 
 import trainkit as tk
-
-Images: TypeAlias = DataLoader[tuple[torch.Tensor, ...]]
+from trainkit.data import TensorLoader
 
 
 class DigitsData(tk.DataModule):
@@ -34,13 +30,13 @@ class DigitsData(tk.DataModule):
         train, val, test = order.tensor_split((int(0.7 * len(digits)), int(0.85 * len(digits))))
         # What standardises the images must not know those that are held back.
         images = ((pixels - pixels[train].mean()) / pixels[train].std()).float()
-        self.train, self.val, self.test = (TensorDataset(images[split], digits[split]) for split in (train, val, test))
+        self.train, self.val, self.test = ((images[split], digits[split]) for split in (train, val, test))
 
-    def train_dataloader(self) -> Images:
-        return DataLoader(self.train, self.batch_size, shuffle=True)
+    def train_dataloader(self) -> TensorLoader:
+        return TensorLoader(*self.train, batch_size=self.batch_size, shuffle=True)
 
-    def val_dataloader(self) -> Images:
-        return DataLoader(self.val, self.batch_size)
+    def val_dataloader(self) -> TensorLoader:
+        return TensorLoader(*self.val, batch_size=self.batch_size)
 
-    def test_dataloader(self) -> Images:
-        return DataLoader(self.test, self.batch_size)
+    def test_dataloader(self) -> TensorLoader:
+        return TensorLoader(*self.test, batch_size=self.batch_size)

@@ -16,6 +16,7 @@ from trainkit.data.overfit import in_fixed_order
 from trainkit.data.sampler import shard
 from trainkit.data.source import LoaderName, LoaderSource
 from trainkit.data.transfer import make_transfer
+from trainkit.data.waiting import WaitMeter
 from trainkit.module import TrainModule
 from trainkit.overrides import overrides
 from trainkit.progress import Progress
@@ -89,6 +90,7 @@ class DataConnection:
 
     Attributes:
         shuffle_seed: For the order of samples that are dealt to ranks; equal on all of them.
+        meter: Measures how long training waits for its batches; None if nobody wants to know.
 
     Raises:
         DataError: If there is nothing to run on, or what there is cannot be used.
@@ -109,6 +111,7 @@ class DataConnection:
         self._rank = rank
         self._stage = stage
         self.shuffle_seed = 0
+        self.meter: WaitMeter | None = None
         self._fit_loaders: FitLoaders | None = None
         self._evaluation_loaders: dict[LoaderName, list[LimitedLoader]] = {}
         self._source.demand(LOADER_OF_STAGE[stage])
@@ -213,6 +216,7 @@ class DataConnection:
                 use.limit("train"),
                 "train_dataloader",
                 "overfit_batches" if use.overfit_batches else "limit_train_batches",
+                self.meter,
             ),
             val=val,
             sanity=[

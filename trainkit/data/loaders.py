@@ -14,6 +14,7 @@ from trainkit.data.resample import is_map_style, samplers_of
 from trainkit.data.resume import StatefulCursor, are_replayed_together, make_cursor
 from trainkit.data.sampler import is_shard
 from trainkit.data.tally import Tally
+from trainkit.data.waiting import WaitMeter
 from trainkit.errors import CheckpointError, DataError
 from trainkit.seed import RandomStream, isolate_rng, rng_state, set_rng_state
 from trainkit.types import Batch
@@ -35,6 +36,7 @@ class LimitedLoader:
         limit: An int is a number of batches, a float a share of them (``int(length * limit)``); 0 is none.
         name: What errors call it, such as ``"train_dataloader"``.
         argument: What errors call the limit, such as ``"limit_train_batches"``.
+        meter: Measures how long batches are waited for, if anything does.
 
     Attributes:
         num_batches: How many batches there are at most; None if neither the loader nor the limit tells.
@@ -44,10 +46,16 @@ class LimitedLoader:
     """
 
     def __init__(
-        self, loader: Any, limit: int | float = 1.0, name: str = "dataloader", argument: str = "limit"
+        self,
+        loader: Any,
+        limit: int | float = 1.0,
+        name: str = "dataloader",
+        argument: str = "limit",
+        meter: WaitMeter | None = None,
     ) -> None:
         self.loader = loader
         self.name = name
+        self._meter = meter
         self._length = length_of(loader)
         if self._length == 0 and limit != 0 and not is_shard(loader):
             raise DataError(
@@ -206,7 +214,8 @@ class LimitedLoader:
 
     def _counted_from(self, start: int) -> Iterator[Batch]:
         self._tally.set(start)
-        return self._tally.of(self._from(start))
+        batches = self._from(start)
+        return self._tally.of(batches if self._meter is None else self._meter.of(batches, self.loader))
 
     def _from(self, start: int) -> Iterable[Batch]:
         """Return the batches from ``start`` on."""
