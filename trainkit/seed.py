@@ -67,6 +67,17 @@ def set_rng_state(state: dict[str, Any]) -> None:
         torch.mps.set_rng_state(state["mps"].cpu())
 
 
+def same_rng_state(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether the generators of the CPU, from which loaders draw, are in the same place in two states."""
+    (_, keys, *place), (_, other_keys, *other_place) = one["numpy"], other["numpy"]
+    return (
+        torch.equal(one["torch"], other["torch"])
+        and one["random"] == other["random"]
+        and torch.equal(keys, other_keys)
+        and place == other_place
+    )
+
+
 class RandomStream:
     """Random numbers of its own for something that runs in turn with other things that draw.
 

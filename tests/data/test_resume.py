@@ -135,6 +135,44 @@ def test_run_resumed_anywhere_equals_one_that_never_stopped(tmp_path, name):
         assert_same_weights(resumed, whole)
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_sampler_that_draws_while_the_epoch_runs_is_told_of_at_once(num_workers):
+    with pytest.warns(UserWarning, match=r"train_dataloader: Lazy draws random numbers batch by batch") as caught:
+        train(DataLoader(DATA, batch_size=4, sampler=Lazy(), num_workers=num_workers), seed=0)
+    assert len(caught) == 1
+
+
+class Buffered(IterableDataset):
+    """Shuffles in a buffer, and knows its length."""
+
+    def __init__(self, *, own):
+        self.own = own
+
+    def __len__(self):
+        return 22
+
+    def __iter__(self):
+        generator = torch.Generator().manual_seed(int(torch.randint(2**31, ()))) if self.own else None
+        buffer = list(DATA)[:5]
+        for sample in list(DATA)[5:]:
+            yield buffer.pop(int(torch.randint(5, (), generator=generator)))
+            buffer.append(sample)
+        yield from buffer
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be told where to begin")
+def test_stream_that_draws_in_turn_with_training_is_told_of_when_it_goes_on_and_one_with_its_own_is_exact(
+    tmp_path,
+):
+    saves = Saves(tmp_path)
+    whole = train(DataLoader(Buffered(own=True), 4), seed=0, callbacks=saves)
+    resumed = train(DataLoader(Buffered(own=True), 4), seed=1, ckpt_path=saves.files[2])
+    assert resumed.seen == whole.seen[3:]
+    with pytest.warns(UserWarning, match="train_dataloader draws random numbers .* in turn with training"):
+        train(DataLoader(Buffered(own=False), 4), seed=1, ckpt_path=saves.files[2])
+
+
+@pytest.mark.filterwarnings("ignore:.*Lazy draws random numbers batch by batch")
 def test_indices_that_workers_were_given_ahead_come_again_or_are_refused(tmp_path):
     class Draws(Saves):
         """Draws from the generator of the sampler while indices are drawn ahead."""

@@ -28,12 +28,12 @@ from torch.utils.data import DataLoader
 
 from trainkit.data.combined import batches_of, is_sliceable
 from trainkit.data.cursor import Cursor, draws_other_samples, refuse_other_data
-from trainkit.data.resample import is_map_style, with_batch_sampler, with_sampler
+from trainkit.data.resample import has_own_batches, index_sampler, is_map_style, with_batch_sampler, with_sampler
 from trainkit.data.seeding import SeededIndex, SeededIndices, epoch_seed
 from trainkit.data.tensor_cursor import TensorCursor
 from trainkit.data.tensors import TensorLoader
 from trainkit.errors import DataError
-from trainkit.seed import rng_state, set_rng_state
+from trainkit.seed import rng_state, same_rng_state, set_rng_state
 from trainkit.types import Batch
 
 # More than workers draw ahead of what is consumed.
@@ -78,8 +78,17 @@ class ReplayCursor(Cursor):
             stacklevel=2,
         )
         batches = self._begin()
-        for _ in itertools.islice(batches, given):
+        next(batches, None)  # it may draw a seed
+        before = rng_state()
+        for _ in itertools.islice(batches, given - 1):
             pass
+        if not same_rng_state(before, rng_state()):
+            warnings.warn(
+                f"{self.name} draws random numbers from the global generators, in turn with training, so what was "
+                "thrown away may differ from what the run had before: a buffer that it shuffles has other samples "
+                "now. Let the dataset draw from a torch.Generator that it makes in __iter__.",
+                stacklevel=2,
+            )
         return batches
 
 
@@ -115,6 +124,7 @@ class IndexCursor(Cursor):
             self._positioned = with_sampler(loader, _IndexSource(loader.sampler, self))
         self._skip = self._draw_ahead = 0
         self._had_workers = False
+        self._was_watched = False
 
     def state_dict(self, ahead: int = 0) -> dict[str, Any]:
         state = super().state_dict(ahead)
@@ -155,7 +165,7 @@ class IndexCursor(Cursor):
     def open_stream(self, indices: Iterable[Any]) -> IndexStream:
         """Begin to draw indices; called by the loader when a pass begins."""
         seed = epoch_seed(self.began["global"]["torch"], self.epoch) if self.loader.num_workers and self.began else None
-        self._stream = IndexStream(indices, self._skip, seed, self._at_first_draw)
+        self._stream = IndexStream(indices, self._skip, seed, self._at_first_draw, self._draw_second)
         if self._had_workers and not self._has_workers and self.began is not None:
             # Starting workers draws a seed, which the run that is continued did in an earlier pass: it is undone.
             self._note_first_draw(self.began)
@@ -173,6 +183,24 @@ class IndexCursor(Cursor):
     def _note_first_draw(self, began: dict[str, Any]) -> None:
         if "first_draw" not in began:
             began |= {"first_draw": rng_state(), "own_first_draw": self.own_generators()}
+
+    def _draw_second(self, indices: Iterator[Any]) -> Any:
+        """Draw from ``indices``; warn if that takes random numbers, which can be repeated only at the first draw."""
+        if self._was_watched:
+            return next(indices)
+        self._was_watched = True
+        before = rng_state()
+        drawn = next(indices)
+        if not same_rng_state(before, rng_state()):
+            sampler = self.loader.batch_sampler if has_own_batches(self.loader) else index_sampler(self.loader)
+            warnings.warn(
+                f"{self.name}: {type(sampler).__name__} draws random numbers batch by batch from global generators. "
+                "If training draws from them too, in Dropout for instance, a run cannot be continued in the middle of "
+                "an epoch. Draw the whole order at the beginning of __iter__, or from a torch.Generator that is the "
+                "sampler's attribute `generator`.",
+                stacklevel=2,
+            )
+        return drawn
 
     def _begin(self) -> Iterator[Batch]:
         self._skip = 0
@@ -224,10 +252,19 @@ class IndexStream:
         skip: How many to drop before the first one is given.
         seed: From which workers are seeded for each batch; None leaves them alone.
         at_first_draw: Called before anything is drawn.
+        draw_second: Draws the item after that from the iterator it is given.
     """
 
-    def __init__(self, indices: Iterable[Any], skip: int, seed: int | None, at_first_draw: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        indices: Iterable[Any],
+        skip: int,
+        seed: int | None,
+        at_first_draw: Callable[[], None],
+        draw_second: Callable[[Iterator[Any]], Any],
+    ) -> None:
         self._at_first_draw = at_first_draw
+        self._draw_second = draw_second
         self._indices = iter(indices)
         self._to_skip = skip
         self._seed = seed
@@ -266,7 +303,7 @@ class IndexStream:
     def _draw(self) -> Any:
         if self._drawn == 0:
             self._at_first_draw()
-        indices = next(self._indices)
+        indices = self._draw_second(self._indices) if self._drawn == 1 else next(self._indices)
         self._drawn += 1
         self._checksums.append((self._drawn, zlib.crc32(repr(indices).encode(), self._checksums[-1][1])))
         return indices
