@@ -10,12 +10,10 @@ import torch
 from torch import nn
 
 from trainkit import TrainModule
-from trainkit.assembly.compilation import OLDEST_TORCH, WITHIN
+from trainkit.assembly.compilation import WITHIN
 from trainkit.errors import CompileError, ConfigError
 from trainkit.strategies.data_parallel import DataParallel
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
-
-new_torch = pytest.mark.skipif(torch.__version__ < OLDEST_TORCH, reason=f"needs torch {OLDEST_TORCH}")
 
 
 def fit(module=None, **arguments):
@@ -33,14 +31,12 @@ def test_looking_at_single_operations_is_refused():
         quiet_trainer(compile="step", detect_anomaly=True)
 
 
-@new_torch
 @pytest.mark.parametrize("hook", WITHIN)
 def test_plugin_that_listens_within_the_graph_is_refused_by_name(hook):
     with pytest.raises(CompileError, match=rf"watcher listens on {hook}[\s\S]*on_train_batch_end"):
         fit(callbacks=[Recorder([hook], name="watcher")])
 
 
-@new_torch
 def test_module_that_listens_within_the_graph_is_refused():
     class Watching(TinyModule):
         def on_after_backward(self):
@@ -76,7 +72,6 @@ class WithStepHook(TinyModule):
         return optimizer
 
 
-@new_torch
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
@@ -92,7 +87,6 @@ def test_module_that_does_what_a_graph_cannot_is_refused(kind, reason):
         fit(kind())
 
 
-@new_torch
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -106,7 +100,6 @@ def test_part_that_does_what_a_graph_cannot_is_refused(arguments, reason):
         fit(**arguments)
 
 
-@new_torch
 def test_branch_on_values_is_refused_with_its_line():
     class Branching(TinyModule):
         def training_step(self, batch, batch_idx):
@@ -138,6 +131,7 @@ class Layered(TrainModule):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own, as it traces
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # an older torch's own
 def test_layers_are_compiled_in_place():
     import torch._inductor.config as config
 

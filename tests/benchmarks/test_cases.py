@@ -13,7 +13,6 @@ from benchmarks.cases.memory import Watched
 from benchmarks.cases.steps import StepCase
 from benchmarks.job import Unsupported
 from benchmarks.tasks import Task
-from trainkit.assembly.compilation import OLDEST_TORCH
 
 ON_CPU = [
     name
@@ -40,8 +39,6 @@ def networks_after(case: StepCase, contender: str) -> list[nn.Module]:
 def without_compiler(case: StepCase) -> contextlib.AbstractContextManager[None]:
     if not case.compiled:
         return contextlib.nullcontext()
-    if torch.__version__ < OLDEST_TORCH:
-        pytest.skip(f"needs torch {OLDEST_TORCH}")
     import torch._inductor.config as config
 
     return config.patch(fallback_by_default=True)

@@ -21,9 +21,6 @@ from trainkit.overrides import overrides
 from trainkit.precision.base import Precision
 from trainkit.strategies.base import Strategy
 
-OLDEST_TORCH = "2.15"
-"""The oldest torch that a whole step was compiled with."""
-
 WITHIN = (
     "around_training_step",
     "on_before_backward",
@@ -85,8 +82,6 @@ def _obstacle(run: Run, plugins: HookManager) -> tuple[str, str] | None:
     """Return the first thing that stands in the way, and what to do about it."""
     module, otherwise = run.module, 'or leave compile="step" out'
     name = type(module).__name__
-    if torch.__version__ < OLDEST_TORCH:
-        return f"it needs torch {OLDEST_TORCH} or newer, and this is {torch.__version__}", f"upgrade, {otherwise}"
     if not module.automatic_optimization:
         return f"{name} does backward and updates itself", f"return the loss from training_step, {otherwise}"
     if run.strategy.compiles != "step":

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
-
-from trainkit.assembly.compilation import OLDEST_TORCH
 
 
 @pytest.fixture
@@ -15,8 +12,6 @@ def machine_code():
 
 @pytest.fixture(autouse=True)
 def quick_compiler(request):
-    if torch.__version__ < OLDEST_TORCH:
-        pytest.skip(f'compile="step" needs torch {OLDEST_TORCH}')
     import torch._inductor.config as config
 
     with config.patch(fallback_by_default="machine_code" not in request.fixturenames):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -53,6 +54,7 @@ class Permit:
         self._given, self.used = True, False
         try:
             with (
+                warnings.catch_warnings(),
                 torch._dynamo.config.patch(
                     trace_autograd_ops=True,
                     recompile_limit=MAX_GRAPHS,
@@ -60,6 +62,8 @@ class Permit:
                 ),
                 torch.compiler.config.patch(dynamic_sources=",".join(DYNAMIC)),  # type: ignore[attr-defined]
             ):
+                # Torch's own, of what it uses itself; an error in a program that makes errors of warnings.
+                warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
                 yield
         finally:
             self._given = False
