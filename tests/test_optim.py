@@ -99,6 +99,12 @@ def test_every_key_of_the_dict_is_taken():
     assert {key: getattr(config, key) for key in given} == given
 
 
+def test_a_key_of_no_meaning_is_left_out_and_named():
+    with pytest.warns(UserWarning, match=r"the keys 'opt_idx' mean nothing here.*scheduler, interval"):
+        (config,) = configure({"optimizer": FIRST, "lr_scheduler": {"scheduler": STEP, "opt_idx": 0}})[1]
+    assert config == SchedulerConfig(STEP)
+
+
 def test_a_plateau_scheduler_is_recognised():
     optimizer = sgd()
     result = {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau(optimizer), "monitor": "val/loss"}}

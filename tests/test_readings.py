@@ -43,13 +43,26 @@ def test_a_state_tells_what_was_asked_for_and_what_runs():
     assert (trainer.state.fn, trainer.state.stage) == (None, None)
     trainer.fit(TinyModule(), TinyData(1), TinyData(1))
     assert [(call.hook, call.seen) for call in recorder.calls] == [
-        ("on_fit_start", (Stage.FIT, None, False)),
+        ("on_fit_start", (Stage.FIT, Phase.TRAIN, False)),
         ("on_sanity_check_start", (Stage.FIT, Phase.SANITY_CHECK, True)),
         ("on_validation_start", (Stage.FIT, Phase.SANITY_CHECK, True)),
         ("on_train_batch_start", (Stage.FIT, Phase.TRAIN, False)),
         ("on_validation_start", (Stage.FIT, Phase.VALIDATE, True)),
     ]
     assert (trainer.state.fn, trainer.state.stage, trainer.state.finished) == (Stage.FIT, None, True)
+
+
+def test_what_is_prepared_counts_as_running_whatever_ran_before():
+    recorder = Recorder(["setup"], look=lambda trainer, module: trainer.state.stage)
+    trainer = quiet_trainer(callbacks=[recorder])
+    trainer.fit(TinyModule(), TinyData(1))
+    trainer.validate(TinyModule(), TinyData(1), verbose=False)
+    assert [call.seen for call in recorder.calls] == [Phase.TRAIN, Phase.VALIDATE]
+
+
+def test_a_fast_dev_run_tells_how_short_it_is():
+    trainer = quiet_trainer(fast_dev_run=3, max_epochs=None)
+    assert (trainer.max_epochs, trainer.max_steps) == (1, 3)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed"])

@@ -15,14 +15,14 @@ and as the dict of a scheduler the fields of `SchedulerConfig`, of which ``sched
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
-from trainkit.errors import OptimizerError, UnknownNameError
+from trainkit.errors import OptimizerError, UnknownNameError, nearest_name
 
 _WHERE = "configure_optimizers()"
 _OPTIMIZER_KEYS = ("optimizer", "lr_scheduler", "monitor")
@@ -126,7 +126,7 @@ def _split(result: Any) -> tuple[list[Any], list[SchedulerConfig]]:
 
 
 def _from_dict(result: dict[str, Any]) -> tuple[list[Any], list[SchedulerConfig]]:
-    _check_keys(result, "key", _OPTIMIZER_KEYS, _WHERE)
+    result = _known(result, _OPTIMIZER_KEYS, _WHERE)
     if "optimizer" not in result:
         raise OptimizerError(
             f"{_WHERE} returned a dict without 'optimizer'; its keys: {', '.join(result) or '(none)'}."
@@ -140,7 +140,7 @@ def _scheduler_config(given: Any, monitor: str | None = None) -> SchedulerConfig
         return given
     if not isinstance(given, dict):
         return SchedulerConfig(given, monitor=monitor)
-    _check_keys(given, "key", [field.name for field in fields(SchedulerConfig)], f"{_WHERE}: lr_scheduler")
+    given = _known(given, [field.name for field in fields(SchedulerConfig)], f"{_WHERE}: lr_scheduler")
     if "scheduler" not in given:
         raise OptimizerError(f"lr_scheduler is a dict without 'scheduler'; its keys: {', '.join(given) or '(none)'}.")
     config = SchedulerConfig(**{"monitor": monitor, **given})
@@ -149,10 +149,19 @@ def _scheduler_config(given: Any, monitor: str | None = None) -> SchedulerConfig
     return config
 
 
-def _check_keys(given: dict[str, Any], kind: str, allowed: Iterable[str], where: str) -> None:
-    for key in given:
-        if key not in allowed:
-            raise UnknownNameError(kind, str(key), allowed, where)
+def _known(given: dict[str, Any], allowed: Sequence[str], where: str) -> dict[str, Any]:
+    """Return the known keys of ``given``. One that comes close to a known key is an error; any other is left out."""
+    unknown = [str(key) for key in given if key not in allowed]
+    for key in unknown:
+        if nearest_name(key, allowed) is not None:
+            raise UnknownNameError("key", key, allowed, where)
+    if unknown:
+        warnings.warn(
+            f"{where}: the keys {', '.join(map(repr, unknown))} mean nothing here and are left out. Allowed: "
+            f"{', '.join(allowed)}.",
+            stacklevel=2,
+        )
+    return {key: value for key, value in given.items() if key in allowed}
 
 
 def _check_optimizer(optimizer: Any) -> None:

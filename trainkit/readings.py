@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from trainkit.assembly.lengths import estimated_updates, max_epochs
+from trainkit.assembly.lengths import estimated_updates, max_epochs, max_steps
 from trainkit.callbacks.early_stopping import EarlyStopping
 from trainkit.callbacks.logger import Logger
 from trainkit.callbacks.model_checkpoint import ModelCheckpoint
@@ -114,8 +114,11 @@ class Readings:
 
     @property
     def phase(self) -> Phase | None:
-        """What is running right now."""
-        return None if self._run is None or self.state.status != "running" else self._run.phase
+        """What is running right now; until a loop runs, what has been asked for."""
+        if self.state.status != "running" or self.state.fn is None:
+            return None
+        asked = Phase.TRAIN if self.state.fn is Stage.FIT else Phase(self.state.fn.value)
+        return asked if self._run is None else self._run.phase or asked
 
     @property
     def training(self) -> bool:
@@ -349,7 +352,7 @@ class Readings:
     @property
     def max_epochs(self) -> int:
         """Epochs to train; -1 for no limit."""
-        epochs = max_epochs(self._lengths)
+        epochs = max_epochs(self._lengths, self._data_use)
         return -1 if epochs == math.inf else int(epochs)
 
     @property
@@ -360,7 +363,8 @@ class Readings:
     @property
     def max_steps(self) -> int:
         """Updates to make; -1 for no limit."""
-        return self._lengths.max_steps
+        steps = max_steps(self._lengths, self._data_use)
+        return -1 if steps == math.inf else int(steps)
 
     @property
     def min_steps(self) -> int | None:

@@ -116,6 +116,8 @@ def _status(trainer: Trainer, stage: Stage) -> Iterator[None]:
         raise
     finally:
         trainer._is_busy = False
+        if trainer._run is not None:
+            trainer._run.phase = None  # the next call is not yet what this one was
 
 
 def _prepare(

@@ -171,3 +171,9 @@ def test_parameter_groups_of_one_name_are_an_error_when_the_fit_starts() -> None
 def test_an_unknown_interval_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'epoch'"):
         LearningRateMonitor("epochs")  # type: ignore[arg-type]
+
+
+def test_learning_rates_are_among_the_callback_metrics():
+    trainer = quiet_trainer(callbacks=[LearningRateMonitor()], log_every_n_steps=1)
+    trainer.fit(Scheduled("step"), TinyData(2))
+    assert trainer.callback_metrics["lr-SGD"] == pytest.approx(2e-6)

@@ -159,3 +159,19 @@ def test_the_last_batch_is_known_while_it_is_worked_on():
     quiet_trainer(max_epochs=2).fit(Looks(), TinyData(2))
     of_an_epoch = [("start", 0, False), ("step", 0, False), ("start", 1, True), ("step", 1, True)]
     assert seen == of_an_epoch * 2
+
+
+def test_a_step_with_a_closure_returns_its_loss():
+    class Closure(Manual):
+        def training_step(self, batch, batch_idx):
+            def closure():
+                loss = self.loss(batch)
+                self.manual_backward(loss)
+                return loss
+
+            self.returned = self.optimizers()[0].step(closure), self.optimizers()[1].step()
+
+    module, data = Closure(), TinyData(1)
+    expected = module.loss(data[0]).item()
+    quiet_trainer().fit(module, data)
+    assert (module.returned[0].item(), module.returned[1]) == (expected, None)

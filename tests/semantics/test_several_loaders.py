@@ -161,3 +161,20 @@ def test_any_iterable_of_batches_is_a_loader():
     module = Numbers()
     quiet_trainer(max_epochs=2).fit(module, Source())
     assert [plain(batch) for batch in module.seen] == [1.0, 2.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(("loaders", "passed"), [(1, ("default",)), (2, (0, 1))])
+def test_the_loader_index_is_passed_only_where_there_are_several_loaders(loaders, passed):
+    class Watch(Numbers):
+        def test_step(self, batch, batch_idx, dataloader_idx="default"):
+            self.seen.append(dataloader_idx)
+
+        def predict_step(self, *args):
+            self.seen.append(len(args))
+
+    module = Watch()
+    quiet_trainer().test(module, [loader(1) for _ in range(loaders)], verbose=False)
+    assert tuple(module.seen) == passed
+    module.seen.clear()
+    quiet_trainer().predict(module, [loader(1) for _ in range(loaders)])
+    assert module.seen == [2 if loaders == 1 else 3] * loaders

@@ -32,16 +32,15 @@ def make_limits(lengths: Lengths, data: DataUse, *, num_batches: int | None, val
             stacklevel=2,
         )
     limits = Limits(
-        max_epochs=max_epochs(lengths),
+        max_epochs=max_epochs(lengths, data),
         min_epochs=lengths.min_epochs or 0,
-        max_steps=NO_LIMIT if lengths.max_steps == -1 else lengths.max_steps,
+        max_steps=max_steps(lengths, data),
         min_steps=lengths.min_steps or 0,
         max_time_s=seconds("max_time", lengths.max_time),
         validate=validates,
         validate_every_n_epochs=data.check_val_every_n_epoch,
     )
     if data.fast_dev_run:
-        limits.max_epochs, limits.max_steps = 1, min(limits.max_steps, int(data.fast_dev_run))
         limits.min_epochs = limits.min_steps = 0
     interval = data.val_check_interval
     if not isinstance(interval, int | float):
@@ -52,11 +51,19 @@ def make_limits(lengths: Lengths, data: DataUse, *, num_batches: int | None, val
     return limits
 
 
-def max_epochs(lengths: Lengths) -> float:
+def max_epochs(lengths: Lengths, data: DataUse) -> float:
     """Return how many epochs to train: without any limit at all it is `DEFAULT_MAX_EPOCHS`."""
+    if data.fast_dev_run:
+        return 1
     if lengths.max_epochs is None:
         return DEFAULT_MAX_EPOCHS if is_endless(lengths) else NO_LIMIT
     return NO_LIMIT if lengths.max_epochs == -1 else lengths.max_epochs
+
+
+def max_steps(lengths: Lengths, data: DataUse) -> float:
+    """Return how many updates to make."""
+    steps = NO_LIMIT if lengths.max_steps == -1 else lengths.max_steps
+    return min(steps, int(data.fast_dev_run)) if data.fast_dev_run else steps
 
 
 def is_endless(lengths: Lengths) -> bool:
@@ -84,8 +91,7 @@ def _validation_interval(interval: int | float, data: DataUse, num_batches: int 
 
 def estimated_updates(num_batches: float, lengths: Lengths, data: DataUse, optimisation: Optimisation) -> float:
     """Return how many updates a fit makes if nothing stops it earlier; infinite if that has no bound."""
-    epochs: float = 1 if data.fast_dev_run else max_epochs(lengths)
-    steps = NO_LIMIT if lengths.max_steps == -1 else lengths.max_steps
+    epochs, steps = max_epochs(lengths, data), max_steps(lengths, data)
     if num_batches == NO_LIMIT or epochs == NO_LIMIT:
         return steps
     # The number of batches per update may change from one epoch to a later one.

@@ -138,7 +138,7 @@ def _fit_arguments(
         )
     if names is not None and len(names) < 2:
         return lambda batch, batch_idx, dataloader_idx: step(batch)
-    if names is not None and len(names) < 3:
+    if num_loaders == 1 and not requires_more_than(own, 2):
         return lambda batch, batch_idx, dataloader_idx: step(batch, batch_idx)
     return step
 
@@ -167,6 +167,13 @@ def positional_arguments(function: Callable[..., Any]) -> list[str] | None:
     if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
         return None
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def requires_more_than(function: Callable[..., Any], number: int) -> bool:
+    """Return whether ``function`` cannot be called with so many positional arguments, but needs more."""
+    parameters = inspect.signature(function).parameters.values()
+    needed = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty]
+    return len(needed) > number
 
 
 def batch_conversion(precision: Precision) -> Callable[[Batch], Batch] | None:

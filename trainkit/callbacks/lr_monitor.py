@@ -76,6 +76,7 @@ class LearningRateMonitor(Callback):
     def _send(self, trainer: Trainer, row: dict[str, float]) -> None:
         for name in [name for source in _sources(trainer) for name in source.names if name in row]:
             self.lrs.setdefault(name, []).append(row[name])
+        trainer.metrics.note(row)
         trainer.log_metrics(row, trainer.global_step)
 
     def _read(self, trainer: Trainer, interval: Interval) -> dict[str, float]:

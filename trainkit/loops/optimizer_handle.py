@@ -24,8 +24,17 @@ class OptimizerHandle:
         self.__dict__.update(optimizer=optimizer, _module=module, _step=step)
 
     def step(self, closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
-        """Make an update; with ``closure`` the optimizer evaluates the loss through it."""
-        return self._step(self.optimizer, closure)
+        """Make an update; with ``closure`` the optimizer evaluates the loss through it; the first one is returned."""
+        if closure is None:
+            return self._step(self.optimizer, None)
+        losses: list[Any] = []
+
+        def remembering() -> Any:
+            losses.append(closure())
+            return losses[-1]
+
+        self._step(self.optimizer, remembering)
+        return losses[0] if losses else None
 
     @contextmanager
     def toggle_model(self, sync_grad: bool = True) -> Iterator[None]:

@@ -183,6 +183,10 @@ class MetricCollector:
         """
         return read(self._phases[-1].epoch_row) if self._phases else {}
 
+    def note(self, values: dict[str, float]) -> None:
+        """Show values that no module logged, such as learning rates, to whoever decides by ``callback_metrics``."""
+        self._published.callback.update(values)
+
     # What users read
 
     @property
