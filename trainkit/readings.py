@@ -52,6 +52,11 @@ class TrainerState:
         """Whether the last call ended without an exception."""
         return self.status == "finished"
 
+    @property
+    def stopped(self) -> bool:
+        """Whether no call is running, because it ended in whatever way."""
+        return self.status in ("finished", "interrupted")
+
 
 class Readings:
     """The properties of a `Trainer`. None of them changes anything.

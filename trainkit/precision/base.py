@@ -37,6 +37,13 @@ class Precision:
     def __str__(self) -> str:
         return self.name
 
+    def __eq__(self, other: object) -> bool:
+        # Users ask `if trainer.precision == "16-mixed"`, which must not be silently False.
+        return self.name == other if isinstance(other, str) else self is other
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     def setup(self, device: torch.device) -> None:
         """Learn the device, and raise `DeviceError` if it cannot compute in this precision. May be called twice."""
         if self.autocast_dtype is not None:

@@ -18,6 +18,7 @@ from trainkit.compat.lightning import (
     cli,
     core,
     demos,
+    fabric,
     loggers,
     plugins,
     profilers,
@@ -27,6 +28,7 @@ from trainkit.compat.lightning import (
     utilities,
 )
 from trainkit.compat.lightning.absent import absent_names
+from trainkit.compat.lightning.absent_modules import AbsentModules
 from trainkit.compat.lightning.callbacks import Callback
 from trainkit.compat.lightning.core import LightningDataModule, LightningModule
 from trainkit.compat.lightning.trainer import Trainer, seed_everything
@@ -44,6 +46,7 @@ __all__ = [
     "cli",
     "core",
     "demos",
+    "fabric",
     "loggers",
     "plugins",
     "profilers",
@@ -55,13 +58,18 @@ __all__ = [
     "utilities",
 ]
 
-pytorch = sys.modules[__name__]  # for what says `import lightning as L` and `L.pytorch.callbacks`
+# For what says `import lightning as L` and `L.pytorch.callbacks`, or `from lightning.pytorch.callbacks import ...`.
+pytorch = sys.modules[__name__]
+for _name in [name for name in sys.modules if name == __name__ or name.startswith(f"{__name__}.")]:
+    sys.modules[_name.replace(__name__, f"{__name__}.pytorch", 1)] = sys.modules[_name]
+
+# From here on, what nobody finds below this package is an error that says what to use instead.
+sys.meta_path.append(AbsentModules())
 
 __getattr__ = absent_names(
     __name__,
     {
         "Fabric": "a Trainer; trainkit.strategies and trainkit.precision can be used in a loop of your own",
-        "fabric": "a Trainer; trainkit.strategies and trainkit.precision can be used in a loop of your own",
         "loops": "trainkit.loops, which are functions",
         "serve": "module.to_onnx(...) or torch.export.export",
     },

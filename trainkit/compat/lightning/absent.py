@@ -8,6 +8,13 @@ from typing import Any, Never
 from trainkit.errors import UnsupportedAttributeError, UnsupportedImportError
 
 LATER = "a callback of this kind comes with a later version of trainkit"
+LATER_LOGGER = (
+    "TensorBoardLogger or CSVLogger, or a subclass of Logger whose log_metrics calls the service's client; a logger "
+    "for it comes with a later version of trainkit"
+)
+LATER_STRATEGY = "strategy='ddp'; strategies that shard the model come with a later version of trainkit"
+LATER_TUNER = "a loop over short fits with other arguments; a tuner comes with a later version of trainkit"
+TORCHRUN = "torchrun, which sets the environment that trainkit reads; under SLURM: srun torchrun ..."
 
 
 def absent_names(module: str, instead: Mapping[str, str]) -> Callable[[str], Never]:

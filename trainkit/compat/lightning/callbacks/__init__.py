@@ -1,6 +1,6 @@
 """Lightning's ``callbacks``."""
 
-from trainkit.compat.lightning.absent import LATER, absent_names
+from trainkit.compat.lightning.absent import LATER, LATER_TUNER, absent_names
 from trainkit.compat.lightning.callbacks.callback import Callback
 from trainkit.compat.lightning.callbacks.checkpoint import Checkpoint
 from trainkit.compat.lightning.callbacks.early_stopping import EarlyStopping
@@ -31,7 +31,6 @@ __all__ = [
 
 _AVERAGING = f"torch.optim.swa_utils.AveragedModel, updated in on_train_batch_end; {LATER}"
 _FREEZING = f"module.backbone.requires_grad_(False) at first, and True in on_train_epoch_start; {LATER}"
-_TUNING = "a loop over short fits with other arguments; a tuner comes with a later version of trainkit"
 _WATCHING = f"a callback with on_train_batch_end that calls trainer.log_metrics({{...}}); {LATER}"
 
 __getattr__ = absent_names(
@@ -39,10 +38,10 @@ __getattr__ = absent_names(
     {
         "BackboneFinetuning": _FREEZING,
         "BaseFinetuning": _FREEZING,
-        "BatchSizeFinder": _TUNING,
+        "BatchSizeFinder": LATER_TUNER,
         "DeviceStatsMonitor": _WATCHING,
         "EMAWeightAveraging": _AVERAGING,
-        "LearningRateFinder": _TUNING,
+        "LearningRateFinder": LATER_TUNER,
         "ModelPruning": f"torch.nn.utils.prune, called in a hook; {LATER}",
         "OnExceptionCheckpoint": "ModelCheckpoint(save_on_exception=True)",
         "SpikeDetection": _WATCHING,

@@ -32,6 +32,7 @@ class Logger(core.Logger, Callback):
     prefix = ""
     _status: Status = "success"
     _newest_step = 0
+    _root = os.curdir
 
     LOGGER_JOIN_CHAR: ClassVar[str] = "-"
 
@@ -60,11 +61,14 @@ class Logger(core.Logger, Callback):
 
     @property
     def log_dir(self) -> Any:
-        """The folder of the run, in which checkpoints go too."""
-        return self.save_dir and os.path.join(self.save_dir, str(self.name), str(self.version))
+        """The folder of the run, in which checkpoints go: below ``default_root_dir`` if there is no ``save_dir``."""
+        version = self.version
+        parts = (self.name, version if isinstance(version, str) else f"version_{version}")
+        return os.path.join(self.save_dir or self._root, *(str(part) for part in parts if part is not None))
 
     def default_to(self, root_dir: str | os.PathLike[str]) -> None:
-        """Change nothing: where it writes, the subclass decides."""
+        """Take ``root_dir`` for what is to be saved by others; where the logger writes, the subclass decides."""
+        self._root = os.fspath(root_dir)
 
     def continue_from(self, checkpoint: str | os.PathLike[str]) -> bool:
         """Change nothing: which version this is, the subclass decides."""

@@ -1,10 +1,8 @@
 """Cluster environments: torchrun starts the processes, on one machine or many."""
 
-from trainkit.compat.lightning.absent import absent_names
+from trainkit.compat.lightning.absent import TORCHRUN, absent_names
 
 __all__: list[str] = []
-
-_TORCHRUN = "torchrun, which sets the environment that trainkit reads; under SLURM: srun torchrun ..."
 
 __getattr__ = absent_names(
     __name__,
@@ -19,6 +17,6 @@ __getattr__ = absent_names(
             "TorchElasticEnvironment",
             "XLAEnvironment",
         ),
-        _TORCHRUN,
+        TORCHRUN,
     ),
 )

@@ -7,14 +7,20 @@ import signal
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
+
 from trainkit import trainer as core
+from trainkit.assembly import lengths
+from trainkit.assembly.parts import connect_optimizers
 from trainkit.callbacks import model_checkpoint, model_summary, progress_bar
-from trainkit.compat.lightning.absent import Absent
+from trainkit.compat.lightning.absent import LATER_TUNER, Absent
 from trainkit.compat.lightning.accelerators import Accelerator, accelerator_of
 from trainkit.compat.lightning.callbacks import Callback, ModelCheckpoint, ModelSummary, ProgressBar
 from trainkit.compat.lightning.loggers import CSVLogger, TensorBoardLogger
 from trainkit.compat.lightning.plugins import TorchSyncBatchNorm
 from trainkit.compat.lightning.profilers import PassThroughProfiler, Profiler, SimpleProfiler
+from trainkit.compat.lightning.trainer.loops import FitLoop
+from trainkit.compat.lightning.trainer.settings import add_settings
 from trainkit.data.module import DataModule
 from trainkit.errors import ConfigError
 from trainkit.module import TrainModule
@@ -25,6 +31,7 @@ Path = str | os.PathLike[str]
 _LOOPS = "trainer.progress and trainer.current_epoch for counters; a new Trainer, or trainer.should_stop, for limits"
 
 
+@add_settings
 class Trainer(core.Trainer):
     """trainkit's `Trainer`, which takes Lightning's arguments and objects.
 
@@ -39,11 +46,10 @@ class Trainer(core.Trainer):
         arguments: All others, as in `trainkit.Trainer`.
     """
 
-    fit_loop = Absent(_LOOPS)
     validate_loop = Absent(_LOOPS)
     test_loop = Absent(_LOOPS)
     predict_loop = Absent(f"what trainer.predict() returns, or a BasePredictionWriter; {_LOOPS}")
-    tune = Absent("a loop over short fits with other arguments; a tuner comes with a later version of trainkit")
+    tune = Absent(LATER_TUNER)
     init_module = Absent("configure_model, which is called when the device is known")
     distributed_sampler_kwargs = Absent("trainer.world_size and trainer.global_rank")
     val_check_batch = Absent("trainer.val_check_interval")
@@ -72,6 +78,7 @@ class Trainer(core.Trainer):
             profiler="simple" if isinstance(profiler, SimpleProfiler) else None if is_object else profiler,
             **(arguments | _from_plugins(plugins)),
         )
+        self._listed: list[Any] = [*self.callbacks, *self.loggers]
 
     @property
     def accelerator(self) -> Accelerator:
@@ -112,7 +119,7 @@ class Trainer(core.Trainer):
         ckpt_path: Path | None = None,
         weights_only: bool | None = None,
     ) -> None:
-        self._welcome_callbacks()
+        self._welcome_plugins()
         super().fit(_uncompiled(model), train_dataloaders, val_dataloaders, datamodule, ckpt_path)
 
     def validate(
@@ -124,7 +131,7 @@ class Trainer(core.Trainer):
         datamodule: DataModule | None = None,
         weights_only: bool | None = None,
     ) -> list[dict[str, float]]:
-        self._welcome_callbacks()
+        self._welcome_plugins()
         return super().validate(_uncompiled(model), dataloaders, ckpt_path, verbose, datamodule)
 
     def test(
@@ -136,7 +143,7 @@ class Trainer(core.Trainer):
         datamodule: DataModule | None = None,
         weights_only: bool | None = None,
     ) -> list[dict[str, float]]:
-        self._welcome_callbacks()
+        self._welcome_plugins()
         return super().test(_uncompiled(model), dataloaders, ckpt_path, verbose, datamodule)
 
     def predict(
@@ -148,16 +155,51 @@ class Trainer(core.Trainer):
         ckpt_path: Path | None = None,
         weights_only: bool | None = None,
     ) -> list[Any] | None:
-        self._welcome_callbacks()
+        self._welcome_plugins()
         return super().predict(_uncompiled(model), dataloaders, datamodule, return_predictions, ckpt_path)
 
-    def _welcome_callbacks(self) -> None:
-        """Let callbacks log, and those join that were added to ``trainer.callbacks`` by hand."""
-        for callback in self.callbacks:
-            if not self._hooks.is_registered(callback):
-                self._hooks.register(callback)
-            if isinstance(callback, Callback):
-                callback._trainer = self
+    @property
+    def fit_loop(self) -> FitLoop:
+        """Limits, which may be set, and counters."""
+        return FitLoop(self)
+
+    @property
+    def logger(self) -> Any:
+        """The first logger; setting it replaces all loggers, from the next call on."""
+        return super().logger
+
+    @logger.setter
+    def logger(self, logger: Any) -> None:
+        self.loggers = [] if logger is None else _as_list(logger)
+
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimizers of the fit; setting them replaces those of the running one."""
+        return super().optimizers
+
+    @optimizers.setter
+    def optimizers(self, optimizers: list[torch.optim.Optimizer]) -> None:
+        self.run.optimizers = optimizers
+        connect_optimizers(self.run, self._hooks.hooks, self._optimisation)
+
+    def follow_lengths(self) -> None:
+        """Let the running fit go by the limits as they are now."""
+        limits = self.run.limits
+        limits.max_epochs = lengths.max_epochs(self._lengths, self._data_use)
+        limits.max_steps = lengths.max_steps(self._lengths, self._data_use)
+        limits.min_epochs, limits.min_steps = self._lengths.min_epochs or 0, self._lengths.min_steps or 0
+        self.run.quiet_until = 0
+
+    def _welcome_plugins(self) -> None:
+        """Let callbacks log, and those join (or leave) that were added to (or taken from) the lists by hand."""
+        present = [*self.callbacks, *self.loggers]
+        self._hooks.replace([plugin for plugin in self._listed if plugin not in present], [])
+        for plugin in present:
+            if not self._hooks.is_registered(plugin):
+                self._hooks.register(plugin)
+            if isinstance(plugin, Callback):
+                plugin._trainer = self
+        self._listed = present
 
 
 def _uncompiled(model: Any) -> Any:

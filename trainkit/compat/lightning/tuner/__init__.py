@@ -1,9 +1,7 @@
 """Lightning's ``tuner``, which trainkit does not have yet."""
 
-from trainkit.compat.lightning.absent import absent_names
+from trainkit.compat.lightning.absent import LATER_TUNER, absent_names
 
 __all__: list[str] = []
 
-__getattr__ = absent_names(
-    __name__, {"Tuner": "a loop over short fits with other arguments; a tuner comes with a later version of trainkit"}
-)
+__getattr__ = absent_names(__name__, {"Tuner": LATER_TUNER})

@@ -13,6 +13,7 @@ from trainkit.compat.lightning.utilities import (
     rank_zero,
     seed,
     types,
+    warnings,
 )
 from trainkit.compat.lightning.utilities.combined_loader import CombinedLoader
 from trainkit.compat.lightning.utilities.enums import GradClipAlgorithmType
@@ -24,6 +25,7 @@ from trainkit.compat.lightning.utilities.rank_zero import (
     rank_zero_only,
     rank_zero_warn,
 )
+from trainkit.compat.lightning.utilities.warnings import disable_possible_user_warnings
 from trainkit.data.transfer import move as move_data_to_device
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "CombinedLoader",
     "GradClipAlgorithmType",
     "combined_loader",
+    "disable_possible_user_warnings",
     "enums",
     "exceptions",
     "grad_norm",
@@ -47,12 +50,12 @@ __all__ = [
     "rank_zero_warn",
     "seed",
     "types",
+    "warnings",
 ]
 
 __getattr__ = absent_names(
     __name__,
     {
-        "disable_possible_user_warnings": "warnings.filterwarnings('ignore', category=UserWarning)",
         "find_shared_parameters": "nothing: shared parameters stay shared",
         "is_picklable": "pickle.dumps(value), and the exception it raises",
         "measure_flops": "torch.utils.flop_counter.FlopCounterMode, or ModelSummary(flops=True) of trainkit.callbacks",

@@ -1,0 +1,5 @@
+"""Lightning's exceptions."""
+
+from trainkit.compat.lightning.utilities.exceptions import MisconfigurationException
+
+__all__ = ["MisconfigurationException"]
