@@ -10,12 +10,13 @@ from trainkit import callbacks
 from trainkit.testing import check_callback
 
 NEEDED_ARGUMENTS = {
+    "StochasticWeightAveraging": {"swa_lrs": 0.05, "swa_epoch_start": 1},
     "EarlyStopping": {"monitor": "val/loss"},
     "GradientAccumulationScheduler": {"scheduling": {0: 1, 1: 2}},
     "ModelCheckpoint": {"monitor": "val/loss", "save_last": True},
 }
 
-BASES = {"Callback", "PredictionWriter"}
+BASES = {"BackboneFinetuning", "BaseFinetuning", "Callback", "PredictionWriter"}
 TO_DEFINE = {"PredictionWriter": "write_on_batch_end"}
 """Classes that are there to be subclassed, and the method that a subclass defines."""
 
@@ -31,7 +32,7 @@ def test_public_callback_keeps_its_promises(name, tmp_path):
         lambda: kind(**NEEDED_ARGUMENTS.get(name, {})),
         default_root_dir=tmp_path,
         log_every_n_steps=1,
-        logger=callbacks.CSVLogger(tmp_path) if name == "LearningRateMonitor" else False,
+        logger=callbacks.CSVLogger(tmp_path) if name in ("DeviceStatsMonitor", "LearningRateMonitor") else False,
         enable_checkpointing=name == "ModelCheckpoint",
         enable_progress_bar=name == "ProgressBar",
         enable_model_summary=name == "ModelSummary",

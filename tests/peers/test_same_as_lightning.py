@@ -61,6 +61,7 @@ class Case:
         arguments: Arguments of the Trainer.
         train: Makes the training loader.
         val: Makes the validation loaders.
+        callbacks: Makes the callbacks of either package.
         differs: What trainkit has differently, on purpose.
     """
 
@@ -68,6 +69,7 @@ class Case:
     arguments: Arguments = field(default_factory=dict)
     train: Callable[[], Any] = lambda: data(24)
     val: Callable[[], Any] = lambda: data(10, seed=1)
+    callbacks: Callable[[Any], list[Any]] = lambda pl: []
     differs: tuple[str, ...] = ()
 
 
@@ -171,6 +173,20 @@ CASES = {
         }
     ),
     "should_stop": Case({"on_train_epoch_end": stops_early}),
+    "weight averaging": Case(callbacks=lambda pl: [pl.callbacks.WeightAveraging()]),
+    "exponential averaging": Case(callbacks=lambda pl: [pl.callbacks.EMAWeightAveraging(decay=0.9)]),
+    "stochastic weight averaging": Case(
+        {"configure_optimizers": with_scheduler(lambda _, opt: torch.optim.lr_scheduler.StepLR(opt, 1, 0.5))},
+        callbacks=lambda pl: [pl.callbacks.StochasticWeightAveraging(0.02, 2, annealing_epochs=2)],
+    ),
+    "backbone finetuning": Case(
+        {
+            "configure_optimizers": lambda self: torch.optim.SGD(
+                filter(lambda p: p.requires_grad, self.parameters()), 0.1
+            )
+        },
+        callbacks=lambda pl: [pl.callbacks.BackboneFinetuning(1, lambda epoch: 1.5)],
+    ),
     "sanity check": Case({"forward": drops_out}, {"num_sanity_val_steps": 2}, lambda: data(24, shuffle=True)),
 }
 
@@ -182,6 +198,10 @@ def run(pl: Any, case: Case, root: Path) -> Arguments:
         def __init__(self) -> None:
             super().__init__()
             self.layers = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+
+        @property
+        def backbone(self) -> Any:
+            return self.layers[0]
 
         def forward(self, x: Any) -> Any:
             return self.layers(x)
@@ -210,7 +230,7 @@ def run(pl: Any, case: Case, root: Path) -> Arguments:
         "enable_model_summary": False,
         "default_root_dir": root,
     }
-    trainer = pl.Trainer(**(arguments | case.arguments))
+    trainer = pl.Trainer(callbacks=case.callbacks(pl), **(arguments | case.arguments))
     trainer.fit(module, case.train(), case.val())
     found: Arguments = {
         "weights": module.state_dict(),

@@ -109,9 +109,10 @@ def restore(run: Run, plugins: Plugins, data: DataConnection, checkpoint: dict[s
     Raises:
         CheckpointError: If the checkpoint has the state of another module.
     """
+    # Plugins first: one may have added parameter groups, or taken schedulers away, and does so again.
+    state.restore_plugins(plugins, checkpoint["callbacks"])
     state.restore_optimizers(run.optimizers, checkpoint["optimizer_states"], path)
     state.restore_optimizers([config.scheduler for config in run.schedulers], checkpoint["lr_schedulers"], path)
-    state.restore_plugins(plugins, checkpoint["callbacks"])
     own = checkpoint["trainkit"]
     run.precision.load_state_dict(own["precision"])
     if own["ranks"]:  # there are none where another framework saved

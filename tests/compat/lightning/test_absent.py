@@ -52,11 +52,37 @@ def test_every_announced_name_is_there(name: str) -> None:
 def test_absent_attributes_of_objects_say_what_to_use_instead_and_are_not_there() -> None:
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
     with pytest.raises(
-        UnsupportedError, match=r"trainkit has no Trainer\.fit_loop\.\n    instead      trainer\.progress"
+        UnsupportedError, match=r"trainkit has no Trainer\.validate_loop\.\n    instead      trainer\.progress"
     ):
-        trainer.fit_loop  # noqa: B018
+        trainer.validate_loop  # noqa: B018
+    with pytest.raises(UnsupportedError, match=r"no Trainer\.fit_loop\.batch_idx.*\n.*batch_idx of hooks"):
+        trainer.fit_loop.epoch_loop.batch_idx  # noqa: B018
+    with pytest.raises(UnsupportedError, match=r"no Trainer\.fit_loop\.max_epoch\."):
+        trainer.fit_loop.max_epoch = 3
     assert not hasattr(trainer, "tune")
     assert isinstance(pl.Trainer.tune, Absent), "looking at the class is no use of it"
+
+
+@pytest.mark.parametrize(
+    ("line", "instead"),
+    [
+        ("from {}.loggers.wandb import WandbLogger", "TensorBoardLogger or CSVLogger"),
+        ("from {}.tuner.tuning import Tuner", "a loop over short fits"),
+        ("import {}.loops.fit_loop", "trainkit.loops, which are functions; trainer.fit_loop"),
+        ("from {}.pytorch.strategies.fsdp import FSDPStrategy", "strategy='ddp'"),
+        ("from {}.callbacks import ModelCheckpont", "ModelCheckpoint, if that was meant"),
+        ("import {}.utilities.nothing", "what is in trainkit.compat.lightning.utilities: AttributeDict, "),
+    ],
+)
+def test_a_module_that_is_not_there_says_what_to_use_instead(line: str, instead: str) -> None:
+    said = rf"trainkit has no lightning\.[a-z].*\n    instead      {instead}"
+    with pytest.raises(UnsupportedImportError, match=said):
+        exec(line.format(pl.__name__))
+
+
+def test_modules_of_others_are_not_looked_at() -> None:
+    with pytest.raises(ModuleNotFoundError, match="No module named 'trainkit.nothing'"):
+        importlib.import_module("trainkit.nothing")
 
 
 def test_what_a_module_cannot_do_says_so_when_it_is_asked_to() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pkgutil
 import subprocess
 import sys
@@ -50,6 +51,12 @@ from trainkit.compat.lightning.utilities.model_summary import ModelSummary, summ
 from trainkit.compat.lightning.utilities.rank_zero import rank_zero_only
 from trainkit.compat.lightning.utilities.seed import isolate_rng
 from trainkit.compat.lightning.utilities.types import EVAL_DATALOADERS, STEP_OUTPUT, OptimizerLRScheduler
+from trainkit.compat.lightning.utilities.warnings import PossibleUserWarning
+from trainkit.compat.lightning.fabric.utilities import rank_zero_only
+from trainkit.compat.lightning.fabric.utilities.seed import seed_everything
+from trainkit.compat.lightning.fabric.utilities.warnings import PossibleUserWarning
+from trainkit.compat.lightning.pytorch import Trainer
+from trainkit.compat.lightning.pytorch.callbacks.early_stopping import EarlyStopping
 """
 
 
@@ -63,6 +70,7 @@ def test_packages_are_reached_from_the_top() -> None:
     assert pl.utilities.rank_zero.rank_zero_only is pl.utilities.rank_zero_only
     assert pl.trainer.states.TrainerFn.FITTING == "fit"
     assert pl.pytorch is pl
+    assert importlib.import_module(f"{pl.__name__}.pytorch.callbacks.timer") is pl.callbacks.timer
 
 
 def test_every_module_is_reached_as_an_attribute_without_an_import_of_its_own() -> None:

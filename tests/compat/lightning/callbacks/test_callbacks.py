@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import trainkit.compat.lightning as pl
-from trainkit.errors import NotAttachedError, UnknownArgumentError
+from trainkit.errors import ConfigError, NotAttachedError, UnknownArgumentError
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
-def fit(*callbacks: Any, **arguments: Any) -> pl.Trainer:
+class Module(pl.LightningModule, TinyModule):
+    """A module in Lightning's words."""
+
+
+def fit(*callbacks: Any, module: Any = None, **arguments: Any) -> pl.Trainer:
     quiet: dict[str, Any] = {
         "accelerator": "cpu",
         "max_epochs": 2,
@@ -23,7 +28,7 @@ def fit(*callbacks: Any, **arguments: Any) -> pl.Trainer:
         "enable_checkpointing": any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks),
     }
     trainer = pl.Trainer(callbacks=list(callbacks), **(quiet | arguments))
-    trainer.fit(TinyModule(), TinyData(2), TinyData(1))
+    trainer.fit(module or TinyModule(), TinyData(2), TinyData(1))
     return trainer
 
 
@@ -164,3 +169,44 @@ def test_a_callback_that_is_appended_joins_the_next_run() -> None:
 
 def test_the_accumulation_schedule_holds() -> None:
     assert fit(pl.callbacks.GradientAccumulationScheduler({0: 2})).global_step == 2
+
+
+def test_a_checkpoint_is_saved_when_an_exception_ends_a_fit(tmp_path: Path) -> None:
+    class Breaks(Module):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if batch_idx == 1:
+                raise ZeroDivisionError
+            return super().training_step(batch, batch_idx)
+
+    callback = pl.callbacks.OnExceptionCheckpoint(tmp_path, "broken")
+    module = Breaks()
+    with pytest.raises(ZeroDivisionError):
+        fit(callback, module=module)
+    assert callback.ckpt_path == str(tmp_path / "broken.ckpt")
+    assert Breaks.load_from_checkpoint(callback.ckpt_path).layer.weight.equal(module.layer.weight)
+    with pytest.raises(ConfigError, match="filename is empty"):
+        pl.callbacks.OnExceptionCheckpoint(tmp_path, "")
+
+
+def test_a_finetuning_is_written_with_lightnings_arguments() -> None:
+    class Late(pl.callbacks.BaseFinetuning):
+        def freeze_before_training(self, pl_module: Any) -> None:
+            self.freeze(pl_module.layer)
+
+        def finetune_function(self, pl_module: Any, current_epoch: int, optimizer: Any) -> None:
+            if current_epoch == 1:
+                self.unfreeze_and_add_param_group(modules=pl_module.layer, optimizer=optimizer, lr=0.5)
+
+    class Frozen(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x: Any) -> Any:
+            return super().forward(x) * self.scale
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD([self.scale], lr=0.1)
+
+    trainer = fit(Late(), module=Frozen())
+    assert [group["lr"] for group in trainer.optimizers[0].param_groups] == [0.1, 0.5]

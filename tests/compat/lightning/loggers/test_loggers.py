@@ -65,8 +65,9 @@ def test_a_logger_of_the_users_own_follows_a_run(tmp_path: Path) -> None:
         "by hand",
         ("end", "success"),
     ]
-    assert logger.log_dir is logger.save_dir is None
-    assert list(tmp_path.glob("checkpoints/*.ckpt")), "checkpoints go to default_root_dir"
+    assert logger.save_dir is None
+    assert logger.log_dir == str(tmp_path / "list" / "0.1"), "what others save goes below default_root_dir"
+    assert list(tmp_path.glob("list/0.1/checkpoints/*.ckpt"))
 
 
 def test_loggers_write_under_lightning_logs(tmp_path: Path) -> None:

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from trainkit.callbacks import CSVLogger, DeviceStatsMonitor
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
+
+
+@pytest.mark.parametrize(("cpu_stats", "columns"), [(None, 6), (True, 6), (False, 0)])
+def test_figures_of_the_cpu_go_to_the_loggers_with_every_row(tmp_path, cpu_stats, columns):
+    logger = CSVLogger(tmp_path)
+    trainer = quiet_trainer(logger=logger, log_every_n_steps=2, callbacks=[DeviceStatsMonitor(cpu_stats)])
+    trainer.fit(TinyModule(), TinyData(4))
+    rows = list(csv.DictReader(logger.metrics_file.read_text().splitlines()))
+    names = [name for name in rows[0] if name.startswith("DeviceStatsMonitor.on_train_batch_")]
+    assert len(names) == columns
+    assert {row["step"] for row in rows if any(row[name] for name in names)} == ({"2", "4"} if columns else set())
+    assert all(float(row[name]) >= 0 for row in rows for name in names if row[name])

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import StepLR
+
+from trainkit.callbacks import Callback, StochasticWeightAveraging
+from trainkit.errors import ConfigError, OptimizerError
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
+
+
+class Scheduled(TinyModule):
+    """With BatchNorm, and a scheduler of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        return super().forward(self.norm(x))
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        return [optimizer], [StepLR(optimizer, 1, 0.5)]
+
+
+class Epochs(Callback):
+    """Notes weights and learning rate at the start of each epoch."""
+
+    def __init__(self):
+        self.weights, self.rates = [], []
+
+    def on_train_epoch_start(self, trainer, module):
+        self.weights.append(module.layer.weight.detach().clone())
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def test_the_last_epochs_are_averaged_at_a_rate_of_their_own():
+    epochs, module, data = Epochs(), Scheduled(), TinyData(3)
+    callback = StochasticWeightAveraging(0.02, swa_epoch_start=3, annealing_epochs=2, annealing_strategy="linear")
+    trainer = quiet_trainer(max_epochs=6, callbacks=[callback, epochs])
+    trainer.fit(module, data)
+    assert epochs.rates == pytest.approx([0.1, 0.05, 0.025, 0.0225, 0.02, 0.02])
+    assert torch.allclose(module.layer.weight, torch.stack(epochs.weights[2:]).mean(0), atol=1e-6)
+    assert trainer.global_step == 18
+
+
+def test_the_statistics_of_batchnorm_are_those_of_the_average():
+    module, data = Scheduled(), TinyData(3)
+    quiet_trainer(max_epochs=2, callbacks=[StochasticWeightAveraging(0.02, 1)]).fit(module, data)
+    means = torch.stack([x.mean(0) for x, _ in data])
+    assert torch.allclose(module.norm.running_mean, means.mean(0), atol=1e-6)
+    assert module.norm.momentum == 0.1
+
+
+def test_a_share_of_the_epochs_may_come_before():
+    epochs, module = Epochs(), TinyModule()
+    quiet_trainer(max_epochs=4, callbacks=[StochasticWeightAveraging([0.05], 0.75), epochs]).fit(module, TinyData(2))
+    assert torch.allclose(module.layer.weight, torch.stack(epochs.weights[2:]).mean(0), atol=1e-6)
+
+
+def test_a_fit_that_ended_early_keeps_its_weights():
+    class Ends(Callback):
+        def on_train_epoch_start(self, trainer, module):
+            trainer.should_stop = trainer.current_epoch == 2
+
+        def on_train_batch_end(self, module):
+            self.newest = module.layer.weight.detach().clone()
+
+    ends, module = Ends(), TinyModule()
+    quiet_trainer(max_epochs=5, callbacks=[StochasticWeightAveraging(0.02, 1), ends]).fit(module, TinyData(2))
+    assert torch.equal(module.layer.weight, ends.newest)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"swa_lrs": 0.0}, {"swa_lrs": [0.1, "x"]}, {"swa_epoch_start": 0}, {"annealing_strategy": "sine"}]
+)
+def test_arguments_are_checked(arguments):
+    with pytest.raises(ConfigError):
+        StochasticWeightAveraging(**({"swa_lrs": 0.1} | arguments))
+
+
+def test_what_it_cannot_average_is_an_error():
+    class Manual(TinyModule):
+        automatic_optimization = False
+
+    with pytest.raises(OptimizerError, match=r"Manual has automatic_optimization = False"):
+        quiet_trainer(callbacks=[StochasticWeightAveraging(0.1)]).fit(Manual(), TinyData(1))
+    with pytest.raises(ConfigError, match="a share of max_epochs, which has no limit"):
+        quiet_trainer(max_epochs=-1, max_steps=2, callbacks=[StochasticWeightAveraging(0.1)]).fit(
+            TinyModule(), TinyData(1)
+        )

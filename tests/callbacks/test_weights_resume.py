@@ -1,0 +1,60 @@
+"""What changes weights on its own goes on as if the run had never stopped."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from trainkit.callbacks import (
+    BackboneFinetuning,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
+from trainkit.testing import TinyData, TinyModule, assert_same_weights, quiet_trainer
+
+MAKE = {
+    "mean": WeightAveraging,
+    "exponential mean": lambda: EMAWeightAveraging(decay=0.5, update_every_n_steps=2),
+    "mean of epochs": lambda: StochasticWeightAveraging(0.02, 2, annealing_epochs=2),
+    "finetuning": lambda: BackboneFinetuning(1, lambda epoch: 1.5),
+}
+
+
+class Module(TinyModule):
+    """A backbone with BatchNorm below the layer."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.backbone = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+
+    def forward(self, x):
+        return super().forward(self.backbone(x))
+
+    def configure_optimizers(self):
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.SGD(trained, lr=0.1, momentum=0.9)
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.9)]
+
+
+def fit(name, folder=None, ckpt_path=None):
+    callbacks = [MAKE[name]()]
+    if folder is not None:
+        callbacks.append(ModelCheckpoint(folder, filename="{step}", every_n_train_steps=1, save_top_k=-1))
+    module = Module()
+    trainer = quiet_trainer(max_epochs=4, callbacks=callbacks, enable_checkpointing=folder is not None)
+    trainer.fit(module, TinyData(2), TinyData(1), ckpt_path=ckpt_path)
+    return module
+
+
+@pytest.mark.filterwarnings("ignore:nothing is left to train")
+@pytest.mark.parametrize("name", MAKE)
+def test_a_run_goes_on_from_every_step_as_if_it_had_not_stopped(name, tmp_path):
+    whole = fit(name, tmp_path)
+    checkpoints = sorted(tmp_path.glob("*.ckpt"))
+    assert len(checkpoints) == 8
+    for path in checkpoints:
+        assert_same_weights(fit(name, ckpt_path=path), whole)

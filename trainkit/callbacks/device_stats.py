@@ -1,0 +1,61 @@
+"""Watching the memory and the load of the device and of this process."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from trainkit.callbacks.base import Callback
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
+
+
+class DeviceStatsMonitor(Callback):
+    """Sends figures of the device to the loggers before and after training batches, with every row of metrics.
+
+    On CUDA these are torch's figures of allocated and reserved memory; on the CPU the memory of this process, its CPU
+    time and the load of the machine.
+
+    Args:
+        cpu_stats: Whether figures of the CPU are among them: None if it is the device that trains.
+    """
+
+    def __init__(self, cpu_stats: bool | None = None) -> None:
+        self.cpu_stats = cpu_stats
+
+    def on_train_batch_start(self, trainer: Trainer) -> None:
+        self._send_if_due(trainer, trainer.global_step + 1, "on_train_batch_start")
+
+    def on_train_batch_end(self, trainer: Trainer) -> None:
+        self._send_if_due(trainer, trainer.global_step, "on_train_batch_end")
+
+    def _send_if_due(self, trainer: Trainer, step: int, hook: str) -> None:
+        if trainer.loggers and trainer.log_every_n_steps and step % trainer.log_every_n_steps == 0:
+            before = f"{type(self).__name__}.{hook}/"
+            figures = self._read(trainer.strategy.device)
+            trainer.log_metrics({f"{before}{name}": value for name, value in figures.items()}, step)
+
+    def _read(self, device: torch.device) -> dict[str, float]:
+        figures: dict[str, float] = {}
+        if device.type == "cuda":
+            stats: dict[str, Any] = torch.cuda.memory_stats(device)
+            figures |= {name: float(value) for name, value in stats.items()}
+        if self.cpu_stats or (self.cpu_stats is None and device.type == "cpu"):
+            figures |= cpu_figures()
+        return figures
+
+
+def cpu_figures() -> dict[str, float]:
+    """Return the CPU time of this process, its greatest memory and the load of the machine, where these are known."""
+    figures = {"cpu_time_s": time.process_time()}
+    if hasattr(os, "getloadavg"):
+        figures["cpu_load_1min"] = os.getloadavg()[0]
+    try:
+        import resource
+    except ImportError:  # Windows
+        return figures
+    return figures | {"cpu_peak_memory_kb": float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)}

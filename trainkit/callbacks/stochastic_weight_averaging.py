@@ -1,0 +1,184 @@
+"""Stochastic weight averaging: the last epochs at a high learning rate, and the mean of their weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import SWALR
+
+from trainkit.callbacks.base import Callback
+from trainkit.data.combined import batches_of
+from trainkit.errors import ConfigError, OptimizerError, UnknownNameError
+from trainkit.hooks.manager import PluginStage
+from trainkit.types import Phase
+
+if TYPE_CHECKING:
+    from trainkit.module import TrainModule
+    from trainkit.trainer import Trainer
+
+AverageFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def mean(average: Tensor, newest: Tensor, count: Tensor) -> Tensor:
+    """Return the mean of what ``count`` weights had as ``average``, and of ``newest``."""
+    return average + (newest - average) / (count + 1)
+
+
+class StochasticWeightAveraging(Callback):
+    """Averages the weights at the starts of the last epochs, in which a schedule of its own sets the learning rate.
+
+    The module has the average when training ends; the statistics of its BatchNorm layers are then measured anew, in one
+    more pass over the training data.
+
+    Args:
+        swa_lrs: The learning rate to anneal to, or one for each parameter group.
+        swa_epoch_start: The epoch in which averaging begins, counted from 1; or the share of ``max_epochs`` before it.
+        annealing_epochs: Epochs in which the learning rate goes there.
+        annealing_strategy: Along which curve: ``"cos"`` or ``"linear"``.
+        avg_fn: ``(average, newest, count) -> average``; None is the mean.
+        device: Where the average is kept; None is where the module is.
+
+    Raises:
+        ConfigError: If an argument is not usable.
+        OptimizerError: When a fit starts, if there is not one optimizer, or more than one scheduler, or manual
+            optimization.
+
+    References:
+        Izmailov et al., Averaging Weights Leads to Wider Optima and Better Generalization, UAI 2018.
+    """
+
+    stage: ClassVar[PluginStage] = "modify"
+
+    def __init__(
+        self,
+        swa_lrs: float | list[float],
+        swa_epoch_start: int | float = 0.8,
+        annealing_epochs: int = 10,
+        annealing_strategy: Literal["cos", "linear"] = "cos",
+        avg_fn: AverageFunction | None = None,
+        device: torch.device | str | None = "cpu",
+    ) -> None:
+        rates = swa_lrs if isinstance(swa_lrs, list) else [swa_lrs]
+        if not rates or not all(isinstance(rate, float) and rate > 0 for rate in rates):
+            raise ConfigError(f"swa_lrs={swa_lrs!r} must be a float above 0, or a list of them.")
+        if not (swa_epoch_start >= 1 if isinstance(swa_epoch_start, int) else 0.0 <= swa_epoch_start <= 1.0):
+            raise ConfigError(f"swa_epoch_start={swa_epoch_start!r} must be an epoch from 1 on, or a share (float).")
+        if annealing_strategy not in ("cos", "linear"):
+            raise UnknownNameError("annealing_strategy", str(annealing_strategy), ("cos", "linear"))
+        self.swa_lrs = swa_lrs
+        self.swa_epoch_start = swa_epoch_start
+        self.annealing_epochs = annealing_epochs
+        self.annealing_strategy: Literal["cos", "linear"] = annealing_strategy
+        self._avg_fn = avg_fn or mean
+        self._device = device
+        self._trainer: Trainer | None = None
+        self._count = 0
+        self._average: dict[str, Tensor] = {}
+        self._scheduler: SWALR | None = None
+
+    def setup(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._count, self._average, self._scheduler = 0, {}, None
+
+    def on_fit_start(self, trainer: Trainer, module: TrainModule) -> None:
+        if not module.automatic_optimization:
+            raise OptimizerError(
+                f"StochasticWeightAveraging sets learning rates, and {type(module).__name__} has "
+                "automatic_optimization = False. With manual optimization use torch.optim.swa_utils."
+            )
+        if len(trainer.optimizers) != 1 or len(trainer.lr_scheduler_configs) > 1:
+            raise OptimizerError(
+                "StochasticWeightAveraging needs one optimizer and at most one scheduler; configure_optimizers gave "
+                f"{len(trainer.optimizers)} and {len(trainer.lr_scheduler_configs)}."
+            )
+        if isinstance(self.swa_epoch_start, float) and trainer.max_epochs == -1:
+            raise ConfigError("swa_epoch_start is a share of max_epochs, which has no limit here. Say an epoch.")
+
+    def on_train_epoch_start(self, trainer: Trainer, module: TrainModule) -> None:
+        if trainer.current_epoch < self._first_epoch(trainer) or trainer.progress.batch:
+            return  # too early, or an epoch that goes on from a checkpoint that was saved after this
+        if self._scheduler is None:
+            self._take_over(trainer)
+        parameters = {name: p.detach().to(self._device or p.device) for name, p in module.named_parameters()}
+        if not self._average:
+            self._average = {name: parameter.clone() for name, parameter in parameters.items()}
+        else:
+            count = torch.tensor(self._count)
+            for name, parameter in parameters.items():
+                self._average[name] = self._avg_fn(self._average[name], parameter, count.to(parameter.device))
+        self._count += 1
+
+    def on_train_epoch_end(self) -> None:
+        if self._scheduler is not None:
+            self._scheduler.step()
+
+    def on_train_end(self, trainer: Trainer, module: TrainModule) -> None:
+        self._end_with_average(trainer, module)
+
+    def on_fit_end(self, trainer: Trainer, module: TrainModule) -> None:
+        self._end_with_average(trainer, module)  # nothing may have been left to train
+
+    def teardown(self) -> None:
+        self._trainer = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the average so far, and where the schedule is."""
+        scheduler = None if self._scheduler is None else self._scheduler.state_dict()
+        return {"count": self._count, "average": dict(self._average), "scheduler": scheduler}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave; the schedule goes on in place of the module's."""
+        self._count = state["count"]
+        self._average = {name: value.to(self._device or value.device) for name, value in state["average"].items()}
+        if state["scheduler"] is not None and self._trainer is not None:
+            self._take_over(self._trainer).load_state_dict(state["scheduler"])
+
+    def _end_with_average(self, trainer: Trainer, module: TrainModule) -> None:
+        if not self._average or trainer.max_epochs not in (-1, trainer.current_epoch):
+            return  # ended early
+        for name, parameter in module.named_parameters():
+            parameter.detach().copy_(self._average[name])
+        self._average = {}
+        layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+        if layers:
+            _measure(trainer, layers)
+
+    def _first_epoch(self, trainer: Trainer) -> int:
+        start = self.swa_epoch_start
+        return max(0, (int(trainer.max_epochs * start) if isinstance(start, float) else start) - 1)
+
+    def _take_over(self, trainer: Trainer) -> SWALR:
+        """Let the own schedule set the learning rate from now on, in place of the module's."""
+        trainer.lr_scheduler_configs.clear()
+        self._scheduler = SWALR(
+            trainer.optimizers[0],
+            swa_lr=self.swa_lrs,  # type: ignore[arg-type]  # torch takes a list as well
+            anneal_epochs=self.annealing_epochs,
+            anneal_strategy=self.annealing_strategy,
+        )
+        return self._scheduler
+
+
+def _measure(trainer: Trainer, layers: list[_BatchNorm]) -> None:
+    """Measure the statistics of BatchNorm ``layers`` anew, in one pass over the training data."""
+    momenta = {layer: layer.momentum for layer in layers}
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # the mean of all batches, not of the newest ones
+    run = trainer.run
+    limit = None if trainer.num_training_batches == math.inf else int(trainer.num_training_batches)
+    with torch.no_grad(), run.metrics.silenced(), run.precision.autocast():
+        run.metrics.begin_phase(Phase.TRAIN)
+        collected = run.metrics.begin_batches()
+        for batch_idx, batch in enumerate(islice(batches_of(trainer.train_dataloader), limit)):
+            batch = run.transfer(batch, 0)
+            collected.batch = batch
+            run.training_step(batch, batch_idx)
+    for layer, momentum in momenta.items():
+        layer.momentum = momentum

@@ -1,0 +1,122 @@
+"""How long training, validation and test take, and an end after a given time."""
+
+from __future__ import annotations
+
+import math
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from trainkit.callbacks.base import Callback
+from trainkit.errors import UnknownNameError
+from trainkit.hooks.manager import PluginStage
+from trainkit.settings import Duration, seconds
+from trainkit.types import Phase
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
+
+TIMED = (Phase.TRAIN, Phase.VALIDATE, Phase.TEST)
+
+
+class Timer(Callback):
+    """Measures phases, and ends a fit that has trained for ``duration``. The time of earlier sessions counts.
+
+    ``Trainer(max_time=...)`` ends a fit as well; a timer can also be asked.
+
+    Args:
+        duration: ``"DD:HH:MM:SS"``, a ``timedelta``, its arguments as a dict, or None to measure only.
+        interval: Whether to look after each "step" or after each "epoch".
+        verbose: Whether to print when time is up.
+
+    Raises:
+        ConfigError: If an argument is not usable.
+    """
+
+    stage: ClassVar[PluginStage] = "decide"
+
+    def __init__(
+        self, duration: Duration | None = None, interval: Literal["step", "epoch"] = "step", verbose: bool = True
+    ) -> None:
+        if interval not in ("step", "epoch"):
+            raise UnknownNameError("interval", str(interval), ("step", "epoch"), "Timer")
+        self._duration_s = seconds("duration", duration)
+        self.interval = interval
+        self.verbose = verbose
+        self._started: dict[Phase, float] = {}
+        self._ended: dict[Phase, float] = {}
+        self._earlier_s = 0.0
+
+    def start_time(self, stage: str = Phase.TRAIN) -> float | None:
+        """Return when a phase began, by ``time.monotonic``; None if it has not."""
+        return self._started.get(_timed(stage))
+
+    def end_time(self, stage: str = Phase.TRAIN) -> float | None:
+        """Return when a phase ended, by ``time.monotonic``; None if it has not."""
+        return self._ended.get(_timed(stage))
+
+    def time_elapsed(self, stage: str = Phase.TRAIN) -> float:
+        """Return the seconds that a phase has taken; training with that of the sessions it continues."""
+        phase = _timed(stage)
+        earlier = self._earlier_s if phase is Phase.TRAIN else 0.0
+        if phase not in self._started:
+            return earlier
+        return earlier + self._ended.get(phase, monotonic()) - self._started[phase]
+
+    def time_remaining(self, stage: str = Phase.TRAIN) -> float | None:
+        """Return the seconds that are left of ``duration``; None if there is none."""
+        return None if self._duration_s == math.inf else self._duration_s - self.time_elapsed(stage)
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        self._end_if_due(trainer)
+
+    def on_train_start(self) -> None:
+        self._start(Phase.TRAIN)
+
+    def on_train_batch_end(self, trainer: Trainer) -> None:
+        if self.interval == "step":
+            self._end_if_due(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer) -> None:
+        if self.interval == "epoch":
+            self._end_if_due(trainer)
+
+    def on_train_end(self) -> None:
+        self._ended[Phase.TRAIN] = monotonic()
+
+    def on_validation_start(self) -> None:
+        self._start(Phase.VALIDATE)
+
+    def on_validation_end(self) -> None:
+        self._ended[Phase.VALIDATE] = monotonic()
+
+    def on_test_start(self) -> None:
+        self._start(Phase.TEST)
+
+    def on_test_end(self) -> None:
+        self._ended[Phase.TEST] = monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seconds that training has taken."""
+        return {"time_elapsed": self.time_elapsed()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Count on from there."""
+        self._started.pop(Phase.TRAIN, None)
+        self._earlier_s = state["time_elapsed"]
+
+    def _start(self, phase: Phase) -> None:
+        self._started[phase] = monotonic()
+        self._ended.pop(phase, None)
+
+    def _end_if_due(self, trainer: Trainer) -> None:
+        # Clocks of ranks differ: one that left alone would leave the others waiting.
+        if self._duration_s < math.inf and trainer.strategy.any_rank(self.time_elapsed() >= self._duration_s):
+            if self.verbose and not trainer.should_stop and trainer.is_global_zero:
+                print(f"Timer: time is up after {self.time_elapsed():.0f} s of training.")
+            trainer.should_stop = True
+
+
+def _timed(stage: str) -> Phase:
+    if stage not in TIMED:
+        raise UnknownNameError("stage", str(stage), [phase.value for phase in TIMED], "Timer")
+    return Phase(stage)
