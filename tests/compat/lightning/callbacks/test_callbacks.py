@@ -120,6 +120,7 @@ def test_a_bar_shows_what_get_metrics_returns(capsys: pytest.CaptureFixture[str]
     assert bar.is_enabled
 
 
+@pytest.mark.filterwarnings("ignore:this checkpoint is saved in the middle of a step")
 def test_an_exception_leaves_a_checkpoint_if_that_was_asked_for(tmp_path: Path) -> None:
     class Fails(TinyModule):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
@@ -171,6 +172,7 @@ def test_the_accumulation_schedule_holds() -> None:
     assert fit(pl.callbacks.GradientAccumulationScheduler({0: 2})).global_step == 2
 
 
+@pytest.mark.filterwarnings("ignore:this checkpoint is saved in the middle of a step")
 def test_a_checkpoint_is_saved_when_an_exception_ends_a_fit(tmp_path: Path) -> None:
     class Breaks(Module):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
