@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 import trainkit
 from benchmarks.job import Job
 from benchmarks.tasks import Batch, loss_of
 from trainkit.callbacks import ModelCheckpoint, TensorBoardLogger
+from trainkit.data import TensorLoader
 
 DISTRIBUTION = "trainkit"
 IMPORT = "import trainkit; trainkit.Trainer"
@@ -86,3 +89,8 @@ def fit(job: Job) -> None:
     """Do ``job``."""
     module = Module(job) if job.folder is None else UsualModule(job)
     trainer(job).fit(module, job.batches, job.val_batches)
+
+
+def tensor_loader(*tensors: torch.Tensor, batch_size: int) -> TensorLoader:
+    """Return a loader of shuffled batches of ``tensors``."""
+    return TensorLoader(*tensors, batch_size=batch_size, shuffle=True)

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from trainkit.trainer import Trainer
 
 REFRESH_S = 0.1
-SHARE_OF_TIME = 0.02
+SHARE_OF_TIME = 0.01
 
 
 class ProgressBar(Callback):
     """Shows epoch, batches, speed, and the metrics logged with ``prog_bar=True``.
 
     Bars are drawn in a terminal and in a notebook; other output gets a line for each epoch, and more of them only if it
-    is long. There are at most ten refreshes a second, fewer if one of them takes long, and none waits for the device:
-    the values shown may be those of the refresh before.
+    is long. There are at most ten refreshes a second, fewer if they took more than a hundredth of the time, and
+    none waits for the device: the values shown may be those of the refresh before.
 
     Args:
         refresh_rate: Look whether a refresh is due after so many batches; 0 shows nothing at all.

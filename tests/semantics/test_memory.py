@@ -1,0 +1,70 @@
+"""Nothing that is kept grows with the number of steps."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import trainkit as tk
+from trainkit.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from trainkit.testing import TinyData, TinyModule
+
+FEW, MANY = 200, 1000
+
+
+class Talkative(TinyModule):
+    """Logs in every way there is."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = self.loss(batch)
+        self.log("loss", loss, prog_bar=True)
+        self.log("both", loss, on_step=True, on_epoch=True)
+        self.log("largest", loss, on_step=False, on_epoch=True, reduce_fx="max")
+        self.log("number", float(batch_idx), on_epoch=True)
+        return {"loss": loss, "more": loss * 2}
+
+    def on_train_batch_end(self, outputs: Any, batch_idx: int) -> None:
+        self.log("from_a_hook", outputs["more"])
+
+
+class Scale(tk.Callback):
+    """Weighs what is alive after some steps, and after many more."""
+
+    def __init__(self) -> None:
+        self.bytes: list[int] = []
+        self.tensors: list[int] = []
+
+    def on_train_batch_end(self, batch_idx: int) -> None:
+        if batch_idx == 0:
+            tracemalloc.start()  # no earlier: imports would be slow
+        elif batch_idx in (FEW, MANY):
+            gc.collect()
+            self.bytes.append(tracemalloc.get_traced_memory()[0])
+            self.tensors.append(sum(issubclass(type(each), Tensor) for each in gc.get_objects()))
+
+
+def test_memory_stays_flat_while_everything_is_logged(tmp_path, capsys):
+    scale = Scale()
+    batch = TinyData(1)[0]
+    trainer = tk.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        log_every_n_steps=5,
+        default_root_dir=tmp_path,
+        enable_model_summary=False,
+        val_check_interval=100,
+        num_sanity_val_steps=0,
+        callbacks=[scale, ModelCheckpoint(), LearningRateMonitor("step"), EarlyStopping("val/loss", patience=10**6)],
+    )
+    try:
+        trainer.fit(Talkative(), [batch] * (MANY + 2), [batch] * 2)
+    finally:
+        tracemalloc.stop()
+
+    assert scale.tensors[0] == scale.tensors[1]
+    assert scale.bytes[1] - scale.bytes[0] < 20_000, "10 bytes a step would be a leak"
+    assert torch.isfinite(trainer.callback_metrics["loss"])
