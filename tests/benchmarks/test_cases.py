@@ -22,6 +22,9 @@ ON_CPU = [
 ON_GPU = [name for name, case in CASES.items() if isinstance(case, StepCase) and case.device == "cuda"]
 FEW_TURNS = 4
 
+# The loop by hand runs while the next batch is waited for, and so trainkit warns; under measurement nobody listens.
+pytestmark = pytest.mark.filterwarnings("ignore:training waits for train_dataloader")
+
 
 def networks_after(case: StepCase, contender: str) -> list[nn.Module]:
     """Return what the loop by hand has trained, and what the contender has."""
