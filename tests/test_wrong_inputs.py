@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import errno
 import os
+import re
 
 import pytest
 import torch
@@ -556,6 +557,17 @@ def test_checkpoint_that_is_not_there(tmp_path):
         resume(tmp_path / "nowhere.ckpt")
 
 
+@pytest.mark.parametrize("ckpt_path", ["", 3, True])
+def test_path_of_a_checkpoint_that_is_no_path(ckpt_path):
+    with expect(ConfigError, ValueError, f"ckpt_path={ckpt_path!r}", "'best', or 'last'"):
+        resume(ckpt_path)
+
+
+def test_checkpoint_that_is_misspelt(saved):
+    with expect(CheckpointNotFoundError, FileNotFoundError, "savd.ckpt", "did you mean +'saved.ckpt'"):
+        resume(saved.with_name("savd.ckpt"))
+
+
 def test_best_without_a_checkpoint_callback():
     with expect(CheckpointError, RuntimeError, "best", "ModelCheckpoint"):
         quiet_trainer().validate(TinyModule(), TinyData(), ckpt_path="best")
@@ -632,6 +644,20 @@ def test_torch_file_that_is_no_checkpoint_of_a_run(tmp_path):
     torch.save({"weights": torch.zeros(2)}, tmp_path / "weights.ckpt")
     with expect(CheckpointError, RuntimeError, "weights.ckpt", "state_dict"):
         resume(tmp_path / "weights.ckpt")
+
+
+def test_weights_without_anything_around_them(tmp_path):
+    torch.save(TinyModule().state_dict(), tmp_path / "weights.pt")
+    with expect(CheckpointError, RuntimeError, "weights.pt", "no 'state_dict'", "layer.weight", "load_state_dict"):
+        TinyModule.load_from_checkpoint(tmp_path / "weights.pt")
+
+
+@pytest.mark.parametrize("path", ["", None, 3])
+def test_place_to_save_that_is_no_path(path):
+    trainer = quiet_trainer()
+    trainer.fit(TinyModule(), TinyData(1))
+    with expect(ConfigError, ValueError, re.escape(f"save_checkpoint({path!r})"), "needs a path"):
+        trainer.save_checkpoint(path)
 
 
 class Payload:

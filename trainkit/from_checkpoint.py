@@ -16,6 +16,18 @@ from trainkit.hparams import HPARAMS_NAME, HYPER_PARAMETERS, LEFT_OUT, Attribute
 _NAMES_SHOWN = 5
 
 
+def require_weights(checkpoint: Any, path: object) -> None:
+    """Raise `CheckpointError` if there are no weights in ``checkpoint``."""
+    if not isinstance(checkpoint, Mapping) or "state_dict" not in checkpoint:
+        is_mapping = isinstance(checkpoint, Mapping)
+        found = ", ".join(sorted(map(str, checkpoint))) if is_mapping else type(checkpoint).__name__
+        raise CheckpointError(
+            f"{path} is no checkpoint of a run: it has no 'state_dict'.\n"
+            f"    found        {found or '(nothing)'}\n"
+            "    to do        for a bare state_dict use module.load_state_dict(torch.load(path, weights_only=True))"
+        )
+
+
 def constructor_arguments(cls: type, checkpoint: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments to build a ``cls`` with: the saved hyperparameters, and ``overrides`` before them.
 

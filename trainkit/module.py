@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from trainkit.data.nested import map_tensors
 from trainkit.data.transfer import TransferHooks
 from trainkit.errors import CheckpointError, MetricError, ModuleError, NotAttachedError, UnknownNameError
-from trainkit.from_checkpoint import call_with, constructor_arguments, load_weights, read_hparams
+from trainkit.from_checkpoint import call_with, constructor_arguments, load_weights, read_hparams, require_weights
 from trainkit.hparams import HyperparametersMixin
 from trainkit.metrics.objects import is_metric_collection
 from trainkit.overrides import overrides
@@ -381,6 +381,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         if weights_only is False:
             raise CheckpointError("weights_only=False would run code from the checkpoint; trainkit never does that.")
         checkpoint = read_checkpoint(checkpoint_path, map_location=map_location or "cpu")
+        require_weights(checkpoint, checkpoint_path)
         if hparams_file is not None:
             checkpoint |= read_hparams(cls, hparams_file)
         module = cls(**constructor_arguments(cls, checkpoint, overrides))

@@ -18,13 +18,12 @@ from trainkit.callbacks.logger import LOGGED
 from trainkit.checkpoint.files import read_checkpoint
 from trainkit.checkpoint.locate import Located, locate_checkpoint
 from trainkit.checkpoint.migrate import migrate
-from trainkit.checkpoint.state import require_weights
 from trainkit.data.connection import LOADER_OF_STAGE, DataConnection, Rank
 from trainkit.data.module import DataModule
 from trainkit.data.source import LoaderName
 from trainkit.data.waiting import WaitMeter
 from trainkit.errors import NotAttachedError
-from trainkit.from_checkpoint import load_weights
+from trainkit.from_checkpoint import load_weights, require_weights
 from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops.limits import Clock, Limits
 from trainkit.loops.run import Run
@@ -130,6 +129,8 @@ def _prepare(
 ) -> Run:
     """Make everything ready for a loop. The order is a promise to users: ``docs/explanation/loop.md``."""
     trainer._data = data
+    if trainer._fit is not None and (checkpoint is not None or trainer._fit[0].module is not module):
+        trainer._fit = None  # its optimizers are not those of the weights there are now
     data.prepare(trainer)
     hooks.setup(stage)
     module.configure_model()
@@ -162,6 +163,7 @@ def _prepare(
         should_stop=trainer.should_stop,
     )
     if stage is Stage.FIT:
+        trainer._fit = run, data
         _prepare_fit(trainer, run, data, checkpoint, hooks)
     else:
         parts.connect_steps(run, Phase(stage.value), len(data.evaluation_loaders(LOADER_OF_STAGE[stage])))

@@ -155,6 +155,7 @@ class Trainer(Readings):
         self._should_stop = False
         self._run: Run | None = None
         self._data: DataConnection | None = None
+        self._fit: tuple[Run, DataConnection] | None = None  # the last one, as far as it can be continued
         self._module: TrainModule | None = None
 
     # The four entry points
@@ -269,7 +270,8 @@ class Trainer(Readings):
 
         Args:
             filepath: Where to: a path, or a URL that fsspec knows. Parent folders are made.
-            weights_only: Leave out everything that only a continued fit needs.
+            weights_only: Leave out everything that only a continued fit needs, as is done where there was no fit of
+                these weights.
             storage_options: Accepted because Lightning has it; must be None.
             write: Writes what is saved to the path, on rank 0.
 
@@ -278,6 +280,8 @@ class Trainer(Readings):
             CheckpointError: If something in it could not be loaded safely.
             NotAttachedError: Before the first call of ``fit``, ``validate``, ``test`` or ``predict``.
         """
+        if not filepath or not isinstance(filepath, str | os.PathLike):
+            raise ConfigError(f"save_checkpoint({filepath!r}) needs a path, such as 'checkpoints/mine.ckpt'.")
         if storage_options is not None:
             raise ConfigError("storage_options is not supported. Give a path that needs none.")
         save = partial(self._save, weights_only=bool(weights_only), write=write)
@@ -291,7 +295,9 @@ class Trainer(Readings):
         """Return what `save_checkpoint` would write."""
         if self._run is None or self._data is None:
             raise NotAttachedError("save_checkpoint() has no module to save before fit, validate, test or predict.")
-        checkpoint = checkpoints.dump(self._run, self._hooks.plugins, self._data, weights_only=weights_only)
+        run, data = self._fit or (self._run, self._data)
+        weights_only = weights_only or self._fit is None
+        checkpoint = checkpoints.dump(run, self._hooks.plugins, data, weights_only=weights_only)
         self._hooks.hooks.on_save_checkpoint(checkpoint)
         return checkpoint
 

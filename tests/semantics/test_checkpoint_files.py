@@ -10,6 +10,7 @@ import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
 from trainkit.callbacks import ModelCheckpoint
+from trainkit.errors import CheckpointError
 from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_state, assert_same_weights, quiet_trainer
 
 
@@ -297,3 +298,29 @@ def test_weights_of_a_fit_can_be_read_back_into_the_module(tmp_path):
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     again = TinyModule.load_from_checkpoint(tmp_path / "a.ckpt")
     assert_same_weights(again, module)
+
+
+def test_a_checkpoint_that_is_saved_after_a_validation_continues_the_fit(tmp_path):
+    trainer, module, loader = quiet_trainer(max_epochs=1), TinyModule(), TinyData(2)
+    trainer.fit(module, loader)
+    trainer.validate(module, loader, verbose=False)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    resumed = quiet_trainer(max_epochs=2)
+    resumed.fit(TinyModule(), loader, ckpt_path=tmp_path / "a.ckpt")
+    assert resumed.global_step == 4
+
+
+@pytest.mark.parametrize("other", ["module", "weights"])
+def test_a_checkpoint_of_weights_that_no_fit_left_holds_weights_only(tmp_path, other):
+    trainer, module, loader = quiet_trainer(max_epochs=1), TinyModule(), TinyData(2)
+    trainer.fit(module, loader)
+    trainer.save_checkpoint(tmp_path / "fit.ckpt")
+    if other == "module":
+        module = TinyModule(seed=1)
+        trainer.validate(module, loader, verbose=False)
+    else:
+        trainer.validate(module, loader, ckpt_path=tmp_path / "fit.ckpt", verbose=False)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    assert_same_weights(TinyModule.load_from_checkpoint(tmp_path / "a.ckpt"), module)
+    with pytest.raises(CheckpointError, match="holds weights only"):
+        quiet_trainer(max_epochs=2).fit(TinyModule(), loader, ckpt_path=tmp_path / "a.ckpt")

@@ -9,9 +9,9 @@ import torch
 
 from trainkit.checkpoint.files import verify, write_checkpoint
 from trainkit.checkpoint.migrate import migrate
-from trainkit.checkpoint.state import require_weights
 from trainkit.checkpoint.storable import find_unstorable
 from trainkit.errors import CheckpointError
+from trainkit.from_checkpoint import require_weights
 from trainkit.hparams import HYPER_PARAMETERS, LEFT_OUT, storable
 
 FilePath = str | os.PathLike[str]

@@ -10,8 +10,8 @@ from torch import Tensor
 from trainkit.checkpoint.atomic_write import replacing
 from trainkit.checkpoint.files import read_checkpoint
 from trainkit.checkpoint.remote import FilePath
-from trainkit.checkpoint.state import require_weights
 from trainkit.errors import CheckpointError, PluginError
+from trainkit.from_checkpoint import require_weights
 
 
 def export_weights(checkpoint_path: FilePath, path: FilePath, *, prefix: str = "") -> list[str]:

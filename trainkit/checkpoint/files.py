@@ -144,7 +144,7 @@ def _opened(path: FilePath) -> Iterator[BinaryIO]:
     try:
         file = open(path, "rb")  # noqa: SIM115  # closed below; what goes wrong inside is no matter of opening
     except FileNotFoundError as error:
-        raise CheckpointNotFoundError(_not_found(Path(path))) from error
+        raise CheckpointNotFoundError(not_found(Path(path))) from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
     with file:
@@ -224,7 +224,8 @@ def _refusal(source: Any, path: FilePath) -> str:
     )
 
 
-def _not_found(path: Path) -> str:
+def not_found(path: Path) -> str:
+    """Say that there is no checkpoint at ``path``, and which ones are beside it."""
     others = sorted(path.parent.glob("*.ckpt"), key=lambda other: other.lstat().st_mtime, reverse=True)
     lines = [f"there is no checkpoint {path}."]
     if others:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainkit.checkpoint import remote
-from trainkit.checkpoint.files import read_checkpoint
+from trainkit.checkpoint.files import not_found, read_checkpoint
 from trainkit.checkpoint.remote import FilePath, is_remote
 from trainkit.checkpoint.state import is_resumable
-from trainkit.errors import CheckpointError, CheckpointNotFoundError
+from trainkit.errors import CheckpointError, CheckpointNotFoundError, ConfigError
 
 SUFFIX = ".ckpt"
+_ALLOWED = "the path of a checkpoint, 'best', or 'last'"
 
 
 class Located(NamedTuple):
@@ -43,6 +44,7 @@ def locate_checkpoint(
         resumes: Whether a fit is to go on from it, rather than its weights to be used.
 
     Raises:
+        ConfigError: If ``ckpt_path`` is none of these.
         CheckpointNotFoundError: If there is no such file.
         CheckpointError: If "best" is asked for and there is none, or "last" and all that there are cannot be read.
     """
@@ -63,11 +65,11 @@ def locate_checkpoint(
             wanted = "from which a fit can continue" if resumes else "at all"
             warnings.warn(f"ckpt_path='last': no checkpoint {wanted} below {places}; starting fresh.", stacklevel=3)
         return newest
+    if not ckpt_path or not isinstance(ckpt_path, str | os.PathLike):
+        raise ConfigError(f"ckpt_path={ckpt_path!r} is not usable. Allowed: {_ALLOWED}, or None.")
     path = os.fspath(ckpt_path)
     if not is_remote(path) and not Path(path).exists():
-        raise CheckpointNotFoundError(
-            f"there is no checkpoint at {path}. Allowed for ckpt_path: the path of a checkpoint, 'best', or 'last'."
-        )
+        raise CheckpointNotFoundError(f"{not_found(Path(path))}\n    allowed        {_ALLOWED}")
     return Located(path)
 
 

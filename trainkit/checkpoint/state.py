@@ -100,15 +100,3 @@ def require_training_state(checkpoint: Mapping[str, Any], path: str) -> None:
 def _missing(checkpoint: Mapping[str, Any]) -> list[str]:
     needed = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "trainkit")
     return [key for key in needed if key not in checkpoint]
-
-
-def require_weights(checkpoint: Any, path: object) -> None:
-    """Raise `CheckpointError` if there are no weights in ``checkpoint``."""
-    if not isinstance(checkpoint, Mapping) or "state_dict" not in checkpoint:
-        is_mapping = isinstance(checkpoint, Mapping)
-        found = ", ".join(sorted(map(str, checkpoint))) if is_mapping else type(checkpoint).__name__
-        raise CheckpointError(
-            f"{path} is no checkpoint of a run: it has no 'state_dict'.\n"
-            f"    found        {found or '(nothing)'}\n"
-            "    to do        for a bare state_dict use module.load_state_dict(torch.load(path, weights_only=True))"
-        )
