@@ -14,6 +14,7 @@
     ├── OptimizerError (ValueError)          what configure_optimizers returned cannot be used
     ├── MetricError (ValueError)             self.log() misused, or a metric that was never logged
     ├── DeviceError (RuntimeError)           a device, strategy or precision that is not available here
+    ├── OutOfMemoryError (MemoryError)       a single sample needs more memory than there is
     ├── CompileError (RuntimeError)          a training step that cannot be compiled, or was compiled wrongly
     ├── NonFiniteLossError (FloatingPointError)  a loss became NaN or infinite
     ├── LogWriteError (OSError)              a logger could not write; names the path
@@ -101,6 +102,10 @@ class MetricError(TrainkitError, ValueError):
 
 class DeviceError(TrainkitError, RuntimeError):
     """A device, strategy or precision that is not available here."""
+
+
+class OutOfMemoryError(TrainkitError, MemoryError):
+    """A single sample needs more memory than there is."""
 
 
 class CompileError(TrainkitError, RuntimeError):

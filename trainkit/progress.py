@@ -25,6 +25,7 @@ class Progress:
         global_step: Optimizer updates in the whole run.
         total_batches: Training batches finished in the whole run.
         group_batches: Batches since the last update whose gradients wait in ``.grad``.
+        micro_batch_size: Samples of a batch to compute at a time, since memory ran out with more; 0 is all of them.
     """
 
     epoch: int = 0
@@ -37,6 +38,7 @@ class Progress:
     global_step: int = 0
     total_batches: int = 0
     group_batches: int = 0
+    micro_batch_size: int = 0
     _counted_s: float = 0.0
     _clock_started_at: float | None = None
 

@@ -186,7 +186,8 @@ def _prepare_fit(
         run.progress.count_epoch()
     if checkpoint is None:
         run.progress.drop_unfinished()
-    run.training_step = parts.training_step(trainer.strategy, run.module)
+    run.splits_batches = trainer._optimisation.splits_batches
+    run.training_step = parts.training_step(trainer.strategy, run.module, alone=run.splits_batches)
     run.optimizers, run.schedulers = parts.make_optimizers(run.module)
     run.accumulation = trainer._optimisation.accumulation
     parts.connect_optimizers(run, hooks, trainer._optimisation)

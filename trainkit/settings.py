@@ -100,7 +100,7 @@ class DataUse:
 class Optimisation:
     """How gradients become updates."""
 
-    accumulate_grad_batches: int | Mapping[int, int] = 1
+    accumulate_grad_batches: int | Mapping[int, int] | Literal["auto"] = 1
     gradient_clip_val: float | None = None
     gradient_clip_algorithm: Literal["norm", "value"] | None = None
     detect_anomaly: bool = False
@@ -116,7 +116,12 @@ class Optimisation:
             raise ConfigError(
                 "accumulate_grad_batches={} is not usable. Allowed: a number, or a dict such as {0: 1, 4: 2}."
             )
-        for k in accumulate.values() if isinstance(accumulate, Mapping) else [accumulate]:
+        if isinstance(accumulate, str) and accumulate != "auto":
+            raise ConfigError(
+                f"accumulate_grad_batches={accumulate!r} is not usable. Allowed: a number of batches, a dict from "
+                "epochs to numbers, or 'auto'."
+            )
+        for k in accumulate.values() if isinstance(accumulate, Mapping) else self.accumulation.values():
             whole("accumulate_grad_batches", k, at_least=1)
         if isinstance(accumulate, Mapping):
             for epoch in accumulate:
@@ -131,6 +136,11 @@ class Optimisation:
             raise ConfigError(
                 f"compile={self.compile!r} is not usable. Allowed: True (the layers), 'step' (the whole training "
                 "step), False."
+            )
+        if self.compile == "step" and self.splits_batches:
+            raise ConfigError(
+                "accumulate_grad_batches='auto' begins a step anew where memory runs out, which cannot be done within "
+                "the one graph of compile='step'. Give a number of batches, or use compile=True."
             )
         if self.compile == "step" and self.detect_anomaly:
             raise ConfigError("detect_anomaly=True looks at single operations, of which compile='step' leaves none.")
@@ -147,7 +157,12 @@ class Optimisation:
         """Batches per update, by the epoch from which each number holds. Epoch 0 is always there."""
         if isinstance(self.accumulate_grad_batches, Mapping):
             return {0: 1, **self.accumulate_grad_batches}
-        return {0: self.accumulate_grad_batches}
+        return {0: 1 if isinstance(self.accumulate_grad_batches, str) else self.accumulate_grad_batches}
+
+    @property
+    def splits_batches(self) -> bool:
+        """Whether a batch that does not fit into memory is computed in parts."""
+        return self.accumulate_grad_batches == "auto"
 
 
 @dataclass(frozen=True, kw_only=True)

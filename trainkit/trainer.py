@@ -68,6 +68,7 @@ class Trainer(Readings):
         enable_progress_bar: Whether to show a progress bar.
         enable_model_summary: Whether to print a summary of the module.
         accumulate_grad_batches: Batches per update, or a dict from the epoch to the number that holds from then on.
+            ``"auto"`` is one, computed in parts if memory runs out (``docs/how-to/large-batches.md``).
         gradient_clip_val: Bound for gradients; None does not clip.
         gradient_clip_algorithm: ``norm`` (default) bounds the norm of all gradients together, ``value`` each value.
         deterministic: Whether torch must use deterministic algorithms; ``"warn"`` warns where there is none.
@@ -115,7 +116,7 @@ class Trainer(Readings):
         enable_checkpointing: bool | None = None,
         enable_progress_bar: bool | None = None,
         enable_model_summary: bool | None = None,
-        accumulate_grad_batches: int | Mapping[int, int] = 1,
+        accumulate_grad_batches: int | Mapping[int, int] | Literal["auto"] = 1,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: Literal["norm", "value"] | None = None,
         deterministic: bool | Literal["warn"] | None = None,

@@ -78,6 +78,8 @@ def connect_optimizers(run: Run, hooks: BoundHooks, settings: Optimisation) -> N
                 "automatic optimization takes one. Set self.automatic_optimization = False in __init__ and call "
                 "backward and step yourself."
             )
+        if settings.splits_batches:
+            _refuse_to_split(run)
         update = partial(update_to_count, run, hooks)
     else:
         _refuse_automatic_arguments(module, settings)
@@ -97,13 +99,28 @@ def connect_optimizers(run: Run, hooks: BoundHooks, settings: Optimisation) -> N
         run.zero_grad = lambda batch_idx: zero_grad()
 
 
+def _refuse_to_split(run: Run) -> None:
+    """Raise if a step cannot be begun anew with parts of its batch."""
+    module, why = run.module, None
+    if overrides(module, "optimizer_step", TrainModule):
+        why = f"{type(module).__name__} has its own optimizer_step, which calls the step"
+    elif run.optimizers and isinstance(run.optimizer, torch.optim.LBFGS):
+        why = "LBFGS evaluates the loss several times per update"
+    elif run.strategy.is_distributed and any(isinstance(part, torch.nn.SyncBatchNorm) for part in module.modules()):
+        why = "SyncBatchNorm lets ranks meet in the middle of a step, where one that has run out of memory is missing"
+    if why is not None:
+        raise ConfigError(
+            f"accumulate_grad_batches='auto' cannot be used: {why}.\n    to do        give a number of batches"
+        )
+
+
 def _refuse_automatic_arguments(module: TrainModule, settings: Optimisation) -> None:
     wrong = []
     if settings.gradient_clip_val:
         wrong.append((f"gradient_clip_val={settings.gradient_clip_val}", "self.clip_gradients(optimizer, ...)"))
-    if settings.accumulation != {0: 1}:
+    if settings.accumulation != {0: 1} or settings.splits_batches:
         wrong.append(
-            (f"accumulate_grad_batches={settings.accumulate_grad_batches}", "optimizer.step() every few batches")
+            (f"accumulate_grad_batches={settings.accumulate_grad_batches!r}", "optimizer.step() every few batches")
         )
     for argument, instead in wrong:
         raise ConfigError(
@@ -143,8 +160,13 @@ def _fit_arguments(
     return step
 
 
-def training_step(strategy: Strategy, module: TrainModule) -> Callable[..., Any]:
+def training_step(strategy: Strategy, module: TrainModule, *, alone: bool = False) -> Callable[..., Any]:
     """Return what is called as ``(batch, batch_idx)`` for a ``training_step`` that may want the batch only.
+
+    Args:
+        strategy: Runs it.
+        module: Has it.
+        alone: Whether ranks must not wait for each other in it.
 
     Raises:
         ModuleError: If the module has none.
@@ -154,7 +176,7 @@ def training_step(strategy: Strategy, module: TrainModule) -> Callable[..., Any]
             f"{type(module).__name__} has no training_step, which fit needs. Define training_step(self, batch, "
             "batch_idx)."
         )
-    step = strategy.training_step(module)
+    step = strategy.training_step_alone(module) if alone else strategy.training_step(module)
     names = positional_arguments(module.training_step)
     if names is not None and len(names) < 2:
         return lambda batch, batch_idx: step(batch)

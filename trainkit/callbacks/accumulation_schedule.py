@@ -44,9 +44,10 @@ class GradientAccumulationScheduler(Callback):
         return any(batches > 1 for batches in self.scheduling.values())
 
     def on_fit_start(self, trainer: Trainer, module: TrainModule) -> None:
-        if trainer.run.accumulation not in ({0: 1}, self.scheduling):
+        given = "'auto'" if trainer.run.splits_batches else trainer.run.accumulation
+        if given not in ({0: 1}, self.scheduling):
             raise ConfigError(
-                f"Trainer(accumulate_grad_batches={trainer.run.accumulation}) and GradientAccumulationScheduler("
+                f"Trainer(accumulate_grad_batches={given}) and GradientAccumulationScheduler("
                 f"{self.scheduling}) contradict each other. Leave out one of them."
             )
         if self.going_to_accumulate_grad_batches() and not module.automatic_optimization:

@@ -37,6 +37,7 @@ class Run:
         evaluation_steps: The same for validation, test and prediction: ``(batch, batch_idx, dataloader_idx) -> Any``.
         accumulation: Batches per update, by the epoch from which each number holds; ``{0: 1}`` is no accumulation.
         accumulate: Batches per update in the running epoch.
+        splits_batches: Whether a batch that does not fit into memory is computed in parts.
         num_batches: Batches of the running epoch; None if the loader does not know.
         group_divisor: What divides each loss of the open accumulation group; 0 if the losses are sums with weights.
         group_weight: The weights that ``training_step`` returned in the open group, added up.
@@ -69,6 +70,7 @@ class Run:
     schedulers: list[SchedulerConfig] = field(default_factory=list)
     accumulation: dict[int, int] = field(default_factory=lambda: {0: 1})
     accumulate: int = 1
+    splits_batches: bool = False
     num_batches: int | None = None
     group_divisor: int = 1
     group_weight: float | Tensor = 0.0

@@ -9,6 +9,7 @@ import torch
 from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops.closure import step_with_closure
 from trainkit.loops.manual import manual_step
+from trainkit.loops.micro import micro_step
 from trainkit.loops.optimize import detached, step
 from trainkit.loops.plain import is_plain, plain_step
 from trainkit.loops.run import Run
@@ -29,6 +30,8 @@ def choose_step(run: Run) -> Step:
         return step_without_optimizer
     if overrides(run.module, "optimizer_step", TrainModule) or isinstance(run.optimizer, torch.optim.LBFGS):
         return step_with_closure
+    if run.splits_batches:
+        return micro_step
     return plain_step if is_plain(run) else step
 
 

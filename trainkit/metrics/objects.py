@@ -59,6 +59,12 @@ def load_metric_states(module: nn.Module, states: dict[str, Any]) -> None:
             metric._computed = None
 
 
+def reset_metrics(module: nn.Module) -> None:
+    """Let every torchmetrics object within ``module`` forget what it has seen."""
+    for _, metric in _metrics(module):
+        metric.reset()
+
+
 def _is_a(value: object, kind: str) -> bool:
     torchmetrics = sys.modules.get("torchmetrics")
     cls = getattr(torchmetrics, kind, None)  # missing while torchmetrics is still being imported

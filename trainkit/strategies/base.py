@@ -77,6 +77,22 @@ class Strategy(ABC):
     def training_step(self, module: TrainModule) -> Callable[..., Any]:
         """Return what the loop calls in place of ``module.training_step``. Chosen once, when a fit starts."""
 
+    def training_step_alone(self, module: TrainModule) -> Callable[..., Any]:
+        """Like `training_step`, but no rank waits for another in it, so that one may fail and all try again.
+
+        The gradients are exchanged afterwards, by `sync_gradients`.
+
+        Raises:
+            ConfigError: If ranks depend on each other in the middle of a step.
+        """
+        if self.is_distributed:
+            raise ConfigError(
+                f"accumulate_grad_batches='auto' cannot be used with strategy {self.name!r} on {self.world_size} "
+                "ranks: they meet in the middle of a step, where\none that has run out of memory cannot begin anew. "
+                "Give a number of batches, or use strategy='ddp'."
+            )
+        return self.training_step(module)
+
     def evaluation_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Return what the loop calls in place of ``module.validation_step`` and its like."""
         return step

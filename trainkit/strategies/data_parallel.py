@@ -7,28 +7,24 @@ return. Nothing in it needs CUDA, so that two replicas on the CPU can be compare
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from functools import partial
-from numbers import Real
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from trainkit.data.nested import map_leaves, map_tensors
-from trainkit.errors import ConfigError, DataError, MetricError
-from trainkit.metrics.options import resolve
+from trainkit.data.split import Splitter, count_samples, gather, split
+from trainkit.data.transfer import move
+from trainkit.errors import ConfigError
+from trainkit.metrics.merge import Logged, merge_logs, note
 from trainkit.module import TrainModule
 from trainkit.strategies.base import Strategy
-from trainkit.types import Batch, Phase
+from trainkit.types import Batch
 
-Logged = tuple[str, Any, list[Any]]
-"""One call of ``log``: name, value, and the other arguments in the order in which `TrainModule.log` passes them on."""
-_BATCH_SIZE = 7  # where that is among them; the rest are the fields of LogOptions
-_REDUCTIONS: dict[str, Callable[..., Tensor]] = {"sum": torch.sum, "min": torch.amin, "max": torch.amax}
+WHO = Splitter("strategy 'dp'", "use one device, or strategy='ddp' under torchrun")
 
 
 class DataParallel(Strategy):
@@ -93,7 +89,7 @@ class DataParallel(Strategy):
         steps = []
         for index, (part, log) in enumerate(zip(parts, logs, strict=True)):
             replica = replicate(module, self.devices[index], keeps_buffers=index == 0)
-            replica._log = partial(_note, log)
+            replica._log = partial(note, log)
             steps.append(partial(replica.training_step, part, *others))
         outputs = run_parallel(steps, self.devices, threads)
         if module._log is not None:
@@ -114,20 +110,9 @@ def scatter(batch: Batch, devices: Sequence[torch.device]) -> tuple[list[Batch],
     Raises:
         DataError: If there is nothing to split, or an object that cannot be.
     """
-    samples = next((len(tensor) for tensor in _tensors(batch) if tensor.dim()), None)
-    if samples is None:
-        raise DataError(
-            f"strategy 'dp' cannot split a batch of type {type(batch).__name__}: it holds no tensor with a dimension 0 "
-            "that counts samples. Yield tensors of shape (samples, ...), or use one device."
-        )
-    size = max(1, -(-samples // len(devices)))
-    parts, sizes = [], []
-    for device, start in zip(devices, range(0, max(1, samples), size), strict=False):
-        rows = slice(start, min(start + size, samples))
-        take = partial(_take, rows=rows, samples=samples, device=device)
-        parts.append(map_leaves(take, batch, is_leaf=partial(_is_column, samples=samples)))
-        sizes.append(rows.stop - rows.start)
-    return parts, sizes
+    size = max(1, -(-count_samples(batch, WHO) // len(devices)))
+    parts, sizes = split(batch, size, WHO)
+    return [move(part, device) for part, device in zip(parts, devices, strict=False)], sizes
 
 
 def replicate(module: TrainModule, device: torch.device, *, keeps_buffers: bool) -> TrainModule:
@@ -181,114 +166,3 @@ def run_parallel(
     finally:
         wait(others)
     return outputs + [other.result() for other in others]
-
-
-def gather(outputs: Sequence[Any], samples: Sequence[int], device: torch.device) -> Any:
-    """Join what ``training_step`` returned in the replicas into what one device would have returned.
-
-    Losses are averaged by sample; with a ``"weight"`` beside them they are sums, and added. Of the other entries of a
-    dict, tensors with a row per sample are concatenated, single numbers are averaged by sample, and the rest becomes a
-    list with an entry per replica. Replicas that returned None are left out.
-    """
-    kept = [(value, count) for value, count in zip(outputs, samples, strict=True) if value is not None]
-    values, counts = [value for value, _ in kept], [count for _, count in kept]
-    if _are_tensors(values):
-        return _mean(values, counts, device)
-    if not all(isinstance(value, dict) for value in values):
-        return values[0]  # no step may return this, and the loop says so
-    columns = {key: [value.get(key) for value in values] for key in (values[0] if values else ())}
-    joined = {key: _join(column, counts, device) for key, column in columns.items()}
-    if "weight" in columns:
-        joined |= {key: _sum(columns[key], device) for key in ("loss", "weight") if key in columns}
-    elif _are_tensors(columns.get("loss", ())):
-        joined["loss"] = _mean(columns["loss"], counts, device)
-    return joined or None
-
-
-def merge_logs(logs: Sequence[Sequence[Logged]], samples: Sequence[int], device: torch.device) -> list[Logged]:
-    """Return the calls of ``log`` that one device would have made, given those of each replica.
-
-    Raises:
-        MetricError: If a value cannot be merged, such as a torchmetrics object.
-    """
-    calls: dict[tuple[str, int], list[tuple[Logged, int]]] = {}
-    for log, count in zip(logs, samples, strict=True):
-        times: Counter[str] = Counter()
-        for logged in log:
-            times[logged[0]] += 1
-            calls.setdefault((logged[0], times[logged[0]]), []).append((logged, count))
-    return [_merge(same, device) for same in calls.values()]
-
-
-def _merge(calls: list[tuple[Logged, int]], device: torch.device) -> Logged:
-    (name, value, given), _ = calls[0]
-    if not all(isinstance(logged[1], Tensor | Real) for logged, _ in calls):
-        raise MetricError(
-            f"log({name!r}) got a {type(value).__name__} in a replica of strategy 'dp', which gathers only numbers and "
-            "tensors:\neach replica would have a state of its own. Log a number, use one device, or strategy='ddp'."
-        )
-    values = [torch.as_tensor(logged[1], device=device).detach() for logged, _ in calls]
-    options, counts = list(given), [count for _, count in calls]
-    if all(logged[2][_BATCH_SIZE] is not None for logged, _ in calls):
-        counts = [logged[2][_BATCH_SIZE] for logged, _ in calls]
-        options[_BATCH_SIZE] = sum(counts)
-    reduce_fx = resolve(name, (*given[:_BATCH_SIZE], *given[_BATCH_SIZE + 1 :]), Phase.TRAIN, in_batch=True).reduce_fx
-    if reduce_fx == "mean":
-        return name, _mean(values, counts, device), options
-    return name, _REDUCTIONS[reduce_fx](torch.stack(values), dim=0), options
-
-
-def _note(log: list[Logged], name: str, value: Any, *options: Any) -> None:
-    log.append((name, value, list(options)))
-
-
-def _tensors(batch: Batch) -> list[Tensor]:
-    found: list[Tensor] = []
-
-    def find(tensor: Tensor) -> Tensor:
-        found.append(tensor)
-        return tensor
-
-    map_tensors(find, batch)
-    return found
-
-
-def _is_column(value: Any, samples: int) -> bool:
-    return isinstance(value, list | tuple) and len(value) == samples and not _tensors(value)
-
-
-def _take(leaf: Any, rows: slice, samples: int, device: torch.device) -> Any:
-    """Return what one replica gets of a leaf of the batch."""
-    if isinstance(leaf, Tensor):
-        own = leaf[rows] if leaf.dim() and len(leaf) == samples else leaf
-        return own.to(device, non_blocking=True)
-    if _is_column(leaf, samples):
-        return leaf[rows]
-    raise DataError(
-        f"strategy 'dp' cannot split a {type(leaf).__name__} in the batch: it does not say which rows it has.\n"
-        "Put its tensors into the batch, or use one device, or strategy='ddp' under torchrun."
-    )
-
-
-def _join(values: Sequence[Any], counts: Sequence[int], device: torch.device) -> Any:
-    if not _are_tensors(values):
-        return list(values)
-    if all(value.dim() and len(value) == count for value, count in zip(values, counts, strict=True)):
-        return torch.cat([value.to(device) for value in values])
-    return _mean(values, counts, device) if all(value.numel() == 1 for value in values) else list(values)
-
-
-def _are_tensors(values: Sequence[Any]) -> bool:
-    return bool(values) and all(isinstance(value, Tensor) for value in values)
-
-
-def _sum(values: Sequence[Any], device: torch.device) -> Any:
-    return sum(value.to(device) if isinstance(value, Tensor) else value for value in values)
-
-
-def _mean(values: Sequence[Tensor], counts: Sequence[int], device: torch.device) -> Tensor:
-    if len(values) == 1:
-        return values[0].to(device)
-    total = max(1, sum(counts))
-    shares = [value.to(device) * (count / total) for value, count in zip(values, counts, strict=True)]
-    return torch.stack(shares).sum(dim=0)

@@ -104,6 +104,10 @@ class DDP(Strategy):
         self._wrap(module)
         return lambda *arguments: self._wrapped(*arguments)  # type: ignore[misc]  # it stays wrapped
 
+    def training_step_alone(self, module: TrainModule) -> Callable[..., Any]:
+        self._wrapped = None
+        return module.training_step
+
     def gradient_sync(self, *, enabled: bool) -> AbstractContextManager[None]:
         if self._wrapped is None:
             return NO_CONTEXT

@@ -1,0 +1,70 @@
+"""What was logged for the parts of a batch, as it would have been logged for the whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainkit.data.split import weighted_mean
+from trainkit.errors import MetricError
+from trainkit.metrics.options import resolve
+from trainkit.types import Phase
+
+Logged = tuple[str, Any, list[Any]]
+"""One call of ``log``: name, value, and the other arguments in the order in which `TrainModule.log` passes them on."""
+_BATCH_SIZE = 7  # where that is among them; the rest are the fields of LogOptions
+_REDUCTIONS: dict[str, Callable[..., Tensor]] = {"sum": torch.sum, "min": torch.amin, "max": torch.amax}
+
+
+def note(log: list[Logged], name: str, value: Any, *options: Any) -> None:
+    """Take the place of ``log``: put what it is called with into a list."""
+    # The graph of a value that is kept would keep everything that was computed.
+    log.append((name, value.detach().clone() if isinstance(value, Tensor) else value, list(options)))
+
+
+def merge_logs(
+    logs: Sequence[Sequence[Logged]], samples: Sequence[int], device: torch.device, *, share_objects: bool = False
+) -> list[Logged]:
+    """Return the calls of ``log`` that would have been made for the whole batch, given those for each part.
+
+    Args:
+        logs: The calls, for each part.
+        samples: How many samples each part has.
+        device: Where values are merged.
+        share_objects: Whether a torchmetrics object is the same one in all parts, and has seen them all.
+
+    Raises:
+        MetricError: If a value cannot be merged.
+    """
+    calls: dict[tuple[str, int], list[tuple[Logged, int]]] = {}
+    for log, count in zip(logs, samples, strict=True):
+        times: Counter[str] = Counter()
+        for logged in log:
+            times[logged[0]] += 1
+            calls.setdefault((logged[0], times[logged[0]]), []).append((logged, count))
+    return [_merge(same, device, share_objects) for same in calls.values()]
+
+
+def _merge(calls: list[tuple[Logged, int]], device: torch.device, share_objects: bool) -> Logged:
+    (name, value, given), _ = calls[0]
+    if not all(isinstance(logged[1], Tensor | Real) for logged, _ in calls):
+        if share_objects:
+            return calls[-1][0]
+        raise MetricError(
+            f"log({name!r}) got a {type(value).__name__} in a replica of strategy 'dp', which gathers only numbers and "
+            "tensors:\neach replica would have a state of its own. Log a number, use one device, or strategy='ddp'."
+        )
+    values = [torch.as_tensor(logged[1], device=device).detach() for logged, _ in calls]
+    options, counts = list(given), [count for _, count in calls]
+    if all(logged[2][_BATCH_SIZE] is not None for logged, _ in calls):
+        counts = [logged[2][_BATCH_SIZE] for logged, _ in calls]
+        options[_BATCH_SIZE] = sum(counts)
+    reduce_fx = resolve(name, (*given[:_BATCH_SIZE], *given[_BATCH_SIZE + 1 :]), Phase.TRAIN, in_batch=True).reduce_fx
+    if reduce_fx == "mean":
+        return name, weighted_mean(values, counts, device), options
+    return name, _REDUCTIONS[reduce_fx](torch.stack(values), dim=0), options
