@@ -82,14 +82,30 @@ class RandomStream:
     """Random numbers of its own for something that runs in turn with other things that draw.
 
     Args:
-        state: Where the stream begins, as `rng_state` gave it; by default where all generators are now.
+        state: Where the stream begins, as `rng_state` gave it.
 
     Attributes:
         state: Where it is.
     """
 
-    def __init__(self, state: dict[str, Any] | None = None) -> None:
-        self.state = rng_state() if state is None else state
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+    @classmethod
+    def branch(cls, salt: int) -> RandomStream:
+        """Return a stream that begins apart from where all generators are now, for each ``salt`` elsewhere.
+
+        Nothing is drawn by it. A stream that began where the generators are would give, while they stand still, the
+        same numbers again, and what others draw would be no stranger to it.
+        """
+        with isolate_rng():
+            drawn = int(torch.randint(MAX_SEED, ())) ^ random.getrandbits(32) ^ int(_numpy_random().randint(2**31))
+            seed = (drawn + salt * 0x9E3779B1) & MAX_SEED
+            random.seed(seed)
+            _numpy_random().seed(seed)
+            # Not those of devices, which would be initialised by it.
+            torch.default_generator.manual_seed(seed)
+            return cls(rng_state())
 
     @contextmanager
     def active(self) -> Iterator[None]:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import random
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -207,3 +209,19 @@ def test_a_loader_with_an_epoch_of_its_own_is_told_once():
     loader = Shuffles([1])
     LimitedLoader(loader).set_epoch(2)
     assert loader.told == (2,)
+
+
+def test_a_stream_that_draws_differs_from_epoch_to_epoch_and_from_what_training_draws():
+    class Draws(IterableDataset):
+        def __iter__(self):
+            for _ in range(3):
+                yield torch.rand(1), np.random.rand(), random.random()
+
+    limited = LimitedLoader(DataLoader(Draws(), batch_size=None), 1.0, "train_dataloader")
+    drawn, trained = [], []
+    for epoch in range(2):
+        limited.set_epoch(epoch)
+        for _, batch, _ in limited.batches():
+            drawn += [round(float(number), 6) for number in batch]
+            trained.append(round(torch.rand(1).item(), 6))
+    assert len(set(drawn + trained)) == len(drawn + trained)

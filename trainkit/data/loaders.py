@@ -68,6 +68,7 @@ class LimitedLoader:
             self._source.flattened if isinstance(self._source, CombinedLoader) else [self._source]
         )
         self._stream: RandomStream | None = None
+        self._epoch = 0
         self._stream_at_ahead: dict[str, Any] | None = None
         self._restored_stream: dict[str, Any] | None = None
         self._ahead = 0
@@ -152,6 +153,7 @@ class LimitedLoader:
 
     def set_epoch(self, epoch: int) -> None:
         """Tell samplers that shuffle by epoch (those with a ``set_epoch`` method) which epoch comes."""
+        self._epoch = epoch
         for cursor in self._cursors:
             cursor.epoch = epoch
             _set_epoch(cursor.loader, epoch)
@@ -182,7 +184,8 @@ class LimitedLoader:
         self._ahead = 0
         nothing = object()
         batches = self._counted_from(start)
-        self._stream, self._restored_stream = RandomStream(self._restored_stream), None
+        restored, self._restored_stream = self._restored_stream, None
+        self._stream = RandomStream.branch(self._epoch) if restored is None else RandomStream(restored)
         with self._stream.active():
             upcoming = next(batches, nothing)
         if upcoming is nothing and start == 0:
