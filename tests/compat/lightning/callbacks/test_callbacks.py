@@ -105,7 +105,7 @@ def test_lambda_callbacks_join_hooks_by_argument() -> None:
 
 
 def test_a_bar_shows_what_get_metrics_returns(capsys: pytest.CaptureFixture[str]) -> None:
-    class Bar(pl.callbacks.ProgressBar):
+    class Bar(pl.callbacks.TQDMProgressBar):
         def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
             return {**super().get_metrics(trainer, pl_module), "answer": 42, "note": "text"}
 
@@ -212,3 +212,73 @@ def test_a_finetuning_is_written_with_lightnings_arguments() -> None:
 
     trainer = fit(Late(), module=Frozen())
     assert [group["lr"] for group in trainer.optimizers[0].param_groups] == [0.1, 0.5]
+
+
+def test_a_progress_bar_of_the_users_own_draws_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Percent(pl.callbacks.ProgressBar):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enable = True  # as the documentation of Lightning shows it
+
+        def disable(self) -> None:
+            self.enable = False
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+            print(f"{100 * (batch_idx + 1) / self.total_train_batches:.0f} %")
+
+    fit(Percent(), max_epochs=1)
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("50 %\n100 %\n", "")
+
+
+def test_what_is_asked_of_a_bar_of_tqdm_is_accepted() -> None:
+    class Bar(pl.callbacks.TQDMProgressBar):
+        def init_train_tqdm(self) -> Any:
+            bar = super().init_train_tqdm()
+            bar.set_description("training")
+            return bar
+
+        def on_train_epoch_start(self, trainer: Any, *args: Any) -> None:
+            super().on_train_epoch_start(trainer, *args)
+            self.train_progress_bar.set_description(f"epoch {trainer.current_epoch}")
+            self.train_progress_bar.n += 1
+
+    assert fit(Bar()).global_step == 4
+    assert Bar().init_train_tqdm().total is None
+
+
+def test_an_early_stopping_of_the_users_own_looks_where_it_wants() -> None:
+    class AtBatches(pl.callbacks.EarlyStopping):
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+            pass
+
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            pass
+
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            self._run_early_stopping_check(trainer)
+
+    stopping = AtBatches("train/loss", stopping_threshold=100.0)
+    assert fit(stopping).global_step == 1
+    assert bool(stopping.monitor_op(torch.tensor(1.0), torch.tensor(2.0)))
+
+
+def test_checkpoints_tell_loggers_and_files_of_what_they_keep(tmp_path: Path) -> None:
+    class Hears(pl.loggers.logger.DummyLogger):
+        saved = 0
+
+        def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+            self.saved += 1
+            assert Path(checkpoint_callback.best_model_path).exists()
+
+    logger = Hears()
+    checkpoint = pl.callbacks.ModelCheckpoint(tmp_path, monitor="val/loss", save_top_k=-1, every_n_epochs=1)
+    trainer = fit(checkpoint, logger=logger)
+    assert (logger.saved, checkpoint.every_n_epochs) == (2, 1)
+    assert checkpoint.file_exists(checkpoint.best_model_path, trainer)
+    checkpoint.to_yaml()
+    written = (tmp_path / "best_k_models.yaml").read_text()
+    assert all(path in written for path in checkpoint.best_k_models)

@@ -35,7 +35,7 @@ def test_entry_points_take_lightnings_names() -> None:
 def test_defaults_are_of_the_kinds_that_lightnings_users_ask_for(tmp_path: Path) -> None:
     trainer = pl.Trainer(accelerator="cpu", max_epochs=1, default_root_dir=tmp_path)
     assert [type(callback) for callback in trainer.callbacks] == [
-        pl.callbacks.ProgressBar,
+        pl.callbacks.TQDMProgressBar,
         pl.callbacks.ModelSummary,
         pl.callbacks.ModelCheckpoint,
     ]

@@ -6,8 +6,11 @@ import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
+from omegaconf import OmegaConf
+
 from trainkit.callbacks import model_checkpoint as core
 from trainkit.callbacks.monitor import Mode
+from trainkit.checkpoint.files import checkpoint_exists
 from trainkit.compat.lightning.binding import takes_all
 from trainkit.compat.lightning.callbacks.checkpoint import Checkpoint
 from trainkit.types import Stage
@@ -79,3 +82,27 @@ class ModelCheckpoint(core.ModelCheckpoint, Checkpoint):
         if self.save_on_exception and isinstance(exception, Exception) and trainer.state.fn == Stage.FIT:
             values = {**trainer.callback_metrics, "epoch": trainer.current_epoch, "step": trainer.global_step}
             trainer.save_checkpoint(self.format_checkpoint_name(values), self.save_weights_only)
+
+    @property
+    def every_n_epochs(self) -> int | None:
+        """From how many epochs one is used."""
+        return self._triggers.every_n_epochs
+
+    def file_exists(self, filepath: str | os.PathLike[str], trainer: Trainer) -> bool:
+        """Return whether there is a checkpoint at ``filepath``; all ranks are told what rank 0 sees."""
+        exists: bool = trainer.strategy.broadcast_object(checkpoint_exists(os.fspath(filepath)))
+        return exists
+
+    def to_yaml(self, filepath: str | os.PathLike[str] | None = None) -> None:
+        """Write the paths of the kept checkpoints and their scores, by default as ``best_k_models.yaml``."""
+        path = os.path.join(self.dirpath or "", "best_k_models.yaml") if filepath is None else filepath
+        scores = {path: score.item() for path, score in self.best_k_models.items()}
+        OmegaConf.save(OmegaConf.create(scores), os.fspath(path))
+
+    def _save_if_due(self, trainer: Trainer) -> None:
+        before = self._saved_step
+        super()._save_if_due(trainer)
+        if self._saved_step != before:
+            for logger in trainer.loggers:
+                if hasattr(logger, "after_save_checkpoint"):
+                    logger.after_save_checkpoint(self)

@@ -74,8 +74,16 @@ class Logger(core.Logger, Callback):
         """Change nothing: which version this is, the subclass decides."""
         return False
 
+    @property
+    def group_separator(self) -> str:
+        """What stands between a prefix of several metrics and their names."""
+        return "/"
+
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
-        """Do nothing; trainkit does not call it. A logger may join ``on_save_checkpoint``."""
+        """Called when a ``ModelCheckpoint`` of this package has saved a file, or has begun to."""
+
+    def log_graph(self, model: Any, input_array: Any = None) -> None:
+        """Draw a module; does nothing until a subclass overrides it."""
 
     def setup(self, trainer: Trainer) -> None:
         self.writes = trainer.is_global_zero

@@ -3,41 +3,85 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 
 import torch
 
 
 class Profiler:
-    """Marks actions of the user's own: ``with self.profiler.profile("augment"): ...``; torch's profiler shows them.
+    """Measures actions of the user's own: ``with self.profiler.profile("augment"): ...``; torch's profiler shows them.
+
+    A subclass may override ``start`` and ``stop``. What the loops do is not among the actions.
 
     Args:
-        dirpath: Accepted: nothing is written.
-        filename: Accepted: nothing is written.
+        dirpath: Where `describe` writes; None prints.
+        filename: The file's name there, without ``.txt``.
+
+    Attributes:
+        recorded_durations: The seconds of each action, each time it ran.
     """
 
     def __init__(self, dirpath: str | os.PathLike[str] | None = None, filename: str | None = None) -> None:
         self.dirpath = dirpath
         self.filename = filename
+        self.recorded_durations: defaultdict[str, list[float]] = defaultdict(list)
+        self._started: dict[str, float] = {}
+
+    def start(self, action_name: str) -> None:
+        """An action begins."""
+        self._started[action_name] = monotonic()
+
+    def stop(self, action_name: str) -> None:
+        """An action ends."""
+        self.recorded_durations[action_name].append(monotonic() - self._started.pop(action_name))
 
     @contextmanager
     def profile(self, action_name: str) -> Iterator[str]:
-        """Mark what runs inside."""
-        with torch.profiler.record_function(action_name):
-            yield action_name
+        """Measure what runs inside."""
+        self.start(action_name)
+        try:
+            with torch.profiler.record_function(action_name):
+                yield action_name
+        finally:
+            self.stop(action_name)
+
+    def summary(self) -> str:
+        """Return a table of the actions."""
+        rows = [f"{'action':40} {'calls':>8} {'total s':>12} {'mean s':>12}"]
+        for action, durations in sorted(self.recorded_durations.items(), key=lambda item: -sum(item[1])):
+            total = sum(durations)
+            rows.append(f"{action:40} {len(durations):8} {total:12.6f} {total / len(durations):12.6f}")
+        return "\n".join(rows)
+
+    def describe(self) -> None:
+        """Print the table, or write it where it was asked for."""
+        if self.dirpath is None:
+            print(self.summary())
+            return
+        os.makedirs(self.dirpath, exist_ok=True)
+        with open(os.path.join(self.dirpath, f"{self.filename or 'profile'}.txt"), "w", encoding="utf-8") as file:
+            file.write(self.summary() + "\n")
 
 
 class PassThroughProfiler(Profiler):
-    """Asks the Trainer for no profile."""
+    """Measures nothing."""
+
+    def start(self, action_name: str) -> None:
+        """Do nothing."""
+
+    def stop(self, action_name: str) -> None:
+        """Do nothing."""
 
 
 class SimpleProfiler(Profiler):
-    """Asks the Trainer for what ``profiler="simple"`` prints: seconds per plugin and hook.
+    """Measures actions, and asks the Trainer for what ``profiler="simple"`` prints: seconds per plugin and hook.
 
     Args:
-        dirpath: Accepted: the table is printed.
-        filename: Accepted: the table is printed.
+        dirpath: See `Profiler`.
+        filename: See `Profiler`.
         extended: Accepted: there is one table.
     """
 

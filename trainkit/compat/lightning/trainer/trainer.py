@@ -13,16 +13,16 @@ from trainkit import trainer as core
 from trainkit.assembly import lengths
 from trainkit.assembly.parts import connect_optimizers
 from trainkit.callbacks import model_checkpoint, model_summary, progress_bar
-from trainkit.compat.lightning.absent import LATER_TUNER, Absent
+from trainkit.compat.lightning.absent import LATER_PROFILER, LATER_TUNER, Absent
 from trainkit.compat.lightning.accelerators import Accelerator, accelerator_of
-from trainkit.compat.lightning.callbacks import Callback, ModelCheckpoint, ModelSummary, ProgressBar
+from trainkit.compat.lightning.callbacks import Callback, ModelCheckpoint, ModelSummary, TQDMProgressBar
 from trainkit.compat.lightning.loggers import CSVLogger, TensorBoardLogger
 from trainkit.compat.lightning.plugins import TorchSyncBatchNorm
 from trainkit.compat.lightning.profilers import PassThroughProfiler, Profiler, SimpleProfiler
 from trainkit.compat.lightning.trainer.loops import FitLoop
 from trainkit.compat.lightning.trainer.settings import add_settings
 from trainkit.data.module import DataModule
-from trainkit.errors import ConfigError
+from trainkit.errors import ConfigError, UnsupportedError
 from trainkit.module import TrainModule
 from trainkit.precision.base import Precision
 
@@ -68,6 +68,8 @@ class Trainer(core.Trainer):
     ) -> None:
         if model_registry is not None:
             raise ConfigError(f"model_registry={model_registry!r} is not supported. Give ckpt_path a path.")
+        if profiler in ("advanced", "pytorch"):
+            raise UnsupportedError(f"Trainer(profiler={profiler!r})", LATER_PROFILER)
         is_quiet = bool(arguments.get("barebones"))
         is_object = isinstance(profiler, Profiler)
         self.profiler = profiler if is_object else PassThroughProfiler()
@@ -219,7 +221,7 @@ def _as_list(given: Any) -> list[Any]:
 def _with_defaults(callbacks: list[Any], arguments: dict[str, Any]) -> list[Any]:
     """Add the callbacks that a Trainer has by default, in this package's version of them."""
     defaults: list[tuple[str, type, type]] = [
-        ("enable_progress_bar", progress_bar.ProgressBar, ProgressBar),
+        ("enable_progress_bar", progress_bar.ProgressBar, TQDMProgressBar),
         ("enable_model_summary", model_summary.ModelSummary, ModelSummary),
     ]
     if not arguments.get("fast_dev_run"):

@@ -11,6 +11,7 @@ from torch import Tensor
 from trainkit.callbacks.progress_bar import callback as core
 from trainkit.compat.lightning.binding import takes_all
 from trainkit.compat.lightning.callbacks.callback import Callback
+from trainkit.compat.lightning.callbacks.progress.silent_bar import SilentBar
 from trainkit.errors import NotAttachedError
 
 if TYPE_CHECKING:
@@ -20,12 +21,25 @@ if TYPE_CHECKING:
 
 @takes_all
 class ProgressBar(core.ProgressBar, Callback):
-    """trainkit's `ProgressBar`. What is shown beside the bar may be changed by overriding `get_metrics`.
+    """The base of progress bars. It draws nothing by itself; a subclass may print in its hooks.
+
+    What stands beside trainkit's bar may be changed by overriding `get_metrics`.
 
     Args:
-        refresh_rate: Look whether a refresh is due after so many batches; 0 shows nothing at all.
+        refresh_rate: Look whether a refresh of trainkit's bar is due after so many batches; 0 draws none.
         leave: Whether the bar of each epoch stays when the next one begins.
     """
+
+    train_progress_bar = val_progress_bar = test_progress_bar = predict_progress_bar = SilentBar()
+    main_progress_bar = val_sanity_check_bar = progress = SilentBar()
+
+    def __init__(self, refresh_rate: int = 0, leave: bool = False) -> None:
+        super().__init__(refresh_rate, leave)
+
+    def _init_bar(self) -> SilentBar:
+        return SilentBar()
+
+    init_sanity_tqdm = init_train_tqdm = init_validation_tqdm = init_test_tqdm = init_predict_tqdm = _init_bar
 
     @property
     def trainer(self) -> Trainer:
@@ -53,6 +67,16 @@ class ProgressBar(core.ProgressBar, Callback):
     def total_val_batches(self) -> float:
         """Validation batches of all loaders."""
         return sum(self.trainer.num_val_batches)
+
+    @property
+    def total_test_batches(self) -> float:
+        """Test batches of all loaders."""
+        return sum(self.trainer.num_test_batches)
+
+    @property
+    def total_predict_batches(self) -> float:
+        """Prediction batches of all loaders."""
+        return sum(self.trainer.num_predict_batches)
 
     def disable(self) -> None:
         """Show nothing in the next run."""
