@@ -37,6 +37,7 @@ class ProgressBar(core.ProgressBar, Callback):
         super().__init__(refresh_rate, leave)
 
     def _init_bar(self) -> SilentBar:
+        """Return what takes whatever a bar of tqdm takes."""
         return SilentBar()
 
     init_sanity_tqdm = init_train_tqdm = init_validation_tqdm = init_test_tqdm = init_predict_tqdm = _init_bar
