@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import errno
 import os
+import pickle
 import re
 
 import pytest
@@ -30,6 +32,7 @@ from trainkit.errors import (
     TrainkitError,
     UnknownArgumentError,
     UnknownNameError,
+    UnsupportedError,
 )
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
@@ -120,6 +123,10 @@ WRONG_ARGUMENTS = [
     ({"barebones": True, "logger": True}, ConfigError, ValueError, ["barebones", "logger"]),
     ({"barebones": True, "enable_progress_bar": True}, ConfigError, ValueError, ["barebones", "enable_progress_bar"]),
     ({"plugins": {"tming": True}}, UnknownArgumentError, TypeError, ["'tming'", "'timing'"]),
+    ({"plugins": ["ema"]}, ConfigError, ValueError, ["plugins=\\['ema'\\]", "'disable'", "callbacks="]),
+    ({"plugins": {"disable": "MetricRows"}}, ConfigError, ValueError, ["'MetricRows'", "list of names"]),
+    ({"plugins": {"disable": ["MetricRow"]}}, UnknownNameError, ValueError, ["did you mean 'MetricRows'"]),
+    ({"benchmark": "yes"}, ConfigError, ValueError, ["benchmark='yes'"]),
 ]
 
 
@@ -280,6 +287,21 @@ class ForgotSuper(trainkit.TrainModule):
         self.layer = torch.nn.Linear(4, 2)
 
 
+class WantsMore(TinyModule):
+    def training_step(self, batch, batch_idx, optimizer_idx):
+        return self.loss(batch)
+
+
+class WantsNothing(TinyModule):
+    def training_step(self):
+        return None
+
+
+class WantsByName(TinyModule):
+    def validation_step(self, batch, *, batch_idx):
+        pass
+
+
 def fit(module, *loaders, **arguments):
     quiet_trainer(**arguments).fit(module, *(loaders or (TinyData(),)))
 
@@ -289,6 +311,12 @@ WRONG_MODULES = [
     (lambda: fit(TinyModule), ModuleError, TypeError, ["TinyModule", "TinyModule\\(.*\\)"]),
     (lambda: fit(None), ModuleError, TypeError, ["module"]),
     (lambda: fit(3), ModuleError, TypeError, ["int", "TrainModule"]),
+    (lambda: fit(TinyData(), TinyModule()), ModuleError, TypeError, ["TinyData", "module comes first: .*fit\\(module"]),
+    (lambda: fit(WantsMore()), ModuleError, TypeError, ["optimizer_idx\\) cannot be called", "batch, batch_idx\\)"]),
+    (lambda: fit(WantsNothing()), ModuleError, TypeError, ["training_step\\(\\) cannot be called"]),
+    (lambda: fit(WantsByName(), TinyData(), TinyData()), ModuleError, TypeError, ["validation_step\\(batch, \\*, b"]),
+    (lambda: copy.deepcopy(quiet_trainer()), UnsupportedError, Exception, ["copy or pickle of a Trainer"]),
+    (lambda: pickle.dumps(quiet_trainer()), UnsupportedError, Exception, ["copy or pickle of a Trainer"]),
     (lambda: fit(NoTrainingStep()), ModuleError, TypeError, ["NoTrainingStep", "training_step"]),
     (lambda: fit(NoOptimizers()), ModuleError, TypeError, ["NoOptimizers", "configure_optimizers"]),
     (lambda: quiet_trainer().validate(NoOptimizers(), TinyData()), ModuleError, TypeError, ["validation_step"]),
@@ -338,6 +366,14 @@ def test_manual_backward_with_automatic_optimization():
         module.manual_backward(module.loss(batch))
 
     with expect(ModuleError, TypeError, "manual_backward", "automatic_optimization = False"):
+        fit(returning(value))
+
+
+def test_step_of_an_optimizer_with_automatic_optimization():
+    def value(module, batch):
+        module.optimizers().step()
+
+    with expect(OptimizerError, ValueError, "SGD.step\\(\\)", "automatic_optimization = False"):
         fit(returning(value))
 
 
@@ -394,7 +430,22 @@ def test_wrong_optimizers(configure, parts):
     assert isinstance(caught.value, OptimizerError | UnknownNameError)
 
 
+def test_optimizer_of_parameters_that_are_not_of_the_module():
+    def configure(module):
+        optimizer = sgd(module)
+        module.layer = torch.nn.Linear(4, 2)
+        return optimizer
+
+    with pytest.warns(UserWarning, match=r"2 of the 2 parameters of SGD are not among .*parameters\(\).*replaced"):
+        fit(configured(configure))
+
+
 # Data
+
+
+class Misspelt(trainkit.DataModule):
+    def train_dataloder(self):
+        return TinyData()
 
 
 class Stream(IterableDataset):
@@ -421,6 +472,13 @@ WRONG_DATA = [
     (lambda: fit(TinyModule(), DataLoader([])), DataError, ValueError, ["train", "empty|no batch|0 batches"]),
     (lambda: fit(TinyModule(), DataLoader(Stream())), DataError, ValueError, ["train", "empty|no batch|0 batches"]),
     (lambda: fit(TinyModule(), TinyData(), []), DataError, ValueError, ["val", "empty|no batch|0 batches"]),
+    (lambda: fit(TinyModule(), torch.zeros(3).numpy()), DataError, ValueError, ["a ndarray", "TensorLoader"]),
+    (
+        lambda: quiet_trainer().fit(TinyModule(), datamodule=Misspelt()),
+        DataError,
+        ValueError,
+        ["did you mean 'train_dataloader', where Misspelt has 'train_dataloder'"],
+    ),
     (lambda: fit(TinyModule(), 3), DataError, ValueError, ["int", "iterable"]),
     (lambda: fit(TinyModule(), TinyData(), 3), DataError, ValueError, ["int", "iterable"]),
     (lambda: fit(TinyModule(), [DataLoader([1]), torch.zeros(1)]), DataError, ValueError, ["DataLoader", "Tensor"]),
@@ -513,6 +571,7 @@ WRONG_LOGS = [
     (lambda module, batch_idx: module.log("a", None), ["'a'", "None"]),
     (lambda module, batch_idx: module.log(3, 1.0), ["3", "str|name"]),
     (lambda module, batch_idx: module.log("a", 1.0, reduce_fx="maen"), ["'maen'", "did you mean 'mean'"]),
+    (lambda module, batch_idx: module.log_dict([("a", 1.0)]), ["log_dict\\(\\)", "dict", "list"]),
     (log_with_other_options, ["'a'", "on_epoch"]),
 ]
 

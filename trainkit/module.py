@@ -208,6 +208,8 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         rank_zero_only: bool = False,
     ) -> None:
         """Record each value of ``dictionary`` (also a torchmetrics ``MetricCollection``); arguments as in `log`."""
+        if not hasattr(dictionary, "items"):
+            raise MetricError(f"log_dict() takes a dict of values by name, not a {type(dictionary).__name__}.")
         options = (prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, sync_dist_group)
         # A MetricCollection would copy the states of its metrics each time it is asked for them.
         as_is: dict[str, Any] = {"keep_base": False, "copy_state": False} if is_metric_collection(dictionary) else {}

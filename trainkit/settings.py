@@ -130,6 +130,8 @@ class Optimisation:
             raise UnknownNameError(
                 "gradient_clip_algorithm", str(self.gradient_clip_algorithm), ["norm", "value"], "Trainer"
             )
+        if self.benchmark not in (None, True, False):
+            raise ConfigError(f"benchmark={self.benchmark!r} is not usable. Allowed: True, False, or None to leave it.")
         if self.deterministic not in (None, True, False, "warn"):
             raise ConfigError(f"deterministic={self.deterministic!r} is not usable. Allowed: True, False, 'warn'.")
         if self.compile not in (True, False, "step"):

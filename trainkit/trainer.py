@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from trainkit.checkpoint.files import write_checkpoint
 from trainkit.data.connection import LOADER_OF_STAGE, DataConnection
 from trainkit.data.module import DataModule
 from trainkit.data.source import LoaderName
-from trainkit.errors import ConfigError, NotAttachedError
+from trainkit.errors import ConfigError, NotAttachedError, UnsupportedError
 from trainkit.hooks.manager import HookManager
 from trainkit.loops import evaluate as evaluation
 from trainkit.loops import fit as training
@@ -158,6 +158,11 @@ class Trainer(Readings):
         self._data: DataConnection | None = None
         self._fit: tuple[Run, DataConnection] | None = None  # the last one, as far as it can be continued
         self._module: TrainModule | None = None
+
+    def __getstate__(self) -> Never:
+        raise UnsupportedError(
+            "copy or pickle of a Trainer", "another Trainer(...), and save_checkpoint(path) for state"
+        )
 
     # The four entry points
 

@@ -184,5 +184,5 @@ def test_a_mixture_is_an_error(mixture):
 )
 def test_what_gives_no_batches_is_an_error_that_says_what_to_do(wrong, message):
     for resolve in (as_one, as_several):
-        with pytest.raises(DataError, match=f"(?s)train_dataloader cannot be a {message}"):
+        with pytest.raises(DataError, match=f"(?s)train_dataloader cannot be an? {message}"):
             resolve(wrong, "train_dataloader")

@@ -361,3 +361,14 @@ def test_a_plugin_without_dict_and_one_that_is_a_class_can_take_part() -> None:
     manager.attach("trainer", Net([]))
     assert called(manager, log) == ["slots", "static trainer"]
     assert names == ["Slots", "Static"]
+
+
+def test_an_error_of_a_plugins_own_property_tells_whose_registration_failed() -> None:
+    class Odd:
+        @property
+        def stage(self) -> str:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        HookManager().register(Odd())
+    assert caught.value.__notes__ == ["while Odd was registered as a plugin"]

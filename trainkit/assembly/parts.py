@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -10,9 +11,11 @@ from typing import Any, cast
 
 import torch
 
+from trainkit.data.combined import LOADERS
+from trainkit.data.module import DataModule
 from trainkit.errors import ConfigError, ModuleError, OptimizerError
 from trainkit.hooks.dispatch import BoundHooks
-from trainkit.loops.closure import update_to_count
+from trainkit.loops.closure import refuse_update, takes_closure, update_to_count
 from trainkit.loops.manual import manual_update
 from trainkit.loops.optimizer_handle import OptimizerHandle
 from trainkit.loops.run import Run
@@ -41,6 +44,11 @@ def check_module(module: Any, stage: Stage) -> TrainModule:
             f"{module.__name__}()?"
         )
     if not isinstance(module, TrainModule):
+        if isinstance(module, (*LOADERS, DataModule, list)):
+            raise ModuleError(
+                f"trainer.{stage}() was given a {type(module).__name__} as its module. The module comes first: "
+                f"trainer.{stage}(module, ...)."
+            )
         kind = "a torch.nn.Module, but no TrainModule" if isinstance(module, torch.nn.Module) else "no TrainModule"
         raise ModuleError(
             f"trainer.{stage}() was given a {type(module).__name__}, which is {kind}. Subclass trainkit.TrainModule."
@@ -60,7 +68,23 @@ def make_optimizers(module: TrainModule) -> tuple[list[torch.optim.Optimizer], l
             f"{type(module).__name__} has no configure_optimizers, which fit needs. Define it; it may return "
             "torch.optim.Adam(self.parameters()), or None to train nothing."
         )
-    return configure(module.configure_optimizers(), automatic=module.automatic_optimization)
+    optimizers, schedulers = configure(module.configure_optimizers(), automatic=module.automatic_optimization)
+    own = {id(parameter) for parameter in module.parameters()}
+    for optimizer in optimizers:
+        _warn_of_strangers(optimizer, own, type(module).__name__)
+    return optimizers, schedulers
+
+
+def _warn_of_strangers(optimizer: torch.optim.Optimizer, own: set[int], module_name: str) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    strangers = sum(id(parameter) not in own for parameter in parameters)
+    if strangers:
+        warnings.warn(
+            f"{strangers} of the {len(parameters)} parameters of {type(optimizer).__name__} are not among "
+            f"{module_name}.parameters(), so no checkpoint holds them. Was a layer replaced after it was given to the "
+            "optimizer? Layers in a plain list or dict belong in torch.nn.ModuleList or ModuleDict.",
+            stacklevel=2,
+        )
 
 
 def connect_optimizers(run: Run, hooks: BoundHooks, settings: Optimisation) -> None:
@@ -80,7 +104,7 @@ def connect_optimizers(run: Run, hooks: BoundHooks, settings: Optimisation) -> N
             )
         if settings.splits_batches:
             _refuse_to_split(run)
-        update = partial(update_to_count, run, hooks)
+        update = partial(update_to_count, run, hooks) if run.optimizers and takes_closure(run) else refuse_update
     else:
         _refuse_automatic_arguments(module, settings)
         update = partial(manual_update, run, hooks)
@@ -147,6 +171,7 @@ def connect_steps(run: Run, phase: Phase, num_loaders: int) -> None:
 def _fit_arguments(
     step: Callable[..., Any], own: Callable[..., Any], num_loaders: int, name: str
 ) -> Callable[..., Any]:
+    _check_arguments(own, name, ("batch", "batch_idx", "dataloader_idx"))
     names = positional_arguments(own)
     if num_loaders > 1 and names is not None and len(names) < 3:
         raise ModuleError(
@@ -176,11 +201,28 @@ def training_step(strategy: Strategy, module: TrainModule, *, alone: bool = Fals
             f"{type(module).__name__} has no training_step, which fit needs. Define training_step(self, batch, "
             "batch_idx)."
         )
+    _check_arguments(module.training_step, "training_step", ("batch", "batch_idx"))
     step = strategy.training_step_alone(module) if alone else strategy.training_step(module)
     names = positional_arguments(module.training_step)
     if names is not None and len(names) < 2:
         return lambda batch, batch_idx: step(batch)
     return step
+
+
+def _check_arguments(step: Callable[..., Any], name: str, provided: tuple[str, ...]) -> None:
+    """Raise `ModuleError` if ``step`` takes no batch, or needs more than is provided."""
+    signature = inspect.signature(step)
+    needed = [
+        p
+        for p in signature.parameters.values()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    by_name_only = any(p.kind is p.KEYWORD_ONLY for p in needed)
+    if len(needed) > len(provided) or by_name_only or not signature.parameters:
+        raise ModuleError(
+            f"{name}{signature} cannot be called with what there is.\n"
+            f"    allowed      {name}(self, {', '.join(provided)}), of which the last may be left out"
+        )
 
 
 def positional_arguments(function: Callable[..., Any]) -> list[str] | None:

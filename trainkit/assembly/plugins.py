@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from trainkit.callbacks.model_summary import ModelSummary
 from trainkit.callbacks.no_logger import NoLogger
 from trainkit.callbacks.progress_bar import ProgressBar
 from trainkit.callbacks.tensorboard import TensorBoardLogger
-from trainkit.errors import ConfigError, UnknownArgumentError
+from trainkit.errors import ConfigError, UnknownArgumentError, UnknownNameError, nearest_name
 from trainkit.hooks.manager import HookManager
 from trainkit.loops.run import Run
 from trainkit.module import TrainModule
@@ -123,20 +123,41 @@ def register(
     """Register every plugin of a Trainer, in the order in which they are called within a stage.
 
     Raises:
-        ConfigError: If ``options`` has an unknown key.
+        ConfigError: If ``options`` are none, or name something almost like a plugin.
         HookError: If a hook of a plugin cannot be bound.
         PluginError: If two plugins have the same name or state key.
     """
-    for option in options:
-        if option not in PLUGIN_OPTIONS:
-            raise UnknownArgumentError("option", option, PLUGIN_OPTIONS, "Trainer(plugins=...)")
-    for name in options.get("disable", ()):
+    disabled = _disabled(options)
+    for name in disabled:
         manager.block(name)
     if options.get("timing") or output.profiler == "simple":
         manager.timing.enable()
     rows = [] if output.barebones else [MetricRows()]
-    for plugin in (*rows, *callbacks, *loggers):
-        manager.register(plugin)
+    names = [manager.register(plugin) for plugin in (*rows, *callbacks, *loggers)]
+    _refuse_typos(disabled, {*names, *(plugin.__name__ for plugin in (MetricRows, LRSchedulers, GradientClipping))})
+
+
+def _disabled(options: Any) -> list[str]:
+    """Return the names of plugins to leave out, the options being checked."""
+    if not isinstance(options, Mapping):
+        raise ConfigError(
+            f"plugins={options!r} is not usable. Allowed: a dict such as {{'timing': True, 'disable': ['name']}}. "
+            "What joins a run belongs in callbacks=[...]."
+        )
+    for option in options:
+        if option not in PLUGIN_OPTIONS:
+            raise UnknownArgumentError("option", str(option), PLUGIN_OPTIONS, "Trainer(plugins=...)")
+    names = options.get("disable", [])
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"plugins={{'disable': {names!r}}} is not usable. Allowed: a list of names of plugins.")
+    return list(names)
+
+
+def _refuse_typos(disabled: Iterable[str], known: Collection[str]) -> None:
+    """Raise for a name that only comes close to that of a plugin; others may belong to plugins that are to come."""
+    for name in disabled:
+        if name not in known and nearest_name(name, known, 0.8) is not None:
+            raise UnknownNameError("plugin", name, known, "Trainer(plugins={'disable': ...})")
 
 
 def fit_plugins(run: Run, callbacks: Iterable[object], optimisation: Optimisation) -> list[object]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from trainkit.data.combined import LOADERS, CombinedLoader, holds_loader, leaves
 from trainkit.data.module import DataModule
-from trainkit.errors import DataError
+from trainkit.errors import DataError, nearest_name
 from trainkit.module import TrainModule
 from trainkit.overrides import overrides
 
 LoaderName = Literal["train", "val", "test", "predict"]
 
+_METHODS = ("train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader")
 _ENTRY_POINT = {"train": "fit", "val": "validate", "test": "test", "predict": "predict"}
 
 
@@ -93,14 +93,18 @@ class LoaderSource:
 
     def _lacks(self, name: LoaderName) -> DataError:
         method, entry_point = f"{name}_dataloader", _ENTRY_POINT[name]
-        owners = type(self._module).__name__
-        if self.datamodule is not None:
-            owners = f"{type(self.datamodule).__name__} or {owners}"
-        return DataError(
+        owners = [owner for owner in (self.datamodule, self._module) if owner is not None]
+        message = (
             f"there is no data to {entry_point} with.\n"
             f"    to do        trainer.{entry_point}(module, loader), trainer.{entry_point}(module, datamodule=...), "
-            f"or a method {method}(self) in {owners}"
+            f"or a method {method}(self) in {' or '.join(type(owner).__name__ for owner in owners)}"
         )
+        for owner in owners:
+            own = [attribute for attribute in vars(type(owner)) if attribute not in _METHODS]
+            misspelt = nearest_name(method, own, cutoff=0.85)
+            if misspelt is not None:
+                message += f"\n    did you mean {method!r}, where {type(owner).__name__} has {misspelt!r}?"
+        return DataError(message)
 
 
 def as_one(given: Any, name: str) -> Any:
@@ -139,7 +143,7 @@ def _checked(loader: Any, name: str) -> Any:
         wrong = "a dataset gives samples, not batches: wrap it in torch.utils.data.DataLoader(dataset, batch_size=...)"
     elif isinstance(loader, dict):
         wrong = "a dict must hold loaders; for batches pass a list of them or a DataLoader"
-    elif isinstance(loader, Tensor):
+    elif hasattr(loader, "__array__"):
         wrong = "pass trainkit.data.TensorLoader(x, y, batch_size=...), a DataLoader, or a list of batches"
     elif isinstance(loader, type):
         wrong = f"this is the class; make an instance: {loader.__name__}(...)"
@@ -147,7 +151,7 @@ def _checked(loader: Any, name: str) -> Any:
         wrong = "pass any iterable of batches: a DataLoader, a list, an object with __iter__"
     if wrong is not None:
         kind = loader.__name__ if isinstance(loader, type) else type(loader).__name__
-        raise DataError(f"{name} cannot be a {kind}.\n    to do        {wrong}")
+        raise DataError(f"{name} cannot be {'an' if kind[0] in 'aeiou' else 'a'} {kind}.\n    to do        {wrong}")
     return loader
 
 

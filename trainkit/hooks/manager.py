@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import pluggy
 from pluggy import HookimplOpts
 
-from trainkit.errors import HookError, PluginError, UnknownNameError
+from trainkit.errors import HookError, PluginError, TrainkitError, UnknownNameError
 from trainkit.hooks import specs
 from trainkit.hooks.dispatch import BoundHooks, bind, nobody
 from trainkit.hooks.implementations import find_implementations, owner_name
@@ -132,6 +132,14 @@ class HookManager:
 
     def _admit(self, plugin: object, name: str | None, others: list[_Member], place: int | None = None) -> _Member:
         """Check everything about a plugin that is to join ``others``; changes nothing."""
+        try:
+            return self._examine(plugin, name, others, place)
+        except Exception as error:
+            if not isinstance(error, TrainkitError):  # raised by a property or __getattr__ of the plugin's own
+                error.add_note(f"while {owner_name(plugin)} was registered as a plugin")
+            raise
+
+    def _examine(self, plugin: object, name: str | None, others: list[_Member], place: int | None) -> _Member:
         if type(plugin).__module__ == "builtins" and not inspect.isclass(plugin) and not inspect.ismodule(plugin):
             raise PluginError(f"{plugin!r} is no plugin. Give an object that has methods named after hooks.")
         stage = getattr(plugin, "stage", "observe")

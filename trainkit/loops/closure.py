@@ -8,11 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit.errors import ConfigError, ModuleError
+from trainkit.errors import ConfigError, ModuleError, OptimizerError
 from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops.optimize import forward_and_backward, prepare_group
 from trainkit.loops.run import Run
+from trainkit.module import TrainModule
+from trainkit.overrides import overrides
 from trainkit.types import Batch, StepOutput
+
+
+def takes_closure(run: Run) -> bool:
+    """Whether updates go through ``module.optimizer_step``: it is the user's, or the optimizer needs a closure."""
+    return overrides(run.module, "optimizer_step", TrainModule) or isinstance(run.optimizer, torch.optim.LBFGS)
 
 
 def step_with_closure(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
@@ -65,6 +72,18 @@ def update_to_count(
     """What ``optimizer.step(closure)`` does within ``optimizer_step``: the update is counted when that has returned."""
     if hooks.around_optimizer_step(lambda optimizer: run.precision.update(optimizer, closure), optimizer):
         run.updated = True
+
+
+def refuse_update(optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None) -> None:
+    """What ``optimizer.step()`` does where the loop makes the update.
+
+    Raises:
+        OptimizerError: Always.
+    """
+    raise OptimizerError(
+        f"{type(optimizer).__name__}.step() was called with automatic optimization, which makes the update itself. "
+        "Leave it out, or set self.automatic_optimization = False in __init__ and call backward and step yourself."
+    )
 
 
 class NothingToUpdate(Exception):

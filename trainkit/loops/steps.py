@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
 from trainkit.hooks.dispatch import BoundHooks
-from trainkit.loops.closure import step_with_closure
+from trainkit.loops.closure import step_with_closure, takes_closure
 from trainkit.loops.manual import manual_step
 from trainkit.loops.micro import micro_step
 from trainkit.loops.optimize import detached, step
 from trainkit.loops.plain import is_plain, plain_step
 from trainkit.loops.run import Run
-from trainkit.module import TrainModule
-from trainkit.overrides import overrides
 from trainkit.types import Batch, StepOutput
 
 Step = Callable[[Run, BoundHooks, Batch, int, bool], StepOutput]
@@ -28,7 +24,7 @@ def choose_step(run: Run) -> Step:
         return manual_step
     if not run.optimizers:
         return step_without_optimizer
-    if overrides(run.module, "optimizer_step", TrainModule) or isinstance(run.optimizer, torch.optim.LBFGS):
+    if takes_closure(run):
         return step_with_closure
     if run.splits_batches:
         return micro_step
