@@ -314,7 +314,7 @@ def main() -> None:
     parser.add_argument("--accumulate", type=int, nargs="*", default=ACCUMULATE)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", message=".*(batches are loaded and thrown away|nothing is left to train)")
+    warnings.filterwarnings("ignore", message=".*(are loaded and thrown away|in turn with|nothing is left)")
     stops = failures = 0
     for case in itertools.starmap(Case, itertools.product(arguments.only, arguments.workers, arguments.accumulate)):
         started = time.monotonic()

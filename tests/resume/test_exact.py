@@ -12,7 +12,7 @@ from scripts.sweep_resume import KINDS, Case, Noisy, sweep
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:.*(batches are loaded and thrown away|nothing is left to train)"),
+    pytest.mark.filterwarnings("ignore:.*(are loaded and thrown away|in turn with|nothing is left)"),
 ]
 
 INLINE = [Case(kind, accumulate=1 + 2 * (number % 2)) for number, kind in enumerate(KINDS)]
