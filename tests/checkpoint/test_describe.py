@@ -55,8 +55,11 @@ def test_weights_alone_and_files_of_others_are_described_too() -> None:
         ("written by", "another program"),
         ("module", "(unknown): 250,000 numbers in 1 tensors"),
         ("progress", "epoch 1, 2 updates; weights only"),
-        ("tensors", "state_dict 1.00 MB"),
+        ("tensors", "state_dict 1 MB"),
     ]
+    lines = dict(describe({"state_dict": {}, "weights": torch.zeros(307, dtype=torch.uint8)}))
+    assert "progress" not in lines
+    assert lines["tensors"] == "weights 307 B"
 
 
 def test_tensors_are_found_at_any_depth() -> None:

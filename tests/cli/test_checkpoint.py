@@ -40,9 +40,11 @@ def test_verify_tells_whole_files_from_damaged_ones(folder: Path) -> None:
     first, second = folder / "first.ckpt", folder / "second.ckpt"
     assert run("verify", first, second).output == f"{first}: whole\n{second}: whole\n"
     second.write_bytes(second.read_bytes()[:-9])
-    result = run("verify", second, first)
+    torch.save({"weight": torch.zeros(1)}, folder / "bare.pt")
+    result = run("verify", second, folder / "bare.pt", first)
     assert result.exit_code == 1
     assert result.output.startswith(f"{second} is damaged or cut off")
+    assert f"{folder}/bare.pt is no checkpoint of a run: it has no 'state_dict'" in result.output
     assert result.output.endswith(f"{first}: whole\n")
 
 

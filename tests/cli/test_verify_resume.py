@@ -26,6 +26,15 @@ FORGETFUL = """
             return super().training_step(batch, batch_idx) * self.steps
 """
 
+DICING = """
+    import secrets
+    from models import *
+
+    class Dicing(TinyModule):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx) * (1 + secrets.randbits(20))
+"""
+
 
 def test_a_run_that_continues_exactly_passes_at_every_place(trainkit_in_project: Run) -> None:
     result = trainkit_in_project(
@@ -54,6 +63,17 @@ def test_what_no_checkpoint_holds_is_named_with_a_likely_cause(trainkit_in_proje
     assert "first        epoch 0, batch 1: loss\n" in result.output
     assert "likely cause training_step depends on an attribute that is neither parameter nor buffer" in result.output
     assert "DIFFERS" in result.output
+    assert "not tried, as the run never was there: within an accumulation group, in the middle" in result.output
+    assert result.output.endswith("it does not continue exactly from 2 of 2\n")
+    assert max(map(len, result.output.splitlines())) <= 110
+
+
+def test_two_runs_that_differ_from_the_start_are_not_blamed_on_resuming(trainkit_in_project: Run) -> None:
+    Path("dicing.py").write_text(textwrap.dedent(DICING))
+    result = trainkit_in_project("verify-resume", "config.yaml", "--steps", "4", "module._target_=dicing.Dicing")
+    assert result.exit_code == 1
+    assert "    DIFFERENT\n        first        epoch 0, batch 0: loss\n" in result.output
+    assert "this has nothing to do with resuming" in " ".join(result.output.split())
 
 
 def test_a_run_that_fails_shows_its_own_error(trainkit_in_project: Run) -> None:

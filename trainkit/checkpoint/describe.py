@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainkit.hparams import HYPER_PARAMETERS
 
-_MEGABYTE = 1e6
+_UNITS = ("B", "kB", "MB", "GB")
 
 
 def describe(checkpoint: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -24,11 +24,12 @@ def describe(checkpoint: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("hyperparameters", _assignments(checkpoint.get(HYPER_PARAMETERS, {}))),
         ("optimizers", _counted(checkpoint.get("optimizer_states", ()))),
         ("schedulers", _counted(checkpoint.get("lr_schedulers", ()))),
-        ("callbacks", ", ".join(map(str, checkpoint.get("callbacks", {})))),
+        # What tells two of one class apart stands behind the name.
+        ("callbacks", ", ".join(str(key).partition("{")[0] for key in checkpoint.get("callbacks", {}))),
         ("ranks", str(len(own.get("ranks", ())) or "")),
     ]
-    sizes = {key: _megabytes(value) for key, value in checkpoint.items()}
-    lines.append(("tensors", ", ".join(f"{key} {size:.2f} MB" for key, size in sizes.items() if size)))
+    sizes = {key: _size(value) for key, value in checkpoint.items()}
+    lines.append(("tensors", ", ".join(f"{key} {_shown(size)}" for key, size in sizes.items() if size)))
     return [(label, text) for label, text in lines if text]
 
 
@@ -49,8 +50,10 @@ def _writer(own: Mapping[str, Any]) -> str:
 
 
 def _progress(checkpoint: Mapping[str, Any]) -> str:
+    if "epoch" not in checkpoint:
+        return ""
     fit = checkpoint.get("loops", {}).get("fit", {})
-    counted = f"epoch {checkpoint.get('epoch')}, {checkpoint.get('global_step')} updates"
+    counted = f"epoch {checkpoint['epoch']}, {checkpoint.get('global_step')} updates"
     if not fit:
         return f"{counted}; weights only"
     if fit.get("validation_batch") or fit.get("validation_loader"):
@@ -71,5 +74,10 @@ def _counted(states: Any) -> str:
     return f"{len(states)}, with {sum(1 for _ in tensors_in(states))} tensors" if states else ""
 
 
-def _megabytes(value: Any) -> float:
-    return sum(tensor.numel() * tensor.element_size() for _, tensor in tensors_in(value)) / _MEGABYTE
+def _size(value: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for _, tensor in tensors_in(value))
+
+
+def _shown(size_bytes: int) -> str:
+    power = min((len(str(size_bytes)) - 1) // 3, len(_UNITS) - 1)
+    return f"{size_bytes / 1000**power:.4g} {_UNITS[power]}"

@@ -42,12 +42,13 @@ def verify(files: tuple[str, ...]) -> None:
     """Compare each FILE with its checksums, and read it; exit with 1 if one is damaged, or no checkpoint."""
     with errors_as_messages():
         from trainkit.checkpoint.files import read_checkpoint
+        from trainkit.checkpoint.state import require_weights
         from trainkit.errors import CheckpointError
 
         damaged = 0
         for file in files:
             try:
-                read_checkpoint(file, map_location="cpu")
+                require_weights(read_checkpoint(file, map_location="cpu"), file)
                 click.echo(f"{file}: whole")
             except CheckpointError as error:
                 damaged += 1

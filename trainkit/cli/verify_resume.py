@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,7 @@ def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -
     whole, again = run("whole"), run("again")
     found = parting(whole, again, from_the_start=True)
     if found is not None:
+        click.echo("    DIFFERENT")
         _tell(found, set())
         return 1
     click.echo(f"    equal in {len(read_events(whole))} things\ncontinuing it from")
@@ -90,9 +92,8 @@ def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -
             _tell(found, told)
     missed = [place for kind, place in STOPS.items() if kind not in {stop.kind for stop in stops}]
     if missed:
-        click.echo(f"the run was never {', nor '.join(missed)}")
-    verdict = "it continues exactly" if not differ else f"{differ} of {len(stops)} differ"
-    click.echo(verdict)
+        click.echo(f"not tried, as the run never was there: {', '.join(missed)}")
+    click.echo("it continues exactly" if not differ else f"it does not continue exactly from {differ} of {len(stops)}")
     return int(differ > 0)
 
 
@@ -138,7 +139,8 @@ def _tell(found: Parting, told: set[str]) -> None:
     click.echo(f"        first        {found.when}: {found.what}")
     if found.cause not in told:
         told.add(found.cause)
-        click.echo(f"        likely cause {found.cause}")
+        label = "        likely cause "
+        click.echo(textwrap.fill(found.cause, 110, initial_indent=label, subsequent_indent=" " * len(label)))
 
 
 def _trace(overrides: list[str], config: str, folder: Path, steps: int, checkpoint: str | None) -> None:

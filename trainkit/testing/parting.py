@@ -35,8 +35,8 @@ _CAUSES = {
 }
 _ELSEWHERE = "batches, validations or rows fall due elsewhere: by the time, or by a counter that is not restored"
 _FROM_THE_START = (
-    "two runs from the same start are not the same either, so this has nothing to do with resuming. Give the "
-    f"configuration a seed; otherwise it is {_KERNEL}, or something that looks at the time"
+    "two runs from the same start are not the same either, so this has nothing to do with resuming: no seed (in a "
+    f"configuration, seed=1), {_KERNEL}, or something that looks at the time or asks the system for random numbers"
 )
 
 
