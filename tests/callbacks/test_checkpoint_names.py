@@ -48,13 +48,16 @@ def test_a_taken_path_gains_the_first_free_version(tmp_path: Path) -> None:
     def path_of_version(version: int | None) -> str:
         return str(tmp_path / ("a" if version is None else f"a-v{version}"))
 
-    assert free_path(path_of_version, 1, []) == str(tmp_path / "a")
+    assert free_path(path_of_version, 1, [], []) == str(tmp_path / "a")
+    assert free_path(path_of_version, 1, [], [str(tmp_path / "a")]) == str(tmp_path / "a-v1")
     for name in ("a", "a-v1"):
         (tmp_path / name).touch()
-    assert free_path(path_of_version, 1, []) == str(tmp_path / "a-v2")
-    assert free_path(path_of_version, 1, [str(tmp_path / "a-v1")]) == str(tmp_path / "a-v1")
+    assert free_path(path_of_version, 1, [], []) == str(tmp_path / "a-v2")
+    assert free_path(path_of_version, 1, [str(tmp_path / "a-v1")], []) == str(tmp_path / "a-v1")
 
 
 def test_a_link_to_nothing_is_taken_too(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("gone")
-    assert free_path(lambda version: str(tmp_path / ("a" if version is None else "b")), 1, []) == str(tmp_path / "b")
+    assert free_path(lambda version: str(tmp_path / ("a" if version is None else "b")), 1, [], []) == str(
+        tmp_path / "b"
+    )

@@ -145,3 +145,11 @@ def test_what_cannot_be_stored_is_an_error_at_once(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="path: pathlib"):
         fit(tmp_path, Put(), recorder)
     assert recorder.count("on_train_batch_end") == 2
+
+
+def test_two_that_save_at_one_step_into_one_folder_do_not_take_one_name(tmp_path: Path, disk: SlowDisk) -> None:
+    best = ModelCheckpoint(tmp_path, monitor="step", every_n_train_steps=4, async_save=True)
+    threading.Timer(0.05, disk.may_end.set).start()
+    fit(tmp_path, best)
+    assert names(tmp_path) == ["epoch=0-step=4-v1.ckpt", "epoch=0-step=6.ckpt"]
+    assert read_checkpoint(best.best_model_path)["global_step"] == 4

@@ -111,6 +111,24 @@ def test_run_stopped_in_validation_continues_exactly(tmp_path, call):
     assert resumed.callback_metrics == whole.callback_metrics
 
 
+@pytest.mark.parametrize("call", [3, 13])
+def test_save_that_waits_for_a_validation_is_made_by_the_run_that_goes_on(tmp_path, call):
+    def kept(folder, *callbacks, ckpt_path=None):
+        fit(
+            folder,
+            ModelCheckpoint(folder / "kept", save_top_k=-1, every_n_train_steps=2),
+            *callbacks,
+            ckpt_path=ckpt_path,
+        )
+
+    kept(tmp_path / "whole")
+    with pytest.raises(SystemExit):
+        kept(tmp_path / "stopped", KillInValidation(call))
+    kept(tmp_path / "stopped", ckpt_path=tmp_path / "stopped" / "interrupted.ckpt")
+    names = [sorted(path.name for path in (tmp_path / run / "kept").iterdir()) for run in ("whole", "stopped")]
+    assert names[0] == names[1]
+
+
 def test_second_ctrl_c_leaves_at_once(tmp_path):
     class Twice:
         def on_train_batch_start(self):

@@ -50,16 +50,19 @@ def fill_template(template: str, values: Mapping[str, Any], *, equals: str | Non
     return "".join(parts)
 
 
-def free_path(path_of_version: Callable[[int | None], str], first_version: int, reuse: Collection[str]) -> str:
+def free_path(
+    path_of_version: Callable[[int | None], str], first_version: int, reuse: Collection[str], taken: Collection[str]
+) -> str:
     """Return the first path at which there is nothing yet, or that may be overwritten.
 
     Args:
         path_of_version: Gives the path without a version for None, and with it otherwise.
         first_version: The first version to try.
         reuse: Paths that may be overwritten.
+        taken: Paths at which there will be something.
     """
     path, version = path_of_version(None), first_version
-    while path not in reuse and checkpoint_exists(path):
+    while path not in reuse and (path in taken or checkpoint_exists(path)):
         path, version = path_of_version(version), version + 1
     return path
 

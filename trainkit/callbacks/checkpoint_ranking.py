@@ -141,6 +141,10 @@ class KeptCheckpoints(Callback):
         if len(ranked) == self.save_top_k:
             self.kth_best_model_path, self.kth_value = ranked[-1], self.best_k_models[ranked[-1]]
 
+    def _useful(self) -> set[str]:
+        """Return the paths that are still of use."""
+        return {*self.best_k_models, self.best_model_path, self.last_model_path}
+
     def _badness(self, path: str) -> float:
         score = self.best_k_models[path].item()
         return score if self.mode == "min" else -score

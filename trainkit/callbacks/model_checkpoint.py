@@ -130,6 +130,14 @@ class ModelCheckpoint(KeptCheckpoints):
             train_time_interval=self._triggers.train_time_interval,
         )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return which files there are, how good they are, and whether a save is due."""
+        return {**super().state_dict(), "due": [self._triggers.is_due, self._triggers.is_due_for_top_k]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._triggers.is_due, self._triggers.is_due_for_top_k = state.get("due", (False, False))
+
     # The save points
 
     def setup(self, trainer: Trainer, stage: Stage) -> None:
@@ -147,7 +155,7 @@ class ModelCheckpoint(KeptCheckpoints):
             self._delete_obsolete()
 
     def on_train_start(self, trainer: Trainer) -> None:
-        self._triggers.start(trainer.global_step)
+        self._triggers.start(trainer.global_step, goes_on=trainer.run.goes_on)
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
         triggers = self._triggers
@@ -223,11 +231,11 @@ class ModelCheckpoint(KeptCheckpoints):
         displaced = [self.last_model_path]
         if for_top_k and self.save_top_k != 0 and self._is_wanted(trainer, values):
             leaving = self._make_room()
-            path = self._free_path(values, self.filename, reuse=leaving)
+            path = self._free_path(trainer, values, self.filename, reuse=leaving)
             self._admit(path)
             displaced += leaving
         if self.save_last and (path or self.save_last != "link" or not self.best_model_path):
-            last = self._free_path(values, self.CHECKPOINT_NAME_LAST, reuse=[self.last_model_path])
+            last = self._free_path(trainer, values, self.CHECKPOINT_NAME_LAST, reuse=[self.last_model_path])
             self.last_model_path = last
         if path or last:
             self._saved_step = trainer.global_step
@@ -250,7 +258,7 @@ class ModelCheckpoint(KeptCheckpoints):
 
     def _deletable(self, trainer: Trainer, displaced: Iterable[str]) -> set[str]:
         """Return what is ours to delete: in our folder, of no more use, and not what the user started the run from."""
-        useful = {*self.best_k_models, self.best_model_path, self.last_model_path}
+        useful = self._useful()
         if trainer.ckpt_path and not trainer.continues_last:
             useful.add(_folder(trainer.ckpt_path))
         ours = os.path.join(self.dirpath or "", "")
@@ -302,10 +310,15 @@ class ModelCheckpoint(KeptCheckpoints):
         name = name if ver is None else f"{name}{self.CHECKPOINT_JOIN_CHAR}v{ver}"
         return os.path.join(self.dirpath or "", f"{name}{self.FILE_EXTENSION}")
 
-    def _free_path(self, values: dict[str, Any], filename: str | None, reuse: list[str]) -> str:
+    def _free_path(self, trainer: Trainer, values: dict[str, Any], filename: str | None, reuse: list[str]) -> str:
         if not self.enable_version_counter:
             return self.format_checkpoint_name(values, filename)
-        return free_path(lambda ver: self.format_checkpoint_name(values, filename, ver), self.STARTING_VERSION, reuse)
+        # What another one saves beside training may not be there yet.
+        others = (each for each in trainer.checkpoint_callbacks if each is not self)
+        taken = {path for each in others for path in each._useful()}
+        return free_path(
+            lambda ver: self.format_checkpoint_name(values, filename, ver), self.STARTING_VERSION, reuse, taken
+        )
 
     def _values(self, trainer: Trainer) -> dict[str, Any]:
         """What file names may hold, and what can be monitored."""

@@ -42,8 +42,8 @@ def verify(files: tuple[str, ...]) -> None:
     """Compare each FILE with its checksums, and read it; exit with 1 if one is damaged, or no checkpoint."""
     with errors_as_messages():
         from trainkit.checkpoint.files import read_checkpoint
-        from trainkit.checkpoint.state import require_weights
         from trainkit.errors import CheckpointError
+        from trainkit.from_checkpoint import require_weights
 
         damaged = 0
         for file in files:
