@@ -78,6 +78,7 @@ class Progress:
         """Forget what was cut short, an accumulation group, a validation, an epoch of which batches are left."""
         if not self.is_last:
             self._begin_epoch()
+        self.validated_batch = -1  # what the last validation found is forgotten, and plugins may ask for it
         self.group_batches = self.validation_loader = self.validation_batch = 0
 
     @property

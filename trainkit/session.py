@@ -24,6 +24,7 @@ from trainkit.data.source import LoaderName
 from trainkit.data.waiting import WaitMeter
 from trainkit.errors import NotAttachedError
 from trainkit.from_checkpoint import load_weights, require_weights
+from trainkit.hooks.blame import in_one_line
 from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops.limits import Clock, Limits
 from trainkit.loops.run import Run
@@ -300,4 +301,4 @@ def noted_on(error: BaseException) -> Iterator[None]:
     try:
         yield
     except Exception as another:
-        error.add_note(f"then, while tearing down: {type(another).__name__}: {another}")
+        error.add_note(f"then, while tearing down: {in_one_line(another)}")

@@ -29,6 +29,11 @@ def test_a_template_is_filled(template: str, name: str) -> None:
     assert fill_template(template, VALUES, equals="=") == name
 
 
+def test_a_misspelt_name_is_told_of() -> None:
+    with pytest.warns(UserWarning, match=r"names 'val_loss', which has not been logged .* mean 'val/loss'"):
+        assert fill_template("{val_loss:.2f}", VALUES, equals="=") == "val_loss=0.00"
+
+
 def test_names_can_be_left_out() -> None:
     assert fill_template("loss_{val/loss:.3f}@{epoch}", VALUES, equals=None) == "loss_0.123@3"
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import trainkit
-from trainkit.callbacks import Logger
+from trainkit.callbacks import EarlyStopping, Logger
 from trainkit.errors import DataError, TrainkitError
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
 
@@ -269,6 +269,24 @@ def test_a_validation_that_an_exception_cut_short_begins_again_in_the_next_fit()
     )
 
 
+@pytest.mark.parametrize("hook", ["on_validation_epoch_end", "on_validation_end"])
+def test_a_validation_whose_end_failed_is_made_again_before_its_metrics_are_asked_for(hook):
+    class FailsOnce:
+        failed = False
+
+        def fail(self):
+            if not self.failed:
+                self.failed = True
+                raise Boom("boom")
+
+    setattr(FailsOnce, hook, FailsOnce.fail)
+    trainer = quiet_trainer(callbacks=[FailsOnce(), EarlyStopping("val/loss")], max_epochs=2)
+    with pytest.raises(Boom):
+        trainer.fit(TinyModule(), TinyData(2), TinyData(1))
+    trainer.fit(TinyModule(), TinyData(2), TinyData(1))
+    assert (trainer.current_epoch, trainer.global_step) == (2, 4)
+
+
 def test_call_within_a_running_call_is_refused():
     class Nested:
         def on_train_epoch_end(self, trainer, module):
@@ -293,3 +311,22 @@ def test_another_trainer_may_run_the_module_within_a_run_and_leaves_its_log_alon
     assert judge.judged[0]["val/loss"] > 0
     assert "train/loss" in trainer.callback_metrics
     assert module.trainer is trainer
+
+
+def test_an_error_that_cannot_be_printed_masks_no_other():
+    class Unprintable(Exception):
+        def __str__(self):
+            raise ValueError("no words")
+
+    class Fails:
+        def on_exception(self):
+            raise Unprintable
+
+        def teardown(self):
+            raise Unprintable
+
+    error = Boom("boom")
+    with pytest.raises(Boom) as caught:
+        quiet_trainer(callbacks=[Fails()]).fit(Raises(error), TinyData(3))
+    assert caught.value is error
+    assert len([note for note in error.__notes__ if "Unprintable" in note]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from string import Formatter
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from trainkit.checkpoint.files import checkpoint_exists
-from trainkit.errors import ConfigError
+from trainkit.errors import ConfigError, nearest_name
 
 
 def check_template(template: str, where: str) -> None:
@@ -45,6 +46,12 @@ def fill_template(template: str, values: Mapping[str, Any], *, equals: str | Non
     for literal, field, spec, _ in Formatter().parse(template):
         parts.append(literal)
         if field is not None:
+            if field not in values and (nearest := nearest_name(field, values, cutoff=0.8)) is not None:
+                warnings.warn(
+                    f"filename={template!r} names {field!r}, which has not been logged and counts as 0. Did you mean "
+                    f"{nearest!r}?",
+                    stacklevel=2,
+                )
             value = _format(values.get(field, 0), spec or "", field, template)
             parts.append(value if equals is None else f"{field.replace('/', '-')}{equals}{value}")
     return "".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from typing import NamedTuple
 
 
@@ -20,6 +21,11 @@ class Culprit(NamedTuple):
 
     def __str__(self) -> str:
         return f"in plugin {self.name!r} ({origin(self.plugin)}), hook {self.hook}"
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return type and message of ``error``, also if it cannot be turned into a string."""
+    return traceback.format_exception_only(error)[0].strip()
 
 
 def origin(plugin: object) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pluggy import HookImpl
 
 from trainkit.errors import HookError
-from trainkit.hooks.blame import Culprit
+from trainkit.hooks.blame import Culprit, in_one_line
 from trainkit.hooks.implementations import owner_name, request_of, unbindable
 from trainkit.hooks.specs import HOOKS, STEP_HOOKS
 
@@ -242,7 +242,7 @@ def _call_all(
                 culprit.blame(error)
                 first = error
             else:
-                first.add_note(f"then {culprit}: {type(error).__name__}: {error}")
+                first.add_note(f"then {culprit}: {in_one_line(error)}")
     return first
 
 
