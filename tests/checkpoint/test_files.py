@@ -123,24 +123,6 @@ def test_a_saved_tensor_is_no_checkpoint(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "tensor.pt")
 
 
-class Hostile:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, victim: Path) -> None:
-        self.victim = victim
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (open, (str(self.victim), "w"))
-
-
-def test_a_file_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path) -> None:
-    victim = tmp_path / "victim"
-    torch.save({"state_dict": {"weight": torch.zeros(2)}, "callbacks": [Hostile(victim)]}, tmp_path / "hostile.ckpt")
-    with pytest.raises(CheckpointError, match=r"refused: loading it would run code \(io.open\)"):
-        read_checkpoint(tmp_path / "hostile.ckpt")
-    assert not victim.exists()
-
-
 # Deaths
 
 

@@ -1,12 +1,30 @@
 from __future__ import annotations
 
+import signal
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from click.testing import Result
 
 Run = Callable[..., Result]
+
+STOPPING = """
+    import os, signal
+    from models import *
+
+    class Stopping(TinyModule):
+        def __init__(self, number: int = 0, lr: float = 0.1):
+            super().__init__(lr=lr)
+            self.number = number
+
+        def training_step(self, batch, batch_idx):
+            if self.number and self.global_step == 2:
+                os.kill(os.getpid(), self.number)
+            return super().training_step(batch, batch_idx)
+"""
 
 
 def checkpoints() -> list[Path]:
@@ -36,3 +54,41 @@ def test_run_keeps_its_configuration(trainkit_in_project: Run) -> None:
 
     (kept,) = (path for path in Path().rglob("config.yaml") if path.parent != Path())
     assert "max_epochs: 1" in kept.read_text()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+def test_stopped_job_tells_by_its_exit_code_and_the_same_command_goes_on(
+    trainkit_in_project: Run, number: int, code: int
+) -> None:
+    Path("stopping.py").write_text(textwrap.dedent(STOPPING))
+    job = ("fit", "config.yaml", "--resume", "module._target_=stopping.Stopping")
+
+    stopped = trainkit_in_project(*job, f"module.number={int(number)}")
+    (interrupted,) = checkpoints()
+    resumed = trainkit_in_project(*job)
+
+    assert stopped.exit_code == code
+    assert "there is no run to continue below" in stopped.output
+    assert f"{signal.Signals(number).name}: stopping after the running batch." in stopped.output
+    assert torch.load(interrupted, weights_only=True)["global_step"] == 3
+    assert resumed.exit_code == 0, resumed.output
+    assert "no run to continue" not in resumed.output
+    newest = torch.load(max(checkpoints(), key=lambda path: path.stat().st_mtime_ns), weights_only=True)
+    assert newest["global_step"] == 8
+    trainkit_in_project("fit", "config.yaml", "trainer.default_root_dir=whole")
+    (whole,) = Path("whole").rglob("*.ckpt")
+    expected = torch.load(whole, weights_only=True)["state_dict"]
+    assert all(torch.equal(newest["state_dict"][name], weight) for name, weight in expected.items())
+
+
+def test_job_of_which_no_checkpoint_can_be_read_does_not_begin_anew(trainkit_in_project: Run) -> None:
+    trainkit_in_project("fit", "config.yaml", "--resume")
+    (checkpoint,) = checkpoints()
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
+
+    result = trainkit_in_project("fit", "config.yaml", "--resume")
+
+    assert result.exit_code == 1
+    assert (
+        f"none of the checkpoints that there are can be read.\n    {checkpoint.resolve()} is damaged" in result.output
+    )
