@@ -292,6 +292,51 @@ def test_lightning_loads_our_weights_and_hyperparameters(lightning: Any, tmp_pat
     assert_same_state(dict(theirs.state_dict()), dict(own.state_dict()))
 
 
+AVERAGED = {
+    "mean": lambda pl: pl.callbacks.WeightAveraging(),
+    "exponential mean": lambda pl: pl.callbacks.EMAWeightAveraging(decay=0.9),
+    "mean of epochs": lambda pl: pl.callbacks.StochasticWeightAveraging(0.02, 2, annealing_epochs=2),
+    "finetuning": lambda pl: pl.callbacks.BackboneFinetuning(1, lambda epoch: 1.5),
+    "timer": lambda pl: pl.callbacks.Timer({"hours": 1}),
+}
+
+
+@pytest.mark.parametrize("name", AVERAGED)
+def test_a_fit_goes_on_with_what_lightnings_callbacks_remembered(name: str, lightning: Any, tmp_path: Path) -> None:
+    def fit(pl: Any, epochs: int, ckpt_path: str | None = None) -> Any:
+        class Module(pl.LightningModule):  # type: ignore[misc]  # either package's
+            def __init__(self) -> None:
+                super().__init__()
+                self.backbone, self.head = nn.Linear(4, 8), nn.Linear(8, 2)
+
+            def forward(self, x: Any) -> Any:
+                return self.head(self.backbone(x).tanh())
+
+            training_step = training_step
+
+            def configure_optimizers(self) -> Any:
+                optimizer = torch.optim.SGD(filter(lambda p: p.requires_grad, self.parameters()), 0.05, momentum=0.9)
+                return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.9)]
+
+        pl.seed_everything(1)
+        module = Module()
+        checkpoint = pl.callbacks.ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            max_epochs=epochs,
+            callbacks=[AVERAGED[name](pl), checkpoint],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, data(12), ckpt_path=ckpt_path)
+        return module
+
+    whole = fit(lightning, 5)
+    resumed = fit(own_pl, 5, str(tmp_path / "epoch=2.ckpt"))
+    assert_same_state(dict(resumed.state_dict()), dict(whole.state_dict()), atol=1e-6)
+
+
 def assert_same(own: Any, theirs: Any, where: str = "") -> None:
     """Compare two nested values; numbers to 1e-6 of their size, tensors of one dtype."""
     if isinstance(theirs, dict):

@@ -17,9 +17,11 @@ class Skipping(TinyModule):
         return None if batch_idx % 2 else self.loss(batch)
 
 
-def test_outputs_loss_is_detached():
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_outputs_loss_is_detached(accumulate):
     recorder = Recorder(only=["on_train_batch_end"])
-    quiet_trainer(callbacks=[recorder]).fit(TinyModule(), TinyData(num_batches=1))
+    trainer = quiet_trainer(callbacks=[recorder], accumulate_grad_batches=accumulate)
+    trainer.fit(TinyModule(), TinyData(num_batches=1))
     (arguments,) = recorder.arguments("on_train_batch_end")
     assert not arguments["outputs"]["loss"].requires_grad
     assert arguments["outputs"]["loss"].grad_fn is None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from trainkit.checkpoint.lightning_callbacks import callbacks_from_lightning
 from trainkit.checkpoint.state import FORMAT, LIGHTNING_VERSION
 from trainkit.progress import Progress
 
@@ -28,7 +29,7 @@ def from_lightning(checkpoint: Checkpoint) -> Checkpoint:
         "precision": checkpoint.get("MixedPrecision") or checkpoint.get("native_amp_scaling_state") or {},
         "ranks": [],
     }
-    converted = {**checkpoint, "trainkit": own}
+    converted = {**checkpoint, **callbacks_from_lightning(checkpoint), "trainkit": own}
     if "loops" in checkpoint:
         converted["loops"] = {"fit": _progress(checkpoint).state_dict()}
     return converted
