@@ -18,6 +18,7 @@ from trainkit.errors import (
 )
 from trainkit.hparams import store_hparams
 from trainkit.module import TrainModule
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
 class Net(TrainModule):
@@ -392,3 +393,25 @@ def test_late_layers_and_loading_hooks_come_before_the_weights(saved):
 def test_code_in_a_checkpoint_is_never_run(saved):
     with pytest.raises(CheckpointError, match="weights_only=False"):
         Net.load_from_checkpoint(saved[1], weights_only=False)
+
+
+def test_a_module_inside_another_knows_the_run_and_logs_in_it():
+    class Inner(TinyModule):
+        def forward(self, x):
+            self.log("inner", float(self.current_epoch))
+            return super().forward(x) * min(1, self.trainer.max_epochs)
+
+    class Outer(TinyModule):
+        def __init__(self):
+            super().__init__()
+            self.parts = nn.ModuleList([Inner(2, 2)])
+
+        def forward(self, x):
+            return self.parts[0](super().forward(x))
+
+    trainer, module = quiet_trainer(max_epochs=2), Outer()
+    trainer.fit(module, TinyData(2))
+    assert trainer.callback_metrics["inner"] == 1.0
+    assert module.parts[0].global_step == 4
+    with pytest.warns(UserWarning, match="outside a run"):
+        module.parts[0].log("inner", 1.0)

@@ -402,14 +402,18 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         return overrides(self, name, TrainModule)
 
     def _attach(self, trainer: Trainer, metrics: MetricSink) -> Callable[[], None]:
-        """Be in a run of ``trainer``, until what this returns is called."""
-        outer = self._trainer, self._log
-        self._trainer, self._log = trainer, metrics.log
+        """Be in a run of ``trainer``, with the modules of this kind inside, until what this returns is called."""
+        members = [
+            (module, module._trainer, module._log) for module in self.modules() if isinstance(module, TrainModule)
+        ]
+        for module, _, _ in members:
+            module._trainer, module._log = trainer, metrics.log
 
         def detach() -> None:
-            # The Trainer stays readable, with what it has measured; but a run in which another one ran goes on.
-            in_outer_run = outer[1] is not None
-            self._trainer, self._log = outer if in_outer_run else (trainer, None)
+            for module, outer_trainer, outer_log in members:
+                # The Trainer stays readable, with what it has measured; but a run in which another one ran goes on.
+                in_outer_run = outer_log is not None
+                module._trainer, module._log = (outer_trainer, outer_log) if in_outer_run else (trainer, None)
 
         return detach
 
