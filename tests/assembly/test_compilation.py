@@ -131,7 +131,6 @@ class Layered(TrainModule):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own, as it traces
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # an older torch's own
 def test_layers_are_compiled_in_place():
     import torch._inductor.config as config
 
