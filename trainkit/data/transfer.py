@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from trainkit.data.nested import map_leaves
+from trainkit.data.side_stream import SideStream
 from trainkit.errors import DataError
 from trainkit.overrides import overrides
 from trainkit.types import Batch
@@ -47,8 +48,9 @@ def make_transfer(
         convert: Changes dtypes, for the precision. Called when the batch is on the device; None changes nothing.
     """
     before, to_device, after = (_overridden(name, module, datamodule) for name in _HOOKS)
+    mover = _mover(device)
     if before is to_device is after is convert is None:
-        return _mover(device)
+        return mover
 
     def transfer(batch: Batch, dataloader_idx: int) -> Batch:
         if before is not None:
@@ -56,7 +58,7 @@ def make_transfer(
         if to_device is not None:
             batch = _returned(to_device(batch, device, dataloader_idx), to_device)
         else:
-            batch = move(batch, device)
+            batch = mover(batch, dataloader_idx)
         if convert is not None:
             batch = convert(batch)
         if after is not None:
@@ -96,6 +98,9 @@ def move(batch: Batch, device: torch.device) -> Batch:
 
 def _mover(device: torch.device) -> Callable[[Batch, int], Batch]:
     """Return what moves a batch to ``device`` and does nothing else."""
+    if device.type == "cuda":
+        aside = SideStream(device)
+        return lambda batch, dataloader_idx: move(aside(batch), device)
     if device.type != "cpu":
         return lambda batch, dataloader_idx: move(batch, device)
 
