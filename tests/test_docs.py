@@ -106,3 +106,11 @@ def test_command_line_page_lists_every_command() -> None:
     listing = blocks("reference/command-line.md", "text")[0]
 
     assert re.findall(r"^trainkit ([\w-]+)", listing, re.MULTILINE) == list(COMMANDS)
+
+
+def test_data_loading_page_serves_batches() -> None:
+    names: dict[str, Any] = {}
+    exec(compile(blocks("how-to/data-loading.md", "python")[0], "data-loading.md", "exec"), names)
+
+    assert [len(batch) for batch in names["train"]] == [2] * 4
+    assert [list(batch) for batch in names["named"]] == [["image", "label"]] * 4

@@ -204,8 +204,8 @@ def _prepare_fit(
         run.goes_on = True
         checkpoints.restore(run, trainer._hooks.plugins, data, checkpoint, trainer.ckpt_path or "")
         loaders.sanity = []
-    if trainer._optimisation.compile == "step":
-        run.compile_step = compilation.step_compiler(run, trainer._hooks)
+    if trainer._optimisation.compiles_step:
+        run.compile_step = compilation.step_compiler(run, trainer._hooks, trainer._optimisation)
     lengths.say_if_done(run)
     if trainer.checkpoint_callbacks and not trainer.fast_dev_run:
         checkpoints.check(run, trainer._hooks.plugins, data)

@@ -108,7 +108,7 @@ class Optimisation:
     benchmark: bool | None = None
     sync_batchnorm: bool = False
     inference_mode: bool = True
-    compile: bool | Literal["step"] = False
+    compile: bool | Literal["step", "cuda-graph"] = False
 
     def __post_init__(self) -> None:
         accumulate = self.accumulate_grad_batches
@@ -134,18 +134,20 @@ class Optimisation:
             raise ConfigError(f"benchmark={self.benchmark!r} is not usable. Allowed: True, False, or None to leave it.")
         if self.deterministic not in (None, True, False, "warn"):
             raise ConfigError(f"deterministic={self.deterministic!r} is not usable. Allowed: True, False, 'warn'.")
-        if self.compile not in (True, False, "step"):
+        if self.compile not in (True, False, "step", "cuda-graph"):
             raise ConfigError(
                 f"compile={self.compile!r} is not usable. Allowed: True (the layers), 'step' (the whole training "
-                "step), False."
+                "step), 'cuda-graph' (the same without a compiler), False."
             )
-        if self.compile == "step" and self.splits_batches:
+        if self.compiles_step and self.splits_batches:
             raise ConfigError(
                 "accumulate_grad_batches='auto' begins a step anew where memory runs out, which cannot be done within "
-                "the one graph of compile='step'. Give a number of batches, or use compile=True."
+                f"the one graph of compile={self.compile!r}. Give a number of batches, or use compile=True."
             )
-        if self.compile == "step" and self.detect_anomaly:
-            raise ConfigError("detect_anomaly=True looks at single operations, of which compile='step' leaves none.")
+        if self.compiles_step and self.detect_anomaly:
+            raise ConfigError(
+                f"detect_anomaly=True looks at single operations, of which compile={self.compile!r} leaves none."
+            )
         clip = self.gradient_clip_val
         if clip is not None and (isinstance(clip, bool) or not isinstance(clip, int | float) or not clip >= 0):
             raise ConfigError(
@@ -160,6 +162,11 @@ class Optimisation:
         if isinstance(self.accumulate_grad_batches, Mapping):
             return {0: 1, **self.accumulate_grad_batches}
         return {0: 1 if isinstance(self.accumulate_grad_batches, str) else self.accumulate_grad_batches}
+
+    @property
+    def compiles_step(self) -> bool:
+        """Whether a whole training step becomes one graph."""
+        return self.compile in ("step", "cuda-graph")
 
     @property
     def splits_batches(self) -> bool:

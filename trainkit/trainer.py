@@ -78,7 +78,8 @@ class Trainer(Readings):
         profiler: ``"simple"`` prints seconds per plugin and hook.
         detect_anomaly: Whether autograd looks for the operation that made a NaN (slow).
         barebones: Whether to leave out everything optional, to measure the bare loop.
-        compile: True compiles the layers, ``"step"`` a whole training step into one graph (``docs/how-to/compile.md``).
+        compile: True compiles the layers, ``"step"`` a whole training step into one graph, ``"cuda-graph"`` records one
+            without a compiler (``docs/how-to/compile.md``).
         plugins: ``{"timing": True}`` measures plugins; ``{"disable": ["name"]}`` leaves some out.
         sync_batchnorm: Whether BatchNorm layers share their statistics between ranks.
         reload_dataloaders_every_n_epochs: Epochs after which loaders are made anew; 0 for never.
@@ -126,7 +127,7 @@ class Trainer(Readings):
         profiler: Literal["simple"] | None = None,
         detect_anomaly: bool = False,
         barebones: bool = False,
-        compile: bool | Literal["step"] = False,
+        compile: bool | Literal["step", "cuda-graph"] = False,
         plugins: Mapping[str, Any] | None = None,
         sync_batchnorm: bool = False,
         reload_dataloaders_every_n_epochs: int = 0,

@@ -10,11 +10,6 @@ from trainkit.testing import TinyModule, assert_same_weights, quiet_trainer
 
 LARGE = WORTH_IT_BYTES // 4
 
-cuda = [
-    pytest.mark.cuda,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
-
 
 @pytest.mark.parametrize(
     ("tensor", "expected"),
@@ -32,9 +27,9 @@ def test_only_large_plain_tensors_of_the_host_are_copied_aside(tensor, expected)
     assert goes_aside(tensor) is expected
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 class TestOnCuda:
-    pytestmark = cuda
-
     def test_every_batch_arrives_whole_while_the_device_is_busy(self):
         device = torch.device("cuda")
         aside, busy = SideStream(device), torch.randn(2048, 2048, device=device)

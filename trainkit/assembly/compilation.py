@@ -13,12 +13,15 @@ from trainkit.assembly.parts import training_step
 from trainkit.callbacks.gradient_clipping import GradientClipping
 from trainkit.errors import CompileError
 from trainkit.hooks.manager import HookManager
+from trainkit.loops.compiled.cuda_graph import CudaRecorder, cuda_graphs
+from trainkit.loops.compiled.graph import Backend
 from trainkit.loops.compiled.step import CompiledStep
 from trainkit.loops.run import Run
 from trainkit.loops.steps import Step
 from trainkit.module import TrainModule
 from trainkit.overrides import overrides
 from trainkit.precision.base import Precision
+from trainkit.settings import Optimisation
 from trainkit.strategies.base import Strategy
 
 WITHIN = (
@@ -59,7 +62,7 @@ def _layers(module: nn.Module) -> Iterator[nn.Module]:
             yield child
 
 
-def step_compiler(run: Run, plugins: HookManager) -> Callable[[Run], Step]:
+def step_compiler(run: Run, plugins: HookManager, settings: Optimisation) -> Callable[[Run], Step]:
     """Return what compiles the whole step of ``run``.
 
     Raises:
@@ -68,14 +71,27 @@ def step_compiler(run: Run, plugins: HookManager) -> Callable[[Run], Step]:
     obstacle = _obstacle(run, plugins)
     if obstacle is not None:
         problem, remedy = obstacle
-        raise CompileError(f'compile="step" cannot be used: {problem}.\n    to do        {remedy}')
+        raise CompileError(f'compile="{settings.compile}" cannot be used: {problem}.\n    to do        {remedy}')
     clippers = [plugin for _, plugin in _joining(plugins, "on_clip_gradients")]
 
     def clip(module: TrainModule, optimizer: torch.optim.Optimizer) -> None:
         for clipper in clippers:
             clipper.on_clip_gradients(module, optimizer)
 
-    return partial(CompiledStep, bind_step=partial(training_step, run.strategy), clip=clip)
+    bind_step = partial(training_step, run.strategy)
+    return partial(CompiledStep, bind_step=bind_step, clip=clip, backend=_backend(run, settings))
+
+
+def _backend(run: Run, settings: Optimisation) -> Backend | None:
+    """Return what makes code of a step; None is inductor."""
+    if settings.compile != "cuda-graph":
+        return None
+    if run.strategy.device.type != "cuda":
+        raise CompileError(
+            f'compile="cuda-graph" records what is launched on a CUDA device, and this is {run.strategy.device}.\n'
+            '    to do        use compile="step"'
+        )
+    return cuda_graphs(CudaRecorder())
 
 
 def _obstacle(run: Run, plugins: HookManager) -> tuple[str, str] | None:

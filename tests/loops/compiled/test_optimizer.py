@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.optim import SGD, AdamW, lr_scheduler
 
 from tests.loops.compiled.test_step import assert_compiled_equals_eager, compilations_of, train
 from trainkit.errors import CompileError
-from trainkit.loops.compiled.optimizer import cycles_momentum, makes_state
+from trainkit.loops.compiled.optimizer import TracedOptimizer, cycles_momentum, makes_state
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 KINDS = ["Adagrad", "Adam", "NAdam", "RMSprop"]
@@ -140,3 +141,11 @@ def test_logged_learning_rate_is_named():
 
     with pytest.raises(CompileError, match="LearningRateMonitor"):
         quiet_trainer(compile="step").fit(Logging(), TinyData(num_batches=8))
+
+
+def test_counters_of_updates_are_put_where_the_parameters_are():
+    weight = nn.Parameter(torch.zeros(2, device="meta"))
+    optimizer = torch.optim.AdamW([weight])
+    optimizer.state[weight]["step"] = torch.tensor(3.0)
+    TracedOptimizer(optimizer, [], torch.device("cpu")).put_counters_on_device()
+    assert optimizer.state[weight]["step"].device.type == "meta"

@@ -24,6 +24,9 @@ CHANGES = {
 
 def explained(error: BaseException, module: TrainModule) -> CompileError:
     """Say what stands in the way of one graph, and where, in the words of the one who wrote ``training_step``."""
+    own = getattr(error, "inner_exception", None)
+    if isinstance(own, CompileError):
+        return own
     lines = [line.strip() for line in str(error).splitlines()]
     why = next((line for line in lines if line), type(error).__name__)
     explanation = next((line.partition(": ")[2] for line in lines if line.startswith("Explanation: ")), "")

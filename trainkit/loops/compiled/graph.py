@@ -21,6 +21,9 @@ Clip = Callable[[TrainModule, torch.optim.Optimizer], None]
 """Clips the gradients of an optimizer, as the module's ``configure_gradient_clipping`` does."""
 
 
+Backend = Callable[..., Callable[..., Any]]
+"""A backend of ``torch.compile``."""
+
 NOT_COMPILED = (
     'compile="step" was asked for, and torch has called the step without compiling it.\n'
     "    why          TORCHDYNAMO_DISABLE, TORCHDYNAMO_SUPPRESS_ERRORS or torch.compiler.set_stance() is in force\n"
@@ -56,11 +59,20 @@ class Result(NamedTuple):
     weight: Tensor | None
 
 
-def compile_graph(run: Run, optimizer: TracedOptimizer, clip: Clip, permit: Permit) -> Callable[..., Result]:
+def compile_graph(
+    run: Run, optimizer: TracedOptimizer, clip: Clip, permit: Permit, backend: Backend | None = None
+) -> Callable[..., Result]:
     """Return ``(batch, batch_idx, place, weight, momenta) -> Result``, compiled when it is called.
 
     Gradients are left in ``.grad``, where plugins, checkpoints and the eager loop find them; only parameters that have
     a ``.grad`` get one.
+
+    Args:
+        run: The run.
+        optimizer: Makes the update.
+        clip: Clips.
+        permit: Says when Dynamo may trace.
+        backend: What makes code of the graph; by default inductor.
     """
     device, dtype = run.strategy.device.type, run.precision.autocast_dtype
     module, training_step, trained, permission = run.module, run.training_step, optimizer.parameters, permit.permission
@@ -99,7 +111,8 @@ def compile_graph(run: Run, optimizer: TracedOptimizer, clip: Clip, permit: Perm
     # Dynamo keeps graphs with the code they are of. A copy has its own, which end with this fit and count only here.
     whole_step.__code__ = whole_step.__code__.replace()
     # One shape, one graph: a graph for several shapes would depend on which came first, and a resumed run differ.
-    return torch.compile(whole_step, fullgraph=True, dynamic=False, options=options(device))
+    how: dict[str, Any] = {"options": options(device)} if backend is None else {"backend": backend}
+    return torch.compile(whole_step, fullgraph=True, dynamic=False, **how)
 
 
 def options(device: str) -> dict[str, Any]:

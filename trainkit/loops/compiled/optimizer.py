@@ -88,6 +88,12 @@ class TracedOptimizer:
         for index in self._momentum_of:
             groups[index]["momentum"] = 1.0
 
+    def put_counters_on_device(self) -> None:
+        """Let the counts of updates lie where the parameters do: on CUDA a graph cannot read the memory of the host."""
+        for parameter, state in self._state.items():
+            if isinstance(state.get("step"), Tensor):
+                state["step"] = state["step"].to(parameter.device)
+
     def all_parameters(self) -> list[Tensor]:
         """Return the parameters of all groups, frozen ones too."""
         return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]

@@ -12,7 +12,7 @@ from trainkit.data.nested import map_tensors
 from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops import optimize
 from trainkit.loops.compiled import explain
-from trainkit.loops.compiled.graph import Clip, Place, Result, compile_graph
+from trainkit.loops.compiled.graph import Backend, Clip, Place, Result, compile_graph
 from trainkit.loops.compiled.optimizer import TracedOptimizer, makes_state
 from trainkit.loops.compiled.permit import Permit
 from trainkit.loops.compiled.twin import BindStep, Twin
@@ -41,15 +41,17 @@ class CompiledStep:
         run: The run; its optimizer has its state, if it is resumed.
         bind_step: How the ``training_step`` of a copy of the module is called.
         clip: How gradients are clipped.
+        backend: What makes code of the graph; by default inductor.
     """
 
-    def __init__(self, run: Run, bind_step: BindStep, clip: Clip) -> None:
+    def __init__(self, run: Run, bind_step: BindStep, clip: Clip, backend: Backend | None = None) -> None:
         import torch._dynamo.exc as dynamo
 
         self._refusals = (dynamo.TorchDynamoException, dynamo.FailOnRecompileLimitHit)
         self._run = run
         self._bind_step = bind_step
         self._clip = clip
+        self._backend = backend
         self._permit = Permit()
         self._logged: list[tuple[Any, ...]] = []
         self._on_cuda = run.strategy.device.type == "cuda"
@@ -89,7 +91,7 @@ class CompiledStep:
         run = self._run
         self._optimizer = TracedOptimizer(run.optimizer, run.schedulers, run.strategy.device)
         self._awaits_state = None  # not known before it is known which parameters get gradients
-        self._graph = compile_graph(run, self._optimizer, self._clip, self._permit)
+        self._graph = compile_graph(run, self._optimizer, self._clip, self._permit, self._backend)
         self._trained: list[Tensor] = []  # what has a gradient after a step
         self._to_compare = 0
         self._shapes: set[Any] = set()
@@ -193,6 +195,8 @@ class CompiledStep:
     def _compile(self, batch: Batch, batch_idx: int, place: Place) -> Result:
         """Call the graph and let it be compiled for what it is called with."""
         without_cuda_graph = explain.graphs_without_cuda_graph()
+        if self._on_cuda:
+            self._optimizer.put_counters_on_device()
         try:
             with self._permit.given():
                 result = self._call(batch, batch_idx, place)
