@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from trainkit.compat.lightning import LightningModule
+from trainkit.data import DataModule
 from trainkit.errors import CheckpointError, UnknownNameError
 from trainkit.from_checkpoint import call_with, constructor_arguments, load_weights
 from trainkit.hparams import store_hparams
@@ -141,3 +143,12 @@ def test_an_error_of_the_modules_own_is_passed_on():
 def test_a_function_is_called_with_what_it_names():
     assert call_with(lambda b: b, a=1, b=2) == 2
     assert call_with(lambda: 3, a=1) == 3
+
+
+@pytest.mark.parametrize("kind", [TrainModule, LightningModule, DataModule])
+def test_an_instance_does_not_load_a_checkpoint_into_itself(kind):
+    class Own(kind):
+        pass
+
+    with pytest.raises(TypeError, match=r"makes a new Own and leaves this one as it is.\n.*Own\.load_from_checkpoint"):
+        Own().load_from_checkpoint("file.ckpt")

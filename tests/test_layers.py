@@ -22,6 +22,7 @@ LAYERS: list[set[str]] = [
         "metrics",
         "optim",
         "hparams",
+        "of_class",
         "overrides",
         "seed",
         "settings",

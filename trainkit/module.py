@@ -19,6 +19,7 @@ from trainkit.errors import CheckpointError, MetricError, ModuleError, NotAttach
 from trainkit.from_checkpoint import call_with, constructor_arguments, load_weights, read_hparams, require_weights
 from trainkit.hparams import HyperparametersMixin
 from trainkit.metrics.objects import is_metric_collection
+from trainkit.of_class import of_class
 from trainkit.overrides import overrides
 
 if TYPE_CHECKING:
@@ -355,7 +356,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
 
         return export_onnx(self, file_path, input_sample, **options)
 
-    @classmethod
+    @of_class
     def load_from_checkpoint(
         cls,
         checkpoint_path: str | os.PathLike[str],

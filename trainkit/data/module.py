@@ -13,6 +13,7 @@ from trainkit.data.transfer import TransferHooks
 from trainkit.errors import DataError
 from trainkit.from_checkpoint import constructor_arguments, read_hparams
 from trainkit.hparams import HyperparametersMixin
+from trainkit.of_class import of_class
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
@@ -66,7 +67,7 @@ class DataModule(HyperparametersMixin, TransferHooks):
     def on_exception(self, exception: BaseException) -> None:
         """Learn that an exception has ended the run; ``teardown`` follows."""
 
-    @classmethod
+    @of_class
     def load_from_checkpoint(
         cls,
         checkpoint_path: str | os.PathLike[str],

@@ -12,6 +12,7 @@ from trainkit.compat.lightning.core.hooks import CheckpointHooks, DataHooks, Mod
 from trainkit.errors import ModuleError, UnsupportedAttributeError
 from trainkit.hooks.specs import HOOKS
 from trainkit.module import MetricSink, TrainModule
+from trainkit.of_class import of_class
 from trainkit.trainer import Trainer
 
 _REMOVED = ("training_epoch_end", "validation_epoch_end", "test_epoch_end")
@@ -56,7 +57,7 @@ class LightningModule(ModelHooks, CheckpointHooks, DataHooks, TrainModule):
         """Create layers late, right before they are needed."""
         self.configure_sharded_model()
 
-    @classmethod
+    @of_class
     def load_from_checkpoint(
         cls,
         checkpoint_path: str | os.PathLike[str],
