@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, WeightedRandomSampler
 
 import trainkit.compat.lightning as own_pl
 from trainkit.testing import assert_same_state
@@ -121,6 +121,68 @@ def stops_early(self: Any) -> None:
         self.trainer.should_stop = True
 
 
+def steps_every_second_batch(self: Any, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any) -> None:
+    if batch_idx % 2:
+        optimizer_closure()
+    else:
+        optimizer.step(closure=optimizer_closure)
+
+
+def steps_with_a_closure(self: Any, batch: Any, batch_idx: int) -> Any:
+    optimizer = self.optimizers()
+
+    def closure() -> Any:
+        loss = loss_of(self, batch)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        return loss
+
+    self.log("loss", optimizer.step(closure=closure))
+
+
+def halves_gradients(self: Any, optimizer: Any) -> None:
+    for parameter in self.parameters():
+        parameter.grad.mul_(0.5)
+
+
+def trains_on_both(self: Any, batch: Any, batch_idx: int) -> Any:
+    loss = loss_of(self, batch["a"]) + loss_of(self, batch["b"])
+    self.log("loss", loss, batch_size=1)
+    return loss
+
+
+def keeps_outputs(self: Any, batch: Any, batch_idx: int) -> Any:
+    loss = loss_of(self, batch)
+    self.outputs = [*getattr(self, "outputs", []), loss.detach()]
+    return {"loss": loss, "size": len(batch[0])}
+
+
+def logs_outputs(self: Any) -> None:
+    self.log_dict({"mean": torch.stack(self.outputs).mean(), "count": float(len(self.outputs))})
+    self.outputs = []
+
+
+class Noam(torch.optim.lr_scheduler.LRScheduler):
+    def get_lr(self) -> Any:
+        return [0.1 * min(self._step_count**-0.5, self._step_count / 8) for _ in self.base_lrs]
+
+
+class Rows(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter(data(22).dataset)
+
+
+def logging_callback(pl: Any) -> list[Any]:
+    class Logs(pl.Callback):  # type: ignore[misc]  # either package's
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            self.log("from callback", outputs["loss"])
+
+        def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            pl_module.log("validations", float(trainer.current_epoch))
+
+    return [Logs(), pl.callbacks.LearningRateMonitor("step")]
+
+
 CASES = {
     "plain": Case(),
     "adam": Case({"configure_optimizers": lambda self: torch.optim.AdamW(self.parameters(), 0.01)}),
@@ -173,6 +235,25 @@ CASES = {
         }
     ),
     "should_stop": Case({"on_train_epoch_end": stops_early}),
+    "batch norm": Case(
+        {"forward": lambda self, x: self.layers(self.norm(x)), "normalises": True},
+        train=lambda: data(24, shuffle=True),
+    ),
+    "samples by weight": Case(train=lambda: data(24, sampler=WeightedRandomSampler([1.0] * 12 + [3.0] * 12, 24))),
+    "a stream": Case(train=lambda: DataLoader(Rows(), batch_size=4)),
+    "two training sets": Case({"training_step": trains_on_both}, train=lambda: {"a": data(24), "b": data(9, seed=3)}),
+    "outputs kept by hand": Case({"training_step": keeps_outputs, "on_train_epoch_end": logs_outputs}),
+    "gradients changed by hand": Case({"on_before_optimizer_step": halves_gradients}),
+    # An update is what changed the weights.
+    "a step every second batch": Case({"optimizer_step": steps_every_second_batch}, differs=("updates", "rows")),
+    "a closure by hand": Case(
+        {"training_step": steps_with_a_closure, "automatic_optimization": property(lambda self: False)}
+    ),
+    "a schedule of one's own": Case(
+        {"configure_optimizers": with_scheduler(lambda _, opt: Noam(opt), interval="step")}
+    ),
+    "callbacks that log": Case(callbacks=logging_callback),
+    "accumulation by epoch": Case(callbacks=lambda pl: [pl.callbacks.GradientAccumulationScheduler({1: 2, 2: 3})]),
     "weight averaging": Case(callbacks=lambda pl: [pl.callbacks.WeightAveraging()]),
     "exponential averaging": Case(callbacks=lambda pl: [pl.callbacks.EMAWeightAveraging(decay=0.9)]),
     "stochastic weight averaging": Case(
@@ -195,9 +276,13 @@ def run(pl: Any, case: Case, root: Path) -> Arguments:
     """Fit, validate, test and predict with ``pl``, and return all that there is to compare."""
 
     class Module(pl.LightningModule):  # type: ignore[misc]  # either package's
+        normalises = False
+
         def __init__(self) -> None:
             super().__init__()
             self.layers = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+            if self.normalises:
+                self.norm = nn.BatchNorm1d(4)
 
         @property
         def backbone(self) -> Any:
