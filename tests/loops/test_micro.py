@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from typing import Any
 
 import pytest
@@ -162,7 +163,58 @@ def test_what_tells_of_memory(error, expected):
     assert is_out_of_memory(error) is expected
 
 
+TOO_MUCH = 2**55
+"""Bytes that no device has, nor an address space."""
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.cuda,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+            ],
+        ),
+    ],
+)
+def test_memory_that_runs_out_in_earnest_is_noticed(device):
+    class Allocating(Tight):
+        def run_out(self, *_):
+            torch.empty(TOO_MUCH, dtype=torch.uint8, device=self.device)
+
+    assert tried(with_room(5, Allocating), accelerator=device, devices=1).progress.micro_batch_size == 4
+
+
 # What a failed try leaves: nothing
+
+
+@pytest.mark.parametrize("in_backward", [False, True])
+def test_what_was_computed_is_let_go_of_before_the_next_try(in_backward):
+    class Watched(Tight):
+        def loss(self, batch):
+            alive.append(sum(each() is not None for each in hidden))
+            x, y = batch
+            computed = self(x).tanh()
+            hidden.append(weakref.ref(computed))
+            return nn.functional.mse_loss(computed, y)
+
+    class Around:
+        def around_training_step(self, batch):
+            return (yield)
+
+        def around_backward(self, loss):
+            yield
+
+    hidden: list[Any] = []
+    alive: list[int] = []
+    module = with_room(5, Watched)
+    module.in_backward = in_backward
+    tried(module, callbacks=Around())
+    assert module.sizes[:3] == [16, 8, 4]
+    assert set(alive) == {0}
 
 
 class Marked(Tight):

@@ -46,7 +46,8 @@ class CudaRecorder(Recorder):
 
     def record(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Callable[[], Any]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Of this thread alone: the one of a DataLoader that pins memory may do so at any time.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             outputs = function(*arguments)
 
         def replay() -> Any:
