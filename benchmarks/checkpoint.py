@@ -125,7 +125,7 @@ class Watch:
     def on_train_batch_start(self, module: trainkit.TrainModule, trainer: trainkit.Trainer) -> None:
         if trainer.global_step < 1:
             return
-        while any(self.folder.glob(".*.tmp")):  # the save before has to be over
+        while len(os.listdir(self.folder)) > 1:  # the save before has to be over, and what it displaced be gone
             time.sleep(0.01)
         tensors = list(module.parameters()) + [
             value for state in trainer.optimizers[0].state.values() for value in state.values()

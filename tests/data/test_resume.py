@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -140,6 +141,21 @@ def test_sampler_that_draws_while_the_epoch_runs_is_told_of_at_once(num_workers)
     with pytest.warns(UserWarning, match=r"train_dataloader: Lazy draws random numbers batch by batch") as caught:
         train(DataLoader(DATA, batch_size=4, sampler=Lazy(), num_workers=num_workers), seed=0)
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize(("before", "after", "is_told"), [(0, 1, True), (1, 0, True), (1, 2, False)])
+def test_from_no_workers_to_some_or_back_is_told_in_the_middle_of_an_epoch(tmp_path, before, after, is_told):
+    saves = Saves(tmp_path)
+    train(shuffled(num_workers=before), seed=0, callbacks=saves)
+    for file, in_the_middle in ((saves.files[1], True), (tmp_path / "0-end.ckpt", False)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            train(shuffled(num_workers=after), seed=1, ckpt_path=file)
+        told = [
+            f"has num_workers={after}, and the run that is to be continued had {before}" in str(w.message)
+            for w in caught
+        ]
+        assert told == [True] * (is_told and in_the_middle)
 
 
 class Buffered(IterableDataset):

@@ -137,6 +137,7 @@ class IndexCursor(Cursor):
             "persistent": self._had_workers or self._has_workers,
             "samples": len(self.loader.dataset),
             "batch_size": self.loader.batch_size,
+            "workers": self.loader.num_workers,
         }
 
     def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
@@ -145,6 +146,13 @@ class IndexCursor(Cursor):
         if self._resume is None:
             return
         refuse_other_data(self.name, state, samples=len(self.loader.dataset), batch_size=self.loader.batch_size)
+        workers, had = self.loader.num_workers, state.get("workers", self.loader.num_workers)
+        if bool(workers) != bool(had):
+            warnings.warn(
+                f"{self.name} has num_workers={workers}, and the run that is to be continued had {had}: in this epoch "
+                "the dataset draws other random numbers than it would have. From some workers to others is exact.",
+                stacklevel=2,
+            )
         self._draw_ahead, self._expected = state.get("drawn", state["given"]) - state["given"], state["checksum"]
 
     def rewind(self) -> None:
