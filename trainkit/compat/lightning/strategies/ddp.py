@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
+from trainkit.assembly.plugins import refuse_unknown_arguments
 from trainkit.strategies.ddp import DDP
 
 
@@ -17,6 +19,10 @@ class DDPStrategy(DDP):
         find_unused_parameters: Look for parameters that took no part in a loss.
         static_graph: Promise that every step uses the same parameters in the same order.
         gradient_as_bucket_view: Let ``.grad`` share memory with the buffers that are sent.
+        unknown: None may be given.
+
+    Raises:
+        UnknownArgumentError: If an argument of Lightning's is given that trainkit does not have.
     """
 
     def __init__(
@@ -28,7 +34,9 @@ class DDPStrategy(DDP):
         find_unused_parameters: bool = False,
         static_graph: bool = False,
         gradient_as_bucket_view: bool = True,
+        **unknown: Any,
     ) -> None:
+        refuse_unknown_arguments(DDPStrategy, unknown)
         super().__init__(
             find_unused_parameters=find_unused_parameters,
             static_graph=static_graph,
