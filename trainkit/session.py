@@ -65,7 +65,7 @@ def session(
     with ExitStack() as stack:
         stack.enter_context(_status(trainer, stage))
         trainer.strategy.setup()
-        stack.callback(trainer.strategy.teardown)
+        stack.enter_context(_afterwards(trainer.strategy.teardown))
         stack.enter_context(parts.torch_flags(trainer._optimisation))
         hooks = trainer._hooks.attach(trainer, module)
         stack.callback(module._attach(trainer, trainer.metrics))

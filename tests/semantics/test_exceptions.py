@@ -8,6 +8,7 @@ import torch
 import trainkit
 from trainkit.callbacks import EarlyStopping, Logger
 from trainkit.errors import DataError, TrainkitError
+from trainkit.strategies import SingleDevice
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
 
 
@@ -330,3 +331,17 @@ def test_an_error_that_cannot_be_printed_masks_no_other():
         quiet_trainer(callbacks=[Fails()]).fit(Raises(error), TinyData(3))
     assert caught.value is error
     assert len([note for note in error.__notes__ if "Unprintable" in note]) == 2
+
+
+def test_a_strategy_that_fails_to_let_go_masks_no_other_error():
+    class Sticky(SingleDevice):
+        def teardown(self):
+            raise OSError("still held")
+
+    error = Boom("boom")
+    with pytest.raises(Boom) as caught:
+        quiet_trainer(strategy=Sticky()).fit(Raises(error), TinyData(3))
+    assert caught.value is error
+    assert any("still held" in note for note in error.__notes__)
+    with pytest.raises(OSError, match="still held"):
+        quiet_trainer(strategy=Sticky()).fit(TinyModule(), TinyData(1))
