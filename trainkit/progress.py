@@ -86,6 +86,11 @@ class Progress:
         """Whether a validation has begun and is not over."""
         return self.validation_loader > 0 or self.validation_batch > 0
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether something that begins after a batch is not over: a validation, or the end of an epoch."""
+        return self.in_validation or (self.is_last and not self.epoch_ended)
+
     def count_update(self) -> None:
         """Count one optimizer update."""
         self.global_step += 1

@@ -314,3 +314,33 @@ class Shuffled(TinyModule):
     def training_step(self, batch, batch_idx):
         self.seen.append(batch[0].item())
         return self.layer.weight.sum() * batch[0].mean()
+
+
+@pytest.mark.parametrize(
+    ("hook", "still_to_come"),
+    [
+        ("on_train_batch_end", ["on_validation_end", "on_train_epoch_end"]),
+        ("on_validation_end", ["on_train_epoch_end"]),
+    ],
+)
+def test_what_an_epoch_ends_with_is_made_up_for_where_max_steps_was_reached_at_its_last_batch(
+    tmp_path, hook, still_to_come
+):
+    class Saves:
+        def save(self, trainer):
+            if trainer.global_step == 4:
+                trainer.save_checkpoint(tmp_path / "a.ckpt")
+                raise Killed
+
+    setattr(Saves, hook, Saves.save)
+    with pytest.raises(Killed):
+        quiet_trainer(max_epochs=3, max_steps=4, callbacks=[Saves()]).fit(TinyModule(), TinyData(2), TinyData(1))
+    recorder = Recorder(only=["on_train_batch_start", "on_validation_end", "on_train_epoch_end"])
+    trainer = quiet_trainer(max_epochs=3, max_steps=4, callbacks=[recorder])
+    trainer.fit(TinyModule(), TinyData(2), TinyData(1), ckpt_path=tmp_path / "a.ckpt")
+    assert recorder.names == still_to_come
+    assert (trainer.current_epoch, trainer.global_step) == (2, 4)
+    trainer.save_checkpoint(tmp_path / "b.ckpt")
+    with pytest.warns(UserWarning, match="nothing is left to train"):
+        trainer.fit(TinyModule(), TinyData(2), TinyData(1), ckpt_path=tmp_path / "b.ckpt")
+    assert recorder.names == still_to_come

@@ -105,7 +105,7 @@ def estimated_updates(num_batches: float, lengths: Lengths, data: DataUse, optim
 def say_if_done(run: Run) -> None:
     """Warn if a limit was reached before this fit began: there is nothing left to train."""
     limits, progress = run.limits, run.progress
-    if limits.reached(progress) and (progress.epoch or progress.global_step) and not progress.in_validation:
+    if limits.reached(progress) and (progress.epoch or progress.global_step) and not progress.is_closing:
         limit = (
             f"max_epochs={limits.max_epochs}"
             if progress.epoch >= limits.max_epochs

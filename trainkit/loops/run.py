@@ -130,8 +130,8 @@ class Run:
         return asked and self.limits.stop_allowed(self.progress)
 
     def is_done(self) -> bool:
-        """Whether training is over. A validation that was cut short comes first."""
-        if self.progress.in_validation:
+        """Whether training is over. A validation that was cut short comes first, and the end of a whole epoch."""
+        if self.progress.is_closing:
             return False
         return self.limits.reached(self.progress) or self.stops_now()
 
