@@ -132,6 +132,8 @@ def _prepare(
     trainer._data = data
     if trainer._fit is not None and (checkpoint is not None or trainer._fit[0].module is not module):
         trainer._fit = None  # its optimizers are not those of the weights there are now
+    if stage is Stage.FIT:
+        checkpoints.restore_beginning(data, checkpoint, trainer.strategy.rank)
     data.prepare(trainer)
     hooks.setup(stage)
     module.configure_model()

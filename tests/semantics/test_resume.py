@@ -10,8 +10,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.optim.lr_scheduler import StepLR
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, random_split
 
+from trainkit import DataModule
 from trainkit.callbacks import EarlyStopping, ModelCheckpoint
 from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_weights, quiet_trainer
 
@@ -65,6 +66,38 @@ def test_run_resumed_in_mid_epoch_equals_one_that_never_stopped(tmp_path, stop_a
     assert recorder.seen("on_train_batch_start")[0] == (stop_after // 5, stop_after)
     assert len(recorder.calls) == 10 - stop_after
     assert_same_weights(resumed, whole)
+
+
+class Split(DataModule):
+    """Splits its samples at random."""
+
+    def setup(self, stage):
+        x = torch.arange(48.0).reshape(12, 4)
+        self.train, self.val = random_split(TensorDataset(x, x[:, :2]), [8, 4])
+
+    def train_dataloader(self):
+        return DataLoader(self.train, 2)
+
+    def val_dataloader(self):
+        return DataLoader(self.val, 2)
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_random_split_stays_what_it_was_though_nobody_gave_a_seed(tmp_path, step):
+    class Save:
+        def on_train_batch_end(self, trainer):
+            if trainer.global_step == step:
+                trainer.save_checkpoint(tmp_path / "a.ckpt")
+
+    def fit(*callbacks, ckpt_path=None):
+        torch.seed()
+        data = Split()
+        quiet_trainer(max_epochs=2, callbacks=list(callbacks)).fit(TinyModule(), datamodule=data, ckpt_path=ckpt_path)
+        return data.train.indices, data.val.indices
+
+    first = fit(Save())
+    assert fit(ckpt_path=tmp_path / "a.ckpt") == first
+    assert fit() != first
 
 
 def test_max_epochs_given_in_code_wins(tmp_path):

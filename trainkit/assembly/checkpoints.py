@@ -86,8 +86,17 @@ def _of_this_rank(run: Run, data: DataConnection) -> dict[str, Any]:
         "metrics": run.metrics.state_dict(run.module),
         "group": _open_group(run),
         "data": data.state_dict(run.progress),
+        "began": data.began,
         "rng": rng_state(),
     }
+
+
+def restore_beginning(data: DataConnection, checkpoint: dict[str, Any] | None, rank: int) -> None:
+    """Let the run be made ready from the random numbers of its first session: a random split of the data stays it."""
+    ranks = (checkpoint or {}).get("trainkit", {}).get("ranks", ())
+    if ranks and (began := ranks[rank % len(ranks)].get("began")):
+        set_rng_state(began)
+    data.began = rng_state()
 
 
 def restore_counters(run: Run, data: DataConnection, checkpoint: dict[str, Any], path: str) -> None:

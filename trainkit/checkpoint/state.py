@@ -13,6 +13,7 @@
 ``pytorch-...``         `LIGHTNING_VERSION`: lets Lightning load the weights
 ``trainkit``            ``format``, ``version``, ``module``, ``precision``, ``shuffle_seed``, and of each of
                         the ``ranks``: ``metrics``, ``group`` (an open accumulation group), ``data`` (position), ``rng``
+                        and ``began`` (the random numbers from which the run was made ready in its first session)
 ======================  ===============================================================================================
 """
 

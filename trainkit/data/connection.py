@@ -90,6 +90,7 @@ class DataConnection:
 
     Attributes:
         shuffle_seed: For the order of samples that are dealt to ranks; equal on all of them.
+        began: The states of all generators before anything was prepared for the run, in its first session.
         meter: Measures how long training waits for its batches; None if nobody wants to know.
 
     Raises:
@@ -111,6 +112,7 @@ class DataConnection:
         self._rank = rank
         self._stage = stage
         self.shuffle_seed = 0
+        self.began: dict[str, Any] = {}
         self.meter: WaitMeter | None = None
         self._fit_loaders: FitLoaders | None = None
         self._evaluation_loaders: dict[LoaderName, list[LimitedLoader]] = {}
