@@ -92,7 +92,7 @@ def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -
             _tell(found, told)
     missed = [place for kind, place in STOPS.items() if kind not in {stop.kind for stop in stops}]
     if missed:
-        click.echo(f"not tried, as the run never was there: {', '.join(missed)}")
+        click.echo(textwrap.fill(f"not tried, as the run never was there: {', '.join(missed)}", 110))
     click.echo("it continues exactly" if not differ else f"it does not continue exactly from {differ} of {len(stops)}")
     return int(differ > 0)
 
