@@ -106,3 +106,18 @@ def test_a_dummy_takes_what_any_logger_takes() -> None:
     logger.log_image("name", [])
     logger.experiment.add_figure("name", None)
     assert logger.log_metrics({"loss": 1.0}, 3) is None
+
+
+def test_a_table_is_written_by_hand_through_its_experiment(tmp_path: Path) -> None:
+    class Writes(Module):
+        def on_train_end(self) -> None:
+            self.logger.experiment.log_metrics({"by hand": 2.0}, step=7)
+            self.logger.experiment.log_hparams({"seen": True})
+            self.logger.experiment.save()
+
+    logger = pl.loggers.CSVLogger(tmp_path, "", "run")
+    quiet_trainer(logger=logger).fit(Writes(), TinyData(1))
+    rows = list(csv.DictReader(Path(logger.experiment.metrics_file_path).read_text().splitlines()))
+    assert [(row["step"], row["by hand"]) for row in rows if row["by hand"]] == [("7", "2.0")]
+    assert logger.experiment.log_dir == str(tmp_path / "run")
+    assert yaml.safe_load((tmp_path / "run" / "hparams.yaml").read_text())["seen"] is True
