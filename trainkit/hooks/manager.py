@@ -251,7 +251,7 @@ def _free_name(base: str, others: list[_Member]) -> str:
 
 def _state_key(plugin: object, name: str | None) -> str | None:
     """Return under which key a checkpoint keeps the plugin's state; None if it has none."""
-    if inspect.getattr_static(plugin, "state_dict", None) is None:
+    if getattr(plugin, "state_dict", None) is None:
         return None
     return getattr(plugin, "state_key", None) or name or owner_name(plugin)
 

@@ -282,3 +282,22 @@ def test_checkpoints_tell_loggers_and_files_of_what_they_keep(tmp_path: Path) ->
     checkpoint.to_yaml()
     written = (tmp_path / "best_k_models.yaml").read_text()
     assert all(path in written for path in checkpoint.best_k_models)
+
+
+def test_a_callback_with_state_may_ask_super_and_one_without_has_none() -> None:
+    class Counts(pl.Callback):
+        count = 3
+
+        def state_dict(self) -> dict[str, Any]:
+            return super().state_dict() | {"count": self.count}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            super().load_state_dict(state_dict)
+            self.count = state_dict["count"]
+
+    counts = Counts()
+    assert counts.state_dict() == {"count": 3}
+    counts.load_state_dict({"count": 5})
+    assert counts.count == 5
+    assert not hasattr(pl.Callback(), "state_dict") and not hasattr(pl.Callback(), "load_state_dict")
+    fit(pl.callbacks.LambdaCallback(), pl.callbacks.LambdaCallback())  # two without state do not clash

@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from trainkit.trainer import Trainer
 
 
+class _OfSuper:
+    """A method that only ``super()`` finds: a callback that does not define it has none, and so no state."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._owner, self._name = owner, name
+
+    def __get__(self, instance: object | None, owner: type) -> Callable[..., dict[str, Any]]:
+        defined = next(cls for cls in owner.__mro__ if self._name in vars(cls))
+        if defined is self._owner:
+            raise AttributeError(f"{owner.__name__!r} object has no attribute {self._name!r}")
+        return lambda *args, **kwargs: {}
+
+
 class Callback(CoreCallback):
     """A callback whose hooks are called by the names of their arguments, or with all of them by position.
 
@@ -33,6 +46,9 @@ class Callback(CoreCallback):
     on_train_batch_start = on_train_batch_end = on_validation_batch_start = on_validation_batch_end = stub
     on_test_batch_start = on_test_batch_end = on_predict_batch_start = on_predict_batch_end = stub
     on_before_zero_grad = on_before_backward = on_after_backward = on_before_optimizer_step = stub
+
+    state_dict: Any = _OfSuper()
+    load_state_dict: Any = _OfSuper()
 
     def adapt_hook(self, hook: str, function: Callable[..., Any]) -> Callable[..., Any] | None:
         """Return ``function`` as one that names the arguments of ``hook``."""
