@@ -24,25 +24,28 @@ def main() -> None:
     console = Console()
     where = machine.describe()
     console.print(", ".join(f"{key} {value}" for key, value in where.items() if value is not None), highlight=False)
-    results = measure(arguments.cases, arguments.contenders, arguments.turns, console)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(summary(where, results), indent=1) + "\n")
+    results: Results = {}
+    for case in arguments.cases:
+        results[case] = measure(case, arguments.contenders, arguments.turns, results, console)
+        print_case(console, case, results[case])
+        if arguments.json is not None:  # after each case, as a whole run takes long
+            arguments.json.write_text(json.dumps(summary(where, results), indent=1) + "\n")
     if arguments.picture is not None:
         draw(results, arguments.picture)
 
 
-def measure(cases: list[str], names: list[str], turns: int | None, console: Console) -> Results:
-    """Measure each contender in each case, contenders one after the other, so that they meet the same conditions."""
-    unavailable: dict[str, dict[str, Any]] = {}
-    results: Results = {case: {} for case in cases}
-    for case in cases:
-        for name in names:
-            with console.status(f"{case}: {name}"):
-                result = unavailable.get(name) or measure_in_new_process(case, name, turns)
-            if "unavailable" in result:
-                unavailable[name] = result
-            results[case][name] = result
-        print_case(console, case, results[case])
+def measure(
+    case: str, names: list[str], turns: int | None, before: Results, console: Console
+) -> dict[str, dict[str, Any]]:
+    """Let contenders do ``case`` one after the other, so that they meet the same conditions.
+
+    One that could not be imported in the cases ``before`` is not tried again.
+    """
+    unavailable = {name: result for done in before.values() for name, result in done.items() if "unavailable" in result}
+    results = {}
+    for name in names:
+        with console.status(f"{case}: {name}"):
+            results[name] = unavailable.get(name) or measure_in_new_process(case, name, turns)
     return results
 
 
@@ -76,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"what to measure it with: {', '.join(contenders.NAMES)}",
     )
-    parser.add_argument("--turns", type=int, help="pairs of turns (default: as many as a case needs)")
+    parser.add_argument("--turns", type=int, help="pairs of turns at most; each case has a number of its own")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="where to draw them (.svg, .png)")
     return parser

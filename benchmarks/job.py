@@ -45,3 +45,21 @@ class Job:
     def metric_names(self) -> list[str]:
         """What to log the loss as."""
         return [f"metric_{index}" for index in range(self.metrics)]
+
+    def refuse(self, **reasons: str) -> None:
+        """Say why something cannot be done, if this job asks for it: ``job.refuse(compiled="no compiled step")``.
+
+        Raises:
+            Unsupported: With the first of the reasons that matters here.
+        """
+        nothing = {
+            "metrics": 0,
+            "callbacks": 0,
+            "accumulate": 1,
+            "compiled": False,
+            "folder": None,
+            "val_batches": None,
+        }
+        for asked, reason in reasons.items():
+            if getattr(self, asked) != nothing[asked]:
+                raise Unsupported(reason)

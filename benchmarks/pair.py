@@ -43,7 +43,7 @@ def measure_in_new_process(
 
 
 def measure_here(case: str, name: str, turns: int) -> dict[str, Any]:
-    """Return the figures of the contender called ``name`` in ``case``; 0 turns are as many as the case needs."""
+    """Return the figures of the contender called ``name`` in ``case``; 0 turns are as many as the case has."""
     import warnings
 
     import torch
@@ -61,7 +61,8 @@ def measure_here(case: str, name: str, turns: int) -> dict[str, Any]:
         return {"unavailable": _reason(error)}
     figures: dict[str, Any] = {"version": contenders.version(contender)}
     try:
-        comparisons = CASES[case].measure(contender, turns or CASES[case].turns)
+        most = CASES[case].turns
+        comparisons = CASES[case].measure(contender, min(turns, most) if turns else most)
     except Unsupported as reason:
         return figures | {"not_measured": str(reason)}
     except Exception as error:  # whatever a framework raises is a figure of its own

@@ -23,6 +23,7 @@ def draw(cases: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
     except ImportError as error:
         raise ImportError("--picture needs matplotlib: pip install 'trainkit[benchmarks]'") from error
     matplotlib.use("Agg")
+    matplotlib.rcParams["svg.fonttype"] = "none"  # letters stay letters
     from matplotlib import pyplot
 
     measured = {name: found for name, found in ((name, _comparisons(name, cases[name])) for name in cases) if found}
@@ -39,7 +40,8 @@ def draw(cases: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
 
 def _comparisons(name: str, results: dict[str, dict[str, Any]]) -> dict[str, Comparison]:
     clock = CASES[name].clock
-    return {who: Comparison.from_dict(result[clock]) for who, result in results.items() if clock in result}
+    shown = {who: result[clock] for who, result in results.items() if clock in result and who != "nothing"}
+    return {who: Comparison.from_dict(figures) for who, figures in shown.items()}
 
 
 def _panel(axis: Any, name: str, found: dict[str, Comparison]) -> None:

@@ -41,7 +41,7 @@ def _verdict(case: Case, found: Comparison) -> str:
         return ""
     limit = f"{case.budget.at_most:.3g}"
     limit = f"+{limit}" if case.budget.figure == "difference" else f"x {limit}"
-    return f"{limit} {'met' if case.budget.is_met(found) else 'MISSED'}"
+    return f"{limit} {'met' if case.budget.is_met(found) else 'over'}"
 
 
 def _reasons(results: dict[str, dict[str, Any]]) -> dict[str, list[str]]:

@@ -31,7 +31,7 @@ class Contender(Protocol):
 
 
 _PEERS = sorted(path.stem.removeprefix("with_") for path in Path(__file__).parent.glob("with_*.py"))
-NAMES = ("trainkit", *(name for name in _PEERS if name != "trainkit"))
+NAMES = ("trainkit", *(name for name in _PEERS if name not in ("trainkit", "nothing")), "nothing")
 
 
 def load(name: str) -> Contender:

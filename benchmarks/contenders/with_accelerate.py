@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from accelerate import Accelerator
 
-from benchmarks.job import Job, Unsupported
+from benchmarks.job import Job
 from benchmarks.tasks import loss_of
 
 DISTRIBUTION = "accelerate"
@@ -13,8 +13,8 @@ IMPORT = "import accelerate; accelerate.Accelerator"
 
 def fit(job: Job) -> None:
     """Do ``job``."""
-    if job.metrics or job.callbacks or job.folder or job.val_batches or job.compiled:
-        raise Unsupported("no loop of its own: no callbacks, bars or validation")
+    loop = "no loop of its own"
+    job.refuse(compiled="no compiled step", metrics=loop, callbacks=loop, folder=loop, val_batches=loop)
     accelerator = Accelerator(
         cpu=job.device == "cpu",
         gradient_accumulation_steps=job.accumulate,

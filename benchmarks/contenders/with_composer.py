@@ -11,7 +11,7 @@ from composer.loggers import TensorboardLogger
 from composer.models import ComposerModel
 from torch.nn.functional import cross_entropy
 
-from benchmarks.job import Job, Unsupported
+from benchmarks.job import Job
 from benchmarks.tasks import Batch
 
 DISTRIBUTION = "mosaicml"
@@ -47,8 +47,11 @@ class Empty(composer.Callback):
 
 def fit(job: Job) -> None:
     """Do ``job``."""
-    if job.metrics or job.compiled or job.accumulate > 1:
-        raise Unsupported("no log() in the step, no compiled step; splits a batch, rather than to gather several")
+    job.refuse(
+        compiled="no compiled step",
+        metrics="no log() in a step",
+        accumulate="splits a batch instead of adding several up",
+    )
     logging.getLogger("composer").setLevel(logging.ERROR)
     model = Model(job)
     samples = job.task.batch()[0].shape[0]

@@ -49,10 +49,13 @@ class Loaders:
 
 def fit(job: Job) -> None:
     """Do ``job``."""
-    if job.metrics or job.compiled or job.task.autocast is not None:
-        raise Unsupported("no log() in the step, no compiled step")
-    if job.accumulate > 1:
-        raise Unsupported("counts samples, not batches, between two updates")
+    job.refuse(
+        compiled="no compiled step",
+        metrics="no log() in a step",
+        accumulate="counts samples until an update, not batches",
+    )
+    if job.task.autocast is not None:
+        raise Unsupported("measured without autocast")
     network = job.task.network().to(job.device)
     optimizer, arguments = job.task.optimizer
     callbacks: list[Any] = [type(f"Empty{number}", (Empty,), {})() for number in range(job.callbacks)]

@@ -9,7 +9,7 @@ from ignite.handlers import Checkpoint, DiskSaver, ProgressBar
 from ignite.handlers.tensorboard_logger import TensorboardLogger
 from torch.nn.functional import cross_entropy
 
-from benchmarks.job import Job, Unsupported
+from benchmarks.job import Job
 
 DISTRIBUTION = "pytorch-ignite"
 IMPORT = "import ignite.engine"
@@ -17,8 +17,7 @@ IMPORT = "import ignite.engine"
 
 def fit(job: Job) -> None:
     """Do ``job``."""
-    if job.metrics or job.compiled:
-        raise Unsupported("no log(), no compiled step")
+    job.refuse(compiled="no compiled step", metrics="no log() in a step")
     network = job.task.network().to(job.device)
     optimizer = job.task.configure(network)
 

@@ -43,8 +43,9 @@ class Curve(keras.callbacks.Callback):
 
 def fit(job: Job) -> None:
     """Do ``job``."""
-    if job.metrics or job.compiled or job.task is not tasks.MLP or job.device != "cpu":
-        raise Unsupported("measured with its own layers, as the MLP on the CPU")
+    job.refuse(compiled="no compiled step", metrics="no log() in a step")
+    if job.task is not tasks.MLP or job.device != "cpu":
+        raise Unsupported("has layers of its own: measured with the MLP, on the CPU")
     layers = [keras.Input((64,)), keras.layers.Dense(64, activation="relu"), keras.layers.Dense(10)]
     model = keras.Sequential(layers)
     model.compile(

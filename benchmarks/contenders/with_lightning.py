@@ -10,7 +10,7 @@ import lightning.pytorch as lightning
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from benchmarks.job import Job, Unsupported
+from benchmarks.job import Job
 from benchmarks.tasks import Batch, loss_of
 
 DISTRIBUTION = "lightning"
@@ -62,8 +62,6 @@ def trainer(job: Job) -> lightning.Trainer:
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
     }
-    if job.compiled:
-        raise Unsupported("no compiled step")
     callbacks: list[Any] = [Empty() for _ in range(job.callbacks)]
     if job.folder is not None:
         callbacks.append(ModelCheckpoint(every_n_epochs=1))
@@ -77,6 +75,7 @@ def trainer(job: Job) -> lightning.Trainer:
 
 def fit(job: Job) -> None:
     """Do ``job``."""
+    job.refuse(compiled="no compiled step")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     module = Module(job) if job.folder is None else UsualModule(job)

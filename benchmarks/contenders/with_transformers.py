@@ -8,7 +8,7 @@ from typing import Any
 import transformers
 from transformers import TrainerCallback, TrainingArguments
 
-from benchmarks.job import Job, Unsupported
+from benchmarks.job import Job
 from benchmarks.tasks import loss_of
 
 DISTRIBUTION = "transformers"
@@ -54,8 +54,9 @@ class Empty(TrainerCallback):
 
 def fit(job: Job) -> None:
     """Do ``job``."""
-    if job.metrics or job.val_batches or job.compiled:
-        raise Unsupported("logs on its own; evaluates through its own loaders; no compiled step")
+    job.refuse(
+        compiled="no compiled step", metrics="no log() in a step", val_batches="evaluates through loaders of its own"
+    )
     transformers.utils.logging.set_verbosity_error()
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(

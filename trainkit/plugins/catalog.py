@@ -5,6 +5,7 @@ Only metadata is read. Installing a package changes nothing; a package is import
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import re
@@ -162,6 +163,7 @@ def _installed_entries(kind: Kind) -> list[Entry]:
     return sorted(found, key=lambda entry: (entry.name, entry.distribution))
 
 
+@functools.cache  # every built-in part of every Trainer asks for it
 def _own_version() -> str:
     try:
         return importlib.metadata.version("trainkit")
