@@ -377,3 +377,43 @@ def test_what_an_epoch_ends_with_is_made_up_for_where_max_steps_was_reached_at_i
     with pytest.warns(UserWarning, match="nothing is left to train"):
         trainer.fit(TinyModule(), TinyData(2), TinyData(1), ckpt_path=tmp_path / "b.ckpt")
     assert recorder.names == still_to_come
+
+
+class Redrawing(Momentum):
+    """Trains on other samples in each epoch, in an order of their own."""
+
+    def __init__(self, seed=0):
+        super().__init__(seed=seed)
+        self.seen = []
+
+    def train_dataloader(self):
+        x = torch.arange(48.0).reshape(12, 4)
+        chosen = torch.randperm(12)[:8]
+        generator = torch.Generator().manual_seed(5)
+        return DataLoader(TensorDataset(x[chosen], x[chosen, :2]), 2, shuffle=True, generator=generator)
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(batch[0][:, 0].tolist())
+        return super().training_step(batch, batch_idx)
+
+
+def test_loaders_that_are_drawn_anew_in_each_epoch_are_those_of_the_run_that_goes_on(tmp_path):
+    class Save:
+        def on_train_batch_end(self, trainer):
+            trainer.save_checkpoint(tmp_path / f"{trainer.progress.total_batches}.ckpt")
+
+        def on_train_epoch_end(self, trainer):
+            trainer.save_checkpoint(tmp_path / f"{trainer.progress.total_batches}.ckpt")
+
+    def fit(*callbacks, ckpt_path=None):
+        torch.seed()
+        module = Redrawing()
+        trainer = quiet_trainer(max_epochs=3, reload_dataloaders_every_n_epochs=1, callbacks=list(callbacks))
+        trainer.fit(module, ckpt_path=ckpt_path)
+        return module
+
+    whole = fit(Save())
+    for batches in range(1, 12):
+        resumed = fit(ckpt_path=tmp_path / f"{batches}.ckpt")
+        assert resumed.seen == whole.seen[batches:], batches
+        assert_same_weights(resumed, whole)

@@ -20,6 +20,7 @@ from trainkit.data.waiting import WaitMeter
 from trainkit.module import TrainModule
 from trainkit.overrides import overrides
 from trainkit.progress import Progress
+from trainkit.seed import isolate_rng, rng_state, set_rng_state
 from trainkit.settings import DataUse
 from trainkit.types import Batch, Stage
 
@@ -58,6 +59,10 @@ class FitLoaders:
     reload: Callable[[], FitLoaders]
     reload_every_n_epochs: int = 0
     _loaded_in_epoch: int | None = field(default=None, init=False)
+
+    def go_on_between_epochs(self) -> None:
+        """Make loaders anew for the first epoch too, if that is due in it: the epoch before was in another session."""
+        self._loaded_in_epoch = 0
 
     def start_epoch(self, epoch: int) -> None:
         """Make loaders anew if that is due, and tell samplers which epoch comes."""
@@ -113,6 +118,7 @@ class DataConnection:
         self._stage = stage
         self.shuffle_seed = 0
         self.began: dict[str, Any] = {}
+        self._made: dict[str, Any] | None = None
         self.meter: WaitMeter | None = None
         self._fit_loaders: FitLoaders | None = None
         self._evaluation_loaders: dict[LoaderName, list[LimitedLoader]] = {}
@@ -151,6 +157,7 @@ class DataConnection:
             "train": None if loaders is None else loaders.train.state_dict(progress.batch),
             "val": [] if loaders is None else [loader.state_dict(progress.validation_batch) for loader in loaders.val],
             "datamodule": {} if self.datamodule is None else self.datamodule.state_dict(),
+            "made": self._made,
         }
 
     def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool, validation_loader: int | None) -> None:
@@ -161,6 +168,8 @@ class DataConnection:
             mid_epoch: Whether batches of its training epoch are still to come.
             validation_loader: In the middle of which validation loader it stands; None outside a validation.
         """
+        if not mid_epoch:
+            self.fit_loaders.go_on_between_epochs()
         if state["train"] is not None:
             self.fit_loaders.train.load_state_dict(state["train"], mid_epoch=mid_epoch)
         if len(state["val"]) == len(self.fit_loaders.val):
@@ -168,7 +177,8 @@ class DataConnection:
                 loader.load_state_dict(saved, mid_epoch=index == validation_loader)
 
     def load_datamodule_state(self, state: dict[str, Any]) -> None:
-        """Give the data module back what it kept, before its loaders are asked for."""
+        """Give the data module back what it kept, and draw for loaders what was drawn, before these are asked for."""
+        self._made = state.get("made")
         if self.datamodule is not None and state["datamodule"]:
             self.datamodule.load_state_dict(state["datamodule"])
 
@@ -180,7 +190,10 @@ class DataConnection:
     def fit_loaders(self) -> FitLoaders:
         """The loaders of a fit; made when first asked for, which ``configure_optimizers`` may do."""
         if self._fit_loaders is None:
-            self._fit_loaders = self._make_fit_loaders()
+            with isolate_rng(self._made is not None):
+                if self._made is not None:
+                    set_rng_state(self._made)
+                self._fit_loaders = self._make_fit_loaders()
         return self._fit_loaders
 
     def evaluation_loaders(self, name: LoaderName) -> list[LimitedLoader]:
@@ -205,6 +218,7 @@ class DataConnection:
         return self.evaluation_loaders(name) if name == LOADER_OF_STAGE[self._stage] else []
 
     def _make_fit_loaders(self) -> FitLoaders:
+        self._made = rng_state()  # loaders may be drawn at random, such as from a part of the samples
         use = self._use
         loader = self._source.train()
         if use.overfit_batches:
