@@ -147,6 +147,8 @@ class Watch:
 
 def saving_beside_training(folder: Path, megabytes: float, pairs: int) -> Comparison:
     """Compare the milliseconds of a bare copy with those for which a save beside training stops the loop."""
+    folder = folder / "beside"
+    folder.mkdir()
     watch = Watch(folder)
     checkpoint = ModelCheckpoint(folder, every_n_train_steps=1, async_save=True)
     trainer = quiet_trainer(max_steps=pairs + 2, callbacks=[watch, checkpoint], enable_checkpointing=True)
