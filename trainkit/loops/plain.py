@@ -34,7 +34,8 @@ def plain_step(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_las
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     optimizer.step()
     run.progress.count_update()
-    return {"loss": loss.detach()}
+    # For the hook that comes next, and nobody else.
+    return {"loss": loss.detach()} if hooks.on_train_batch_end else {}
 
 
 def is_plain(run: Run) -> bool:
