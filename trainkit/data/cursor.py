@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from trainkit.seed import isolate_rng, rng_state, set_rng_state
 from trainkit.types import Batch
 
 
-class Cursor:
+class Cursor(ABC):
     """One loader, and where it stands in its pass. Iterating begins a pass, or goes on with the one that was restored.
 
     Args:
@@ -106,9 +107,9 @@ class Cursor:
         """Begin a pass."""
         return iter(batches_of(self.loader))
 
+    @abstractmethod
     def _continue(self, given: int) -> Iterator[Batch]:
         """Begin a pass, and find the place behind ``given`` batches."""
-        raise NotImplementedError
 
     def _generators(self) -> dict[str, Any]:
         return {"global": rng_state(), "own": self.own_generators()}

@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -55,7 +56,11 @@ class WaitMeter:
 
     def of(self, batches: Iterable[Batch], loader: Any) -> Iterable[Batch]:
         """Return an iterable of ``batches``, which ``loader`` gives, that is measured until enough is known."""
-        return self._measured(iter(batches), loader) if self._seen < SKIPPED + MEASURED else batches
+        if self._seen >= SKIPPED + MEASURED:
+            return batches
+        iterator = iter(batches)
+        # What follows the measured batches passes no line of Python.
+        return chain(self._measured(iterator, loader), iterator)
 
     def _measured(self, batches: Iterator[Batch], loader: Any) -> Iterator[Batch]:
         came_s: float | None = None
@@ -73,7 +78,6 @@ class WaitMeter:
                 if self._seen == SKIPPED + MEASURED:
                     self._judge(loader)
             yield batch
-        yield from batches
 
     def _is_idle(self) -> bool:
         """Whether the device has done all that it was given. Does not wait for it."""

@@ -52,6 +52,7 @@ def evaluate(
         with isolate_rng(progress.in_validation):
             on.start()
             on.epoch_start()
+        step = run.evaluation_step()
         first, start = progress.validation_loader, progress.validation_batch
         for dataloader_idx, loader in enumerate(loaders[first:], first):
             collected = run.metrics.begin_batches(dataloader_idx)
@@ -60,7 +61,7 @@ def evaluate(
                 collected.batch = batch
                 on.batch_start(batch, batch_idx, dataloader_idx)
                 with run.precision.autocast():
-                    outputs = hooks.around_evaluation_step(run.evaluation_step(), batch, batch_idx, dataloader_idx)
+                    outputs = hooks.around_evaluation_step(step, batch, batch_idx, dataloader_idx)
                 progress.count_validation_batch(dataloader_idx)
                 on.batch_end(outputs, batch, batch_idx, dataloader_idx)
                 if keep is not None:

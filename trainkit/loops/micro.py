@@ -84,7 +84,8 @@ def try_step(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int) -> tuple
             raise
     # Outside of `except`: the error holds on to everything that was computed.
     free_memory(run)
-    return None, min(size or count_samples(batch, WHO), count_samples(batch, WHO))
+    whole = count_samples(batch, WHO)
+    return None, min(size or whole, whole)
 
 
 def compute(run: Run, hooks: BoundHooks, parts: Sequence[Batch], samples: list[int], batch_idx: int) -> Computed:
