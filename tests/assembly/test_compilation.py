@@ -93,7 +93,7 @@ def test_module_that_does_what_a_graph_cannot_is_refused(kind, reason):
         ({"precision": "16-mixed"}, "precision '16-mixed' has its own scale"),
         ({"strategy": DataParallel(["cpu"])}, "strategy 'dp' has work to do"),
     ],
-    ids=str,
+    ids=["16-mixed", "dp"],
 )
 def test_part_that_does_what_a_graph_cannot_is_refused(arguments, reason):
     with pytest.raises(CompileError, match=reason):
