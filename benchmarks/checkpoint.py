@@ -24,8 +24,8 @@ import trainkit
 from benchmarks import machine
 from benchmarks.figures import Comparison, Spent, Spread, compare
 from trainkit.callbacks import ModelCheckpoint
-from trainkit.checkpoint.files import write_checkpoint
 from trainkit.data.loaders import LimitedLoader
+from trainkit.storage.files import write_checkpoint
 from trainkit.testing import quiet_trainer
 
 SAMPLES = 1_000_000

@@ -31,8 +31,8 @@ from torch.utils.data import DataLoader, Dataset
 
 import trainkit
 from trainkit.checkpoint.diff import differences
-from trainkit.checkpoint.files import read_checkpoint, verify
-from trainkit.testing.parting import comparable
+from trainkit.storage.files import read_checkpoint, verify
+from trainkit.testing.first_divergence import comparable
 
 ROOT = Path(__file__).parents[1]
 SAMPLES, FEATURES, HIDDEN = 160, 32, 512

@@ -38,7 +38,7 @@ import trainkit
 from trainkit.checkpoint.diff import differences
 from trainkit.data import TensorLoader
 from trainkit.testing import quiet_trainer
-from trainkit.testing.parting import comparable
+from trainkit.testing.first_divergence import comparable
 
 SAMPLES, BATCH_SIZE, EPOCHS = 58, 3, 3
 """Twenty batches in an epoch, the last of them short; three epochs."""

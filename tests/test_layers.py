@@ -1,10 +1,14 @@
-"""An import points down, or to the same layer; parts of different kinds do not know each other; there are no cycles."""
+"""Packages form one strict order: an import, lazy ones included, stays in its package or points to a lower one.
+
+``pytest -s tests/test_layers.py`` prints the order.
+"""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
-from graphlib import TopologicalSorter
+from collections import defaultdict
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,58 +18,37 @@ import trainkit
 
 ROOT = Path(trainkit.__file__).parent
 
-LAYERS: list[set[str]] = [
-    {"errors", "types", "progress"},
-    {
-        "module",
-        "data",
-        "metrics",
-        "optim",
-        "hparams",
-        "of_class",
-        "overrides",
-        "seed",
-        "settings",
-        "from_checkpoint",
-        "rank_zero",
-        "modes",
-        "export",
-    },
-    {"hooks", "checkpoint"},
-    {"callbacks", "strategies", "precision", "plugins"},
-    {"loops"},
-    {"trainer", "session", "readings", "assembly"},
-    {"config", "cli", "testing", "compat"},
+ORDER = [
+    *("errors", "types", "progress", "reflection", "checks", "seed"),
+    *("hooks", "storage", "batch", "metrics", "module"),
+    *("precision", "strategies", "data", "checkpoint", "plugins"),
+    *("loops", "loggers", "callbacks"),
+    "trainer",
+    *("config", "testing", "cli", "compat"),
 ]
-LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
-# Reading and writing files needs nothing of what is in them, and TrainModule.load_from_checkpoint does just that.
-LAYER_OF_FILE = {f"trainkit.checkpoint.{name}": 1 for name in ("files", "atomic_write", "remote", "storable")}
+"""Lowest first. A file at the top level is a package of one."""
 
-KINDS = {"callbacks", "strategies", "precision"}
+KINDS = {"callbacks", "precision", "strategies"}
+"""Kinds of parts: those of one kind know nothing of another."""
+
+ENTRY_POINTS = {"trainkit", "trainkit.__main__"}
+"""They know everything: one resolves the public names when they are used, the other starts the command line."""
 
 
 class Import(NamedTuple):
     source: str
     target: str
     line: str
-    only_for_types: bool
+    is_for_types: bool
 
 
-# They know everything: one resolves the public names, the other starts the command line.
-ENTRY_POINTS = {"trainkit", "trainkit.__main__"}
-
-
-def part_of(name: str) -> str:
+def package_of(name: str) -> str:
     return name.split(".")[1] if "." in name else ""
-
-
-def layer_of(name: str) -> int | None:
-    return LAYER_OF_FILE.get(name, LAYER_OF.get(part_of(name)))
 
 
 def module_names() -> dict[str, Path]:
     names = {}
-    for path in ROOT.rglob("*.py"):
+    for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT.parent).with_suffix("").parts
         names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return names
@@ -75,8 +58,7 @@ MODULES = module_names()
 
 
 def imports_of(name: str, path: Path) -> Iterator[Import]:
-    text = path.read_text(encoding="utf-8")
-    tree = ast.parse(text)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     for_types = {
         inner
         for node in ast.walk(tree)
@@ -97,37 +79,62 @@ def imports_of(name: str, path: Path) -> Iterator[Import]:
 
 
 IMPORTS = [found for name, path in MODULES.items() for found in imports_of(name, path)]
+# `Trainer` and `TrainModule` in signatures of hooks, so that these are typed: nothing is imported when they run.
+RUNNING = [
+    found
+    for found in IMPORTS
+    if found.source not in ENTRY_POINTS
+    and not (found.is_for_types and found.line.endswith(("import Trainer", "import TrainModule")))
+]
 
 
-def points_up(found: Import) -> bool:
-    if found.only_for_types and found.line.endswith("import Trainer"):
-        return False
-    return (layer_of(found.source) or 0) < (layer_of(found.target) or 0)
+def lines(wrong: list[Import]) -> str:
+    return "\n".join(["", *dict.fromkeys(found.line for found in wrong)])
 
 
-def joins_two_kinds(found: Import) -> bool:
-    return {part_of(found.source), part_of(found.target)} <= KINDS and part_of(found.source) != part_of(found.target)
-
-
-def test_every_file_has_a_layer() -> None:
-    assert [name for name in MODULES if layer_of(name) is None and name not in ENTRY_POINTS] == []
+def test_every_package_has_its_place() -> None:
+    assert {package_of(name) for name in MODULES if name not in ENTRY_POINTS} == set(ORDER)
 
 
 def test_every_folder_is_a_package() -> None:
     assert [path for path in MODULES.values() if not path.with_name("__init__.py").exists()] == []
 
 
-@pytest.mark.parametrize("is_wrong", [points_up, joins_two_kinds])
-def test_no_import(is_wrong: Callable[[Import], bool]) -> None:
-    wrong = [found.line for found in IMPORTS if found.source not in ENTRY_POINTS and is_wrong(found)]
+def test_an_import_points_down() -> None:
+    place = {package: index for index, package in enumerate(ORDER)}
+    wrong = [found for found in RUNNING if place.get(package_of(found.target), -1) > place[package_of(found.source)]]
 
-    assert wrong == [], "\n".join(["", *dict.fromkeys(wrong)])
+    assert wrong == [], lines(wrong)
 
 
-def test_no_imports_form_a_cycle() -> None:
+def test_no_part_knows_a_part_of_another_kind() -> None:
+    wrong = [
+        found
+        for found in RUNNING
+        if {package_of(found.source), package_of(found.target)} <= KINDS
+        and package_of(found.source) != package_of(found.target)
+    ]
+
+    assert wrong == [], lines(wrong)
+
+
+def test_packages_form_no_cycle(capsys: pytest.CaptureFixture[str]) -> None:
+    graph: dict[str, set[str]] = defaultdict(set)
+    for found in RUNNING:
+        source, target = package_of(found.source), package_of(found.target)
+        graph[source].update({target} - {source, ""})
+
+    try:
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"packages import each other: {' -> '.join(error.args[1])}")
+    print("packages, lowest first:", " ".join(order))
+
+
+def test_files_form_no_cycle() -> None:
     graph: dict[str, set[str]] = {name: set() for name in MODULES if name != "trainkit"}
-    for found in IMPORTS:
-        if found.source in graph and not found.only_for_types:
+    for found in RUNNING:
+        if found.source in graph:
             # Importing a module imports the package around it first.
             package = found.target.rpartition(".")[0]
             graph[found.source] |= {found.target, package} & graph.keys() - {found.source}

@@ -9,12 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainkit import callbacks, config, data, errors, hooks, metrics, precision, strategies, testing
-    from trainkit.callbacks.base import Callback
+    from trainkit import callbacks, config, data, errors, hooks, loggers, metrics, precision, strategies, testing
     from trainkit.config import from_config
     from trainkit.data.combined import CombinedLoader
     from trainkit.data.module import DataModule
     from trainkit.errors import TrainkitError
+    from trainkit.hooks.callback import Callback
     from trainkit.hooks.specs import hookimpl
     from trainkit.module import TrainModule
     from trainkit.seed import isolate_rng, seed_everything
@@ -41,6 +41,7 @@ __all__ = [
     "hookimpl",
     "hooks",
     "isolate_rng",
+    "loggers",
     "metrics",
     "precision",
     "seed_everything",
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 _HOME_OF = {
-    "Callback": "callbacks.base",
+    "Callback": "hooks.callback",
     "CombinedLoader": "data.combined",
     "DataModule": "data.module",
     "Phase": "types",

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.checkpoint import Large, saving, saving_beside_training, skipping
-from trainkit.checkpoint.files import read_checkpoint
+from trainkit.storage.files import read_checkpoint
 
 
 def test_every_pair_is_measured(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from trainkit.callbacks import Callback, ModelCheckpoint
-from trainkit.callbacks import model_checkpoint as model_checkpoint_file
-from trainkit.checkpoint.files import read_checkpoint
+from trainkit.callbacks.model_checkpoint import callback as model_checkpoint_file
 from trainkit.errors import CheckpointError, CheckpointWriteError
+from trainkit.storage.files import read_checkpoint
 from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_state, quiet_trainer
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from trainkit.checkpoint import atomic_write
+from trainkit.storage import atomic_write
 
 CALLS = ("open", "write", "flush", "fsync", "replace", "unlink")
 

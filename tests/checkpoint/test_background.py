@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from trainkit.checkpoint.background import BackgroundJob, snapshot
-from trainkit.checkpoint.files import read_checkpoint
+from trainkit.storage.files import read_checkpoint
 from trainkit.testing import assert_same_state
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from trainkit.checkpoint.convert import convert_checkpoint
-from trainkit.checkpoint.files import read_checkpoint
 from trainkit.errors import CheckpointError, CheckpointNotFoundError
+from trainkit.storage.files import read_checkpoint
 from trainkit.testing import TinyModule, assert_same_weights
 
 LIGHTNING = Path(__file__).parent / "data" / "lightning-2.6.6-epoch-end.ckpt"

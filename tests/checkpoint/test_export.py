@@ -10,8 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from trainkit.checkpoint.export import export_weights
-from trainkit.checkpoint.files import write_checkpoint
 from trainkit.errors import CheckpointError, PluginError
+from trainkit.storage.files import write_checkpoint
 
 WEIGHT = torch.arange(6.0).reshape(2, 3)
 CHECKPOINT = {

@@ -14,9 +14,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from trainkit.checkpoint.files import read_checkpoint, write_checkpoint
 from trainkit.cli.main import main
 from trainkit.errors import CheckpointError
+from trainkit.storage.files import read_checkpoint, write_checkpoint
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 

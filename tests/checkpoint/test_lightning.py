@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from trainkit.callbacks import EarlyStopping
-from trainkit.checkpoint.files import read_checkpoint
 from trainkit.checkpoint.lightning import from_lightning, is_from_lightning
 from trainkit.progress import Progress
+from trainkit.storage.files import read_checkpoint
 from trainkit.testing import TinyData, TinyModule, assert_same_weights, quiet_trainer
 
 # Written by Lightning 2.6.6: the module below, 5 batches an epoch, validated at its end; the last file after 3 epochs.

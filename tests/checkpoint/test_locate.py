@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from trainkit.checkpoint.files import link_checkpoint, write_checkpoint
 from trainkit.checkpoint.locate import locate_checkpoint, newest_checkpoint
 from trainkit.errors import CheckpointError, CheckpointNotFoundError
+from trainkit.storage.files import link_checkpoint, write_checkpoint
 
 WHOLE: dict[str, Any] = {
     "state_dict": {},

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from trainkit.checkpoint import migrate as migrate_file
-from trainkit.checkpoint.files import read_checkpoint, write_checkpoint
 from trainkit.checkpoint.migrate import migrate
 from trainkit.checkpoint.state import FORMAT
 from trainkit.errors import CheckpointError
 from trainkit.seed import seed_everything
+from trainkit.storage.files import read_checkpoint, write_checkpoint
 from trainkit.testing import TinyModule, assert_same_weights, quiet_trainer
 
 DATA = Path(__file__).parent / "data"

@@ -6,8 +6,8 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from trainkit.checkpoint.files import read_checkpoint, write_checkpoint
 from trainkit.cli.main import main
+from trainkit.storage.files import read_checkpoint, write_checkpoint
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 

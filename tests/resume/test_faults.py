@@ -15,8 +15,8 @@ import pytest
 
 from tests.checkpoint.faults import Faults
 from trainkit.callbacks import ModelCheckpoint
-from trainkit.checkpoint.files import verify
 from trainkit.errors import CheckpointWriteError
+from trainkit.storage.files import verify
 from trainkit.testing import TinyData, TinyModule, assert_same_weights, quiet_trainer
 
 TOP_K = 2

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from tests.strategies.regression import Regression, gradients, make_batch
-from trainkit.data.split import gather
+from trainkit.batch.split import gather
 from trainkit.errors import ConfigError, DataError, MetricError
 from trainkit.strategies import DataParallel
 from trainkit.strategies.data_parallel import replicate, scatter

@@ -1,4 +1,4 @@
-"""The callbacks that come with trainkit, imported when they are first used."""
+"""The callbacks that come with trainkit, imported when they are first used; loggers are among them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainkit.callbacks.accumulation_schedule import GradientAccumulationScheduler
-    from trainkit.callbacks.base import Callback
-    from trainkit.callbacks.csv_logger import CSVLogger
+    from trainkit.callbacks.builtin.gradient_clipping import GradientClipping
     from trainkit.callbacks.device_stats import DeviceStatsMonitor
     from trainkit.callbacks.early_stopping import EarlyStopping
-    from trainkit.callbacks.finetuning import BackboneFinetuning, BaseFinetuning
-    from trainkit.callbacks.gradient_clipping import GradientClipping
-    from trainkit.callbacks.logger import Logger
+    from trainkit.callbacks.finetuning.callback import BackboneFinetuning, BaseFinetuning
     from trainkit.callbacks.lr_monitor import LearningRateMonitor
-    from trainkit.callbacks.model_checkpoint import ModelCheckpoint
+    from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint
     from trainkit.callbacks.model_summary import ModelSummary
     from trainkit.callbacks.prediction_writer import PredictionWriter
     from trainkit.callbacks.progress_bar import ProgressBar
     from trainkit.callbacks.stochastic_weight_averaging import StochasticWeightAveraging
-    from trainkit.callbacks.tensorboard import TensorBoardLogger
     from trainkit.callbacks.timer import Timer
     from trainkit.callbacks.weight_averaging import EMAWeightAveraging, WeightAveraging
+    from trainkit.hooks.callback import Callback
+    from trainkit.loggers.csv import CSVLogger
+    from trainkit.loggers.logger import Logger
+    from trainkit.loggers.tensorboard.logger import TensorBoardLogger
 
 __all__ = [
     "BackboneFinetuning",
@@ -46,33 +46,33 @@ __all__ = [
     "WeightAveraging",
 ]
 
-_FILE_OF = {
-    "BackboneFinetuning": "finetuning",
-    "BaseFinetuning": "finetuning",
-    "CSVLogger": "csv_logger",
-    "Callback": "base",
-    "DeviceStatsMonitor": "device_stats",
-    "EMAWeightAveraging": "weight_averaging",
-    "EarlyStopping": "early_stopping",
-    "GradientAccumulationScheduler": "accumulation_schedule",
-    "GradientClipping": "gradient_clipping",
-    "LearningRateMonitor": "lr_monitor",
-    "Logger": "logger",
-    "ModelCheckpoint": "model_checkpoint",
-    "ModelSummary": "model_summary",
-    "PredictionWriter": "prediction_writer",
-    "ProgressBar": "progress_bar",
-    "StochasticWeightAveraging": "stochastic_weight_averaging",
-    "TensorBoardLogger": "tensorboard",
-    "Timer": "timer",
-    "WeightAveraging": "weight_averaging",
+_HOME_OF = {
+    "BackboneFinetuning": "callbacks.finetuning",
+    "BaseFinetuning": "callbacks.finetuning",
+    "CSVLogger": "loggers.csv",
+    "Callback": "hooks.callback",
+    "DeviceStatsMonitor": "callbacks.device_stats",
+    "EMAWeightAveraging": "callbacks.weight_averaging",
+    "EarlyStopping": "callbacks.early_stopping",
+    "GradientAccumulationScheduler": "callbacks.accumulation_schedule",
+    "GradientClipping": "callbacks.builtin.gradient_clipping",
+    "LearningRateMonitor": "callbacks.lr_monitor",
+    "Logger": "loggers.logger",
+    "ModelCheckpoint": "callbacks.model_checkpoint",
+    "ModelSummary": "callbacks.model_summary",
+    "PredictionWriter": "callbacks.prediction_writer",
+    "ProgressBar": "callbacks.progress_bar",
+    "StochasticWeightAveraging": "callbacks.stochastic_weight_averaging",
+    "TensorBoardLogger": "loggers.tensorboard",
+    "Timer": "callbacks.timer",
+    "WeightAveraging": "callbacks.weight_averaging",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FILE_OF:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'trainkit.callbacks' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"trainkit.callbacks.{_FILE_OF[name]}"), name)
+    value = getattr(importlib.import_module(f"trainkit.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value
 

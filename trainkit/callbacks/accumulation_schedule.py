@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from trainkit.callbacks.base import Callback
 from trainkit.errors import ConfigError
+from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trainkit.callbacks.base import Callback
+from trainkit.hooks.callback import Callback
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from trainkit.callbacks.base import Callback
 from trainkit.callbacks.monitor import (
     Mode,
     as_score,
@@ -21,6 +20,7 @@ from trainkit.callbacks.monitor import (
     worst,
 )
 from trainkit.errors import ConfigError
+from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.types import Stage
 

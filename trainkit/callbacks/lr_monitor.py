@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from torch.optim import Optimizer
 
-from trainkit.callbacks.base import Callback
 from trainkit.errors import ConfigError, UnknownNameError
+from trainkit.hooks.callback import Callback
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch.utils.data import SequentialSampler
 
-from trainkit.callbacks.base import Callback
-from trainkit.data.resample import is_map_style, samplers_of
+from trainkit.data.dataloader_copy import is_map_style, samplers_of
 from trainkit.data.sampler import is_shard
 from trainkit.errors import ModuleError, UnknownNameError
-from trainkit.overrides import overrides
+from trainkit.hooks.callback import Callback
+from trainkit.reflection import overrides
 from trainkit.types import Batch
 
 if TYPE_CHECKING:

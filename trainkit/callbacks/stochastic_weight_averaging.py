@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import SWALR
 
-from trainkit.callbacks.base import Callback
 from trainkit.data.combined import batches_of
 from trainkit.errors import ConfigError, OptimizerError, UnknownNameError
+from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.types import Phase
 

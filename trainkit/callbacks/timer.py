@@ -6,10 +6,10 @@ import math
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from trainkit.callbacks.base import Callback
+from trainkit.checks import Duration, seconds
 from trainkit.errors import UnknownNameError
+from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
-from trainkit.settings import Duration, seconds
 from trainkit.types import Phase
 
 if TYPE_CHECKING:

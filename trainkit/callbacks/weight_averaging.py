@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from trainkit.callbacks.base import Callback
 from trainkit.errors import ConfigError
+from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.types import Stage
 

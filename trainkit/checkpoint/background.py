@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainkit.data.nested import map_tensors
+from trainkit.batch.nested import map_tensors
 
 
 def snapshot(checkpoint: dict[str, Any]) -> dict[str, Any]:

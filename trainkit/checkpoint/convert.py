@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from trainkit.checkpoint.files import verify, write_checkpoint
 from trainkit.checkpoint.migrate import migrate
-from trainkit.checkpoint.storable import find_unstorable
 from trainkit.errors import CheckpointError
-from trainkit.from_checkpoint import require_weights
-from trainkit.hparams import HYPER_PARAMETERS, LEFT_OUT, storable
+from trainkit.module.from_checkpoint import require_weights
+from trainkit.module.hparams import HYPER_PARAMETERS, LEFT_OUT, storable
+from trainkit.storage.files import verify, write_checkpoint
+from trainkit.storage.storable import find_unstorable
 
 FilePath = str | os.PathLike[str]
 

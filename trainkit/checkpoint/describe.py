@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from trainkit.hparams import HYPER_PARAMETERS
+from trainkit.module.hparams import HYPER_PARAMETERS
 
 _UNITS = ("B", "kB", "MB", "GB")
 

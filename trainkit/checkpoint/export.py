@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from trainkit.checkpoint.atomic_write import replacing
-from trainkit.checkpoint.files import read_checkpoint
-from trainkit.checkpoint.remote import FilePath
 from trainkit.errors import CheckpointError, PluginError
-from trainkit.from_checkpoint import require_weights
+from trainkit.module.from_checkpoint import require_weights
+from trainkit.storage.atomic_write import replacing
+from trainkit.storage.files import read_checkpoint
+from trainkit.storage.remote import FilePath
 
 
 def export_weights(checkpoint_path: FilePath, path: FilePath, *, prefix: str = "") -> list[str]:

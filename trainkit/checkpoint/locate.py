@@ -9,11 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainkit.checkpoint import remote
-from trainkit.checkpoint.files import not_found, read_checkpoint
-from trainkit.checkpoint.remote import FilePath, is_remote
 from trainkit.checkpoint.state import is_resumable
 from trainkit.errors import CheckpointError, CheckpointNotFoundError, ConfigError
+from trainkit.storage import remote
+from trainkit.storage.files import not_found, read_checkpoint
+from trainkit.storage.remote import FilePath, is_remote
 
 SUFFIX = ".ckpt"
 _ALLOWED = "the path of a checkpoint, 'best', or 'last'"

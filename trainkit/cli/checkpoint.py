@@ -27,7 +27,7 @@ def show(file: str, tensors: bool) -> None:
     """Say what is in FILE."""
     with errors_as_messages():
         from trainkit.checkpoint.describe import describe, tensors_in
-        from trainkit.checkpoint.files import read_checkpoint
+        from trainkit.storage.files import read_checkpoint
 
         checkpoint = read_checkpoint(file, map_location="cpu")
         for label, text in describe(checkpoint):
@@ -41,9 +41,9 @@ def show(file: str, tensors: bool) -> None:
 def verify(files: tuple[str, ...]) -> None:
     """Compare each FILE with its checksums, and read it; exit with 1 if one is damaged, or no checkpoint."""
     with errors_as_messages():
-        from trainkit.checkpoint.files import read_checkpoint
         from trainkit.errors import CheckpointError
-        from trainkit.from_checkpoint import require_weights
+        from trainkit.module.from_checkpoint import require_weights
+        from trainkit.storage.files import read_checkpoint
 
         damaged = 0
         for file in files:
@@ -64,7 +64,7 @@ def diff(first: str, second: str, shows_all: bool) -> None:
     """Say in what FIRST and SECOND differ, bit for bit; exit with 1 if they do."""
     with errors_as_messages():
         from trainkit.checkpoint.diff import differences
-        from trainkit.checkpoint.files import read_checkpoint
+        from trainkit.storage.files import read_checkpoint
 
         one, other = (read_checkpoint(file, map_location="cpu") for file in (first, second))
         found = differences(one, other)

@@ -16,7 +16,7 @@ from trainkit.cli.configured import errors_as_messages
 
 if TYPE_CHECKING:
     from trainkit.config.schema import Config
-    from trainkit.testing.parting import Parting
+    from trainkit.testing.first_divergence import Parting
 
 MOST_VALIDATION_BATCHES = 3
 
@@ -60,7 +60,7 @@ def command(
 
 def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -> int:
     from trainkit.config import read
-    from trainkit.testing.parting import parting
+    from trainkit.testing.first_divergence import parting
     from trainkit.testing.trace import STOPS, read_events, read_stops
 
     shorter = [*overrides, *_shortened(read(config, overrides), steps)]

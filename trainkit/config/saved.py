@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainkit.callbacks.base import Callback
+from trainkit.hooks.callback import Callback
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer

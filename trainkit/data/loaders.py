@@ -9,12 +9,12 @@ from itertools import chain, islice, repeat
 from typing import Any
 
 from trainkit.data.combined import CombinedLoader, batches_of, is_sliceable
-from trainkit.data.cursor import Cursor
-from trainkit.data.resample import is_map_style, samplers_of
-from trainkit.data.resume import StatefulCursor, are_replayed_together, make_cursor
+from trainkit.data.counter import Tally
+from trainkit.data.dataloader_copy import is_map_style, samplers_of
+from trainkit.data.resume.cursor import Cursor
+from trainkit.data.resume.cursors import StatefulCursor, are_replayed_together, make_cursor
 from trainkit.data.sampler import is_shard
-from trainkit.data.tally import Tally
-from trainkit.data.waiting import WaitMeter
+from trainkit.data.wait_meter import WaitMeter
 from trainkit.errors import CheckpointError, DataError
 from trainkit.seed import RandomStream, isolate_rng, rng_state, set_rng_state
 from trainkit.types import Batch

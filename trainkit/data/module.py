@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from trainkit.data.transfer import TransferHooks
+from trainkit.batch.transfer import TransferHooks
 from trainkit.errors import DataError
-from trainkit.from_checkpoint import constructor_arguments, read_hparams
-from trainkit.hparams import HyperparametersMixin
-from trainkit.of_class import of_class
+from trainkit.module.class_only import of_class
+from trainkit.module.from_checkpoint import constructor_arguments, read_hparams
+from trainkit.module.hparams import HyperparametersMixin
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
@@ -88,7 +88,7 @@ class DataModule(HyperparametersMixin, TransferHooks):
         Raises:
             CheckpointError: If an argument is missing.
         """
-        from trainkit.checkpoint.files import read_checkpoint
+        from trainkit.storage.files import read_checkpoint
 
         checkpoint = read_checkpoint(checkpoint_path, map_location="cpu")
         if hparams_file is not None:

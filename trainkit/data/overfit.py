@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 
 from trainkit.data.combined import CombinedLoader
-from trainkit.data.resample import has_own_batches, index_sampler, is_map_style, with_batch_sampler, with_sampler
+from trainkit.data.dataloader_copy import has_own_batches, index_sampler, is_map_style, with_batch_sampler, with_sampler
 from trainkit.data.tensors import TensorLoader
 
 

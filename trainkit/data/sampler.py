@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from trainkit.data.combined import CombinedLoader
-from trainkit.data.resample import (
+from trainkit.data.dataloader_copy import (
     has_own_batches,
     index_sampler,
     is_map_style,

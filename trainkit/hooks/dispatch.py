@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pluggy import HookImpl
 
 from trainkit.errors import HookError
-from trainkit.hooks.blame import Culprit, in_one_line
+from trainkit.hooks.attribution import Culprit, in_one_line
 from trainkit.hooks.implementations import owner_name, request_of, unbindable
 from trainkit.hooks.specs import HOOKS, STEP_HOOKS
 

@@ -13,7 +13,7 @@ from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops.optimize import forward_and_backward, prepare_group
 from trainkit.loops.run import Run
 from trainkit.module import TrainModule
-from trainkit.overrides import overrides
+from trainkit.reflection import overrides
 from trainkit.types import Batch, StepOutput
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from trainkit.data.loaders import LimitedLoader
 from trainkit.hooks.dispatch import BoundHooks, EvaluationHooks
-from trainkit.loops.modes import evaluation_mode
+from trainkit.loops.evaluation_mode import evaluation_mode
 from trainkit.loops.run import Run
 from trainkit.progress import Progress
 from trainkit.seed import isolate_rng

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainkit.data.connection import FitLoaders
+from trainkit.data.fit_loaders import FitLoaders
 from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops import optimize
 from trainkit.loops.evaluate import sanity_check, validate

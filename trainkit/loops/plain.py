@@ -8,8 +8,8 @@ from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops.optimize import close_group, learn_from, step
 from trainkit.loops.run import Run
 from trainkit.module import TrainModule
-from trainkit.overrides import overrides
 from trainkit.precision.base import Precision
+from trainkit.reflection import overrides
 from trainkit.strategies.base import Strategy
 from trainkit.types import Batch, StepOutput
 

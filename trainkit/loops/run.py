@@ -14,7 +14,7 @@ from trainkit.loops.limits import NO_LIMIT, Clock, Limits
 from trainkit.loops.stop import StopSignal
 from trainkit.metrics.collector import MetricCollector
 from trainkit.module import TrainModule
-from trainkit.optim import SchedulerConfig
+from trainkit.module.optimizers import SchedulerConfig
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.strategies.base import Strategy

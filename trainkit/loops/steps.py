@@ -7,7 +7,7 @@ from collections.abc import Callable
 from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops.closure import step_with_closure, takes_closure
 from trainkit.loops.manual import manual_step
-from trainkit.loops.micro import micro_step
+from trainkit.loops.oom_split import micro_step
 from trainkit.loops.optimize import detached, step
 from trainkit.loops.plain import is_plain, plain_step
 from trainkit.loops.run import Run

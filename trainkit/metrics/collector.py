@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainkit.metrics.objects import Metric, is_metric, load_metric_states, metric_states
 from trainkit.metrics.options import Given
 from trainkit.metrics.phase import PhaseLog, Published, refuse_place
 from trainkit.metrics.ranks import Ranks
-from trainkit.metrics.settle import settle
+from trainkit.metrics.reduce import settle
+from trainkit.metrics.scalars import Table, Value, as_number, as_scalar, as_tensors, as_weight, metric_value, read
 from trainkit.metrics.slots import EPOCH_HOOK, Slot
-from trainkit.metrics.values import Table, Value, as_number, as_scalar, as_tensors, as_weight, metric_value, read
+from trainkit.metrics.torchmetrics import Metric, is_metric, load_metric_states, metric_states
 from trainkit.types import Phase
 
 

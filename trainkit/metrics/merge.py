@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit.data.split import weighted_mean
+from trainkit.batch.split import weighted_mean
 from trainkit.errors import MetricError
 from trainkit.metrics.options import resolve
 from trainkit.types import Phase

@@ -9,13 +9,13 @@ from typing import Any, NoReturn
 
 import torch
 
+from trainkit.batch.size import find_batch_size
 from trainkit.errors import MetricError
-from trainkit.metrics.batch_size import find_batch_size
-from trainkit.metrics.objects import Metric
 from trainkit.metrics.options import Given, LogOptions, describe, refuse_difference, resolve
 from trainkit.metrics.running import Running
+from trainkit.metrics.scalars import Table, Value
 from trainkit.metrics.slots import EPOCH_HOOK, EVERY_LOADER, Slot, SlotSpec
-from trainkit.metrics.values import Table, Value
+from trainkit.metrics.torchmetrics import Metric
 from trainkit.types import Batch, Phase
 
 _NOTHING = object()

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from trainkit.metrics.objects import Metric
 from trainkit.metrics.options import Given, LogOptions
 from trainkit.metrics.running import Running
-from trainkit.metrics.values import Table, Value, metric_value
+from trainkit.metrics.scalars import Table, Value, metric_value
+from trainkit.metrics.torchmetrics import Metric
 
 EVERY_LOADER = -1
 """The place of a value that all dataloaders share; one of its own has the dataloader's index."""

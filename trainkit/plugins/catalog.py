@@ -27,14 +27,14 @@ _SINGULAR: dict[Kind, str] = {
 _BUILTIN: dict[Kind, dict[str, str]] = {
     "callbacks": {
         "accumulation_schedule": "trainkit.callbacks.accumulation_schedule:GradientAccumulationScheduler",
-        "csv": "trainkit.callbacks.csv_logger:CSVLogger",
+        "csv": "trainkit.loggers.csv:CSVLogger",
         "early_stopping": "trainkit.callbacks.early_stopping:EarlyStopping",
-        "gradient_clipping": "trainkit.callbacks.gradient_clipping:GradientClipping",
+        "gradient_clipping": "trainkit.callbacks.builtin.gradient_clipping:GradientClipping",
         "lr_monitor": "trainkit.callbacks.lr_monitor:LearningRateMonitor",
-        "model_checkpoint": "trainkit.callbacks.model_checkpoint:ModelCheckpoint",
+        "model_checkpoint": "trainkit.callbacks.model_checkpoint.callback:ModelCheckpoint",
         "model_summary": "trainkit.callbacks.model_summary:ModelSummary",
         "progress_bar": "trainkit.callbacks.progress_bar:ProgressBar",
-        "tensorboard": "trainkit.callbacks.tensorboard:TensorBoardLogger",
+        "tensorboard": "trainkit.loggers.tensorboard.logger:TensorBoardLogger",
     },
     "strategies": {
         "auto": "trainkit.strategies.single:SingleDevice",
@@ -46,12 +46,12 @@ _BUILTIN: dict[Kind, dict[str, str]] = {
         "ddp": "trainkit.strategies.ddp:DDP",
     },
     "precision": {
-        "64-true": "trainkit.precision.float64:Float64",
-        "32-true": "trainkit.precision.float32:Float32",
-        "16-true": "trainkit.precision.float16:Float16",
-        "bf16-true": "trainkit.precision.bfloat16:BFloat16",
+        "64-true": "trainkit.precision.dtypes:Float64",
+        "32-true": "trainkit.precision.dtypes:Float32",
+        "16-true": "trainkit.precision.dtypes:Float16",
+        "bf16-true": "trainkit.precision.dtypes:BFloat16",
         "16-mixed": "trainkit.precision.mixed_float16:MixedFloat16",
-        "bf16-mixed": "trainkit.precision.mixed_bfloat16:MixedBFloat16",
+        "bf16-mixed": "trainkit.precision.dtypes:MixedBFloat16",
     },
     "cli": {},
 }

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from trainkit.data.nested import map_tensors
+from trainkit.batch.nested import map_tensors
 from trainkit.errors import DeviceError
 from trainkit.module import TrainModule
 from trainkit.precision.default_dtype import DefaultDtype

@@ -5,14 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from trainkit.errors import ConfigError, ModuleError
+from trainkit.errors import ConfigError, ModuleError, TrainkitError
 from trainkit.module import TrainModule
+
+T = TypeVar("T")
 
 ReduceOp = Literal["sum", "mean", "min", "max"]
 NO_CONTEXT: AbstractContextManager[None] = nullcontext()
@@ -159,6 +161,22 @@ class Strategy(ABC):
     def any_rank(self, flag: bool | Tensor) -> bool:
         """Return whether ``flag`` is true on any rank. All ranks must ask. A flag on the device is waited for."""
         return bool(self._ranks_where(bool(flag)))
+
+    def agreed(self, decide: Callable[[], T]) -> T:
+        """Let rank 0 decide, and return its answer on every rank; all of them must ask.
+
+        A `TrainkitError` that ``decide`` raises is raised on every rank, so that none is left waiting.
+        """
+        decided: Any = None
+        if self.is_global_zero:
+            try:
+                decided = decide()
+            except TrainkitError as error:
+                decided = error
+        answer: T | TrainkitError = self.broadcast_object(decided)
+        if isinstance(answer, TrainkitError):
+            raise answer
+        return answer
 
     def barrier(self) -> None:
         """Wait until every rank has come here."""

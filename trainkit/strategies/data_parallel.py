@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainkit.data.split import Splitter, count_samples, gather, split
-from trainkit.data.transfer import move
+from trainkit.batch.split import Splitter, count_samples, gather, split
+from trainkit.batch.transfer import move
 from trainkit.errors import ConfigError
 from trainkit.metrics.merge import Logged, merge_logs, note
 from trainkit.module import TrainModule

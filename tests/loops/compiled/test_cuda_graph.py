@@ -7,10 +7,10 @@ import torch
 from torch import fx, nn
 
 from tests.loops.compiled.test_step import DATA, RAGGED, Realistic, assert_close, train
-from trainkit.assembly import compilation
 from trainkit.errors import CompileError
 from trainkit.loops.compiled.cuda_graph import MOVES, RecordedGraph, cuda_graphs
 from trainkit.testing import TinyData, TinyModule
+from trainkit.trainer import compilation
 
 
 class Replaying:

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 import trainkit
-from trainkit.assembly.compilation import WITHIN
 from trainkit.errors import CompileError
 from trainkit.hooks.specs import HOOKS
 from trainkit.loops.compiled import step as compiled_step
 from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_weights, quiet_trainer
+from trainkit.trainer.compilation import WITHIN
 
 HAS_CPP_COMPILER = any(shutil.which(name) for name in ("g++", "clang++"))
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainkit.callbacks.base import Callback
 from trainkit.callbacks.model_summary.summarize import summarize
 from trainkit.callbacks.model_summary.summary import Summary
-from trainkit.callbacks.screen import screen
+from trainkit.callbacks.output_kind import screen
+from trainkit.checks import flag, whole
+from trainkit.hooks.callback import Callback
 from trainkit.module import TrainModule
-from trainkit.settings import flag, whole
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer

@@ -10,8 +10,8 @@ from torch.nn.parameter import is_lazy
 
 from trainkit.callbacks.model_summary.summary import LayerSummary, Summary
 from trainkit.callbacks.model_summary.trace import Trace, trace
+from trainkit.checks import whole
 from trainkit.errors import ConfigError
-from trainkit.settings import whole
 
 OWN = "(own)"
 

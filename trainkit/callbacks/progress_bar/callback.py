@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from trainkit.callbacks.base import Callback
+from trainkit.callbacks.progress_bar.async_values import LateValues
 from trainkit.callbacks.progress_bar.bar import Bar
 from trainkit.callbacks.progress_bar.choose import open_display
 from trainkit.callbacks.progress_bar.display import Display
-from trainkit.callbacks.progress_bar.late_values import LateValues
+from trainkit.checks import whole
+from trainkit.hooks.callback import Callback
 from trainkit.hooks.specs import hookimpl
-from trainkit.settings import whole
 from trainkit.types import Stage
 
 if TYPE_CHECKING:

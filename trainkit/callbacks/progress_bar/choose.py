@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from trainkit.callbacks.output_kind import screen
 from trainkit.callbacks.progress_bar.display import Display
-from trainkit.callbacks.screen import screen
 
 
 def open_display(leave: bool) -> Display:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainkit.errors import CompileError
 from trainkit.loops.compiled.optimizer import TracedOptimizer
-from trainkit.loops.compiled.permit import Permit
+from trainkit.loops.compiled.trace_guard import Permit
 from trainkit.loops.optimize import detached, read_loss
 from trainkit.loops.run import TINY, Run
 from trainkit.module import TrainModule

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
-from trainkit.optim import SchedulerConfig
+from trainkit.module.optimizers import SchedulerConfig
 
 ONE = 2**53
 """Momentum is counted in units of ``1 / ONE``: Dynamo makes an integer an input of a graph, but a float a constant."""

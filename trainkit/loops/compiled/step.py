@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit.data.nested import map_tensors
+from trainkit.batch.nested import map_tensors
 from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops import optimize
 from trainkit.loops.compiled import explain
 from trainkit.loops.compiled.graph import Backend, Clip, Place, Result, compile_graph
 from trainkit.loops.compiled.optimizer import TracedOptimizer, makes_state
-from trainkit.loops.compiled.permit import Permit
-from trainkit.loops.compiled.twin import BindStep, Twin
+from trainkit.loops.compiled.reference_step import BindStep, Twin
+from trainkit.loops.compiled.trace_guard import Permit
 from trainkit.loops.run import Run
 from trainkit.types import Batch, StepOutput
 

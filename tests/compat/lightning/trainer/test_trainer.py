@@ -8,7 +8,7 @@ import torch
 
 import trainkit.compat.lightning as pl
 from trainkit.errors import ConfigError, UnknownArgumentError
-from trainkit.precision.float64 import Float64
+from trainkit.precision.dtypes import Float64
 from trainkit.testing import TinyData, TinyModule
 
 QUIET: dict[str, Any] = {

@@ -10,7 +10,7 @@ from torch import nn
 import trainkit
 import trainkit.compat.lightning as pl
 from trainkit.compat.lightning.utilities import exceptions, memory, model_helpers, model_summary, types
-from trainkit.optim import SchedulerConfig
+from trainkit.module.optimizers import SchedulerConfig
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from trainkit.callbacks.base import Callback as CoreCallback
 from trainkit.compat.lightning.binding import adapt, stub
 from trainkit.errors import NotAttachedError
+from trainkit.hooks.callback import Callback as CoreCallback
 from trainkit.hooks.specs import HOOKS
 
 if TYPE_CHECKING:

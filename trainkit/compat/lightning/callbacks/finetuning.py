@@ -1,6 +1,6 @@
 """`BaseFinetuning` and `BackboneFinetuning`."""
 
-from trainkit.callbacks import finetuning as core
+from trainkit.callbacks.finetuning import callback as core
 from trainkit.compat.lightning.binding import takes_all
 from trainkit.compat.lightning.callbacks.callback import Callback
 

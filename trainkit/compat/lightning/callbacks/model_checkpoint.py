@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 from omegaconf import OmegaConf
 
-from trainkit.callbacks import model_checkpoint as core
+from trainkit.callbacks.model_checkpoint import callback as core
 from trainkit.callbacks.monitor import Mode
-from trainkit.checkpoint.files import checkpoint_exists
 from trainkit.compat.lightning.binding import takes_all
 from trainkit.compat.lightning.callbacks.checkpoint import Checkpoint
+from trainkit.storage.files import checkpoint_exists
 from trainkit.types import Stage
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from trainkit.batch.transfer import TransferHooks
 from trainkit.compat.lightning.binding import stub
-from trainkit.data.transfer import TransferHooks
 
 
 class ModelHooks(nn.Module):

@@ -1,5 +1,5 @@
 """What gives a class ``save_hyperparameters``."""
 
-from trainkit.hparams import HyperparametersMixin
+from trainkit.module.hparams import HyperparametersMixin
 
 __all__ = ["HyperparametersMixin"]

@@ -11,8 +11,9 @@ from trainkit.compat.lightning.binding import adapt
 from trainkit.compat.lightning.core.hooks import CheckpointHooks, DataHooks, ModelHooks
 from trainkit.errors import ModuleError, UnsupportedAttributeError
 from trainkit.hooks.specs import HOOKS
-from trainkit.module import MetricSink, TrainModule
-from trainkit.of_class import of_class
+from trainkit.module import TrainModule
+from trainkit.module.class_only import of_class
+from trainkit.module.train_module import MetricSink
 from trainkit.trainer import Trainer
 
 _REMOVED = ("training_epoch_end", "validation_epoch_end", "test_epoch_end")

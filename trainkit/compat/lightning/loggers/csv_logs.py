@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from trainkit.callbacks import csv_logger as core
+from trainkit.loggers import csv as core
 
 
 class CSVLogger(core.CSVLogger):

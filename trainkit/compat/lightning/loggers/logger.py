@@ -8,13 +8,13 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trainkit.callbacks import logger as core
-from trainkit.callbacks.logger import Status
-from trainkit.callbacks.no_logger import NoExperiment
-from trainkit.callbacks.no_logger import NoLogger as DummyLogger
 from trainkit.compat.lightning.binding import takes_all
 from trainkit.compat.lightning.callbacks.callback import Callback
-from trainkit.rank_zero import rank, rank_zero_only
+from trainkit.compat.lightning.rank_zero import rank, rank_zero_only
+from trainkit.loggers import logger as core
+from trainkit.loggers.dummy import NoExperiment
+from trainkit.loggers.dummy import NoLogger as DummyLogger
+from trainkit.loggers.logger import Status
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer

@@ -8,8 +8,8 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from trainkit.callbacks import tensorboard as core
 from trainkit.errors import ConfigError
+from trainkit.loggers.tensorboard import logger as core
 
 if TYPE_CHECKING:
     from trainkit.module import TrainModule

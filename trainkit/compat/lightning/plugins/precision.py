@@ -8,7 +8,7 @@ from trainkit.compat.lightning.absent import absent_names
 from trainkit.errors import UnknownNameError
 from trainkit.plugins.resolve import resolve_precision
 from trainkit.precision.base import Precision
-from trainkit.precision.float64 import Float64 as DoublePrecision
+from trainkit.precision.dtypes import Float64 as DoublePrecision
 from trainkit.precision.mixed_float16 import MixedFloat16
 
 __all__ = ["DoublePrecision", "HalfPrecision", "MixedPrecision", "Precision"]

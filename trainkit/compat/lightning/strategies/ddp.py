@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from trainkit.assembly.plugins import refuse_unknown_arguments
 from trainkit.strategies.ddp import DDP
+from trainkit.trainer.default_plugins import refuse_unknown_arguments
 
 
 class DDPStrategy(DDP):

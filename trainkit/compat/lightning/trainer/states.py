@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from trainkit.readings import TrainerState
+from trainkit.trainer.properties import TrainerState
 
 __all__ = ["RunningStage", "TrainerFn", "TrainerState", "TrainerStatus"]
 

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from trainkit import trainer as core
-from trainkit.assembly import lengths
-from trainkit.assembly.parts import connect_optimizers
-from trainkit.callbacks import model_checkpoint, model_summary, progress_bar
+from trainkit.callbacks import model_summary, progress_bar
+from trainkit.callbacks.model_checkpoint import callback as model_checkpoint
 from trainkit.compat.lightning.absent import LATER_PROFILER, LATER_TUNER, Absent
 from trainkit.compat.lightning.accelerators import Accelerator, accelerator_of
 from trainkit.compat.lightning.callbacks import Callback, ModelCheckpoint, ModelSummary, TQDMProgressBar
@@ -25,6 +24,8 @@ from trainkit.data.module import DataModule
 from trainkit.errors import ConfigError, UnsupportedError
 from trainkit.module import TrainModule
 from trainkit.precision.base import Precision
+from trainkit.trainer import run_length as lengths
+from trainkit.trainer.bind_steps import connect_optimizers
 
 Path = str | os.PathLike[str]
 

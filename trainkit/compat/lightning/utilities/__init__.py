@@ -1,5 +1,6 @@
 """Lightning's ``utilities``."""
 
+from trainkit.batch.transfer import move as move_data_to_device
 from trainkit.compat.lightning.absent import absent_names
 from trainkit.compat.lightning.utilities import (
     combined_loader,
@@ -26,7 +27,6 @@ from trainkit.compat.lightning.utilities.rank_zero import (
     rank_zero_warn,
 )
 from trainkit.compat.lightning.utilities.warnings import disable_possible_user_warnings
-from trainkit.data.transfer import move as move_data_to_device
 
 __all__ = [
     "AttributeDict",

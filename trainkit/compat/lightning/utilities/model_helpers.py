@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainkit.overrides import overrides
+from trainkit.reflection import overrides
 
 
 def is_overridden(method_name: str, instance: object, parent: type | None = None) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from trainkit import rank_zero as core
-from trainkit.rank_zero import rank_zero_debug, rank_zero_deprecation, rank_zero_info, rank_zero_warn
+from trainkit.compat.lightning import rank_zero as core
+from trainkit.compat.lightning.rank_zero import rank_zero_debug, rank_zero_deprecation, rank_zero_info, rank_zero_warn
 
 __all__ = ["rank_zero_debug", "rank_zero_deprecation", "rank_zero_info", "rank_zero_only", "rank_zero_warn"]
 

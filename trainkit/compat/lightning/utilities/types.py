@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from trainkit.optim import SchedulerConfig as LRSchedulerConfig
+from trainkit.module.optimizers import SchedulerConfig as LRSchedulerConfig
 
 STEP_OUTPUT: TypeAlias = Tensor | dict[str, Any] | None
 TRAIN_DATALOADERS: TypeAlias = Any

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from trainkit.hooks.attribution import Culprit, origin
+
+
+def test_a_plugin_of_an_installed_package_is_named_with_package_and_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tmp_path / "trainkit_ema-0.3.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: trainkit-ema\nVersion: 0.3\n")
+    (metadata / "top_level.txt").write_text("ema_of_somebody\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugin = type("EMA", (), {"__module__": "ema_of_somebody.callback"})()
+    error = ValueError("broken")
+    Culprit("ema", plugin, "on_train_batch_end").blame(error)
+    assert error.__notes__ == ["in plugin 'ema' (trainkit-ema 0.3), hook on_train_batch_end"]
+
+
+def test_a_plugin_of_no_package_is_named_with_its_python_module() -> None:
+    class Plugin: ...
+
+    assert origin(Plugin()) == origin(Plugin) == __name__
+    assert origin(types.ModuleType("scripts.plugin")) == "scripts.plugin"
+
+
+def test_an_error_is_blamed_once_and_keeps_its_own_notes() -> None:
+    error = ValueError("broken")
+    error.add_note("see the manual")
+    Culprit("inner", object(), "on_train_end").blame(error)
+    Culprit("outer", object(), "on_fit_end").blame(error)
+    assert error.__notes__ == ["see the manual", "in plugin 'inner' (builtins), hook on_train_end"]
+
+
+def test_broken_metadata_does_not_hide_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(importlib.metadata.DistributionFinder):
+        def find_distributions(self, context: object = None) -> list[importlib.metadata.Distribution]:
+            raise OSError("unreadable")
+
+        def find_spec(self, *args: object) -> None:
+            return None
+
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    assert origin(object()) == "builtins, of an unknown package: OSError('unreadable')"

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torchmetrics import CatMetric, MeanMetric, MetricCollection, SumMetric
+from torchmetrics.classification import BinaryAccuracy, BinaryPrecision, BinaryRecall
+
+from trainkit.metrics.torchmetrics import is_metric, is_metric_collection, load_metric_states, metric_states
+
+
+class Net(nn.Module):
+    """Holds metrics of all kinds: single, with list states, nested, in a collection that shares states."""
+
+    def __init__(self):
+        super().__init__()
+        self.accuracy = BinaryAccuracy()
+        self.all = CatMetric()
+        self.nested = nn.ModuleDict({"mean": MeanMetric()})
+        self.collection = MetricCollection([BinaryPrecision(), BinaryRecall()])
+
+    def see(self, seed):
+        generator = torch.Generator().manual_seed(seed)
+        scores, labels = torch.rand(8, generator=generator), torch.randint(2, (8,), generator=generator)
+        self.accuracy(scores, labels)
+        self.all.update(scores)
+        self.nested["mean"].update(scores)
+        self.collection.update(scores, labels)
+
+    def values(self):
+        own = [self.accuracy.compute(), self.all.compute(), self.nested["mean"].compute()]
+        return [value.tolist() for value in own + list(self.collection.compute().values())]
+
+
+def saved_and_loaded(state):
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def test_metrics_and_collections_are_told_from_other_values():
+    values = [SumMetric(), MetricCollection([]), nn.Linear(1, 1), {}, 1.0]
+    assert [is_metric(value) for value in values] == [True, False, False, False, False]
+    assert [is_metric_collection(value) for value in values] == [False, True, False, False, False]
+
+
+@pytest.mark.parametrize("batches_before", [0, 1, 3])
+def test_metrics_continue_from_a_checkpoint_as_if_never_stopped(batches_before):
+    whole, first, resumed = Net(), Net(), Net()
+    for seed in range(5):
+        whole.see(seed)
+    for seed in range(batches_before):
+        first.see(seed)
+    load_metric_states(resumed, saved_and_loaded(metric_states(first)))
+    for seed in range(batches_before, 5):
+        resumed.see(seed)
+    assert resumed.values() == whole.values()
+
+
+def test_what_a_metric_takes_in_later_does_not_change_a_saved_state():
+    net = Net()
+    net.see(0)
+    states = metric_states(net)
+    before = saved_and_loaded(states)
+    net.see(1)
+    assert str(states) == str(before)
+
+
+def test_metrics_without_data_are_not_saved_and_gone_ones_not_missed():
+    net = Net()
+    assert metric_states(net) == {}
+    net.see(0)
+    load_metric_states(nn.Linear(1, 1), metric_states(net))
+
+
+def test_collecting_metrics_does_not_import_torchmetrics():
+    program = "import sys, trainkit.metrics.collector; sys.exit('torchmetrics' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

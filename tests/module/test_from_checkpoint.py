@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from argparse import Namespace
+
+import pytest
+import torch
+from torch import nn
+
+from trainkit.compat.lightning import LightningModule
+from trainkit.data import DataModule
+from trainkit.errors import CheckpointError, UnknownNameError
+from trainkit.module import TrainModule
+from trainkit.module.from_checkpoint import call_with, constructor_arguments, load_weights
+from trainkit.module.hparams import store_hparams
+
+
+class Plain(TrainModule):
+    def __init__(self, width, *, net=None, config=None):
+        super().__init__()
+        self.save_hyperparameters()
+
+
+class TakesOne(TrainModule):
+    def __init__(self, hparams, scale=1.0):
+        super().__init__()
+        self.save_hyperparameters(hparams)
+
+
+class PassesOn(Plain):
+    def __init__(self, depth, **rest):
+        super().__init__(depth * 2, **rest)
+
+
+class FixesWidth(Plain):
+    def __init__(self, net=None):
+        super().__init__(7, net=net)
+
+
+def checkpoint_of(module):
+    checkpoint = {}
+    store_hparams(module, checkpoint)
+    return checkpoint
+
+
+def arguments(module, cls=None, **overrides):
+    """The arguments with which ``cls`` is built from the checkpoint of ``module``."""
+    return constructor_arguments(cls or type(module), checkpoint_of(module), overrides)
+
+
+def test_saved_values_are_passed_and_overrides_go_first():
+    assert arguments(Plain(3)) == {"width": 3, "net": None, "config": None}
+    assert arguments(Plain(3), width=4)["width"] == 4
+
+
+def test_nested_values_can_be_read_by_attribute_as_before():
+    config = arguments(Plain(3, config=Namespace(model=Namespace(size=[Namespace(x=1)]))))["config"]
+    assert config.model.size[0].x == 1
+    assert config == {"model": {"size": [{"x": 1}]}}
+
+
+def test_a_class_that_takes_one_object_gets_one():
+    built = arguments(TakesOne(Namespace(lr=0.1, width=3)), lr=0.5, scale=2.0)
+    assert built == {"hparams": {"lr": 0.5, "width": 3}, "scale": 2.0}
+    assert built["hparams"].lr == 0.5
+    assert arguments(TakesOne({"lr": 0.1}), hparams={"lr": 1})["hparams"] == {"lr": 1}
+
+
+def test_a_class_that_passes_arguments_on_gets_them_all():
+    assert arguments(PassesOn(2, config=1)) == {"depth": 2, "width": 4, "net": None, "config": 1}
+
+
+def test_what_a_subclass_fixed_is_dropped():
+    assert arguments(FixesWidth()) == {"net": None}
+
+
+def test_a_class_without_a_constructor_takes_nothing():
+    assert constructor_arguments(TrainModule, {}, {}) == {}
+    with pytest.raises(UnknownNameError, match="'width'"):
+        constructor_arguments(TrainModule, {}, {"width": 3})
+
+
+def test_an_argument_that_is_neither_saved_nor_given_is_demanded():
+    with pytest.raises(CheckpointError, match=r"(?s)does not hold: width.*load_from_checkpoint\(path, width=\.\.\.\)"):
+        constructor_arguments(Plain, {}, {})
+    assert constructor_arguments(Plain, {}, {"width": 3}) == {"width": 3}
+
+
+def test_what_could_not_be_stored_is_demanded_even_if_it_has_a_default():
+    module = Plain(3, net=nn.Linear(1, 1))
+    with pytest.raises(CheckpointError, match=r"(?s)does not hold: net\..*saved        width, config.*net=\.\.\."):
+        arguments(module)
+    assert arguments(module, net=None) == {"width": 3, "net": None, "config": None}
+    with pytest.raises(CheckpointError, match="does not hold: net"):
+        arguments(TakesOne({"net": nn.ReLU, "lr": 1}))
+    assert arguments(TakesOne({"net": nn.ReLU, "lr": 1}), net=1) == {"hparams": {"lr": 1, "net": 1}}
+
+
+def test_it_is_not_demanded_of_a_class_that_does_not_take_it():
+    class NoNet(TrainModule):
+        def __init__(self, width):
+            super().__init__()
+
+    assert arguments(Plain(3, net=nn.ReLU()), cls=NoNet) == {"width": 3}
+
+
+def test_a_misspelt_override_is_an_error_with_the_nearest_name():
+    with pytest.raises(UnknownNameError, match=r"(?s)'widht'.*Plain.load_from_checkpoint.*did you mean 'width'"):
+        arguments(Plain(3), widht=4)
+
+
+# Weights
+
+
+def test_weights_that_fit_are_loaded():
+    source, target = nn.Linear(2, 3), nn.Linear(2, 3)
+    load_weights(target, source.state_dict(), strict=True, source="a.ckpt")
+    assert torch.equal(source.weight, target.weight)
+
+
+def test_weights_of_another_model_are_described_briefly():
+    source = nn.ModuleDict({f"layer{i}": nn.Linear(2, 2) for i in range(9)}).state_dict()
+    target = nn.ModuleDict({"layer0": nn.Linear(3, 2), "head": nn.Linear(1, 1)})
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(target, source, strict=True, source="a.ckpt")
+    assert str(caught.value).splitlines() == [
+        "the weights in a.ckpt are not those of ModuleDict.",
+        "    missing      head.weight, head.bias",
+        "    unexpected   layer1.weight, layer1.bias, layer2.weight, layer2.bias, layer3.weight, and 11 more",
+        "    other shape  layer0.weight (2, 2) instead of (2, 3)",
+        "    to do        build the module with the arguments it was trained with",
+    ]
+
+
+def test_an_error_of_the_modules_own_is_passed_on():
+    class Refuses(nn.Linear):
+        def load_state_dict(self, *args, **kwargs):
+            raise RuntimeError("not today")
+
+    with pytest.raises(CheckpointError, match="a.ckpt: not today"):
+        load_weights(Refuses(1, 1), nn.Linear(1, 1).state_dict(), strict=True, source="a.ckpt")
+
+
+def test_a_function_is_called_with_what_it_names():
+    assert call_with(lambda b: b, a=1, b=2) == 2
+    assert call_with(lambda: 3, a=1) == 3
+
+
+@pytest.mark.parametrize("kind", [TrainModule, LightningModule, DataModule])
+def test_an_instance_does_not_load_a_checkpoint_into_itself(kind):
+    class Own(kind):
+        pass
+
+    with pytest.raises(TypeError, match=r"makes a new Own and leaves this one as it is.\n.*Own\.load_from_checkpoint"):
+        Own().load_from_checkpoint("file.ckpt")

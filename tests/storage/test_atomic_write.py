@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.checkpoint.faults import Faults
+from trainkit.errors import CheckpointWriteError
+from trainkit.storage.atomic_write import ABANDONED_AFTER_S, check_writable
+from trainkit.storage.files import read_checkpoint, write_checkpoint
+
+BIG = {"weight": torch.zeros(100_000)}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoints" / "last.ckpt"
+
+
+def faulty(monkeypatch: pytest.MonkeyPatch, code: int) -> Faults:
+    faults = Faults(lambda owner, name, value: monkeypatch.setattr(owner, name, value, raising=False))
+    faults.fail_with(code)
+    return faults
+
+
+def test_a_failure_of_any_call_is_an_error_and_leaves_the_old_checkpoint(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_checkpoint({"epoch": 0}, path)
+    faults = faulty(monkeypatch, errno.EIO)
+    write_checkpoint({"epoch": 0}, path)
+    whole = faults.calls
+    # torch flushes as well.
+    assert [name for name in whole if name not in ("write", "flush")] == ["open", "fsync", "replace", "fsync"]
+    for fail_at, name in enumerate(whole, start=1):
+        faults.begin(fail_at)
+        with pytest.raises(CheckpointWriteError, match=r"could not write .*last\.ckpt: Input/output error \(EIO\)"):
+            write_checkpoint({"epoch": fail_at}, path)
+        renamed = fail_at == len(whole)
+        assert read_checkpoint(path) == {"epoch": fail_at if renamed else 0}, f"{name}, call {fail_at}"
+        assert os.listdir(path.parent) == ["last.ckpt"], f"{name}, call {fail_at}"
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_file_system_that_takes_no_more_is_an_error_with_its_own_reason(path: Path) -> None:
+    write_checkpoint({"epoch": 0}, path)
+    with largest_file(50_000), pytest.raises(CheckpointWriteError, match=r"File too large \(EFBIG\)") as caught:
+        write_checkpoint(BIG, path)
+    assert caught.value.errno == errno.EFBIG
+    assert isinstance(caught.value, OSError)
+    assert read_checkpoint(path) == {"epoch": 0}
+    assert os.listdir(path.parent) == ["last.ckpt"]
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (errno.ENOSPC, "Free some space"),
+        (errno.EACCES, "Change the rights"),
+        (errno.EROFS, "write elsewhere"),
+        (errno.ENAMETOOLONG, "shorter filename"),
+    ],
+)
+def test_the_error_says_what_to_do(path: Path, monkeypatch: pytest.MonkeyPatch, code: int, advice: str) -> None:
+    faulty(monkeypatch, code).begin(fail_at=3)
+    with pytest.raises(CheckpointWriteError, match=rf"\({errno.errorcode[code]}\).*{advice}"):
+        write_checkpoint(BIG, path)
+
+
+def test_a_file_in_place_of_a_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(CheckpointWriteError, match="is a file and no folder"):
+        write_checkpoint({}, tmp_path / "runs" / "a.ckpt")
+
+
+def test_an_interrupt_while_writing_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_checkpoint({"epoch": 0}, path)
+
+    def interrupt(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_checkpoint({"epoch": 1}, path)
+    assert os.listdir(path.parent) == ["last.ckpt"]
+    assert read_checkpoint(path) == {"epoch": 0}
+
+
+def test_leftovers_of_killed_processes_go_and_those_being_written_stay(path: Path) -> None:
+    path.parent.mkdir()
+    abandoned, fresh = path.parent / ".a.ckpt.1.tmp", path.parent / ".b.ckpt.2.tmp"
+    for leftover in (abandoned, fresh):
+        leftover.write_text("half a checkpoint")
+    long_ago = time.time() - ABANDONED_AFTER_S - 1
+    os.utime(abandoned, (long_ago, long_ago))
+    write_checkpoint({}, path)
+    assert sorted(os.listdir(path.parent)) == [fresh.name, "last.ckpt"]
+
+
+def test_a_folder_that_can_be_made_is_writable_and_is_not_made(tmp_path: Path) -> None:
+    check_writable(tmp_path / "a" / "b")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_below_a_file_is_not_writable(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    with pytest.raises(CheckpointWriteError, match=r"could not write .*/a/b: Not a directory \(ENOTDIR\)"):
+        check_writable(tmp_path / "a" / "b")
+
+
+def test_a_folder_without_rights_is_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The rights themselves cannot be taken from a superuser, under whom tests may run.
+    monkeypatch.setattr(os, "access", lambda folder, mode: False)
+    with pytest.raises(CheckpointWriteError, match=r"Permission denied \(EACCES\).*Change the rights"):
+        check_writable(tmp_path)

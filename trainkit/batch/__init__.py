@@ -1,0 +1,1 @@
+"""Batches, of any nesting: walked over, moved to a device, measured, split and put together again."""

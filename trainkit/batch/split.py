@@ -1,0 +1,137 @@
+"""Splitting a batch along its samples, and joining what ``training_step`` returned for the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from trainkit.batch.nested import map_leaves, map_tensors
+from trainkit.errors import DataError
+from trainkit.types import Batch
+
+
+class Splitter(NamedTuple):
+    """Who wants to split a batch, for messages.
+
+    Attributes:
+        name: Such as ``"strategy 'dp'"``.
+        otherwise: What to do with batches that cannot be split.
+    """
+
+    name: str
+    otherwise: str
+
+
+def count_samples(batch: Batch, who: Splitter) -> int:
+    """Return how many samples there are: the rows of the first tensor.
+
+    Raises:
+        DataError: If no tensor has rows.
+    """
+    samples = next((len(tensor) for tensor in _tensors(batch) if tensor.dim()), None)
+    if samples is None:
+        raise DataError(
+            f"{who.name} cannot split a batch of type {type(batch).__name__}: it holds no tensor with a dimension 0 "
+            f"that counts samples.\n    to do        yield tensors of shape (samples, ...), or {who.otherwise}"
+        )
+    return samples
+
+
+def split(batch: Batch, size: int, who: Splitter) -> tuple[list[Batch], list[int]]:
+    """Split ``batch`` along dimension 0 into parts of ``size`` samples; the last one may be smaller.
+
+    The first tensor tells how many samples there are. Every tensor with that many rows is split, and so is every list
+    of that length that holds no tensors (such as file names). What is left goes whole to each part.
+
+    Returns:
+        The parts, views of the batch, and their sizes. There is at least one.
+
+    Raises:
+        DataError: If there is nothing to split, or an object that cannot be.
+    """
+    samples = count_samples(batch, who)
+    parts, sizes = [], []
+    for start in range(0, max(1, samples), size):
+        rows = slice(start, min(start + size, samples))
+        take = partial(_take, rows=rows, samples=samples, who=who)
+        parts.append(map_leaves(take, batch, is_leaf=partial(_is_column, samples=samples)))
+        sizes.append(rows.stop - rows.start)
+    return parts, sizes
+
+
+def gather(outputs: Sequence[Any], samples: Sequence[int], device: torch.device) -> Any:
+    """Join what ``training_step`` returned for each part into what it would have returned for the whole batch.
+
+    Losses are averaged by sample; with a ``"weight"`` beside them they are sums, and added. Of the other entries of a
+    dict, tensors with a row per sample are concatenated, single numbers are averaged by sample, and the rest becomes a
+    list with an entry per part. Parts that returned None are left out.
+    """
+    kept = [(value, count) for value, count in zip(outputs, samples, strict=True) if value is not None]
+    values, counts = [value for value, _ in kept], [count for _, count in kept]
+    if _are_tensors(values):
+        return weighted_mean(values, counts, device)
+    if not all(isinstance(value, dict) for value in values):
+        return values[0]  # no step may return this, and the loop says so
+    columns = {key: [value.get(key) for value in values] for key in (values[0] if values else ())}
+    joined = {key: _join(column, counts, device) for key, column in columns.items()}
+    if "weight" in columns:
+        joined |= {key: _sum(columns[key], device) for key in ("loss", "weight") if key in columns}
+    elif _are_tensors(columns.get("loss", ())):
+        joined["loss"] = weighted_mean(columns["loss"], counts, device)
+    return joined or None
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    found: list[Tensor] = []
+
+    def find(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    map_tensors(find, batch)
+    return found
+
+
+def _is_column(value: Any, samples: int) -> bool:
+    return isinstance(value, list | tuple) and len(value) == samples and not _tensors(value)
+
+
+def _take(leaf: Any, rows: slice, samples: int, who: Splitter) -> Any:
+    """Return what a part of the batch gets of a leaf."""
+    if isinstance(leaf, Tensor):
+        return leaf[rows] if leaf.dim() and len(leaf) == samples else leaf
+    if _is_column(leaf, samples):
+        return leaf[rows]
+    raise DataError(
+        f"{who.name} cannot split a {type(leaf).__name__} in the batch: it does not say which rows it has.\n"
+        f"    to do        put its tensors into the batch, or {who.otherwise}"
+    )
+
+
+def _join(values: Sequence[Any], counts: Sequence[int], device: torch.device) -> Any:
+    if not _are_tensors(values):
+        return list(values)
+    if all(value.dim() and len(value) == count for value, count in zip(values, counts, strict=True)):
+        return torch.cat([value.to(device) for value in values])
+    return weighted_mean(values, counts, device) if all(value.numel() == 1 for value in values) else list(values)
+
+
+def _are_tensors(values: Sequence[Any]) -> bool:
+    return bool(values) and all(isinstance(value, Tensor) for value in values)
+
+
+def _sum(values: Sequence[Any], device: torch.device) -> Any:
+    return sum(value.to(device) if isinstance(value, Tensor) else value for value in values)
+
+
+def weighted_mean(values: Sequence[Tensor], counts: Sequence[int], device: torch.device) -> Tensor:
+    """Return the mean of ``values``, each weighed by the samples behind it."""
+    if len(values) == 1:
+        return values[0].to(device)
+    total = max(1, sum(counts))
+    shares = [value.to(device) * (count / total) for value, count in zip(values, counts, strict=True)]
+    return torch.stack(shares).sum(dim=0)

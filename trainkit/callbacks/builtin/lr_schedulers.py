@@ -1,0 +1,123 @@
+"""The built-in plugin that steps learning-rate schedulers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor
+
+from trainkit.callbacks.monitor import missing_metric
+from trainkit.errors import MetricError
+from trainkit.hooks.callback import Callback
+from trainkit.hooks.manager import PluginStage
+from trainkit.hooks.specs import hookimpl
+from trainkit.module.optimizers import SchedulerConfig
+from trainkit.types import Stage
+
+if TYPE_CHECKING:
+    from trainkit.module import TrainModule
+    from trainkit.trainer import Trainer
+
+
+class LRSchedulers(Callback):
+    """Steps every scheduler that ``configure_optimizers`` returned, as its ``interval`` and ``frequency`` say.
+
+    ========  =======================================================================================================
+    "step"    after every ``frequency``-th update of the whole run, ahead of every other ``on_train_batch_end``
+    "epoch"   after the last batch of every ``frequency``-th epoch; an epoch that ends early does not count
+    ========  =======================================================================================================
+
+    What follows the metric of a validation (``ReduceLROnPlateau``) is stepped after the validation, if there is one at
+    that time, and other schedulers before it. With manual optimization the schedulers are the user's.
+    """
+
+    # Metrics are final then, and early stopping and checkpoints have not looked yet.
+    stage: ClassVar[PluginStage] = "decide"
+
+    def __init__(self) -> None:
+        self._configs: list[SchedulerConfig] = []
+        self._follows_updates = False
+        self._seen_step = 0
+        self._awaits_validation = False
+        self._warned: set[str] = set()
+
+    def on_train_start(self, trainer: Trainer, module: TrainModule) -> None:
+        self._configs = trainer.lr_scheduler_configs if module.automatic_optimization else []
+        self._follows_updates = any(config.interval == "step" for config in self._configs)
+        self._seen_step = trainer.global_step
+
+    @hookimpl(tryfirst=True)
+    def on_train_batch_end(self, trainer: Trainer, module: TrainModule) -> None:
+        if self._follows_updates:
+            self._note_update(trainer, module)
+        if trainer.is_last_batch:
+            self._step("epoch", trainer, module, by_metric=False)
+
+    def on_validation_end(self, trainer: Trainer, module: TrainModule) -> None:
+        if self._awaits_validation and trainer.state.fn == Stage.FIT:
+            self._awaits_validation = False
+            self._step("step", trainer, module, by_metric=True)
+
+    def on_train_epoch_end(self, trainer: Trainer, module: TrainModule) -> None:
+        # An accumulation group that the epoch's early end cut short was updated after its last batch.
+        self._note_update(trainer, module)
+        if trainer.is_last_batch:
+            self._step("epoch", trainer, module, by_metric=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return whether a step is still to be made, after a validation that has not ended."""
+        return {"awaits_validation": True} if self._awaits_validation else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._awaits_validation = state.get("awaits_validation", False)
+
+    def _note_update(self, trainer: Trainer, module: TrainModule) -> None:
+        if trainer.global_step == self._seen_step:
+            return
+        self._seen_step = trainer.global_step
+        self._step("step", trainer, module, by_metric=False)
+        if any(self._due("step", trainer, by_metric=True)):
+            self._awaits_validation = trainer.run.validation_due()
+            if not self._awaits_validation:
+                self._step("step", trainer, module, by_metric=True)
+
+    def _due(self, interval: str, trainer: Trainer, *, by_metric: bool) -> Iterable[SchedulerConfig]:
+        count = trainer.global_step if interval == "step" else trainer.current_epoch + 1
+        for config in self._configs:
+            if config.interval == interval and config.reduce_on_plateau is by_metric and count % config.frequency == 0:
+                yield config
+
+    def _step(self, interval: str, trainer: Trainer, module: TrainModule, *, by_metric: bool) -> None:
+        for config in self._due(interval, trainer, by_metric=by_metric):
+            metric = self._metric(config, trainer) if by_metric else None
+            if metric is not None or not by_metric:
+                module.lr_scheduler_step(config.scheduler, metric)
+
+    def _metric(self, config: SchedulerConfig, trainer: Trainer) -> Tensor | None:
+        """Return the newest value of what ``config`` monitors.
+
+        Raises:
+            MetricError: If it has not been logged, unless ``strict`` is False: then it is None, with one warning.
+        """
+        assert config.monitor is not None, "configure_optimizers was checked for it"
+        metrics = trainer.callback_metrics
+        if config.monitor not in metrics and (config.strict or config.monitor not in self._warned):
+            message = _missing(config, trainer)
+            if config.strict:
+                raise MetricError(message)
+            self._warned.add(config.monitor)
+            warnings.warn(f"{message}\nIt is not stepped.", stacklevel=2)
+        return metrics.get(config.monitor)
+
+
+def _missing(config: SchedulerConfig, trainer: Trainer) -> str:
+    assert config.monitor is not None
+    where = f"{type(config.scheduler).__name__} (interval {config.interval!r})"
+    message = missing_metric(config.monitor, trainer.callback_metrics, where)
+    every = trainer.check_val_every_n_epoch or 1
+    if config.interval == "epoch" and config.frequency % every:
+        message += f"\n    if it is one of validation, which is due every {every} epochs: 'frequency': {every}"
+    return message

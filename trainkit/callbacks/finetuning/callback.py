@@ -1,0 +1,170 @@
+"""Training a head first, and the backbone below it later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import nn
+from torch.optim import Optimizer
+
+from trainkit.callbacks.finetuning import freezing
+from trainkit.errors import ModuleError
+from trainkit.hooks.callback import Callback
+from trainkit.hooks.manager import PluginStage
+
+if TYPE_CHECKING:
+    from trainkit.module import TrainModule
+    from trainkit.trainer import Trainer
+
+
+class BaseFinetuning(Callback):
+    """Freezes layers before training and unfreezes them at the start of an epoch; a subclass says which and when.
+
+    A subclass defines ``freeze_before_training(module)``, which may call `freeze`, and
+    ``finetune_function(module, epoch, optimizer)``, called at the start of every epoch for every optimizer, which may
+    call `unfreeze_and_add_param_group`. A run that continues has the parameter groups, and is frozen, as it was saved.
+    """
+
+    stage: ClassVar[PluginStage] = "modify"
+
+    flatten_modules = staticmethod(freezing.flatten_modules)
+    filter_params = staticmethod(freezing.filter_params)
+    make_trainable = staticmethod(freezing.make_trainable)
+    freeze_module = staticmethod(freezing.freeze_module)
+    freeze = staticmethod(freezing.freeze)
+    filter_on_optimizer = staticmethod(freezing.filter_on_optimizer)
+    unfreeze_and_add_param_group = staticmethod(freezing.unfreeze_and_add_param_group)
+
+    _trainer: Trainer | None = None
+    _state: dict[str, Any] | None = None
+
+    def freeze_before_training(self, module: TrainModule) -> None:
+        """Freeze what is not to be trained at first."""
+        raise self._lacks("freeze_before_training(self, module)")
+
+    def finetune_function(self, module: TrainModule, epoch: int, optimizer: Optimizer) -> None:
+        """Unfreeze what is to be trained from ``epoch`` on."""
+        raise self._lacks("finetune_function(self, module, epoch, optimizer)")
+
+    def setup(self, trainer: Trainer, module: TrainModule) -> None:
+        self._trainer = trainer
+        self.freeze_before_training(module)
+
+    def on_train_epoch_start(self, trainer: Trainer, module: TrainModule) -> None:
+        if trainer.progress.batch:
+            return  # the epoch goes on from a checkpoint that was saved after this
+        for optimizer in trainer.optimizers:
+            self.finetune_function(module, trainer.current_epoch, optimizer)
+        self._state = _describe(module, trainer.optimizers)
+
+    def teardown(self) -> None:
+        self._trainer = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return which parameters are trained, and in which groups they are."""
+        return {} if self._state is None else {"finetuning": self._state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave: the optimizers get the same groups, whose settings they know themselves."""
+        self._state = state.get("finetuning")
+        if self._state is None or self._trainer is None or self._trainer.module is None:
+            return
+        parameters = dict(self._trainer.module.named_parameters())
+        for name, parameter in parameters.items():
+            parameter.requires_grad = name in self._state["trained"]
+        for name, child in self._trainer.module.named_modules():
+            if hasattr(child, "track_running_stats"):
+                child.track_running_stats = name not in self._state["fixed_statistics"]
+        for optimizer, groups in zip(self._trainer.optimizers, self._state["groups"], strict=True):
+            for names in groups[len(optimizer.param_groups) :]:
+                optimizer.add_param_group({"params": [parameters[name] for name in names]})
+
+    def _lacks(self, method: str) -> ModuleError:
+        return ModuleError(f"{type(self).__name__} does not define {method}, which every finetuning needs.")
+
+
+class BackboneFinetuning(BaseFinetuning):
+    """Freezes ``module.backbone`` at first, and trains it from an epoch on with a learning rate that grows.
+
+    Args:
+        unfreeze_backbone_at_epoch: The first epoch in which the backbone is trained.
+        lambda_func: From the epoch to what the backbone's learning rate is multiplied with at its start.
+        backbone_initial_ratio_lr: The backbone's first learning rate, as a share of the rest's.
+        backbone_initial_lr: The backbone's first learning rate, instead of a share.
+        should_align: Whether the backbone's learning rate never exceeds the rest's.
+        initial_denom_lr: Accepted: the first learning rate is given by the two arguments before.
+        train_bn: Whether BatchNorm layers of the backbone are trained with it.
+        verbose: Whether to print learning rates.
+        rounding: Their digits.
+    """
+
+    def __init__(
+        self,
+        unfreeze_backbone_at_epoch: int = 10,
+        lambda_func: Callable[[int], float] = lambda epoch: 2.0,
+        backbone_initial_ratio_lr: float = 0.1,
+        backbone_initial_lr: float | None = None,
+        should_align: bool = True,
+        initial_denom_lr: float = 10.0,
+        train_bn: bool = True,
+        verbose: bool = False,
+        rounding: int = 12,
+    ) -> None:
+        self.unfreeze_backbone_at_epoch = unfreeze_backbone_at_epoch
+        self.lambda_func = lambda_func
+        self.backbone_initial_ratio_lr = backbone_initial_ratio_lr
+        self.backbone_initial_lr = backbone_initial_lr
+        self.should_align = should_align
+        self.initial_denom_lr = initial_denom_lr
+        self.train_bn = train_bn
+        self.verbose = verbose
+        self.rounding = rounding
+        self.previous_backbone_lr: float | None = None
+
+    def freeze_before_training(self, module: TrainModule) -> None:
+        self.freeze(self._backbone(module))
+
+    def finetune_function(self, module: TrainModule, epoch: int, optimizer: Optimizer) -> None:
+        rate = optimizer.param_groups[0]["lr"]
+        if epoch == self.unfreeze_backbone_at_epoch:
+            share = rate * self.backbone_initial_ratio_lr
+            own = share if self.backbone_initial_lr is None else self.backbone_initial_lr
+            self.unfreeze_and_add_param_group(self._backbone(module), optimizer, own, train_bn=self.train_bn)
+        elif epoch > self.unfreeze_backbone_at_epoch and self.previous_backbone_lr is not None:
+            own = self.lambda_func(epoch + 1) * self.previous_backbone_lr
+            own = min(own, rate) if self.should_align else own
+            optimizer.param_groups[-1]["lr"] = own
+        else:
+            return
+        self.previous_backbone_lr = own
+        if self.verbose:
+            print(f"BackboneFinetuning: lr {round(rate, self.rounding)}, backbone {round(own, self.rounding)}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the backbone's learning rate too."""
+        return super().state_dict() | {"previous_backbone_lr": self.previous_backbone_lr}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        super().load_state_dict(state)
+        self.previous_backbone_lr = state["previous_backbone_lr"]
+
+    def _backbone(self, module: TrainModule) -> nn.Module:
+        backbone = getattr(module, "backbone", None)
+        if not isinstance(backbone, nn.Module):
+            raise ModuleError(
+                f"BackboneFinetuning: {type(module).__name__} has no attribute 'backbone' that is an nn.Module."
+            )
+        return backbone
+
+
+def _describe(module: TrainModule, optimizers: list[Optimizer]) -> dict[str, Any]:
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    return {
+        "trained": [name for name, parameter in module.named_parameters() if parameter.requires_grad],
+        "fixed_statistics": [
+            name for name, child in module.named_modules() if getattr(child, "track_running_stats", None) is False
+        ],
+        "groups": [[[names[id(p)] for p in group["params"]] for group in one.param_groups] for one in optimizers],
+    }

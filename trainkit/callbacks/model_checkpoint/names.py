@@ -1,0 +1,84 @@
+"""Names of checkpoints: templates such as ``{epoch}-{val/loss:.2f}``, filled in, and free of what is there already."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from string import Formatter
+from typing import Any
+
+from torch import Tensor
+
+from trainkit.errors import ConfigError, nearest_name
+from trainkit.storage.files import checkpoint_exists
+
+
+def check_template(template: str, where: str) -> None:
+    """Refuse a template that could not be filled in, long before it has to be.
+
+    Raises:
+        ConfigError: If its braces do not match, or hold no name.
+    """
+    try:
+        fields = [(field, spec) for _, field, spec, _ in Formatter().parse(template) if field is not None]
+    except ValueError as error:
+        raise ConfigError(f"{where}: filename={template!r} is no template: {error}. {_ALLOWED}") from error
+    for field, spec in fields:
+        if not field or "{" in (spec or ""):
+            raise ConfigError(f"{where}: filename={template!r} has braces that do not hold just a name. {_ALLOWED}")
+
+
+_ALLOWED = "Write it like '{epoch}-{val/loss:.2f}': names of metrics, 'epoch' or 'step', with or without a format."
+
+
+def fill_template(template: str, values: Mapping[str, Any], *, equals: str | None) -> str:
+    """Put values in place of names. A name that is not known counts as 0; a ``/`` in a name never makes a folder.
+
+    Args:
+        template: Such as ``{epoch}-{val/loss:.2f}``.
+        values: Numbers and scalar tensors by name.
+        equals: What stands between a name and its value, as in ``epoch=3``; None leaves out the names.
+
+    Raises:
+        ConfigError: If a value does not fit its format.
+    """
+    parts = []
+    for literal, field, spec, _ in Formatter().parse(template):
+        parts.append(literal)
+        if field is not None:
+            if field not in values and (nearest := nearest_name(field, values, cutoff=0.8)) is not None:
+                warnings.warn(
+                    f"filename={template!r} names {field!r}, which has not been logged and counts as 0. Did you mean "
+                    f"{nearest!r}?",
+                    stacklevel=2,
+                )
+            value = _format(values.get(field, 0), spec or "", field, template)
+            parts.append(value if equals is None else f"{field.replace('/', '-')}{equals}{value}")
+    return "".join(parts)
+
+
+def free_path(
+    path_of_version: Callable[[int | None], str], first_version: int, reuse: Collection[str], taken: Collection[str]
+) -> str:
+    """Return the first path at which there is nothing yet, or that may be overwritten.
+
+    Args:
+        path_of_version: Gives the path without a version for None, and with it otherwise.
+        first_version: The first version to try.
+        reuse: Paths that may be overwritten.
+        taken: Paths at which there will be something.
+    """
+    path, version = path_of_version(None), first_version
+    while path not in reuse and (path in taken or checkpoint_exists(path)):
+        path, version = path_of_version(version), version + 1
+    return path
+
+
+def _format(value: Any, spec: str, field: str, template: str) -> str:
+    number = value.item() if isinstance(value, Tensor) else value
+    try:
+        return format(number, spec)
+    except ValueError as error:
+        raise ConfigError(
+            f"filename={template!r}: {field} = {number!r} cannot be written as {spec!r}: {error}."
+        ) from error

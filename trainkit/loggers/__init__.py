@@ -1,0 +1,27 @@
+"""Loggers: plugins that write the rows of metrics of a run, imported when they are first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainkit.loggers.csv import CSVLogger
+    from trainkit.loggers.logger import Logger
+    from trainkit.loggers.tensorboard import TensorBoardLogger
+
+__all__ = ["CSVLogger", "Logger", "TensorBoardLogger"]
+
+_FILE_OF = {"CSVLogger": "csv", "Logger": "logger", "TensorBoardLogger": "tensorboard"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FILE_OF:
+        raise AttributeError(f"module 'trainkit.loggers' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"trainkit.loggers.{_FILE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

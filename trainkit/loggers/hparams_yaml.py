@@ -1,0 +1,58 @@
+"""``hparams.yaml``: the hyperparameters of a run, for readers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainkit.loggers.run_folder import writing
+from trainkit.module.hparams import storable
+
+NAME = "hparams.yaml"
+
+
+def update_hparams_file(folder: str | os.PathLike[str], params: Mapping[str, Any]) -> None:
+    """Add ``params`` to ``hparams.yaml`` in ``folder``, in place of what it has under the same names.
+
+    What YAML cannot hold is left out: who builds a module from this file must not be given text for a network.
+
+    Raises:
+        LogWriteError: If the file system refuses.
+    """
+    import yaml
+
+    path = Path(folder, NAME)
+    temporary = path.with_name(f".{NAME}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+        merged = {**(held or {}), **yaml_values(params)}
+        # Readers find the old file or the new one, never half of it.
+        temporary.write_text(yaml.safe_dump(merged, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        os.replace(temporary, path)
+
+
+def yaml_values(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of ``params`` that YAML can hold, made of nothing but its own types."""
+    kept, _ = storable(params)
+    return {name: _plain(value) for name, value in kept.items() if not _holds_torch(value)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _holds_torch(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_torch, value.values()))
+    if isinstance(value, list | tuple | set):
+        return any(map(_holds_torch, value))
+    return isinstance(value, torch.Tensor | torch.dtype | torch.device | complex)

@@ -1,0 +1,248 @@
+"""The base of loggers: what takes the rows of metrics of a run and keeps them."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from torch import Tensor
+
+from trainkit.errors import ConfigError
+from trainkit.hooks.callback import Callback
+from trainkit.hooks.manager import PluginStage
+from trainkit.loggers.run_folder import RunFolder, writing
+from trainkit.module import TrainModule
+from trainkit.module.hparams import HyperparametersMixin, loggable_hparams
+from trainkit.storage.atomic_write import check_writable
+from trainkit.types import Stage
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
+
+Status = Literal["success", "failed", "interrupted"]
+
+LOGGED = "logged"
+"""In a checkpoint, below ``trainkit``: each logger, its folder, and how much was in it."""
+
+
+class Logger(Callback, ABC):
+    """Keeps what a run logs, in ``<save_dir>/<name>/version_N`` or wherever a subclass wants.
+
+    A subclass needs ``log_metrics``; the other methods do nothing until it overrides them. Only rank 0 logs; nothing is
+    written, and no folder made, before there is something to write.
+
+    Args:
+        save_dir: The folder of all experiments; None is the Trainer's ``default_root_dir``.
+        name: The folder of this experiment within it; None or "" for ``save_dir`` itself.
+        version: The run: a number N for ``version_N``, or a folder's whole name. None takes the next free number.
+        prefix: Put before the names of metrics, with a ``-`` between.
+
+    Attributes:
+        writes: Whether this process is the one that logs.
+        shares_folder: Whether two loggers of this class may write into one folder.
+
+    Raises:
+        ConfigError: If ``version`` is not usable.
+    """
+
+    stage: ClassVar[PluginStage] = "observe"
+    shares_folder: ClassVar[bool] = True
+    writes: bool = True
+
+    def __init__(
+        self,
+        save_dir: str | os.PathLike[str] | None = None,
+        name: str | None = "trainkit_logs",
+        version: int | str | None = None,
+        *,
+        prefix: str = "",
+    ) -> None:
+        self.prefix = prefix
+        self._folder = RunFolder(save_dir, name or "", version)
+        self._status: Status = "success"
+        self._newest_step = 0
+
+    @classmethod
+    def beside(cls, other: Logger) -> Self:
+        """Return a logger that writes into the folder of ``other``, whichever version that will be."""
+        logger = cls()
+        logger._folder = other._folder
+        return logger
+
+    # What it is told
+
+    @abstractmethod
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Keep one row of metrics.
+
+        Args:
+            metrics: Numbers by name, or tensors with one element.
+            step: The ``global_step`` they belong to; None for that of the newest row.
+
+        Raises:
+            LogWriteError: If a file cannot be written.
+        """
+
+    def log_hyperparams(self, params: Mapping[str, Any]) -> None:
+        """Keep hyperparameters: once when a fit starts, and whenever a user has more of them."""
+
+    def save(self) -> None:
+        """Bring everything that was logged so far to where it can be read."""
+
+    def finalize(self, status: Status) -> None:
+        """Close everything: a run has ended, like this. Another one may follow."""
+
+    def written(self) -> Any:
+        """Return how much was logged so far, in numbers, strings, lists or dicts that `cut_back` understands."""
+
+    def cut_back(self, written: Any) -> None:
+        """Drop what was logged later than `written` returned this: a run goes on from there, and will log it again."""
+
+    # Where it writes
+
+    @property
+    def experiment(self) -> Any:
+        """The object behind this logger, for what only it can do; None if there is none."""
+        return None
+
+    @property
+    def save_dir(self) -> str:
+        """The folder of all experiments."""
+        return self._folder.save_dir or os.curdir
+
+    @property
+    def name(self) -> str:
+        """The folder of this experiment in ``save_dir``."""
+        return self._folder.name
+
+    @property
+    def version(self) -> int | str:
+        """The run among those of the experiment; chosen when first asked for, and kept."""
+        return self._folder.version
+
+    @property
+    def root_dir(self) -> str:
+        """The folder that holds the versions."""
+        return self._folder.root
+
+    @property
+    def log_dir(self) -> str:
+        """The folder of this run."""
+        return self._folder.path
+
+    def default_to(self, root_dir: str | os.PathLike[str]) -> None:
+        """Take ``root_dir`` for ``save_dir`` if none was given. The Trainer does so with its ``default_root_dir``."""
+        self._folder.save_dir = self._folder.save_dir or os.fspath(root_dir)
+
+    def continue_from(self, checkpoint: str | os.PathLike[str]) -> bool:
+        """Go on in the folder of the run that saved ``checkpoint``, if it is one of this experiment.
+
+        A ``version`` that was given stays. To be called before the run's ``setup``, so that all plugins see one folder.
+
+        Returns:
+            Whether ``checkpoint`` is in the folder of this run.
+        """
+        return self._folder.continue_from(checkpoint)
+
+    # How it follows a run
+
+    def setup(self, trainer: Trainer) -> None:
+        self.default_to(trainer.default_root_dir)
+        self.writes = trainer.is_global_zero
+        if not self.shares_folder:
+            self._refuse_twin(trainer.loggers)
+        self._folder.version = trainer.strategy.agreed(self._checked_version)
+
+    def on_fit_start(self, trainer: Trainer, module: TrainModule) -> None:
+        params = _hyperparameters(module, trainer.datamodule)
+        if params and self.writes:
+            self.log_hyperparams(params)
+
+    def on_log(self, metrics: dict[str, float], step: int) -> None:
+        if self.writes:
+            self.log_metrics(metrics, step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if not self.writes:
+            return
+        # A run that is killed and goes on from this checkpoint must not lack rows from before it, nor log others twice.
+        self.save()
+        entry = {"logger": type(self).__qualname__, "folder": _absolute(self.log_dir), "written": self.written()}
+        checkpoint["trainkit"].setdefault(LOGGED, []).append(entry)
+
+    def on_load_checkpoint(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+        if not self.writes or trainer.state.fn is not Stage.FIT:
+            return
+        folder, path = _absolute(self.log_dir), os.path.abspath(trainer.ckpt_path or "")
+        for entry in checkpoint.get("trainkit", {}).get(LOGGED, ()):
+            # The folder may have been moved as a whole, with the checkpoint in it.
+            is_same = folder is not None and (entry["folder"] == folder or path.startswith(os.path.join(folder, "")))
+            if is_same and entry["logger"] == type(self).__qualname__:
+                self.cut_back(entry["written"])
+
+    def on_exception(self, exception: BaseException) -> None:
+        self._status = "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed"
+
+    def teardown(self) -> None:
+        status, self._status = self._status, "success"
+        if self.writes:
+            self.finalize(status)
+
+    # For subclasses
+
+    def row_of(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+        """Return ``metrics`` as plain numbers, their names with the prefix."""
+        before = f"{self.prefix}-" if self.prefix else ""
+        return {
+            f"{before}{name}": value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()
+        }
+
+    def step_of(self, step: int | None) -> int:
+        """Return ``step``, or that of the newest row if it is None."""
+        if step is not None:
+            self._newest_step = step
+        return self._newest_step
+
+    def _refuse_twin(self, loggers: Iterable[Logger]) -> None:
+        for other in loggers:
+            if other is not self and type(other) is type(self) and other.log_dir == self.log_dir:
+                raise ConfigError(
+                    f"two {type(self).__name__}s would write into {self.log_dir}, over each other. Give one of them "
+                    "another name, version or save_dir."
+                )
+
+    def _checked_version(self) -> int | str:
+        with writing(self.log_dir):
+            check_writable(Path(self.log_dir))
+        return self.version
+
+
+def _absolute(folder: str | None) -> str | None:
+    return None if folder is None else os.path.abspath(folder)
+
+
+def _hyperparameters(module: TrainModule, datamodule: object) -> dict[str, Any]:
+    """Return those of the module and of the data module together.
+
+    Raises:
+        ConfigError: If both have one name with different values.
+    """
+    of_module = loggable_hparams(module)
+    of_data = loggable_hparams(datamodule) if isinstance(datamodule, HyperparametersMixin) else {}
+    for name in of_module.keys() & of_data.keys():
+        if not _same(of_module[name], of_data[name]):
+            raise ConfigError(
+                f"hyperparameter {name!r} is {of_module[name]!r} in {type(module).__name__} and {of_data[name]!r} in "
+                f"{type(datamodule).__name__}. Rename one of them, or call save_hyperparameters(logger=False) in one."
+            )
+    return {**of_data, **of_module}
+
+
+def _same(one: Any, other: Any) -> bool:
+    try:
+        return one is other or bool(one == other)
+    except (RuntimeError, ValueError):  # tensors and arrays of several elements have no one answer
+        return False

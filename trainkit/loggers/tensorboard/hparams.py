@@ -1,0 +1,59 @@
+"""What TensorBoard's HPARAMS page reads about a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+
+from trainkit.module.hparams import storable
+
+LONGEST_TEXT = 250
+
+
+def session_start(hparams: Mapping[str, Any]) -> Summary:
+    """Return the record with which a run begins. TensorBoard finds the metrics by itself: all curves of the run."""
+    start = SessionStartInfo(start_time_secs=time.time())
+    for name, value in flattened(hparams).items():
+        if isinstance(value, bool):
+            start.hparams[name].bool_value = value
+        elif isinstance(value, str):
+            start.hparams[name].string_value = value
+        else:
+            start.hparams[name].number_value = value
+    return _record(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start))
+
+
+def session_end(success: bool) -> Summary:
+    """Return the record with which a run ends."""
+    end = SessionEndInfo(
+        status=api_pb2.STATUS_SUCCESS if success else api_pb2.STATUS_FAILURE, end_time_secs=time.time()
+    )
+    return _record(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
+
+
+def flattened(params: Mapping[str, Any], before: str = "") -> dict[str, bool | float | str]:
+    """Return hyperparameters on one level, such as ``optimizer/lr``; what is neither number nor text becomes text."""
+    flat: dict[str, bool | float | str] = {}
+    kept, left_out = storable(params)
+    for key, value in params.items():
+        name = f"{before}{key}"
+        value = kept.get(str(key), value)
+        if isinstance(value, Mapping) and value:
+            flat |= flattened(value, f"{name}/")
+        elif isinstance(value, bool | int | float):
+            flat[name] = value
+        elif str(key) in left_out:  # a network, a function: its name says enough
+            flat[name] = getattr(value, "__name__", type(value).__name__)
+        else:
+            flat[name] = str(value)[:LONGEST_TEXT]
+    return flat
+
+
+def _record(tag: str, data: HParamsPluginData) -> Summary:
+    value = Summary.Value(tag=tag, metadata=metadata.create_summary_metadata(data), tensor=metadata.NULL_TENSOR)
+    return Summary(value=[value])

@@ -1,0 +1,104 @@
+"""What may be logged as a value, and the one place where values are read from their device."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from trainkit.errors import MetricError
+from trainkit.metrics.running import widest
+from trainkit.metrics.torchmetrics import Metric, is_metric, is_metric_collection
+
+Value: TypeAlias = float | Tensor
+"""A number, or a detached tensor of shape () that nobody changes."""
+
+Table: TypeAlias = dict[str, Value]
+
+
+def as_scalar(name: str, tensor: Tensor) -> Tensor:
+    """Return ``tensor`` with shape ().
+
+    Raises:
+        MetricError: If it has not exactly one element.
+    """
+    if tensor.numel() != 1:
+        raise MetricError(
+            f"self.log({name!r}) got a tensor of shape {tuple(tensor.shape)}.\n"
+            "    allowed      one element\n"
+            "    to do        reduce it first, such as value.mean(), or log each element under a name of its own"
+        )
+    return tensor.reshape(())
+
+
+def as_number(name: str, value: Any) -> float:
+    """Return ``value``, which is no tensor, as a number.
+
+    Raises:
+        MetricError: If it is none.
+    """
+    if isinstance(value, numbers.Real):
+        return float(value)
+    advice = "log a number that stands for it"
+    if isinstance(value, Mapping) or is_metric_collection(value):
+        advice = "use self.log_dict(...), which logs every entry under its own name"
+    elif is_metric(value):
+        advice = f"use another name: {name!r} was logged as a number or a tensor before"
+    raise MetricError(
+        f"self.log({name!r}) got a {type(value).__name__}.\n"
+        "    allowed      a number, a tensor with one element, or a torchmetrics Metric\n"
+        f"    to do        {advice}"
+    )
+
+
+def as_weight(name: str, batch_size: Any) -> float:
+    """Return what the user said a batch weighs. A tensor is read, which waits for its device.
+
+    Raises:
+        MetricError: If it is no number of samples.
+    """
+    if isinstance(batch_size, numbers.Real) or (isinstance(batch_size, Tensor) and batch_size.numel() == 1):
+        weight = float(batch_size)
+        if 0 <= weight < math.inf:
+            return weight
+    raise MetricError(f"self.log({name!r}, batch_size={batch_size!r}): batch_size is a number, 0 or more.")
+
+
+def metric_value(name: str, metric: Metric, value: Any) -> Value:
+    """Return a copy of ``value``, which ``metric`` computed.
+
+    Raises:
+        MetricError: If it is not one number.
+    """
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
+        raise MetricError(
+            f"self.log({name!r}) got a torchmetrics {type(metric).__name__} whose value has {found}.\n"
+            "    allowed      a value with one element\n"
+            "    to do        log the parts of metric.compute() that you want, each under its own name"
+        )
+    with torch.inference_mode(False):
+        return value.detach().reshape(()).clone()
+
+
+def as_tensors(table: Table) -> dict[str, Tensor]:
+    """Return the values of ``table`` as tensors of shape (), on the devices where they are."""
+    return {name: value if isinstance(value, Tensor) else torch.tensor(value) for name, value in table.items()}
+
+
+def read(table: Table) -> dict[str, float]:
+    """Return the values of ``table`` as numbers. Waits once for each device that holds any."""
+    by_device: dict[torch.device, dict[str, Tensor]] = {}
+    for name, value in table.items():
+        if isinstance(value, Tensor):
+            by_device.setdefault(value.device, {})[name] = value.to(widest(value.device))
+    numbers_of = {name: value for name, value in table.items() if not isinstance(value, Tensor)}
+    for tensors in by_device.values():
+        numbers_of |= zip(tensors, torch.stack(list(tensors.values())).tolist(), strict=True)
+    return {name: numbers_of[name] for name in table}

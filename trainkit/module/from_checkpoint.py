@@ -1,0 +1,150 @@
+"""Building an object anew from a checkpoint: its constructor arguments, then its weights."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from trainkit.errors import CheckpointError, UnknownNameError
+from trainkit.module.hparams import HPARAMS_NAME, HYPER_PARAMETERS, LEFT_OUT, AttributeDict
+
+_NAMES_SHOWN = 5
+
+
+def require_weights(checkpoint: Any, path: object) -> None:
+    """Raise `CheckpointError` if there are no weights in ``checkpoint``."""
+    if not isinstance(checkpoint, Mapping) or "state_dict" not in checkpoint:
+        is_mapping = isinstance(checkpoint, Mapping)
+        found = ", ".join(sorted(map(str, checkpoint))) if is_mapping else type(checkpoint).__name__
+        raise CheckpointError(
+            f"{path} is no checkpoint of a run: it has no 'state_dict'.\n"
+            f"    found        {found or '(nothing)'}\n"
+            "    to do        for a bare state_dict use module.load_state_dict(torch.load(path, weights_only=True))"
+        )
+
+
+def constructor_arguments(cls: type, checkpoint: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments to build a ``cls`` with: the saved hyperparameters, and ``overrides`` before them.
+
+    Saved values that the constructor does not take are dropped: a subclass may have fixed what its parent saved.
+
+    Raises:
+        CheckpointError: If the constructor needs an argument that is neither saved nor given, or if one was passed when
+            the checkpoint was made but could not be stored.
+        UnknownNameError: If an override is no argument of the constructor.
+    """
+    parameters = _parameters(cls)
+    names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    prefix = getattr(cls, "_hparams_prefix", "")
+    kept = checkpoint.get(f"{prefix}{HYPER_PARAMETERS}", {})
+    saved = {name: _attribute_dicts(value) for name, value in kept.items()}
+    # What was passed, but could not be stored, has to be passed again even where there is a default.
+    left_out = set(checkpoint.get("trainkit", {}).get(f"{prefix}{LEFT_OUT}", ()))
+
+    container = checkpoint.get(f"{prefix}{HPARAMS_NAME}")
+    if container in names:  # the class takes its hyperparameters as one object; other overrides belong in it
+        inside = {name: value for name, value in overrides.items() if name not in names}
+        left_out = set() if container in overrides else left_out - set(inside)
+        saved = {container: AttributeDict(saved | inside)}
+        overrides = {name: value for name, value in overrides.items() if name in names}
+    elif not takes_any:
+        left_out &= set(names)
+        for name in overrides:
+            if name not in names:
+                raise UnknownNameError("argument", name, names, f"{cls.__name__}.load_from_checkpoint()")
+
+    arguments = {name: value for name, value in (saved | dict(overrides)).items() if takes_any or name in names}
+    required = {p.name for p in parameters if p.name in names and p.default is p.empty}
+    missing = sorted((required | left_out) - set(arguments))
+    if missing:
+        example = ", ".join(f"{name}=..." for name in missing)
+        raise CheckpointError(
+            f"{cls.__name__} cannot be built from the checkpoint alone; it does not hold: {', '.join(missing)}.\n"
+            f"    saved        {', '.join(saved) or '(no hyperparameters)'}\n"
+            f"    to do        {cls.__name__}.load_from_checkpoint(path, {example})"
+        )
+    return arguments
+
+
+def read_hparams(cls: type, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the entry of a checkpoint, for a ``cls``, of which a YAML file of hyperparameters takes the place.
+
+    Raises:
+        CheckpointError: If there is no such file, or it is no YAML, or more than plain values are in it.
+    """
+    import yaml
+
+    try:
+        hparams = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CheckpointError(f"hparams_file={os.fspath(path)!r} cannot be read: {error}") from error
+    if not isinstance(hparams, dict):
+        raise CheckpointError(
+            f"hparams_file={os.fspath(path)!r} holds a {type(hparams).__name__}, not names with values."
+        )
+    return {f"{getattr(cls, '_hparams_prefix', '')}{HYPER_PARAMETERS}": hparams}
+
+
+def load_weights(module: nn.Module, state_dict: Mapping[str, Any], *, strict: bool, source: object) -> None:
+    """Load ``state_dict`` into ``module``.
+
+    Raises:
+        CheckpointError: If the weights, which are from ``source``, are those of another model. Names what differs.
+    """
+    try:
+        module.load_state_dict(state_dict, strict=strict)
+    except RuntimeError as error:
+        raise CheckpointError(_difference(module, state_dict, source) or f"{source}: {error}") from error
+
+
+def call_with(function: Callable[..., Any], **available: Any) -> Any:
+    """Call ``function`` with those of the ``available`` arguments that it names."""
+    return function(**{name: available.get(name) for name in inspect.signature(function).parameters})
+
+
+def _parameters(cls: type) -> list[inspect.Parameter]:
+    init = cls.__init__  # type: ignore[misc]  # only inspected
+    # The one of nn.Module takes *args and **kwargs only to refuse them.
+    return [] if init is nn.Module.__init__ else list(inspect.signature(init).parameters.values())[1:]
+
+
+def _attribute_dicts(value: Any) -> Any:
+    """Make nested dicts readable by attribute, as the Namespace or configuration was that they may have been."""
+    if isinstance(value, dict):
+        return AttributeDict({key: _attribute_dicts(item) for key, item in value.items()})
+    if type(value) in (list, tuple):
+        return type(value)(_attribute_dicts(item) for item in value)
+    return value
+
+
+def _difference(module: nn.Module, state_dict: Mapping[str, Any], source: object) -> str | None:
+    own = module.state_dict()
+    shapes = [
+        f"{name} {_shape(state_dict[name])} instead of {_shape(tensor)}"
+        for name, tensor in own.items()
+        if name in state_dict and _shape(state_dict[name]) != _shape(tensor)
+    ]
+    missing = [name for name in own if name not in state_dict]
+    unexpected = [name for name in state_dict if name not in own]
+    if not (shapes or missing or unexpected):
+        return None  # the module's own loading hooks complained about something else
+    lines = [f"the weights in {source} are not those of {type(module).__name__}."]
+    for label, names in (("missing", missing), ("unexpected", unexpected), ("other shape", shapes)):
+        if names:
+            rest = f", and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+            lines.append(f"    {label:<12} {', '.join(names[:_NAMES_SHOWN])}{rest}")
+    if shapes:
+        lines.append("    to do        build the module with the arguments it was trained with")
+    else:
+        lines.append("    to do        strict=False (or module.strict_loading = False) if this is meant")
+    return "\n".join(lines)
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    return tuple(value.shape) if isinstance(value, Tensor) else None

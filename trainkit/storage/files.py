@@ -1,0 +1,236 @@
+"""Checkpoint files: written whole or not at all, checked before they are trusted, never able to run code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import torch
+
+from trainkit.errors import CheckpointError, CheckpointNotFoundError, nearest_name
+from trainkit.storage import remote
+from trainkit.storage.atomic_write import check_writable, replace_by_link, replacing
+from trainkit.storage.remote import FilePath, is_remote
+from trainkit.storage.storable import check_storable
+
+_ZIP_START = b"PK\x03\x04"
+_FOLDER = 0x10
+_COPIED_AT_ONCE = 2**20
+
+
+def write_checkpoint(checkpoint: dict[str, Any], path: FilePath) -> None:
+    """Write ``checkpoint`` so that ``path`` holds all of it or what it held before, even if the machine dies meanwhile.
+
+    Folders on the way are made.
+
+    Args:
+        checkpoint: Tensors and plain containers.
+        path: A path, or a URL that fsspec knows.
+
+    Raises:
+        CheckpointError: If something in it could not be read back without running code.
+        CheckpointWriteError: If the file system refuses. Nothing is left behind then.
+    """
+    check_storable(checkpoint)
+    with _replacing(path) as file:
+        _save(checkpoint, file)
+
+
+def read_checkpoint(path: FilePath, map_location: Any = None) -> dict[str, Any]:
+    """Read a checkpoint after comparing it with its checksums, as `verify` does; nothing in it is run or imported.
+
+    Args:
+        path: A path, or a URL that fsspec knows.
+        map_location: Where its tensors go, as in ``torch.load``.
+
+    Raises:
+        CheckpointNotFoundError: If there is no such file.
+        CheckpointError: If it is damaged, is no checkpoint, or would have to run code.
+    """
+    with _opened(path) as file:
+        _verify(file, path)
+        # From a path torch reads faster than from a file object.
+        source = file if is_remote(path) else path
+        try:
+            checkpoint = torch.load(source, map_location=map_location, weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise CheckpointError(_refusal(source, path)) from error
+        except Exception as error:
+            raise CheckpointError(f"{path} cannot be loaded: {error}") from error
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(f"{path} is not a checkpoint: it holds a {type(checkpoint).__name__} instead of a dict.")
+    return checkpoint
+
+
+def verify(path: FilePath) -> None:
+    """Compare every part of a checkpoint with its checksum.
+
+    Raises:
+        CheckpointNotFoundError: If there is no such file.
+        CheckpointError: If a part is damaged or missing, or if it is no checkpoint.
+    """
+    with _opened(path) as file:
+        _verify(file, path)
+
+
+def link_checkpoint(target: FilePath, link: FilePath) -> None:
+    """Let ``link`` lead to the checkpoint ``target``, in place of what it was; a copy where there are no links.
+
+    Raises:
+        CheckpointWriteError: If the file system refuses.
+    """
+    if is_remote(link):
+        copy_checkpoint(target, link)
+    else:
+        replace_by_link(Path(link), Path(target))
+
+
+def copy_checkpoint(source: FilePath, path: FilePath) -> None:
+    """Copy a checkpoint to ``path``: all of it, or nothing.
+
+    Raises:
+        CheckpointWriteError: If the file system refuses.
+    """
+    with _replacing(path) as copy, _opened(source) as original:
+        shutil.copyfileobj(original, copy, _COPIED_AT_ONCE)
+
+
+def remove_checkpoint(path: FilePath) -> None:
+    """Delete a checkpoint; one that is gone already is no error.
+
+    Raises:
+        OSError: If the file system refuses.
+    """
+    if is_remote(path):
+        remote.remove(path)
+        return
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def checkpoint_exists(path: FilePath) -> bool:
+    """Return whether there is a file at ``path``, be it a link that leads nowhere."""
+    return remote.exists(path) if is_remote(path) else os.path.lexists(path)
+
+
+def check_folder(folder: FilePath) -> None:
+    """Find out early, and without writing anything, whether checkpoints can be written into ``folder``.
+
+    Raises:
+        CheckpointWriteError: If they cannot.
+    """
+    if is_remote(folder):
+        remote.check_usable(folder)
+    else:
+        check_writable(Path(folder))
+
+
+def _replacing(path: FilePath) -> AbstractContextManager[BinaryIO]:
+    return remote.replacing_remote(path) if is_remote(path) else replacing(Path(path))
+
+
+@contextmanager
+def _opened(path: FilePath) -> Iterator[BinaryIO]:
+    if is_remote(path):
+        with remote.fetched(path) as copy:
+            yield copy
+        return
+    try:
+        file = open(path, "rb")  # noqa: SIM115  # closed below; what goes wrong inside is no matter of opening
+    except FileNotFoundError as error:
+        raise CheckpointNotFoundError(not_found(Path(path))) from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+    with file:
+        yield file
+
+
+def _verify(file: BinaryIO, path: FilePath) -> None:
+    try:
+        start = file.read(len(_ZIP_START))
+        intact = start == _ZIP_START and _has_right_checksums(file)
+        file.seek(0)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if start and start != _ZIP_START:
+        raise CheckpointError(f"{path} is not a checkpoint: no torch.save since version 1.6 writes such a file.")
+    if not intact:
+        raise CheckpointError(
+            f"{path} is damaged or cut off: it does not match its checksums. Use an older checkpoint."
+        )
+
+
+def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    sink = _Sink(file)
+    try:
+        torch.save(checkpoint, cast("BinaryIO", sink))
+    except Exception:
+        if sink.error is None:
+            raise
+    if sink.error is not None:
+        raise sink.error
+
+
+class _Sink:
+    """Passes bytes on, and keeps the first OSError: torch's writer may replace it by a RuntimeError about positions."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _has_right_checksums(file: BinaryIO) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            parts = archive.infolist()
+            # No checksum covers this attribute, and torch.load leaves the tensor of a "folder" uninitialised.
+            is_folder = any(part.external_attr & _FOLDER for part in parts)
+            # A file that was cut off right behind a checkpoint which is stored in it would pass for that one.
+            starts_later = min(part.header_offset for part in parts) > 0
+            return not is_folder and not starts_later and archive.testzip() is None
+    except OSError:
+        raise
+    except Exception:
+        # The archive's directory may be damaged in any way, and break its reader in any way.
+        return False
+
+
+def _refusal(source: Any, path: FilePath) -> str:
+    wanted: list[str] = []
+    with suppress(Exception):
+        if is_remote(path):
+            source.seek(0)
+        wanted = torch.serialization.get_unsafe_globals_in_checkpoint(source)
+    return (
+        f"{path} is refused: loading it would run code ({', '.join(wanted) or 'instructions no tensor needs'}), and "
+        "only tensors and plain containers are loaded. If you trust who made the file, make one of it that runs none: "
+        f"trainkit checkpoint convert {path} NEW --trust"
+    )
+
+
+def not_found(path: Path) -> str:
+    """Say that there is no checkpoint at ``path``, and which ones are beside it."""
+    others = sorted(path.parent.glob("*.ckpt"), key=lambda other: other.lstat().st_mtime, reverse=True)
+    lines = [f"there is no checkpoint {path}."]
+    if others:
+        names = [other.name for other in others]
+        lines.append(f"    in that folder {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}")
+        nearest = nearest_name(path.name, names)
+        lines += [] if nearest is None else [f"    did you mean   {nearest!r}?"]
+    return "\n".join(lines)

@@ -1,0 +1,216 @@
+"""The Trainer's arguments, grouped into frozen dataclasses that check themselves when they are made."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any, Literal
+
+from trainkit.checks import Duration, flag, seconds, share, whole
+from trainkit.errors import ConfigError, UnknownNameError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """How long to train."""
+
+    max_epochs: int | None = None
+    min_epochs: int | None = None
+    max_steps: int = -1
+    min_steps: int | None = None
+    max_time: Duration | None = None
+
+    def __post_init__(self) -> None:
+        whole("max_epochs", self.max_epochs, at_least=-1, optional=True)
+        whole("min_epochs", self.min_epochs, optional=True)
+        whole("max_steps", self.max_steps, at_least=-1)
+        whole("min_steps", self.min_steps, optional=True)
+        seconds("max_time", self.max_time)
+        if self.max_epochs not in (None, -1) and (self.min_epochs or 0) > (self.max_epochs or 0):
+            raise ConfigError(f"min_epochs={self.min_epochs} is more than max_epochs={self.max_epochs}.")
+        if self.max_steps != -1 and (self.min_steps or 0) > self.max_steps:
+            raise ConfigError(f"min_steps={self.min_steps} is more than max_steps={self.max_steps}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataUse:
+    """How much of the data to use, and when to validate on it."""
+
+    limit_train_batches: int | float = 1.0
+    limit_val_batches: int | float = 1.0
+    limit_test_batches: int | float = 1.0
+    limit_predict_batches: int | float = 1.0
+    overfit_batches: int | float = 0.0
+    fast_dev_run: int | bool = False
+    val_check_interval: int | float | Duration = 1.0
+    check_val_every_n_epoch: int | None = 1
+    num_sanity_val_steps: int = 2
+    reload_dataloaders_every_n_epochs: int = 0
+    use_distributed_sampler: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"):
+            share("Trainer", name, getattr(self, name))
+        share("Trainer", "overfit_batches", self.overfit_batches)
+        whole("fast_dev_run", int(self.fast_dev_run) if isinstance(self.fast_dev_run, bool) else self.fast_dev_run)
+        if isinstance(self.val_check_interval, str | timedelta | dict):
+            seconds("val_check_interval", self.val_check_interval)
+        else:
+            share("Trainer", "val_check_interval", self.val_check_interval)
+            if self.val_check_interval == 0:
+                raise ConfigError("val_check_interval=0 is not usable. To validate never, say limit_val_batches=0.")
+        whole("check_val_every_n_epoch", self.check_val_every_n_epoch, at_least=1, optional=True)
+        if self.check_val_every_n_epoch is None and isinstance(self.val_check_interval, float):
+            raise ConfigError(
+                "check_val_every_n_epoch=None counts batches across epochs, so "
+                f"val_check_interval={self.val_check_interval} "
+                "must be a whole number of batches (or a duration)."
+            )
+        whole("num_sanity_val_steps", self.num_sanity_val_steps, at_least=-1)
+        whole("reload_dataloaders_every_n_epochs", self.reload_dataloaders_every_n_epochs)
+        flag("use_distributed_sampler", self.use_distributed_sampler)
+
+    @property
+    def sanity_batches(self) -> float:
+        """How many validation batches of each loader to try ahead of training, at most."""
+        if self.fast_dev_run or self.overfit_batches:
+            return 0
+        return math.inf if self.num_sanity_val_steps == -1 else self.num_sanity_val_steps
+
+    def sanity_limit(self, num_batches: int | None) -> int | float:
+        """The limit for the sanity check of a loader with so many batches; None is unknown."""
+        batches = self.sanity_batches if num_batches is None else min(self.sanity_batches, num_batches)
+        return 1.0 if batches == math.inf else int(batches)
+
+    def limit(self, loader: Literal["train", "val", "test", "predict"]) -> int | float:
+        """How many batches of a loader to use: a number of batches or a share of them."""
+        if self.fast_dev_run:
+            return int(self.fast_dev_run)
+        if self.overfit_batches and loader in ("train", "val"):
+            return self.overfit_batches
+        limit: int | float = getattr(self, f"limit_{loader}_batches")
+        return limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimisation:
+    """How gradients become updates."""
+
+    accumulate_grad_batches: int | Mapping[int, int] | Literal["auto"] = 1
+    gradient_clip_val: float | None = None
+    gradient_clip_algorithm: Literal["norm", "value"] | None = None
+    detect_anomaly: bool = False
+    deterministic: bool | Literal["warn"] | None = None
+    benchmark: bool | None = None
+    sync_batchnorm: bool = False
+    inference_mode: bool = True
+    compile: bool | Literal["step", "cuda-graph"] = False
+
+    def __post_init__(self) -> None:
+        accumulate = self.accumulate_grad_batches
+        if accumulate == {}:
+            raise ConfigError(
+                "accumulate_grad_batches={} is not usable. Allowed: a number, or a dict such as {0: 1, 4: 2}."
+            )
+        if isinstance(accumulate, str) and accumulate != "auto":
+            raise ConfigError(
+                f"accumulate_grad_batches={accumulate!r} is not usable. Allowed: a number of batches, a dict from "
+                "epochs to numbers, or 'auto'."
+            )
+        for k in accumulate.values() if isinstance(accumulate, Mapping) else self.accumulation.values():
+            whole("accumulate_grad_batches", k, at_least=1)
+        if isinstance(accumulate, Mapping):
+            for epoch in accumulate:
+                whole("accumulate_grad_batches: an epoch", epoch)
+        if self.gradient_clip_algorithm not in (None, "norm", "value"):
+            raise UnknownNameError(
+                "gradient_clip_algorithm", str(self.gradient_clip_algorithm), ["norm", "value"], "Trainer"
+            )
+        if self.benchmark not in (None, True, False):
+            raise ConfigError(f"benchmark={self.benchmark!r} is not usable. Allowed: True, False, or None to leave it.")
+        if self.deterministic not in (None, True, False, "warn"):
+            raise ConfigError(f"deterministic={self.deterministic!r} is not usable. Allowed: True, False, 'warn'.")
+        if self.compile not in (True, False, "step", "cuda-graph"):
+            raise ConfigError(
+                f"compile={self.compile!r} is not usable. Allowed: True (the layers), 'step' (the whole training "
+                "step), 'cuda-graph' (the same without a compiler), False."
+            )
+        if self.compiles_step and self.splits_batches:
+            raise ConfigError(
+                "accumulate_grad_batches='auto' begins a step anew where memory runs out, which cannot be done within "
+                f"the one graph of compile={self.compile!r}. Give a number of batches, or use compile=True."
+            )
+        if self.compiles_step and self.detect_anomaly:
+            raise ConfigError(
+                f"detect_anomaly=True looks at single operations, of which compile={self.compile!r} leaves none."
+            )
+        clip = self.gradient_clip_val
+        if clip is not None and (isinstance(clip, bool) or not isinstance(clip, int | float) or not clip >= 0):
+            raise ConfigError(
+                f"gradient_clip_val={clip!r} is not usable. Allowed: a number that is not negative, or None."
+            )
+        for name in ("detect_anomaly", "sync_batchnorm", "inference_mode"):
+            flag(name, getattr(self, name))
+
+    @property
+    def accumulation(self) -> dict[int, int]:
+        """Batches per update, by the epoch from which each number holds. Epoch 0 is always there."""
+        if isinstance(self.accumulate_grad_batches, Mapping):
+            return {0: 1, **self.accumulate_grad_batches}
+        return {0: 1 if isinstance(self.accumulate_grad_batches, str) else self.accumulate_grad_batches}
+
+    @property
+    def compiles_step(self) -> bool:
+        """Whether a whole training step becomes one graph."""
+        return self.compile in ("step", "cuda-graph")
+
+    @property
+    def splits_batches(self) -> bool:
+        """Whether a batch that does not fit into memory is computed in parts."""
+        return self.accumulate_grad_batches == "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a run tells and writes."""
+
+    log_every_n_steps: int = 50
+    enable_checkpointing: bool = True
+    enable_progress_bar: bool = True
+    enable_model_summary: bool = True
+    default_root_dir: str | os.PathLike[str] | None = None
+    profiler: Literal["simple"] | None = None
+    barebones: bool = False
+
+    def __post_init__(self) -> None:
+        whole("log_every_n_steps", self.log_every_n_steps)
+        for name in ("enable_checkpointing", "enable_progress_bar", "enable_model_summary", "barebones"):
+            flag(name, getattr(self, name))
+        if self.profiler not in (None, "simple"):
+            raise UnknownNameError("profiler", str(self.profiler), ["simple"], "Trainer")
+        if self.default_root_dir is not None and not isinstance(self.default_root_dir, str | os.PathLike):
+            raise ConfigError(f"default_root_dir={self.default_root_dir!r} is not usable. Allowed: a path, or None.")
+
+    @property
+    def root(self) -> str:
+        """The folder under which everything is written."""
+        return os.fspath(self.default_root_dir) if self.default_root_dir is not None else os.getcwd()
+
+
+def group(kind: type[Any], arguments: Mapping[str, Any]) -> Any:
+    """Make a ``kind`` of those ``arguments`` that are its fields; None means its default where None is no value."""
+    chosen = {field.name: arguments[field.name] for field in fields(kind) if field.name in arguments}
+    defaults = {field.name: field.default for field in fields(kind)}
+    return kind(
+        **{
+            name: defaults[name] if value is None and name not in NONE_MEANS else value
+            for name, value in chosen.items()
+        }
+    )
+
+
+# Where None is a value of its own, and not "the default".
+NONE_MEANS = {"check_val_every_n_epoch"}

@@ -1,0 +1,147 @@
+"""What ``Trainer(compile=...)`` does: compile the layers of a module, or a whole training step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainkit.callbacks.builtin.gradient_clipping import GradientClipping
+from trainkit.errors import CompileError
+from trainkit.hooks.manager import HookManager
+from trainkit.loops.compiled.cuda_graph import CudaRecorder, cuda_graphs
+from trainkit.loops.compiled.graph import Backend
+from trainkit.loops.compiled.step import CompiledStep
+from trainkit.loops.run import Run
+from trainkit.loops.steps import Step
+from trainkit.module import TrainModule
+from trainkit.precision.base import Precision
+from trainkit.reflection import overrides
+from trainkit.strategies.base import Strategy
+from trainkit.trainer.arguments import Optimisation
+from trainkit.trainer.bind_steps import training_step
+
+WITHIN = (
+    "around_training_step",
+    "on_before_backward",
+    "around_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_clip_gradients",
+    "around_optimizer_step",
+)
+"""Hooks that fire in the middle of what becomes one graph."""
+
+
+def compile_layers(module: TrainModule, strategy: Strategy) -> None:
+    """Compile, in place, what ``training_step`` calls: the module's own ``forward`` and its children with parameters.
+
+    Keys of the state stay as they are, and what is never called is never compiled.
+
+    Raises:
+        CompileError: If the strategy cannot do with compiled layers.
+    """
+    if strategy.compiles == "nothing":
+        raise CompileError(
+            f"compile=True cannot be used with strategy {strategy.name!r}, which calls copies of the module.\n"
+            "    to do        use one device or strategy='ddp', or leave compile out"
+        )
+    for part in (module, *_layers(module)):
+        if part._compiled_call_impl is None:
+            part.compile()
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        if isinstance(child, nn.ModuleList | nn.ModuleDict):
+            yield from _layers(child)
+        elif next(child.parameters(), None) is not None:
+            yield child
+
+
+def step_compiler(run: Run, plugins: HookManager, settings: Optimisation) -> Callable[[Run], Step]:
+    """Return what compiles the whole step of ``run``.
+
+    Raises:
+        CompileError: If it cannot be compiled; says what stands in the way.
+    """
+    obstacle = _obstacle(run, plugins)
+    if obstacle is not None:
+        problem, remedy = obstacle
+        raise CompileError(f'compile="{settings.compile}" cannot be used: {problem}.\n    to do        {remedy}')
+    clippers = [plugin for _, plugin in _joining(plugins, "on_clip_gradients")]
+
+    def clip(module: TrainModule, optimizer: torch.optim.Optimizer) -> None:
+        for clipper in clippers:
+            clipper.on_clip_gradients(module, optimizer)
+
+    bind_step = partial(training_step, run.strategy)
+    return partial(CompiledStep, bind_step=bind_step, clip=clip, backend=_backend(run, settings))
+
+
+def _backend(run: Run, settings: Optimisation) -> Backend | None:
+    """Return what makes code of a step; None is inductor."""
+    if settings.compile != "cuda-graph":
+        return None
+    if run.strategy.device.type != "cuda":
+        raise CompileError(
+            f'compile="cuda-graph" records what is launched on a CUDA device, and this is {run.strategy.device}.\n'
+            '    to do        use compile="step"'
+        )
+    return cuda_graphs(CudaRecorder())
+
+
+def _obstacle(run: Run, plugins: HookManager) -> tuple[str, str] | None:
+    """Return the first thing that stands in the way, and what to do about it."""
+    module, otherwise = run.module, 'or leave compile="step" out'
+    name = type(module).__name__
+    if not module.automatic_optimization:
+        return f"{name} does backward and updates itself", f"return the loss from training_step, {otherwise}"
+    if run.strategy.compiles != "step":
+        return (
+            f"strategy {run.strategy.name!r} has work to do between forward and update",
+            "use one device, or compile=True, which compiles the layers",
+        )
+    if run.strategy.device.type not in ("cpu", "cuda"):
+        return f"it is made for CPUs and CUDA GPUs, and this is {run.strategy.device}", "use compile=True"
+    if not run.optimizers:
+        return "configure_optimizers returned None, so there is no update", "leave it out"
+    for method in ("backward", "optimizer_step", "optimizer_zero_grad"):
+        if overrides(module, method, TrainModule):
+            return f"{name} has its own {method}, which is not called within a graph", f"remove it, {otherwise}"
+    for method in ("autocast", "scale", "backward", "unscale", "update"):
+        if overrides(run.precision, method, Precision):
+            return (
+                f"precision {run.precision.name!r} has its own {method}",
+                "use 'bf16-mixed', 'bf16-true' or '32-true'",
+            )
+    return _optimizer_obstacle(run.optimizer) or _plugin_obstacle(plugins)
+
+
+def _optimizer_obstacle(optimizer: torch.optim.Optimizer) -> tuple[str, str] | None:
+    name = type(optimizer).__name__
+    if isinstance(optimizer, torch.optim.LBFGS):
+        return f"{name} evaluates the loss through a closure", "use another optimizer, or leave compile out"
+    hooks = [*optimizer._optimizer_step_pre_hooks.values(), *optimizer._optimizer_step_post_hooks.values()]
+    if hooks:
+        return f"{name} has step hooks, which are not called within a graph: {hooks}", "join on_after_optimizer_step"
+    return None
+
+
+def _plugin_obstacle(plugins: HookManager) -> tuple[str, str] | None:
+    for hook in WITHIN:
+        for name, plugin in _joining(plugins, hook):
+            if hook != "on_clip_gradients" or type(plugin) is not GradientClipping:
+                return (
+                    f"{name} listens on {hook}, in the middle of what becomes one graph",
+                    "let it listen on on_after_optimizer_step or on_train_batch_end, where the gradients still are",
+                )
+    return None
+
+
+def _joining(plugins: HookManager, hook: str) -> list[tuple[str, Any]]:
+    by_name = dict(plugins.plugins)
+    return [(name, by_name[name]) for name in plugins.order(hook)]

@@ -1,0 +1,223 @@
+"""The data of one run: loaders are chosen, dealt to ranks and cut to their limits, when they are first needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from trainkit.batch.transfer import make_transfer
+from trainkit.data.fit_loaders import FitLoaders
+from trainkit.data.loaders import LimitedLoader
+from trainkit.data.module import DataModule
+from trainkit.data.overfit import in_fixed_order
+from trainkit.data.sampler import shard
+from trainkit.data.wait_meter import WaitMeter
+from trainkit.module import TrainModule
+from trainkit.progress import Progress
+from trainkit.reflection import overrides
+from trainkit.seed import isolate_rng, rng_state, set_rng_state
+from trainkit.trainer.arguments import DataUse
+from trainkit.trainer.loader_source import LoaderName, LoaderSource
+from trainkit.types import Batch, Stage
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """This process among those that share the data.
+
+    Attributes:
+        index: Its number, from 0.
+        world_size: How many there are.
+    """
+
+    index: int = 0
+    world_size: int = 1
+
+
+class DataConnection:
+    """Connects a run with its data.
+
+    Args:
+        module: May have methods that give loaders, and transfer hooks.
+        datamodule: The data module that was passed, if any.
+        given: The loaders that were passed.
+        use: How much of them to use.
+        rank: Which part of them.
+        stage: What is run on them.
+
+    Attributes:
+        shuffle_seed: For the order of samples that are dealt to ranks; equal on all of them.
+        began: The states of all generators before anything was prepared for the run, in its first session.
+        meter: Measures how long training waits for its batches; None if nobody wants to know.
+
+    Raises:
+        DataError: If there is nothing to run on, or what there is cannot be used.
+    """
+
+    def __init__(
+        self,
+        module: TrainModule,
+        datamodule: DataModule | None,
+        given: Mapping[LoaderName, Any],
+        use: DataUse,
+        rank: Rank,
+        stage: Stage,
+    ) -> None:
+        self._source = LoaderSource(module, given, datamodule)
+        self._module = module
+        self._use = use
+        self._rank = rank
+        self._stage = stage
+        self.shuffle_seed = 0
+        self.began: dict[str, Any] = {}
+        self._made: dict[str, Any] | None = None
+        self.meter: WaitMeter | None = None
+        self._fit_loaders: FitLoaders | None = None
+        self._evaluation_loaders: dict[LoaderName, list[LimitedLoader]] = {}
+        self._source.demand(LOADER_OF_STAGE[stage])
+
+    @property
+    def datamodule(self) -> DataModule | None:
+        """The data module of the run."""
+        return self._source.datamodule
+
+    def prepare(self, trainer: Trainer) -> None:
+        """Let the data be downloaded, by one process of each machine, and set up, by all."""
+        for owner in (self.datamodule, self._module):
+            if isinstance(owner, DataModule):
+                owner.trainer = trainer
+            prepare_data = getattr(owner, "prepare_data", None)
+            if prepare_data is not None and trainer.strategy.local_rank == 0:
+                prepare_data()
+        trainer.strategy.barrier()
+        if self.datamodule is not None:
+            self.datamodule.setup(self._stage)
+
+    def teardown(self) -> None:
+        """End workers, and let the data module let go of what it set up."""
+        if self._fit_loaders is not None:
+            self._fit_loaders.close()
+        for loader in chain.from_iterable(self._evaluation_loaders.values()):
+            loader.close()
+        if self.datamodule is not None:
+            self.datamodule.teardown(self._stage)
+
+    def state_dict(self, progress: Progress) -> dict[str, Any]:
+        """Return where a fit stands in its data after what ``progress`` counts, and the state of the data module."""
+        loaders = self._fit_loaders
+        return {
+            "train": None if loaders is None else loaders.train.state_dict(progress.batch),
+            "val": [] if loaders is None else [loader.state_dict(progress.validation_batch) for loader in loaders.val],
+            "datamodule": {} if self.datamodule is None else self.datamodule.state_dict(),
+            "made": self._made,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool, validation_loader: int | None) -> None:
+        """Go on where ``state`` says.
+
+        Args:
+            state: What `state_dict` gave.
+            mid_epoch: Whether batches of its training epoch are still to come.
+            validation_loader: In the middle of which validation loader it stands; None outside a validation.
+        """
+        if not mid_epoch:
+            self.fit_loaders.go_on_between_epochs()
+        if state["train"] is not None:
+            self.fit_loaders.train.load_state_dict(state["train"], mid_epoch=mid_epoch)
+        if len(state["val"]) == len(self.fit_loaders.val):
+            for index, (loader, saved) in enumerate(zip(self.fit_loaders.val, state["val"], strict=True)):
+                loader.load_state_dict(saved, mid_epoch=index == validation_loader)
+
+    def load_datamodule_state(self, state: dict[str, Any]) -> None:
+        """Give the data module back what it kept, and draw for loaders what was drawn, before these are asked for."""
+        self._made = state.get("made")
+        if self.datamodule is not None and state["datamodule"]:
+            self.datamodule.load_state_dict(state["datamodule"])
+
+    def transfer(self, device: torch.device, convert: Callable[[Batch], Batch] | None) -> Callable[[Batch, int], Batch]:
+        """Return what brings a batch to the device."""
+        return make_transfer(self._module, self.datamodule, device, convert)
+
+    @property
+    def fit_loaders(self) -> FitLoaders:
+        """The loaders of a fit; made when first asked for, which ``configure_optimizers`` may do."""
+        if self._fit_loaders is None:
+            with isolate_rng(self._made is not None):
+                if self._made is not None:
+                    set_rng_state(self._made)
+                self._fit_loaders = self._make_fit_loaders()
+        return self._fit_loaders
+
+    def evaluation_loaders(self, name: LoaderName) -> list[LimitedLoader]:
+        """The loaders to validate, test or predict with."""
+        if name not in self._evaluation_loaders:
+            self._evaluation_loaders[name] = self._make_evaluation_loaders(name)
+        return self._evaluation_loaders[name]
+
+    def num_batches(self, name: LoaderName) -> list[float]:
+        """Batches of each loader; infinite where it is not known. Empty if this run has no such loaders."""
+        loaders = self._limited(name)
+        return [math.inf if loader.num_batches is None else loader.num_batches for loader in loaders]
+
+    def loader(self, name: LoaderName) -> Any:
+        """The loader as the run uses it, a list of them if there are several, None if there is none."""
+        loaders = [loader.loader for loader in self._limited(name)]
+        return loaders[0] if len(loaders) == 1 else loaders or None
+
+    def _limited(self, name: LoaderName) -> list[LimitedLoader]:
+        if self._stage is Stage.FIT and name in ("train", "val"):
+            return [self.fit_loaders.train] if name == "train" else self.fit_loaders.val
+        return self.evaluation_loaders(name) if name == LOADER_OF_STAGE[self._stage] else []
+
+    def _make_fit_loaders(self) -> FitLoaders:
+        self._made = rng_state()  # loaders may be drawn at random, such as from a part of the samples
+        use = self._use
+        loader = self._source.train()
+        if use.overfit_batches:
+            loader = in_fixed_order(loader)
+        val: list[LimitedLoader] = []
+        if use.limit("val") and self._source.has("val") and overrides(self._module, "validation_step", TrainModule):
+            val = self._make_evaluation_loaders("val")
+        return FitLoaders(
+            train=LimitedLoader(
+                self._shared(loader, training=True),
+                use.limit("train"),
+                "train_dataloader",
+                "overfit_batches" if use.overfit_batches else "limit_train_batches",
+                self.meter,
+            ),
+            val=val,
+            sanity=[
+                LimitedLoader(each.loader, use.sanity_limit(each.num_batches), each.name)
+                for each in val
+                if use.sanity_batches
+            ],
+            reload=self._make_fit_loaders,
+            reload_every_n_epochs=use.reload_dataloaders_every_n_epochs,
+        )
+
+    def _make_evaluation_loaders(self, name: LoaderName) -> list[LimitedLoader]:
+        loaders = [self._shared(loader, training=False) for loader in self._source.evaluation(name)]
+        limit = self._use.limit(name)
+        return [LimitedLoader(loader, limit, f"{name}_dataloader", f"limit_{name}_batches") for loader in loaders]
+
+    def _shared(self, loader: Any, *, training: bool) -> Any:
+        if self._rank.world_size == 1 or not self._use.use_distributed_sampler:
+            return loader
+        return shard(loader, self._rank.index, self._rank.world_size, training=training, seed=self.shuffle_seed)
+
+
+LOADER_OF_STAGE: dict[Stage, LoaderName] = {
+    Stage.FIT: "train",
+    Stage.VALIDATE: "val",
+    Stage.TEST: "test",
+    Stage.PREDICT: "predict",
+}

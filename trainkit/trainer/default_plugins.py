@@ -1,0 +1,193 @@
+"""Which plugins a Trainer has: the core's own, the callbacks it was given or has by default, the loggers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from trainkit.callbacks.builtin.gradient_clipping import GradientClipping
+from trainkit.callbacks.builtin.lr_schedulers import LRSchedulers
+from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint
+from trainkit.callbacks.model_summary import ModelSummary
+from trainkit.callbacks.progress_bar import ProgressBar
+from trainkit.errors import ConfigError, UnknownArgumentError, UnknownNameError, nearest_name
+from trainkit.hooks.manager import HookManager
+from trainkit.loggers.csv import CSVLogger
+from trainkit.loggers.dummy import NoLogger
+from trainkit.loggers.logger import Logger
+from trainkit.loggers.metric_rows import MetricRows
+from trainkit.loggers.tensorboard.logger import TensorBoardLogger
+from trainkit.loops.run import Run
+from trainkit.module import TrainModule
+from trainkit.plugins.resolve import resolve_callback
+from trainkit.reflection import overrides
+from trainkit.trainer.arguments import DataUse, Optimisation, Output
+
+PLUGIN_OPTIONS = ("timing", "disable")
+
+
+def refuse_unknown_arguments(owner: type, unknown: Mapping[str, Any]) -> None:
+    """Raise for keyword arguments that ``owner`` does not have, naming the nearest one it has."""
+    if unknown:
+        parameters = inspect.signature(owner).parameters.values()
+        allowed = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+        raise UnknownArgumentError("argument", next(iter(unknown)), allowed, f"{owner.__name__}(...)")
+
+
+OPTIONAL = (
+    "logger",
+    "enable_checkpointing",
+    "enable_progress_bar",
+    "enable_model_summary",
+    "log_every_n_steps",
+    "profiler",
+)
+
+
+def barebones(output: Output, arguments: Mapping[str, Any]) -> Output:
+    """Switch off everything optional, if that was asked for.
+
+    Raises:
+        ConfigError: If something was asked for at the same time.
+    """
+    if not output.barebones:
+        return output
+    for name in OPTIONAL:
+        if arguments[name]:
+            raise ConfigError(
+                f"barebones=True leaves out everything optional, which contradicts {name}={arguments[name]!r}. "
+                "Leave out one of them."
+            )
+    return replace(
+        output,
+        log_every_n_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def make_loggers(logger: Any, output: Output, data: DataUse) -> list[Logger]:
+    """Return the loggers that ``Trainer(logger=...)`` means: True is TensorBoard and CSV files in one folder.
+
+    A fast dev run writes nothing, but has a logger, which the module may use.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    if output.barebones or logger is False:
+        return []
+    if data.fast_dev_run:
+        return [NoLogger(output.root)]
+    if logger is None or logger is True:
+        tensorboard = TensorBoardLogger(save_dir=output.root)
+        return [tensorboard, CSVLogger.beside(tensorboard)]
+    loggers = list(logger) if isinstance(logger, Sequence) and not isinstance(logger, str) else [logger]
+    for each in loggers:
+        if not isinstance(each, Logger):
+            raise ConfigError(
+                f"logger={each!r} is no logger. Allowed: True, False, a trainkit.callbacks.Logger, or a list of them."
+            )
+        each.default_to(output.root)
+    return loggers
+
+
+def make_callbacks(callbacks: Any, output: Output, data: DataUse) -> list[Any]:
+    """Return the callbacks that were given, names resolved, and the defaults; checkpoints last."""
+    if callbacks is None:
+        given: list[Any] = []
+    elif isinstance(callbacks, Sequence) and not isinstance(callbacks, str):
+        given = [resolve_callback(callback) for callback in callbacks]
+    else:
+        given = [resolve_callback(callbacks)]
+    defaults = default_callbacks(output, given)
+    if data.fast_dev_run:
+        defaults = [callback for callback in defaults if not isinstance(callback, ModelCheckpoint)]
+    return checkpoints_last([*given, *defaults])
+
+
+def checkpoints_last(callbacks: Iterable[Any]) -> list[Any]:
+    """Return ``callbacks`` in their order, but those that save behind the others, whose work they are to see."""
+    return sorted(callbacks, key=lambda callback: isinstance(callback, ModelCheckpoint))
+
+
+def register(
+    manager: HookManager,
+    callbacks: Iterable[object],
+    loggers: Iterable[Logger],
+    output: Output,
+    options: Mapping[str, Any],
+) -> None:
+    """Register every plugin of a Trainer, in the order in which they are called within a stage.
+
+    Raises:
+        ConfigError: If ``options`` are none, or name something almost like a plugin.
+        HookError: If a hook of a plugin cannot be bound.
+        PluginError: If two plugins have the same name or state key.
+    """
+    disabled = _disabled(options)
+    for name in disabled:
+        manager.block(name)
+    if options.get("timing") or output.profiler == "simple":
+        manager.timing.enable()
+    rows = [] if output.barebones else [MetricRows()]
+    names = [manager.register(plugin) for plugin in (*rows, *callbacks, *loggers)]
+    _refuse_typos(disabled, {*names, *(plugin.__name__ for plugin in (MetricRows, LRSchedulers, GradientClipping))})
+
+
+def _disabled(options: Any) -> list[str]:
+    """Return the names of plugins to leave out, the options being checked."""
+    if not isinstance(options, Mapping):
+        raise ConfigError(
+            f"plugins={options!r} is not usable. Allowed: a dict such as {{'timing': True, 'disable': ['name']}}. "
+            "What joins a run belongs in callbacks=[...]."
+        )
+    for option in options:
+        if option not in PLUGIN_OPTIONS:
+            raise UnknownArgumentError("option", str(option), PLUGIN_OPTIONS, "Trainer(plugins=...)")
+    names = options.get("disable", [])
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"plugins={{'disable': {names!r}}} is not usable. Allowed: a list of names of plugins.")
+    return list(names)
+
+
+def _refuse_typos(disabled: Iterable[str], known: Collection[str]) -> None:
+    """Raise for a name that only comes close to that of a plugin; others may belong to plugins that are to come."""
+    for name in disabled:
+        if name not in known and nearest_name(name, known, 0.8) is not None:
+            raise UnknownNameError("plugin", name, known, "Trainer(plugins={'disable': ...})")
+
+
+def fit_plugins(run: Run, callbacks: Iterable[object], optimisation: Optimisation) -> list[object]:
+    """Return the core's own plugins that a fit needs: nothing is called in it that has nothing to do."""
+    plugins: list[object] = []
+    if run.schedulers:
+        plugins.append(LRSchedulers())
+    clips = optimisation.gradient_clip_val or overrides(run.module, "configure_gradient_clipping", TrainModule)
+    if clips and not any(isinstance(callback, GradientClipping) for callback in callbacks):
+        plugins.append(GradientClipping(optimisation.gradient_clip_val, optimisation.gradient_clip_algorithm))
+    return plugins
+
+
+def default_callbacks(output: Output, given: Iterable[object]) -> list[object]:
+    """The callbacks that a Trainer has unless they are given or switched off.
+
+    Raises:
+        ConfigError: If one is given and switched off at the same time.
+    """
+    defaults: list[object] = []
+    for kind, enabled, name in (
+        (ProgressBar, output.enable_progress_bar, "enable_progress_bar"),
+        (ModelSummary, output.enable_model_summary, "enable_model_summary"),
+        (ModelCheckpoint, output.enable_checkpointing, "enable_checkpointing"),
+    ):
+        has_one = any(isinstance(callback, kind) for callback in given)
+        if has_one and not enabled:
+            raise ConfigError(
+                f"{name}=False contradicts the {kind.__name__} among the callbacks. Leave out one of them."
+            )
+        if enabled and not has_one:
+            defaults.append(kind())
+    return defaults

@@ -1,0 +1,119 @@
+"""How long a run is and when it validates, once the length of an epoch is known."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from functools import partial
+
+from trainkit.checks import seconds
+from trainkit.errors import ConfigError
+from trainkit.loops.limits import NO_LIMIT, Limits
+from trainkit.loops.run import Run
+from trainkit.trainer.arguments import DataUse, Lengths, Optimisation
+
+DEFAULT_MAX_EPOCHS = 1000
+
+
+def make_limits(lengths: Lengths, data: DataUse, *, num_batches: int | None, validates: bool) -> Limits:
+    """Say how long to train and when to validate, now that the length of an epoch is known.
+
+    Args:
+        lengths: How long, as the user said it.
+        data: How much of the data, as the user said it.
+        num_batches: Training batches of the first epoch; None if unknown.
+        validates: Whether there is something to validate with.
+
+    Raises:
+        ConfigError: If the validation interval does not fit the epoch.
+    """
+    if is_endless(lengths) and not data.fast_dev_run:
+        warnings.warn(
+            f"max_epochs is not set: training for {DEFAULT_MAX_EPOCHS} epochs. For no limit say max_epochs=-1.",
+            stacklevel=2,
+        )
+    limits = Limits(
+        max_epochs=max_epochs(lengths, data),
+        min_epochs=lengths.min_epochs or 0,
+        max_steps=max_steps(lengths, data),
+        min_steps=lengths.min_steps or 0,
+        max_time_s=seconds("max_time", lengths.max_time),
+        validate=validates,
+        validate_every_n_epochs=data.check_val_every_n_epoch,
+    )
+    if data.fast_dev_run:
+        limits.min_epochs = limits.min_steps = 0
+    interval = data.val_check_interval
+    if not isinstance(interval, int | float):
+        limits.validate_every_s = seconds("val_check_interval", interval)
+    elif validates:
+        limits.interval_of = partial(_validation_interval, interval, data)
+        limits.start_epoch(num_batches)  # an interval that does not fit is an error before anything runs
+    return limits
+
+
+def max_epochs(lengths: Lengths, data: DataUse) -> float:
+    """Return how many epochs to train: without any limit at all it is `DEFAULT_MAX_EPOCHS`."""
+    if data.fast_dev_run:
+        return 1
+    if lengths.max_epochs is None:
+        return DEFAULT_MAX_EPOCHS if is_endless(lengths) else NO_LIMIT
+    return NO_LIMIT if lengths.max_epochs == -1 else lengths.max_epochs
+
+
+def max_steps(lengths: Lengths, data: DataUse) -> float:
+    """Return how many updates to make."""
+    steps = NO_LIMIT if lengths.max_steps == -1 else lengths.max_steps
+    return min(steps, int(data.fast_dev_run)) if data.fast_dev_run else steps
+
+
+def is_endless(lengths: Lengths) -> bool:
+    """Return whether nothing was said that would end a fit, not even that it shall have no end."""
+    return lengths.max_epochs is None and lengths.max_steps == -1 and lengths.max_time is None
+
+
+def _validation_interval(interval: int | float, data: DataUse, num_batches: int | None) -> float:
+    if data.fast_dev_run or (interval == 1.0 and isinstance(interval, float)):
+        return NO_LIMIT
+    if isinstance(interval, float):
+        if num_batches is None:
+            raise ConfigError(
+                f"val_check_interval={interval} is a share of an epoch, and the training loader does not know its "
+                "length. Say a number of batches instead, or 1.0 for the end of each epoch."
+            )
+        return max(1, int(num_batches * interval))
+    if num_batches is not None and interval > num_batches and data.check_val_every_n_epoch is not None:
+        raise ConfigError(
+            f"val_check_interval={interval} is more than the {num_batches} training batches of an epoch. Say fewer "
+            "batches, or check_val_every_n_epoch=None to count batches across epochs."
+        )
+    return interval
+
+
+def estimated_updates(num_batches: float, lengths: Lengths, data: DataUse, optimisation: Optimisation) -> float:
+    """Return how many updates a fit makes if nothing stops it earlier; infinite if that has no bound."""
+    epochs, steps = max_epochs(lengths, data), max_steps(lengths, data)
+    if num_batches == NO_LIMIT or epochs == NO_LIMIT:
+        return steps
+    # The number of batches per update may change from one epoch to a later one.
+    starts = sorted(optimisation.accumulation.items())
+    updates = 0
+    for (epoch, k), (next_epoch, _) in zip(starts, [*starts[1:], (epochs, 1)], strict=True):
+        updates += math.ceil(num_batches / k) * int(max(0, min(next_epoch, epochs) - epoch))
+    return min(updates, steps)
+
+
+def say_if_done(run: Run) -> None:
+    """Warn if a limit was reached before this fit began: there is nothing left to train."""
+    limits, progress = run.limits, run.progress
+    if limits.reached(progress) and (progress.epoch or progress.global_step) and not progress.is_closing:
+        limit = (
+            f"max_epochs={limits.max_epochs}"
+            if progress.epoch >= limits.max_epochs
+            else f"max_steps={limits.max_steps}"
+        )
+        warnings.warn(
+            f"nothing is left to train: {progress.epoch} epochs and {progress.global_step} steps are done, and "
+            f"{limit}. Raise it to train on.",
+            stacklevel=2,
+        )

@@ -1,0 +1,339 @@
+"""The Trainer: chooses the parts of a run from its arguments and calls one loop. It has no loop of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, Never
+
+from torch import Tensor
+
+from trainkit.checks import Duration
+from trainkit.data.module import DataModule
+from trainkit.errors import ConfigError, NotAttachedError, UnsupportedError
+from trainkit.hooks.manager import HookManager
+from trainkit.loggers.logger import Logger
+from trainkit.loops import evaluate as evaluation
+from trainkit.loops import fit as training
+from trainkit.loops.run import Run
+from trainkit.loops.stop import StopSignal
+from trainkit.metrics.collector import MetricCollector
+from trainkit.module import TrainModule
+from trainkit.plugins.resolve import resolve_precision, resolve_strategy
+from trainkit.precision.base import Precision
+from trainkit.progress import Progress
+from trainkit.storage.files import write_checkpoint
+from trainkit.strategies.base import Strategy
+from trainkit.trainer import default_plugins as plugin_assembly
+from trainkit.trainer import run_state as checkpoints
+from trainkit.trainer.arguments import DataUse, Lengths, Optimisation, Output, group
+from trainkit.trainer.call import session
+from trainkit.trainer.data import LOADER_OF_STAGE, DataConnection
+from trainkit.trainer.loader_source import LoaderName
+from trainkit.trainer.properties import Readings, TrainerState
+from trainkit.trainer.tables import print_results
+from trainkit.types import Phase, Stage
+
+
+class Trainer(Readings):
+    """Runs a `TrainModule` on data: ``fit``, ``validate``, ``test``, ``predict``.
+
+    All arguments are keywords with the names and meanings that Lightning gave them.
+
+    Args:
+        accelerator: ``auto``, ``cpu``, ``gpu``, ``cuda`` or ``mps``.
+        strategy: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ``dp``, ``ddp``, a plugin's name, or a `Strategy`.
+        devices: How many devices, which ones, or ``auto``.
+        num_nodes: How many machines.
+        precision: ``32-true``, ``16-mixed``, ``bf16-mixed``, ``16-true``, ``bf16-true``, ``64-true``.
+        logger: True for TensorBoard and CSV files in one version folder, False for none, or one or several loggers.
+        callbacks: Objects with methods named after hooks, or names of plugins.
+        max_epochs: Epochs to train; -1 for no limit. None is 1000 unless ``max_steps`` or ``max_time`` is set.
+        min_epochs: Epochs before which ``should_stop`` is not honoured.
+        max_steps: Optimizer updates to make; -1 for no limit.
+        min_steps: Updates before which ``should_stop`` is not honoured.
+        max_time: Time to train: ``"DD:HH:MM:SS"``, a ``timedelta``, or its arguments as a dict.
+        limit_train_batches: How many batches of an epoch to use: a number (int) or a share (float).
+        limit_val_batches: The same for validation.
+        limit_test_batches: The same for testing.
+        limit_predict_batches: The same for prediction.
+        overfit_batches: Train and validate on this many (or this share of) the same batches, unshuffled.
+        fast_dev_run: Try everything with this many batches (True is 1), without loggers and checkpoints.
+        val_check_interval: Validate every so many batches (int), share of an epoch (float), or time.
+        check_val_every_n_epoch: Validate in every n-th epoch; None counts batches across epochs.
+        num_sanity_val_steps: Validation batches to try ahead of training; -1 for all.
+        log_every_n_steps: Updates from one row of metrics to the next.
+        enable_checkpointing: Whether to add a `ModelCheckpoint` if none is given.
+        enable_progress_bar: Whether to show a progress bar.
+        enable_model_summary: Whether to print a summary of the module.
+        accumulate_grad_batches: Batches per update, or a dict from the epoch to the number that holds from then on.
+            ``"auto"`` is one, computed in parts if memory runs out (``docs/how-to/large-batches.md``).
+        gradient_clip_val: Bound for gradients; None does not clip.
+        gradient_clip_algorithm: ``norm`` (default) bounds the norm of all gradients together, ``value`` each value.
+        deterministic: Whether torch must use deterministic algorithms; ``"warn"`` warns where there is none.
+        benchmark: ``torch.backends.cudnn.benchmark``; None leaves it.
+        inference_mode: Whether validate, test and predict run under ``torch.inference_mode`` rather than ``no_grad``.
+        use_distributed_sampler: Whether ranks share the data between them.
+        profiler: ``"simple"`` prints seconds per plugin and hook.
+        detect_anomaly: Whether autograd looks for the operation that made a NaN (slow).
+        barebones: Whether to leave out everything optional, to measure the bare loop.
+        compile: True compiles the layers, ``"step"`` a whole training step into one graph, ``"cuda-graph"`` records one
+            without a compiler (``docs/how-to/compile.md``).
+        plugins: ``{"timing": True}`` measures plugins; ``{"disable": ["name"]}`` leaves some out.
+        sync_batchnorm: Whether BatchNorm layers share their statistics between ranks.
+        reload_dataloaders_every_n_epochs: Epochs after which loaders are made anew; 0 for never.
+        default_root_dir: Where to write; None is the current directory.
+
+    Raises:
+        ConfigError: If an argument is not usable, or contradicts another. Nothing has been started then.
+    """
+
+    def __init__(
+        self,
+        *,
+        accelerator: str = "auto",
+        strategy: str | Strategy = "auto",
+        devices: int | str | Sequence[int] = "auto",
+        num_nodes: int = 1,
+        precision: str | int | Precision | None = None,
+        logger: Logger | Sequence[Logger] | bool | None = None,
+        callbacks: object | Sequence[object] | None = None,
+        max_epochs: int | None = None,
+        min_epochs: int | None = None,
+        max_steps: int = -1,
+        min_steps: int | None = None,
+        max_time: Duration | None = None,
+        limit_train_batches: int | float | None = None,
+        limit_val_batches: int | float | None = None,
+        limit_test_batches: int | float | None = None,
+        limit_predict_batches: int | float | None = None,
+        overfit_batches: int | float = 0.0,
+        fast_dev_run: int | bool = False,
+        val_check_interval: int | float | Duration | None = None,
+        check_val_every_n_epoch: int | None = 1,
+        num_sanity_val_steps: int | None = None,
+        log_every_n_steps: int | None = None,
+        enable_checkpointing: bool | None = None,
+        enable_progress_bar: bool | None = None,
+        enable_model_summary: bool | None = None,
+        accumulate_grad_batches: int | Mapping[int, int] | Literal["auto"] = 1,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: Literal["norm", "value"] | None = None,
+        deterministic: bool | Literal["warn"] | None = None,
+        benchmark: bool | None = None,
+        inference_mode: bool = True,
+        use_distributed_sampler: bool = True,
+        profiler: Literal["simple"] | None = None,
+        detect_anomaly: bool = False,
+        barebones: bool = False,
+        compile: bool | Literal["step", "cuda-graph"] = False,
+        plugins: Mapping[str, Any] | None = None,
+        sync_batchnorm: bool = False,
+        reload_dataloaders_every_n_epochs: int = 0,
+        default_root_dir: str | os.PathLike[str] | None = None,
+        **unknown: Any,
+    ) -> None:
+        arguments = locals()
+        plugin_assembly.refuse_unknown_arguments(Trainer, unknown)
+        self._lengths: Lengths = group(Lengths, arguments)
+        self._data_use: DataUse = group(DataUse, arguments)
+        self._optimisation: Optimisation = group(Optimisation, arguments)
+        self._output: Output = plugin_assembly.barebones(group(Output, arguments), arguments)
+        self.strategy = resolve_strategy(strategy, accelerator, devices, num_nodes)
+        self.precision = resolve_precision(precision)
+        self.state = TrainerState()
+        self.progress = Progress()
+        self.metrics = MetricCollector(self.strategy)
+        self.loggers: list[Logger] = plugin_assembly.make_loggers(logger, self._output, self._data_use)
+        self.callbacks = plugin_assembly.make_callbacks(callbacks, self._output, self._data_use)
+        self.ckpt_path: str | None = None
+        self.continues_last = False
+        self._hooks = HookManager()
+        plugin_assembly.register(self._hooks, self.callbacks, self.loggers, self._output, plugins or {})
+        self._fit_plugins: list[object] = []
+        self._stop_signal = StopSignal()
+        self._is_busy = False
+        self._should_stop = False
+        self._run: Run | None = None
+        self._data: DataConnection | None = None
+        self._fit: tuple[Run, DataConnection] | None = None  # the last one, as far as it can be continued
+        self._module: TrainModule | None = None
+
+    def __getstate__(self) -> Never:
+        raise UnsupportedError(
+            "copy or pickle of a Trainer", "another Trainer(...), and save_checkpoint(path) for state"
+        )
+
+    # The four entry points
+
+    def fit(
+        self,
+        module: TrainModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: DataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Train ``module``.
+
+        Args:
+            module: What to train.
+            train_dataloaders: Any iterable of batches, or a dict or list of loaders. May also be a `DataModule`.
+            val_dataloaders: One iterable of batches or a list of loaders; without any there is no validation.
+            datamodule: Where loaders come from instead.
+            ckpt_path: Continue from a checkpoint: a path, "last" (the newest under ``default_root_dir``), or "best".
+            weights_only: Accepted because Lightning has it; checkpoints are always read with ``weights_only=True``.
+
+        Raises:
+            TrainkitError: If something does not fit together; see its subclasses.
+        """
+        given: dict[LoaderName, Any] = {"train": train_dataloaders, "val": val_dataloaders}
+        with session(self, Stage.FIT, module, given, datamodule, ckpt_path) as (run, hooks):
+            assert self._data is not None
+            hooks.around_fit(training.fit, run, hooks, self._data.fit_loaders)
+
+    def validate(
+        self,
+        module: TrainModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        verbose: bool = True,
+        datamodule: DataModule | None = None,
+        weights_only: bool | None = None,
+    ) -> list[dict[str, float]]:
+        """Validate ``module`` (or that of the last call) and return its metrics, one dict per loader."""
+        return self._evaluate(Stage.VALIDATE, module, dataloaders, datamodule, ckpt_path, verbose)
+
+    def test(
+        self,
+        module: TrainModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        verbose: bool = True,
+        datamodule: DataModule | None = None,
+        weights_only: bool | None = None,
+    ) -> list[dict[str, float]]:
+        """Test ``module`` (or that of the last call) and return its metrics, one dict per loader."""
+        return self._evaluate(Stage.TEST, module, dataloaders, datamodule, ckpt_path, verbose)
+
+    def predict(
+        self,
+        module: TrainModule | None = None,
+        dataloaders: Any = None,
+        datamodule: DataModule | None = None,
+        return_predictions: bool | None = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        weights_only: bool | None = None,
+    ) -> list[Any] | None:
+        """Predict every batch, in order.
+
+        Returns:
+            What ``predict_step`` returned for each batch; with several loaders one such list per loader; None with
+            ``return_predictions=False`` (then a callback takes them in ``on_predict_batch_end``).
+        """
+        with session(self, Stage.PREDICT, module, {"predict": dataloaders}, datamodule, ckpt_path) as (run, hooks):
+            assert self._data is not None
+            loaders = self._data.evaluation_loaders("predict")
+            if return_predictions is False:
+                evaluation.evaluate(run, hooks, hooks.predict, loaders, Phase.PREDICT)
+                return None
+            predictions = evaluation.predict(run, hooks, loaders)
+        return predictions[0] if len(predictions) == 1 else predictions
+
+    def _evaluate(
+        self,
+        stage: Stage,
+        module: TrainModule | None,
+        dataloaders: Any,
+        datamodule: DataModule | None,
+        ckpt_path: str | os.PathLike[str] | None,
+        verbose: bool,
+    ) -> list[dict[str, float]]:
+        name = LOADER_OF_STAGE[stage]
+        with session(self, stage, module, {name: dataloaders}, datamodule, ckpt_path) as (run, hooks):
+            assert self._data is not None
+            on = hooks.validation if stage is Stage.VALIDATE else hooks.test
+            results = evaluation.evaluate(run, hooks, on, self._data.evaluation_loaders(name), Phase(stage.value))
+        if verbose and self.is_global_zero:
+            print_results(results, stage)
+        return results
+
+    # Saving
+
+    def save_checkpoint(
+        self,
+        filepath: str | os.PathLike[str],
+        weights_only: bool | None = None,
+        storage_options: Any = None,
+        *,
+        write: Callable[[dict[str, Any], str], None] = write_checkpoint,
+    ) -> None:
+        """Write a checkpoint: whole or not at all. With several ranks, all must call it; rank 0 writes.
+
+        A run goes on exactly from one that was written between two batches, as in ``on_train_batch_end``. From one in
+        the middle of a batch, it makes that batch again.
+
+        Args:
+            filepath: Where to: a path, or a URL that fsspec knows. Parent folders are made.
+            weights_only: Leave out everything that only a continued fit needs, as is done where there was no fit of
+                these weights.
+            storage_options: Accepted because Lightning has it; must be None.
+            write: Writes what is saved to the path, on rank 0.
+
+        Raises:
+            CheckpointWriteError: If the file cannot be written. Whatever was there before is untouched.
+            CheckpointError: If something in it could not be loaded safely.
+            NotAttachedError: Before the first call of ``fit``, ``validate``, ``test`` or ``predict``.
+        """
+        if not filepath or not isinstance(filepath, str | os.PathLike):
+            raise ConfigError(f"save_checkpoint({filepath!r}) needs a path, such as 'checkpoints/mine.ckpt'.")
+        if storage_options is not None:
+            raise ConfigError("storage_options is not supported. Give a path that needs none.")
+        save = partial(self._save, weights_only=bool(weights_only), write=write)
+        self._hooks.hooks.around_save_checkpoint(save, os.fspath(filepath))
+
+    def _save(self, path: str, *, weights_only: bool, write: Callable[[dict[str, Any], str], None]) -> None:
+        checkpoint = self.dump_checkpoint(weights_only)
+        self.strategy.agreed(lambda: write(checkpoint, path))
+
+    def dump_checkpoint(self, weights_only: bool = False) -> dict[str, Any]:
+        """Return what `save_checkpoint` would write."""
+        if self._run is None or self._data is None:
+            raise NotAttachedError("save_checkpoint() has no module to save before fit, validate, test or predict.")
+        run, data = self._fit or (self._run, self._data)
+        weights_only = weights_only or self._fit is None
+        checkpoint = checkpoints.dump(run, self._hooks.plugins, data, weights_only=weights_only)
+        self._hooks.hooks.on_save_checkpoint(checkpoint)
+        return checkpoint
+
+    # What plugins and modules do through the Trainer
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Send a row of metrics to the loggers, at ``step`` (default: the current ``global_step``)."""
+        if metrics:
+            self._hooks.hooks.on_log(dict(metrics), self.global_step if step is None else step)
+
+    def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """What ``module.manual_backward`` does: hooks, precision, backward."""
+        hooks = self._hooks.hooks
+        hooks.on_before_backward(loss)
+        hooks.around_backward(lambda loss: self.precision.backward(loss, *args, **kwargs), loss)
+        hooks.on_after_backward()
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print on rank 0 only."""
+        if self.is_global_zero:
+            print(*args, **kwargs)
+
+    @property
+    def should_stop(self) -> bool:
+        """Set it to end the fit after the running batch, as soon as ``min_epochs`` and ``min_steps`` are met."""
+        return self._should_stop if self._run is None else self._run.should_stop
+
+    @should_stop.setter
+    def should_stop(self, value: bool) -> None:
+        self._should_stop = value
+        if self._run is not None:
+            self._run.ask_to_stop(value)
