@@ -24,7 +24,6 @@ class Progress:
         validation_batch: Batches finished of that loader.
         global_step: Optimizer updates in the whole run.
         total_batches: Training batches finished in the whole run.
-        group_batches: Batches since the last update whose gradients wait in ``.grad``.
         micro_batch_size: Samples of a batch to compute at a time, since memory ran out with more; 0 is all of them.
     """
 
@@ -37,7 +36,6 @@ class Progress:
     validation_batch: int = 0
     global_step: int = 0
     total_batches: int = 0
-    group_batches: int = 0
     micro_batch_size: int = 0
     _counted_s: float = 0.0
     _clock_started_at: float | None = None
@@ -75,11 +73,11 @@ class Progress:
         self.validation_loader = self.validation_batch = 0
 
     def drop_unfinished(self) -> None:
-        """Forget what was cut short, an accumulation group, a validation, an epoch of which batches are left."""
+        """Forget what was cut short: a validation, an epoch of which batches are left."""
         if not self.is_last:
             self._begin_epoch()
         self.validated_batch = -1  # what the last validation found is forgotten, and plugins may ask for it
-        self.group_batches = self.validation_loader = self.validation_batch = 0
+        self.validation_loader = self.validation_batch = 0
 
     @property
     def in_validation(self) -> bool:

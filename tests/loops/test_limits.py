@@ -36,21 +36,22 @@ def test_nothing_is_due_while_it_is_said_to_be_quiet(
             if progress.total_batches < quiet_until:
                 assert not due
             else:
-                quiet = limits.quiet_batches(progress, num_batches if known else None)
+                limits.num_batches = num_batches if known else None
+                quiet = limits.quiet_batches(progress)
                 quiet_until = progress.total_batches + quiet
         progress.count_epoch()
 
 
 def test_what_is_due_by_time_is_looked_for_after_every_batch():
-    assert Limits(max_time_s=60.0).quiet_batches(Progress(), 10) == 0
-    assert Limits(validate=True, validate_every_s=60.0).quiet_batches(Progress(), 10) == 0
+    assert Limits(max_time_s=60.0).quiet_batches(Progress()) == 0
+    assert Limits(validate=True, validate_every_s=60.0).quiet_batches(Progress()) == 0
 
 
 def test_a_long_stretch_without_validation_and_limits_is_one_quiet_stretch():
-    assert Limits().quiet_batches(Progress(), 10) == NO_LIMIT
-    assert Limits(validate=True).quiet_batches(Progress(batch=3, total_batches=13), 10) == 7
-    assert Limits(validate=True, validate_every_n_batches=4).quiet_batches(Progress(batch=4), 10) == 4
-    assert Limits(max_steps=8, validate=True).quiet_batches(Progress(global_step=5), 10) == 3
+    assert Limits().quiet_batches(Progress()) == NO_LIMIT
+    assert Limits(validate=True, num_batches=10).quiet_batches(Progress(batch=3, total_batches=13)) == 7
+    assert Limits(validate=True, validate_every_n_batches=4, num_batches=10).quiet_batches(Progress(batch=4)) == 4
+    assert Limits(max_steps=8, validate=True, num_batches=10).quiet_batches(Progress(global_step=5)) == 3
 
 
 def test_time_runs_from_the_start_of_the_clock(monkeypatch):

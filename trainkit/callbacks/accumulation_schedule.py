@@ -44,7 +44,8 @@ class GradientAccumulationScheduler(Callback):
         return any(batches > 1 for batches in self.scheduling.values())
 
     def on_fit_start(self, trainer: Trainer, module: TrainModule) -> None:
-        given = "'auto'" if trainer.run.splits_batches else trainer.run.accumulation
+        run = trainer.fit_run
+        given = "'auto'" if run.splits_batches else run.accumulation.schedule
         if given not in ({0: 1}, self.scheduling):
             raise ConfigError(
                 f"Trainer(accumulate_grad_batches={given}) and GradientAccumulationScheduler("
@@ -55,7 +56,7 @@ class GradientAccumulationScheduler(Callback):
                 f"GradientAccumulationScheduler needs automatic optimization, and {type(module).__name__} has "
                 "automatic_optimization = False. Leave it out and call optimizer.step() every few batches."
             )
-        trainer.run.accumulation = dict(self.scheduling)
+        run.accumulation.schedule = self.scheduling
 
 
 def _is_whole(value: object, *, at_least: int) -> bool:

@@ -171,7 +171,7 @@ def _measure(trainer: Trainer, layers: list[_BatchNorm]) -> None:
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # the mean of all batches, not of the newest ones
-    run = trainer.run
+    run = trainer.fit_run
     limit = None if trainer.num_training_batches == math.inf else int(trainer.num_training_batches)
     with torch.no_grad(), run.metrics.silenced(), run.precision.autocast():
         run.metrics.begin_phase(Phase.TRAIN)

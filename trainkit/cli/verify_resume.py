@@ -154,7 +154,7 @@ def _trace(overrides: list[str], config: str, folder: Path, steps: int, checkpoi
             callback.dirpath = str(folder / "checkpoints")
     trace = RunTrace(folder, steps, saves=checkpoint is None)
     # Behind everything else: what it saves is then what all of them have done.
-    run.trainer._hooks.register(trace)
+    run.trainer.hooks.register(trace)
     try:
         run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=checkpoint or run.ckpt_path)
     except Enough:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,23 +11,25 @@ from torch import Tensor
 
 from trainkit.errors import ConfigError, ModuleError, OptimizerError
 from trainkit.hooks.dispatch import BoundHooks
-from trainkit.loops.optimize import forward_and_backward, prepare_group
-from trainkit.loops.run import Run
+from trainkit.loops.optimize import learn_from, prepare_group
+from trainkit.loops.run import FitRun
 from trainkit.module import TrainModule
+from trainkit.precision.base import Precision
 from trainkit.reflection import overrides
 from trainkit.types import Batch, StepOutput
 
 
-def takes_closure(run: Run) -> bool:
-    """Whether updates go through ``module.optimizer_step``: it is the user's, or the optimizer needs a closure."""
-    return overrides(run.module, "optimizer_step", TrainModule) or isinstance(run.optimizer, torch.optim.LBFGS)
+def takes_closure(module: TrainModule, optimizer: torch.optim.Optimizer) -> bool:
+    """Whether updates go through a closure: ``optimizer_step`` is the user's, or the optimizer evaluates the loss."""
+    return overrides(module, "optimizer_step", TrainModule) or isinstance(optimizer, torch.optim.LBFGS)
 
 
-def step_with_closure(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
+def step_with_closure(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
     """Like `step`, for an optimizer that evaluates the loss, and for modules that override ``optimizer_step``."""
-    run.stepped = False
-    closes_group = run.closes_group(batch_idx, is_last)
-    waiting = run.progress.group_batches
+    run.counted_update = run.pending_update = False
+    group = run.accumulation
+    closes_group = group.closes(batch_idx, is_last)
+    waiting = group.batches
     outputs: StepOutput | None = None
 
     def closure() -> Tensor | None:
@@ -34,15 +37,18 @@ def step_with_closure(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int,
         if outputs is not None and waiting:
             raise ConfigError(
                 f"{type(run.optimizer).__name__} evaluates the loss several times per update, which cannot be done for "
-                f"a group of accumulate_grad_batches={run.accumulate} batches. Use accumulate_grad_batches=1 and "
-                "larger batches."
+                f"a group of accumulate_grad_batches={group.size} batches. Use accumulate_grad_batches=1 and larger "
+                "batches."
             )
-        run.progress.group_batches = waiting
+        group.rewind(waiting)
         with run.strategy.gradient_sync(enabled=closes_group):
-            outputs = forward_and_backward(run, hooks, batch, batch_idx)
-        if closes_group and run.progress.group_batches == 0:
-            raise NothingToUpdate
+            # What `forward_and_backward` does, one frame nearer to the user's step.
+            with run.precision.autocast():
+                output = hooks.around_training_step(run.training_step, batch, batch_idx)
+            outputs = learn_from(run, hooks, output, batch_idx)
         if closes_group:
+            if not group.is_open:
+                raise NothingToUpdate
             prepare_group(run, hooks, synced=bool(outputs))
         return outputs.get("loss")
 
@@ -50,8 +56,10 @@ def step_with_closure(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int,
         closure()
         return outputs or {}
     try:
-        run.updated = False
-        run.module.optimizer_step(run.progress.epoch, batch_idx, run.handles[0], closure)
+        if overrides(run.module, "optimizer_step", TrainModule):
+            run.module.optimizer_step(run.progress.epoch, batch_idx, run.wrapped_optimizers[0], closure)
+        else:
+            step_within(run, run.optimizer, closure, hooks=hooks)
     except NothingToUpdate:
         return {}
     if outputs is None:
@@ -59,22 +67,40 @@ def step_with_closure(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int,
             f"{type(run.module).__name__}.optimizer_step did not call the closure, so no training step was run for "
             f"batch {batch_idx}. Pass it on, as in optimizer.step(closure=optimizer_closure), or call it yourself."
         )
-    run.progress.group_batches = 0
-    if run.updated:
+    group.close()
+    if run.pending_update:
         run.count_update()
         hooks.on_after_optimizer_step(run.optimizer)
     return outputs
 
 
-def update_to_count(
-    run: Run, hooks: BoundHooks, optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None
-) -> None:
+def step_within(
+    run: FitRun,
+    optimizer: torch.optim.Optimizer,
+    closure: Callable[[], Any] | None = None,
+    *,
+    hooks: BoundHooks,
+    **kwargs: Any,
+) -> Any:
     """What ``optimizer.step(closure)`` does within ``optimizer_step``: the update is counted when that has returned."""
-    if hooks.around_optimizer_step(lambda optimizer: run.precision.update(optimizer, closure), optimizer):
-        run.updated = True
+    if not (hooks.joined_in_step or overrides(run.precision, "update", Precision)):
+        # What the rest comes to where nobody takes part, two frames nearer to the user's step.
+        loss = optimizer.step() if closure is None else optimizer.step(closure)
+        run.pending_update = True
+        return loss
+    losses: list[Any] = []
+
+    def remembering() -> Any:
+        losses.append(closure())  # type: ignore[misc]  # is called where there is one
+        return losses[-1]
+
+    make_update = partial(run.precision.update, closure=None if closure is None else remembering)
+    if hooks.around_optimizer_step(make_update, optimizer):
+        run.pending_update = True
+    return losses[0] if losses else None
 
 
-def refuse_update(optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None) -> None:
+def refuse_step(run: FitRun, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
     """What ``optimizer.step()`` does where the loop makes the update.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 from trainkit.data.loaders import LimitedLoader
 from trainkit.hooks.dispatch import BoundHooks, EvaluationHooks
 from trainkit.loops.evaluation_mode import evaluation_mode
-from trainkit.loops.run import Run
+from trainkit.loops.run import FitRun, Run
 from trainkit.progress import Progress
 from trainkit.seed import isolate_rng
 from trainkit.types import Phase
@@ -76,7 +76,7 @@ def evaluate(
     return results
 
 
-def validate(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) -> None:
+def validate(run: FitRun, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) -> None:
     """Validate in the middle of a fit."""
     evaluate(run, hooks, hooks.validation, loaders, Phase.VALIDATE, progress=run.progress)
     run.clock.mark_validation()
@@ -86,12 +86,12 @@ def sanity_check(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) 
     """Try a few validation batches ahead of training, and leave no trace: no metrics, no random numbers drawn."""
     if not loaders:
         return
-    should_stop, run.phase = run.should_stop, Phase.SANITY_CHECK
+    asked, run.phase = run.stop_signal.asked, Phase.SANITY_CHECK
     with isolate_rng(), run.metrics.silenced():
         hooks.on_sanity_check_start()
         evaluate(run, hooks, hooks.validation, loaders, Phase.SANITY_CHECK)
         hooks.on_sanity_check_end()
-    run.should_stop = should_stop
+    run.stop_signal.asked = asked
 
 
 def predict(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) -> list[list[Any]]:

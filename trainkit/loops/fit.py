@@ -6,13 +6,13 @@ from trainkit.data.fit_loaders import FitLoaders
 from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops import optimize
 from trainkit.loops.evaluate import sanity_check, validate
-from trainkit.loops.run import Run
+from trainkit.loops.run import FitRun
 from trainkit.loops.steps import Step, choose_step
 from trainkit.seed import isolate_rng
 from trainkit.types import Phase
 
 
-def fit(run: Run, hooks: BoundHooks, loaders: FitLoaders) -> None:
+def fit(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None:
     """Train ``run.module`` until a limit of ``run.limits`` is reached.
 
     The order below is a promise to plugins::
@@ -27,15 +27,15 @@ def fit(run: Run, hooks: BoundHooks, loaders: FitLoaders) -> None:
           on_train_end
         on_fit_end
     """
-    # A run that goes on calls hooks again which it has called before; of what they draw, training sees nothing.
-    with isolate_rng(run.goes_on):
+    # A fit that is resumed calls hooks again which it has called before; of what they draw, training sees nothing.
+    with isolate_rng(run.is_resumed):
         hooks.on_fit_start()
     if not run.is_done() and loaders.train.num_batches != 0:
         sanity_check(run, hooks, loaders.sanity)
         run.phase = Phase.TRAIN
         run.clock.start()
         run.metrics.begin_phase(Phase.TRAIN, resume=run.progress.batch > 0)
-        with isolate_rng(run.goes_on):
+        with isolate_rng(run.is_resumed):
             hooks.on_train_start()
         step = choose_step(run)
         while not run.is_done():
@@ -44,7 +44,7 @@ def fit(run: Run, hooks: BoundHooks, loaders: FitLoaders) -> None:
     hooks.on_fit_end()
 
 
-def train_epoch(run: Run, hooks: BoundHooks, loaders: FitLoaders, step: Step) -> None:
+def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step) -> None:
     """Train on the batches of one epoch that are still to come, and validate when due."""
     progress = run.progress
     loaders.start_epoch(progress.epoch)
@@ -67,7 +67,7 @@ def train_epoch(run: Run, hooks: BoundHooks, loaders: FitLoaders, step: Step) ->
         progress.count_batch(is_last)
         if hooks.on_train_batch_end:
             hooks.on_train_batch_end(outputs, batch, batch_idx)
-        if progress.total_batches >= run.quiet_until and close_batch(run, hooks, loaders):
+        if progress.total_batches >= run.next_check_batch and close_batch(run, hooks, loaders):
             stopped = not progress.is_last
             break
     optimize.close_group(run, hooks)
@@ -79,12 +79,12 @@ def train_epoch(run: Run, hooks: BoundHooks, loaders: FitLoaders, step: Step) ->
         progress.count_epoch()
 
 
-def close_batch(run: Run, hooks: BoundHooks, loaders: FitLoaders) -> bool:
+def close_batch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> bool:
     """Validate if that is due after the newest batch; return whether training ends here."""
     run.stop_signal.check(run.strategy)
     if run.validation_due():
         validate(run, hooks, loaders.val)
-    run.look_ahead()
+    run.schedule_next_check()
     return run.is_done()
 
 

@@ -20,12 +20,13 @@ class Limits:
         min_epochs: Epochs before which ``should_stop`` is not honoured.
         max_steps: Optimizer updates after which training ends.
         min_steps: Optimizer updates before which ``should_stop`` is not honoured.
-        max_time_s: Seconds after which training ends, those of earlier sessions included.
+        max_time_s: Seconds after which training ends, those of earlier processes included.
         validate: Whether there is anything to validate.
         validate_every_n_epochs: Epochs from one epoch with validation to the next; None counts batches across epochs.
         validate_every_n_batches: Batches from one validation to the next; infinite means after the epoch's last batch.
         interval_of: Gives ``validate_every_n_batches`` for the batches of an epoch (None: unknown), if that varies.
         validate_every_s: Seconds from one validation to the next, instead of batches.
+        num_batches: Batches of the running epoch; None if nobody knows.
     """
 
     max_epochs: float = NO_LIMIT
@@ -38,9 +39,11 @@ class Limits:
     validate_every_n_batches: float = NO_LIMIT
     interval_of: Callable[[int | None], float] | None = None
     validate_every_s: float | None = None
+    num_batches: int | None = None
 
     def start_epoch(self, num_batches: int | None) -> None:
         """Settle what holds for an epoch with so many batches: loaders that are made anew may have others."""
+        self.num_batches = num_batches
         if self.interval_of is not None:
             self.validate_every_n_batches = self.interval_of(num_batches)
 
@@ -62,13 +65,8 @@ class Limits:
             return progress.is_last
         return progress.batch % self.validate_every_n_batches == 0
 
-    def quiet_batches(self, progress: Progress, num_batches: int | None) -> float:
-        """How many batches from now on something may be due for the first time, at the earliest; 0 is at once.
-
-        Args:
-            progress: How far the run has come.
-            num_batches: Batches of the running epoch; None if nobody knows.
-        """
+    def quiet_batches(self, progress: Progress) -> float:
+        """How many batches from now on something may be due for the first time, at the earliest; 0 is at once."""
         if self.max_time_s < NO_LIMIT or (self.validate and self.validate_every_s is not None):
             return 0
         # A batch makes one update at most.
@@ -78,7 +76,7 @@ class Limits:
         if self.validate_every_n_epochs is None:
             until_validation = -progress.total_batches % self.validate_every_n_batches or self.validate_every_n_batches
         elif self.validate_every_n_batches == NO_LIMIT:
-            until_validation = (num_batches or 0) - progress.batch
+            until_validation = (self.num_batches or 0) - progress.batch
         else:
             until_validation = -progress.batch % self.validate_every_n_batches or self.validate_every_n_batches
         return min(until_end, until_validation)

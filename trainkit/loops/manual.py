@@ -1,4 +1,4 @@
-"""A step of a module that calls backward and its optimizers itself."""
+"""A step in which the loop makes no update: the module does, or nobody does, there being no optimizer."""
 
 from __future__ import annotations
 
@@ -11,38 +11,49 @@ from torch import Tensor
 from trainkit.errors import ModuleError
 from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops.optimize import detached, prepare, update
-from trainkit.loops.run import Run
+from trainkit.loops.run import FitRun
 from trainkit.types import Batch, StepOutput
 
 
-def manual_step(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
-    """Call ``training_step`` of a module that calls backward and its optimizers itself."""
-    run.stepped = False
+def manual_step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
+    """Call ``training_step``, and nothing else.
+
+    Either the module calls backward and its optimizers itself, or ``configure_optimizers`` returned None.
+    """
+    run.counted_update = False
     with run.precision.autocast():
         output = hooks.around_training_step(run.training_step, batch, batch_idx)
     if output is None:
         return {}
     if isinstance(output, Tensor | dict):
         return detached(output)
+    what = "without an optimizer" if run.module.automatic_optimization else "with manual optimization"
     raise ModuleError(
-        f"{type(run.module).__name__}.training_step returned {type(output).__name__}. With manual optimization allowed "
-        "are a tensor, a dict, or None."
+        f"{type(run.module).__name__}.training_step returned {type(output).__name__}. {what.capitalize()} allowed are "
+        "a tensor, a dict, or None."
     )
 
 
-def manual_update(
-    run: Run, hooks: BoundHooks, optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None
+def step_by_hand(
+    run: FitRun,
+    optimizer: torch.optim.Optimizer,
+    closure: Callable[[], Any] | None = None,
+    *,
+    hooks: BoundHooks,
+    **kwargs: Any,
 ) -> Any:
     """What ``self.optimizers().step(closure)`` does with manual optimization."""
     if closure is None:
         run.strategy.sync_gradients(run.module)
         prepare(run, hooks, optimizer)
         return update(run, hooks, optimizer)
+    losses: list[Any] = []
 
     def prepared_closure() -> Any:
-        loss = closure()
+        losses.append(closure())
         run.strategy.sync_gradients(run.module)
         prepare(run, hooks, optimizer)
-        return loss
+        return losses[-1]
 
-    return update(run, hooks, optimizer, prepared_closure)
+    update(run, hooks, optimizer, prepared_closure)
+    return losses[0] if losses else None

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from trainkit.batch.split import Splitter, count_samples, gather, split
-from trainkit.errors import ModuleError, OutOfMemoryError
+from trainkit.errors import OutOfMemoryError
 from trainkit.hooks.dispatch import BoundHooks
-from trainkit.loops.optimize import close_group, detached, read_loss
-from trainkit.loops.run import Run
+from trainkit.loops.optimize import add_gradients, close_group, detached, multiply_gradients
+from trainkit.loops.run import FitRun
 from trainkit.metrics.merge import Logged, merge_logs, note
 from trainkit.metrics.torchmetrics import load_metric_states, metric_states, reset_metrics
 from trainkit.module import TrainModule
+from trainkit.module.optimizers import parameters_of
 from trainkit.seed import rng_state, set_rng_state
 from trainkit.types import Batch, StepOutput
 
@@ -29,7 +30,7 @@ MESSAGES = ("CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator: ", "MPS backend 
 
 
 class Computed(NamedTuple):
-    """What forward and backward have come to, for each part of a batch.
+    """The results of forward and backward, part by part of a batch.
 
     Attributes:
         outputs: What ``training_step`` returned.
@@ -42,14 +43,14 @@ class Computed(NamedTuple):
     logs: list[list[Logged]]
 
 
-def micro_step(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
-    """Do what `step` does; if memory runs out in forward or backward, with parts of half the size, until they fit.
+def step_in_parts(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
+    """Do what `optimize.step` does; where memory runs out, with parts of half the size, until they fit.
 
     What a failed try has changed is put back, and what it has logged is dropped, so that the outcome depends only on
     the size of the parts, which is remembered, and saved. The loss of a part is weighed by its samples: the gradients
     are those of the whole batch. Ranks try again together, and exchange gradients when all have theirs.
     """
-    run.stepped = False
+    run.counted_update = False
     before = Before(run.module)
     while True:
         computed, failed_at = try_step(run, hooks, batch, batch_idx)
@@ -59,12 +60,14 @@ def micro_step(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_las
             break
         del computed  # of this rank, where another one failed
         before.restore()
+        run.accumulation.close()
         make_smaller(run, failed_at)
     assert computed is not None, "nothing failed"
     log(run, computed)
     if run.strategy.skips_step(all(output is None for output in computed.outputs)):
         return {}
-    open_group(run, batch_idx, computed)
+    run.accumulation.count_batch()
+    make_up_for_skipped_parts(run, computed)
     close_group(run, hooks)
     outputs: StepOutput = computed.outputs[0]
     if len(computed.outputs) > 1:
@@ -72,7 +75,7 @@ def micro_step(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_las
     return outputs
 
 
-def try_step(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int) -> tuple[Computed | None, int]:
+def try_step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int) -> tuple[Computed | None, int]:
     """Do forward and backward for all parts of ``batch``; return what they came to, or how many samples did not fit."""
     size, parts, samples = run.progress.micro_batch_size, [batch], [1]
     if size:
@@ -88,7 +91,7 @@ def try_step(run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int) -> tuple
     return None, min(size or whole, whole)
 
 
-def compute(run: Run, hooks: BoundHooks, parts: Sequence[Batch], samples: list[int], batch_idx: int) -> Computed:
+def compute(run: FitRun, hooks: BoundHooks, parts: Sequence[Batch], samples: list[int], batch_idx: int) -> Computed:
     """Do forward and backward for each part, and leave in ``.grad`` the gradients of all."""
     computed = Computed([], samples, [])
     attributes = vars(run.module)
@@ -99,8 +102,7 @@ def compute(run: Run, hooks: BoundHooks, parts: Sequence[Batch], samples: list[i
             with run.precision.autocast():
                 output = hooks.around_training_step(run.training_step, part, batch_idx)
             if output is not None:
-                is_first = all(other is None for other in computed.outputs)
-                learn(run, hooks, output, count / sum(samples), batch_idx if is_first else None)
+                add_gradients(run, hooks, output, batch_idx, share=count / sum(samples))
                 output = detached(output)
             computed.outputs.append(output)
             computed.logs.append(logged)
@@ -109,47 +111,16 @@ def compute(run: Run, hooks: BoundHooks, parts: Sequence[Batch], samples: list[i
     return computed
 
 
-def learn(run: Run, hooks: BoundHooks, output: Any, share: float, opens_with: int | None) -> None:
-    """Add the gradients of what ``training_step`` returned for a part to those of its batch.
-
-    Args:
-        run: The run.
-        hooks: Its hooks.
-        output: A loss, or a dict that holds it.
-        share: Which share of the samples the part has.
-        opens_with: The index of the batch, if these are its first gradients.
-    """
-    loss, weight = read_loss(output)
-    if opens_with is not None:
-        hooks.on_before_zero_grad(run.optimizer)
-        run.zero_grad(opens_with)
-    if weight is None and share < 1:
-        loss = loss * share
-    hooks.on_before_backward(loss)
-    hooks.around_backward(run.backward, loss)
-    hooks.on_after_backward()
+def make_up_for_skipped_parts(run: FitRun, computed: Computed) -> None:
+    """Let the other parts weigh more where ``training_step`` returned None for some."""
+    counted = sum(count for output, count in zip(computed.outputs, computed.samples, strict=True) if output)
+    whole = sum(computed.samples)
+    is_weighted = run.accumulation.divisor == 0  # by its own weights, of which what was skipped has none
+    if counted < whole and not is_weighted:
+        multiply_gradients(run.optimizer, whole / counted)
 
 
-def open_group(run: Run, batch_idx: int, computed: Computed) -> None:
-    """Make of the parts one group that can be closed, as if it had been one batch."""
-    kept = [(output, count) for output, count in zip(computed.outputs, computed.samples, strict=True) if output]
-    weights = [output["weight"] for output, _ in kept if output.get("weight") is not None]
-    if weights and len(weights) < len(kept):
-        raise ModuleError(
-            "training_step returned a 'weight' for some parts of a batch and none for others, so there is no telling "
-            "what each is worth. Return it always or never."
-        )
-    run.open_group(batch_idx, weighted=bool(weights))
-    run.progress.group_batches = 1
-    run.group_weight = sum(weights)
-    counted, whole = sum(count for _, count in kept), sum(computed.samples)
-    if not weights and counted < whole:
-        # What was skipped has no share, so that of the others is larger.
-        gradients = [p.grad for g in run.optimizer.param_groups for p in g["params"] if p.grad is not None]
-        torch._foreach_mul_(gradients, whole / counted)
-
-
-def log(run: Run, computed: Computed) -> None:
+def log(run: FitRun, computed: Computed) -> None:
     """Log what was logged for the parts, once for the batch."""
     calls = computed.logs[0]
     if len(computed.logs) > 1:
@@ -158,7 +129,7 @@ def log(run: Run, computed: Computed) -> None:
         run.metrics.log(name, value, *options)
 
 
-def make_smaller(run: Run, failed_at: int) -> None:
+def make_smaller(run: FitRun, failed_at: int) -> None:
     """Halve the parts of this batch and of all that follow.
 
     Raises:
@@ -209,11 +180,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in MESSAGES)
 
 
-def free_memory(run: Run) -> None:
+def free_memory(run: FitRun) -> None:
     """Let go of what a failed try has left."""
-    for group in run.optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.grad = None
+    for parameter in parameters_of(run.optimizer):
+        parameter.grad = None
     gc.collect()  # frames and errors may hold each other
     if run.strategy.device.type == "cuda":
         torch.cuda.empty_cache()

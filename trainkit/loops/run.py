@@ -1,95 +1,110 @@
-"""All that a loop needs, chosen once when a run starts."""
+"""All that a loop needs, chosen when a call of the Trainer begins."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from trainkit.errors import OptimizerError
+from trainkit.loops.accumulation import Accumulation
 from trainkit.loops.limits import NO_LIMIT, Clock, Limits
 from trainkit.loops.stop import StopSignal
+from trainkit.loops.wrapped_optimizer import WrappedOptimizer
 from trainkit.metrics.collector import MetricCollector
 from trainkit.module import TrainModule
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
+from trainkit.reflection import overrides
 from trainkit.strategies.base import Strategy
 from trainkit.types import Batch, Phase, StepOutput
 
-TINY = torch.finfo(torch.float32).tiny
 
-
-def _no_step(*arguments: Any) -> Any:
-    raise AssertionError("a step was called that this run has not got")
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Run:
-    """The parts of one run. The loops ask them, and never what kind they are.
+    """The parts that every loop asks, without knowing of what kind they are. A fit has more: `FitRun`.
 
     Attributes:
         transfer: Moves a batch to the device: ``(batch, dataloader_idx) -> batch``, with the user's transfer hooks.
-        training_step: ``(batch, batch_idx) -> what the user's training_step returned``, through the strategy.
-        evaluation_steps: The same for validation, test and prediction: ``(batch, batch_idx, dataloader_idx) -> Any``.
-        accumulation: Batches per update, by the epoch from which each number holds; ``{0: 1}`` is no accumulation.
-        accumulate: Batches per update in the running epoch.
-        splits_batches: Whether a batch that does not fit into memory is computed in parts.
-        num_batches: Batches of the running epoch; None if the loader does not know.
-        group_divisor: What divides each loss of the open accumulation group; 0 if the losses are sums with weights.
-        group_weight: The weights that ``training_step`` returned in the open group, added up.
-        handles: What ``module.optimizers()`` gives, one per optimizer.
-        backward: ``(loss) -> None``, through the precision and a ``backward`` that the user overrode.
-        zero_grad: ``(batch_idx) -> None``, through an ``optimizer_zero_grad`` that the user overrode.
-        compile_step: ``(run) -> step function``, if the whole step is to be compiled.
+        evaluation_steps: The module's steps: ``(batch, batch_idx, dataloader_idx) -> Any``, by the phase they are for.
         inference_mode: Whether evaluation runs under ``torch.inference_mode`` rather than ``torch.no_grad``.
+        stop_signal: Who has asked the run to stop: a signal, or somebody through ``trainer.should_stop``.
         phase: What is running right now.
-        goes_on: Whether a checkpoint put it where it is, so that it has begun before.
-        should_stop: Someone asked the run to end.
-        stop_signal: The signal that asked the process to end, if one has.
-        is_last_batch: Whether the training batch that is under way, or was the newest, is the last of its epoch.
-        quiet_until: Before this many batches in all, nothing can be due: no validation, no end.
-        stepped: Whether an optimizer made an update in the running batch.
-        updated: Whether the ``optimizer_step`` that is running has made one, which is yet to be counted.
     """
 
     module: TrainModule
     strategy: Strategy
     precision: Precision
     progress: Progress
-    limits: Limits
-    clock: Clock
     metrics: MetricCollector
     transfer: Callable[[Batch, int], Batch]
-    training_step: Callable[..., Any] = _no_step
-    evaluation_steps: dict[Phase, Callable[..., Any]] = field(default_factory=dict)
-    optimizers: list[torch.optim.Optimizer] = field(default_factory=list)
-    schedulers: list[SchedulerConfig] = field(default_factory=list)
-    accumulation: dict[int, int] = field(default_factory=lambda: {0: 1})
-    accumulate: int = 1
-    splits_batches: bool = False
-    num_batches: int | None = None
-    group_divisor: int = 1
-    group_weight: float | Tensor = 0.0
-    handles: list[torch.optim.Optimizer] = field(default_factory=list)
-    backward: Callable[[Tensor], None] = Tensor.backward
-    zero_grad: Callable[[int], None] = lambda batch_idx: None
-    compile_step: Callable[[Run], Callable[..., StepOutput]] | None = None
-    inference_mode: bool = False
-    phase: Phase | None = None
-    goes_on: bool = False
-    should_stop: bool = False
-    stop_signal: StopSignal = field(default_factory=StopSignal)
-    is_last_batch: bool = False
-    quiet_until: float = 0
-    stepped: bool = False
-    updated: bool = False
+    evaluation_steps: dict[Phase, Callable[..., Any]]
+    inference_mode: bool
+    stop_signal: StopSignal
+    phase: Phase
+
+    def evaluation_step(self) -> Callable[..., Any]:
+        """The step of what is running right now."""
+        return self.evaluation_steps[Phase.VALIDATE if self.phase == Phase.SANITY_CHECK else self.phase]
+
+
+@dataclass(slots=True, kw_only=True)
+class FitRun(Run):
+    """What training needs besides.
+
+    Attributes:
+        training_step: ``(batch, batch_idx) -> what the user's training_step returned``, through the strategy.
+        optimizers: What ``configure_optimizers`` returned.
+        schedulers: The schedulers that came with them.
+        step_wrapped: ``(run, optimizer, closure)``: what ``step()`` of a wrapped optimizer does.
+        accumulation: The group of batches that make one update.
+        splits_batches: Whether a batch that does not fit into memory is computed in parts.
+        limits: When training ends and when it validates.
+        clock: The time spent training.
+        compile_step: ``(run) -> step function``, if the whole step is to be compiled.
+        is_resumed: Whether this fit continues from a checkpoint.
+        wrapped_optimizers: What ``module.optimizers()`` gives: each optimizer with a ``step`` that the run sees.
+        is_plain: Whether, in this epoch, each batch makes an update and nothing is cast, scaled or overridden.
+        is_last_batch: Whether the training batch that is under way, or was the newest, is the last of its epoch.
+        next_check_batch: Before this many batches in all, nothing can be due: no validation, no end.
+        counted_update: Whether an update of the running batch was counted.
+        pending_update: Whether ``module.optimizer_step`` has made an update that is yet to be counted.
+    """
+
+    training_step: Callable[..., Any]
+    optimizers: list[torch.optim.Optimizer]
+    schedulers: list[SchedulerConfig]
+    step_wrapped: Callable[..., Any]
+    accumulation: Accumulation
+    splits_batches: bool
+    limits: Limits
+    clock: Clock
+    compile_step: Callable[[FitRun], Callable[..., StepOutput]] | None
+    is_resumed: bool
+    wrapped_optimizers: list[torch.optim.Optimizer] = field(init=False)
+    is_plain: bool = field(default=False, init=False)
+    is_last_batch: bool = field(default=False, init=False)
+    next_check_batch: float = field(default=0, init=False)
+    counted_update: bool = field(default=False, init=False)
+    pending_update: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self.stop_signal.wake = self.look_around
+        self.replace_optimizers(self.optimizers)
+        self.stop_signal.on_change = self.check_now
+
+    def replace_optimizers(self, optimizers: list[torch.optim.Optimizer]) -> None:
+        """Train with ``optimizers`` from now on."""
+        self.optimizers = optimizers
+        self.wrapped_optimizers = [
+            # It passes for its optimizer.
+            cast(torch.optim.Optimizer, WrappedOptimizer(each, self.module, partial(self.step_wrapped, self, each)))
+            for each in optimizers
+        ]
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -98,32 +113,56 @@ class Run:
             raise OptimizerError(f"this needs one optimizer, and configure_optimizers gave {len(self.optimizers)}.")
         return self.optimizers[0]
 
-    def evaluation_step(self) -> Callable[..., Any]:
-        """The step of what is running right now."""
-        return self.evaluation_steps[
-            Phase.VALIDATE if self.phase == Phase.SANITY_CHECK else self.phase or Phase.VALIDATE
-        ]
+    # What the user's module may do in its own way
 
-    def ask_to_stop(self, asked: bool = True) -> None:
-        """Ask for an end of training, or take that back."""
-        self.should_stop = asked
-        self.look_around()
+    def zero_grad(self, batch_idx: int) -> None:
+        """Clear the gradients, through an ``optimizer_zero_grad`` that the user overrode."""
+        if overrides(self.module, "optimizer_zero_grad", TrainModule):
+            self.module.optimizer_zero_grad(self.progress.epoch, batch_idx, self.wrapped_optimizers[0])
+        else:
+            self.optimizers[0].zero_grad()
 
-    def look_around(self) -> None:
-        """See after the running batch what is due."""
-        self.quiet_until = 0
+    def backward(self, loss: Tensor) -> None:
+        """Compute gradients, through the precision and a ``backward`` that the user overrode."""
+        if overrides(self.module, "backward", TrainModule):
+            self.module.backward(self.precision.scale(loss))
+        else:
+            self.precision.backward(loss)
 
-    def look_ahead(self) -> None:
-        """Find out how long nothing will be due."""
-        quiet = 0 if self.strategy.is_distributed else self.limits.quiet_batches(self.progress, self.num_batches)
-        self.quiet_until = self.progress.total_batches + quiet
+    # Epochs and updates
+
+    def start_epoch(self, num_batches: int | None) -> None:
+        """Settle what holds for one epoch, which has ``num_batches`` batches; None if the loader does not know."""
+        self.is_last_batch = self.progress.is_last
+        self.limits.start_epoch(num_batches)
+        self.accumulation.start_epoch(self.progress.epoch, num_batches)
+        self.is_plain = self.accumulation.size == 1 and not self.accumulation.batches and self._has_plain_parts()
+        self.check_now()
+
+    def count_update(self) -> None:
+        """Count an update; several in one batch, as manual optimization may make, count as one."""
+        if not self.counted_update:
+            self.progress.count_update()
+        self.counted_update = True
+
+    # When something is due after a batch
+
+    def check_now(self) -> None:
+        """Look after the running batch whether something is due: somebody has asked for a stop, or an epoch begins."""
+        self.next_check_batch = 0
+
+    def schedule_next_check(self) -> None:
+        """Find out for how many batches nothing can be due, so that nothing is looked for after them."""
+        # Ranks ask each other after every batch, since a signal reaches one of them first.
+        quiet = 0 if self.strategy.is_distributed else self.limits.quiet_batches(self.progress)
+        self.next_check_batch = self.progress.total_batches + quiet
         # A signal may have come since it was looked for.
-        if self.should_stop or self.stop_signal.received:
-            self.look_around()
+        if self.stop_signal.asked or self.stop_signal.received:
+            self.check_now()
 
     def stops_now(self) -> bool:
         """Whether someone asked for an end, or time is up, and an end is allowed by now."""
-        asked = self.should_stop
+        asked = self.stop_signal.asked
         if self.limits.max_time_s < NO_LIMIT:
             # Clocks of ranks differ: one that left alone would leave the others waiting.
             asked = self.strategy.any_rank(asked or self.progress.elapsed_s >= self.limits.max_time_s)
@@ -146,44 +185,15 @@ class Run:
             return limits.validation_due(progress) or self.stops_now()
         return self.strategy.any_rank(self.clock.since_validation_s() >= limits.validate_every_s) or self.stops_now()
 
-    def start_epoch(self, num_batches: int | None) -> None:
-        """Settle what holds for one epoch."""
-        self.is_last_batch = self.progress.is_last
-        self.num_batches = num_batches
-        self.limits.start_epoch(num_batches)
-        self.quiet_until = 0
-        self.accumulate = self.accumulation[max(epoch for epoch in self.accumulation if epoch <= self.progress.epoch)]
-
-    def group_size(self, batch_idx: int) -> int:
-        """How many batches the group of ``batch_idx`` is foreseen to have; the last one of an epoch may be short."""
-        if self.accumulate == 1:
-            return 1
-        first = batch_idx - batch_idx % self.accumulate
-        return self.accumulate if self.num_batches is None else min(self.accumulate, self.num_batches - first)
-
-    def closes_group(self, batch_idx: int, is_last: bool) -> bool:
-        """Whether the weights are due for an update after this batch."""
-        return is_last or (batch_idx + 1) % self.accumulate == 0
-
-    def open_group(self, batch_idx: int, *, weighted: bool) -> None:
-        """Begin an accumulation group with ``batch_idx``, whose gradients are the first in it."""
-        # Losses that are sums are divided by the group's whole weight, which is known when it closes.
-        self.group_divisor = 0 if weighted else self.group_size(batch_idx)
-        self.group_weight = 0.0
-
-    def group_rescale(self) -> float | Tensor | None:
-        """What the gathered gradients have to be multiplied with, so that every batch or sample weighs the same."""
-        if self.group_divisor == 0:
-            # The strategy has averaged over ranks; what is wanted is the sum, divided by the weight of all.
-            weight = torch.as_tensor(self.group_weight, dtype=torch.float32, device=self.strategy.device)
-            # A group of nothing but padding weighs nothing, and its gradients are zeros already.
-            return self.strategy.world_size / self.strategy.all_reduce(weight).clamp_min(TINY)
-        if self.group_divisor == self.progress.group_batches:
-            return None
-        return self.group_divisor / self.progress.group_batches
-
-    def count_update(self) -> None:
-        """Count an update; several in one batch, as manual optimization may make, count as one."""
-        if not self.stepped:
-            self.progress.count_update()
-        self.stepped = True
+    def _has_plain_parts(self) -> bool:
+        """Whether no part changes what the plain case of `optimize.step` leaves out."""
+        changeable = (
+            (self.module, TrainModule, ("backward", "optimizer_step", "optimizer_zero_grad")),
+            (self.precision, Precision, ("autocast", "scale", "backward", "unscale", "update")),
+            (self.strategy, Strategy, ("gradient_sync", "skips_step")),
+        )
+        return (
+            not self.strategy.is_distributed
+            and self.precision.dtype is self.precision.autocast_dtype is None
+            and not any(overrides(part, name, base) for part, base, names in changeable for name in names)
+        )

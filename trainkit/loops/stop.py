@@ -1,4 +1,4 @@
-"""Being told to stop from outside: signals are noted, and honoured at the next batch boundary."""
+"""Being told to stop: signals, and ``trainer.should_stop``, are noted, and honoured at the next batch boundary."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, 
 
 
 class StopSignal:
-    """The signal that asked this run to stop, if one has.
+    """Who has asked a run to stop: a signal of the operating system, or somebody through ``trainer.should_stop``.
 
     Ctrl-C surfaces as ``KeyboardInterrupt``, every other signal as ``SystemExit`` with 128 and its number, as what a
     shell sees of a process that the signal ended: 143 for SIGTERM, 138 for SIGUSR1.
@@ -23,13 +23,20 @@ class StopSignal:
     Attributes:
         received: The newest signal; 0 if there was none.
         honoured: Whether a loop was left for it, at a batch boundary.
-        wake: Called when one comes.
+        asked: Whether somebody asked for an end of training.
+        on_change: Called when one of these has happened.
     """
 
     def __init__(self) -> None:
         self.received = 0
         self.honoured = False
-        self.wake: Callable[[], object] = int
+        self.asked = False
+        self.on_change: Callable[[], object] = int
+
+    def ask(self, asked: bool = True) -> None:
+        """Ask for an end of training, or take that back."""
+        self.asked = asked
+        self.on_change()
 
     def check(self, strategy: Strategy) -> None:
         """Leave the loop if a signal has come, on any rank. Call it between two batches: everything is whole there.
@@ -55,7 +62,6 @@ class StopSignal:
 
         Only the main thread may set handlers; in any other nothing changes.
         """
-        self.received, self.honoured = 0, False
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -71,7 +77,7 @@ class StopSignal:
         if number == signal.SIGINT and self.received == signal.SIGINT:
             raise KeyboardInterrupt  # asked twice: leave at once
         self.received = number
-        self.wake()
+        self.on_change()
         name = signal.Signals(number).name
         again = " Press Ctrl-C again to leave at once." if number == signal.SIGINT else ""
         print(f"\n{name}: stopping after the running batch.{again}", file=sys.stderr, flush=True)

@@ -40,6 +40,14 @@ class MetricSink(Protocol):
         """Take one value; arguments as in `TrainModule.log`, by position, without those it refuses."""
 
 
+def attach(module: TrainModule, trainer: Trainer, metrics: MetricSink) -> Callable[[], None]:
+    """Let ``module`` reach ``trainer`` and log to ``metrics``, until what this returns is called.
+
+    A function, since a method of this name could be one that the user's module has.
+    """
+    return module._attach(trainer, metrics)
+
+
 class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
     """An ``nn.Module`` that says how it is trained. Subclass it.
 
@@ -409,7 +417,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         return overrides(self, name, TrainModule)
 
     def _attach(self, trainer: Trainer, metrics: MetricSink) -> Callable[[], None]:
-        """Be in a run of ``trainer``, with the modules of this kind inside, until what this returns is called."""
+        """Make ``self.trainer`` and ``self.log`` work, here and in all TrainModules inside; see `attach`."""
         members = [
             (module, module._trainer, module._log) for module in self.modules() if isinstance(module, TrainModule)
         ]

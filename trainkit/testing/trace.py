@@ -101,7 +101,7 @@ class RunTrace:
             raise Enough
         if progress.total_batches == 1:
             self._stop(trainer, "first batch")
-        elif progress.group_batches:
+        elif trainer.fit_run.accumulation.batches:
             self._stop(trainer, "group")
         elif progress.batch > 1 and not progress.is_last:
             self._stop(trainer, "middle")

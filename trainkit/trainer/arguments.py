@@ -1,27 +1,32 @@
-"""The Trainer's arguments, grouped into frozen dataclasses that check themselves when they are made."""
+"""The Trainer's arguments, grouped into frozen dataclasses that check themselves when they are made.
+
+Their defaults are in the signature of ``Trainer.__init__``, and nowhere else.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 from trainkit.checks import Duration, flag, seconds, share, whole
 from trainkit.errors import ConfigError, UnknownNameError
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, kw_only=True)
-class Lengths:
+class StopArguments:
     """How long to train."""
 
-    max_epochs: int | None = None
-    min_epochs: int | None = None
-    max_steps: int = -1
-    min_steps: int | None = None
-    max_time: Duration | None = None
+    max_epochs: int | None
+    min_epochs: int | None
+    max_steps: int
+    min_steps: int | None
+    max_time: Duration | None
 
     def __post_init__(self) -> None:
         whole("max_epochs", self.max_epochs, at_least=-1, optional=True)
@@ -36,20 +41,20 @@ class Lengths:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataUse:
+class DataArguments:
     """How much of the data to use, and when to validate on it."""
 
-    limit_train_batches: int | float = 1.0
-    limit_val_batches: int | float = 1.0
-    limit_test_batches: int | float = 1.0
-    limit_predict_batches: int | float = 1.0
-    overfit_batches: int | float = 0.0
-    fast_dev_run: int | bool = False
-    val_check_interval: int | float | Duration = 1.0
-    check_val_every_n_epoch: int | None = 1
-    num_sanity_val_steps: int = 2
-    reload_dataloaders_every_n_epochs: int = 0
-    use_distributed_sampler: bool = True
+    limit_train_batches: int | float
+    limit_val_batches: int | float
+    limit_test_batches: int | float
+    limit_predict_batches: int | float
+    overfit_batches: int | float
+    fast_dev_run: int | bool
+    val_check_interval: int | float | Duration
+    check_val_every_n_epoch: int | None
+    num_sanity_val_steps: int
+    reload_dataloaders_every_n_epochs: int
+    use_distributed_sampler: bool
 
     def __post_init__(self) -> None:
         for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"):
@@ -96,18 +101,18 @@ class DataUse:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimisation:
+class OptimizationArguments:
     """How gradients become updates."""
 
-    accumulate_grad_batches: int | Mapping[int, int] | Literal["auto"] = 1
-    gradient_clip_val: float | None = None
-    gradient_clip_algorithm: Literal["norm", "value"] | None = None
-    detect_anomaly: bool = False
-    deterministic: bool | Literal["warn"] | None = None
-    benchmark: bool | None = None
-    sync_batchnorm: bool = False
-    inference_mode: bool = True
-    compile: bool | Literal["step", "cuda-graph"] = False
+    accumulate_grad_batches: int | Mapping[int, int] | Literal["auto"]
+    gradient_clip_val: float | None
+    gradient_clip_algorithm: Literal["norm", "value"] | None
+    detect_anomaly: bool
+    deterministic: bool | Literal["warn"] | None
+    benchmark: bool | None
+    sync_batchnorm: bool
+    inference_mode: bool
+    compile: bool | Literal["step", "cuda-graph"]
 
     def __post_init__(self) -> None:
         accumulate = self.accumulate_grad_batches
@@ -174,16 +179,16 @@ class Optimisation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Output:
+class OutputArguments:
     """What a run tells and writes."""
 
-    log_every_n_steps: int = 50
-    enable_checkpointing: bool = True
-    enable_progress_bar: bool = True
-    enable_model_summary: bool = True
+    log_every_n_steps: int
+    enable_checkpointing: bool
+    enable_progress_bar: bool
+    enable_model_summary: bool
     default_root_dir: str | os.PathLike[str] | None = None
-    profiler: Literal["simple"] | None = None
-    barebones: bool = False
+    profiler: Literal["simple"] | None
+    barebones: bool
 
     def __post_init__(self) -> None:
         whole("log_every_n_steps", self.log_every_n_steps)
@@ -200,17 +205,33 @@ class Output:
         return os.fspath(self.default_root_dir) if self.default_root_dir is not None else os.getcwd()
 
 
-def group(kind: type[Any], arguments: Mapping[str, Any]) -> Any:
-    """Make a ``kind`` of those ``arguments`` that are its fields; None means its default where None is no value."""
-    chosen = {field.name: arguments[field.name] for field in fields(kind) if field.name in arguments}
-    defaults = {field.name: field.default for field in fields(kind)}
-    return kind(
-        **{
-            name: defaults[name] if value is None and name not in NONE_MEANS else value
-            for name, value in chosen.items()
-        }
-    )
+@dataclass(frozen=True, kw_only=True)
+class TrainerArguments:
+    """All of them.
+
+    Attributes:
+        stop: How long to train.
+        data: How much of the data to use, and when to validate on it.
+        optimization: How gradients become updates.
+        output: What a run tells and writes.
+    """
+
+    stop: StopArguments
+    data: DataArguments
+    optimization: OptimizationArguments
+    output: OutputArguments
 
 
-# Where None is a value of its own, and not "the default".
-NONE_MEANS = {"check_val_every_n_epoch"}
+def given(value: T | None, default: T) -> T:
+    """Return ``value``, or ``default`` where it is None."""
+    return default if value is None else value
+
+
+def refuse_beside_barebones(**arguments: object) -> None:
+    """Raise `ConfigError` if something optional was asked for, of which ``barebones=True`` leaves out all."""
+    for name, value in arguments.items():
+        if value:
+            raise ConfigError(
+                f"barebones=True leaves out everything optional, which contradicts {name}={value!r}. Leave out one of "
+                "them."
+            )

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from trainkit.checkpoint.locate import Located, locate_checkpoint
 from trainkit.checkpoint.migrate import migrate
+from trainkit.data.fit_loaders import FitLoaders
 from trainkit.data.module import DataModule
 from trainkit.data.wait_meter import WaitMeter
 from trainkit.errors import NotAttachedError
 from trainkit.hooks.attribution import in_one_line
-from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loggers.logger import LOGGED
-from trainkit.loops.limits import Clock, Limits
-from trainkit.loops.run import Run
+from trainkit.loops.run import FitRun, Run
+from trainkit.loops.stop import StopSignal
 from trainkit.module import TrainModule
 from trainkit.module.from_checkpoint import load_weights, require_weights
+from trainkit.module.train_module import attach
 from trainkit.progress import Progress
 from trainkit.storage.files import read_checkpoint
-from trainkit.trainer import bind_steps as parts
-from trainkit.trainer import compilation
-from trainkit.trainer import default_plugins as plugin_assembly
-from trainkit.trainer import run_length as lengths
-from trainkit.trainer import run_state as checkpoints
-from trainkit.trainer.data import LOADER_OF_STAGE, DataConnection, Rank
+from trainkit.trainer.build_run import build_evaluation_run, build_fit_run, sync_batchnorm
+from trainkit.trainer.compilation import compile_layers
+from trainkit.trainer.data import DataConnection, Rank
+from trainkit.trainer.default_plugins import checkpoints_last
 from trainkit.trainer.loader_source import LoaderName
-from trainkit.trainer.properties import TrainerState
+from trainkit.trainer.run_length import say_if_done
+from trainkit.trainer.run_state import check_storable_state, restore, restore_beginning
 from trainkit.trainer.tables import print_timing
+from trainkit.trainer.torch_flags import torch_flags
 from trainkit.types import Phase, Stage
 
 if TYPE_CHECKING:
@@ -40,251 +41,338 @@ if TYPE_CHECKING:
 
 INTERRUPTED = "interrupted.ckpt"
 
+Status = Literal["initializing", "running", "finished", "interrupted"]
 
-@contextmanager
-def session(
-    trainer: Trainer,
-    stage: Stage,
-    module: TrainModule | None,
-    loaders: dict[LoaderName, Any],
-    datamodule: DataModule | None,
-    ckpt_path: str | os.PathLike[str] | None,
-) -> Iterator[tuple[Run, BoundHooks]]:
-    """Prepare a call of ``trainer`` for ``stage``, run a loop inside, and tear down, however the loop ends.
+
+class Call:
+    """One call of ``fit``, ``validate``, ``test`` or ``predict``, and all that exists for its time only.
+
+    The Trainer has what outlives a call: its arguments and parts, the counters of its fits, and its newest call.
 
     Args:
         trainer: Whose call it is.
         stage: What is to be done.
-        module: What to run; None is the module of the last call.
+        module: What to run.
         loaders: The loaders that were passed, by what they are for.
         datamodule: The data module that was passed.
         ckpt_path: Where to start from: a path, "last", "best", or None.
+        last_fit: The newest fit of the Trainer, if there was one.
+
+    Attributes:
+        stage: The same.
+        module: The same.
+        strategy: Where and how the module runs.
+        precision: In which dtypes it computes.
+        metrics: What is logged.
+        arguments: The arguments of the Trainer.
+        plugins: The registry of plugins, in which those of this call come and go.
+        hooks: The hooks as the loops call them.
+        callbacks: The Trainer's callbacks, with those of the module.
+        progress: The counters; those of the checkpoint in an evaluation that starts from one.
+        state: How far the call has come.
+        stop_signal: Who has asked it to stop.
+        ckpt_path: The checkpoint it was started from.
+        continues_last: Whether that was found by "last", so that the run goes on in its folder.
+        fit: The fit whose optimizers and counters belong to the weights there are: this one, or the last one before an
+            evaluation; None if the weights came from elsewhere since.
     """
-    if stage is not Stage.FIT and module is None and ckpt_path is None:
-        ckpt_path = _best_of_the_last_fit(trainer, stage)
-    _refuse_reentry(trainer, stage)
-    module = trainer._module = parts.check_module(trainer._module if module is None else module, stage)
-    with ExitStack() as stack:
-        stack.enter_context(_status(trainer, stage))
-        trainer.strategy.setup()
-        stack.enter_context(_afterwards(trainer.strategy.teardown))
-        stack.enter_context(parts.torch_flags(trainer._optimisation))
-        hooks = trainer._hooks.attach(trainer, module)
-        stack.callback(module._attach(trainer, trainer.metrics))
-        trainer.metrics.reset()
-        stack.enter_context(_module_callbacks(trainer, module))
-        stack.enter_context(trainer._stop_signal.listening())
-        stack.callback(setattr, trainer, "progress", trainer.progress)
-        stack.callback(trainer.progress.stop_clock)
-        teardown = stack.enter_context(ExitStack())
-        teardown.callback(lambda: trainer._hooks.replace(trainer._fit_plugins, []))
-        teardown.enter_context(_afterwards(lambda: hooks.teardown(stage)))
-        data = None
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        stage: Stage,
+        module: TrainModule,
+        loaders: Mapping[LoaderName, Any],
+        datamodule: DataModule | None,
+        ckpt_path: str | os.PathLike[str] | None,
+        last_fit: Call | None,
+    ) -> None:
+        self.stage = stage
+        self.module = module
+        self.strategy = trainer.strategy
+        self.precision = trainer.precision
+        self.metrics = trainer.metrics
+        self.arguments = trainer.arguments
+        self.plugins = trainer.hooks
+        self.hooks = trainer.hooks.hooks
+        self.callbacks = trainer.callbacks
+        self.progress = trainer.progress
+        self.state = TrainerState("running", stage, self)
+        self.stop_signal = StopSignal()
+        self.ckpt_path: str | None = None
+        self.continues_last = False
+        self.fit = last_fit
+        self._trainer = trainer
+        self._loaders = loaders
+        self._datamodule = datamodule
+        self._ckpt_path = ckpt_path
+        self._data: DataConnection | None = None
+        self._run: Run | None = None
+        self._joined: list[object] = []
+
+    # What it has come to
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self.state.status == "running"
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether it has come as far as to have a `run`."""
+        return self._run is not None
+
+    @property
+    def has_data(self) -> bool:
+        """Whether it has come as far as to have its `data`."""
+        return self._data is not None
+
+    @property
+    def phase(self) -> Phase | None:
+        """What is running right now; until a loop runs, what has been asked for; None when the call has ended."""
+        if not self.is_running:
+            return None
+        if self._run is None:
+            return Phase.TRAIN if self.stage is Stage.FIT else Phase(self.stage.value)
+        return self._run.phase
+
+    @property
+    def run(self) -> Run:
+        """All that a loop needs.
+
+        Raises:
+            NotAttachedError: Before it is built, at the end of the preparation.
+        """
+        if self._run is None:
+            raise NotAttachedError(f"trainer.{self.stage}() is being prepared; there is a run from its first hook on.")
+        return self._run
+
+    @property
+    def fit_run(self) -> FitRun:
+        """All that training needs.
+
+        Raises:
+            NotAttachedError: If this is no fit, or before it is built.
+        """
+        run = self.run
+        if not isinstance(run, FitRun):
+            raise NotAttachedError(f"trainer.{self.stage}() does not train, so it has no optimizers and no limits.")
+        return run
+
+    @property
+    def data(self) -> DataConnection:
+        """The loaders and the data module.
+
+        Raises:
+            NotAttachedError: Before the call is connected with them.
+        """
+        if self._data is None:
+            raise NotAttachedError(f"trainer.{self.stage}() is being prepared and has no loaders yet.")
+        return self._data
+
+    @property
+    def loaders(self) -> FitLoaders:
+        """What a fit takes its batches from."""
+        return self.data.fit_loaders
+
+    # Its course
+
+    @contextmanager
+    def running(self) -> Iterator[Call]:
+        """Prepare, let a loop run inside, and tear down, however the loop ends."""
+        trainer = self._trainer
+        with ExitStack() as stack:
+            stack.enter_context(self._status())
+            self.strategy.setup()
+            stack.enter_context(_afterwards(self.strategy.teardown))
+            stack.enter_context(torch_flags(self.arguments.optimization))
+            self.plugins.attach(trainer, self.module)
+            stack.callback(attach(self.module, trainer, self.metrics))
+            self.metrics.reset()
+            stack.enter_context(self._with_callbacks_of_the_module())
+            stack.enter_context(self.stop_signal.listening())
+            stack.callback(trainer.progress.stop_clock)
+            # From here on plugins have been told of the call, and are told of its end, and of an error before that.
+            teardown = stack.enter_context(ExitStack())
+            teardown.callback(lambda: self.plugins.replace(self._joined, []))
+            teardown.enter_context(_afterwards(lambda: self.hooks.teardown(self.stage)))
+            try:
+                checkpoint = self._find_checkpoint()
+                data = self._connect_data()
+                teardown.enter_context(_afterwards(data.teardown))
+                self._prepare(data, checkpoint)
+                yield self
+                teardown.close()
+            except BaseException as error:
+                self.state.status = "interrupted"
+                self._tell_of(error)
+                with _noted_on(error):
+                    teardown.close()  # unless that is what failed
+                raise
+            if self.plugins.timing.enabled and self.strategy.is_global_zero:
+                print_timing(self.plugins.timing)
+
+    def join(self, plugins: list[object]) -> None:
+        """Let ``plugins`` take part until the call ends."""
+        self.plugins.replace([], plugins)
+        self._joined += plugins
+
+    @contextmanager
+    def _status(self) -> Iterator[None]:
+        """Note how the call has ended."""
         try:
-            checkpoint = _find(trainer, stage, ckpt_path)
-            rank = Rank(trainer.strategy.rank, trainer.strategy.world_size)
-            data = DataConnection(module, datamodule, loaders, trainer._data_use, rank, stage)
-            if stage is Stage.FIT and trainer.is_global_zero and not trainer._output.barebones:
-                data.meter = WaitMeter("train_dataloader", trainer.strategy.device)
-            teardown.enter_context(_afterwards(data.teardown))
-            yield _prepare(trainer, stage, module, data, checkpoint, hooks), hooks
-            teardown.close()
-        except BaseException as error:
-            trainer.state.status = "interrupted"
-            with noted_on(error):
-                _save_when_stopped(trainer, stage)
-            hooks.on_exception(error)
-            with noted_on(error):
-                if data is not None and data.datamodule is not None:
-                    data.datamodule.on_exception(error)
-            with noted_on(error):
-                teardown.close()  # unless that is what failed
+            yield
+            self.state.status = "finished"
+        except BaseException:
+            self.state.status = "interrupted"
             raise
-        if trainer._hooks.timing.enabled and trainer.is_global_zero:
-            print_timing(trainer._hooks.timing)
+
+    @contextmanager
+    def _with_callbacks_of_the_module(self) -> Iterator[None]:
+        """Add what ``configure_callbacks`` returns for one call; each replaces the Trainer's callbacks of its type."""
+        own = self.module.configure_callbacks() or []
+        own = list(own) if isinstance(own, Sequence) else [own]
+        given = self.callbacks
+        kept = [callback for callback in given if not any(type(callback) is type(new) for new in own)]
+        replaced = [callback for callback in given if callback not in kept]
+        self.plugins.replace(replaced, own)
+        self.callbacks = checkpoints_last([*kept, *own])
+        try:
+            yield
+        finally:
+            self.plugins.replace(own, replaced)
+            self.callbacks = given
+
+    def _find_checkpoint(self) -> dict[str, Any] | None:
+        """Find and read the checkpoint to start from; a run that continues the last one goes on in its folder."""
+        trainer, asked = self._trainer, self._ckpt_path
+        best = getattr(trainer.checkpoint_callback, "best_model_path", None)
+        found: list[Located] = []
+
+        def locate() -> str | None:
+            roots = trainer.checkpoint_roots
+            located = locate_checkpoint(asked, roots=roots, best=best, resumes=self.stage is Stage.FIT)
+            found.extend([located] if located else [])
+            return located.path if located else None
+
+        # Rank 0 looks, since ranks may see different files; those that did not look read what it found.
+        path = self.ckpt_path = self.strategy.agreed(locate)
+        self.continues_last = path is not None and asked == "last"
+        if path is None:
+            return None
+        checkpoint = found[0].checkpoint if found else None
+        if checkpoint is None:
+            checkpoint = read_checkpoint(path, map_location="cpu")
+        checkpoint = migrate(checkpoint, path)
+        require_weights(checkpoint, path)
+        if self.continues_last:
+            # Checkpoints may be elsewhere than in the folder of their run.
+            logged = checkpoint.get("trainkit", {}).get(LOGGED, ())
+            name = os.path.basename(path)
+            places = [path, *(os.path.join(entry["folder"], name) for entry in logged if entry["folder"])]
+            for logger in trainer.loggers:
+                any(logger.continue_from(place) for place in places)
+        return checkpoint
+
+    def _connect_data(self) -> DataConnection:
+        rank = Rank(self.strategy.rank, self.strategy.world_size)
+        data = DataConnection(self.module, self._datamodule, self._loaders, self.arguments.data, rank, self.stage)
+        if self.stage is Stage.FIT and self.strategy.is_global_zero and not self.arguments.output.barebones:
+            data.meter = WaitMeter("train_dataloader", self.strategy.device)
+        self._data = data
+        return data
+
+    def _prepare(self, data: DataConnection, checkpoint: dict[str, Any] | None) -> None:
+        """Make everything ready for a loop. The order is a promise to users: ``docs/explanation/loop.md``."""
+        trainer, module, strategy = self._trainer, self.module, self.strategy
+        if self.fit is not None and (checkpoint is not None or self.fit.module is not module):
+            self.fit = None  # its optimizers are not those of the weights there are now
+        if self.stage is Stage.FIT:
+            # A random split of the data in `setup` has to come out as in the process that began the run.
+            restore_beginning(data, checkpoint, strategy.rank)
+        data.prepare(trainer)
+        self.hooks.setup(self.stage)
+        module.configure_model()
+        if checkpoint is not None:
+            self.hooks.on_load_checkpoint(checkpoint)
+            load_weights(module, checkpoint["state_dict"], strict=module.strict_loading, source=self.ckpt_path)
+        data.shuffle_seed = self._shuffle_seed(checkpoint)
+        if self.stage is not Stage.FIT and checkpoint is not None:
+            # What is evaluated belongs to that step; the fits of this Trainer keep their own counters.
+            self.progress = Progress()
+            self.progress.load_state_dict(checkpoint.get("loops", {}).get("fit", {}))
+        # Converted before it is wrapped, and wrapped before optimizers are made: these hold on to the parameters.
+        self.precision.setup(strategy.device)
+        self.precision.convert(module)
+        if self.arguments.optimization.sync_batchnorm and strategy.is_distributed:
+            sync_batchnorm(module)
+        if self.arguments.optimization.compile is True:
+            compile_layers(module, strategy)
+        strategy.wrap(module)
+        if self.stage is Stage.FIT:
+            self._run = run = build_fit_run(self, data, checkpoint)
+            self.fit = self
+            if checkpoint is not None:
+                # Plugins first of all, which may look at the run: it is there by now.
+                restore(run, self.plugins.plugins, data, checkpoint, self.ckpt_path or "")
+                self.loaders.sanity = []  # it was checked when the run began
+            say_if_done(run)
+            if trainer.checkpoint_callbacks and not trainer.fast_dev_run:
+                # Now, and not at the first save hours later.
+                check_storable_state(run, self.plugins.plugins, data)
+        else:
+            self._run = build_evaluation_run(self, data)
+
+    def _shuffle_seed(self, checkpoint: dict[str, Any] | None) -> int:
+        """Return from what all ranks shuffle alike: a resumed run keeps the order that it began with."""
+        own = (checkpoint or {}).get("trainkit", {})
+        seed: int = self.strategy.broadcast_object(own.get("shuffle_seed", torch.initial_seed()))
+        return seed
+
+    def _tell_of(self, error: BaseException) -> None:
+        """Save what a signal has interrupted, and let everybody know of ``error``; what fails meanwhile is noted."""
+        with _noted_on(error):
+            self._save_when_stopped()
+        self.hooks.on_exception(error)
+        with _noted_on(error):
+            if self._data is not None and self._data.datamodule is not None:
+                self._data.datamodule.on_exception(error)
+
+    def _save_when_stopped(self) -> None:
+        """After a signal, save what the loop left whole at a batch boundary, so that nothing is lost."""
+        trainer = self._trainer
+        callback = trainer.checkpoint_callback
+        if self.stage is Stage.FIT and self.stop_signal.honoured and callback is not None and not trainer.fast_dev_run:
+            trainer.save_checkpoint(os.path.join(callback.dirpath or trainer.log_dir, INTERRUPTED))
 
 
-@contextmanager
-def _status(trainer: Trainer, stage: Stage) -> Iterator[None]:
-    """Let ``trainer.state`` say what is done inside, and how it ended."""
-    trainer.state = TrainerState("running", stage, trainer)
-    trainer.should_stop = False
-    trainer._is_busy = True
-    try:
-        yield
-        trainer.state.status = "finished"
-    except BaseException:
-        trainer.state.status = "interrupted"
-        raise
-    finally:
-        trainer._is_busy = False
-        if trainer._run is not None:
-            trainer._run.phase = None  # the next call is not yet what this one was
+@dataclass(slots=True)
+class TrainerState:
+    """What a Trainer is doing.
 
+    Attributes:
+        status: How far the newest call has come.
+        fn: What it is or was: fit, validate, test or predict.
+    """
 
-def _prepare(
-    trainer: Trainer,
-    stage: Stage,
-    module: TrainModule,
-    data: DataConnection,
-    checkpoint: dict[str, Any] | None,
-    hooks: BoundHooks,
-) -> Run:
-    """Make everything ready for a loop. The order is a promise to users: ``docs/explanation/loop.md``."""
-    trainer._data = data
-    if trainer._fit is not None and (checkpoint is not None or trainer._fit[0].module is not module):
-        trainer._fit = None  # its optimizers are not those of the weights there are now
-    if stage is Stage.FIT:
-        checkpoints.restore_beginning(data, checkpoint, trainer.strategy.rank)
-    data.prepare(trainer)
-    hooks.setup(stage)
-    module.configure_model()
-    if checkpoint is not None:
-        hooks.on_load_checkpoint(checkpoint)
-        load_weights(module, checkpoint["state_dict"], strict=module.strict_loading, source=trainer.ckpt_path)
-    data.shuffle_seed = _shuffle_seed(trainer, checkpoint)
-    if stage is not Stage.FIT and checkpoint is not None:
-        # Until the teardown: what is evaluated belongs to that step, and a fit goes on from where it is.
-        trainer.progress = Progress()
-        trainer.progress.load_state_dict(checkpoint.get("loops", {}).get("fit", {}))
-    trainer.precision.setup(trainer.strategy.device)
-    trainer.precision.convert(module)
-    if trainer._optimisation.sync_batchnorm and trainer.strategy.is_distributed:
-        parts.sync_batchnorm(module)
-    if trainer._optimisation.compile is True:
-        compilation.compile_layers(module, trainer.strategy)
-    trainer.strategy.wrap(module)
-    run = trainer._run = Run(
-        module=module,
-        strategy=trainer.strategy,
-        precision=trainer.precision,
-        progress=trainer.progress,
-        limits=Limits(),
-        clock=Clock(trainer.progress),
-        metrics=trainer.metrics,
-        stop_signal=trainer._stop_signal,
-        transfer=data.transfer(trainer.strategy.device, parts.batch_conversion(trainer.precision)),
-        inference_mode=trainer._optimisation.inference_mode and stage is not Stage.FIT,
-        should_stop=trainer.should_stop,
-    )
-    if stage is Stage.FIT:
-        trainer._fit = run, data
-        _prepare_fit(trainer, run, data, checkpoint, hooks)
-    else:
-        parts.connect_steps(run, Phase(stage.value), len(data.evaluation_loaders(LOADER_OF_STAGE[stage])))
-    return run
+    status: Status = "initializing"
+    fn: Stage | None = None
+    _call: Call | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def stage(self) -> Phase | None:
+        """What is running right now, which within a fit may be training, validation or the sanity check."""
+        return None if self._call is None else self._call.phase
 
-def _shuffle_seed(trainer: Trainer, checkpoint: dict[str, Any] | None) -> int:
-    """Return from what all ranks shuffle alike: a run that goes on keeps the order of its first session."""
-    own = (checkpoint or {}).get("trainkit", {})
-    seed: int = trainer.strategy.broadcast_object(own.get("shuffle_seed", torch.initial_seed()))
-    return seed
+    @property
+    def finished(self) -> bool:
+        """Whether the last call ended without an exception."""
+        return self.status == "finished"
 
-
-def _prepare_fit(
-    trainer: Trainer, run: Run, data: DataConnection, checkpoint: dict[str, Any] | None, hooks: BoundHooks
-) -> None:
-    if checkpoint is not None:
-        checkpoints.restore_counters(run, data, checkpoint, trainer.ckpt_path or "")
-    if run.progress.epoch_ended:
-        run.progress.count_epoch()
-    if checkpoint is None:
-        run.progress.drop_unfinished()
-    run.splits_batches = trainer._optimisation.splits_batches
-    run.training_step = parts.training_step(trainer.strategy, run.module, alone=run.splits_batches)
-    run.optimizers, run.schedulers = parts.make_optimizers(run.module)
-    run.accumulation = trainer._optimisation.accumulation
-    parts.connect_optimizers(run, hooks, trainer._optimisation)
-    loaders = data.fit_loaders
-    run.limits = lengths.make_limits(
-        trainer._lengths, trainer._data_use, num_batches=loaders.train.num_batches, validates=bool(loaders.val)
-    )
-    if loaders.val:
-        parts.connect_steps(run, Phase.VALIDATE, len(loaders.val))
-    trainer._fit_plugins = plugin_assembly.fit_plugins(run, trainer.callbacks, trainer._optimisation)
-    trainer._hooks.replace([], trainer._fit_plugins)
-    if checkpoint is not None:
-        run.goes_on = True
-        checkpoints.restore(run, trainer._hooks.plugins, data, checkpoint, trainer.ckpt_path or "")
-        loaders.sanity = []
-    if trainer._optimisation.compiles_step:
-        run.compile_step = compilation.step_compiler(run, trainer._hooks, trainer._optimisation)
-    lengths.say_if_done(run)
-    if trainer.checkpoint_callbacks and not trainer.fast_dev_run:
-        checkpoints.check(run, trainer._hooks.plugins, data)
-
-
-def _refuse_reentry(trainer: Trainer, stage: Stage) -> None:
-    if trainer._is_busy:
-        raise NotAttachedError(
-            f"trainer.{stage}() was called while trainer.{trainer.state.fn}() is running. Call it when that has ended, "
-            "or let another Trainer do it with a copy of the module."
-        )
-
-
-def _best_of_the_last_fit(trainer: Trainer, stage: Stage) -> str | None:
-    """What is evaluated if neither a module nor a checkpoint is given; None is the module as it stands."""
-    if trainer.fast_dev_run or not getattr(trainer.checkpoint_callback, "best_model_path", ""):
-        return None
-    warnings.warn(
-        f"trainer.{stage}() was called without a module and uses the best checkpoint of the last fit. To use the "
-        f"module as it stands, pass it: trainer.{stage}(module, ...).",
-        stacklevel=6,
-    )
-    return "best"
-
-
-def _find(trainer: Trainer, stage: Stage, ckpt_path: str | os.PathLike[str] | None) -> dict[str, Any] | None:
-    """Find and read the checkpoint to start from; a run that continues the last one goes on in its folder."""
-    best = getattr(trainer.checkpoint_callback, "best_model_path", None)
-    found: list[Located] = []
-
-    def locate() -> str | None:
-        located = locate_checkpoint(ckpt_path, roots=trainer.checkpoint_roots, best=best, resumes=stage is Stage.FIT)
-        found.extend([located] if located else [])
-        return located.path if located else None
-
-    path = trainer.ckpt_path = trainer.strategy.agreed(locate)
-    trainer.continues_last = path is not None and ckpt_path == "last"
-    if path is None:
-        return None
-    checkpoint = found[0].checkpoint if found else None
-    if checkpoint is None:
-        checkpoint = read_checkpoint(path, map_location="cpu")
-    checkpoint = migrate(checkpoint, path)
-    require_weights(checkpoint, path)
-    if trainer.continues_last:
-        # Checkpoints may be elsewhere than in the folder of their run.
-        logged = checkpoint.get("trainkit", {}).get(LOGGED, ())
-        places = [path, *(os.path.join(entry["folder"], os.path.basename(path)) for entry in logged if entry["folder"])]
-        for logger in trainer.loggers:
-            any(logger.continue_from(place) for place in places)
-    return checkpoint
-
-
-@contextmanager
-def _module_callbacks(trainer: Trainer, module: TrainModule) -> Iterator[None]:
-    """Add what ``configure_callbacks`` returns for one call; each replaces the Trainer's callbacks of its type."""
-    own = module.configure_callbacks() or []
-    own = list(own) if isinstance(own, Sequence) else [own]
-    given = trainer.callbacks
-    kept = [callback for callback in given if not any(type(callback) is type(new) for new in own)]
-    replaced = [callback for callback in given if callback not in kept]
-    trainer._hooks.replace(replaced, own)
-    trainer.callbacks = plugin_assembly.checkpoints_last([*kept, *own])
-    try:
-        yield
-    finally:
-        trainer._hooks.replace(own, replaced)
-        trainer.callbacks = given
-
-
-def _save_when_stopped(trainer: Trainer, stage: Stage) -> None:
-    """After a signal, save what the loop left whole at a batch boundary, so that nothing is lost."""
-    callback = trainer.checkpoint_callback
-    if stage is Stage.FIT and trainer._stop_signal.honoured and callback is not None and not trainer.fast_dev_run:
-        trainer.save_checkpoint(os.path.join(callback.dirpath or trainer.log_dir, INTERRUPTED))
+    @property
+    def stopped(self) -> bool:
+        """Whether no call is running, because it ended in whatever way."""
+        return self.status in ("finished", "interrupted")
 
 
 @contextmanager
@@ -293,14 +381,14 @@ def _afterwards(tear_down: Callable[[], object]) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        with noted_on(error):
+        with _noted_on(error):
             tear_down()
         raise
     tear_down()
 
 
 @contextmanager
-def noted_on(error: BaseException) -> Iterator[None]:
+def _noted_on(error: BaseException) -> Iterator[None]:
     """Tidy up after ``error``: what goes wrong meanwhile becomes a note on it, and does not take its place."""
     try:
         yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,13 +15,13 @@ from trainkit.hooks.manager import HookManager
 from trainkit.loops.compiled.cuda_graph import CudaRecorder, cuda_graphs
 from trainkit.loops.compiled.graph import Backend
 from trainkit.loops.compiled.step import CompiledStep
-from trainkit.loops.run import Run
+from trainkit.loops.run import FitRun
 from trainkit.loops.steps import Step
 from trainkit.module import TrainModule
 from trainkit.precision.base import Precision
 from trainkit.reflection import overrides
 from trainkit.strategies.base import Strategy
-from trainkit.trainer.arguments import Optimisation
+from trainkit.trainer.arguments import OptimizationArguments
 from trainkit.trainer.bind_steps import training_step
 
 WITHIN = (
@@ -62,66 +62,91 @@ def _layers(module: nn.Module) -> Iterator[nn.Module]:
             yield child
 
 
-def step_compiler(run: Run, plugins: HookManager, settings: Optimisation) -> Callable[[Run], Step]:
-    """Return what compiles the whole step of ``run``.
+def step_compiler(
+    module: TrainModule,
+    strategy: Strategy,
+    precision: Precision,
+    optimizers: Sequence[torch.optim.Optimizer],
+    plugins: HookManager,
+    arguments: OptimizationArguments,
+) -> Callable[[FitRun], Step]:
+    """Return what compiles the whole step of a run of these parts.
 
     Raises:
         CompileError: If it cannot be compiled; says what stands in the way.
     """
-    obstacle = _obstacle(run, plugins)
+    obstacle = (
+        _module_obstacle(module)
+        or _strategy_obstacle(strategy)
+        or _update_obstacle(module, precision, optimizers)
+        or _optimizer_obstacle(optimizers[0])
+        or _plugin_obstacle(plugins)
+    )
     if obstacle is not None:
         problem, remedy = obstacle
-        raise CompileError(f'compile="{settings.compile}" cannot be used: {problem}.\n    to do        {remedy}')
+        raise CompileError(f'compile="{arguments.compile}" cannot be used: {problem}.\n    to do        {remedy}')
     clippers = [plugin for _, plugin in _joining(plugins, "on_clip_gradients")]
 
     def clip(module: TrainModule, optimizer: torch.optim.Optimizer) -> None:
         for clipper in clippers:
             clipper.on_clip_gradients(module, optimizer)
 
-    bind_step = partial(training_step, run.strategy)
-    return partial(CompiledStep, bind_step=bind_step, clip=clip, backend=_backend(run, settings))
+    bind_step = partial(training_step, strategy)
+    return partial(CompiledStep, bind_step=bind_step, clip=clip, backend=_backend(strategy.device, arguments))
 
 
-def _backend(run: Run, settings: Optimisation) -> Backend | None:
+def _backend(device: torch.device, arguments: OptimizationArguments) -> Backend | None:
     """Return what makes code of a step; None is inductor."""
-    if settings.compile != "cuda-graph":
+    if arguments.compile != "cuda-graph":
         return None
-    if run.strategy.device.type != "cuda":
+    if device.type != "cuda":
         raise CompileError(
-            f'compile="cuda-graph" records what is launched on a CUDA device, and this is {run.strategy.device}.\n'
+            f'compile="cuda-graph" records what is launched on a CUDA device, and this is {device}.\n'
             '    to do        use compile="step"'
         )
     return cuda_graphs(CudaRecorder())
 
 
-def _obstacle(run: Run, plugins: HookManager) -> tuple[str, str] | None:
-    """Return the first thing that stands in the way, and what to do about it."""
-    module, otherwise = run.module, 'or leave compile="step" out'
+Obstacle = tuple[str, str]
+"""What stands in the way of compiling, and what to do about it."""
+
+_OTHERWISE = 'or leave compile="step" out'
+
+
+def _module_obstacle(module: TrainModule) -> Obstacle | None:
+    if module.automatic_optimization:
+        return None
     name = type(module).__name__
-    if not module.automatic_optimization:
-        return f"{name} does backward and updates itself", f"return the loss from training_step, {otherwise}"
-    if run.strategy.compiles != "step":
+    return f"{name} does backward and updates itself", f"return the loss from training_step, {_OTHERWISE}"
+
+
+def _strategy_obstacle(strategy: Strategy) -> Obstacle | None:
+    if strategy.compiles != "step":
         return (
-            f"strategy {run.strategy.name!r} has work to do between forward and update",
+            f"strategy {strategy.name!r} has work to do between forward and update",
             "use one device, or compile=True, which compiles the layers",
         )
-    if run.strategy.device.type not in ("cpu", "cuda"):
-        return f"it is made for CPUs and CUDA GPUs, and this is {run.strategy.device}", "use compile=True"
-    if not run.optimizers:
+    if strategy.device.type not in ("cpu", "cuda"):
+        return f"it is made for CPUs and CUDA GPUs, and this is {strategy.device}", "use compile=True"
+    return None
+
+
+def _update_obstacle(
+    module: TrainModule, precision: Precision, optimizers: Sequence[torch.optim.Optimizer]
+) -> Obstacle | None:
+    if not optimizers:
         return "configure_optimizers returned None, so there is no update", "leave it out"
     for method in ("backward", "optimizer_step", "optimizer_zero_grad"):
         if overrides(module, method, TrainModule):
-            return f"{name} has its own {method}, which is not called within a graph", f"remove it, {otherwise}"
+            name = type(module).__name__
+            return f"{name} has its own {method}, which is not called within a graph", f"remove it, {_OTHERWISE}"
     for method in ("autocast", "scale", "backward", "unscale", "update"):
-        if overrides(run.precision, method, Precision):
-            return (
-                f"precision {run.precision.name!r} has its own {method}",
-                "use 'bf16-mixed', 'bf16-true' or '32-true'",
-            )
-    return _optimizer_obstacle(run.optimizer) or _plugin_obstacle(plugins)
+        if overrides(precision, method, Precision):
+            return f"precision {precision.name!r} has its own {method}", "use 'bf16-mixed', 'bf16-true' or '32-true'"
+    return None
 
 
-def _optimizer_obstacle(optimizer: torch.optim.Optimizer) -> tuple[str, str] | None:
+def _optimizer_obstacle(optimizer: torch.optim.Optimizer) -> Obstacle | None:
     name = type(optimizer).__name__
     if isinstance(optimizer, torch.optim.LBFGS):
         return f"{name} evaluates the loss through a closure", "use another optimizer, or leave compile out"
@@ -131,7 +156,7 @@ def _optimizer_obstacle(optimizer: torch.optim.Optimizer) -> tuple[str, str] | N
     return None
 
 
-def _plugin_obstacle(plugins: HookManager) -> tuple[str, str] | None:
+def _plugin_obstacle(plugins: HookManager) -> Obstacle | None:
     for hook in WITHIN:
         for name, plugin in _joining(plugins, hook):
             if hook != "on_clip_gradients" or type(plugin) is not GradientClipping:

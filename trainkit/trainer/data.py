@@ -21,7 +21,7 @@ from trainkit.module import TrainModule
 from trainkit.progress import Progress
 from trainkit.reflection import overrides
 from trainkit.seed import isolate_rng, rng_state, set_rng_state
-from trainkit.trainer.arguments import DataUse
+from trainkit.trainer.arguments import DataArguments
 from trainkit.trainer.loader_source import LoaderName, LoaderSource
 from trainkit.types import Batch, Stage
 
@@ -55,7 +55,7 @@ class DataConnection:
 
     Attributes:
         shuffle_seed: For the order of samples that are dealt to ranks; equal on all of them.
-        began: The states of all generators before anything was prepared for the run, in its first session.
+        rng_at_start: The states of all generators before anything was prepared, when the run began.
         meter: Measures how long training waits for its batches; None if nobody wants to know.
 
     Raises:
@@ -67,7 +67,7 @@ class DataConnection:
         module: TrainModule,
         datamodule: DataModule | None,
         given: Mapping[LoaderName, Any],
-        use: DataUse,
+        use: DataArguments,
         rank: Rank,
         stage: Stage,
     ) -> None:
@@ -77,8 +77,8 @@ class DataConnection:
         self._rank = rank
         self._stage = stage
         self.shuffle_seed = 0
-        self.began: dict[str, Any] = {}
-        self._made: dict[str, Any] | None = None
+        self.rng_at_start: dict[str, Any] = {}
+        self._rng_before_loaders: dict[str, Any] | None = None
         self.meter: WaitMeter | None = None
         self._fit_loaders: FitLoaders | None = None
         self._evaluation_loaders: dict[LoaderName, list[LimitedLoader]] = {}
@@ -117,7 +117,7 @@ class DataConnection:
             "train": None if loaders is None else loaders.train.state_dict(progress.batch),
             "val": [] if loaders is None else [loader.state_dict(progress.validation_batch) for loader in loaders.val],
             "datamodule": {} if self.datamodule is None else self.datamodule.state_dict(),
-            "made": self._made,
+            "made": self._rng_before_loaders,
         }
 
     def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool, validation_loader: int | None) -> None:
@@ -138,7 +138,7 @@ class DataConnection:
 
     def load_datamodule_state(self, state: dict[str, Any]) -> None:
         """Give the data module back what it kept, and draw for loaders what was drawn, before these are asked for."""
-        self._made = state.get("made")
+        self._rng_before_loaders = state.get("made")
         if self.datamodule is not None and state["datamodule"]:
             self.datamodule.load_state_dict(state["datamodule"])
 
@@ -150,9 +150,9 @@ class DataConnection:
     def fit_loaders(self) -> FitLoaders:
         """The loaders of a fit; made when first asked for, which ``configure_optimizers`` may do."""
         if self._fit_loaders is None:
-            with isolate_rng(self._made is not None):
-                if self._made is not None:
-                    set_rng_state(self._made)
+            with isolate_rng(self._rng_before_loaders is not None):
+                if self._rng_before_loaders is not None:
+                    set_rng_state(self._rng_before_loaders)
                 self._fit_loaders = self._make_fit_loaders()
         return self._fit_loaders
 
@@ -178,7 +178,7 @@ class DataConnection:
         return self.evaluation_loaders(name) if name == LOADER_OF_STAGE[self._stage] else []
 
     def _make_fit_loaders(self) -> FitLoaders:
-        self._made = rng_state()  # loaders may be drawn at random, such as from a part of the samples
+        self._rng_before_loaders = rng_state()  # loaders may be drawn at random, such as from a part of the samples
         use = self._use
         loader = self._source.train()
         if use.overfit_batches:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from trainkit.callbacks.builtin.gradient_clipping import GradientClipping
@@ -19,11 +18,11 @@ from trainkit.loggers.dummy import NoLogger
 from trainkit.loggers.logger import Logger
 from trainkit.loggers.metric_rows import MetricRows
 from trainkit.loggers.tensorboard.logger import TensorBoardLogger
-from trainkit.loops.run import Run
 from trainkit.module import TrainModule
+from trainkit.module.optimizers import SchedulerConfig
 from trainkit.plugins.resolve import resolve_callback
 from trainkit.reflection import overrides
-from trainkit.trainer.arguments import DataUse, Optimisation, Output
+from trainkit.trainer.arguments import DataArguments, OptimizationArguments, OutputArguments
 
 PLUGIN_OPTIONS = ("timing", "disable")
 
@@ -36,40 +35,7 @@ def refuse_unknown_arguments(owner: type, unknown: Mapping[str, Any]) -> None:
         raise UnknownArgumentError("argument", next(iter(unknown)), allowed, f"{owner.__name__}(...)")
 
 
-OPTIONAL = (
-    "logger",
-    "enable_checkpointing",
-    "enable_progress_bar",
-    "enable_model_summary",
-    "log_every_n_steps",
-    "profiler",
-)
-
-
-def barebones(output: Output, arguments: Mapping[str, Any]) -> Output:
-    """Switch off everything optional, if that was asked for.
-
-    Raises:
-        ConfigError: If something was asked for at the same time.
-    """
-    if not output.barebones:
-        return output
-    for name in OPTIONAL:
-        if arguments[name]:
-            raise ConfigError(
-                f"barebones=True leaves out everything optional, which contradicts {name}={arguments[name]!r}. "
-                "Leave out one of them."
-            )
-    return replace(
-        output,
-        log_every_n_steps=0,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-
-
-def make_loggers(logger: Any, output: Output, data: DataUse) -> list[Logger]:
+def make_loggers(logger: Any, output: OutputArguments, data: DataArguments) -> list[Logger]:
     """Return the loggers that ``Trainer(logger=...)`` means: True is TensorBoard and CSV files in one folder.
 
     A fast dev run writes nothing, but has a logger, which the module may use.
@@ -94,7 +60,7 @@ def make_loggers(logger: Any, output: Output, data: DataUse) -> list[Logger]:
     return loggers
 
 
-def make_callbacks(callbacks: Any, output: Output, data: DataUse) -> list[Any]:
+def make_callbacks(callbacks: Any, output: OutputArguments, data: DataArguments) -> list[Any]:
     """Return the callbacks that were given, names resolved, and the defaults; checkpoints last."""
     if callbacks is None:
         given: list[Any] = []
@@ -117,7 +83,7 @@ def register(
     manager: HookManager,
     callbacks: Iterable[object],
     loggers: Iterable[Logger],
-    output: Output,
+    output: OutputArguments,
     options: Mapping[str, Any],
 ) -> None:
     """Register every plugin of a Trainer, in the order in which they are called within a stage.
@@ -160,18 +126,23 @@ def _refuse_typos(disabled: Iterable[str], known: Collection[str]) -> None:
             raise UnknownNameError("plugin", name, known, "Trainer(plugins={'disable': ...})")
 
 
-def fit_plugins(run: Run, callbacks: Iterable[object], optimisation: Optimisation) -> list[object]:
+def fit_plugins(
+    module: TrainModule,
+    schedulers: Collection[SchedulerConfig],
+    callbacks: Iterable[object],
+    arguments: OptimizationArguments,
+) -> list[object]:
     """Return the core's own plugins that a fit needs: nothing is called in it that has nothing to do."""
     plugins: list[object] = []
-    if run.schedulers:
+    if schedulers:
         plugins.append(LRSchedulers())
-    clips = optimisation.gradient_clip_val or overrides(run.module, "configure_gradient_clipping", TrainModule)
+    clips = arguments.gradient_clip_val or overrides(module, "configure_gradient_clipping", TrainModule)
     if clips and not any(isinstance(callback, GradientClipping) for callback in callbacks):
-        plugins.append(GradientClipping(optimisation.gradient_clip_val, optimisation.gradient_clip_algorithm))
+        plugins.append(GradientClipping(arguments.gradient_clip_val, arguments.gradient_clip_algorithm))
     return plugins
 
 
-def default_callbacks(output: Output, given: Iterable[object]) -> list[object]:
+def default_callbacks(output: OutputArguments, given: Iterable[object]) -> list[object]:
     """The callbacks that a Trainer has unless they are given or switched off.
 
     Raises:

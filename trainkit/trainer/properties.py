@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,80 +16,54 @@ from trainkit.data.module import DataModule
 from trainkit.errors import NotAttachedError
 from trainkit.hooks.manager import HookManager
 from trainkit.loggers.logger import Logger
-from trainkit.loops.run import Run
+from trainkit.loops.run import FitRun, Run
 from trainkit.metrics.collector import MetricCollector
 from trainkit.module import TrainModule
+from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.strategies.base import Strategy
-from trainkit.trainer.arguments import DataUse, Lengths, Optimisation, Output
+from trainkit.trainer.arguments import TrainerArguments
+from trainkit.trainer.call import Call, TrainerState
 from trainkit.trainer.data import DataConnection
 from trainkit.trainer.run_length import estimated_updates, max_epochs, max_steps
 from trainkit.types import Phase, Stage
 
-Status = Literal["initializing", "running", "finished", "interrupted"]
 
-
-@dataclass(slots=True)
-class TrainerState:
-    """What a Trainer is doing.
-
-    Attributes:
-        status: How far the last call has come.
-        fn: What the last call was: fit, validate, test or predict.
-    """
-
-    status: Status = "initializing"
-    fn: Stage | None = None
-    _trainer: Readings | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def stage(self) -> Phase | None:
-        """What is running right now, which within a fit may be training, validation or the sanity check."""
-        return None if self._trainer is None else self._trainer.phase
-
-    @property
-    def finished(self) -> bool:
-        """Whether the last call ended without an exception."""
-        return self.status == "finished"
-
-    @property
-    def stopped(self) -> bool:
-        """Whether no call is running, because it ended in whatever way."""
-        return self.status in ("finished", "interrupted")
-
-
-class Readings:
+class TrainerProperties:
     """The properties of a `Trainer`. None of them changes anything.
 
+    What a call made is read off the running call, or the last one (``call.py``).
+
     Attributes:
-        state: What the Trainer is doing.
+        arguments: What the Trainer was made with.
         strategy: Where and how the module runs.
-        progress: The counters of the run.
+        precision: In which dtypes it computes.
         metrics: What was logged.
-        callbacks: The user's callbacks, and the defaults that were added.
+        hooks: The plugins: ``register(plugin)`` adds one, from the next hook on; ``order(hook)`` tells who is called.
         loggers: All loggers.
-        ckpt_path: The checkpoint that the running or last call was started from.
-        continues_last: Whether that was found by ``ckpt_path="last"``, so that the call goes on in the run's folder.
     """
 
-    state: TrainerState
+    arguments: TrainerArguments
     strategy: Strategy
-    progress: Progress
+    precision: Precision
     metrics: MetricCollector
-    callbacks: list[Any]
+    hooks: HookManager
     loggers: list[Logger]
-    ckpt_path: str | None
-    continues_last: bool
-    _lengths: Lengths
-    _data_use: DataUse
-    _optimisation: Optimisation
-    _output: Output
-    _run: Run | None
-    _data: DataConnection | None
-    _module: TrainModule | None
-    _hooks: HookManager
+    _callbacks: list[Any]
+    _progress: Progress
+    _call: Call | None
 
     # Where the run is
+
+    @property
+    def state(self) -> TrainerState:
+        """What the Trainer is doing."""
+        return TrainerState() if self._call is None else self._call.state
+
+    @property
+    def progress(self) -> Progress:
+        """The counters of the fits; during an evaluation that started from a checkpoint, those of the checkpoint."""
+        return self._progress if self._call is None or not self._call.is_running else self._call.progress
 
     @property
     def run(self) -> Run:
@@ -99,9 +72,20 @@ class Readings:
         Raises:
             NotAttachedError: Before the first one.
         """
-        if self._run is None:
+        if self._call is None:
             raise NotAttachedError("nothing has run yet: call fit, validate, test or predict first.")
-        return self._run
+        return self._call.run
+
+    @property
+    def fit_run(self) -> FitRun:
+        """The parts of the running or last call, which is a fit: with optimizers, accumulation and limits.
+
+        Raises:
+            NotAttachedError: Before the first call, or if it is no fit.
+        """
+        if self._call is None:
+            raise NotAttachedError("nothing has run yet: call fit first.")
+        return self._call.fit_run
 
     @property
     def current_epoch(self) -> int:
@@ -116,15 +100,22 @@ class Readings:
     @property
     def is_last_batch(self) -> bool:
         """Whether the newest training batch, which may be under way, is the last of its epoch."""
-        return self._run is not None and self._run.is_last_batch
+        return self._is_fit and self.fit_run.is_last_batch
+
+    @property
+    def ckpt_path(self) -> str | None:
+        """The checkpoint that the running or last call was started from."""
+        return None if self._call is None else self._call.ckpt_path
+
+    @property
+    def continues_last(self) -> bool:
+        """Whether that was found by ``ckpt_path="last"``, so that the call goes on in the run's folder."""
+        return self._call is not None and self._call.continues_last
 
     @property
     def phase(self) -> Phase | None:
         """What is running right now; until a loop runs, what has been asked for."""
-        if self.state.status != "running" or self.state.fn is None:
-            return None
-        asked = Phase.TRAIN if self.state.fn is Stage.FIT else Phase(self.state.fn.value)
-        return asked if self._run is None else self._run.phase or asked
+        return None if self._call is None else self._call.phase
 
     @property
     def training(self) -> bool:
@@ -181,14 +172,21 @@ class Readings:
     # Parts
 
     @property
-    def hooks(self) -> HookManager:
-        """The plugins: ``register(plugin)`` adds one, from the next hook on; ``order(hook)`` tells who is called."""
-        return self._hooks
+    def callbacks(self) -> list[Any]:
+        """The user's callbacks, and the defaults that were added; during a call, those of the module too."""
+        return self._callbacks if self._call is None or not self._call.is_running else self._call.callbacks
+
+    @callbacks.setter
+    def callbacks(self, callbacks: list[Any]) -> None:
+        if self._call is not None and self._call.is_running:
+            self._call.callbacks = callbacks
+        else:
+            self._callbacks = callbacks
 
     @property
     def module(self) -> TrainModule | None:
         """The module of the running or last call."""
-        return self._module
+        return None if self._call is None else self._call.module
 
     lightning_module = module
     model = module
@@ -201,17 +199,17 @@ class Readings:
     @property
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """The optimizers of the fit."""
-        return self._run.optimizers if self._run is not None else []
+        return self.fit_run.optimizers if self._is_fit else []
 
     @property
     def optimizer_wrappers(self) -> list[Any]:
         """What ``module.optimizers()`` gives: the same optimizers, with steps that the run sees."""
-        return self.run.handles
+        return self.fit_run.wrapped_optimizers
 
     @property
     def lr_scheduler_configs(self) -> list[Any]:
         """The schedulers of the fit, with interval, frequency and monitor."""
-        return self._run.schedulers if self._run is not None else []
+        return self.fit_run.schedulers if self._is_fit else []
 
     @property
     def logger(self) -> Logger | None:
@@ -227,7 +225,7 @@ class Readings:
     @property
     def default_root_dir(self) -> str:
         """The folder under which everything is written."""
-        return self._output.root
+        return self.arguments.output.root
 
     @property
     def checkpoint_callbacks(self) -> list[ModelCheckpoint]:
@@ -326,12 +324,14 @@ class Readings:
     @property
     def num_sanity_val_steps(self) -> float:
         """How many validation batches are tried ahead of training, at most."""
-        return self._data_use.sanity_batches
+        return self.arguments.data.sanity_batches
 
     @property
     def estimated_stepping_batches(self) -> float:
         """How many updates the fit makes if nothing stops it earlier; may be asked in ``configure_optimizers``."""
-        return estimated_updates(self.num_training_batches, self._lengths, self._data_use, self._optimisation)
+        return estimated_updates(
+            self.num_training_batches, self.arguments.stop, self.arguments.data, self.arguments.optimization
+        )
 
     @property
     def train_dataloader(self) -> Any:
@@ -358,91 +358,102 @@ class Readings:
     @property
     def max_epochs(self) -> int:
         """Epochs to train; -1 for no limit."""
-        epochs = max_epochs(self._lengths, self._data_use)
+        epochs = max_epochs(self.arguments.stop, self.arguments.data)
         return -1 if epochs == math.inf else int(epochs)
 
     @property
     def min_epochs(self) -> int | None:
         """Epochs before which ``should_stop`` is not honoured."""
-        return self._lengths.min_epochs
+        return self.arguments.stop.min_epochs
 
     @property
     def max_steps(self) -> int:
         """Updates to make; -1 for no limit."""
-        steps = max_steps(self._lengths, self._data_use)
+        steps = max_steps(self.arguments.stop, self.arguments.data)
         return -1 if steps == math.inf else int(steps)
 
     @property
     def min_steps(self) -> int | None:
         """Updates before which ``should_stop`` is not honoured."""
-        return self._lengths.min_steps
+        return self.arguments.stop.min_steps
 
     @property
     def fast_dev_run(self) -> int | bool:
         """Whether, or with how many batches, everything is only tried."""
-        return self._data_use.fast_dev_run
+        return self.arguments.data.fast_dev_run
 
     @property
     def log_every_n_steps(self) -> int:
         """Updates from one row of metrics to the next."""
-        return self._output.log_every_n_steps
+        return self.arguments.output.log_every_n_steps
 
     @property
     def barebones(self) -> bool:
         """Whether everything optional is left out."""
-        return self._output.barebones
+        return self.arguments.output.barebones
 
     @property
     def accumulate_grad_batches(self) -> int:
         """Batches per update in the running epoch."""
-        return self._optimisation.accumulation[0] if self._run is None else self._run.accumulate
+        schedule = self.arguments.optimization.accumulation
+        return self.fit_run.accumulation.size if self._is_fit else schedule[0]
 
     @property
     def gradient_clip_val(self) -> float | None:
         """Bound for gradients."""
-        return self._optimisation.gradient_clip_val
+        return self.arguments.optimization.gradient_clip_val
 
     @property
     def gradient_clip_algorithm(self) -> str | None:
         """How gradients are bounded."""
-        return self._optimisation.gradient_clip_algorithm
+        return self.arguments.optimization.gradient_clip_algorithm
 
     @property
     def check_val_every_n_epoch(self) -> int | None:
         """Epochs from one epoch with validation to the next."""
-        return self._data_use.check_val_every_n_epoch
+        return self.arguments.data.check_val_every_n_epoch
 
     @property
     def reload_dataloaders_every_n_epochs(self) -> int:
         """Epochs after which loaders are made anew; 0 for never."""
-        return self._data_use.reload_dataloaders_every_n_epochs
+        return self.arguments.data.reload_dataloaders_every_n_epochs
 
     @property
     def val_check_interval(self) -> int | float | Duration:
         """Batches (int), share of an epoch (float) or time from one validation to the next."""
-        return self._data_use.val_check_interval
+        return self.arguments.data.val_check_interval
 
     @property
     def overfit_batches(self) -> int | float:
         """How many, or which share, of the same batches are trained on over and over."""
-        return self._data_use.overfit_batches
+        return self.arguments.data.overfit_batches
 
     @property
     def limit_train_batches(self) -> int | float:
         """How many training batches of an epoch are used (int), or which share of them (float)."""
-        return self._data_use.limit("train")
+        return self.arguments.data.limit("train")
 
     @property
     def limit_val_batches(self) -> int | float:
         """The same for validation."""
-        return self._data_use.limit("val")
+        return self.arguments.data.limit("val")
 
     @property
     def limit_test_batches(self) -> int | float:
         """The same for testing."""
-        return self._data_use.limit("test")
+        return self.arguments.data.limit("test")
 
     @property
     def limit_predict_batches(self) -> int | float:
         """The same for prediction."""
-        return self._data_use.limit("predict")
+        return self.arguments.data.limit("predict")
+
+    # What these read
+
+    @property
+    def _data(self) -> DataConnection | None:
+        return self._call.data if self._call is not None and self._call.has_data else None
+
+    @property
+    def _is_fit(self) -> bool:
+        return self._call is not None and self._call.is_prepared and self._call.stage is Stage.FIT

@@ -9,17 +9,17 @@ from functools import partial
 from trainkit.checks import seconds
 from trainkit.errors import ConfigError
 from trainkit.loops.limits import NO_LIMIT, Limits
-from trainkit.loops.run import Run
-from trainkit.trainer.arguments import DataUse, Lengths, Optimisation
+from trainkit.loops.run import FitRun
+from trainkit.trainer.arguments import DataArguments, OptimizationArguments, StopArguments
 
 DEFAULT_MAX_EPOCHS = 1000
 
 
-def make_limits(lengths: Lengths, data: DataUse, *, num_batches: int | None, validates: bool) -> Limits:
+def make_limits(stop: StopArguments, data: DataArguments, *, num_batches: int | None, validates: bool) -> Limits:
     """Say how long to train and when to validate, now that the length of an epoch is known.
 
     Args:
-        lengths: How long, as the user said it.
+        stop: How long, as the user said it.
         data: How much of the data, as the user said it.
         num_batches: Training batches of the first epoch; None if unknown.
         validates: Whether there is something to validate with.
@@ -27,17 +27,17 @@ def make_limits(lengths: Lengths, data: DataUse, *, num_batches: int | None, val
     Raises:
         ConfigError: If the validation interval does not fit the epoch.
     """
-    if is_endless(lengths) and not data.fast_dev_run:
+    if is_endless(stop) and not data.fast_dev_run:
         warnings.warn(
             f"max_epochs is not set: training for {DEFAULT_MAX_EPOCHS} epochs. For no limit say max_epochs=-1.",
             stacklevel=2,
         )
     limits = Limits(
-        max_epochs=max_epochs(lengths, data),
-        min_epochs=lengths.min_epochs or 0,
-        max_steps=max_steps(lengths, data),
-        min_steps=lengths.min_steps or 0,
-        max_time_s=seconds("max_time", lengths.max_time),
+        max_epochs=max_epochs(stop, data),
+        min_epochs=stop.min_epochs or 0,
+        max_steps=max_steps(stop, data),
+        min_steps=stop.min_steps or 0,
+        max_time_s=seconds("max_time", stop.max_time),
         validate=validates,
         validate_every_n_epochs=data.check_val_every_n_epoch,
     )
@@ -52,27 +52,27 @@ def make_limits(lengths: Lengths, data: DataUse, *, num_batches: int | None, val
     return limits
 
 
-def max_epochs(lengths: Lengths, data: DataUse) -> float:
+def max_epochs(stop: StopArguments, data: DataArguments) -> float:
     """Return how many epochs to train: without any limit at all it is `DEFAULT_MAX_EPOCHS`."""
     if data.fast_dev_run:
         return 1
-    if lengths.max_epochs is None:
-        return DEFAULT_MAX_EPOCHS if is_endless(lengths) else NO_LIMIT
-    return NO_LIMIT if lengths.max_epochs == -1 else lengths.max_epochs
+    if stop.max_epochs is None:
+        return DEFAULT_MAX_EPOCHS if is_endless(stop) else NO_LIMIT
+    return NO_LIMIT if stop.max_epochs == -1 else stop.max_epochs
 
 
-def max_steps(lengths: Lengths, data: DataUse) -> float:
+def max_steps(stop: StopArguments, data: DataArguments) -> float:
     """Return how many updates to make."""
-    steps = NO_LIMIT if lengths.max_steps == -1 else lengths.max_steps
+    steps = NO_LIMIT if stop.max_steps == -1 else stop.max_steps
     return min(steps, int(data.fast_dev_run)) if data.fast_dev_run else steps
 
 
-def is_endless(lengths: Lengths) -> bool:
+def is_endless(stop: StopArguments) -> bool:
     """Return whether nothing was said that would end a fit, not even that it shall have no end."""
-    return lengths.max_epochs is None and lengths.max_steps == -1 and lengths.max_time is None
+    return stop.max_epochs is None and stop.max_steps == -1 and stop.max_time is None
 
 
-def _validation_interval(interval: int | float, data: DataUse, num_batches: int | None) -> float:
+def _validation_interval(interval: int | float, data: DataArguments, num_batches: int | None) -> float:
     if data.fast_dev_run or (interval == 1.0 and isinstance(interval, float)):
         return NO_LIMIT
     if isinstance(interval, float):
@@ -90,20 +90,22 @@ def _validation_interval(interval: int | float, data: DataUse, num_batches: int 
     return interval
 
 
-def estimated_updates(num_batches: float, lengths: Lengths, data: DataUse, optimisation: Optimisation) -> float:
+def estimated_updates(
+    num_batches: float, stop: StopArguments, data: DataArguments, optimization: OptimizationArguments
+) -> float:
     """Return how many updates a fit makes if nothing stops it earlier; infinite if that has no bound."""
-    epochs, steps = max_epochs(lengths, data), max_steps(lengths, data)
+    epochs, steps = max_epochs(stop, data), max_steps(stop, data)
     if num_batches == NO_LIMIT or epochs == NO_LIMIT:
         return steps
     # The number of batches per update may change from one epoch to a later one.
-    starts = sorted(optimisation.accumulation.items())
+    starts = sorted(optimization.accumulation.items())
     updates = 0
     for (epoch, k), (next_epoch, _) in zip(starts, [*starts[1:], (epochs, 1)], strict=True):
         updates += math.ceil(num_batches / k) * int(max(0, min(next_epoch, epochs) - epoch))
     return min(updates, steps)
 
 
-def say_if_done(run: Run) -> None:
+def say_if_done(run: FitRun) -> None:
     """Warn if a limit was reached before this fit began: there is nothing left to train."""
     limits, progress = run.limits, run.progress
     if limits.reached(progress) and (progress.epoch or progress.global_step) and not progress.is_closing:

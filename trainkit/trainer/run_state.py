@@ -8,8 +8,9 @@ from typing import Any
 
 from trainkit.checkpoint import state
 from trainkit.errors import CheckpointError
-from trainkit.loops.run import Run
+from trainkit.loops.run import FitRun, Run
 from trainkit.module.hparams import store_hparams, warn_of_unstorable
+from trainkit.progress import Progress
 from trainkit.seed import rng_state, set_rng_state
 from trainkit.storage.storable import check_storable
 from trainkit.trainer.data import DataConnection
@@ -18,46 +19,8 @@ from trainkit.types import Phase
 Plugins = Sequence[tuple[str, object]]
 
 
-def dump(run: Run, plugins: Plugins, data: DataConnection, *, weights_only: bool) -> dict[str, Any]:
-    """Return everything from which ``run`` can go on; with ``weights_only``, what predicting needs. Changes nothing."""
-    checkpoint = _weights(run, data)
-    if not weights_only:
-        _warn_in_a_step(run, data)
-        checkpoint |= _of_all_ranks(run, plugins)
-        checkpoint["trainkit"] |= {
-            "precision": run.precision.state_dict(),
-            "shuffle_seed": data.shuffle_seed,
-            "ranks": run.strategy.all_gather_object(_of_this_rank(run, data)),
-        }
-    return checkpoint
-
-
-def check(run: Run, plugins: Plugins, data: DataConnection) -> None:
-    """Find out when a fit starts, and not at its first save hours later, what a checkpoint could not hold.
-
-    Raises:
-        CheckpointError: Names the place and the type of each such value.
-    """
-    for owner in (run.module, data.datamodule):
-        warn_of_unstorable(owner)
-    checkpoint = _weights(run, data) | _of_all_ranks(run, plugins)
-    if data.datamodule is not None:
-        checkpoint["datamodule"] = data.datamodule.state_dict()
-    check_storable(checkpoint)
-
-
-def _warn_in_a_step(run: Run, data: DataConnection) -> None:
-    progress = run.progress
-    if run.metrics.in_training_batches and data.fit_loaders.train.is_under_way(progress.batch):
-        warnings.warn(
-            f"this checkpoint is saved in the middle of a step, that of batch {progress.batch} in epoch "
-            f"{progress.epoch}: a run that continues from it is not exact, because it begins that step again. Save in "
-            "on_train_batch_end, or in any hook outside a step.",
-            stacklevel=2,
-        )
-
-
-def _weights(run: Run, data: DataConnection) -> dict[str, Any]:
+def dump_weights(run: Run, data: DataConnection) -> dict[str, Any]:
+    """Return what predicting needs, and no more. Changes nothing."""
     checkpoint: dict[str, Any] = {
         "epoch": run.progress.epoch,
         "global_step": run.progress.global_step,
@@ -71,48 +34,87 @@ def _weights(run: Run, data: DataConnection) -> dict[str, Any]:
     return checkpoint
 
 
-def _of_all_ranks(run: Run, plugins: Plugins) -> dict[str, Any]:
+def dump(run: FitRun, plugins: Plugins, data: DataConnection) -> dict[str, Any]:
+    """Return everything from which ``run`` can be resumed. Changes nothing."""
+    _warn_in_a_step(run, data)
+    checkpoint = dump_weights(run, data) | _of_all_ranks(run, plugins)
+    checkpoint["trainkit"] |= {
+        "precision": run.precision.state_dict(),
+        "shuffle_seed": data.shuffle_seed,
+        "ranks": run.strategy.all_gather_object(_of_this_rank(run, data)),
+    }
+    return checkpoint
+
+
+def check_storable_state(run: FitRun, plugins: Plugins, data: DataConnection) -> None:
+    """Find out when a fit starts, and not at its first save hours later, what a checkpoint could not hold.
+
+    Raises:
+        CheckpointError: Names the place and the type of each such value.
+    """
+    for owner in (run.module, data.datamodule):
+        warn_of_unstorable(owner)
+    checkpoint = dump_weights(run, data) | _of_all_ranks(run, plugins)
+    if data.datamodule is not None:
+        checkpoint["datamodule"] = data.datamodule.state_dict()
+    check_storable(checkpoint)
+
+
+def _warn_in_a_step(run: FitRun, data: DataConnection) -> None:
+    progress = run.progress
+    if run.metrics.in_training_batches and data.fit_loaders.train.is_under_way(progress.batch):
+        warnings.warn(
+            f"this checkpoint is saved in the middle of a step, that of batch {progress.batch} in epoch "
+            f"{progress.epoch}: a run that continues from it is not exact, because it begins that step again. Save in "
+            "on_train_batch_end, or in any hook outside a step.",
+            stacklevel=2,
+        )
+
+
+def _of_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
     return {
         "optimizer_states": [optimizer.state_dict() for optimizer in run.optimizers],
         "lr_schedulers": [config.scheduler.state_dict() for config in run.schedulers],
-        "loops": {"fit": run.progress.state_dict()},
+        "loops": {"fit": run.progress.state_dict() | {"group_batches": run.accumulation.batches}},
         "callbacks": state.collect_plugins(plugins),
     }
 
 
-def _of_this_rank(run: Run, data: DataConnection) -> dict[str, Any]:
+def _of_this_rank(run: FitRun, data: DataConnection) -> dict[str, Any]:
     """Return what each rank has for itself; everything else is equal on all of them."""
     return {
         "metrics": run.metrics.state_dict(run.module),
-        "group": _open_group(run),
+        "group": run.accumulation.state_dict(run.module),
         "data": data.state_dict(run.progress),
-        "began": data.began,
+        "began": data.rng_at_start,
         "rng": rng_state(),
     }
 
 
 def restore_beginning(data: DataConnection, checkpoint: dict[str, Any] | None, rank: int) -> None:
-    """Let the run be made ready from the random numbers of its first session: a random split of the data stays it."""
+    """Prepare a resumed run with the random numbers it began with, so that a random split of its data is the same."""
     ranks = (checkpoint or {}).get("trainkit", {}).get("ranks", ())
     if ranks and (began := ranks[rank % len(ranks)].get("began")):
         set_rng_state(began)
-    data.began = rng_state()
+    data.rng_at_start = rng_state()
 
 
-def restore_counters(run: Run, data: DataConnection, checkpoint: dict[str, Any], path: str) -> None:
+def restore_counters(
+    progress: Progress, rank: int, data: DataConnection, checkpoint: dict[str, Any], path: str
+) -> None:
     """Set the counters, and what the data module kept: ahead of the loaders, which may be made for the next epoch.
 
     Raises:
         CheckpointError: If a fit cannot continue from the checkpoint.
     """
     state.require_training_state(checkpoint, path)
-    run.progress.load_state_dict(checkpoint["loops"]["fit"])
+    progress.load_state_dict(checkpoint["loops"]["fit"])
     ranks = checkpoint["trainkit"]["ranks"]
     if ranks:
-        data.load_datamodule_state(ranks[run.strategy.rank % len(ranks)]["data"])
+        data.load_datamodule_state(ranks[rank % len(ranks)]["data"])
 
 
-def restore(run: Run, plugins: Plugins, data: DataConnection, checkpoint: dict[str, Any], path: str) -> None:
+def restore(run: FitRun, plugins: Plugins, data: DataConnection, checkpoint: dict[str, Any], path: str) -> None:
     """Put ``run`` where `dump` found it; the weights and the counters are loaded already.
 
     Raises:
@@ -125,10 +127,12 @@ def restore(run: Run, plugins: Plugins, data: DataConnection, checkpoint: dict[s
     own = checkpoint["trainkit"]
     run.precision.load_state_dict(own["precision"])
     if own["ranks"]:  # there are none where another framework saved
-        _restore_rank(run, data, own["ranks"], path)
+        _restore_rank(run, data, own["ranks"], checkpoint["loops"]["fit"].get("group_batches", 0), path)
 
 
-def _restore_rank(run: Run, data: DataConnection, ranks: list[dict[str, Any]], path: str) -> None:
+def _restore_rank(
+    run: FitRun, data: DataConnection, ranks: list[dict[str, Any]], group_batches: int, path: str
+) -> None:
     progress, strategy = run.progress, run.strategy
     mid_epoch = progress.batch > 0 and not progress.epoch_ended
     if mid_epoch and len(ranks) != strategy.world_size:
@@ -144,26 +148,10 @@ def _restore_rank(run: Run, data: DataConnection, ranks: list[dict[str, Any]], p
         )
     mine = ranks[strategy.rank % len(ranks)]
     # Of a phase in whose last hooks it was saved, nothing is to come.
-    goes_on = {Phase.TRAIN: mid_epoch, Phase.VALIDATE: progress.in_validation}
-    phases = {name: phase for name, phase in mine["metrics"]["phases"].items() if goes_on.get(Phase(name))}
+    is_under_way = {Phase.TRAIN: mid_epoch, Phase.VALIDATE: progress.in_validation}
+    phases = {name: phase for name, phase in mine["metrics"]["phases"].items() if is_under_way.get(Phase(name))}
     run.metrics.load_state_dict({**mine["metrics"], "phases": phases}, run.module)
-    _reopen_group(run, mine["group"])
+    run.accumulation.load_state_dict(mine["group"], group_batches, run.module)
     in_loader = progress.validation_loader if progress.in_validation else None
     data.load_state_dict(mine["data"], mid_epoch=mid_epoch, validation_loader=in_loader)
     set_rng_state(mine["rng"])
-
-
-def _open_group(run: Run) -> dict[str, Any] | None:
-    """Return the gradients that wait for the rest of their accumulation group; None between two groups."""
-    if not run.progress.group_batches:
-        return None
-    gradients = {name: p.grad for name, p in run.module.named_parameters() if p.grad is not None}
-    return {"divisor": run.group_divisor, "weight": run.group_weight, "gradients": gradients}
-
-
-def _reopen_group(run: Run, group: dict[str, Any] | None) -> None:
-    if group is not None:
-        run.group_divisor, run.group_weight = group["divisor"], group["weight"]
-        parameters = dict(run.module.named_parameters())
-        for name, gradient in group["gradients"].items():
-            parameters[name].grad = gradient.to(parameters[name].device)

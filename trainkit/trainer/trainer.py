@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, Never
 
@@ -16,8 +18,6 @@ from trainkit.hooks.manager import HookManager
 from trainkit.loggers.logger import Logger
 from trainkit.loops import evaluate as evaluation
 from trainkit.loops import fit as training
-from trainkit.loops.run import Run
-from trainkit.loops.stop import StopSignal
 from trainkit.metrics.collector import MetricCollector
 from trainkit.module import TrainModule
 from trainkit.plugins.resolve import resolve_precision, resolve_strategy
@@ -25,18 +25,27 @@ from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.storage.files import write_checkpoint
 from trainkit.strategies.base import Strategy
-from trainkit.trainer import default_plugins as plugin_assembly
-from trainkit.trainer import run_state as checkpoints
-from trainkit.trainer.arguments import DataUse, Lengths, Optimisation, Output, group
-from trainkit.trainer.call import session
-from trainkit.trainer.data import LOADER_OF_STAGE, DataConnection
+from trainkit.trainer.arguments import (
+    DataArguments,
+    OptimizationArguments,
+    OutputArguments,
+    StopArguments,
+    TrainerArguments,
+    given,
+    refuse_beside_barebones,
+)
+from trainkit.trainer.call import Call
+from trainkit.trainer.check_module import check_module
+from trainkit.trainer.data import LOADER_OF_STAGE
+from trainkit.trainer.default_plugins import make_callbacks, make_loggers, refuse_unknown_arguments, register
 from trainkit.trainer.loader_source import LoaderName
-from trainkit.trainer.properties import Readings, TrainerState
+from trainkit.trainer.properties import TrainerProperties
+from trainkit.trainer.run_state import dump, dump_weights
 from trainkit.trainer.tables import print_results
 from trainkit.types import Phase, Stage
 
 
-class Trainer(Readings):
+class Trainer(TrainerProperties):
     """Runs a `TrainModule` on data: ``fit``, ``validate``, ``test``, ``predict``.
 
     All arguments are keywords with the names and meanings that Lightning gave them.
@@ -132,33 +141,69 @@ class Trainer(Readings):
         sync_batchnorm: bool = False,
         reload_dataloaders_every_n_epochs: int = 0,
         default_root_dir: str | os.PathLike[str] | None = None,
-        **unknown: Any,
+        **unknown: Never,
     ) -> None:
-        arguments = locals()
-        plugin_assembly.refuse_unknown_arguments(Trainer, unknown)
-        self._lengths: Lengths = group(Lengths, arguments)
-        self._data_use: DataUse = group(DataUse, arguments)
-        self._optimisation: Optimisation = group(Optimisation, arguments)
-        self._output: Output = plugin_assembly.barebones(group(Output, arguments), arguments)
+        refuse_unknown_arguments(Trainer, unknown)
+        if barebones:
+            refuse_beside_barebones(
+                logger=logger,
+                enable_checkpointing=enable_checkpointing,
+                enable_progress_bar=enable_progress_bar,
+                enable_model_summary=enable_model_summary,
+                log_every_n_steps=log_every_n_steps,
+                profiler=profiler,
+            )
+        self.arguments = TrainerArguments(
+            stop=StopArguments(
+                max_epochs=max_epochs,
+                min_epochs=min_epochs,
+                max_steps=max_steps,
+                min_steps=min_steps,
+                max_time=max_time,
+            ),
+            data=DataArguments(
+                limit_train_batches=given(limit_train_batches, 1.0),
+                limit_val_batches=given(limit_val_batches, 1.0),
+                limit_test_batches=given(limit_test_batches, 1.0),
+                limit_predict_batches=given(limit_predict_batches, 1.0),
+                overfit_batches=overfit_batches,
+                fast_dev_run=fast_dev_run,
+                val_check_interval=1.0 if val_check_interval is None else val_check_interval,
+                check_val_every_n_epoch=check_val_every_n_epoch,
+                num_sanity_val_steps=given(num_sanity_val_steps, 2),
+                reload_dataloaders_every_n_epochs=reload_dataloaders_every_n_epochs,
+                use_distributed_sampler=use_distributed_sampler,
+            ),
+            optimization=OptimizationArguments(
+                accumulate_grad_batches=accumulate_grad_batches,
+                gradient_clip_val=gradient_clip_val,
+                gradient_clip_algorithm=gradient_clip_algorithm,
+                detect_anomaly=detect_anomaly,
+                deterministic=deterministic,
+                benchmark=benchmark,
+                sync_batchnorm=sync_batchnorm,
+                inference_mode=inference_mode,
+                compile=compile,
+            ),
+            output=OutputArguments(
+                log_every_n_steps=given(log_every_n_steps, 0 if barebones else 50),
+                enable_checkpointing=given(enable_checkpointing, not barebones),
+                enable_progress_bar=given(enable_progress_bar, not barebones),
+                enable_model_summary=given(enable_model_summary, not barebones),
+                default_root_dir=default_root_dir,
+                profiler=profiler,
+                barebones=barebones,
+            ),
+        )
         self.strategy = resolve_strategy(strategy, accelerator, devices, num_nodes)
         self.precision = resolve_precision(precision)
-        self.state = TrainerState()
-        self.progress = Progress()
         self.metrics = MetricCollector(self.strategy)
-        self.loggers: list[Logger] = plugin_assembly.make_loggers(logger, self._output, self._data_use)
-        self.callbacks = plugin_assembly.make_callbacks(callbacks, self._output, self._data_use)
-        self.ckpt_path: str | None = None
-        self.continues_last = False
-        self._hooks = HookManager()
-        plugin_assembly.register(self._hooks, self.callbacks, self.loggers, self._output, plugins or {})
-        self._fit_plugins: list[object] = []
-        self._stop_signal = StopSignal()
-        self._is_busy = False
-        self._should_stop = False
-        self._run: Run | None = None
-        self._data: DataConnection | None = None
-        self._fit: tuple[Run, DataConnection] | None = None  # the last one, as far as it can be continued
-        self._module: TrainModule | None = None
+        self.loggers = make_loggers(logger, self.arguments.output, self.arguments.data)
+        self.hooks = HookManager()
+        self._callbacks = make_callbacks(callbacks, self.arguments.output, self.arguments.data)
+        self._progress = Progress()
+        self._call = None
+        register(self.hooks, self.callbacks, self.loggers, self.arguments.output, given(plugins, {}))
 
     def __getstate__(self) -> Never:
         raise UnsupportedError(
@@ -189,10 +234,9 @@ class Trainer(Readings):
         Raises:
             TrainkitError: If something does not fit together; see its subclasses.
         """
-        given: dict[LoaderName, Any] = {"train": train_dataloaders, "val": val_dataloaders}
-        with session(self, Stage.FIT, module, given, datamodule, ckpt_path) as (run, hooks):
-            assert self._data is not None
-            hooks.around_fit(training.fit, run, hooks, self._data.fit_loaders)
+        loaders: dict[LoaderName, Any] = {"train": train_dataloaders, "val": val_dataloaders}
+        with self._calling(Stage.FIT, module, loaders, datamodule, ckpt_path) as call:
+            call.hooks.around_fit(training.fit, call.fit_run, call.hooks, call.loaders)
 
     def validate(
         self,
@@ -233,13 +277,12 @@ class Trainer(Readings):
             What ``predict_step`` returned for each batch; with several loaders one such list per loader; None with
             ``return_predictions=False`` (then a callback takes them in ``on_predict_batch_end``).
         """
-        with session(self, Stage.PREDICT, module, {"predict": dataloaders}, datamodule, ckpt_path) as (run, hooks):
-            assert self._data is not None
-            loaders = self._data.evaluation_loaders("predict")
+        with self._calling(Stage.PREDICT, module, {"predict": dataloaders}, datamodule, ckpt_path) as call:
+            loaders = call.data.evaluation_loaders("predict")
             if return_predictions is False:
-                evaluation.evaluate(run, hooks, hooks.predict, loaders, Phase.PREDICT)
+                evaluation.evaluate(call.run, call.hooks, call.hooks.predict, loaders, Phase.PREDICT)
                 return None
-            predictions = evaluation.predict(run, hooks, loaders)
+            predictions = evaluation.predict(call.run, call.hooks, loaders)
         return predictions[0] if len(predictions) == 1 else predictions
 
     def _evaluate(
@@ -252,13 +295,53 @@ class Trainer(Readings):
         verbose: bool,
     ) -> list[dict[str, float]]:
         name = LOADER_OF_STAGE[stage]
-        with session(self, stage, module, {name: dataloaders}, datamodule, ckpt_path) as (run, hooks):
-            assert self._data is not None
-            on = hooks.validation if stage is Stage.VALIDATE else hooks.test
-            results = evaluation.evaluate(run, hooks, on, self._data.evaluation_loaders(name), Phase(stage.value))
+        with self._calling(stage, module, {name: dataloaders}, datamodule, ckpt_path) as call:
+            on = call.hooks.validation if stage is Stage.VALIDATE else call.hooks.test
+            loaders = call.data.evaluation_loaders(name)
+            results = evaluation.evaluate(call.run, call.hooks, on, loaders, Phase(stage.value))
         if verbose and self.is_global_zero:
             print_results(results, stage)
         return results
+
+    @contextmanager
+    def _calling(
+        self,
+        stage: Stage,
+        module: TrainModule | None,
+        loaders: Mapping[LoaderName, Any],
+        datamodule: DataModule | None,
+        ckpt_path: str | os.PathLike[str] | None,
+    ) -> Iterator[Call]:
+        """Begin a `Call`, let a loop run inside, and end it."""
+        if stage is not Stage.FIT and module is None and ckpt_path is None:
+            ckpt_path = self._best_of_the_last_fit(stage)
+        last = self._call
+        if last is not None and last.is_running:
+            raise NotAttachedError(
+                f"trainer.{stage}() was called while trainer.{last.stage}() is running. Call it when that has ended, "
+                "or let another Trainer do it with a copy of the module."
+            )
+        module = check_module(self.module if module is None else module, stage)
+        last_fit = None if last is None else last.fit
+        self._call = call = Call(self, stage, module, loaders, datamodule, ckpt_path, last_fit)
+        try:
+            with call.running():
+                yield call
+        finally:
+            if last is not None and not call.is_prepared:
+                # It has changed nothing yet: what the last call made is still there to be saved and read.
+                last.state, self._call = call.state, last
+
+    def _best_of_the_last_fit(self, stage: Stage) -> str | None:
+        """What is evaluated if neither a module nor a checkpoint is given; None is the module as it stands."""
+        if self.fast_dev_run or not getattr(self.checkpoint_callback, "best_model_path", ""):
+            return None
+        warnings.warn(
+            f"trainer.{stage}() was called without a module and uses the best checkpoint of the last fit. To use the "
+            f"module as it stands, pass it: trainer.{stage}(module, ...).",
+            stacklevel=6,
+        )
+        return "best"
 
     # Saving
 
@@ -292,7 +375,7 @@ class Trainer(Readings):
         if storage_options is not None:
             raise ConfigError("storage_options is not supported. Give a path that needs none.")
         save = partial(self._save, weights_only=bool(weights_only), write=write)
-        self._hooks.hooks.around_save_checkpoint(save, os.fspath(filepath))
+        self.hooks.hooks.around_save_checkpoint(save, os.fspath(filepath))
 
     def _save(self, path: str, *, weights_only: bool, write: Callable[[dict[str, Any], str], None]) -> None:
         checkpoint = self.dump_checkpoint(weights_only)
@@ -300,12 +383,16 @@ class Trainer(Readings):
 
     def dump_checkpoint(self, weights_only: bool = False) -> dict[str, Any]:
         """Return what `save_checkpoint` would write."""
-        if self._run is None or self._data is None:
+        call = self._call
+        if call is None or not call.is_prepared:
             raise NotAttachedError("save_checkpoint() has no module to save before fit, validate, test or predict.")
-        run, data = self._fit or (self._run, self._data)
-        weights_only = weights_only or self._fit is None
-        checkpoint = checkpoints.dump(run, self._hooks.plugins, data, weights_only=weights_only)
-        self._hooks.hooks.on_save_checkpoint(checkpoint)
+        if weights_only or call.fit is None:
+            saved = call.fit or call
+            checkpoint = dump_weights(saved.run, saved.data)
+        else:
+            # After an evaluation too: the fit whose weights these are can be resumed from here.
+            checkpoint = dump(call.fit.fit_run, self.hooks.plugins, call.fit.data)
+        self.hooks.hooks.on_save_checkpoint(checkpoint)
         return checkpoint
 
     # What plugins and modules do through the Trainer
@@ -313,11 +400,11 @@ class Trainer(Readings):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Send a row of metrics to the loggers, at ``step`` (default: the current ``global_step``)."""
         if metrics:
-            self._hooks.hooks.on_log(dict(metrics), self.global_step if step is None else step)
+            self.hooks.hooks.on_log(dict(metrics), self.global_step if step is None else step)
 
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """What ``module.manual_backward`` does: hooks, precision, backward."""
-        hooks = self._hooks.hooks
+        hooks = self.hooks.hooks
         hooks.on_before_backward(loss)
         hooks.around_backward(lambda loss: self.precision.backward(loss, *args, **kwargs), loss)
         hooks.on_after_backward()
@@ -330,10 +417,9 @@ class Trainer(Readings):
     @property
     def should_stop(self) -> bool:
         """Set it to end the fit after the running batch, as soon as ``min_epochs`` and ``min_steps`` are met."""
-        return self._should_stop if self._run is None else self._run.should_stop
+        return self._call is not None and self._call.stop_signal.asked
 
     @should_stop.setter
     def should_stop(self, value: bool) -> None:
-        self._should_stop = value
-        if self._run is not None:
-            self._run.ask_to_stop(value)
+        if self._call is not None:
+            self._call.stop_signal.ask(value)

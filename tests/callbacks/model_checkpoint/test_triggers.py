@@ -47,7 +47,7 @@ def test_an_update_counts_once_however_often_it_is_noted() -> None:
 
 def test_updates_of_an_earlier_session_are_not_due_again() -> None:
     every_second = triggers(steps=2)
-    every_second.start(4, goes_on=False)
+    every_second.start(4, is_resumed=False)
     every_second.note_update(4)
     assert not every_second.is_due
 
@@ -55,9 +55,9 @@ def test_updates_of_an_earlier_session_are_not_due_again() -> None:
 def test_what_is_due_stays_so_only_in_a_run_that_goes_on() -> None:
     every_second = triggers(steps=2)
     every_second.note_update(4)
-    every_second.start(4, goes_on=True)
+    every_second.start(4, is_resumed=True)
     assert every_second.is_due
-    every_second.start(4, goes_on=False)
+    every_second.start(4, is_resumed=False)
     assert not every_second.is_due
 
 

@@ -253,8 +253,8 @@ def test_a_bar_that_joins_in_mid_run_waits_for_the_next_one(display):
 
     class Joins:
         def on_train_batch_start(self, trainer):
-            if not trainer._hooks.is_registered(bar):
-                trainer._hooks.register(bar)
+            if not trainer.hooks.is_registered(bar):
+                trainer.hooks.register(bar)
 
     quiet_trainer(callbacks=[Joins()]).fit(Logs(), TinyData(2), TinyData(1))
     assert (display.shown, display.finished) == ([], [])

@@ -80,7 +80,7 @@ class LRSchedulers(Callback):
         self._seen_step = trainer.global_step
         self._step("step", trainer, module, by_metric=False)
         if any(self._due("step", trainer, by_metric=True)):
-            self._awaits_validation = trainer.run.validation_due()
+            self._awaits_validation = trainer.fit_run.validation_due()
             if not self._awaits_validation:
                 self._step("step", trainer, module, by_metric=True)
 

@@ -148,7 +148,7 @@ class ModelCheckpoint(KeptCheckpoints):
             self._delete_obsolete()
 
     def on_train_start(self, trainer: Trainer) -> None:
-        self._triggers.start(trainer.global_step, goes_on=trainer.run.goes_on)
+        self._triggers.start(trainer.global_step, is_resumed=trainer.fit_run.is_resumed)
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
         triggers = self._triggers
@@ -157,7 +157,7 @@ class ModelCheckpoint(KeptCheckpoints):
         elif triggers.train_time_interval and trainer.strategy.agreed(triggers.is_time):
             triggers.note_time()
         # What follows the epoch's last batch, or is about to be validated, is saved when that is done.
-        if triggers.is_due and not trainer.is_last_batch and not trainer.run.validation_due():
+        if triggers.is_due and not trainer.is_last_batch and not trainer.fit_run.validation_due():
             self._save_if_due(trainer)
 
     def on_validation_end(self, trainer: Trainer) -> None:
@@ -190,7 +190,7 @@ class ModelCheckpoint(KeptCheckpoints):
     # The files
 
     def _save_if_due(self, trainer: Trainer) -> None:
-        if not self._triggers.is_due or trainer.progress.group_batches:
+        if not self._triggers.is_due or trainer.fit_run.accumulation.batches:
             return
         for_top_k = self._triggers.take()
         if trainer.fast_dev_run or trainer.global_step == self._saved_step:

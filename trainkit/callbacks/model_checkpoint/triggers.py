@@ -45,18 +45,18 @@ class SaveTriggers:
         self.every_n_train_steps = every_n_train_steps or 0
         self.train_time_interval = train_time_interval
         self.every_n_epochs = 1 if is_default else every_n_epochs or 0
-        self.start(0, goes_on=False)
+        self.start(0, is_resumed=False)
 
-    def start(self, global_step: int, *, goes_on: bool) -> None:
+    def start(self, global_step: int, *, is_resumed: bool) -> None:
         """Begin to count; updates up to ``global_step`` are those of an earlier session.
 
         Args:
             global_step: Updates so far.
-            goes_on: Whether what was due in the earlier session still is.
+            is_resumed: Whether what was due in the earlier session still is.
         """
         self._seen_step = global_step
         self._timed_at_s = time.monotonic()
-        if not goes_on:
+        if not is_resumed:
             self.is_due = self.is_due_for_top_k = False
 
     def note_update(self, global_step: int) -> None:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from trainkit.errors import CompileError
+from trainkit.loops.accumulation import TINY, Place
 from trainkit.loops.compiled.optimizer import TracedOptimizer
 from trainkit.loops.compiled.trace_guard import Permit
 from trainkit.loops.optimize import detached, read_loss
-from trainkit.loops.run import TINY, Run
+from trainkit.loops.run import FitRun
 from trainkit.module import TrainModule
 from trainkit.types import Batch
 
@@ -31,22 +32,6 @@ NOT_COMPILED = (
 )
 
 
-class Place(NamedTuple):
-    """Where a batch stands in its accumulation group. Each place that occurs has a graph of its own.
-
-    Attributes:
-        opens: Its gradients are the first of the group.
-        closes: The weights are due for an update after it.
-        divisor: What its loss is divided by; 1 without accumulation.
-        rescale: What the gathered gradients are multiplied with, in a group that closes shorter than was foreseen.
-    """
-
-    opens: bool
-    closes: bool
-    divisor: int
-    rescale: float | None
-
-
 class Result(NamedTuple):
     """What a step comes to.
 
@@ -60,7 +45,7 @@ class Result(NamedTuple):
 
 
 def compile_graph(
-    run: Run, optimizer: TracedOptimizer, clip: Clip, permit: Permit, backend: Backend | None = None
+    run: FitRun, optimizer: TracedOptimizer, clip: Clip, permit: Permit, backend: Backend | None = None
 ) -> Callable[..., Result]:
     """Return ``(batch, batch_idx, place, weight, momenta) -> Result``, compiled when it is called.
 

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from trainkit.errors import CompileError
 from trainkit.hooks.dispatch import BoundHooks
-from trainkit.loops.compiled.graph import Clip, Place
+from trainkit.loops.accumulation import Place
+from trainkit.loops.compiled.graph import Clip
 from trainkit.loops.optimize import forward_and_backward, prepare_group
-from trainkit.loops.run import Run
+from trainkit.loops.run import FitRun
 from trainkit.loops.stop import StopSignal
 from trainkit.module import TrainModule
 from trainkit.seed import isolate_rng
@@ -39,7 +40,7 @@ class Twin:
         CompileError: If the module cannot be copied.
     """
 
-    def __init__(self, run: Run, bind_step: BindStep, clip: Clip) -> None:
+    def __init__(self, run: FitRun, bind_step: BindStep, clip: Clip) -> None:
         self._original = run
         module, optimizer = _copy(run)
         self._module, self._optimizer = module, optimizer
@@ -50,10 +51,9 @@ class Twin:
             module=module,
             optimizers=[optimizer],
             training_step=bind_step(module),
-            zero_grad=lambda batch_idx: optimizer.zero_grad(),
             progress=copy.copy(run.progress),
             stop_signal=StopSignal(),
-            group_weight=copy.deepcopy(run.group_weight),
+            accumulation=copy.deepcopy(run.accumulation),
         )
         self._outputs: StepOutput = {}
 
@@ -139,7 +139,7 @@ class Twin:
             )
 
 
-def _copy(run: Run) -> tuple[TrainModule, torch.optim.Optimizer]:
+def _copy(run: FitRun) -> tuple[TrainModule, torch.optim.Optimizer]:
     try:
         module, optimizer = copy.deepcopy((run.module, run.optimizer))
     except Exception as error:
@@ -169,7 +169,7 @@ def _norm(tensor: Tensor) -> Tensor:
     return norm
 
 
-def _tolerance(tensor: Tensor, run: Run) -> float:
+def _tolerance(tensor: Tensor, run: FitRun) -> float:
     """How far two ways to compute the same may be apart, relative to its size."""
     dtypes: Iterable[torch.dtype | None] = (tensor.dtype, run.precision.autocast_dtype)
     if any(dtype in (torch.bfloat16, torch.float16) for dtype in dtypes):

@@ -11,12 +11,13 @@ from torch import Tensor
 from trainkit.batch.nested import map_tensors
 from trainkit.hooks.dispatch import BoundHooks
 from trainkit.loops import optimize
+from trainkit.loops.accumulation import Place
 from trainkit.loops.compiled import explain
-from trainkit.loops.compiled.graph import Backend, Clip, Place, Result, compile_graph
+from trainkit.loops.compiled.graph import Backend, Clip, Result, compile_graph
 from trainkit.loops.compiled.optimizer import TracedOptimizer, makes_state
 from trainkit.loops.compiled.reference_step import BindStep, Twin
 from trainkit.loops.compiled.trace_guard import Permit
-from trainkit.loops.run import Run
+from trainkit.loops.run import FitRun
 from trainkit.types import Batch, StepOutput
 
 COMPARED_STEPS = 3
@@ -44,7 +45,7 @@ class CompiledStep:
         backend: What makes code of the graph; by default inductor.
     """
 
-    def __init__(self, run: Run, bind_step: BindStep, clip: Clip, backend: Backend | None = None) -> None:
+    def __init__(self, run: FitRun, bind_step: BindStep, clip: Clip, backend: Backend | None = None) -> None:
         import torch._dynamo.exc as dynamo
 
         self._refusals = (dynamo.TorchDynamoException, dynamo.FailOnRecompileLimitHit)
@@ -60,19 +61,20 @@ class CompiledStep:
         self._awaits_state: bool | None = None
         self._connect()
 
-    def __call__(self, run: Run, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
+    def __call__(self, run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
         """Forward and backward for one batch; update the weights if it closes its accumulation group."""
         if not self._optimizer.is_current():
             self._connect()
-        place = self._place(batch_idx, is_last)
+        place = run.accumulation.place(batch_idx, is_last)
         if self._awaits_state is None and not self._twin(batch, batch_idx, place).skipped:
             self._awaits_state = makes_state(run.optimizer, self._trained)
         if self._awaits_state is not False:
+            updates = run.progress.global_step
             outputs = optimize.step(run, hooks, batch, batch_idx, is_last)
-            if self._awaits_state and run.stepped:
+            if self._awaits_state and run.progress.global_step > updates:
                 self._awaits_state = False
             return outputs
-        run.stepped = False
+        run.counted_update = False
         if place.opens:
             hooks.on_before_zero_grad(run.optimizer)
         result = self._compute(batch, batch_idx, place)
@@ -99,25 +101,17 @@ class CompiledStep:
         # Schedulers warn if they step before an optimizer has, which they see by its own ``step``.
         vars(run.optimizer)["_opt_called"] = True
 
-    def _place(self, batch_idx: int, is_last: bool) -> Place:
-        run = self._run
-        waiting = run.progress.group_batches
-        closes = run.closes_group(batch_idx, is_last)
-        divisor = run.group_divisor if waiting else run.group_size(batch_idx)
-        # A group of weighted losses has the divisor 0; its weight is put in by the graph.
-        short = closes and divisor not in (0, waiting + 1)
-        return Place(not waiting, closes, divisor, divisor / (waiting + 1) if short else None)
-
     def _count(self, batch_idx: int, place: Place, weight: Tensor | None) -> None:
-        run = self._run
+        """Count a batch whose gradients the graph has added to those of its group."""
+        group = self._run.accumulation
         if place.closes:
-            run.progress.group_batches = 0
+            group.close()
             return
         if place.opens:
-            run.open_group(batch_idx, weighted=weight is not None)
-        run.progress.group_batches += 1
+            group.open(batch_idx, weighted=weight is not None)
+        group.count_batch()
         if weight is not None:
-            run.group_weight = weight
+            group.weight = weight  # the graph has added it up
 
     # Calling the graph
 
@@ -149,7 +143,7 @@ class CompiledStep:
         run, module = self._run, vars(self._run.module)
         # What is logged within the graph leaves it in a list.
         module["_log"] = self._note
-        weight = None if place.opens or run.group_divisor else run.group_weight
+        weight = None if place.opens or run.accumulation.divisor else run.accumulation.weight
         try:
             if self._on_cuda:
                 torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]

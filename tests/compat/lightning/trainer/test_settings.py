@@ -78,7 +78,7 @@ def test_loggers_and_callbacks_may_be_exchanged_between_calls() -> None:
     trainer.fit(module, TinyData(1))
     assert (first.fits, second.fits) == (1, 1)
     assert isinstance(trainer.logger, pl.loggers.logger.DummyLogger)
-    assert trainer._hooks.is_registered(trainer.logger)
+    assert trainer.hooks.is_registered(trainer.logger)
 
 
 def test_optimizers_may_be_exchanged_during_a_fit() -> None:

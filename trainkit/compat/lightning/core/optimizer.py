@@ -1,5 +1,5 @@
 """What ``self.optimizers()`` gives."""
 
-from trainkit.loops.optimizer_handle import OptimizerHandle as LightningOptimizer
+from trainkit.loops.wrapped_optimizer import WrappedOptimizer as LightningOptimizer
 
 __all__ = ["LightningOptimizer"]

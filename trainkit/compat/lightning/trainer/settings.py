@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from trainkit.compat.lightning.trainer.trainer import Trainer
 
 GROUPS = {
-    "_lengths": ("max_epochs", "min_epochs", "max_steps", "min_steps"),
-    "_data_use": (
+    "stop": ("max_epochs", "min_epochs", "max_steps", "min_steps"),
+    "data": (
         "limit_train_batches",
         "limit_val_batches",
         "limit_test_batches",
@@ -23,10 +23,10 @@ GROUPS = {
         "num_sanity_val_steps",
         "reload_dataloaders_every_n_epochs",
     ),
-    "_optimisation": ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
-    "_output": ("log_every_n_steps",),
+    "optimization": ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
+    "output": ("log_every_n_steps",),
 }
-"""The settings that may be changed, by the attribute of the Trainer that holds them."""
+"""The settings that may be changed, by the group of the Trainer's arguments that holds them."""
 
 
 class Setting:
@@ -34,7 +34,7 @@ class Setting:
 
     Args:
         name: Its name.
-        group: Which attribute of the Trainer holds it.
+        group: Which group of ``trainer.arguments`` holds it.
         getter: The property by which it is read.
     """
 
@@ -48,15 +48,16 @@ class Setting:
         return self if trainer is None else self._getter.__get__(trainer, owner)
 
     def __set__(self, trainer: Trainer, value: Any) -> None:
-        if trainer.state.status == "running" and self._group != "_lengths":
+        if trainer.state.status == "running" and self._group != "stop":
             raise ConfigError(
                 f"trainer.{self._name} = {value!r} came while trainer.{trainer.state.fn}() is running, whose loop has "
                 "been chosen by then. Set it before the call; GradientAccumulationScheduler changes accumulation by "
                 "epoch, and module.configure_gradient_clipping clipping by step."
             )
-        setattr(trainer, self._group, dataclasses.replace(getattr(trainer, self._group), **{self._name: value}))
+        group = dataclasses.replace(getattr(trainer.arguments, self._group), **{self._name: value})
+        trainer.arguments = dataclasses.replace(trainer.arguments, **{self._group: group})
         if trainer.state.status == "running":
-            trainer.follow_lengths()
+            trainer.follow_limits()
 
 
 def add_settings(cls: type) -> type:

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from trainkit.trainer.properties import TrainerState
+from trainkit.trainer.call import TrainerState
 
 __all__ = ["RunningStage", "TrainerFn", "TrainerState", "TrainerStatus"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 from collections.abc import Iterable, Sequence
@@ -24,8 +25,8 @@ from trainkit.data.module import DataModule
 from trainkit.errors import ConfigError, UnsupportedError
 from trainkit.module import TrainModule
 from trainkit.precision.base import Precision
-from trainkit.trainer import run_length as lengths
-from trainkit.trainer.bind_steps import connect_optimizers
+from trainkit.trainer.bind_optimizers import check_optimizers
+from trainkit.trainer.run_length import max_epochs, max_steps
 
 Path = str | os.PathLike[str]
 
@@ -79,7 +80,7 @@ class Trainer(core.Trainer):
             logger=_loggers(logger, arguments),
             callbacks=_as_list(callbacks) if is_quiet else _with_defaults(_as_list(callbacks), arguments),
             profiler="simple" if isinstance(profiler, SimpleProfiler) else None if is_object else profiler,
-            **(arguments | _from_plugins(plugins)),
+            **_without_none(arguments | _from_plugins(plugins)),
         )
         self._listed: list[Any] = [*self.callbacks, *self.loggers]
 
@@ -111,7 +112,7 @@ class Trainer(core.Trainer):
     @property
     def received_sigterm(self) -> bool:
         """Whether SIGTERM has asked the run to stop."""
-        return self._stop_signal.received == signal.SIGTERM
+        return self._call is not None and self._call.stop_signal.received == signal.SIGTERM
 
     def fit(
         self,
@@ -182,27 +183,35 @@ class Trainer(core.Trainer):
 
     @optimizers.setter
     def optimizers(self, optimizers: list[torch.optim.Optimizer]) -> None:
-        self.run.optimizers = optimizers
-        connect_optimizers(self.run, self._hooks.hooks, self._optimisation)
+        run = self.fit_run
+        check_optimizers(run.module, optimizers, run.strategy, self.arguments.optimization)
+        run.replace_optimizers(optimizers)
 
-    def follow_lengths(self) -> None:
+    def follow_limits(self) -> None:
         """Let the running fit go by the limits as they are now."""
-        limits = self.run.limits
-        limits.max_epochs = lengths.max_epochs(self._lengths, self._data_use)
-        limits.max_steps = lengths.max_steps(self._lengths, self._data_use)
-        limits.min_epochs, limits.min_steps = self._lengths.min_epochs or 0, self._lengths.min_steps or 0
-        self.run.quiet_until = 0
+        limits, stop, data = self.fit_run.limits, self.arguments.stop, self.arguments.data
+        limits.max_epochs, limits.max_steps = max_epochs(stop, data), max_steps(stop, data)
+        limits.min_epochs, limits.min_steps = stop.min_epochs or 0, stop.min_steps or 0
+        self.fit_run.check_now()
 
     def _welcome_plugins(self) -> None:
         """Let callbacks log, and those join (or leave) that were added to (or taken from) the lists by hand."""
         present = [*self.callbacks, *self.loggers]
-        self._hooks.replace([plugin for plugin in self._listed if plugin not in present], [])
+        self.hooks.replace([plugin for plugin in self._listed if plugin not in present], [])
         for plugin in present:
-            if not self._hooks.is_registered(plugin):
-                self._hooks.register(plugin)
+            if not self.hooks.is_registered(plugin):
+                self.hooks.register(plugin)
             if isinstance(plugin, Callback):
                 plugin._trainer = self
         self._listed = present
+
+
+def _without_none(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Leave out arguments that are None where Lightning means its default, and trainkit has no None."""
+    parameters = inspect.signature(core.Trainer).parameters.values()
+    # There None is a value of its own: batches are counted across epochs.
+    takes_none = {parameter.name for parameter in parameters if parameter.default is None} | {"check_val_every_n_epoch"}
+    return {name: value for name, value in arguments.items() if value is not None or name in takes_none}
 
 
 def _uncompiled(model: Any) -> Any:

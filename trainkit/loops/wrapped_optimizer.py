@@ -11,30 +11,25 @@ import torch
 if TYPE_CHECKING:
     from trainkit.module import TrainModule
 
-StepFunction = Callable[[torch.optim.Optimizer, Callable[[], Any] | None], Any]
 
-
-class OptimizerHandle:
+class WrappedOptimizer:
     """Stands for an optimizer: the same attributes, and a ``step`` that fires hooks, unscales and counts.
 
     It passes for its optimizer in ``isinstance``, as users of Lightning expect of ``self.optimizers()``.
+
+    Args:
+        optimizer: The optimizer.
+        module: Whose it is.
+        step: ``(closure) -> Any``: makes an update. With a closure the optimizer evaluates the loss through it, and
+            what the first evaluation gave is returned.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, module: TrainModule, step: StepFunction) -> None:
-        self.__dict__.update(optimizer=optimizer, _module=module, _step=step)
+    optimizer: torch.optim.Optimizer
+    step: Callable[..., Any]
+    _module: TrainModule
 
-    def step(self, closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
-        """Make an update; with ``closure`` the optimizer evaluates the loss through it; the first one is returned."""
-        if closure is None:
-            return self._step(self.optimizer, None)
-        losses: list[Any] = []
-
-        def remembering() -> Any:
-            losses.append(closure())
-            return losses[-1]
-
-        self._step(self.optimizer, remembering)
-        return losses[0] if losses else None
+    def __init__(self, optimizer: torch.optim.Optimizer, module: TrainModule, step: Callable[..., Any]) -> None:
+        self.__dict__.update(optimizer=optimizer, step=step, _module=module)
 
     @contextmanager
     def toggle_model(self, sync_grad: bool = True) -> Iterator[None]:
@@ -57,4 +52,4 @@ class OptimizerHandle:
         setattr(self.optimizer, name, value)
 
     def __repr__(self) -> str:
-        return f"OptimizerHandle({self.optimizer!r})"
+        return f"WrappedOptimizer({self.optimizer!r})"

@@ -6,9 +6,6 @@ import pytest
 import torch
 
 from trainkit.errors import ModuleError
-from trainkit.loops.optimize import step
-from trainkit.loops.plain import plain_step
-from trainkit.loops.steps import choose_step
 from trainkit.strategies.single import SingleDevice
 from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_weights, quiet_trainer
 
@@ -28,19 +25,19 @@ class DictsAndGaps(TinyModule):
         return [loss, {"loss": loss, "extra": 1}, None][batch_idx % 3]
 
 
-def chosen_step(module, **arguments):
+def is_plain(module, **arguments):
     seen = []
 
     class Look:
-        def on_train_start(self, trainer):
-            seen.append(choose_step(trainer.run))
+        def on_train_batch_start(self, trainer):
+            seen.append(trainer.fit_run.is_plain)
 
     quiet_trainer(callbacks=[Look()], **arguments).fit(module, TinyData(2))
     return seen[0]
 
 
-def test_most_runs_take_it():
-    assert chosen_step(TinyModule()) is plain_step
+def test_most_runs_are_plain():
+    assert is_plain(TinyModule())
 
 
 class OwnBackward(TinyModule):
@@ -57,7 +54,7 @@ class OwnZeroGrad(TinyModule):
     ("module", "arguments"),
     [
         (TinyModule, {"accumulate_grad_batches": 2}),
-        (TinyModule, {"accumulate_grad_batches": {3: 2}}),
+        (TinyModule, {"accumulate_grad_batches": {0: 2, 3: 1}}),
         (TinyModule, {"precision": "bf16-mixed"}),
         (TinyModule, {"precision": "16-mixed"}),
         (TinyModule, {"strategy": WithGradientSync("cpu")}),
@@ -66,7 +63,7 @@ class OwnZeroGrad(TinyModule):
     ],
 )
 def test_what_it_leaves_out_is_done_where_something_changes_it(module, arguments):
-    assert chosen_step(module(), **arguments) is step
+    assert not is_plain(module(), **arguments)
 
 
 @pytest.mark.parametrize("make", [TinyModule, DictsAndGaps])

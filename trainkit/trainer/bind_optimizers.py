@@ -1,0 +1,115 @@
+"""The module's optimizers, and what a call of ``step()`` on one of them does."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from trainkit.errors import ConfigError, ModuleError, OptimizerError
+from trainkit.hooks.dispatch import BoundHooks
+from trainkit.loops.closure import refuse_step, step_within, takes_closure
+from trainkit.loops.manual import step_by_hand
+from trainkit.module import TrainModule
+from trainkit.module.optimizers import SchedulerConfig, configure, parameters_of
+from trainkit.reflection import overrides
+from trainkit.strategies.base import Strategy
+from trainkit.trainer.arguments import OptimizationArguments
+
+
+def make_optimizers(module: TrainModule) -> tuple[list[torch.optim.Optimizer], list[SchedulerConfig]]:
+    """Ask the module for its optimizers and schedulers, in whatever shape it returns them.
+
+    Raises:
+        ModuleError: If it has no ``configure_optimizers``.
+        OptimizerError: If what it returned cannot be used.
+    """
+    if not overrides(module, "configure_optimizers", TrainModule):
+        raise ModuleError(
+            f"{type(module).__name__} has no configure_optimizers, which fit needs. Define it; it may return "
+            "torch.optim.Adam(self.parameters()), or None to train nothing."
+        )
+    optimizers, schedulers = configure(module.configure_optimizers(), automatic=module.automatic_optimization)
+    own = {id(parameter) for parameter in module.parameters()}
+    for optimizer in optimizers:
+        _warn_of_strangers(optimizer, own, type(module).__name__)
+    return optimizers, schedulers
+
+
+def _warn_of_strangers(optimizer: torch.optim.Optimizer, own: set[int], module_name: str) -> None:
+    parameters = parameters_of(optimizer)
+    strangers = sum(id(parameter) not in own for parameter in parameters)
+    if strangers:
+        warnings.warn(
+            f"{strangers} of the {len(parameters)} parameters of {type(optimizer).__name__} are not among "
+            f"{module_name}.parameters(), so no checkpoint holds them. Was a layer replaced after it was given to the "
+            "optimizer? Layers in a plain list or dict belong in torch.nn.ModuleList or ModuleDict.",
+            stacklevel=2,
+        )
+
+
+def check_optimizers(
+    module: TrainModule,
+    optimizers: list[torch.optim.Optimizer],
+    strategy: Strategy,
+    arguments: OptimizationArguments,
+) -> None:
+    """Refuse optimizers, or arguments of the Trainer, that do not go with the way in which the module is optimized.
+
+    Raises:
+        OptimizerError: If automatic optimization has several optimizers.
+        ConfigError: If arguments of the Trainer need automatic optimization and it is off.
+    """
+    if not module.automatic_optimization:
+        _refuse_automatic_arguments(module, arguments)
+        return
+    if len(optimizers) > 1:
+        raise OptimizerError(
+            f"{type(module).__name__}.configure_optimizers returned {len(optimizers)} optimizers, and automatic "
+            "optimization takes one. Set self.automatic_optimization = False in __init__ and call backward and step "
+            "yourself."
+        )
+    if arguments.splits_batches:
+        _refuse_to_split(module, optimizers, strategy)
+
+
+def wrapped_step(module: TrainModule, optimizers: list[torch.optim.Optimizer], hooks: BoundHooks) -> Callable[..., Any]:
+    """Return what ``step()`` of a wrapped optimizer does, which is called with ``(run, optimizer, closure)``."""
+    if not module.automatic_optimization:
+        return partial(step_by_hand, hooks=hooks)
+    if optimizers and takes_closure(module, optimizers[0]):
+        return partial(step_within, hooks=hooks)
+    return refuse_step
+
+
+def _refuse_to_split(module: TrainModule, optimizers: list[torch.optim.Optimizer], strategy: Strategy) -> None:
+    """Raise if a step cannot be begun anew with parts of its batch."""
+    why = None
+    if overrides(module, "optimizer_step", TrainModule):
+        why = f"{type(module).__name__} has its own optimizer_step, which calls the step"
+    elif any(isinstance(each, torch.optim.LBFGS) for each in optimizers):
+        why = "LBFGS evaluates the loss several times per update"
+    elif strategy.is_distributed and any(isinstance(part, torch.nn.SyncBatchNorm) for part in module.modules()):
+        why = "SyncBatchNorm lets ranks meet in the middle of a step, where one that has run out of memory is missing"
+    if why is not None:
+        raise ConfigError(
+            f"accumulate_grad_batches='auto' cannot be used: {why}.\n    to do        give a number of batches"
+        )
+
+
+def _refuse_automatic_arguments(module: TrainModule, arguments: OptimizationArguments) -> None:
+    wrong = []
+    if arguments.gradient_clip_val:
+        wrong.append((f"gradient_clip_val={arguments.gradient_clip_val}", "self.clip_gradients(optimizer, ...)"))
+    if arguments.accumulation != {0: 1} or arguments.splits_batches:
+        wrong.append(
+            (f"accumulate_grad_batches={arguments.accumulate_grad_batches!r}", "optimizer.step() every few batches")
+        )
+    for argument, instead in wrong:
+        raise ConfigError(
+            f"Trainer({argument}) needs automatic optimization, and {type(module).__name__} has automatic_optimization "
+            f"= False. Leave it out and call {instead} in training_step."
+        )

@@ -1,0 +1,112 @@
+"""A run, built complete: all that a loop asks, from the parts of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from trainkit.loops.accumulation import Accumulation
+from trainkit.loops.limits import Clock
+from trainkit.loops.run import FitRun, Run
+from trainkit.module import TrainModule
+from trainkit.precision.base import Precision
+from trainkit.reflection import overrides
+from trainkit.trainer.bind_optimizers import check_optimizers, make_optimizers, wrapped_step
+from trainkit.trainer.bind_steps import evaluation_step, training_step
+from trainkit.trainer.compilation import step_compiler
+from trainkit.trainer.data import LOADER_OF_STAGE, DataConnection
+from trainkit.trainer.default_plugins import fit_plugins
+from trainkit.trainer.run_length import make_limits
+from trainkit.trainer.run_state import restore_counters
+from trainkit.types import Batch, Phase
+
+if TYPE_CHECKING:
+    from trainkit.trainer.call import Call
+
+
+def build_evaluation_run(call: Call, data: DataConnection) -> Run:
+    """Return what ``validate``, ``test`` or ``predict`` needs; the module is on its device."""
+    phase = Phase(call.stage.value)
+    num_loaders = len(data.evaluation_loaders(LOADER_OF_STAGE[call.stage]))
+    return Run(
+        module=call.module,
+        strategy=call.strategy,
+        precision=call.precision,
+        progress=call.progress,
+        metrics=call.metrics,
+        transfer=data.transfer(call.strategy.device, _conversion(call.precision)),
+        evaluation_steps={phase: evaluation_step(call.strategy, call.module, phase, num_loaders)},
+        inference_mode=call.arguments.optimization.inference_mode,
+        stop_signal=call.stop_signal,
+        phase=phase,
+    )
+
+
+def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] | None) -> FitRun:
+    """Return what ``fit`` needs, with the counters of ``checkpoint``; the module is on its device.
+
+    The order is a promise to users: ``docs/explanation/loop.md``.
+    """
+    module, strategy, precision, progress = call.module, call.strategy, call.precision, call.progress
+    arguments = call.arguments
+    if checkpoint is not None:
+        # Counters first: loaders may be made for the next epoch, and configure_optimizers may ask for their length.
+        restore_counters(progress, strategy.rank, data, checkpoint, call.ckpt_path or "")
+    if progress.epoch_ended:
+        progress.count_epoch()
+    if checkpoint is None:
+        progress.drop_unfinished()
+
+    step = training_step(strategy, module, alone=arguments.optimization.splits_batches)
+    optimizers, schedulers = make_optimizers(module)
+    check_optimizers(module, optimizers, strategy, arguments.optimization)
+    loaders = data.fit_loaders
+    limits = make_limits(
+        arguments.stop, arguments.data, num_batches=loaders.train.num_batches, validates=bool(loaders.val)
+    )
+    evaluation_steps = {}
+    if loaders.val:
+        evaluation_steps[Phase.VALIDATE] = evaluation_step(strategy, module, Phase.VALIDATE, len(loaders.val))
+
+    # Plugins join before the step is compiled, which cannot be done where one listens within it.
+    call.join(fit_plugins(module, schedulers, call.callbacks, arguments.optimization))
+    compile_step = None
+    if arguments.optimization.compiles_step:
+        compile_step = step_compiler(module, strategy, precision, optimizers, call.plugins, arguments.optimization)
+    return FitRun(
+        module=module,
+        strategy=strategy,
+        precision=precision,
+        progress=progress,
+        metrics=call.metrics,
+        transfer=data.transfer(strategy.device, _conversion(precision)),
+        evaluation_steps=evaluation_steps,
+        inference_mode=False,  # validation within a fit: what it made would be of no use to training
+        stop_signal=call.stop_signal,
+        phase=Phase.TRAIN,
+        training_step=step,
+        optimizers=optimizers,
+        schedulers=schedulers,
+        step_wrapped=wrapped_step(module, optimizers, call.hooks),
+        accumulation=Accumulation(arguments.optimization.accumulation),
+        splits_batches=arguments.optimization.splits_batches,
+        limits=limits,
+        clock=Clock(progress),
+        compile_step=compile_step,
+        is_resumed=checkpoint is not None,
+    )
+
+
+def sync_batchnorm(module: TrainModule) -> None:
+    """Let BatchNorm layers share their statistics between ranks."""
+    for name, child in list(module.named_children()):
+        convert = torch.nn.SyncBatchNorm.convert_sync_batchnorm
+        setattr(module, name, convert(child))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+
+def _conversion(precision: Precision) -> Callable[[Batch], Batch] | None:
+    """Return what changes the dtypes of a batch, or None if ``precision`` leaves them as they are."""
+    converts = precision.dtype is not None or overrides(precision, "convert_batch", Precision)
+    return precision.convert_batch if converts else None
