@@ -20,6 +20,7 @@ from trainkit.metrics.merge import Logged, merge_logs, note
 from trainkit.metrics.torchmetrics import load_metric_states, metric_states, reset_metrics
 from trainkit.module import TrainModule
 from trainkit.module.optimizers import parameters_of
+from trainkit.module.train_module import log_to
 from trainkit.seed import rng_state, set_rng_state
 from trainkit.types import Batch, StepOutput
 
@@ -94,11 +95,10 @@ def try_step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int) -> tu
 def compute(run: FitRun, hooks: BoundHooks, parts: Sequence[Batch], samples: list[int], batch_idx: int) -> Computed:
     """Do forward and backward for each part, and leave in ``.grad`` the gradients of all."""
     computed = Computed([], samples, [])
-    attributes = vars(run.module)
     try:
         for part, count in zip(parts, samples, strict=True):
             logged: list[Logged] = []
-            attributes["_log"] = partial(note, logged)
+            log_to(run.module, partial(note, logged))
             with run.precision.autocast():
                 output = hooks.around_training_step(run.training_step, part, batch_idx)
             if output is not None:
@@ -107,7 +107,7 @@ def compute(run: FitRun, hooks: BoundHooks, parts: Sequence[Batch], samples: lis
             computed.outputs.append(output)
             computed.logs.append(logged)
     finally:
-        attributes["_log"] = run.metrics.log
+        log_to(run.module, run.metrics.log)
     return computed
 
 

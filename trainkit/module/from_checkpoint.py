@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from trainkit.errors import CheckpointError, UnknownNameError
-from trainkit.module.hparams import HPARAMS_NAME, HYPER_PARAMETERS, LEFT_OUT, AttributeDict
+from trainkit.module.hparams import HPARAMS_NAME, HYPER_PARAMETERS, LEFT_OUT, AttributeDict, hparams_prefix
 
 _NAMES_SHOWN = 5
 
@@ -41,7 +41,7 @@ def constructor_arguments(cls: type, checkpoint: Mapping[str, Any], overrides: M
     parameters = _parameters(cls)
     names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    prefix = getattr(cls, "_hparams_prefix", "")
+    prefix = hparams_prefix(cls)
     kept = checkpoint.get(f"{prefix}{HYPER_PARAMETERS}", {})
     saved = {name: _attribute_dicts(value) for name, value in kept.items()}
     # What was passed, but could not be stored, has to be passed again even where there is a default.
@@ -88,7 +88,7 @@ def read_hparams(cls: type, path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(
             f"hparams_file={os.fspath(path)!r} holds a {type(hparams).__name__}, not names with values."
         )
-    return {f"{getattr(cls, '_hparams_prefix', '')}{HYPER_PARAMETERS}": hparams}
+    return {f"{hparams_prefix(cls)}{HYPER_PARAMETERS}": hparams}
 
 
 def load_weights(module: nn.Module, state_dict: Mapping[str, Any], *, strict: bool, source: object) -> None:

@@ -133,6 +133,12 @@ def storable(hparams: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return kept, left_out
 
 
+def hparams_prefix(cls: type) -> str:
+    """Return what stands before the keys of a checkpoint that hold the hyperparameters of a ``cls``."""
+    prefix: str = getattr(cls, "_hparams_prefix", "")
+    return prefix
+
+
 def store_hparams(owner: HyperparametersMixin, checkpoint: dict[str, Any]) -> list[str]:
     """Put the hyperparameters of ``owner`` into ``checkpoint``; return the names that could not be stored."""
     kept, left_out = storable(owner.hparams)

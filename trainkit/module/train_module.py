@@ -48,6 +48,16 @@ def attach(module: TrainModule, trainer: Trainer, metrics: MetricSink) -> Callab
     return module._attach(trainer, metrics)
 
 
+def log_to(module: TrainModule, sink: Callable[..., None]) -> None:
+    """Hand what ``module`` logs to ``sink`` from now on; it is called as `MetricSink.log` is."""
+    vars(module)["_log"] = sink  # not through torch's __setattr__, which is slow: it is done at every step
+
+
+def sink_of(module: TrainModule) -> Callable[..., None] | None:
+    """Return what takes what ``module`` logs; None outside a run."""
+    return module._log
+
+
 class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
     """An ``nn.Module`` that says how it is trained. Subclass it.
 

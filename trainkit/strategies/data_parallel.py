@@ -21,6 +21,7 @@ from trainkit.batch.transfer import move
 from trainkit.errors import ConfigError
 from trainkit.metrics.merge import Logged, merge_logs, note
 from trainkit.module import TrainModule
+from trainkit.module.train_module import log_to, sink_of
 from trainkit.strategies.base import Strategy
 from trainkit.types import Batch
 
@@ -89,12 +90,13 @@ class DataParallel(Strategy):
         steps = []
         for index, (part, log) in enumerate(zip(parts, logs, strict=True)):
             replica = replicate(module, self.devices[index], keeps_buffers=index == 0)
-            replica._log = partial(note, log)
+            log_to(replica, partial(note, log))
             steps.append(partial(replica.training_step, part, *others))
         outputs = run_parallel(steps, self.devices, threads)
-        if module._log is not None:
+        sink = sink_of(module)
+        if sink is not None:
             for name, value, options in merge_logs(logs, samples, self.device):
-                module._log(name, value, *options)
+                sink(name, value, *options)
         return gather(outputs, samples, self.device)
 
 

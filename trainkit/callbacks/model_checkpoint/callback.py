@@ -251,7 +251,7 @@ class ModelCheckpoint(KeptCheckpoints):
 
     def _deletable(self, trainer: Trainer, displaced: Iterable[str]) -> set[str]:
         """Return what is ours to delete: in our folder, of no more use, and not what the user started the run from."""
-        useful = self._useful()
+        useful = self.paths_in_use()
         if trainer.ckpt_path and not trainer.continues_last:
             useful.add(_folder(trainer.ckpt_path))
         ours = os.path.join(self.dirpath or "", "")
@@ -308,7 +308,7 @@ class ModelCheckpoint(KeptCheckpoints):
             return self.format_checkpoint_name(values, filename)
         # What another one saves beside training may not be there yet.
         others = (each for each in trainer.checkpoint_callbacks if each is not self)
-        taken = {path for each in others for path in each._useful()}
+        taken = {path for each in others for path in each.paths_in_use()}
         return free_path(
             lambda ver: self.format_checkpoint_name(values, filename, ver), self.STARTING_VERSION, reuse, taken
         )

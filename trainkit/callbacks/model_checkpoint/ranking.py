@@ -141,7 +141,7 @@ class KeptCheckpoints(Callback):
         if len(ranked) == self.save_top_k:
             self.kth_best_model_path, self.kth_value = ranked[-1], self.best_k_models[ranked[-1]]
 
-    def _useful(self) -> set[str]:
+    def paths_in_use(self) -> set[str]:
         """Return the paths that are still of use."""
         return {*self.best_k_models, self.best_model_path, self.last_model_path}
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from trainkit.errors import CompileError
 from trainkit.loops.accumulation import TINY, Place
 from trainkit.loops.compiled.optimizer import TracedOptimizer
-from trainkit.loops.compiled.trace_guard import Permit
+from trainkit.loops.compiled.trace_guard import TraceGuard
 from trainkit.loops.optimize import detached, read_loss
 from trainkit.loops.run import FitRun
 from trainkit.module import TrainModule
@@ -45,7 +45,7 @@ class Result(NamedTuple):
 
 
 def compile_graph(
-    run: FitRun, optimizer: TracedOptimizer, clip: Clip, permit: Permit, backend: Backend | None = None
+    run: FitRun, optimizer: TracedOptimizer, clip: Clip, guard: TraceGuard, backend: Backend | None = None
 ) -> Callable[..., Result]:
     """Return ``(batch, batch_idx, place, weight, momenta) -> Result``, compiled when it is called.
 
@@ -56,18 +56,18 @@ def compile_graph(
         run: The run.
         optimizer: Makes the update.
         clip: Clips.
-        permit: Says when Dynamo may trace.
+        guard: Says when Dynamo may trace.
         backend: What makes code of the graph; by default inductor.
     """
     device, dtype = run.strategy.device.type, run.precision.autocast_dtype
-    module, training_step, trained, permission = run.module, run.training_step, optimizer.parameters, permit.permission
+    module, training_step, trained, check = run.module, run.training_step, optimizer.parameters, guard.check
 
     def whole_step(
         batch: Batch, batch_idx: int, place: Place, weight_before: Tensor | None, momenta: tuple[int, ...]
     ) -> Result:
         if not torch.compiler.is_compiling():
             raise CompileError(NOT_COMPILED)
-        permission()
+        check()
         with torch.autocast(device, dtype) if dtype is not None else nullcontext():
             output = training_step(batch, batch_idx)
         if output is None:

@@ -18,6 +18,8 @@ from trainkit.loops.optimize import forward_and_backward, prepare_group
 from trainkit.loops.run import FitRun
 from trainkit.loops.stop import StopSignal
 from trainkit.module import TrainModule
+from trainkit.module.optimizers import parameters_of
+from trainkit.module.train_module import attach
 from trainkit.seed import isolate_rng
 from trainkit.types import Batch, StepOutput
 
@@ -28,8 +30,8 @@ NEGLIGIBLE = 1e-2
 """The share of all gradients below which one of them may be rounding noise, as before a BatchNorm."""
 
 
-class Twin:
-    """A copy of a module and its optimizer, as they are before a step, on which the eager loop makes that step.
+class ReferenceStep:
+    """The eager step, made on a copy of a module and its optimizer as they are before a step.
 
     Args:
         run: What is copied. Nothing of it changes, no random numbers are drawn, nothing is logged.
@@ -71,7 +73,7 @@ class Twin:
 
     def trained(self) -> list[Tensor]:
         """Return the parameters of the original whose copies have gradients by now."""
-        pairs = zip(_parameters(self._optimizer), _parameters(self._original.optimizer), strict=True)
+        pairs = zip(parameters_of(self._optimizer), parameters_of(self._original.optimizer), strict=True)
         return [original for mine, original in pairs if mine.grad is not None]
 
     def compare(self, outputs: StepOutput, place: Place) -> None:
@@ -101,7 +103,7 @@ class Twin:
     def _pairs(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Name, eager and compiled, of each parameter that has a gradient."""
         names: dict[Tensor, str] = {parameter: name for name, parameter in self._original.module.named_parameters()}
-        mine, originals = _parameters(self._optimizer), _parameters(self._original.optimizer)
+        mine, originals = parameters_of(self._optimizer), parameters_of(self._original.optimizer)
         for eager, compiled in zip(mine, originals, strict=True):
             if eager.grad is not None:
                 yield names.get(compiled, "a parameter outside of the module"), eager, compiled
@@ -110,7 +112,7 @@ class Twin:
         pairs = [(name, eager.grad, compiled.grad) for name, eager, compiled in self._pairs()]
         whole = _norm(torch.stack([_norm(eager) for _, eager, _ in pairs if eager is not None]))
         for name, eager, compiled in pairs:
-            assert eager is not None and compiled is not None, "the graph writes to the gradients that the twin has"
+            assert eager is not None and compiled is not None, "the graph writes to the gradients that the copy has"
             self._check(f"the gradient of {name}", eager, compiled, floor=NEGLIGIBLE * float(whole))
 
     def _compare_update(self) -> None:
@@ -150,18 +152,17 @@ def _copy(run: FitRun) -> tuple[TrainModule, torch.optim.Optimizer]:
             "    to do        keep what cannot be copied out of the module, such as losses that were not detached,\n"
             "                 open files and locks"
         ) from error
-    vars(module).update(_trainer=vars(run.module)["_trainer"], _log=_discard)
-    for mine, original in zip(_parameters(optimizer), _parameters(run.optimizer), strict=True):
+    attach(module, run.module.trainer, _NoMetrics())
+    for mine, original in zip(parameters_of(optimizer), parameters_of(run.optimizer), strict=True):
         mine.grad = None if original.grad is None else original.grad.clone()
     return module, optimizer
 
 
-def _discard(*arguments: Any) -> None:
-    """Take the place of ``log`` in the copy."""
+class _NoMetrics:
+    """Takes what the copy logs, and keeps nothing."""
 
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    def log(self, *arguments: Any) -> None:
+        """Do nothing."""
 
 
 def _norm(tensor: Tensor) -> Tensor:

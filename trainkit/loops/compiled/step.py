@@ -15,9 +15,10 @@ from trainkit.loops.accumulation import Place
 from trainkit.loops.compiled import explain
 from trainkit.loops.compiled.graph import Backend, Clip, Result, compile_graph
 from trainkit.loops.compiled.optimizer import TracedOptimizer, makes_state
-from trainkit.loops.compiled.reference_step import BindStep, Twin
-from trainkit.loops.compiled.trace_guard import Permit
+from trainkit.loops.compiled.reference_step import BindStep, ReferenceStep
+from trainkit.loops.compiled.trace_guard import TraceGuard
 from trainkit.loops.run import FitRun
+from trainkit.module.train_module import log_to
 from trainkit.types import Batch, StepOutput
 
 COMPARED_STEPS = 3
@@ -53,7 +54,7 @@ class CompiledStep:
         self._bind_step = bind_step
         self._clip = clip
         self._backend = backend
-        self._permit = Permit()
+        self._guard = TraceGuard()
         self._logged: list[tuple[Any, ...]] = []
         self._on_cuda = run.strategy.device.type == "cuda"
         # bf16-true and its like: new tensors have that dtype.
@@ -66,7 +67,7 @@ class CompiledStep:
         if not self._optimizer.is_current():
             self._connect()
         place = run.accumulation.place(batch_idx, is_last)
-        if self._awaits_state is None and not self._twin(batch, batch_idx, place).skipped:
+        if self._awaits_state is None and not self._reference_step(batch, batch_idx, place).skipped:
             self._awaits_state = makes_state(run.optimizer, self._trained)
         if self._awaits_state is not False:
             updates = run.progress.global_step
@@ -93,7 +94,7 @@ class CompiledStep:
         run = self._run
         self._optimizer = TracedOptimizer(run.optimizer, run.schedulers, run.strategy.device)
         self._awaits_state = None  # not known before it is known which parameters get gradients
-        self._graph = compile_graph(run, self._optimizer, self._clip, self._permit, self._backend)
+        self._graph = compile_graph(run, self._optimizer, self._clip, self._guard, self._backend)
         self._trained: list[Tensor] = []  # what has a gradient after a step
         self._to_compare = 0
         self._shapes: set[Any] = set()
@@ -118,17 +119,17 @@ class CompiledStep:
     def _compute(self, batch: Batch, batch_idx: int, place: Place) -> Result:
         if self._trained and self._trained[0].grad is None:
             self._make_gradients()
-        twin = None
+        reference = None
         if self._to_compare:
-            twin = self._twin(batch, batch_idx, place)
+            reference = self._reference_step(batch, batch_idx, place)
         try:
             result = self._call(batch, batch_idx, place)
         except self._refusals:
-            # Dynamo has no permission to trace here, so this is all that happened.
-            twin = twin or self._twin(batch, batch_idx, place)
+            # Dynamo may not trace here, so nothing has changed yet: there is time to make a copy.
+            reference = reference or self._reference_step(batch, batch_idx, place)
             result = self._compile(batch, batch_idx, place)
-        if twin is not None:
-            twin.compare(result.outputs or {}, place)
+        if reference is not None:
+            reference.compare(result.outputs or {}, place)
             self._to_compare -= 1
         if self._logged:
             for arguments in self._logged:
@@ -140,9 +141,9 @@ class CompiledStep:
         return result
 
     def _call(self, batch: Batch, batch_idx: int, place: Place) -> Result:
-        run, module = self._run, vars(self._run.module)
+        run = self._run
         # What is logged within the graph leaves it in a list.
-        module["_log"] = self._note
+        log_to(run.module, self._note)
         weight = None if place.opens or run.accumulation.divisor else run.accumulation.weight
         try:
             if self._on_cuda:
@@ -152,26 +153,26 @@ class CompiledStep:
             with run.precision.autocast():
                 return self._graph(batch, batch_idx, place, weight, self._optimizer.momenta())
         finally:
-            module["_log"] = run.metrics.log
+            log_to(run.module, run.metrics.log)
 
     def _note(self, name: str, value: Any, *options: Any) -> None:
         self._logged.append((name, value.detach() if isinstance(value, Tensor) else value, *options))
 
     # Compiling
 
-    def _twin(self, batch: Batch, batch_idx: int, place: Place) -> Twin:
+    def _reference_step(self, batch: Batch, batch_idx: int, place: Place) -> ReferenceStep:
         """Make the step on a copy, eagerly, and see to it that the parameters have gradients that have some there."""
         run = self._run
-        twin = Twin(run, self._bind_step, self._clip)
-        twin.step(batch, batch_idx, place)
-        if twin.skipped:
-            return twin
-        trained = twin.trained()
+        reference = ReferenceStep(run, self._bind_step, self._clip)
+        reference.step(batch, batch_idx, place)
+        if reference.skipped:
+            return reference
+        trained = reference.trained()
         if self._trained and {*map(id, trained)} != {*map(id, self._trained)}:
             raise explain.uses_other_parameters(run.module, self._trained, trained)
         self._trained = trained
         self._make_gradients()
-        return twin
+        return reference
 
     def _make_gradients(self) -> None:
         """Give the graph something to write gradients to. A parameter without one takes no part, as in eager steps."""
@@ -192,11 +193,11 @@ class CompiledStep:
         if self._on_cuda:
             self._optimizer.put_counters_on_device()
         try:
-            with self._permit.given():
+            with self._guard.tracing_allowed():
                 result = self._call(batch, batch_idx, place)
         except self._refusals as error:
             raise explain.explained(error, self._run.module) from error
-        if self._permit.used:
+        if self._guard.has_traced:
             self._to_compare = COMPARED_STEPS
             self._refuse_too_many(_shapes(batch, place))
         if explain.graphs_without_cuda_graph() > without_cuda_graph:

@@ -1,4 +1,4 @@
-"""When Dynamo may trace: only when it was told to, so that no graph is made behind anybody's back."""
+"""Raise instead of letting Dynamo recompile silently: it may trace only when it was told to."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ MAX_GRAPHS = 1024
 """Of one function. Dynamo's own limit is 8, and counts; ours is in `step.py`, and looks at how often."""
 
 
-class Permit:
+class TraceGuard:
     """Answers Dynamo, each time it begins to trace the step, whether it may.
 
     A step that would have to be compiled anew raises, before anything is changed. So whoever calls it knows, and can
     copy what the step is going to change.
 
     Attributes:
-        permission: What the traced function calls first; it leaves nothing in the graph.
-        used: Whether Dynamo has traced since permission was given last.
+        check: What the traced function calls first: raises unless tracing is allowed, and leaves nothing in the graph.
+        has_traced: Whether Dynamo has traced since it was allowed last.
     """
 
-    permission: Callable[[], bool]
-    used: bool = False
+    check: Callable[[], bool]
+    has_traced: bool = False
 
     def __init__(self) -> None:
         import torch._dynamo
 
-        self._given = False
+        self._is_allowed = False
 
-        def permission() -> bool:
-            if not self._given:
-                raise NotPermitted
-            self.used = True
+        def check() -> bool:
+            if not self._is_allowed:
+                raise TracingRefusedError
+            self.has_traced = True
             return True
 
-        self.permission = torch._dynamo.assume_constant_result(permission)  # type: ignore[no-untyped-call]
+        self.check = torch._dynamo.assume_constant_result(check)  # type: ignore[no-untyped-call]
 
     @contextmanager
-    def given(self) -> Iterator[None]:
+    def tracing_allowed(self) -> Iterator[None]:
         """Within it Dynamo may trace, with what tracing a whole step needs."""
         import torch._dynamo
         import torch.compiler
 
-        self._given, self.used = True, False
+        self._is_allowed, self.has_traced = True, False
         try:
             with (
                 warnings.catch_warnings(),
@@ -66,8 +66,8 @@ class Permit:
                 warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
                 yield
         finally:
-            self._given = False
+            self._is_allowed = False
 
 
-class NotPermitted(Exception):
+class TracingRefusedError(Exception):
     """Dynamo wants to trace, and may not."""

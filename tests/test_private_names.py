@@ -1,0 +1,90 @@
+"""What a file marks as private with a leading underscore is touched by no other file of trainkit, `compat` excepted."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import trainkit
+
+ROOT = Path(trainkit.__file__).parent
+
+FOREIGN = {
+    # torch has no public way: modules, of which a copy is made or which are walked through without their children
+    "_buffers",
+    "_modules",
+    "_parameters",
+    "_replicate_for_data_parallel",
+    # torch's operations on many tensors at once, which its optimizers are made of
+    "_foreach_copy_",
+    "_foreach_mul_",
+    # torch's compiler, what it and schedulers note on others, and what tells whether a tensor was changed
+    "_compiled_call_impl",
+    "_dynamo",
+    "_dynamo_source",
+    "_opt_called",
+    "_optimizer_step_post_hooks",
+    "_optimizer_step_pre_hooks",
+    "_schedulers",
+    "_version",
+    # a DataLoader's workers outlive a pass only there
+    "_iterator",
+    "_shutdown_workers",
+    # torchmetrics: the value of the newest batch
+    "_forward_cache",
+    # TensorBoard's writer does not tell where it writes
+    "_file_name",
+    # Python's stack, in which save_hyperparameters finds the arguments
+    "_getframe",
+}
+"""Private names of other projects. Each is here because nothing public does it."""
+
+
+def own_names(tree: ast.Module) -> set[str]:
+    """Return the names that a file defines: its functions, and the attributes of its classes."""
+    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in [inner for each in targets for inner in ast.walk(each)]:
+                if isinstance(target, ast.Name):
+                    names.add(target.id)
+                elif isinstance(target, ast.Attribute) and is_self(target.value):
+                    names.add(target.attr)
+    return names
+
+
+def is_self(node: ast.expr) -> bool:
+    is_super = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
+    return is_super or (isinstance(node, ast.Name) and node.id in ("self", "cls"))
+
+
+def private_uses(path: Path) -> Iterator[tuple[str, int]]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    own = own_names(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            if not is_self(node.value) and node.attr not in own:
+                yield node.attr, node.lineno
+        # The same by another way: vars(module)["_log"], getattr(trainer, "_call").
+        elif isinstance(node, ast.Subscript | ast.Call):
+            is_lookup = isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "setattr")
+            of_vars = isinstance(node, ast.Subscript) and "vars(" in ast.unparse(node.value)
+            keys = node.args[1:2] if isinstance(node, ast.Call) else [node.slice]
+            for key in keys if is_lookup or of_vars else ():
+                name = key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else ""
+                if name.startswith("_") and not name.startswith("__") and name not in own:
+                    yield name, node.lineno
+
+
+def test_no_file_touches_what_is_private_to_another() -> None:
+    used = {
+        f"{path.relative_to(ROOT.parent)}:{line}: {name}": name
+        for path in sorted(ROOT.rglob("*.py"))
+        if "compat" not in path.parts
+        for name, line in private_uses(path)
+    }
+
+    assert [place for place, name in used.items() if name not in FOREIGN] == []
+    assert FOREIGN - set(used.values()) == set(), "no longer used, so no longer needed here"

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import pytest
+
+from trainkit.errors import DataError, NotAttachedError
+from trainkit.loops.run import FitRun, Run
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
+from trainkit.types import Phase, Stage
+
+
+class Looks:
+    """Notes what a Trainer tells of its call in each hook."""
+
+    def __init__(self, look):
+        self.look, self.seen = look, []
+
+    def setup(self, trainer):
+        self.seen.append(("setup", self.look(trainer)))
+
+    def on_fit_start(self, trainer):
+        self.seen.append(("on_fit_start", self.look(trainer)))
+
+    def on_validation_start(self, trainer):
+        self.seen.append(("on_validation_start", self.look(trainer)))
+
+    def teardown(self, trainer):
+        self.seen.append(("teardown", self.look(trainer)))
+
+
+def test_the_status_follows_the_call():
+    looks = Looks(lambda trainer: (trainer.state.status, trainer.state.fn, trainer.state.stage))
+    trainer = quiet_trainer(callbacks=[looks])
+    assert (trainer.state.status, trainer.state.fn, trainer.state.stage) == ("initializing", None, None)
+    trainer.fit(TinyModule(), TinyData(2))
+    training = ("running", Stage.FIT, Phase.TRAIN)
+    assert looks.seen == [("setup", training), ("on_fit_start", training), ("teardown", training)]
+    assert (trainer.state.status, trainer.state.fn, trainer.state.stage) == ("finished", Stage.FIT, None)
+
+
+def test_a_state_that_was_kept_follows_its_call():
+    kept = []
+
+    class Keeps:
+        def on_fit_start(self, trainer):
+            kept.append(trainer.state)
+
+    trainer = quiet_trainer(callbacks=[Keeps()])
+    trainer.fit(TinyModule(), TinyData(1))
+    assert kept[0].finished
+    assert kept[0].stopped
+
+
+def test_a_run_is_built_complete_ahead_of_its_first_hook():
+    runs = []
+
+    class Keeps:
+        def on_fit_start(self, trainer):
+            run = trainer.run
+            assert isinstance(run, FitRun)
+            runs.append(
+                (len(run.optimizers), len(run.wrapped_optimizers), run.limits.max_epochs, run.accumulation.schedule)
+            )
+
+    trainer = quiet_trainer(max_epochs=3, accumulate_grad_batches=2, callbacks=[Keeps()])
+    trainer.fit(TinyModule(), TinyData(2))
+    assert runs == [(1, 1, 3, {0: 2})]
+
+
+def test_an_evaluation_has_nothing_of_training():
+    trainer = quiet_trainer()
+    trainer.validate(TinyModule(), TinyData(2))
+    assert type(trainer.run) is Run
+    assert trainer.optimizers == trainer.lr_scheduler_configs == []
+    with pytest.raises(NotAttachedError, match=r"validate\(\) does not train"):
+        _ = trainer.fit_run
+
+
+def test_there_is_no_run_before_it_is_built():
+    class TooEarly:
+        def setup(self, trainer):
+            with pytest.raises(NotAttachedError, match="is being prepared"):
+                _ = trainer.run
+
+    trainer = quiet_trainer(callbacks=[TooEarly()])
+    with pytest.raises(NotAttachedError, match="nothing has run yet"):
+        _ = trainer.run
+    trainer.fit(TinyModule(), TinyData(1))
+
+
+def test_a_call_that_never_began_leaves_what_the_last_one_made(tmp_path):
+    trainer = quiet_trainer(max_epochs=1)
+    module = TinyModule()
+    trainer.fit(module, TinyData(3))
+    with pytest.raises(DataError, match="test_dataloader"):
+        trainer.test(module)
+    assert trainer.state.status == "interrupted"
+    assert trainer.state.fn is Stage.TEST
+    assert len(trainer.optimizers) == 1
+    trainer.save_checkpoint(tmp_path / "kept.ckpt")
+    resumed = quiet_trainer(max_epochs=2)
+    resumed.fit(TinyModule(), TinyData(3), ckpt_path=tmp_path / "kept.ckpt")
+    assert resumed.global_step == 6
+
+
+def test_after_an_evaluation_the_fit_is_what_is_saved(tmp_path):
+    trainer, module = quiet_trainer(max_epochs=1), TinyModule()
+    trainer.fit(module, TinyData(3))
+    trainer.validate(module, TinyData(2))
+    trainer.save_checkpoint(tmp_path / "whole.ckpt")
+    trainer.validate(TinyModule(), TinyData(2))
+    trainer.save_checkpoint(tmp_path / "weights.ckpt")
+    resumed = quiet_trainer(max_epochs=2)
+    resumed.fit(TinyModule(), TinyData(3), ckpt_path=tmp_path / "whole.ckpt")
+    assert resumed.global_step == 6
+    with pytest.raises(Exception, match="weights only"):
+        quiet_trainer(max_epochs=2).fit(TinyModule(), TinyData(3), ckpt_path=tmp_path / "weights.ckpt")
+
+
+def test_counters_of_a_checkpoint_hold_while_it_is_evaluated_and_no_longer(tmp_path):
+    trainer = quiet_trainer(max_epochs=2)
+    trainer.fit(TinyModule(), TinyData(3))
+    trainer.save_checkpoint(tmp_path / "six.ckpt")
+    looks = Looks(lambda trainer: trainer.global_step)
+    other = quiet_trainer(max_epochs=1, callbacks=[looks])
+    other.fit(TinyModule(), TinyData(2))
+    looks.seen.clear()
+    other.validate(TinyModule(), TinyData(1), ckpt_path=tmp_path / "six.ckpt")
+    assert ("on_validation_start", 6) in looks.seen
+    assert other.global_step == 2
+
+
+def test_callbacks_of_the_module_are_there_for_one_call():
+    class OfModule:
+        pass
+
+    class Module(TinyModule):
+        def configure_callbacks(self):
+            return [OfModule()]
+
+    looks = Looks(lambda trainer: [type(callback).__name__ for callback in trainer.callbacks])
+    trainer = quiet_trainer(callbacks=[looks])
+    trainer.fit(Module(), TinyData(1))
+    assert looks.seen[0] == ("setup", ["Looks", "OfModule"])
+    assert trainer.callbacks == [looks]
