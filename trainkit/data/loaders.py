@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
+from copy import copy
 from itertools import chain, islice, repeat
 from typing import Any
 
@@ -69,7 +70,7 @@ class LimitedLoader:
         )
         self._stream: RandomStream | None = None
         self._epoch = 0
-        self._stream_at_ahead: dict[str, Any] | None = None
+        self._stream_at_ahead: RandomStream | None = None  # where it was before the batch that is loaded ahead
         self._restored_stream: dict[str, Any] | None = None
         self._ahead = 0
         self._tally = Tally()
@@ -110,12 +111,13 @@ class LimitedLoader:
         if self._restored is not None:
             return self._restored
         under_way = int(consumed is not None and self.is_under_way(consumed))
+        stream = self._stream_at_ahead if self._ahead else self._stream
         return {
             "cursors": [
                 cursor.state_dict(self._ahead + (0 if isinstance(cursor, StatefulCursor) else under_way))
                 for cursor in self._cursors
             ],
-            "stream": self._stream_at_ahead if self._ahead else None if self._stream is None else self._stream.state,
+            "stream": None if stream is None else stream.state,
             "ended": self._ended and not under_way,
             "began": self._began,
         }
@@ -197,7 +199,7 @@ class LimitedLoader:
                 self._ahead = 0
                 yield batch_idx, batch, True
                 return
-            self._stream_at_ahead = self._stream.state
+            self._stream_at_ahead = copy(self._stream)
             for cursor in self._cursors:
                 cursor.mark()
             with self._stream.active():
