@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit.errors import ConfigError
+from trainkit.checks import whole
 
 MAX_SEED = 2**32 - 1
 
@@ -30,8 +30,7 @@ def seed_everything(seed: int, workers: bool = False) -> int:
     Raises:
         ConfigError: If ``seed`` is not a whole number in the range that numpy takes.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-        raise ConfigError(f"seed={seed!r} is not usable. Allowed: a whole number from 0 to {MAX_SEED}.")
+    whole("seed", seed, at_most=MAX_SEED)
     # Child processes, such as those of torchrun, find the seed here.
     os.environ["TRAINKIT_SEED"] = str(seed)
     random.seed(seed)

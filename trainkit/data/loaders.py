@@ -9,6 +9,7 @@ from copy import copy
 from itertools import chain, islice, repeat
 from typing import Any
 
+from trainkit.checks import share
 from trainkit.data.combined import CombinedLoader, batches_of, is_sliceable
 from trainkit.data.counter import Tally
 from trainkit.data.dataloader_copy import is_map_style, samplers_of
@@ -266,12 +267,9 @@ class LimitedLoader:
 
 
 def _count(length: int | None, limit: int | float, name: str, argument: str) -> int | None:
-    is_count = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0
-    is_share = isinstance(limit, float) and 0.0 <= limit <= 1.0
-    if not (is_count or is_share):
-        raise DataError(f"{argument}={limit!r} must be a number of batches (int) or a share from 0.0 to 1.0 (float).")
-    if is_count:
-        return int(limit) if length is None else min(int(limit), length)
+    share("", argument, limit, error=DataError)
+    if isinstance(limit, int):
+        return limit if length is None else min(limit, length)
     if length is None:
         if 0.0 < limit < 1.0:
             raise DataError(

@@ -22,6 +22,7 @@ from typing import Any, Literal, Protocol
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
+from trainkit.checks import is_whole, one_of
 from trainkit.errors import OptimizerError, UnknownNameError, nearest_name
 
 _WHERE = "configure_optimizers()"
@@ -74,9 +75,8 @@ class SchedulerConfig:
                 f"    in           {_WHERE}\n"
                 "    allowed      an instance of torch.optim.lr_scheduler.LRScheduler, or of a class with its methods"
             )
-        if self.interval not in ("epoch", "step"):
-            raise UnknownNameError("interval", str(self.interval), ("epoch", "step"), f"{_WHERE}: lr_scheduler")
-        if isinstance(self.frequency, bool) or not isinstance(self.frequency, int) or self.frequency < 1:
+        one_of("interval", self.interval, ("epoch", "step"), f"{_WHERE}: lr_scheduler")
+        if not is_whole(self.frequency, at_least=1):
             raise OptimizerError(
                 f"frequency={self.frequency!r} of {type(self.scheduler).__name__} must be a whole number of at least 1."
             )

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from trainkit.batch.nested import map_tensors
 from trainkit.batch.transfer import TransferHooks
+from trainkit.checks import CLIP_ALGORITHMS
 from trainkit.errors import CheckpointError, MetricError, ModuleError, NotAttachedError, UnknownNameError
 from trainkit.metrics.torchmetrics import is_metric_collection
 from trainkit.module.class_only import of_class
@@ -147,7 +148,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
             case "value":
                 nn.utils.clip_grad_value_(parameters, gradient_clip_val)
             case unknown:
-                raise UnknownNameError("gradient_clip_algorithm", str(unknown), ("norm", "value"))
+                raise UnknownNameError("gradient_clip_algorithm", str(unknown), CLIP_ALGORITHMS)
 
     # Logging
 
