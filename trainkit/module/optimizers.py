@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol
 
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
@@ -108,6 +109,11 @@ def configure(result: Any, *, automatic: bool = True) -> tuple[list[Optimizer], 
     return optimizers, schedulers
 
 
+def parameters_of(optimizer: Any) -> list[nn.Parameter]:
+    """Return the parameters of all groups of ``optimizer``, or of a wrapper around one, in their order."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
 def _split(result: Any) -> tuple[list[Any], list[SchedulerConfig]]:
     if isinstance(result, Optimizer):
         return [result], []
@@ -167,7 +173,7 @@ def _known(given: dict[str, Any], allowed: Sequence[str], where: str) -> dict[st
 def _check_optimizer(optimizer: Any) -> None:
     if not isinstance(optimizer, Optimizer):
         raise OptimizerError(f"{_WHERE} returned {_described(optimizer)} as an optimizer.\n    allowed      {_SHAPES}")
-    if not any(group["params"] for group in optimizer.param_groups):
+    if not parameters_of(optimizer):
         raise OptimizerError(
             f"{type(optimizer).__name__} in {_WHERE} has no parameters.\n"
             "    to do        pass self.parameters(), after the layers are made"

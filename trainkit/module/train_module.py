@@ -27,6 +27,7 @@ from trainkit.module.from_checkpoint import (
     require_weights,
 )
 from trainkit.module.hparams import HyperparametersMixin
+from trainkit.module.optimizers import parameters_of
 from trainkit.reflection import overrides
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         """
         if not gradient_clip_val:
             return
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        parameters = parameters_of(optimizer)
         match gradient_clip_algorithm or "norm":
             case "norm":
                 nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
@@ -256,9 +257,9 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
     def toggle_optimizer(self, optimizer: Any) -> None:
         """Let gradients flow only to the parameters of ``optimizer``, until `untoggle_optimizer`."""
         self.untoggle_optimizer()
-        parameters = [parameter for other in self.trainer.optimizers for parameter in _owned(other)]
+        parameters = [parameter for other in self.trainer.optimizers for parameter in parameters_of(other)]
         self._untoggled = {parameter: parameter.requires_grad for parameter in parameters}
-        for parameter in set(parameters).difference(_owned(optimizer)):
+        for parameter in set(parameters).difference(parameters_of(optimizer)):
             parameter.requires_grad = False
 
     def untoggle_optimizer(self, optimizer: Any = None) -> None:
@@ -458,7 +459,3 @@ _RUN_ATTRIBUTES = frozenset({"_trainer", "_log", "_untoggled"})
 
 def _single(items: list[Any]) -> Any:
     return items[0] if len(items) == 1 else items
-
-
-def _owned(optimizer: Any) -> list[nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
