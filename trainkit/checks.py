@@ -1,46 +1,129 @@
-"""Checks of arguments: whole numbers, flags, shares, durations. Each raises an error that says what is allowed."""
+"""Checks of arguments: numbers, flags, choices, shares, durations.
+
+What begins with ``is_`` answers. The others raise an error that says what is allowed.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
+from typing import TypeGuard
 
-from trainkit.errors import ConfigError
+from trainkit.errors import ConfigError, TrainkitError, UnknownNameError
 
 Duration = str | timedelta | dict[str, float]
 
+CLIP_ALGORITHMS = ("norm", "value")
 
-def whole(name: str, value: Any, *, at_least: int = 0, optional: bool = False) -> None:
-    """Raise `ConfigError` unless ``value`` is a whole number of at least ``at_least``."""
+
+def is_whole(value: object, *, at_least: float = -math.inf, at_most: float = math.inf) -> TypeGuard[int]:
+    """Return whether ``value`` is a whole number within the bounds; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and at_least <= value <= at_most
+
+
+def is_number(value: object, *, at_least: float = -math.inf, at_most: float = math.inf) -> TypeGuard[float]:
+    """Return whether ``value`` is an int or float within the bounds; NaN, True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and at_least <= value <= at_most
+
+
+def is_share(value: object) -> TypeGuard[float]:
+    """Return whether ``value`` is a float from 0 to 1. An int is none: 1 is a number of something, 1.0 all of it."""
+    return isinstance(value, float) and 0.0 <= value <= 1.0
+
+
+def whole(
+    name: str,
+    value: object,
+    *,
+    at_least: int = 0,
+    at_most: float = math.inf,
+    optional: bool = False,
+    meaning: str = "",
+    where: str = "",
+    error: type[TrainkitError] = ConfigError,
+) -> None:
+    """Raise an error unless ``value`` is a whole number within the bounds.
+
+    Args:
+        name: What the argument is called.
+        value: What was given for it.
+        at_least: The smallest number that is allowed.
+        at_most: The largest one.
+        optional: Whether None is allowed too.
+        meaning: What numbers mean, told in place of the bounds.
+        where: Whose argument it is.
+        error: What to raise.
+    """
+    if (value is None and optional) or is_whole(value, at_least=at_least, at_most=at_most):
+        return
+    allowed = f"a whole number: {meaning}" if meaning else f"a whole number {_bounds(at_least, at_most)}"
+    no_limit = " (-1 means no limit)" if at_least == -1 and not meaning else ""
+    raise error(_refusal(name, value, allowed + no_limit, optional, where))
+
+
+def number(
+    name: str,
+    value: object,
+    *,
+    at_least: float = -math.inf,
+    at_most: float = math.inf,
+    finite: bool = False,
+    optional: bool = False,
+    where: str = "",
+) -> None:
+    """Raise `ConfigError` unless ``value`` is an int or float within the bounds.
+
+    Args:
+        name: What the argument is called.
+        value: What was given for it.
+        at_least: The smallest number that is allowed.
+        at_most: The largest one.
+        finite: Whether infinity is refused.
+        optional: Whether None is allowed too.
+        where: Whose argument it is.
+    """
     if value is None and optional:
         return
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        allowed = f"a whole number of at least {at_least}" + (", or None" if optional else "")
-        no_limit = " (-1 means no limit)" if at_least == -1 else ""
-        raise ConfigError(f"{name}={value!r} is not usable. Allowed: {allowed}{no_limit}.")
+    if not is_number(value, at_least=at_least, at_most=at_most) or (finite and math.isinf(value)):
+        raise ConfigError(_refusal(name, value, f"a number {_bounds(at_least, at_most)}", optional, where))
 
 
-def flag(name: str, value: Any) -> None:
+def clipping(value: object, algorithm: object, where: str = "") -> None:
+    """Raise an error unless gradients can be clipped at ``value`` by ``algorithm``; None is allowed for both.
+
+    Raises:
+        ConfigError: If ``value`` is no number of at least 0.
+        UnknownNameError: If there is no such algorithm.
+    """
+    if value is not None and not is_number(value, at_least=0):
+        raise ConfigError(
+            _refusal("gradient_clip_val", value, "a number of at least 0 (not negative)", optional=True, where=where)
+        )
+    if algorithm is not None:
+        one_of("gradient_clip_algorithm", algorithm, CLIP_ALGORITHMS, where)
+
+
+def flag(name: str, value: object) -> None:
     """Raise `ConfigError` unless ``value`` is True or False."""
     if not isinstance(value, bool):
-        raise ConfigError(f"{name}={value!r} is not usable. Allowed: True or False.")
+        raise ConfigError(_refusal(name, value, "True or False"))
 
 
-def share(where: str, name: str, value: Any) -> None:
-    """Raise `ConfigError` unless ``value`` is a number of batches (int) or a share of them (float from 0 to 1)."""
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    is_share = isinstance(value, float) and 0.0 <= value <= 1.0
-    if not (is_count or is_share):
-        hint = (
-            f" Did you mean {name}={int(value)}?"
-            if isinstance(value, float) and value > 1 and value == int(value)
-            else ""
-        )
-        raise ConfigError(
-            f"{name}={value!r} is not usable. Allowed: a number of batches (int), or a share of them (float from 0.0 "
-            f"to 1.0).{hint}"
-        )
+def one_of(kind: str, value: object, allowed: Iterable[str], where: str = "") -> None:
+    """Raise `UnknownNameError`, which tells the nearest spelling, unless ``value`` is one of ``allowed``."""
+    names = tuple(allowed)
+    if value not in names:
+        raise UnknownNameError(kind, str(value), names, where)
+
+
+def share(where: str, name: str, value: object, *, error: type[TrainkitError] = ConfigError) -> None:
+    """Raise an error unless ``value`` is a number of batches (int) or a share of them (float from 0 to 1)."""
+    if is_whole(value, at_least=0) or is_share(value):
+        return
+    hint = f" Did you mean {name}={value:.0f}?" if isinstance(value, float) and value.is_integer() and value > 1 else ""
+    allowed = "a number of batches (int) or a share from 0.0 to 1.0 (float)"
+    raise error(_refusal(name, value, allowed, where=where) + hint)
 
 
 def seconds(name: str, value: Duration | None) -> float:
@@ -63,3 +146,12 @@ def seconds(name: str, value: Duration | None) -> float:
             f"{name}={value!r} is not a duration. Allowed: 'DD:HH:MM:SS', a datetime.timedelta, or its arguments as a "
             "dict such as {'hours': 2}."
         ) from error
+
+
+def _bounds(at_least: float, at_most: float) -> str:
+    return f"of at least {at_least}" if at_most == math.inf else f"from {at_least} to {at_most}"
+
+
+def _refusal(name: str, value: object, allowed: str, optional: bool = False, where: str = "") -> str:
+    owner = f"{where}: " if where else ""
+    return f"{owner}{name}={value!r} must be {allowed}{', or None' if optional else ''}."

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 Batch: TypeAlias = Any
 """What a loader yields: tensors in any nesting."""
 
 StepOutput: TypeAlias = dict[str, Any]
 """What a training batch produced: ``{"loss": detached and undivided, ...}``, empty if the batch was skipped."""
+
+
+ReduceOp = Literal["sum", "mean", "min", "max"]
+"""How a tensor is reduced over all ranks."""
+
+NO_CONTEXT: AbstractContextManager[None] = nullcontext()
+"""What strategies and precisions return where nothing is to be entered. Holding nothing, one serves all."""
 
 
 class Stage(StrEnum):

@@ -7,7 +7,7 @@ from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
 from trainkit.errors import OptimizerError, UnknownNameError
-from trainkit.module.optimizers import SchedulerConfig, configure
+from trainkit.module.optimizers import SchedulerConfig, configure, parameters_of
 
 
 def sgd():
@@ -180,3 +180,12 @@ def test_an_optimizer_without_parameters_is_an_error():
     optimizer = Adam([{"params": []}, {"params": []}])
     with pytest.raises(OptimizerError, match=r"(?s)Adam.*no parameters.*self.parameters\(\)"):
         configure(optimizer)
+
+
+def test_parameters_of_an_optimizer_are_those_of_all_groups_in_their_order():
+    parameters = [nn.Parameter(torch.zeros(1)) for _ in range(4)]
+    optimizer = SGD([{"params": parameters[2:]}, {"params": parameters[:1], "lr": 1.0}], lr=0.1)
+    optimizer.add_param_group({"params": parameters[1]})
+
+    expected = [parameters[index] for index in (2, 3, 0, 1)]
+    assert all(found is given for found, given in zip(parameters_of(optimizer), expected, strict=True))

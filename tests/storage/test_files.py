@@ -130,8 +130,8 @@ def test_a_process_that_dies_at_any_call_leaves_a_whole_checkpoint(path: Path) -
     write_checkpoint({"epoch": 0}, path)
     script = """
         import builtins, os, sys
-        from trainkit.checkpoint import atomic_write
-        from trainkit.checkpoint.files import read_checkpoint, write_checkpoint
+        from trainkit.storage import atomic_write
+        from trainkit.storage.files import read_checkpoint, write_checkpoint
 
         path, calls, die_at = sys.argv[1], 0, 0
 

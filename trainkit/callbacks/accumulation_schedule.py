@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+from trainkit.checks import is_whole
 from trainkit.errors import ConfigError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
@@ -33,9 +34,9 @@ class GradientAccumulationScheduler(Callback):
                 f"scheduling={scheduling!r} must map epochs to batches per update, such as {{0: 1, 4: 2}}."
             )
         for epoch, batches in scheduling.items():
-            if not _is_whole(epoch, at_least=0):
+            if not is_whole(epoch, at_least=0):
                 raise ConfigError(f"scheduling={dict(scheduling)}: {epoch!r} is no epoch. Epochs are counted from 0.")
-            if not _is_whole(batches, at_least=1):
+            if not is_whole(batches, at_least=1):
                 raise ConfigError(f"scheduling={dict(scheduling)}: {batches!r} is no number of batches of at least 1.")
         self.scheduling = {0: 1, **dict(sorted(scheduling.items()))}
 
@@ -57,7 +58,3 @@ class GradientAccumulationScheduler(Callback):
                 "automatic_optimization = False. Leave it out and call optimizer.step() every few batches."
             )
         run.accumulation.schedule = self.scheduling
-
-
-def _is_whole(value: object, *, at_least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= at_least

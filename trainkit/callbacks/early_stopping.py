@@ -19,7 +19,7 @@ from trainkit.callbacks.monitor import (
     missing_metric_error,
     worst,
 )
-from trainkit.errors import ConfigError
+from trainkit.checks import number, whole
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.types import Stage
@@ -89,10 +89,8 @@ class EarlyStopping(Callback):
     ) -> None:
         check_monitor(monitor, "EarlyStopping")
         check_mode(mode, "EarlyStopping")
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 0:
-            raise ConfigError(f"EarlyStopping: patience={patience!r} must be a whole number of checks, at least 0.")
-        if isinstance(min_delta, bool) or not isinstance(min_delta, int | float) or not 0 <= min_delta < math.inf:
-            raise ConfigError(f"EarlyStopping: min_delta={min_delta!r} must be a number of at least 0.")
+        whole("patience", patience, where="EarlyStopping")
+        number("min_delta", min_delta, at_least=0, finite=True, where="EarlyStopping")
         self.monitor = monitor
         self.min_delta = min_delta
         self.patience = patience

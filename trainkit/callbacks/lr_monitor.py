@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from torch.optim import Optimizer
 
-from trainkit.errors import ConfigError, UnknownNameError
+from trainkit.checks import one_of
+from trainkit.errors import ConfigError
 from trainkit.hooks.callback import Callback
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class LearningRateMonitor(Callback):
         log_momentum: bool = False,
         log_weight_decay: bool = False,
     ) -> None:
-        if logging_interval not in (None, "step", "epoch"):
-            raise UnknownNameError("logging_interval", str(logging_interval), ("step", "epoch"), "LearningRateMonitor")
+        if logging_interval is not None:
+            one_of("logging_interval", logging_interval, ("step", "epoch"), "LearningRateMonitor")
         self.logging_interval = logging_interval
         self.log_momentum = log_momentum
         self.log_weight_decay = log_weight_decay

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from trainkit.errors import ConfigError, MetricError, UnknownNameError, nearest_name
+from trainkit.checks import one_of
+from trainkit.errors import ConfigError, MetricError, nearest_name
 
 Mode = Literal["min", "max"]
 
@@ -29,8 +30,7 @@ def check_mode(mode: str, where: str) -> None:
     Raises:
         UnknownNameError: If it is neither "min" nor "max".
     """
-    if mode not in ("min", "max"):
-        raise UnknownNameError("mode", str(mode), ("min", "max"), where)
+    one_of("mode", mode, get_args(Mode), where)
 
 
 def is_better(score: float | Tensor, than: float | Tensor, mode: Mode) -> bool:

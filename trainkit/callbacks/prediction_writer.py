@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch.utils.data import SequentialSampler
 
+from trainkit.checks import one_of
 from trainkit.data.dataloader_copy import is_map_style, samplers_of
 from trainkit.data.sampler import is_shard
-from trainkit.errors import ModuleError, UnknownNameError
+from trainkit.errors import ModuleError
 from trainkit.hooks.callback import Callback
 from trainkit.reflection import overrides
 from trainkit.types import Batch
@@ -36,8 +37,7 @@ class PredictionWriter(Callback):
     """
 
     def __init__(self, write_interval: WriteInterval = "batch") -> None:
-        if write_interval not in get_args(WriteInterval):
-            raise UnknownNameError("write_interval", str(write_interval), get_args(WriteInterval), type(self).__name__)
+        one_of("write_interval", write_interval, get_args(WriteInterval), type(self).__name__)
         for method, is_called in (
             ("write_on_batch_end", write_interval != "epoch"),
             ("write_on_epoch_end", write_interval != "batch"),

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import SWALR
 
+from trainkit.checks import is_share, is_whole, one_of
 from trainkit.data.combined import batches_of
-from trainkit.errors import ConfigError, OptimizerError, UnknownNameError
+from trainkit.errors import ConfigError, OptimizerError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.types import Phase
@@ -67,10 +68,9 @@ class StochasticWeightAveraging(Callback):
         rates = swa_lrs if isinstance(swa_lrs, list) else [swa_lrs]
         if not rates or not all(isinstance(rate, float) and rate > 0 for rate in rates):
             raise ConfigError(f"swa_lrs={swa_lrs!r} must be a float above 0, or a list of them.")
-        if not (swa_epoch_start >= 1 if isinstance(swa_epoch_start, int) else 0.0 <= swa_epoch_start <= 1.0):
+        if not is_whole(swa_epoch_start, at_least=1) and not is_share(swa_epoch_start):
             raise ConfigError(f"swa_epoch_start={swa_epoch_start!r} must be an epoch from 1 on, or a share (float).")
-        if annealing_strategy not in ("cos", "linear"):
-            raise UnknownNameError("annealing_strategy", str(annealing_strategy), ("cos", "linear"))
+        one_of("annealing_strategy", annealing_strategy, ("cos", "linear"))
         self.swa_lrs = swa_lrs
         self.swa_epoch_start = swa_epoch_start
         self.annealing_epochs = annealing_epochs

@@ -6,8 +6,7 @@ import math
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from trainkit.checks import Duration, seconds
-from trainkit.errors import UnknownNameError
+from trainkit.checks import Duration, one_of, seconds
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.types import Phase
@@ -37,8 +36,7 @@ class Timer(Callback):
     def __init__(
         self, duration: Duration | None = None, interval: Literal["step", "epoch"] = "step", verbose: bool = True
     ) -> None:
-        if interval not in ("step", "epoch"):
-            raise UnknownNameError("interval", str(interval), ("step", "epoch"), "Timer")
+        one_of("interval", interval, ("step", "epoch"), "Timer")
         self._duration_s = seconds("duration", duration)
         self.interval = interval
         self.verbose = verbose
@@ -117,6 +115,5 @@ class Timer(Callback):
 
 
 def _timed(stage: str) -> Phase:
-    if stage not in TIMED:
-        raise UnknownNameError("stage", str(stage), [phase.value for phase in TIMED], "Timer")
+    one_of("stage", stage, [phase.value for phase in TIMED], "Timer")
     return Phase(stage)

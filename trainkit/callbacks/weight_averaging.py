@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from trainkit.errors import ConfigError
+from trainkit.checks import number
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.types import Stage
@@ -178,8 +178,7 @@ class EMAWeightAveraging(WeightAveraging):
         update_starting_at_epoch: int | None = None,
         **options: Any,
     ) -> None:
-        if not 0.0 <= decay <= 1.0:
-            raise ConfigError(f"EMAWeightAveraging: decay={decay!r} must be between 0 and 1.")
+        number("decay", decay, at_least=0, at_most=1, where="EMAWeightAveraging")
         super().__init__(device, use_buffers, avg_fn=get_ema_avg_fn(decay), **options)  # type: ignore[no-untyped-call]
         self.update_every_n_steps = update_every_n_steps
         self.update_starting_at_step = update_starting_at_step

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
@@ -12,9 +11,8 @@ from trainkit.errors import CheckpointError
 from trainkit.module.from_checkpoint import require_weights
 from trainkit.module.hparams import HYPER_PARAMETERS, LEFT_OUT, storable
 from trainkit.storage.files import verify, write_checkpoint
+from trainkit.storage.remote import FilePath
 from trainkit.storage.storable import find_unstorable
-
-FilePath = str | os.PathLike[str]
 
 
 def convert_checkpoint(old: FilePath, new: FilePath) -> list[str]:

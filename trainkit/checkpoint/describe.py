@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from trainkit.module.hparams import HYPER_PARAMETERS
+from trainkit.storage.walk import walk
 
 _UNITS = ("B", "kB", "MB", "GB")
 
@@ -35,14 +36,9 @@ def describe(checkpoint: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def tensors_in(value: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
     """Yield every tensor at any depth of ``value``, and its place, such as ``state_dict.layer.weight``."""
-    if isinstance(value, Tensor):
-        yield place, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from tensors_in(item, f"{place}.{key}" if place else str(key))
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from tensors_in(item, f"{place}[{index}]")
+    for where, leaf in walk(value, place, place_of=lambda key, place: f"{place}.{key}" if place else str(key)):
+        if isinstance(leaf, Tensor):
+            yield where, leaf
 
 
 def _writer(own: Mapping[str, Any]) -> str:

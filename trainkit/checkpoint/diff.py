@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from trainkit.storage.walk import place_of_entry
+
 _LONGEST = 60
 
 
@@ -46,7 +48,7 @@ def differences(first: Any, second: Any, place: str = "") -> Iterator[Difference
 
 def _of_mappings(first: Mapping[Any, Any], second: Mapping[Any, Any], place: str) -> Iterator[Difference]:
     for key in dict.fromkeys([*first, *second]):
-        below = f"{place}[{key!r}]" if not isinstance(key, str) else f"{place}.{key}" if place else key
+        below = place_of_entry(key, place)
         if key in first and key in second:
             yield from differences(first[key], second[key], below)
         else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trainkit.checks import is_whole
 from trainkit.cli.configured import errors_as_messages
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _shortened(config: Config, steps: int) -> list[str]:
     if given.get("max_epochs") in (None, 1):
         overrides["max_epochs"] = 2
     interval = given.get("val_check_interval")
-    if _is_count(interval) and given.get("check_val_every_n_epoch", 1) is not None:
+    if is_whole(interval) and given.get("check_val_every_n_epoch", 1) is not None:
         overrides["val_check_interval"] = _at_most(max(1, epoch // 2), interval)
     if not given.get("barebones"):
         overrides["log_every_n_steps"] = 1
@@ -117,11 +118,7 @@ def _shortened(config: Config, steps: int) -> list[str]:
 
 
 def _at_most(most: int, given: Any) -> int:
-    return min(given, most) if _is_count(given) else most
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return min(given, most) if is_whole(given) else most
 
 
 def _run_in_new_process(arguments: list[str], output: Path) -> None:

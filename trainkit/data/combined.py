@@ -9,8 +9,9 @@ from typing import Any, Literal, Self, TypeGuard, get_args
 
 from torch.utils.data import DataLoader, IterableDataset
 
+from trainkit.checks import one_of
 from trainkit.data.tensors import TensorLoader
-from trainkit.errors import DataError, UnknownNameError
+from trainkit.errors import DataError
 from trainkit.types import Batch
 
 Mode = Literal["min_size", "max_size", "max_size_cycle", "sequential"]
@@ -33,8 +34,7 @@ class CombinedLoader:
     """
 
     def __init__(self, iterables: Any, mode: Mode = "min_size") -> None:
-        if mode not in get_args(Mode):
-            raise UnknownNameError("mode", str(mode), get_args(Mode), "CombinedLoader(mode=...)")
+        one_of("mode", mode, get_args(Mode), "CombinedLoader(mode=...)")
         self.iterables = iterables
         self.mode = mode
         self.flattened: list[Any] = []

@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
+from copy import copy
 from itertools import chain, islice, repeat
 from typing import Any
 
+from trainkit.checks import share
 from trainkit.data.combined import CombinedLoader, batches_of, is_sliceable
 from trainkit.data.counter import Tally
 from trainkit.data.dataloader_copy import is_map_style, samplers_of
@@ -69,7 +71,7 @@ class LimitedLoader:
         )
         self._stream: RandomStream | None = None
         self._epoch = 0
-        self._stream_at_ahead: dict[str, Any] | None = None
+        self._stream_at_ahead: RandomStream | None = None  # where it was before the batch that is loaded ahead
         self._restored_stream: dict[str, Any] | None = None
         self._ahead = 0
         self._tally = Tally()
@@ -110,12 +112,13 @@ class LimitedLoader:
         if self._restored is not None:
             return self._restored
         under_way = int(consumed is not None and self.is_under_way(consumed))
+        stream = self._stream_at_ahead if self._ahead else self._stream
         return {
             "cursors": [
                 cursor.state_dict(self._ahead + (0 if isinstance(cursor, StatefulCursor) else under_way))
                 for cursor in self._cursors
             ],
-            "stream": self._stream_at_ahead if self._ahead else None if self._stream is None else self._stream.state,
+            "stream": None if stream is None else stream.state,
             "ended": self._ended and not under_way,
             "began": self._began,
         }
@@ -197,7 +200,7 @@ class LimitedLoader:
                 self._ahead = 0
                 yield batch_idx, batch, True
                 return
-            self._stream_at_ahead = self._stream.state
+            self._stream_at_ahead = copy(self._stream)
             for cursor in self._cursors:
                 cursor.mark()
             with self._stream.active():
@@ -264,12 +267,9 @@ class LimitedLoader:
 
 
 def _count(length: int | None, limit: int | float, name: str, argument: str) -> int | None:
-    is_count = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0
-    is_share = isinstance(limit, float) and 0.0 <= limit <= 1.0
-    if not (is_count or is_share):
-        raise DataError(f"{argument}={limit!r} must be a number of batches (int) or a share from 0.0 to 1.0 (float).")
-    if is_count:
-        return int(limit) if length is None else min(int(limit), length)
+    share("", argument, limit, error=DataError)
+    if isinstance(limit, int):
+        return limit if length is None else min(limit, length)
     if length is None:
         if 0.0 < limit < 1.0:
             raise DataError(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import RandomSampler, SequentialSampler
 
+from trainkit.checks import whole
 from trainkit.errors import DataError
 from trainkit.types import Batch
 
@@ -55,8 +56,7 @@ class TensorLoader:
     ) -> None:
         self._names, self._tensors = _named(tensors)
         self.num_samples = _count(self._tensors)
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise DataError(f"batch_size={batch_size!r} is not usable. Allowed: a whole number of at least 1.")
+        whole("batch_size", batch_size, at_least=1, error=DataError)
         if shuffle and sampler is not None:
             raise DataError("shuffle=True and sampler contradict each other: both decide the order. Leave out one.")
         self.batch_size = batch_size

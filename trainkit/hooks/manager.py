@@ -41,7 +41,7 @@ class HookManager:
 
     def __init__(self) -> None:
         self.hooks = BoundHooks()
-        self.timing = Ledger(on_switch=self._bind)
+        self.timing = Ledger(on_enable=self._bind)
         self._registry = _Registry(specs.hookspec.project_name)
         self._registry.add_hookspecs(specs)
         self._members: list[_Member] = []
@@ -107,10 +107,6 @@ class HookManager:
         """Keep the plugin of this name out, also if it is registered later."""
         self._arrange([member for member in self._members if member.name != name])
         self._registry.set_blocked(name)
-
-    def unblock(self, name: str) -> bool:
-        """Let a plugin of this name be registered again; return whether it was blocked."""
-        return self._registry.unblock(name)
 
     def attach(self, trainer: object, module: object) -> BoundHooks:
         """Bind all hooks to a trainer and the module it runs, which joins them as a plugin at the stage ``module``."""

@@ -30,14 +30,14 @@ class Spent:
 
 
 class Ledger:
-    """Collects what plugins spend. While it is disabled, there is no clock in any call.
+    """Collects what plugins spend. Until it is enabled, there is no clock in any call.
 
     Args:
-        on_switch: Called when it is enabled or disabled, to bind the hooks anew.
+        on_enable: Called when it is enabled, to bind the hooks anew.
     """
 
-    def __init__(self, on_switch: Callable[[], None]) -> None:
-        self._on_switch = on_switch
+    def __init__(self, on_enable: Callable[[], None]) -> None:
+        self._on_enable = on_enable
         self._enabled = False
         self._spent: dict[tuple[str, str], Spent] = {}
 
@@ -48,16 +48,9 @@ class Ledger:
 
     def enable(self) -> None:
         """Put a clock on every plugin, from the next call of each hook on."""
-        self._switch(True)
-
-    def disable(self) -> None:
-        """Take the clocks away; what was collected is kept."""
-        self._switch(False)
-
-    def clear(self) -> None:
-        """Start again from zero."""
-        for spent in self._spent.values():
-            spent.calls, spent.seconds = 0, 0.0
+        if not self._enabled:
+            self._enabled = True
+            self._on_enable()
 
     def rows(self) -> list[Spent]:
         """Return what was spent, the most first."""
@@ -96,11 +89,6 @@ class Ledger:
                 spent.seconds += perf_counter() - start
 
         return call
-
-    def _switch(self, enabled: bool) -> None:
-        if enabled != self._enabled:
-            self._enabled = enabled
-            self._on_switch()
 
     def _cells(self) -> list[tuple[str, str, str, str, str]]:
         return [

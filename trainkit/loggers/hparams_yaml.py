@@ -11,6 +11,7 @@ import torch
 
 from trainkit.loggers.run_folder import writing
 from trainkit.module.hparams import storable
+from trainkit.storage.walk import walk
 
 NAME = "hparams.yaml"
 
@@ -51,8 +52,5 @@ def _plain(value: Any) -> Any:
 
 
 def _holds_torch(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(map(_holds_torch, value.values()))
-    if isinstance(value, list | tuple | set):
-        return any(map(_holds_torch, value))
-    return isinstance(value, torch.Tensor | torch.dtype | torch.device | complex)
+    leaves = walk(value, enters=lambda item: isinstance(item, dict | list | tuple | set))
+    return any(isinstance(leaf, torch.Tensor | torch.dtype | torch.device | complex) for _, leaf in leaves)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trainkit.checks import is_whole
 from trainkit.errors import ConfigError, LogWriteError
 
 _NUMBERED = re.compile(r"version_(\d+)")
@@ -38,7 +39,7 @@ class RunFolder:
     """
 
     def __init__(self, save_dir: str | os.PathLike[str] | None, name: str, version: int | str | None) -> None:
-        if isinstance(version, bool) or not (version is None or isinstance(version, str) or _is_number(version)):
+        if not (version is None or isinstance(version, str) or is_whole(version, at_least=0)):
             raise ConfigError(
                 f"version={version!r} is not usable. Allowed: a number of at least 0, the name of a folder, or None."
             )
@@ -96,7 +97,3 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         error = LogWriteError(f"could not write {os.fspath(path)}: {reason}. {_ADVICE.get(code, '')}{_ELSEWHERE}")
         error.errno = cause.errno
         raise error from cause
-
-
-def _is_number(version: object) -> bool:
-    return isinstance(version, int) and version >= 0

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from trainkit.batch.split import Splitter, count_samples, gather, split
 from trainkit.errors import OutOfMemoryError
@@ -19,6 +18,7 @@ from trainkit.loops.run import FitRun
 from trainkit.metrics.merge import Logged, merge_logs, note
 from trainkit.metrics.torchmetrics import load_metric_states, metric_states, reset_metrics
 from trainkit.module import TrainModule
+from trainkit.module.modes import Snapshot
 from trainkit.module.optimizers import parameters_of
 from trainkit.module.train_module import log_to
 from trainkit.seed import rng_state, set_rng_state
@@ -157,22 +157,14 @@ class Before:
         self._module = module
         self._rng = rng_state()
         self._metrics = metric_states(module)
-        self._buffers: list[tuple[dict[str, Any], str, Tensor, Tensor]] = [
-            (part._buffers, name, buffer, buffer.detach().clone())
-            for part in module.modules()
-            for name, buffer in part._buffers.items()
-            if buffer is not None
-        ]
+        self._snapshot = Snapshot(module, buffers=True)
 
     def restore(self) -> None:
-        """Put it back: buffers, torchmetrics objects, and the random numbers that are drawn next."""
+        """Put it back: modes, buffers, torchmetrics objects, and the random numbers that are drawn next."""
         set_rng_state(self._rng)
         reset_metrics(self._module)
         load_metric_states(self._module, self._metrics)
-        with torch.no_grad():
-            for buffers, name, buffer, value in self._buffers:
-                buffers[name] = buffer
-                buffer.copy_(value)
+        self._snapshot.restore()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from trainkit.metrics.running import Running, widest
-
-ReduceOp = Literal["sum", "mean", "min", "max"]
+from trainkit.types import ReduceOp
 
 _OPERATIONS: dict[ReduceOp, tuple[str, ...]] = {"sum": ("mean", "sum"), "min": ("min",), "max": ("max",)}
 

@@ -19,10 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol
 
-from torch import Tensor
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
+from trainkit.checks import is_whole, one_of
 from trainkit.errors import OptimizerError, UnknownNameError, nearest_name
 
 _WHERE = "configure_optimizers()"
@@ -75,9 +76,8 @@ class SchedulerConfig:
                 f"    in           {_WHERE}\n"
                 "    allowed      an instance of torch.optim.lr_scheduler.LRScheduler, or of a class with its methods"
             )
-        if self.interval not in ("epoch", "step"):
-            raise UnknownNameError("interval", str(self.interval), ("epoch", "step"), f"{_WHERE}: lr_scheduler")
-        if isinstance(self.frequency, bool) or not isinstance(self.frequency, int) or self.frequency < 1:
+        one_of("interval", self.interval, ("epoch", "step"), f"{_WHERE}: lr_scheduler")
+        if not is_whole(self.frequency, at_least=1):
             raise OptimizerError(
                 f"frequency={self.frequency!r} of {type(self.scheduler).__name__} must be a whole number of at least 1."
             )
@@ -107,6 +107,11 @@ def configure(result: Any, *, automatic: bool = True) -> tuple[list[Optimizer], 
     for config in schedulers:
         _check_scheduler(config, optimizers, automatic)
     return optimizers, schedulers
+
+
+def parameters_of(optimizer: Any) -> list[nn.Parameter]:
+    """Return the parameters of all groups of ``optimizer``, or of a wrapper around one, in their order."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _split(result: Any) -> tuple[list[Any], list[SchedulerConfig]]:
@@ -168,7 +173,7 @@ def _known(given: dict[str, Any], allowed: Sequence[str], where: str) -> dict[st
 def _check_optimizer(optimizer: Any) -> None:
     if not isinstance(optimizer, Optimizer):
         raise OptimizerError(f"{_WHERE} returned {_described(optimizer)} as an optimizer.\n    allowed      {_SHAPES}")
-    if not any(group["params"] for group in optimizer.param_groups):
+    if not parameters_of(optimizer):
         raise OptimizerError(
             f"{type(optimizer).__name__} in {_WHERE} has no parameters.\n"
             "    to do        pass self.parameters(), after the layers are made"
@@ -193,8 +198,3 @@ def _check_scheduler(config: SchedulerConfig, optimizers: list[Optimizer], autom
 
 def _described(value: Any) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__} ({value!r:.80})"
-
-
-def parameters_of(optimizer: Optimizer) -> list[Tensor]:
-    """Return all parameters of ``optimizer``, group after group."""
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

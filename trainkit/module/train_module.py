@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from trainkit.batch.nested import map_tensors
 from trainkit.batch.transfer import TransferHooks
+from trainkit.checks import CLIP_ALGORITHMS
 from trainkit.errors import CheckpointError, MetricError, ModuleError, NotAttachedError, UnknownNameError
 from trainkit.metrics.torchmetrics import is_metric_collection
 from trainkit.module.class_only import of_class
@@ -26,6 +27,7 @@ from trainkit.module.from_checkpoint import (
     require_weights,
 )
 from trainkit.module.hparams import HyperparametersMixin
+from trainkit.module.optimizers import parameters_of
 from trainkit.reflection import overrides
 
 if TYPE_CHECKING:
@@ -158,14 +160,14 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         """
         if not gradient_clip_val:
             return
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        parameters = parameters_of(optimizer)
         match gradient_clip_algorithm or "norm":
             case "norm":
                 nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
             case "value":
                 nn.utils.clip_grad_value_(parameters, gradient_clip_val)
             case unknown:
-                raise UnknownNameError("gradient_clip_algorithm", str(unknown), ("norm", "value"))
+                raise UnknownNameError("gradient_clip_algorithm", str(unknown), CLIP_ALGORITHMS)
 
     # Logging
 
@@ -273,9 +275,9 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
     def toggle_optimizer(self, optimizer: Any) -> None:
         """Let gradients flow only to the parameters of ``optimizer``, until `untoggle_optimizer`."""
         self.untoggle_optimizer()
-        parameters = [parameter for other in self.trainer.optimizers for parameter in _owned(other)]
+        parameters = [parameter for other in self.trainer.optimizers for parameter in parameters_of(other)]
         self._untoggled = {parameter: parameter.requires_grad for parameter in parameters}
-        for parameter in set(parameters).difference(_owned(optimizer)):
+        for parameter in set(parameters).difference(parameters_of(optimizer)):
             parameter.requires_grad = False
 
     def untoggle_optimizer(self, optimizer: Any = None) -> None:
@@ -475,7 +477,3 @@ _RUN_ATTRIBUTES = frozenset({"_trainer", "_log", "_untoggled"})
 
 def _single(items: list[Any]) -> Any:
     return items[0] if len(items) == 1 else items
-
-
-def _owned(optimizer: Any) -> list[nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

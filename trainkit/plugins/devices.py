@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import torch
 
-from trainkit.errors import ConfigError, DeviceError, UnknownNameError
+from trainkit.checks import is_whole, one_of
+from trainkit.errors import ConfigError, DeviceError
 
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 
@@ -21,8 +22,7 @@ def choose_kind(accelerator: str) -> str:
     Raises:
         UnknownNameError: If there is no such accelerator.
     """
-    if accelerator not in ACCELERATORS:
-        raise UnknownNameError("accelerator", str(accelerator), ACCELERATORS, "Trainer(accelerator=...)")
+    one_of("accelerator", accelerator, ACCELERATORS, "Trainer(accelerator=...)")
     if accelerator not in ("auto", "gpu"):
         return accelerator
     if torch.cuda.is_available():
@@ -49,9 +49,9 @@ def parse_devices(devices: int | str | Sequence[int]) -> Choice:
             choice = choice[0]
     if isinstance(choice, Sequence) and not isinstance(choice, str):
         choice = list(choice)
-        usable = all(_is_whole(index) and index >= 0 for index in choice) and 0 < len(set(choice)) == len(choice)
+        usable = all(is_whole(index, at_least=0) for index in choice) and 0 < len(set(choice)) == len(choice)
     else:
-        usable = choice == "auto" or (_is_whole(choice) and (choice == -1 or choice > 0))
+        usable = choice == "auto" or (is_whole(choice, at_least=-1) and choice != 0)
     if not usable:
         raise ConfigError(
             f"devices={devices!r} is not usable. Allowed: 'auto', a number of devices from 1, -1 for all of them, or "
@@ -105,7 +105,3 @@ def _number_of_processes(choice: Choice, suits: int) -> int:
             f"devices={choice} names GPUs. On the CPU, devices is a number of processes, such as devices=1."
         )
     return choice
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from trainkit.checks import is_whole
 from trainkit.errors import ConfigError, PluginError, UnknownArgumentError
 from trainkit.plugins import catalog
 from trainkit.plugins.devices import Choice, choose_kind, find_devices, parse_devices
@@ -130,7 +131,7 @@ def _refuse_other_devices(strategy: Strategy, accelerator: str, kind: str, choic
 
 def _refuse_other_launch(strategy: Strategy, launch: Launch, num_nodes: int) -> None:
     """Refuse a strategy or a number of machines that torchrun was not started for."""
-    if isinstance(num_nodes, bool) or not isinstance(num_nodes, int) or num_nodes < 1:
+    if not is_whole(num_nodes, at_least=1):
         raise ConfigError(f"num_nodes={num_nodes!r} is not usable. Allowed: a whole number of at least 1.")
     if strategy.world_size != launch.world_size:
         raise ConfigError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import torch
@@ -13,9 +13,7 @@ from trainkit.batch.nested import map_tensors
 from trainkit.errors import DeviceError
 from trainkit.module import TrainModule
 from trainkit.precision.default_dtype import DefaultDtype
-from trainkit.types import Batch
-
-NO_CONTEXT: AbstractContextManager[None] = nullcontext()
+from trainkit.types import NO_CONTEXT, Batch
 
 
 class Precision:

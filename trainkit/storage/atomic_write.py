@@ -17,7 +17,9 @@ from trainkit.errors import CheckpointWriteError
 ABANDONED_AFTER_S = 3600.0
 """A temporary file that nobody has written to for so long belongs to a process that was killed."""
 
-_COPIED_AT_ONCE = 2**20
+COPIED_AT_ONCE = 2**20
+"""How many bytes of a file are in memory while it is copied."""
+
 _FULL = "Free some space, keep fewer checkpoints (save_top_k), or write elsewhere (dirpath, default_root_dir)."
 _NOT_ALLOWED = "Change the rights of that folder, or write elsewhere (dirpath, default_root_dir)."
 _NO_FOLDER = "A part of the path is a file and no folder: write elsewhere (dirpath, default_root_dir)."
@@ -84,7 +86,7 @@ def replace_by_copy(path: Path, original: Path) -> None:
         CheckpointWriteError: If the file system refuses.
     """
     with replacing(path) as copy, open(original, "rb") as source:
-        shutil.copyfileobj(source, copy, _COPIED_AT_ONCE)
+        shutil.copyfileobj(source, copy, COPIED_AT_ONCE)
 
 
 def check_writable(folder: Path) -> None:

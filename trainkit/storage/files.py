@@ -15,13 +15,12 @@ import torch
 
 from trainkit.errors import CheckpointError, CheckpointNotFoundError, nearest_name
 from trainkit.storage import remote
-from trainkit.storage.atomic_write import check_writable, replace_by_link, replacing
+from trainkit.storage.atomic_write import COPIED_AT_ONCE, check_writable, replace_by_link, replacing
 from trainkit.storage.remote import FilePath, is_remote
 from trainkit.storage.storable import check_storable
 
 _ZIP_START = b"PK\x03\x04"
 _FOLDER = 0x10
-_COPIED_AT_ONCE = 2**20
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: FilePath) -> None:
@@ -98,7 +97,7 @@ def copy_checkpoint(source: FilePath, path: FilePath) -> None:
         CheckpointWriteError: If the file system refuses.
     """
     with _replacing(path) as copy, _opened(source) as original:
-        shutil.copyfileobj(original, copy, _COPIED_AT_ONCE)
+        shutil.copyfileobj(original, copy, COPIED_AT_ONCE)
 
 
 def remove_checkpoint(path: FilePath) -> None:

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from trainkit.errors import CheckpointError, CheckpointNotFoundError, CheckpointWriteError
+from trainkit.storage.atomic_write import COPIED_AT_ONCE
 
 FilePath = str | os.PathLike[str]
-
-_COPIED_AT_ONCE = 2**20
 
 
 def is_remote(path: FilePath) -> bool:
@@ -37,7 +36,7 @@ def replacing_remote(url: FilePath) -> Iterator[BinaryIO]:
             system, name = _system(url)
             system.makedirs(name.rpartition("/")[0], exist_ok=True)
             with system.transaction, system.open(name, "wb") as remote:
-                shutil.copyfileobj(local, remote, _COPIED_AT_ONCE)
+                shutil.copyfileobj(local, remote, COPIED_AT_ONCE)
 
 
 @contextmanager
@@ -52,7 +51,7 @@ def fetched(url: FilePath) -> Iterator[BinaryIO]:
         with _refusing(url, CheckpointError, "{} cannot be read: {}."):
             system, name = _system(url)
             with system.open(name, "rb") as remote:
-                shutil.copyfileobj(remote, local, _COPIED_AT_ONCE)
+                shutil.copyfileobj(remote, local, COPIED_AT_ONCE)
         local.seek(0)
         yield local
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
@@ -11,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.errors import CheckpointError
+from trainkit.storage.walk import walk
 
-_MAPPINGS = (dict, OrderedDict, Counter)
-_SEQUENCES = (list, tuple, set, torch.Size)
+_CONTAINERS = (dict, OrderedDict, Counter, list, tuple, set, torch.Size)
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
 _TENSORS = (Tensor, nn.Parameter)
 
@@ -25,7 +24,16 @@ def find_unstorable(value: Any, where: str = "") -> list[tuple[str, type]]:
         value: What is to be saved.
         where: The place of ``value`` itself. Places below it read like ``hyper_parameters.paths[0]``.
     """
-    return list(_unstorable(value, where, set()))
+    seen: set[int] = set()
+
+    def enters(item: Any) -> bool:
+        if type(item) not in _CONTAINERS or id(item) in seen:  # a container may hold itself
+            return False
+        seen.add(id(item))
+        return True
+
+    leaves = walk(value, where, enters=enters, with_keys=True)
+    return [(place, type(leaf)) for place, leaf in leaves if not _is_storable(leaf)]
 
 
 def check_storable(checkpoint: dict[str, Any]) -> None:
@@ -44,29 +52,10 @@ def check_storable(checkpoint: dict[str, Any]) -> None:
         )
 
 
-def _unstorable(value: Any, where: str, seen: set[int]) -> Iterator[tuple[str, type]]:
-    kind = type(value)
-    # A tensor with attributes of its own is saved with them.
-    if kind in _PLAIN or (kind in _TENSORS and not value.__dict__):
-        return
-    if kind not in _MAPPINGS and kind not in _SEQUENCES:
-        if not _survives(value):
-            yield where, kind
-    elif id(value) not in seen:
-        seen.add(id(value))
-        for place, item in _items(value, where):
-            yield from _unstorable(item, place, seen)
-
-
-def _items(container: Any, where: str) -> Iterator[tuple[str, Any]]:
-    if not isinstance(container, dict):
-        for index, item in enumerate(container):
-            yield f"{where}[{index}]", item
-        return
-    for key, item in container.items():
-        place = f"{where}[{key!r}]" if not isinstance(key, str) else f"{where}.{key}" if where else key
-        yield f"the key {place}", key
-        yield place, item
+def _is_storable(leaf: Any) -> bool:
+    kind = type(leaf)
+    # A container is a leaf where it comes again. A tensor with attributes of its own is saved with them.
+    return kind in _PLAIN or kind in _CONTAINERS or (kind in _TENSORS and not leaf.__dict__) or _survives(leaf)
 
 
 def _survives(value: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
@@ -13,11 +13,9 @@ from torch import distributed as dist
 
 from trainkit.errors import ConfigError, ModuleError, TrainkitError
 from trainkit.module import TrainModule
+from trainkit.types import NO_CONTEXT, ReduceOp
 
 T = TypeVar("T")
-
-ReduceOp = Literal["sum", "mean", "min", "max"]
-NO_CONTEXT: AbstractContextManager[None] = nullcontext()
 
 _OPERATIONS = {"sum": dist.ReduceOp.SUM, "mean": dist.ReduceOp.SUM, "min": dist.ReduceOp.MIN, "max": dist.ReduceOp.MAX}
 

@@ -15,8 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainkit.errors import DeviceError, ModuleError
 from trainkit.module import TrainModule
-from trainkit.strategies.base import NO_CONTEXT, Strategy
+from trainkit.strategies.base import Strategy
 from trainkit.strategies.launch import Launch, open_store, read_launch
+from trainkit.types import NO_CONTEXT
 
 
 class DDP(Strategy):

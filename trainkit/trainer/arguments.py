@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, TypeVar
 
-from trainkit.checks import Duration, flag, seconds, share, whole
-from trainkit.errors import ConfigError, UnknownNameError
+from trainkit.checks import Duration, clipping, flag, one_of, seconds, share, whole
+from trainkit.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -130,10 +130,7 @@ class OptimizationArguments:
         if isinstance(accumulate, Mapping):
             for epoch in accumulate:
                 whole("accumulate_grad_batches: an epoch", epoch)
-        if self.gradient_clip_algorithm not in (None, "norm", "value"):
-            raise UnknownNameError(
-                "gradient_clip_algorithm", str(self.gradient_clip_algorithm), ["norm", "value"], "Trainer"
-            )
+        clipping(self.gradient_clip_val, self.gradient_clip_algorithm, "Trainer")
         if self.benchmark not in (None, True, False):
             raise ConfigError(f"benchmark={self.benchmark!r} is not usable. Allowed: True, False, or None to leave it.")
         if self.deterministic not in (None, True, False, "warn"):
@@ -151,11 +148,6 @@ class OptimizationArguments:
         if self.compiles_step and self.detect_anomaly:
             raise ConfigError(
                 f"detect_anomaly=True looks at single operations, of which compile={self.compile!r} leaves none."
-            )
-        clip = self.gradient_clip_val
-        if clip is not None and (isinstance(clip, bool) or not isinstance(clip, int | float) or not clip >= 0):
-            raise ConfigError(
-                f"gradient_clip_val={clip!r} is not usable. Allowed: a number that is not negative, or None."
             )
         for name in ("detect_anomaly", "sync_batchnorm", "inference_mode"):
             flag(name, getattr(self, name))
@@ -194,8 +186,8 @@ class OutputArguments:
         whole("log_every_n_steps", self.log_every_n_steps)
         for name in ("enable_checkpointing", "enable_progress_bar", "enable_model_summary", "barebones"):
             flag(name, getattr(self, name))
-        if self.profiler not in (None, "simple"):
-            raise UnknownNameError("profiler", str(self.profiler), ["simple"], "Trainer")
+        if self.profiler is not None:
+            one_of("profiler", self.profiler, ["simple"], "Trainer")
         if self.default_root_dir is not None and not isinstance(self.default_root_dir, str | os.PathLike):
             raise ConfigError(f"default_root_dir={self.default_root_dir!r} is not usable. Allowed: a path, or None.")
 

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
-from trainkit.errors import ConfigError, UnknownNameError
+from trainkit.checks import clipping
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 
 if TYPE_CHECKING:
     from trainkit.module import TrainModule
-
-ALGORITHMS = ("norm", "value")
 
 
 class GradientClipping(Callback):
@@ -35,10 +33,7 @@ class GradientClipping(Callback):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: Literal["norm", "value"] | str | None = None,
     ) -> None:
-        if gradient_clip_val is not None and not _is_bound(gradient_clip_val):
-            raise ConfigError(f"gradient_clip_val={gradient_clip_val!r} must be a number of at least 0, or None.")
-        if gradient_clip_algorithm is not None and gradient_clip_algorithm not in ALGORITHMS:
-            raise UnknownNameError("gradient_clip_algorithm", str(gradient_clip_algorithm), ALGORITHMS)
+        clipping(gradient_clip_val, gradient_clip_algorithm)
         self.gradient_clip_val = gradient_clip_val
         self.gradient_clip_algorithm = gradient_clip_algorithm
 
@@ -48,7 +43,3 @@ class GradientClipping(Callback):
             gradient_clip_val=self.gradient_clip_val,
             gradient_clip_algorithm=self.gradient_clip_algorithm,
         )
-
-
-def _is_bound(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0

@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from trainkit.module.optimizers import parameters_of
+
 Modules: TypeAlias = nn.Module | Iterable["Modules"]
 """A module, or modules in any nesting."""
 
@@ -58,9 +60,9 @@ def freeze(modules: Modules, train_bn: bool = True) -> None:
 
 def filter_on_optimizer(optimizer: Optimizer, params: Iterable[nn.Parameter]) -> list[nn.Parameter]:
     """Return those of ``params`` that ``optimizer`` does not have yet, with a warning if it has some."""
-    known = _parameters_of(optimizer)
+    known = set(parameters_of(optimizer))
     given = list(params)
-    new = [parameter for parameter in given if id(parameter) not in known]
+    new = [parameter for parameter in given if parameter not in known]
     if len(new) < len(given):
         warnings.warn(
             f"{len(given) - len(new)} parameters to be unfrozen are in {type(optimizer).__name__} already and stay in "
@@ -88,17 +90,13 @@ def unfreeze_and_add_param_group(
         train_bn: Whether BatchNorm layers are trained too.
     """
     # BatchNorm layers that were spared are trained already, which is no slip.
-    trained = {id(p) for p in filter_params(modules)} & _parameters_of(optimizer)
+    trained = set(filter_params(modules)).intersection(parameters_of(optimizer))
     make_trainable(modules)
     rate = optimizer.param_groups[0]["lr"] / initial_denom_lr if lr is None else float(lr)
-    unfrozen = (p for p in filter_params(modules, train_bn=train_bn) if id(p) not in trained)
+    unfrozen = (p for p in filter_params(modules, train_bn=train_bn) if p not in trained)
     params = filter_on_optimizer(optimizer, unfrozen)
     if params:
         optimizer.add_param_group({"params": params, "lr": rate})
-
-
-def _parameters_of(optimizer: Optimizer) -> set[int]:
-    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
 
 
 def _set_trainable(module: nn.Module, trainable: bool) -> None:

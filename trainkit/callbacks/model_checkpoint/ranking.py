@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trainkit.callbacks.monitor import Mode, as_score, check_mode, check_monitor, is_better, worst
+from trainkit.checks import whole
 from trainkit.errors import ConfigError
 from trainkit.hooks.callback import Callback
 from trainkit.storage.files import checkpoint_exists
@@ -35,8 +36,7 @@ class KeptCheckpoints(Callback):
         if monitor is not None:
             check_monitor(monitor, where)
         check_mode(mode, where)
-        if isinstance(save_top_k, bool) or not isinstance(save_top_k, int) or save_top_k < -1:
-            raise ConfigError(f"{where}: save_top_k={save_top_k!r} must be a whole number: -1 for all, 0 for none.")
+        whole("save_top_k", save_top_k, at_least=-1, meaning="-1 for all, 0 for none", where=where)
         if monitor is None and save_top_k > 1:
             raise ConfigError(
                 f"{where}: save_top_k={save_top_k} needs a monitor, such as 'val/loss', to tell which are the best. "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
+from trainkit.checks import whole
 from trainkit.errors import ConfigError
 
 
@@ -32,8 +33,8 @@ class SaveTriggers:
         every_n_epochs: int | None,
         where: str,
     ) -> None:
-        _check_count("every_n_train_steps", every_n_train_steps, where)
-        _check_count("every_n_epochs", every_n_epochs, where)
+        whole("every_n_train_steps", every_n_train_steps, optional=True, where=where)
+        whole("every_n_epochs", every_n_epochs, optional=True, where=where)
         if train_time_interval is not None and not _is_positive(train_time_interval):
             raise ConfigError(f"{where}: train_time_interval={train_time_interval!r} must be a timedelta above 0.")
         if sum(map(bool, (every_n_train_steps, train_time_interval, every_n_epochs))) > 1:
@@ -87,11 +88,6 @@ class SaveTriggers:
         for_top_k = self.is_due_for_top_k
         self.is_due = self.is_due_for_top_k = False
         return for_top_k
-
-
-def _check_count(name: str, value: object, where: str) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise ConfigError(f"{where}: {name}={value!r} must be a whole number of at least 0, or None.")
 
 
 def _is_positive(interval: object) -> bool:

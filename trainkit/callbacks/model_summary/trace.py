@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.batch.nested import map_tensors
+from trainkit.module.modes import modes_kept
 from trainkit.seed import isolate_rng
 
 Size = Any
@@ -41,8 +42,10 @@ def trace(module: nn.Module, example_input: Any, *, flops: bool) -> Trace:
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     args, kwargs = _arguments(map_tensors(lambda tensor: tensor.to(device), example_input))
     with ExitStack() as stack:
-        stack.enter_context(_unchanged(module))
+        stack.enter_context(isolate_rng())
+        stack.enter_context(modes_kept(module, buffers=True))
         stack.enter_context(torch.no_grad())
+        module.eval()
         for name, child in module.named_modules():
             stack.enter_context(_watched(child, name, found))
         counter = stack.enter_context(_flop_counter()) if flops else None
@@ -60,29 +63,6 @@ def trace(module: nn.Module, example_input: Any, *, flops: bool) -> Trace:
             found.flops[path.removeprefix(root).removeprefix(".")] = sum(counts.values())
         found.flops[""] = counter.get_total_flops()
     return found
-
-
-@contextmanager
-def _unchanged(module: nn.Module) -> Iterator[None]:
-    """Let ``module`` run in eval mode inside, and put back everything but what it keeps in attributes of its own."""
-    modes = [(child, child.training) for child in module.modules()]
-    buffers = [
-        (child._buffers, name, buffer, buffer.clone())
-        for child in module.modules()
-        for name, buffer in child._buffers.items()
-        if buffer is not None
-    ]
-    with isolate_rng():
-        module.eval()
-        try:
-            yield
-        finally:
-            for child, training in modes:
-                child.training = training
-            with torch.no_grad():
-                for owner, name, buffer, before in buffers:
-                    buffer.copy_(before)
-                    owner[name] = buffer
 
 
 @contextmanager

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+
+from trainkit.checks import clipping, flag, is_number, is_share, is_whole, number, one_of, seconds, share, whole
+from trainkit.errors import ConfigError, DataError, UnknownNameError
+
+NEITHER = [True, False, None, "1", [1], math.nan]
+"""Neither a number nor a share."""
+
+
+def refused(check: Callable[..., object], *arguments: Any, **options: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check(*arguments, **options)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("value", NEITHER)
+def test_flags_text_and_nan_are_no_numbers(value: object) -> None:
+    assert not is_whole(value) and not is_number(value) and not is_share(value)
+
+
+def test_bounds_are_allowed_themselves() -> None:
+    assert [value for value in range(-3, 6) if is_whole(value, at_least=-1, at_most=2)] == [-1, 0, 1, 2]
+    assert [value for value in (-0.1, 0, 0.5, 1.0, 1.1) if is_number(value, at_least=0, at_most=1)] == [0, 0.5, 1.0]
+    assert is_whole(-(10**30)) and is_number(-math.inf) and not is_whole(1.0)
+
+
+def test_a_share_is_a_float() -> None:
+    assert [value for value in (0, 1, 0.0, 0.5, 1.0, 1.5, -0.5, math.inf) if is_share(value)] == [0.0, 0.5, 1.0]
+    assert not is_share(1)
+
+
+@pytest.mark.parametrize(
+    ("options", "allowed"),
+    [
+        ({}, "a whole number of at least 0."),
+        ({"at_least": 1, "optional": True}, "a whole number of at least 1, or None."),
+        ({"at_least": -1}, "a whole number of at least -1 (-1 means no limit)."),
+        ({"at_least": -1, "meaning": "-1 for all"}, "a whole number: -1 for all."),
+        ({"at_most": 9}, "a whole number from 0 to 9."),
+    ],
+)
+def test_what_is_no_whole_number_is_told_what_is_allowed(options: dict[str, Any], allowed: str) -> None:
+    assert refused(whole, "steps", "ten", **options) == f"steps='ten' must be {allowed}"
+
+
+def test_whole_numbers_have_bounds() -> None:
+    whole("steps", 0)
+    whole("steps", None, optional=True)
+    whole("steps", 3, at_least=3, at_most=3)
+    refused(whole, "steps", None)
+    refused(whole, "steps", 2, at_least=3)
+    refused(whole, "steps", 4, at_most=3)
+
+
+def test_an_owner_and_a_kind_of_error_can_be_given() -> None:
+    assert refused(whole, "patience", -1, where="EarlyStopping").startswith("EarlyStopping: patience=-1 must be")
+    with pytest.raises(DataError, match="batch_size=0 must be a whole number of at least 1"):
+        whole("batch_size", 0, at_least=1, error=DataError)
+    with pytest.raises(DataError, match="limit=2.5 must be a number of batches"):
+        share("", "limit", 2.5, error=DataError)
+
+
+def test_numbers_have_bounds() -> None:
+    number("decay", 0.5, at_least=0, at_most=1)
+    number("decay", None, optional=True)
+    number("delta", math.inf, at_least=0)
+    assert refused(number, "decay", 1.5, at_least=0, at_most=1) == "decay=1.5 must be a number from 0 to 1."
+    assert refused(number, "delta", -1, at_least=0, where="A") == "A: delta=-1 must be a number of at least 0."
+    refused(number, "delta", math.inf, at_least=0, finite=True)
+    for value in NEITHER:
+        refused(number, "delta", value)
+
+
+def test_gradients_are_clipped_at_a_bound_by_a_known_algorithm() -> None:
+    for value in (None, 0, 0.5, math.inf):
+        for algorithm in (None, "norm", "value"):
+            clipping(value, algorithm)
+    for wrong in (-1.0, *NEITHER):
+        if wrong is not None:
+            assert "must be a number of at least 0 (not negative), or None" in refused(clipping, wrong, "norm")
+    with pytest.raises(UnknownNameError, match="(?s)'nrom'.*Trainer.*did you mean 'norm'"):
+        clipping(1.0, "nrom", "Trainer")
+
+
+def test_only_true_and_false_are_flags() -> None:
+    flag("strict", True)
+    flag("strict", False)
+    for value in (0, 1, None, "yes"):
+        assert refused(flag, "strict", value) == f"strict={value!r} must be True or False."
+
+
+def test_an_unknown_choice_is_told_the_nearest_one() -> None:
+    one_of("mode", "min", ("min", "max"))
+    with pytest.raises(UnknownNameError, match="(?s)unknown mode 'mx'.*EarlyStopping.*did you mean 'max'"):
+        one_of("mode", "mx", ("min", "max"), "EarlyStopping")
+    with pytest.raises(UnknownNameError, match="unknown mode 'None'"):
+        one_of("mode", None, ("min", "max"))
+
+
+@pytest.mark.parametrize("value", [0, 5, 0.0, 0.25, 1.0])
+def test_batches_are_counted_or_a_share(value: float) -> None:
+    share("Trainer", "limit", value)
+
+
+@pytest.mark.parametrize("value", [-1, -0.5, 1.5, math.inf, *NEITHER])
+def test_what_is_neither_count_nor_share_is_refused(value: object) -> None:
+    text = refused(share, "", "limit", value)
+    assert text == f"limit={value!r} must be a number of batches (int) or a share from 0.0 to 1.0 (float)."
+
+
+def test_a_float_that_is_whole_may_have_been_meant_as_a_count() -> None:
+    assert refused(share, "Trainer", "limit", 10.0).endswith("Did you mean limit=10?")
+
+
+@pytest.mark.parametrize(
+    "value", ["00:01:30:05", timedelta(hours=1, minutes=30, seconds=5), {"minutes": 90, "seconds": 5}]
+)
+def test_durations_come_in_three_forms(value: Any) -> None:
+    assert seconds("max_time", value) == 5405
+
+
+def test_no_duration_never_ends() -> None:
+    assert seconds("max_time", None) == math.inf
+
+
+@pytest.mark.parametrize("value", [5, "1:30", "a:b:c:d", {"hour": 1}, ["1"]])
+def test_what_is_no_duration_is_refused(value: Any) -> None:
+    assert refused(partial(seconds, "max_time"), value).startswith(
+        f"max_time={value!r} is not a duration. Allowed: 'DD:HH"
+    )
