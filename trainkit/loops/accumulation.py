@@ -129,7 +129,7 @@ class Accumulation:
 
     def close(self) -> None:
         """End the group: its gradients were used, or are to be forgotten."""
-        self.rewind(0)
+        self.batches, self.is_open = 0, False
 
     def place(self, batch_idx: int, is_last: bool) -> Place:
         """Return where a batch stands that is about to be added."""

@@ -92,10 +92,14 @@ class FitRun(Run):
     next_check_batch: float = field(default=0, init=False)
     counted_update: bool = field(default=False, init=False)
     pending_update: bool = field(default=False, init=False)
+    _has_own_backward: bool = field(default=False, init=False)
+    _has_own_zero_grad: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.replace_optimizers(self.optimizers)
         self.stop_signal.on_change = self.check_now
+        self._has_own_backward = overrides(self.module, "backward", TrainModule)
+        self._has_own_zero_grad = overrides(self.module, "optimizer_zero_grad", TrainModule)
 
     def replace_optimizers(self, optimizers: list[torch.optim.Optimizer]) -> None:
         """Train with ``optimizers`` from now on."""
@@ -117,14 +121,14 @@ class FitRun(Run):
 
     def zero_grad(self, batch_idx: int) -> None:
         """Clear the gradients, through an ``optimizer_zero_grad`` that the user overrode."""
-        if overrides(self.module, "optimizer_zero_grad", TrainModule):
+        if self._has_own_zero_grad:
             self.module.optimizer_zero_grad(self.progress.epoch, batch_idx, self.wrapped_optimizers[0])
         else:
             self.optimizers[0].zero_grad()
 
     def backward(self, loss: Tensor) -> None:
         """Compute gradients, through the precision and a ``backward`` that the user overrode."""
-        if overrides(self.module, "backward", TrainModule):
+        if self._has_own_backward:
             self.module.backward(self.precision.scale(loss))
         else:
             self.precision.backward(loss)

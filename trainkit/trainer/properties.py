@@ -41,6 +41,7 @@ class TrainerProperties:
         metrics: What was logged.
         hooks: The plugins: ``register(plugin)`` adds one, from the next hook on; ``order(hook)`` tells who is called.
         loggers: All loggers.
+        progress: The counters of the fits; while a checkpoint is evaluated, those of the checkpoint.
     """
 
     arguments: TrainerArguments
@@ -49,8 +50,8 @@ class TrainerProperties:
     metrics: MetricCollector
     hooks: HookManager
     loggers: list[Logger]
+    progress: Progress
     _callbacks: list[Any]
-    _progress: Progress
     _call: Call | None
 
     # Where the run is
@@ -59,11 +60,6 @@ class TrainerProperties:
     def state(self) -> TrainerState:
         """What the Trainer is doing."""
         return TrainerState() if self._call is None else self._call.state
-
-    @property
-    def progress(self) -> Progress:
-        """The counters of the fits; during an evaluation that started from a checkpoint, those of the checkpoint."""
-        return self._progress if self._call is None or not self._call.is_running else self._call.progress
 
     @property
     def run(self) -> Run:

@@ -201,7 +201,7 @@ class Trainer(TrainerProperties):
         self.loggers = make_loggers(logger, self.arguments.output, self.arguments.data)
         self.hooks = HookManager()
         self._callbacks = make_callbacks(callbacks, self.arguments.output, self.arguments.data)
-        self._progress = Progress()
+        self.progress = Progress()
         self._call = None
         register(self.hooks, self.callbacks, self.loggers, self.arguments.output, given(plugins, {}))
 
@@ -324,10 +324,13 @@ class Trainer(TrainerProperties):
         module = check_module(self.module if module is None else module, stage)
         last_fit = None if last is None else last.fit
         self._call = call = Call(self, stage, module, loaders, datamodule, ckpt_path, last_fit)
+        own_progress = self.progress
         try:
             with call.running():
+                self.progress = call.progress
                 yield call
         finally:
+            self.progress = own_progress
             if last is not None and not call.is_prepared:
                 # It has changed nothing yet: what the last call made is still there to be saved and read.
                 last.state, self._call = call.state, last
