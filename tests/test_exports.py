@@ -64,6 +64,7 @@ def test_using_the_trainer_leaves_optional_packages_alone() -> None:
     assert not loaded & {"torchmetrics", "torchvision", "tensorboard", "sklearn", "pandas", "omegaconf", "click"}
 
 
+@pytest.mark.slow
 def test_whatever_trains_imports_nothing_beyond_torch_but_pluggy() -> None:
     names = ", ".join(f"trainkit.{name}" for name in trainkit.__all__ if name not in READS_YAML)
     loaded = names_bound_after_import(f"import torch, trainkit; {names}")

@@ -113,7 +113,7 @@ def test_the_interpreter_does_not_exit_before_the_job_is_done(tmp_path: Path) ->
     script = """
         import sys, torch
         from trainkit.checkpoint.background import BackgroundJob
-        from trainkit.checkpoint.files import write_checkpoint
+        from trainkit.storage.files import write_checkpoint
 
         large = {"weight": torch.zeros(10_000_000)}
         BackgroundJob().start(lambda: write_checkpoint(large, sys.argv[1]))

@@ -82,6 +82,7 @@ def test_every_truncation_is_noticed(path: Path) -> None:
             read_checkpoint(path)
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_changes_what_is_read(path: Path) -> None:
     write_checkpoint(CHECKPOINT, path)
     whole = path.read_bytes()
@@ -126,12 +127,13 @@ def test_a_saved_tensor_is_no_checkpoint(tmp_path: Path) -> None:
 # Deaths
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_at_any_call_leaves_a_whole_checkpoint(path: Path) -> None:
     write_checkpoint({"epoch": 0}, path)
     script = """
         import builtins, os, sys
-        from trainkit.checkpoint import atomic_write
-        from trainkit.checkpoint.files import read_checkpoint, write_checkpoint
+        from trainkit.storage import atomic_write
+        from trainkit.storage.files import read_checkpoint, write_checkpoint
 
         path, calls, die_at = sys.argv[1], 0, 0
 

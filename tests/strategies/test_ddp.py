@@ -49,7 +49,8 @@ def train_in_one_process(accumulate: int) -> dict[str, torch.Tensor]:
     return module.state_dict()
 
 
-pytestmark = pytest.mark.distributed
+# Not slow, though it takes ten seconds: the quick part has two real processes once.
+pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("two ranks")]
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,7 @@ class Layered(TrainModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own, as it traces
 def test_layers_are_compiled_in_place():
     import torch._inductor.config as config

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import Sampler
 
-from tests.data.test_resume import Saves, X, shuffled, train
+from tests.data.resume.test_cursors import Saves, X, shuffled, train
 from trainkit.data import CombinedLoader, TensorLoader
 from trainkit.errors import CheckpointError
 from trainkit.testing import assert_same_weights
