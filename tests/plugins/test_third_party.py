@@ -14,7 +14,7 @@ import pytest
 
 import trainkit
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("third party")]  # it is installed once
+pytestmark = pytest.mark.slow
 SOURCE = Path(__file__).parent / "third_party"
 TRAIN = """
 import sys

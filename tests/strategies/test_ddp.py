@@ -50,7 +50,7 @@ def train_in_one_process(accumulate: int) -> dict[str, torch.Tensor]:
 
 
 # Not slow, though it takes ten seconds: the quick part has two real processes once.
-pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("two ranks")]
+pytestmark = pytest.mark.distributed
 
 
 @pytest.mark.parametrize(

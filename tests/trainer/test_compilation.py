@@ -153,6 +153,7 @@ def test_copies_of_layers_are_not_compiled():
         quiet_trainer(compile=True, strategy=DataParallel(["cpu"])).fit(TinyModule(), TinyData())
 
 
+@pytest.mark.slow
 def test_nothing_of_the_compiler_is_imported_for_others():
     program = "import sys, trainkit.trainer.call; assert not {'torch._dynamo', 'torch._inductor'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", program], check=True)
