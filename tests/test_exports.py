@@ -71,4 +71,5 @@ def test_whatever_trains_imports_nothing_beyond_torch_but_pluggy() -> None:
     beyond_torch = loaded - names_bound_after_import("import torch")
 
     # Parts of torch that it leaves alone, such as its compiler, take seconds: there is none among them.
-    assert {name.partition(".")[0] for name in beyond_torch} == {"trainkit", "pluggy"}
+    # What of Python's own library torch imports already differs from version to version.
+    assert {name.partition(".")[0] for name in beyond_torch} - sys.stdlib_module_names == {"trainkit", "pluggy"}

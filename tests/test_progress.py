@@ -127,5 +127,6 @@ def test_every_public_field_is_a_counter() -> None:
 
 def test_what_a_state_does_not_name_stays() -> None:
     progress = Progress(epoch=4, global_step=9)
+    progress.load_state_dict({"elapsed_s": 7.0})
     progress.load_state_dict({"epoch": 5, "a counter of another version": 1})
-    assert (progress.epoch, progress.global_step) == (5, 9)
+    assert (progress.epoch, progress.global_step, progress.elapsed_s) == (5, 9, 7.0)

@@ -43,6 +43,7 @@ def stopped_after(given: int, generator: torch.Generator | None = None) -> tuple
     cursor = Skipping(Shuffled(generator), "loader")
     batches = iter(cursor)
     assert len(list(islice(batches, given))) == given
+    torch.rand(3, generator=generator)  # a transform draws too, in the middle of the pass
     state = cursor.state_dict()
     rng = rng_state()
     rest = list(batches)
@@ -74,14 +75,11 @@ def test_finding_the_place_draws_nothing_that_training_would_see() -> None:
 
 
 def test_between_epochs_a_new_pass_begins_with_the_generators_of_the_checkpoint() -> None:
-    state, _ = stopped_after(5, seeded(1))
+    state, (*_, a, b, c, d, e) = stopped_after(5, seeded(1))
     cursor = Skipping(Shuffled(seeded(2)), "loader")
     cursor.load_state_dict(state, mid_epoch=False)
     assert not cursor.restored
-    own = seeded(1)
-    own.manual_seed(1)
-    torch.randperm(5, generator=own)
-    assert list(cursor) == torch.randperm(5, generator=own).tolist()
+    assert list(cursor) == [a, b, c, d, e]
 
 
 def test_a_place_before_the_first_batch_is_no_place_to_go_on_from() -> None:
