@@ -64,10 +64,12 @@ def test_using_the_trainer_leaves_optional_packages_alone() -> None:
     assert not loaded & {"torchmetrics", "torchvision", "tensorboard", "sklearn", "pandas", "omegaconf", "click"}
 
 
+@pytest.mark.slow
 def test_whatever_trains_imports_nothing_beyond_torch_but_pluggy() -> None:
     names = ", ".join(f"trainkit.{name}" for name in trainkit.__all__ if name not in READS_YAML)
     loaded = names_bound_after_import(f"import torch, trainkit; {names}")
     beyond_torch = loaded - names_bound_after_import("import torch")
 
     # Parts of torch that it leaves alone, such as its compiler, take seconds: there is none among them.
-    assert {name.partition(".")[0] for name in beyond_torch} == {"trainkit", "pluggy"}
+    # What of Python's own library torch imports already differs from version to version.
+    assert {name.partition(".")[0] for name in beyond_torch} - sys.stdlib_module_names == {"trainkit", "pluggy"}

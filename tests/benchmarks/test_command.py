@@ -18,6 +18,7 @@ from benchmarks.report import print_case
 SLOWER = {"cpu": asdict(Comparison.of([100.0], [150.0]))}
 
 
+@pytest.mark.slow
 def test_command_writes_what_it_measured(tmp_path):
     path = tmp_path / "figures.json"
     command = [sys.executable, "-m", "benchmarks", "--cases", "bare", "--contenders", "trainkit", "--turns", "2"]

@@ -13,7 +13,7 @@ import pytest
 
 import tests.callbacks.on_two_ranks as script
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

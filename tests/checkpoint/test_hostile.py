@@ -87,7 +87,7 @@ def test_code_in_any_field_is_refused_and_not_run(tmp_path: Path, victim: Path) 
     assert {path[0] for path in everywhere} == set(whole)
     for path in everywhere:
         torch.save(put(whole, path, Hostile(victim)), tmp_path / "hostile.ckpt")
-        with pytest.raises(CheckpointError, match=r"refused: loading it would run code \(io.open\)"):
+        with pytest.raises(CheckpointError, match=r"refused: loading it would run code \(_?io.open\)"):
             read_checkpoint(tmp_path / "hostile.ckpt")
         assert not victim.exists(), path
 

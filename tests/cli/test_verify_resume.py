@@ -11,7 +11,7 @@ from trainkit.cli.verify_resume import _shortened
 from trainkit.config import read
 from trainkit.testing.trace import STOPS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # a dozen processes, one after the other
 
 Run = Callable[..., Result]
 

@@ -111,6 +111,12 @@ def test_global_batches_do_not_depend_on_the_number_of_ranks(global_batches):
     assert global_sets(1) == global_sets(2) == global_sets(3)
 
 
+@given(size=sizes, world_size=ranks, tail=st.sampled_from(["pad", "drop", "keep"]))
+def test_a_part_is_as_long_as_it_says(size, world_size, tail):
+    dealt = [ShardedSampler(range(size), rank, world_size, tail) for rank in range(world_size)]
+    assert [len(part) for part in dealt] == [len(list(part)) for part in dealt]
+
+
 # Samplers of all kinds
 
 

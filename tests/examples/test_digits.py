@@ -31,6 +31,7 @@ def accuracy_in(output: str) -> float:
     return float(found[1])
 
 
+@pytest.mark.slow
 def test_configuration_reaches_its_accuracy(in_project: Path) -> None:
     config = str(ROOT / "examples/digits/config.yaml")
     run("-m", "trainkit", "fit", config)
@@ -42,6 +43,7 @@ def test_configuration_reaches_its_accuracy(in_project: Path) -> None:
     assert list(in_project.glob("runs/digits/**/config.yaml"))
 
 
+@pytest.mark.slow
 def test_plain_python_reaches_the_same(in_project: Path) -> None:
     output = run("-m", "examples.digits.train")
 

@@ -236,6 +236,7 @@ def assert_blame(error: BaseException | None, hook: str, raised: dict[int, tuple
     assert getattr(error, "__notes__", []) == (expected if is_blamed else [])
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.lists(plans, max_size=5), st.lists(st.one_of(plans, st.integers(0, 5)), max_size=3), step_errors)
 def test_bound_hooks_do_what_pluggy_does(

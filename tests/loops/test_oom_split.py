@@ -88,6 +88,7 @@ def test_gradients_and_weights_are_those_of_whole_batches(in_backward):
     assert_same_weights(split, whole, atol=1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(room=st.integers(1, 17), batch_size=st.integers(1, 17))
 def test_so_they_are_for_every_size(room, batch_size):

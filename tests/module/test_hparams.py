@@ -283,6 +283,7 @@ plain = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), plain))
 def test_whatever_is_kept_loads_with_weights_only(tmp_path_factory, hparams):
     kept, left_out = storable(hparams)

@@ -14,6 +14,7 @@ import pytest
 
 import trainkit
 
+pytestmark = pytest.mark.slow
 SOURCE = Path(__file__).parent / "third_party"
 TRAIN = """
 import sys

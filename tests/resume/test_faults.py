@@ -70,6 +70,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     return faults
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("async_save", [False, True])
 def test_a_failure_of_any_call_ends_the_fit_and_the_next_one_goes_on(
     tmp_path: Path, faults: Faults, async_save: bool
@@ -146,6 +147,7 @@ print(len(codes) // 2, "deaths", set(codes[::2]), set(codes[1::2]))
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_at_any_call_is_continued_from_a_whole_checkpoint(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}

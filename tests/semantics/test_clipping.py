@@ -73,6 +73,23 @@ def test_overridden_configure_gradient_clipping_is_called_instead():
     assert recorder.seen("on_after_optimizer_step") == pytest.approx([1e-5])
 
 
+@pytest.mark.parametrize("accumulate_grad_batches", [1, 2])
+def test_overridden_configure_gradient_clipping_is_called_without_a_value_too(accumulate_grad_batches):
+    called = []
+
+    class Module(TinyModule):
+        def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None):
+            called.append((gradient_clip_val, gradient_clip_algorithm))
+            self.clip_gradients(optimizer, gradient_clip_val=1e-5, gradient_clip_algorithm="value")
+
+    recorder = Recorder(only=["on_after_optimizer_step"], look=largest_gradient)
+    trainer = quiet_trainer(accumulate_grad_batches=accumulate_grad_batches, callbacks=[recorder])
+    trainer.fit(Module(), TinyData(4))
+    updates = 4 // accumulate_grad_batches
+    assert called == [(None, None)] * updates
+    assert recorder.seen("on_after_optimizer_step") == pytest.approx([1e-5] * updates)
+
+
 def test_no_clipping_without_the_argument():
     module, other, data = TinyModule(), TinyModule(), TinyData(3)
     quiet_trainer().fit(module, data)

@@ -6,6 +6,7 @@ import gc
 import sys
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -45,6 +46,7 @@ class Scale(tk.Callback):
             self.tensors.append(sum(issubclass(type(each), Tensor) for each in gc.get_objects()))
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_while_everything_is_logged(tmp_path, capsys):
     scale = Scale()
     batch = TinyData(1)[0]

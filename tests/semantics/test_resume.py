@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from pathlib import Path
 from types import MethodType
@@ -98,6 +99,49 @@ def test_random_split_stays_what_it_was_though_nobody_gave_a_seed(tmp_path, step
     first = fit(Save())
     assert fit(ckpt_path=tmp_path / "a.ckpt") == first
     assert fit() != first
+
+
+class Counted(DataModule):
+    """Counts the epochs for which it gave a loader, and keeps the count."""
+
+    def __init__(self):
+        super().__init__()
+        self.events = []
+        self.epochs = 0
+
+    def setup(self, stage):
+        self.events.append("setup")
+
+    def train_dataloader(self):
+        self.events.append(f"loader {self.epochs}")
+        self.epochs += 1
+        return TinyData(2)
+
+    def state_dict(self):
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state_dict):
+        self.events.append("load")
+        self.epochs = state_dict["epochs"]
+
+
+@pytest.mark.parametrize(("batches", "epochs"), [(1, 1), (2, 1), (3, 2)])
+def test_a_data_module_has_its_state_back_before_it_is_asked_for_loaders(tmp_path, batches, epochs):
+    class Save:
+        def on_train_batch_end(self, trainer):
+            if trainer.progress.total_batches == batches:
+                trainer.save_checkpoint(tmp_path / "a.ckpt")
+
+    first = Counted()
+    trainer = quiet_trainer(max_epochs=2, reload_dataloaders_every_n_epochs=1, callbacks=[Save()])
+    trainer.fit(TinyModule(), datamodule=first)
+    assert first.events == ["setup", "loader 0", "loader 1"]
+
+    resumed = Counted()
+    trainer = quiet_trainer(max_epochs=2, reload_dataloaders_every_n_epochs=1)
+    trainer.fit(TinyModule(), datamodule=resumed, ckpt_path=tmp_path / "a.ckpt")
+    assert resumed.events[:3] == ["setup", "load", f"loader {epochs}"]
+    assert trainer.global_step == 4
 
 
 def test_max_epochs_given_in_code_wins(tmp_path):
@@ -231,6 +275,31 @@ def test_curves_of_a_run_that_was_killed_and_goes_on_have_no_doubles_and_no_gaps
 def curves(folder):
     events = EventAccumulator(str(folder)).Reload()
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_last_is_the_newest_whole_file_for_a_fit_and_the_newest_weights_for_an_evaluation(tmp_path):
+    trained = quiet_trainer(default_root_dir=tmp_path)
+    trained.fit(Momentum(), TinyData(2))
+    trained.save_checkpoint(tmp_path / "whole.ckpt")
+    other = quiet_trainer(max_epochs=3)
+    other.fit(Momentum(seed=8), TinyData(2))
+    other.save_checkpoint(tmp_path / "weights.ckpt", weights_only=True)
+    for age_s, name in ((2, "whole.ckpt"), (1, "weights.ckpt")):
+        os.utime(tmp_path / name, (1e9 - age_s, 1e9 - age_s))
+
+    module = Momentum(seed=9)
+    trainer = quiet_trainer(default_root_dir=tmp_path)
+    trainer.validate(module, TinyData(1), ckpt_path="last", verbose=False)
+    assert trainer.ckpt_path == str(tmp_path / "weights.ckpt")
+    assert_same_weights(module, other.module)
+
+    whole, resumed = Momentum(), Momentum(seed=9)
+    quiet_trainer(max_epochs=2).fit(whole, TinyData(2))
+    trainer = quiet_trainer(max_epochs=2, default_root_dir=tmp_path)
+    trainer.fit(resumed, TinyData(2), ckpt_path="last")
+    assert trainer.ckpt_path == str(tmp_path / "whole.ckpt")
+    assert trainer.global_step == 4
+    assert_same_weights(resumed, whole)
 
 
 def test_last_without_any_run_warns_and_starts_fresh(tmp_path):

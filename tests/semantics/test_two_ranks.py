@@ -11,7 +11,7 @@ import torch
 
 from tests.semantics import two_ranks as script
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

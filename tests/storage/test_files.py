@@ -82,6 +82,7 @@ def test_every_truncation_is_noticed(path: Path) -> None:
             read_checkpoint(path)
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_changes_what_is_read(path: Path) -> None:
     write_checkpoint(CHECKPOINT, path)
     whole = path.read_bytes()
@@ -126,6 +127,7 @@ def test_a_saved_tensor_is_no_checkpoint(tmp_path: Path) -> None:
 # Deaths
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_at_any_call_leaves_a_whole_checkpoint(path: Path) -> None:
     write_checkpoint({"epoch": 0}, path)
     script = """

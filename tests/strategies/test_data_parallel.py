@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from tests.strategies.regression import Regression, gradients, make_batch
-from trainkit.batch.split import gather
 from trainkit.errors import ConfigError, DataError, MetricError
 from trainkit.strategies import DataParallel
 from trainkit.strategies.data_parallel import replicate, scatter
@@ -262,7 +261,7 @@ def test_no_devices_are_refused():
         DataParallel([])
 
 
-# Splitting and joining
+# Splitting
 
 
 def test_every_nesting_is_split_along_dimension_0():
@@ -304,13 +303,3 @@ def test_an_object_that_only_knows_how_to_move_is_refused():
     packed = nn.utils.rnn.pack_sequence([torch.ones(2), torch.ones(1)])
     with pytest.raises(DataError, match="cannot split a PackedSequence in the batch"):
         scatter((torch.ones(2), packed), [CPU, CPU])
-
-
-def test_replicas_that_skipped_do_not_count():
-    assert gather([None, None], [3, 2], CPU) is None
-    assert_close(gather([None, torch.tensor(4.0)], [3, 2], CPU), torch.tensor(4.0))
-
-
-def test_what_no_step_may_return_reaches_the_loop_as_it_is():
-    assert gather(["text", "text"], [1, 1], CPU) == "text"
-    assert gather([{"loss": 0.5}, {"loss": 0.5}], [1, 1], CPU) == {"loss": [0.5, 0.5]}

@@ -49,6 +49,7 @@ def train_in_one_process(accumulate: int) -> dict[str, torch.Tensor]:
     return module.state_dict()
 
 
+# Not slow, though it takes ten seconds: the quick part has two real processes once.
 pytestmark = pytest.mark.distributed
 
 

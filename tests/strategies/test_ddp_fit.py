@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 import tests.strategies.ddp_fit as script
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

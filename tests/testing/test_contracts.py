@@ -85,6 +85,7 @@ def test_a_callback_that_breaks_in_a_run_is_found():
         check_callback(Breaks)
 
 
+@pytest.mark.slow
 def test_importing_it_imports_no_test_framework():
     code = "import sys, trainkit.testing; print({'pytest', 'hypothesis'} & set(sys.modules))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

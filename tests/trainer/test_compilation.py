@@ -130,6 +130,7 @@ class Layered(TrainModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own, as it traces
 def test_layers_are_compiled_in_place():
     import torch._inductor.config as config
@@ -152,6 +153,7 @@ def test_copies_of_layers_are_not_compiled():
         quiet_trainer(compile=True, strategy=DataParallel(["cpu"])).fit(TinyModule(), TinyData())
 
 
+@pytest.mark.slow
 def test_nothing_of_the_compiler_is_imported_for_others():
     program = "import sys, trainkit.trainer.call; assert not {'torch._dynamo', 'torch._inductor'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -73,6 +73,7 @@ def test_packages_are_reached_from_the_top() -> None:
     assert importlib.import_module(f"{pl.__name__}.pytorch.callbacks.timer") is pl.callbacks.timer
 
 
+@pytest.mark.slow
 def test_every_module_is_reached_as_an_attribute_without_an_import_of_its_own() -> None:
     code = "import trainkit.compat.lightning as pl; pl"
     names = [name.removeprefix(f"{pl.__name__}.") for name in MODULES]
@@ -98,6 +99,7 @@ def test_lightnings_classes_are_trainkits(own: type, core: type) -> None:
     assert issubclass(own, core)
 
 
+@pytest.mark.slow
 def test_the_core_imports_nothing_of_the_layer() -> None:
     code = "import sys, trainkit; trainkit.Trainer; trainkit.testing; trainkit.config; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -105,6 +107,7 @@ def test_the_core_imports_nothing_of_the_layer() -> None:
     assert not [name for name in loaded if name.startswith("trainkit.compat")]
 
 
+@pytest.mark.slow
 def test_the_layer_imports_no_optional_package() -> None:
     code = "import sys, trainkit.compat.lightning; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -140,7 +140,7 @@ def test_run_resumed_anywhere_equals_one_that_never_stopped(tmp_path, name):
 def test_sampler_that_draws_while_the_epoch_runs_is_told_of_at_once(num_workers):
     with pytest.warns(UserWarning, match=r"train_dataloader: Lazy draws random numbers batch by batch") as caught:
         train(DataLoader(DATA, batch_size=4, sampler=Lazy(), num_workers=num_workers), seed=0)
-    assert len(caught) == 1
+    assert len([w for w in caught if w.category is UserWarning]) == 1  # Python itself may tell of the fork of a worker
 
 
 @pytest.mark.parametrize(("before", "after", "is_told"), [(0, 1, True), (1, 0, True), (1, 2, False)])
@@ -154,6 +154,7 @@ def test_from_no_workers_to_some_or_back_is_told_in_the_middle_of_an_epoch(tmp_p
         told = [
             f"has num_workers={after}, and the run that is to be continued had {before}" in str(w.message)
             for w in caught
+            if w.category is UserWarning  # Python itself may tell of the fork
         ]
         assert told == [True] * (is_told and in_the_middle)
 

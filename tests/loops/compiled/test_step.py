@@ -6,6 +6,7 @@ import gc
 import shutil
 import weakref
 from collections import Counter
+from functools import partial
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from trainkit.loops.compiled import step as compiled_step
 from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_weights, quiet_trainer
 from trainkit.trainer.compilation import WITHIN
 
+slow = partial(pytest.param, marks=pytest.mark.slow)
 HAS_CPP_COMPILER = any(shutil.which(name) for name in ("g++", "clang++"))
 
 
@@ -89,12 +91,15 @@ def assert_compiled_equals_eager(make, data=DATA, *, tolerance=1e-5, **arguments
     return found
 
 
-@pytest.mark.parametrize("arguments", [{}, {"gradient_clip_val": 0.1}, {"accumulate_grad_batches": 3}], ids=str)
+@pytest.mark.parametrize(
+    "arguments", [{}, slow({"gradient_clip_val": 0.1}), slow({"accumulate_grad_batches": 3})], ids=str
+)
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "plain"])
 def test_compiled_equals_eager(optimizer, arguments):
     assert_compiled_equals_eager(lambda: Realistic(optimizer), **arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("machine_code")
 @pytest.mark.skipif(not HAS_CPP_COMPILER, reason="no C++ compiler")
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -113,10 +118,12 @@ def test_each_shape_has_its_graph():
     assert_compiled_equals_eager(Realistic, RAGGED)
 
 
+@pytest.mark.slow
 def test_short_last_group_is_weighed_as_eager():
     assert_compiled_equals_eager(Realistic, RAGGED, accumulate_grad_batches=3, gradient_clip_val=0.1)
 
 
+@pytest.mark.slow
 def test_group_that_closes_unforeseen_is_rescaled():
     assert_compiled_equals_eager(lambda: Realistic("adamw"), WithoutLength(RAGGED), accumulate_grad_batches=3)
 
@@ -223,6 +230,7 @@ def test_precisions(precision):
     assert_close(compiled, eager, tolerance)
 
 
+@pytest.mark.slow
 def test_frozen_layers_join_when_they_are_unfrozen():
     class Unfreezing(Realistic):
         def on_train_epoch_start(self):
@@ -262,6 +270,7 @@ def test_graphs_end_with_their_fit():
 # Resuming
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "stop_after"), [("sgd", 1), ("sgd", 4), ("sgd", 8), ("plain", 9)])
 def test_resuming_is_exact(tmp_path, optimizer, stop_after):
     arguments = {"compile": "step", "accumulate_grad_batches": 2}
@@ -288,6 +297,7 @@ class SaveAfter(trainkit.Callback):
 # What is compiled too often
 
 
+@pytest.mark.slow
 def test_value_that_changes_at_every_step_is_an_error():
     class Growing(TinyModule):
         factor = 1.0
@@ -300,6 +310,7 @@ def test_value_that_changes_at_every_step_is_an_error():
         train(Growing(), compile="step")
 
 
+@pytest.mark.slow
 def test_value_that_changes_now_and_then_is_compiled_for():
     class Annealed(TinyModule):
         factor = 1.0
@@ -313,6 +324,7 @@ def test_value_that_changes_now_and_then_is_compiled_for():
     assert_compiled_equals_eager(Annealed, TinyData(num_batches=30), max_epochs=6)
 
 
+@pytest.mark.slow
 def test_more_shapes_than_dynamo_allows_are_compiled_for():
     assert_compiled_equals_eager(TinyModule, [batch for size in range(2, 14) for batch in TinyData(1, size)])
 

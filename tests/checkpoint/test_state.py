@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import trainkit
+from trainkit.checkpoint.state import (
+    FORMAT,
+    collect_plugins,
+    has_state,
+    is_resumable,
+    require_training_state,
+    restore_optimizers,
+    restore_plugins,
+    signature,
+    state_key,
+)
+from trainkit.errors import CheckpointError
+
+
+class Remembers:
+    def __init__(self, state: dict[str, Any], state_key: str | None = None) -> None:
+        self.state = state
+        if state_key is not None:
+            self.state_key = state_key
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+
+class Forgets:
+    pass
+
+
+def test_a_checkpoint_is_signed_with_format_version_and_the_class_of_the_module() -> None:
+    assert signature(nn.Linear(1, 1)) == {"format": FORMAT, "version": trainkit.__version__, "module": "Linear"}
+
+
+def test_plugins_with_a_state_are_those_that_can_give_it_and_take_it_back() -> None:
+    class OnlyGives:
+        state_dict = Remembers.state_dict
+
+    assert has_state(Remembers({}))
+    assert not has_state(OnlyGives())
+    assert not has_state(Forgets())
+    assert not has_state(nn.Linear(1, 1)), "weights of a module are kept with the module's"
+
+
+def test_a_state_is_kept_by_the_key_of_the_plugin_or_else_by_its_name() -> None:
+    assert state_key("registered as", Remembers({}, "own")) == "own"
+    assert state_key("registered as", Remembers({}, "")) == "registered as"
+    assert state_key("registered as", Forgets()) == "registered as"
+
+
+def test_states_are_collected_by_key_without_those_that_are_empty() -> None:
+    plugins = [("a", Remembers({"n": 1})), ("b", Forgets()), ("c", Remembers({})), ("d", Remembers({"n": 2}, "own"))]
+    assert collect_plugins(plugins) == {"a": {"n": 1}, "own": {"n": 2}}
+
+
+def test_states_come_back_to_their_plugins_and_those_that_nobody_takes_are_told() -> None:
+    a, own, new = Remembers({}), Remembers({}, "own"), Remembers({"n": 9})
+    plugins = [("a", a), ("b", Forgets()), ("d", own), ("new", new)]
+    states = {"a": {"n": 1}, "own": {"n": 2}, "b": {"n": 3}, "gone": {"n": 4}}
+    assert restore_plugins(plugins, states) == ["b", "gone"]
+    assert (a.state, own.state, new.state) == ({"n": 1}, {"n": 2}, {"n": 9})
+    assert list(states) == ["a", "own", "b", "gone"], "the checkpoint stays as it is"
+
+
+def test_an_empty_state_that_was_saved_comes_back_too() -> None:
+    plugin = Remembers({"n": 1})
+    assert restore_plugins([("a", plugin)], {"a": {}}) == []
+    assert plugin.state == {}
+
+
+# Optimizers
+
+
+def optimizer(*sizes: int) -> torch.optim.Optimizer:
+    groups = [{"params": [nn.Parameter(torch.ones(size))]} for size in sizes]
+    return torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+
+
+def test_each_optimizer_gets_its_own_state() -> None:
+    saved = [optimizer(2), optimizer(2)]
+    for rate, one in zip((0.5, 0.25), saved, strict=True):
+        one.param_groups[0]["lr"] = rate
+    restored = [optimizer(2), optimizer(2)]
+    restore_optimizers(restored, [one.state_dict() for one in saved], "a.ckpt")
+    assert [one.param_groups[0]["lr"] for one in restored] == [0.5, 0.25]
+
+
+def test_another_number_of_optimizers_is_refused_before_any_is_changed() -> None:
+    one = optimizer(2)
+    state = optimizer(2).state_dict()
+    state["param_groups"][0]["lr"] = 9.0
+    with pytest.raises(CheckpointError, match=r"a.ckpt holds 2 states .* configure_optimizers gave 1.*load_from_ch"):
+        restore_optimizers([one], [state, state], "a.ckpt")
+    assert one.param_groups[0]["lr"] == 0.1
+
+
+def test_other_parameter_groups_are_refused_with_the_file_and_torchs_reason() -> None:
+    with pytest.raises(CheckpointError, match="a.ckpt: the state of SGD does not fit: .*parameter groups") as caught:
+        restore_optimizers([optimizer(2, 3)], [optimizer(2).state_dict()], "a.ckpt")
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+# What a fit can continue from
+
+WHOLE: dict[str, Any] = {
+    "state_dict": {},
+    "optimizer_states": [],
+    "lr_schedulers": [],
+    "loops": {},
+    "callbacks": {},
+    "trainkit": {},
+}
+
+
+def test_a_fit_continues_from_what_holds_all_that_it_needs() -> None:
+    assert is_resumable(WHOLE)
+    require_training_state(WHOLE, "a.ckpt")
+
+
+@pytest.mark.parametrize("key", [key for key in WHOLE if key != "state_dict"])
+def test_it_does_not_where_something_is_missing_and_says_what(key: str) -> None:
+    part = {name: value for name, value in WHOLE.items() if name != key}
+    assert not is_resumable(part)
+    with pytest.raises(
+        CheckpointError, match=rf"a.ckpt holds weights only \(there is no {key}\).*load_from_checkpoint"
+    ):
+        require_training_state(part, "a.ckpt")

@@ -1,0 +1,23 @@
+"""How the tests are run: on the cores there are, one thread in each process."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+# Before torch is imported: the tensors here are tiny, and a thread for each core costs more than it brings.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Say what ``-n auto`` of pyproject.toml means: a worker for each core, where there is enough to share out.
+
+    None are started for single files and tests, which would be done before the workers are up, nor for who wants to
+    see what a test prints (``-s``) or to step through it (``--trace``; pytest-xdist itself knows of ``--pdb``).
+    """
+    folders = [path for path in config.args if (config.invocation_params.dir / path).is_dir()]
+    if not folders or config.option.capture == "no" or config.option.trace:
+        return 0
+    return None
