@@ -101,6 +101,7 @@ class Accumulation:
                 f"telling what each is worth. Return it for all {members} or for none."
             )
         if weight is not None:
+            # Divided when the group closes: only then the weight of all is known.
             self.weight += weight
             return loss
         if self.divisor > 1:
@@ -134,6 +135,7 @@ class Accumulation:
     def place(self, batch_idx: int, is_last: bool) -> Place:
         """Return where a batch stands that is about to be added."""
         closes = self.closes(batch_idx, is_last)
+        # Everything that differs between batches of a group and that Python decides, since a graph branches on nothing.
         divisor = self.divisor if self.batches else self.foreseen(batch_idx)
         is_short = closes and divisor not in (0, self.batches + 1)
         return Place(self.batches == 0, closes, divisor, divisor / (self.batches + 1) if is_short else None)
@@ -149,6 +151,7 @@ class Accumulation:
         """Open the group again that `state_dict` gave, of so many ``batches``."""
         if state is None:
             return
+        # By the divisor its losses were divided by, whatever accumulate_grad_batches says now.
         self.rewind(batches)
         self.divisor, self.weight = state["divisor"], state["weight"]
         parameters = dict(module.named_parameters())

@@ -34,12 +34,14 @@ def step_with_closure(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: i
 
     def closure() -> Tensor | None:
         nonlocal outputs
+        # The batches before this one have left nothing but their gradients, so they cannot be evaluated again.
         if outputs is not None and waiting:
             raise ConfigError(
                 f"{type(run.optimizer).__name__} evaluates the loss several times per update, which cannot be done for "
                 f"a group of accumulate_grad_batches={group.size} batches. Use accumulate_grad_batches=1 and larger "
                 "batches."
             )
+        # The optimizer may call several times: each evaluation takes the place of the one before.
         group.rewind(waiting)
         with run.strategy.gradient_sync(enabled=closes_group):
             # What `forward_and_backward` does, one frame nearer to the user's step.
@@ -53,6 +55,7 @@ def step_with_closure(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: i
         return outputs.get("loss")
 
     if not closes_group:
+        # No update is due, so the optimizer and the module's optimizer_step have no part in this batch.
         closure()
         return outputs or {}
     try:
@@ -68,6 +71,7 @@ def step_with_closure(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: i
             f"batch {batch_idx}. Pass it on, as in optimizer.step(closure=optimizer_closure), or call it yourself."
         )
     group.close()
+    # Counted out here, when optimizer_step has returned: what it does after the update still belongs to it.
     if run.pending_update:
         run.count_update()
         hooks.on_after_optimizer_step(run.optimizer)

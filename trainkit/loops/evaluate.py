@@ -46,9 +46,11 @@ def evaluate(
     Returns:
         The metrics of the whole pass, one dict per loader.
     """
+    # Counted on its own outside of a fit, whose counters stand for training and its validations.
     progress = progress or Progress()
     with evaluation_mode(run, phase):
         run.metrics.begin_phase(phase, len(loaders), resume=progress.in_validation)
+        # A validation that is continued has called these before; what they draw would be drawn twice.
         with isolate_rng(progress.in_validation):
             on.start()
             on.epoch_start()
@@ -62,11 +64,14 @@ def evaluate(
                 on.batch_start(batch, batch_idx, dataloader_idx)
                 with run.precision.autocast():
                     outputs = hooks.around_evaluation_step(step, batch, batch_idx, dataloader_idx)
+                # Ahead of the hook, as in training: a checkpoint saved in it begins with the next batch.
                 progress.count_validation_batch(dataloader_idx)
                 on.batch_end(outputs, batch, batch_idx, dataloader_idx)
                 if keep is not None:
                     keep(dataloader_idx, outputs)
+                # A validation may take hours: a signal is honoured after each of its batches.
                 run.stop_signal.check(run.strategy)
+        # Whole before its end hooks, in which schedulers, early stopping and checkpoints ask whether it was.
         progress.count_validation()
         run.metrics.end_batches()
         on.epoch_end()
@@ -86,6 +91,7 @@ def sanity_check(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) 
     """Try a few validation batches ahead of training, and leave no trace: no metrics, no random numbers drawn."""
     if not loaders:
         return
+    # A plugin that stops on what it sees here would stop a run that has not begun: its wish is taken back.
     asked, run.phase = run.stop_signal.asked, Phase.SANITY_CHECK
     with isolate_rng(), run.metrics.silenced():
         hooks.on_sanity_check_start()

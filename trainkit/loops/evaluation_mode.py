@@ -28,6 +28,7 @@ def evaluation_mode(run: Run, phase: Phase) -> Iterator[None]:
     """
     module, name = run.module, _NAMES[phase]
     outer_phase, run.phase = run.phase, phase
+    # inference_mode is faster, but what it makes cannot take part in training: not within a fit.
     without_gradients = torch.inference_mode if run.inference_mode else torch.no_grad
     try:
         with modes_kept(module), without_gradients():
@@ -35,6 +36,7 @@ def evaluation_mode(run: Run, phase: Phase) -> Iterator[None]:
             yield
         getattr(module, f"on_{name}_model_train", _nothing)()
     finally:
+        # Also after an exception: `trainer.phase` is read by plugins in on_exception.
         run.phase = outer_phase
 
 

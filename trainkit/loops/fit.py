@@ -30,6 +30,7 @@ def fit(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None:
     # A fit that is resumed calls hooks again which it has called before; of what they draw, training sees nothing.
     with isolate_rng(run.is_resumed):
         hooks.on_fit_start()
+    # A fit that has nothing left to do, or no batches, still tells its plugins that it began and ended.
     if not run.is_done() and loaders.train.num_batches != 0:
         sanity_check(run, hooks, loaders.sanity)
         run.phase = Phase.TRAIN
@@ -37,6 +38,7 @@ def fit(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None:
         run.metrics.begin_phase(Phase.TRAIN, resume=run.progress.batch > 0)
         with isolate_rng(run.is_resumed):
             hooks.on_train_start()
+        # Only now: hooks until here may add parameter groups, freeze layers, or change what is accumulated.
         step = choose_step(run)
         while not run.is_done():
             train_epoch(run, hooks, loaders, step)
@@ -47,8 +49,10 @@ def fit(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None:
 def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step) -> None:
     """Train on the batches of one epoch that are still to come, and validate when due."""
     progress = run.progress
+    # Loaders first: they may be made anew for this epoch, with another number of batches.
     loaders.start_epoch(progress.epoch)
     run.start_epoch(loaders.train.num_batches)
+    # In the middle of an epoch, what was logged in it before the checkpoint still counts.
     run.metrics.begin_phase(Phase.TRAIN, resume=progress.batch > 0)
     with isolate_rng(progress.batch > 0):
         hooks.on_train_epoch_start()
@@ -58,22 +62,28 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
     batches = () if ends else loaders.train.batches(start=progress.batch)
     collected = run.metrics.begin_batches()
     for batch_idx, batch, is_last in batches:
+        # What `self.log` weighs its values by is the size of this batch.
         batch = collected.batch = run.transfer(batch, 0)
         run.is_last_batch = is_last
+        # A hook that nobody joins is false, which spares the two hottest places the call.
         if hooks.on_train_batch_start and asks_to_skip(hooks.on_train_batch_start(batch, batch_idx)):
             run.is_last_batch = False
             break
         outputs = step(run, hooks, batch, batch_idx, is_last)
+        # Counted ahead of the hook, so that a checkpoint saved in it begins with the next batch.
         progress.count_batch(is_last)
         if hooks.on_train_batch_end:
             hooks.on_train_batch_end(outputs, batch, batch_idx)
+        # Before `next_check_batch` neither a validation nor an end can be due, and nothing is looked for.
         if progress.total_batches >= run.next_check_batch and close_batch(run, hooks, loaders):
             stopped = not progress.is_last
             break
+    # The epoch may have ended earlier than its last group was foreseen to: by -1, a limit, or a short loader.
     optimize.close_group(run, hooks)
     progress.epoch_ended = not stopped
     run.metrics.end_batches()
     hooks.on_train_epoch_end()
+    # After a stop in mid-epoch the values stay: the epoch may be continued from here.
     run.metrics.end_phase(resumable=stopped)
     if progress.epoch_ended:
         progress.count_epoch()
@@ -81,6 +91,7 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
 
 def close_batch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> bool:
     """Validate if that is due after the newest batch; return whether training ends here."""
+    # A signal first: it leaves from here, where the batch is whole and its checkpoint can be continued exactly.
     run.stop_signal.check(run.strategy)
     if run.validation_due():
         validate(run, hooks, loaders.val)

@@ -58,15 +58,18 @@ class Limits:
     def validation_due(self, progress: Progress) -> bool:
         """Whether the newest batch is one after which to validate, by count."""
         if self.validate_every_n_epochs is None:
+            # Counted across epochs, whatever their length.
             return progress.total_batches % self.validate_every_n_batches == 0
         if (progress.epoch + 1) % self.validate_every_n_epochs:
             return False
         if self.validate_every_n_batches == NO_LIMIT:
+            # Not by count: a loader may not know its length, or end before it.
             return progress.is_last
         return progress.batch % self.validate_every_n_batches == 0
 
     def quiet_batches(self, progress: Progress) -> float:
         """How many batches from now on something may be due for the first time, at the earliest; 0 is at once."""
+        # A clock may run out after any batch.
         if self.max_time_s < NO_LIMIT or (self.validate and self.validate_every_s is not None):
             return 0
         # A batch makes one update at most.
@@ -76,6 +79,7 @@ class Limits:
         if self.validate_every_n_epochs is None:
             until_validation = -progress.total_batches % self.validate_every_n_batches or self.validate_every_n_batches
         elif self.validate_every_n_batches == NO_LIMIT:
+            # 0 where the length is not known: then every batch may be the last.
             until_validation = (self.num_batches or 0) - progress.batch
         else:
             until_validation = -progress.batch % self.validate_every_n_batches or self.validate_every_n_batches

@@ -44,12 +44,14 @@ def step_by_hand(
 ) -> Any:
     """What ``self.optimizers().step(closure)`` does with manual optimization."""
     if closure is None:
+        # Each backward was local: which of them belong to this update only the module knows, and it says so now.
         run.strategy.sync_gradients(run.module)
         prepare(run, hooks, optimizer)
         return update(run, hooks, optimizer)
     losses: list[Any] = []
 
     def prepared_closure() -> Any:
+        # Clipping and exchange have to come between the module's backward and what the optimizer does with it.
         losses.append(closure())
         run.strategy.sync_gradients(run.module)
         prepare(run, hooks, optimizer)

@@ -56,6 +56,7 @@ def step_in_parts(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, 
     while True:
         computed, failed_at = try_step(run, hooks, batch, batch_idx)
         if run.strategy.is_distributed:
+            # One rank that splits alone would exchange its gradients with those of another try.
             failed_at = max(run.strategy.all_gather_object(failed_at))
         if not failed_at:
             break
@@ -81,6 +82,7 @@ def try_step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int) -> tu
     size, parts, samples = run.progress.micro_batch_size, [batch], [1]
     if size:
         parts, samples = split(batch, size, WHO)
+    # `samples` of a whole batch is a share of 1, whatever its size: what cannot be split need not be counted.
     try:
         return compute(run, hooks, parts, samples, batch_idx), 0
     except (RuntimeError, MemoryError) as error:
@@ -97,6 +99,7 @@ def compute(run: FitRun, hooks: BoundHooks, parts: Sequence[Batch], samples: lis
     computed = Computed([], samples, [])
     try:
         for part, count in zip(parts, samples, strict=True):
+            # Logged for the parts, it would count each as a batch, and stay where the try fails: it is kept aside.
             logged: list[Logged] = []
             log_to(run.module, partial(note, logged))
             with run.precision.autocast():

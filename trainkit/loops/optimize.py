@@ -41,9 +41,11 @@ def step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: 
 
     run.counted_update = False
     closes_group = run.accumulation.closes(batch_idx, is_last)
+    # Ranks exchange gradients once for each update: with the batch that closes the group.
     with run.strategy.gradient_sync(enabled=closes_group):
         outputs = forward_and_backward(run, hooks, batch, batch_idx)
     if closes_group:
+        # A batch that was skipped has exchanged nothing.
         close_group(run, hooks, synced=bool(outputs))
     return outputs
 
@@ -57,6 +59,7 @@ def forward_and_backward(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx
 
 def learn_from(run: FitRun, hooks: BoundHooks, output: Any, batch_idx: int) -> StepOutput:
     """Add the gradients of what ``training_step`` returned for a batch to those of its group."""
+    # All ranks skip a batch or none does: one that skipped alone would leave the others waiting in backward.
     if run.strategy.skips_step(output is None):
         return {}
     add_gradients(run, hooks, output, batch_idx)
@@ -71,6 +74,7 @@ def add_gradients(run: FitRun, hooks: BoundHooks, output: Any, batch_idx: int, s
     """
     loss, weight = read_loss(output)
     group = run.accumulation
+    # The gradients of the last update stay readable until here, as `on_train_batch_end` promises.
     if not group.is_open:
         group.open(batch_idx, weighted=weight is not None)
         hooks.on_before_zero_grad(run.optimizer)
@@ -120,6 +124,7 @@ def multiply_gradients(optimizer: torch.optim.Optimizer, factor: float | Tensor)
 
 def prepare(run: FitRun, hooks: BoundHooks, optimizer: torch.optim.Optimizer) -> None:
     """Bring gradients to their final size: unscaled, seen by plugins, clipped."""
+    # In this order, since a bound for gradients is meant for their true size, and plugins look at it too.
     run.precision.unscale(optimizer)
     hooks.on_before_optimizer_step(optimizer)
     hooks.on_clip_gradients(optimizer)
@@ -130,6 +135,7 @@ def update(
 ) -> None:
     """Let ``optimizer`` change the weights once."""
     make_update = run.precision.update if closure is None else partial(run.precision.update, closure=closure)
+    # False where a scaler skipped an update whose gradients overflowed: then nothing is counted, and no schedule steps.
     if hooks.around_optimizer_step(make_update, optimizer):
         run.count_update()
         hooks.on_after_optimizer_step(optimizer)

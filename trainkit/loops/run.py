@@ -96,6 +96,7 @@ class FitRun(Run):
     _has_own_zero_grad: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
+        # What the module's class decides is asked for once: these questions would be asked at every step.
         self.replace_optimizers(self.optimizers)
         self.stop_signal.on_change = self.check_now
         self._has_own_backward = overrides(self.module, "backward", TrainModule)
@@ -145,6 +146,7 @@ class FitRun(Run):
 
     def count_update(self) -> None:
         """Count an update; several in one batch, as manual optimization may make, count as one."""
+        # A GAN steps two optimizers in a batch; global_step counts the batches in which something was updated.
         if not self.counted_update:
             self.progress.count_update()
         self.counted_update = True
@@ -175,12 +177,14 @@ class FitRun(Run):
     def is_done(self) -> bool:
         """Whether training is over. A validation that was cut short comes first, and the end of a whole epoch."""
         if self.progress.is_closing:
+            # A resumed run may stand here although its last step is done.
             return False
         return self.limits.reached(self.progress) or self.stops_now()
 
     def validation_due(self) -> bool:
         """Whether to validate now, between two batches: by count, by time, or because the run is about to stop."""
         limits, progress = self.limits, self.progress
+        # A resumed run may have validated after this very batch already.
         if not limits.validate or progress.validated_batch == progress.batch:
             return False
         if progress.in_validation:

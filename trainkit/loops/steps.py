@@ -17,10 +17,12 @@ Step = Callable[[FitRun, BoundHooks, Batch, int, bool], StepOutput]
 
 def choose_step(run: FitRun) -> Step:
     """Return the step function that fits the module: chosen once, when a fit starts."""
+    # What a module cannot have with a compiled step was refused when the run was built.
     if run.compile_step is not None:
         return run.compile_step(run)
     if not run.module.automatic_optimization or not run.optimizers:
         return manual_step
+    # Ahead of splitting, which such modules are refused: the optimizer decides how often a batch is computed.
     if takes_closure(run.module, run.optimizer):
         return step_with_closure
     if run.splits_batches:

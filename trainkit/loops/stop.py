@@ -11,6 +11,7 @@ from types import FrameType
 
 from trainkit.strategies.base import Strategy
 
+# Schedulers send SIGTERM before they kill, and SIGUSR1 if they are told to send it earlier (`--signal=USR1@60`).
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
 
 
@@ -65,6 +66,7 @@ class StopSignal:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
+        # The handlers that were there, as of a notebook or a server, are theirs again afterwards.
         before = {number: signal.signal(number, self._note) for number in SIGNALS}
         try:
             yield

@@ -29,6 +29,7 @@ class WrappedOptimizer:
     _module: TrainModule
 
     def __init__(self, optimizer: torch.optim.Optimizer, module: TrainModule, step: Callable[..., Any]) -> None:
+        # Past __setattr__, which writes to the optimizer. As an attribute `step` is called without a frame of our own.
         self.__dict__.update(optimizer=optimizer, step=step, _module=module)
 
     @contextmanager
@@ -44,6 +45,8 @@ class WrappedOptimizer:
     @property  # type: ignore[misc]  # so that isinstance takes it for its optimizer
     def __class__(self) -> Any:
         return type(self.optimizer)
+
+    # State, groups and all else are the optimizer's: whoever reads or sets them means it.
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.optimizer, name)

@@ -57,6 +57,7 @@ class DataArguments:
     use_distributed_sampler: bool
 
     def __post_init__(self) -> None:
+        # 1 is one batch and 1.0 all of them, so a float above 1 is nearly always a slip: `share` says so.
         for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"):
             share("Trainer", name, getattr(self, name))
         share("Trainer", "overfit_batches", self.overfit_batches)
@@ -68,6 +69,7 @@ class DataArguments:
             if self.val_check_interval == 0:
                 raise ConfigError("val_check_interval=0 is not usable. To validate never, say limit_val_batches=0.")
         whole("check_val_every_n_epoch", self.check_val_every_n_epoch, at_least=1, optional=True)
+        # A share is one of an epoch, which counting across epochs does not have.
         if self.check_val_every_n_epoch is None and isinstance(self.val_check_interval, float):
             raise ConfigError(
                 "check_val_every_n_epoch=None counts batches across epochs, so "
@@ -140,6 +142,7 @@ class OptimizationArguments:
                 f"compile={self.compile!r} is not usable. Allowed: True (the layers), 'step' (the whole training "
                 "step), 'cuda-graph' (the same without a compiler), False."
             )
+        # Combinations are refused here, before any data is loaded.
         if self.compiles_step and self.splits_batches:
             raise ConfigError(
                 "accumulate_grad_batches='auto' begins a step anew where memory runs out, which cannot be done within "

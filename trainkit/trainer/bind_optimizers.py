@@ -33,6 +33,7 @@ def make_optimizers(module: TrainModule) -> tuple[list[torch.optim.Optimizer], l
             "torch.optim.Adam(self.parameters()), or None to train nothing."
         )
     optimizers, schedulers = configure(module.configure_optimizers(), automatic=module.automatic_optimization)
+    # By identity: parameters compare element by element.
     own = {id(parameter) for parameter in module.parameters()}
     for optimizer in optimizers:
         _warn_of_strangers(optimizer, own, type(module).__name__)
@@ -78,6 +79,7 @@ def check_optimizers(
 
 def wrapped_step(module: TrainModule, optimizers: list[torch.optim.Optimizer], hooks: BoundHooks) -> Callable[..., Any]:
     """Return what ``step()`` of a wrapped optimizer does, which is called with ``(run, optimizer, closure)``."""
+    # Partial objects, not lambdas: each Python function would lie between `Trainer.fit` and the user's step.
     if not module.automatic_optimization:
         return partial(step_by_hand, hooks=hooks)
     if optimizers and takes_closure(module, optimizers[0]):
@@ -101,6 +103,7 @@ def _refuse_to_split(module: TrainModule, optimizers: list[torch.optim.Optimizer
 
 
 def _refuse_automatic_arguments(module: TrainModule, arguments: OptimizationArguments) -> None:
+    # Taken for granted in silence, they would do nothing: the loop neither clips nor counts batches in this mode.
     wrong = []
     if arguments.gradient_clip_val:
         wrong.append((f"gradient_clip_val={arguments.gradient_clip_val}", "self.clip_gradients(optimizer, ...)"))

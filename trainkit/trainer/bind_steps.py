@@ -32,6 +32,7 @@ def training_step(strategy: Strategy, module: TrainModule, *, alone: bool = Fals
             "batch_idx)."
         )
     _check_arguments(module.training_step, "training_step", ("batch", "batch_idx"))
+    # Through the strategy: DistributedDataParallel averages gradients only of what runs inside its own forward.
     step = strategy.training_step_alone(module) if alone else strategy.training_step(module)
     names = positional_arguments(module.training_step)
     if names is not None and len(names) < 2:
@@ -50,6 +51,7 @@ def evaluation_step(strategy: Strategy, module: TrainModule, phase: Phase, num_l
         raise ModuleError(
             f"{type(module).__name__} has no {name}, which {phase} needs. Define {name}(self, batch, batch_idx)."
         )
+    # Arguments are counted on the user's own function: what the strategy returns takes anything.
     own = getattr(module, name)
     return _fit_arguments(strategy.evaluation_step(own), own, num_loaders, name)
 
@@ -66,6 +68,7 @@ def _fit_arguments(
         )
     if names is not None and len(names) < 2:
         return lambda batch, batch_idx, dataloader_idx: step(batch)
+    # With one loader the index may be left out, and a step that has a default for it keeps that.
     if num_loaders == 1 and not requires_more_than(own, 2):
         return lambda batch, batch_idx, dataloader_idx: step(batch, batch_idx)
     return step
@@ -73,6 +76,7 @@ def _fit_arguments(
 
 def _check_arguments(step: Callable[..., Any], name: str, provided: tuple[str, ...]) -> None:
     """Raise `ModuleError` if ``step`` takes no batch, or needs more than is provided."""
+    # At the start of a call, rather than as a TypeError out of the loop.
     signature = inspect.signature(step)
     needed = [
         p

@@ -190,7 +190,9 @@ class Call:
             stack.callback(attach(self.module, trainer, self.metrics))
             self.metrics.reset()
             stack.enter_context(self._with_callbacks_of_the_module())
+            # From here on Ctrl-C is noted, and honoured between two batches.
             stack.enter_context(self.stop_signal.listening())
+            # The time between two calls is not time spent training.
             stack.callback(trainer.progress.stop_clock)
             # From here on plugins have been told of the call, and are told of its end, and of an error before that.
             teardown = stack.enter_context(ExitStack())
@@ -294,8 +296,10 @@ class Call:
         self.hooks.setup(self.stage)
         module.configure_model()
         if checkpoint is not None:
+            # Ahead of the weights, so that a module may rename what an older version of it has saved.
             self.hooks.on_load_checkpoint(checkpoint)
             load_weights(module, checkpoint["state_dict"], strict=module.strict_loading, source=self.ckpt_path)
+        # After `setup`, in which the user may have seeded.
         data.shuffle_seed = self._shuffle_seed(checkpoint)
         if self.stage is not Stage.FIT and checkpoint is not None:
             # What is evaluated belongs to that step; the fits of this Trainer keep their own counters.

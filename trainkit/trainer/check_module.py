@@ -27,6 +27,7 @@ def check_module(module: Any, stage: Stage) -> TrainModule:
             f"{module.__name__}()?"
         )
     if not isinstance(module, TrainModule):
+        # Keras and scikit-learn take the data first.
         if isinstance(module, (*LOADERS, DataModule, list)):
             raise ModuleError(
                 f"trainer.{stage}() was given a {type(module).__name__} as its module. The module comes first: "

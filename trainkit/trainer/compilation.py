@@ -49,6 +49,7 @@ def compile_layers(module: TrainModule, strategy: Strategy) -> None:
             f"compile=True cannot be used with strategy {strategy.name!r}, which calls copies of the module.\n"
             "    to do        use one device or strategy='ddp', or leave compile out"
         )
+    # In place, since a wrapper around a layer would put "_orig_mod." into the names of its parameters.
     for part in (module, *_layers(module)):
         if part._compiled_call_impl is None:
             part.compile()
@@ -56,6 +57,7 @@ def compile_layers(module: TrainModule, strategy: Strategy) -> None:
 
 def _layers(module: nn.Module) -> Iterator[nn.Module]:
     for child in module.children():
+        # Containers have no forward of their own; what has no parameters is cheaper than the call of a compiled layer.
         if isinstance(child, nn.ModuleList | nn.ModuleDict):
             yield from _layers(child)
         elif next(child.parameters(), None) is not None:
@@ -75,6 +77,7 @@ def step_compiler(
     Raises:
         CompileError: If it cannot be compiled; says what stands in the way.
     """
+    # In the order in which a user would mend them: the module, where it runs, how it is updated, who listens.
     obstacle = (
         _module_obstacle(module)
         or _strategy_obstacle(strategy)
@@ -85,6 +88,7 @@ def step_compiler(
     if obstacle is not None:
         problem, remedy = obstacle
         raise CompileError(f'compile="{arguments.compile}" cannot be used: {problem}.\n    to do        {remedy}')
+    # Called within the graph with a stand-in for the optimizer, and so not through the hook.
     clippers = [plugin for _, plugin in _joining(plugins, "on_clip_gradients")]
 
     def clip(module: TrainModule, optimizer: torch.optim.Optimizer) -> None:
@@ -150,6 +154,7 @@ def _optimizer_obstacle(optimizer: torch.optim.Optimizer) -> Obstacle | None:
     name = type(optimizer).__name__
     if isinstance(optimizer, torch.optim.LBFGS):
         return f"{name} evaluates the loss through a closure", "use another optimizer, or leave compile out"
+    # Torch calls them around `step`, of which the graph has only the inside.
     hooks = [*optimizer._optimizer_step_pre_hooks.values(), *optimizer._optimizer_step_post_hooks.values()]
     if hooks:
         return f"{name} has step hooks, which are not called within a graph: {hooks}", "join on_after_optimizer_step"

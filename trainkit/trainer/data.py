@@ -97,6 +97,7 @@ class DataConnection:
             prepare_data = getattr(owner, "prepare_data", None)
             if prepare_data is not None and trainer.strategy.local_rank == 0:
                 prepare_data()
+        # Nobody reads what is still being downloaded.
         trainer.strategy.barrier()
         if self.datamodule is not None:
             self.datamodule.setup(self._stage)
@@ -128,6 +129,7 @@ class DataConnection:
             mid_epoch: Whether batches of its training epoch are still to come.
             validation_loader: In the middle of which validation loader it stands; None outside a validation.
         """
+        # Which validation loaders there are may have changed on purpose; their place is given back only if it fits.
         if not mid_epoch:
             self.fit_loaders.go_on_between_epochs()
         if state["train"] is not None:
@@ -149,6 +151,8 @@ class DataConnection:
     @property
     def fit_loaders(self) -> FitLoaders:
         """The loaders of a fit; made when first asked for, which ``configure_optimizers`` may do."""
+        # Drawn from the random numbers of the first time in a run that is resumed, so that a random part of the samples
+        # is the same part; what training draws next is not moved by it.
         if self._fit_loaders is None:
             with isolate_rng(self._rng_before_loaders is not None):
                 if self._rng_before_loaders is not None:
@@ -183,6 +187,7 @@ class DataConnection:
         loader = self._source.train()
         if use.overfit_batches:
             loader = in_fixed_order(loader)
+        # Loaders that nothing would be done with are not asked for: making them may be expensive.
         val: list[LimitedLoader] = []
         if use.limit("val") and self._source.has("val") and overrides(self._module, "validation_step", TrainModule):
             val = self._make_evaluation_loaders("val")
@@ -196,6 +201,7 @@ class DataConnection:
             ),
             val=val,
             sanity=[
+                # A limit of its own on the same loaders, whose place in a validation it does not move.
                 LimitedLoader(each.loader, use.sanity_limit(each.num_batches), each.name)
                 for each in val
                 if use.sanity_batches

@@ -48,6 +48,7 @@ def make_loggers(logger: Any, output: OutputArguments, data: DataArguments) -> l
     if data.fast_dev_run:
         return [NoLogger(output.root)]
     if logger is None or logger is True:
+        # One folder for both, so that a version number names one run.
         tensorboard = TensorBoardLogger(save_dir=output.root)
         return [tensorboard, CSVLogger.beside(tensorboard)]
     loggers = list(logger) if isinstance(logger, Sequence) and not isinstance(logger, str) else [logger]
@@ -69,6 +70,7 @@ def make_callbacks(callbacks: Any, output: OutputArguments, data: DataArguments)
     else:
         given = [resolve_callback(callbacks)]
     defaults = default_callbacks(output, given)
+    # One that was given stays, and writes nothing by itself then.
     if data.fast_dev_run:
         defaults = [callback for callback in defaults if not isinstance(callback, ModelCheckpoint)]
     return checkpoints_last([*given, *defaults])
@@ -98,8 +100,10 @@ def register(
         manager.block(name)
     if options.get("timing") or output.profiler == "simple":
         manager.timing.enable()
+    # First of its plugin stage: a row is sent before anybody decides, stops or raises by what is in it.
     rows = [] if output.barebones else [MetricRows()]
     names = [manager.register(plugin) for plugin in (*rows, *callbacks, *loggers)]
+    # Plugins that a fit adds later may be disabled too, so their names are known here.
     _refuse_typos(disabled, {*names, *(plugin.__name__ for plugin in (MetricRows, LRSchedulers, GradientClipping))})
 
 
@@ -136,6 +140,7 @@ def fit_plugins(
     plugins: list[object] = []
     if schedulers:
         plugins.append(LRSchedulers())
+    # An override is called without a value too: it may clip by what it knows itself.
     clips = arguments.gradient_clip_val or overrides(module, "configure_gradient_clipping", TrainModule)
     if clips and not any(isinstance(callback, GradientClipping) for callback in callbacks):
         plugins.append(GradientClipping(arguments.gradient_clip_val, arguments.gradient_clip_algorithm))

@@ -39,6 +39,7 @@ class LoaderSource:
     ) -> None:
         self._module = module
         self._given = {name: loaders for name, loaders in given.items() if loaders is not None}
+        # trainer.fit(module, datamodule): in the place of the training loader, as Lightning allows.
         for name, loaders in list(self._given.items()):
             if isinstance(loaders, DataModule) and datamodule is None:
                 datamodule = self._given.pop(name)
@@ -78,6 +79,7 @@ class LoaderSource:
             raise self._lacks(name)
 
     def _ask(self, name: LoaderName) -> Any:
+        # What was passed wins over what a method gives: it was said for this call.
         if name in self._given:
             return self._given[name]
         method = self._method(name)
@@ -88,6 +90,7 @@ class LoaderSource:
         if self.datamodule is not None and overrides(self.datamodule, method, DataModule):
             found: Callable[[], Any] = getattr(self.datamodule, method)
             return found
+        # TrainModule defines none of these, so whatever is there is the user's.
         own = getattr(self._module, method, None)
         return own if callable(own) else None
 
@@ -125,6 +128,7 @@ def _is_several(given: Any, name: str) -> bool:
     Raises:
         DataError: If some of what it holds are loaders, and some not.
     """
+    # A list of tensors is a list of batches, and a list of DataLoaders several loaders: what is in it decides.
     if not isinstance(given, list | tuple | dict) or not holds_loader(given):
         return False
     stranger = next((leaf for leaf in leaves(given) if not isinstance(leaf, LOADERS)), None)
@@ -138,6 +142,7 @@ def _is_several(given: Any, name: str) -> bool:
 
 
 def _checked(loader: Any, name: str) -> Any:
+    # The common mistakes by name; each would fail later, in the middle of the loop, with somebody else's message.
     wrong = None
     if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
         wrong = "a dataset gives samples, not batches: wrap it in torch.utils.data.DataLoader(dataset, batch_size=...)"

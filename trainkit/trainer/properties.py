@@ -444,7 +444,7 @@ class TrainerProperties:
         """The same for prediction."""
         return self.arguments.data.limit("predict")
 
-    # What these read
+    # What these read: before the first call, and while one is being prepared, there is none of it yet.
 
     @property
     def _data(self) -> DataConnection | None:

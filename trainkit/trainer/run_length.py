@@ -42,6 +42,7 @@ def make_limits(stop: StopArguments, data: DataArguments, *, num_batches: int | 
         validate_every_n_epochs=data.check_val_every_n_epoch,
     )
     if data.fast_dev_run:
+        # A minimum would keep the few batches from being all.
         limits.min_epochs = limits.min_steps = 0
     interval = data.val_check_interval
     if not isinstance(interval, int | float):
@@ -73,6 +74,7 @@ def is_endless(stop: StopArguments) -> bool:
 
 
 def _validation_interval(interval: int | float, data: DataArguments, num_batches: int | None) -> float:
+    # 1 is every batch, 1.0 the end of each epoch, also of one whose length nobody knows.
     if data.fast_dev_run or (interval == 1.0 and isinstance(interval, float)):
         return NO_LIMIT
     if isinstance(interval, float):
@@ -81,6 +83,7 @@ def _validation_interval(interval: int | float, data: DataArguments, num_batches
                 f"val_check_interval={interval} is a share of an epoch, and the training loader does not know its "
                 "length. Say a number of batches instead, or 1.0 for the end of each epoch."
             )
+        # As Lightning rounds: 5 batches and 0.4 validate after 2 and 4.
         return max(1, int(num_batches * interval))
     if num_batches is not None and interval > num_batches and data.check_val_every_n_epoch is not None:
         raise ConfigError(
@@ -107,6 +110,7 @@ def estimated_updates(
 
 def say_if_done(run: FitRun) -> None:
     """Warn if a limit was reached before this fit began: there is nothing left to train."""
+    # Not for max_epochs=0, which is said on purpose, nor for a run that was stopped before its last validation.
     limits, progress = run.limits, run.progress
     if limits.reached(progress) and (progress.epoch or progress.global_step) and not progress.is_closing:
         limit = (

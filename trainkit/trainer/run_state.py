@@ -25,6 +25,7 @@ def dump_weights(run: Run, data: DataConnection) -> dict[str, Any]:
         "epoch": run.progress.epoch,
         "global_step": run.progress.global_step,
         "state_dict": run.strategy.module_state_dict(run.module),
+        # Lightning reads the weights of a file only if it finds a version in it.
         state.LIGHTNING_VERSION: "2.0.0",
         "trainkit": state.signature(run.module),
     }
@@ -41,6 +42,7 @@ def dump(run: FitRun, plugins: Plugins, data: DataConnection) -> dict[str, Any]:
     checkpoint["trainkit"] |= {
         "precision": run.precision.state_dict(),
         "shuffle_seed": data.shuffle_seed,
+        # Rank 0 writes for all: each has random numbers, logged values and a place in the data of its own.
         "ranks": run.strategy.all_gather_object(_of_this_rank(run, data)),
     }
     return checkpoint
@@ -55,12 +57,14 @@ def check_storable_state(run: FitRun, plugins: Plugins, data: DataConnection) ->
     for owner in (run.module, data.datamodule):
         warn_of_unstorable(owner)
     checkpoint = dump_weights(run, data) | _of_all_ranks(run, plugins)
+    # In a real checkpoint it is within the ranks, at a place that says nothing to the user.
     if data.datamodule is not None:
         checkpoint["datamodule"] = data.datamodule.state_dict()
     check_storable(checkpoint)
 
 
 def _warn_in_a_step(run: FitRun, data: DataConnection) -> None:
+    # The batch was given out and is not counted yet: a hook between forward and `on_train_batch_end` saves.
     progress = run.progress
     if run.metrics.in_training_batches and data.fit_loaders.train.is_under_way(progress.batch):
         warnings.warn(
@@ -75,6 +79,7 @@ def _of_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
     return {
         "optimizer_states": [optimizer.state_dict() for optimizer in run.optimizers],
         "lr_schedulers": [config.scheduler.state_dict() for config in run.schedulers],
+        # The size of the open group stands with the counters, and its gradients with each rank.
         "loops": {"fit": run.progress.state_dict() | {"group_batches": run.accumulation.batches}},
         "callbacks": state.collect_plugins(plugins),
     }
@@ -94,6 +99,7 @@ def _of_this_rank(run: FitRun, data: DataConnection) -> dict[str, Any]:
 def restore_beginning(data: DataConnection, checkpoint: dict[str, Any] | None, rank: int) -> None:
     """Prepare a resumed run with the random numbers it began with, so that a random split of its data is the same."""
     ranks = (checkpoint or {}).get("trainkit", {}).get("ranks", ())
+    # By rank modulo their number: a run may be continued on more of them. Files of the first formats have none.
     if ranks and (began := ranks[rank % len(ranks)].get("began")):
         set_rng_state(began)
     data.rng_at_start = rng_state()
@@ -109,6 +115,7 @@ def restore_counters(
     """
     state.require_training_state(checkpoint, path)
     progress.load_state_dict(checkpoint["loops"]["fit"])
+    # What the data module kept may decide which loaders it gives.
     ranks = checkpoint["trainkit"]["ranks"]
     if ranks:
         data.load_datamodule_state(ranks[rank % len(ranks)]["data"])
@@ -134,6 +141,7 @@ def _restore_rank(
     run: FitRun, data: DataConnection, ranks: list[dict[str, Any]], group_batches: int, path: str
 ) -> None:
     progress, strategy = run.progress, run.strategy
+    # Between epochs nothing of a rank has to fit; within one, its place in the data does.
     mid_epoch = progress.batch > 0 and not progress.epoch_ended
     if mid_epoch and len(ranks) != strategy.world_size:
         raise CheckpointError(
@@ -154,4 +162,5 @@ def _restore_rank(
     run.accumulation.load_state_dict(mine["group"], group_batches, run.module)
     in_loader = progress.validation_loader if progress.in_validation else None
     data.load_state_dict(mine["data"], mid_epoch=mid_epoch, validation_loader=in_loader)
+    # Last, since everything above may have drawn.
     set_rng_state(mine["rng"])

@@ -9,6 +9,7 @@ from trainkit.types import Stage
 def print_results(results: list[dict[str, float]], stage: Stage) -> None:
     """Print the metrics of an evaluation, one column per loader."""
     if not any(results):
+        # Nothing was logged, or prediction: an empty table tells nothing.
         return
     from rich.console import Console
     from rich.table import Table

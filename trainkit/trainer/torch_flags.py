@@ -22,6 +22,7 @@ def torch_flags(arguments: OptimizationArguments) -> Iterator[None]:
         torch.use_deterministic_algorithms(bool(arguments.deterministic), warn_only=arguments.deterministic == "warn")
     if arguments.benchmark is not None:
         torch.backends.cudnn.benchmark = arguments.benchmark
+    # Global to the process, so that the next call, or another library, has to find them as they were.
     try:
         with torch.autograd.set_detect_anomaly(True) if arguments.detect_anomaly else nullcontext():
             yield

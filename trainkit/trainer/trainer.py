@@ -195,6 +195,7 @@ class Trainer(TrainerProperties):
                 barebones=barebones,
             ),
         )
+        # Checked by now, as far as arguments can be without data: what follows makes the parts.
         self.strategy = resolve_strategy(strategy, accelerator, devices, num_nodes)
         self.precision = resolve_precision(precision)
         self.metrics = MetricCollector(self.strategy)
@@ -322,11 +323,13 @@ class Trainer(TrainerProperties):
                 "or let another Trainer do it with a copy of the module."
             )
         module = check_module(self.module if module is None else module, stage)
+        # After an evaluation the optimizers and counters of a fit are still those of the weights: they can be saved then.
         last_fit = None if last is None else last.fit
         self._call = call = Call(self, stage, module, loaders, datamodule, ckpt_path, last_fit)
         own_progress = self.progress
         try:
             with call.running():
+                # Those of the checkpoint, if one is evaluated: what is logged belongs to its step.
                 self.progress = call.progress
                 yield call
         finally:

@@ -38,6 +38,7 @@ class CudaRecorder(Recorder):
         self._side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
     def warm_up(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+        # On a side stream, as torch's notes on CUDA graphs ask of what is to be recorded afterwards.
         self._side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._side):
             outputs = function(*arguments)
@@ -51,6 +52,7 @@ class CudaRecorder(Recorder):
             outputs = function(*arguments)
 
         def replay() -> Any:
+            # The same tensors each time, with other values: whoever keeps one has to copy it.
             graph.replay()
             return outputs
 
@@ -90,9 +92,11 @@ class RecordedGraph:
         self._graph = graph
         self._recorder = recorder
         placeholders = graph.graph.find_nodes(op="placeholder")
+        # Known by how Python reaches them, for messages: "placeholder 7" would say nothing to the user.
         self._names = [_source(node) for node in placeholders]
         used = {_source(node): each for node, each in zip(placeholders, inputs, strict=True)}
         for name, value in {**used, **_kept_tensors(graph)}.items():
+            # A number, or host memory, is read while the step is recorded, and never again.
             if not (isinstance(value, Tensor) and value.device.type == device_type):
                 raise _not_on_device(name, value)
         self._lies_still = [bool(node.meta.get("tensor_dict", {}).get(_STATIC)) for node in placeholders]
@@ -107,6 +111,7 @@ class RecordedGraph:
     def __call__(self, *inputs: Any) -> Any:
         if self._replay is None:
             return self._record(inputs) if self._is_warm else self._warm_up(inputs)
+        # A recording knows addresses, and nothing of Python's names: after load_state_dict a state may lie elsewhere.
         if [inputs[index].data_ptr() for index in self._still] != self._addresses:
             return self._moved(inputs)
         if self._copied:
@@ -114,6 +119,7 @@ class RecordedGraph:
         return self._replay()
 
     def _warm_up(self, inputs: Sequence[Any]) -> Any:
+        # Torch counts in-place changes of each tensor: what has one more after the step was written to by it.
         versions = [tensor._version if isinstance(tensor, Tensor) else 0 for tensor in inputs]
         outputs = self._recorder.warm_up(self._graph, inputs)
         tensors = [index for index, each in enumerate(inputs) if isinstance(each, Tensor)]
@@ -129,6 +135,7 @@ class RecordedGraph:
             arguments[index] = inputs[index].detach().clone().requires_grad_(inputs[index].requires_grad)
         self._buffers = [arguments[index].detach() for index in self._copied]
         self._addresses = [inputs[index].data_ptr() for index in self._still]
+        # The copies are kept, since the recording reads from where they lie.
         try:
             self._replay = self._recorder.record(self._graph, arguments)
         except RuntimeError as error:

@@ -24,9 +24,11 @@ CHANGES = {
 
 def explained(error: BaseException, module: TrainModule) -> CompileError:
     """Say what stands in the way of one graph, and where, in the words of the one who wrote ``training_step``."""
+    # What was raised by us while Dynamo traced comes wrapped in its own error.
     own = getattr(error, "inner_exception", None)
     if isinstance(own, CompileError):
         return own
+    # Dynamo's messages run over pages of advice on its own settings; the first line and the explanation say it.
     lines = [line.strip() for line in str(error).splitlines()]
     why = next((line for line in lines if line), type(error).__name__)
     explanation = next((line.partition(": ")[2] for line in lines if line.startswith("Explanation: ")), "")
@@ -68,6 +70,7 @@ def too_many_shapes(count: int) -> CompileError:
 def uses_other_parameters(module: TrainModule, before: list[Tensor], now: list[Tensor]) -> CompileError:
     """Say which parameters get gradients in some steps and none in others."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
+    # Either way: one that has lost its gradient is as wrong as one that has gained one.
     changed = {id(parameter) for parameter in before} ^ {id(parameter) for parameter in now}
     shown = ", ".join(sorted(names.get(key, "(outside of the module)") for key in changed))
     return CompileError(
@@ -81,6 +84,7 @@ def graphs_without_cuda_graph() -> int:
     """Return how many graphs inductor has decided to launch kernel by kernel."""
     from torch._dynamo.utils import counters
 
+    # Nothing else tells: inductor goes on with single kernels, and says so in a log that is off.
     return counters["inductor"]["cudagraph_skips"]
 
 
@@ -95,6 +99,7 @@ def warn_of_missing_cuda_graph() -> None:
 
 def _places(error: BaseException) -> list[str]:
     """Return where it happened: in the user's own code, and in the library that is called there."""
+    # The frames of the loop are the same in every message, and nothing that a user could change.
     stack = [frame for frame in getattr(error, "real_stack", None) or () if "/trainkit/loops/" not in frame.filename]
     own = [frame for frame in stack if "site-packages" not in frame.filename]
     return list(dict.fromkeys(f"{frame.filename}:{frame.lineno}: {frame.line}" for frame in (*own[-1:], *stack[-1:])))

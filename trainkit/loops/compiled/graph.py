@@ -68,12 +68,14 @@ def compile_graph(
         if not torch.compiler.is_compiling():
             raise CompileError(NOT_COMPILED)
         check()
+        # The context of the precision is an object that Dynamo would not see through.
         with torch.autocast(device, dtype) if dtype is not None else nullcontext():
             output = training_step(batch, batch_idx)
         if output is None:
             return Result(None, None)
         loss, weight = read_loss(output)
         share = loss / place.divisor if weight is None and place.divisor > 1 else loss
+        # `.grad` says who takes part; the step before the first compiled one has seen to it.
         parameters = [parameter for parameter in trained if parameter.grad is not None]
         gradients = torch.autograd.grad(share, parameters, allow_unused=True)
         with torch.no_grad():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
-from trainkit.module.optimizers import SchedulerConfig
+from trainkit.module.optimizers import SchedulerConfig, parameters_of
 
 ONE = 2**53
 """Momentum is counted in units of ``1 / ONE``: Dynamo makes an integer an input of a graph, but a float a constant."""
@@ -47,6 +47,7 @@ class TracedOptimizer:
         self._kernels = KERNELS[device.type]
         self._cycles = any(cycles_momentum(config.scheduler) for config in schedulers)
         self._step = undecorated(type(optimizer).step)
+        # Without __init__, which would register parameters and check arguments that are tensors by now.
         self.traced = object.__new__(type(optimizer))
         vars(self.traced).update({name: value for name, value in vars(optimizer).items() if name != "step"})
         self.traced.param_groups = [self._traced_group(group) for group in optimizer.param_groups]
@@ -70,6 +71,7 @@ class TracedOptimizer:
     def momenta(self) -> tuple[int, ...]:
         """Take over what has changed in the optimizer's groups; return the momenta that are inputs, in `ONE`-ths."""
         groups = self._optimizer.param_groups
+        # Most steps change nothing in the groups; one comparison of dicts finds that out.
         if groups == self._seen:
             return self._momenta
         self._seen = [dict(group) for group in groups]
@@ -85,18 +87,20 @@ class TracedOptimizer:
         for index, momentum in zip(self._momentum_of, momenta, strict=True):
             groups[index]["momentum"] = momentum / ONE
         self._step(self.traced)
+        # Back to a constant: a float that differs from step to step would make Dynamo compile each time.
         for index in self._momentum_of:
             groups[index]["momentum"] = 1.0
 
     def put_counters_on_device(self) -> None:
         """Let the counts of updates lie where the parameters do: on CUDA a graph cannot read the memory of the host."""
         for parameter, state in self._state.items():
+            # Adam and its like count in a tensor on the CPU, so that eager steps need not wait for the device.
             if isinstance(state.get("step"), Tensor):
                 state["step"] = state["step"].to(parameter.device)
 
     def all_parameters(self) -> list[Tensor]:
         """Return the parameters of all groups, frozen ones too."""
-        return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+        return list(parameters_of(self._optimizer))
 
     def _cycled(self, group: dict[str, Any], name: str) -> bool:
         if name == "momentum":
@@ -105,6 +109,7 @@ class TracedOptimizer:
         return self._cycles and name == "betas" and name in group
 
     def _traced_group(self, group: dict[str, Any]) -> dict[str, Any]:
+        # A rate in single precision would round the updates of parameters in double.
         is_double = any(parameter.dtype is torch.float64 for parameter in group["params"])
         traced = {**group, "lr": self._as_input(group["lr"], torch.float64 if is_double else torch.float32)}
         for name, value in self._kernels.items():
@@ -122,6 +127,7 @@ class TracedOptimizer:
 
         if not isinstance(value, Tensor):
             value = torch.tensor(value, dtype=dtype, device=self._device)
+        # Dynamo would copy an input that may lie elsewhere in the next step; this one is changed in place.
         mark_static_address(value)
         return value
 
@@ -151,6 +157,7 @@ def cycles_momentum(scheduler: Any) -> bool:
 
 def makes_state(optimizer: torch.optim.Optimizer, trained: Iterable[Tensor]) -> bool:
     """Whether an update of ``trained`` makes state that is not there yet, such as a momentum buffer."""
+    # By trying on a copy: which optimizers make state, and when, is known to nobody else.
     memo: dict[int, Any] = {}
     trial = copy.deepcopy(optimizer, memo)
     pairs = [(parameter, memo[id(parameter)]) for parameter in trained]

@@ -46,8 +46,10 @@ class ReferenceStep:
         self._original = run
         module, optimizer = _copy(run)
         self._module, self._optimizer = module, optimizer
+        # Hooks of its own, in which nobody listens but the clipping: plugins must not see this step.
         self._hooks = BoundHooks()
         self._hooks.rebind("on_clip_gradients", lambda optimizer: clip(module, optimizer))
+        # Whatever the step changes is copied; the rest (precision, strategy, metrics) is only read.
         self._run = dataclasses.replace(
             run,
             module=module,
@@ -61,6 +63,7 @@ class ReferenceStep:
 
     def step(self, batch: Batch, batch_idx: int, place: Place) -> None:
         """Make the step, up to the update."""
+        # The compiled step draws the same numbers afterwards, so that Dropout masks agree.
         with isolate_rng():
             self._outputs = forward_and_backward(self._run, self._hooks, batch, batch_idx)
         if place.closes and self._outputs:
@@ -92,6 +95,7 @@ class ReferenceStep:
             return
         self._check("the loss", self._outputs["loss"], outputs["loss"], floor=NEGLIGIBLE)
         if not torch.isfinite(outputs["loss"]).all():
+            # Infinities come from differences of rounding, and everything behind them is NaN on both sides.
             return
         self._compare_gradients()
         buffers = dict(self._original.module.named_buffers())
@@ -110,6 +114,7 @@ class ReferenceStep:
 
     def _compare_gradients(self) -> None:
         pairs = [(name, eager.grad, compiled.grad) for name, eager, compiled in self._pairs()]
+        # Relative to all gradients together: the bias ahead of a BatchNorm has none but rounding noise.
         whole = _norm(torch.stack([_norm(eager) for _, eager, _ in pairs if eager is not None]))
         for name, eager, compiled in pairs:
             assert eager is not None and compiled is not None, "the graph writes to the gradients that the copy has"
@@ -117,11 +122,13 @@ class ReferenceStep:
 
     def _compare_update(self) -> None:
         before = [eager.detach().clone() for _, eager, _ in self._pairs()]
+        # From the same gradients: Adam divides noise by its own size, and makes of it a step in either direction.
         for _, eager, compiled in self._pairs():
             assert eager.grad is not None and compiled.grad is not None
             eager.grad.copy_(compiled.grad)
         self._optimizer.step()
         for (name, eager, compiled), old in zip(self._pairs(), before, strict=True):
+            # The weights before and after are rounded to their own size, which may be much larger than the update.
             rounding = 8 * torch.finfo(eager.dtype).eps * float(_norm(eager))
             self._check(f"the update of {name}", eager - old, compiled - old, slack=rounding)
 
@@ -130,6 +137,7 @@ class ReferenceStep:
         eager, compiled = eager.detach(), compiled.detach()
         if not torch.isfinite(eager).all():
             return
+        # These reads wait for the device; they are made in the first steps after a compilation alone.
         difference = float(_norm(eager.double() - compiled.double()))
         allowed = _tolerance(eager, self._run) * max(float(_norm(eager)), floor) + slack
         if not difference <= allowed:
@@ -142,6 +150,7 @@ class ReferenceStep:
 
 
 def _copy(run: FitRun) -> tuple[TrainModule, torch.optim.Optimizer]:
+    # Together, so that the copied optimizer holds the copied parameters.
     try:
         module, optimizer = copy.deepcopy((run.module, run.optimizer))
     except Exception as error:

@@ -66,9 +66,11 @@ class CompiledStep:
         """Forward and backward for one batch; update the weights if it closes its accumulation group."""
         if not self._optimizer.is_current():
             self._connect()
+        # Everything that Python would branch on within the step, decided ahead of it.
         place = run.accumulation.place(batch_idx, is_last)
         if self._awaits_state is None and not self._reference_step(batch, batch_idx, place).skipped:
             self._awaits_state = makes_state(run.optimizer, self._trained)
+        # A graph of the very first update would have to make the optimizer's state, and each later one another graph.
         if self._awaits_state is not False:
             updates = run.progress.global_step
             outputs = optimize.step(run, hooks, batch, batch_idx, is_last)
@@ -97,6 +99,7 @@ class CompiledStep:
         self._graph = compile_graph(run, self._optimizer, self._clip, self._guard, self._backend)
         self._trained: list[Tensor] = []  # what has a gradient after a step
         self._to_compare = 0
+        # Compiled for on purpose; what is compiled again for the same ones is a constant that keeps changing.
         self._shapes: set[Any] = set()
         self._again: deque[int] = deque(maxlen=MAX_AGAIN)
         # Schedulers warn if they step before an optimizer has, which they see by its own ``step``.
@@ -117,6 +120,7 @@ class CompiledStep:
     # Calling the graph
 
     def _compute(self, batch: Batch, batch_idx: int, place: Place) -> Result:
+        # The user may call zero_grad between steps; the graph needs something to write to.
         if self._trained and self._trained[0].grad is None:
             self._make_gradients()
         reference = None
@@ -207,6 +211,7 @@ class CompiledStep:
     def _refuse_too_many(self, shapes: Any) -> None:
         if shapes not in self._shapes:
             self._shapes.add(shapes)
+            # A sequence length that is never the same twice would compile for ever.
             if len(self._shapes) > MAX_SHAPES:
                 raise explain.too_many_shapes(len(self._shapes))
             return
