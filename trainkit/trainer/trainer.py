@@ -323,7 +323,7 @@ class Trainer(TrainerProperties):
                 "or let another Trainer do it with a copy of the module."
             )
         module = check_module(self.module if module is None else module, stage)
-        # After an evaluation the optimizers and counters of a fit are still those of the weights: they can be saved then.
+        # After an evaluation, optimizers and counters of a fit are still those of the weights: they can be saved then.
         last_fit = None if last is None else last.fit
         self._call = call = Call(self, stage, module, loaders, datamodule, ckpt_path, last_fit)
         own_progress = self.progress
