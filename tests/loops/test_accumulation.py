@@ -144,3 +144,14 @@ def test_nothing_comes_back_between_two_groups():
     resumed = started({0: 3})
     resumed.load_state_dict(None, batches=0, module=TinyModule())
     assert not resumed.is_open
+
+
+def test_a_compiled_step_advances_the_group_as_an_eager_one_does():
+    group = started({0: 3}, num_batches=4)
+    seen = []
+    for batch_idx, total in enumerate([2.0, 5.0, 9.0, 4.0]):
+        place = group.place(batch_idx, batch_idx == 3)
+        seen.append((place.opens, place.closes, group.weight_before(place)))
+        group.advance(place, batch_idx, torch.tensor(total))
+    assert seen == [(True, False, None), (False, False, 2.0), (False, True, 5.0), (True, True, None)]
+    assert not group.is_open

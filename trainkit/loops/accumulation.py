@@ -140,6 +140,27 @@ class Accumulation:
         is_short = closes and divisor not in (0, self.batches + 1)
         return Place(self.batches == 0, closes, divisor, divisor / (self.batches + 1) if is_short else None)
 
+    def weight_before(self, place: Place) -> float | Tensor | None:
+        """Return the weight that is added up before the batch at ``place``; None if its group has none."""
+        return None if place.opens or self.divisor else self.weight
+
+    def advance(self, place: Place, batch_idx: int, weight: Tensor | None) -> None:
+        """Count the batch at ``place``, whose gradients a compiled step has added.
+
+        Args:
+            place: Where it stood.
+            batch_idx: Its index in the epoch.
+            weight: The weight of the group with this batch, if its losses came with weights.
+        """
+        if place.closes:
+            self.close()
+            return
+        if place.opens:
+            self.open(batch_idx, weighted=weight is not None)
+        self.count_batch()
+        if weight is not None:
+            self.weight = weight
+
     def state_dict(self, module: nn.Module) -> dict[str, Any] | None:
         """Return the open group with its gradients, by the names of ``module``'s parameters; None between two."""
         if not self.batches:

@@ -85,7 +85,7 @@ class CompiledStep:
             if place.closes:
                 optimize.close_group(run, hooks)
             return {}
-        self._count(batch_idx, place, result.weight)
+        run.accumulation.advance(place, batch_idx, result.weight)
         if place.closes:
             run.count_update()
             hooks.on_after_optimizer_step(run.optimizer)
@@ -104,18 +104,6 @@ class CompiledStep:
         self._again: deque[int] = deque(maxlen=MAX_AGAIN)
         # Schedulers warn if they step before an optimizer has, which they see by its own ``step``.
         vars(run.optimizer)["_opt_called"] = True
-
-    def _count(self, batch_idx: int, place: Place, weight: Tensor | None) -> None:
-        """Count a batch whose gradients the graph has added to those of its group."""
-        group = self._run.accumulation
-        if place.closes:
-            group.close()
-            return
-        if place.opens:
-            group.open(batch_idx, weighted=weight is not None)
-        group.count_batch()
-        if weight is not None:
-            group.weight = weight  # the graph has added it up
 
     # Calling the graph
 
@@ -148,7 +136,7 @@ class CompiledStep:
         run = self._run
         # What is logged within the graph leaves it in a list.
         log_to(run.module, self._note)
-        weight = None if place.opens or run.accumulation.divisor else run.accumulation.weight
+        weight = run.accumulation.weight_before(place)
         try:
             if self._on_cuda:
                 torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
