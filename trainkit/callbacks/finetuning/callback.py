@@ -157,7 +157,7 @@ class BackboneFinetuning(BaseFinetuning):
         return super().state_dict() | {"previous_backbone_lr": self.previous_backbone_lr}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         super().load_state_dict(state)
         self.previous_backbone_lr = state["previous_backbone_lr"]
 

@@ -57,7 +57,10 @@ class KeptCheckpoints(Callback):
         self._obsolete: set[str] = set()  # displaced files that are still to be deleted
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the paths of the files and their scores, as plain values. Arguments are for reading only."""
+        """Return the paths of the files and their scores, as plain values.
+
+        The monitor is in it for readers of the checkpoint; on resume the one given in code holds.
+        """
         return {
             "monitor": self.monitor,
             "dirpath": self.dirpath,

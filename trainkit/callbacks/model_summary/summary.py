@@ -21,7 +21,7 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LayerSummary:
-    """One layer.
+    """One row of the summary: a layer, or the parameters that are in none.
 
     Attributes:
         name: Its place in the module; "(own)" for the parameters that are in no layer.
