@@ -92,7 +92,7 @@ def test_it_stops_after_patience_checks_without_improvement(
     best, waited, stops = math.inf, 0, False
     stopping = EarlyStopping("val/score", min_delta, patience, mode=mode)
     for score in scores:
-        reason, _ = stopping._judge(torch.tensor(float(score)))
+        reason, _ = stopping._evaluate(torch.tensor(float(score)))
         if sign * score + min_delta < best:
             best, waited = sign * score, 0
         else:
@@ -218,8 +218,8 @@ def test_what_it_has_seen_is_restored_and_arguments_are_not(tmp_path: Path) -> N
 
 def test_state_is_plain_and_goes_into_a_fresh_one() -> None:
     stopping, fresh = EarlyStopping("a"), EarlyStopping("a")
-    stopping._judge(torch.tensor(0.1))
-    stopping._judge(torch.tensor(0.2))
+    stopping._evaluate(torch.tensor(0.1))
+    stopping._evaluate(torch.tensor(0.2))
     assert stopping.state_dict() == {"wait_count": 1, "stopped_epoch": 0, "best_score": torch.tensor(0.1).item()}
     fresh.load_state_dict(stopping.state_dict())
     assert torch.equal(fresh.best_score, stopping.best_score)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from trainkit.callbacks.output_kind import screen
+from trainkit.callbacks.output_kind import output_kind
 
 
 class Terminal(io.StringIO):
@@ -24,29 +24,29 @@ def no_notebook(monkeypatch):
 
 def test_a_terminal_is_a_terminal(monkeypatch):
     monkeypatch.setattr(sys, "stdout", Terminal())
-    assert screen() == "terminal"
+    assert output_kind() == "terminal"
 
 
 def test_files_pipes_and_dumb_terminals_are_text(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    assert screen() == "text"
+    assert output_kind() == "text"
     monkeypatch.setattr(sys, "stdout", None)
-    assert screen() == "text"
+    assert output_kind() == "text"
     monkeypatch.setattr(sys, "stdout", Terminal())
     monkeypatch.setenv("TERM", "dumb")
-    assert screen() == "text"
+    assert output_kind() == "text"
     sys.stdout.close()
-    assert screen() == "text"
+    assert output_kind() == "text"
 
 
 def test_a_file_stays_a_file_where_colours_are_forced(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    assert screen() == "text"
+    assert output_kind() == "text"
 
 
 @pytest.mark.parametrize(("shell", "expected"), [(SimpleNamespace(kernel=1), "notebook"), (SimpleNamespace(), "text")])
 def test_a_notebook_is_where_a_shell_has_a_kernel(monkeypatch, shell, expected):
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
-    assert screen() == expected
+    assert output_kind() == expected

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from trainkit import Trainer
-from trainkit.loggers.dummy import NoLogger
+from trainkit.loggers.dummy import DummyLogger
 from trainkit.testing import TinyData, TinyModule
 
 
@@ -29,7 +29,7 @@ def test_a_module_may_use_its_logger_in_a_fast_dev_run(tmp_path: Path) -> None:
         enable_model_summary=False,
     )
     trainer.fit(Draws(), TinyData(1))
-    assert isinstance(trainer.logger, NoLogger)
+    assert isinstance(trainer.logger, DummyLogger)
     assert trainer.log_dir == str(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -39,5 +39,5 @@ def test_there_is_none_where_none_was_wanted() -> None:
 
 
 def test_what_no_logger_has_is_missing() -> None:
-    with pytest.raises(AttributeError, match="NoLogger has no attribute 'wacth'"):
-        NoLogger().wacth  # noqa: B018
+    with pytest.raises(AttributeError, match="DummyLogger has no attribute 'wacth'"):
+        DummyLogger().wacth  # noqa: B018

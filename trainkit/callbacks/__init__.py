@@ -46,6 +46,7 @@ __all__ = [
     "WeightAveraging",
 ]
 
+# Imported on first use, so that importing the package imports neither torch nor all callbacks.
 _HOME_OF = {
     "BackboneFinetuning": "callbacks.finetuning",
     "BaseFinetuning": "callbacks.finetuning",
@@ -73,7 +74,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'trainkit.callbacks' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"trainkit.{_HOME_OF[name]}"), name)
-    globals()[name] = value
+    globals()[name] = value  # the next access does not come here
     return value
 
 

@@ -1,4 +1,4 @@
-"""Gradient accumulation that changes during a run."""
+"""Gradient accumulation with a number of batches per update that depends on the epoch."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ class GradientAccumulationScheduler(Callback):
     """Sets how many batches make an update, by epoch; the same as ``Trainer(accumulate_grad_batches={...})``.
 
     Args:
-        scheduling: From the epoch (counted from 0) to the number of batches that holds from then on. Until the first
-            epoch that is named it is 1: ``{4: 2}`` is ``{0: 1, 4: 2}``.
+        scheduling: Maps an epoch (counted from 0) to the number of batches per update from that epoch on. Before the
+            first epoch in it the number is 1: ``{4: 2}`` is ``{0: 1, 4: 2}``.
 
     Raises:
-        ConfigError: If it is empty, or if an epoch or a number cannot be.
+        ConfigError: If it is empty, or an epoch or a number is not usable; when a fit starts, if it contradicts the
+            Trainer's ``accumulate_grad_batches`` or optimization is manual.
     """
 
-    stage: ClassVar[PluginStage] = "setup"
+    stage: ClassVar[PluginStage] = "setup"  # first in on_fit_start: all other plugins see the schedule
 
     def __init__(self, scheduling: Mapping[int, int]) -> None:
         if not isinstance(scheduling, Mapping) or not scheduling:
@@ -38,14 +39,16 @@ class GradientAccumulationScheduler(Callback):
                 raise ConfigError(f"scheduling={dict(scheduling)}: {epoch!r} is no epoch. Epochs are counted from 0.")
             if not is_whole(batches, at_least=1):
                 raise ConfigError(f"scheduling={dict(scheduling)}: {batches!r} is no number of batches of at least 1.")
+        # Without epoch 0 the first epochs would have no number at all.
         self.scheduling = {0: 1, **dict(sorted(scheduling.items()))}
 
     def going_to_accumulate_grad_batches(self) -> bool:
-        """Whether any update is made of more than one batch."""
+        """Whether any update accumulates more than one batch."""
         return any(batches > 1 for batches in self.scheduling.values())
 
     def on_fit_start(self, trainer: Trainer, module: TrainModule) -> None:
         run = trainer.fit_run
+        # {0: 1} is what the Trainer has if nothing was given.
         given = "'auto'" if run.splits_batches else run.accumulation.schedule
         if given not in ({0: 1}, self.scheduling):
             raise ConfigError(
@@ -57,4 +60,5 @@ class GradientAccumulationScheduler(Callback):
                 f"GradientAccumulationScheduler needs automatic optimization, and {type(module).__name__} has "
                 "automatic_optimization = False. Leave it out and call optimizer.step() every few batches."
             )
+        # Before the first epoch opens a group, which reads the schedule.
         run.accumulation.schedule = self.scheduling

@@ -1,4 +1,4 @@
-"""Watching the memory and the load of the device and of this process."""
+"""Logging the memory and the load of the device and of this process."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 
 
 class DeviceStatsMonitor(Callback):
-    """Sends figures of the device to the loggers before and after training batches, with every row of metrics.
+    """Sends statistics of the device to the loggers before and after each training batch that has a row of metrics.
 
-    On CUDA these are torch's figures of allocated and reserved memory; on the CPU the memory of this process, its CPU
-    time and the load of the machine.
+    On CUDA these are torch's ``memory_stats``; on the CPU the peak memory of this process, its CPU time (seconds) and
+    the load average of the machine.
 
     Args:
-        cpu_stats: Whether figures of the CPU are among them: None if it is the device that trains.
+        cpu_stats: Whether to send those of the CPU; None sends them if training runs on the CPU.
     """
 
     def __init__(self, cpu_stats: bool | None = None) -> None:
         self.cpu_stats = cpu_stats
 
     def on_train_batch_start(self, trainer: Trainer) -> None:
+        # The update that this batch makes is not counted yet; both rows of the batch are to stand at the same step.
         self._send_if_due(trainer, trainer.global_step + 1, "on_train_batch_start")
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
@@ -42,6 +43,7 @@ class DeviceStatsMonitor(Callback):
     def _read(self, device: torch.device) -> dict[str, float]:
         figures: dict[str, float] = {}
         if device.type == "cuda":
+            # The caching allocator counts on the host, so this does not wait for the device.
             stats: dict[str, Any] = torch.cuda.memory_stats(device)
             figures |= {name: float(value) for name, value in stats.items()}
         if self.cpu_stats or (self.cpu_stats is None and device.type == "cpu"):
@@ -50,7 +52,7 @@ class DeviceStatsMonitor(Callback):
 
 
 def cpu_figures() -> dict[str, float]:
-    """Return the CPU time of this process, its greatest memory and the load of the machine, where these are known."""
+    """Return the CPU time of this process, its peak memory and the machine's load average, where these are known."""
     figures = {"cpu_time_s": time.process_time()}
     if hasattr(os, "getloadavg"):
         figures["cpu_load_1min"] = os.getloadavg()[0]

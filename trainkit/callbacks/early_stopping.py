@@ -41,9 +41,9 @@ class EarlyStoppingReason(StrEnum):
 class EarlyStopping(Callback):
     """Sets ``trainer.should_stop`` when a metric has not improved for a number of checks.
 
-    There is one check for each validation, or for each epoch if nothing is validated. The check that belongs to a
-    validation after an epoch's last batch is made at the end of the epoch, when its metrics are complete. All ranks
-    stop if one of them wants to.
+    There is one check for each validation, or for each epoch if nothing is validated. For a validation after the last
+    batch of an epoch the check is made at the end of the epoch, when its metrics are complete. If one rank stops, all
+    ranks stop.
 
     Args:
         monitor: The name of the metric.
@@ -70,7 +70,7 @@ class EarlyStopping(Callback):
         MetricError: When a check finds that the metric has not been logged.
     """
 
-    stage: ClassVar[PluginStage] = "decide"
+    stage: ClassVar[PluginStage] = "decide"  # after everything that logs, and before checkpoints are saved
 
     def __init__(
         self,
@@ -111,11 +111,13 @@ class EarlyStopping(Callback):
 
     @property
     def state_key(self) -> str:
+        # Two callbacks that watch different metrics have different states in one checkpoint.
         return self._state_key(monitor=self.monitor, mode=self.mode)
 
     def on_validation_end(self, trainer: Trainer) -> None:
         if trainer.state.fn != Stage.FIT or trainer.sanity_checking:
             return
+        # After the last batch the epoch ends next; on_train_epoch_end checks then, so that no validation counts twice.
         at_epoch_end = trainer.is_last_batch if self.check_on_train_epoch_end is None else self.check_on_train_epoch_end
         if not at_epoch_end:
             self._check(trainer)
@@ -123,13 +125,15 @@ class EarlyStopping(Callback):
     def on_train_epoch_end(self, trainer: Trainer) -> None:
         due = self.check_on_train_epoch_end
         if due is None:
+            # Either the validation that on_validation_end left for now, or an epoch of a fit without validation. Where
+            # only some epochs are validated, the others have no new value to check.
             validated = trainer.is_last_batch and trainer.progress.validated_batch == trainer.progress.batch
             due = validated or not any(trainer.num_val_batches)
         if due:
             self._check(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what it has seen. Its arguments are not in it: those given in code hold."""
+        """Return the best score and the counters. Arguments are left out: on resume those given in code hold."""
         return {
             "wait_count": self.wait_count,
             "stopped_epoch": self.stopped_epoch,
@@ -137,7 +141,7 @@ class EarlyStopping(Callback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.wait_count = state["wait_count"]
         self.stopped_epoch = state["stopped_epoch"]
         self.best_score = as_score(state["best_score"])
@@ -145,19 +149,24 @@ class EarlyStopping(Callback):
     def _check(self, trainer: Trainer) -> None:
         if trainer.fast_dev_run or self._is_missing(trainer):
             return
-        reason, message = self._judge(as_score(trainer.callback_metrics[self.monitor]))
+        reason, message = self._evaluate(as_score(trainer.callback_metrics[self.monitor]))
         if self.verbose and message and (trainer.is_global_zero or not self.log_rank_zero_only):
             rank = f"[rank {trainer.global_rank}] " if trainer.world_size > 1 else ""
             print(f"{rank}EarlyStopping: {message}")
-        # A rank that stopped alone would leave the others waiting.
+        # A rank that stopped alone would leave the others waiting in the next collective.
         if trainer.strategy.any_rank(reason is not EarlyStoppingReason.NOT_STOPPED):
             trainer.should_stop = True
             self.stopped_epoch = trainer.current_epoch
             self.stopping_reason, self.stopping_reason_message = reason, message
 
     def _is_missing(self, trainer: Trainer) -> bool:
-        """Whether the metric was not logged, on any rank: all ranks look at it or none."""
+        """Whether any rank lacks the metric.
+
+        Raises:
+            MetricError: If so, and ``strict`` is True.
+        """
         metrics = trainer.callback_metrics
+        # Asked of all ranks: those that have it would otherwise wait for the others in `_check`.
         if not trainer.strategy.any_rank(self.monitor not in metrics):
             return False
         if self.strict:
@@ -167,8 +176,8 @@ class EarlyStopping(Callback):
             warnings.warn(missing_metric(self.monitor, metrics, "EarlyStopping"), stacklevel=2)
         return True
 
-    def _judge(self, score: Tensor) -> tuple[EarlyStoppingReason, str]:
-        """Return whether and why to stop after ``score``, and what to tell the user."""
+    def _evaluate(self, score: Tensor) -> tuple[EarlyStoppingReason, str]:
+        """Compare ``score`` with the best so far; return why to stop, or NOT_STOPPED, and a message for the user."""
         now, best = f"{self.monitor} = {score.item():.6g}", f"the best was {self.best_score.item():.6g}"
         if self.check_finite and not math.isfinite(score):
             return EarlyStoppingReason.NON_FINITE_METRIC, f"{now} is not finite; {best}."
@@ -176,6 +185,7 @@ class EarlyStopping(Callback):
             return EarlyStoppingReason.STOPPING_THRESHOLD, f"{now} has passed {self.stopping_threshold}."
         if self.divergence_threshold is not None and is_better(self.divergence_threshold, score, self.mode):
             return EarlyStoppingReason.DIVERGENCE_THRESHOLD, f"{now} is worse than {self.divergence_threshold}; {best}."
+        # Worsened by min_delta, it still has to be strictly better. A NaN never is, so it counts as no improvement.
         improvement = score + self.min_delta if self.mode == "min" else score - self.min_delta
         if is_better(improvement, self.best_score, self.mode):
             self.best_score, self.wait_count = score, 0

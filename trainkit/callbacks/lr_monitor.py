@@ -1,4 +1,4 @@
-"""Learning rates (and momenta and weight decays) as curves."""
+"""Logging the learning rates of all optimizers, and their momenta and weight decays."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Interval = Literal["step", "epoch"]
 class LearningRateMonitor(Callback):
     """Sends the learning rate of every optimizer to the loggers.
 
-    A row is due every ``log_every_n_steps`` updates, with the rates by which the update was made, and at the start of
+    A row is due every ``log_every_n_steps`` updates, with the rates that the update was made with, and at the start of
     every epoch. Names are ``lr-Adam``, and with several of a kind ``lr-Adam-1``; ``lr-Adam/pg1`` for one of several
     parameter groups, or with the group's ``name`` in place of ``pg1``. A scheduler's ``name`` replaces ``lr-Adam``.
 
     Args:
-        logging_interval: "step" or "epoch" for all; None lets each scheduler's own interval decide, and logs optimizers
-            without a scheduler at both.
+        logging_interval: "step" or "epoch" for all optimizers; None uses the interval of each one's scheduler, and logs
+            optimizers without a scheduler at both.
         log_momentum: Whether to log momenta (the first beta where there are betas), as ``lr-SGD-momentum``.
         log_weight_decay: Whether to log weight decays, as ``lr-SGD-weight_decay``.
 
@@ -59,12 +59,13 @@ class LearningRateMonitor(Callback):
         self._row_step = -1
 
     def on_train_epoch_start(self, trainer: Trainer) -> None:
-        # An epoch that goes on from a checkpoint has its row already.
+        # Called again where a run resumes in mid-epoch; the row was written before the checkpoint.
         if self.logging_interval != "step" and trainer.progress.batch == 0:
             self._send(trainer, self._read(trainer, "epoch"))
 
     def on_train_batch_start(self, trainer: Trainer) -> None:
-        # Schedulers change the rates before the update is counted, and so before its row is due.
+        # Read before the batch, because schedulers step ahead of this plugin's on_train_batch_end, which would find
+        # the rates of the next update. Sent there, because only then it is known that the update was made.
         step, every = trainer.global_step + 1, trainer.log_every_n_steps
         if self.logging_interval != "epoch" and every and step % every == 0:
             self._row, self._row_step = self._read(trainer, "step"), step
@@ -77,7 +78,7 @@ class LearningRateMonitor(Callback):
     def _send(self, trainer: Trainer, row: dict[str, float]) -> None:
         for name in [name for source in _sources(trainer) for name in source.names if name in row]:
             self.lrs.setdefault(name, []).append(row[name])
-        trainer.metrics.note(row)
+        trainer.metrics.note(row)  # so that EarlyStopping and others can monitor it
         trainer.log_metrics(row, trainer.global_step)
 
     def _read(self, trainer: Trainer, interval: Interval) -> dict[str, float]:
@@ -97,7 +98,13 @@ class LearningRateMonitor(Callback):
 
 
 class _Source(NamedTuple):
-    """An optimizer, the names of its parameter groups, and when its scheduler steps; None if it has no scheduler."""
+    """An optimizer and the names of its curves.
+
+    Attributes:
+        optimizer: The optimizer.
+        names: One name for each of its parameter groups.
+        interval: When its scheduler steps; None if it has none.
+    """
 
     optimizer: Optimizer
     names: list[str]
@@ -105,15 +112,17 @@ class _Source(NamedTuple):
 
 
 def _sources(trainer: Trainer) -> Iterator[_Source]:
+    # Made anew for each row: parameter groups may be added in mid-run, and schedulers may be replaced.
     seen: Counter[type] = Counter()
     scheduled: list[Optimizer] = []
     for config in trainer.lr_scheduler_configs:
+        # A scheduler need not be torch's: the user may step anything in lr_scheduler_step.
         optimizer = getattr(config.scheduler, "optimizer", None)
         if optimizer is not None:
             scheduled.append(optimizer)
             yield _Source(optimizer, _names(optimizer, config.name or _numbered(optimizer, seen)), config.interval)
     for optimizer in trainer.optimizers:
-        if not any(optimizer is one for one in scheduled):
+        if not any(optimizer is one for one in scheduled):  # with a scheduler, it has been yielded above
             yield _Source(optimizer, _names(optimizer, _numbered(optimizer, seen)), None)
 
 

@@ -1,4 +1,4 @@
-"""What callbacks that watch a metric share: which way is better, how a score is kept, what to say if it is missing."""
+"""Functions for callbacks that monitor a metric: argument checks, comparison of scores, the error if it is missing."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ Mode = Literal["min", "max"]
 
 
 def check_monitor(monitor: object, where: str) -> None:
-    """Refuse a monitor that is no name.
+    """Check that ``monitor`` is a name.
 
     Raises:
-        ConfigError: If it is not a string with something in it.
+        ConfigError: If it is no string, or an empty one.
     """
     if not isinstance(monitor, str) or not monitor:
         raise ConfigError(f"{where}: monitor={monitor!r} must be the name of a logged metric, such as 'val/loss'.")
 
 
 def check_mode(mode: str, where: str) -> None:
-    """Refuse a mode that does not exist.
+    """Check that ``mode`` is "min" or "max".
 
     Raises:
-        UnknownNameError: If it is neither "min" nor "max".
+        UnknownNameError: If it is neither.
     """
     one_of("mode", mode, get_args(Mode), where)
 
 
 def is_better(score: float | Tensor, than: float | Tensor, mode: Mode) -> bool:
-    """Whether ``score`` is strictly better than another one; NaN is better than nothing."""
+    """Whether ``score`` is strictly better than ``than``. A NaN is not better than any score."""
+    # Every comparison with NaN is false. bool() of a tensor waits for its device, so scores are kept on the CPU.
     return bool(score < than) if mode == "min" else bool(score > than)
 
 
 def worst(mode: Mode) -> Tensor:
-    """The score that every other one beats."""
+    """Return the score that every finite one beats: an infinity."""
     return torch.tensor(torch.inf if mode == "min" else -torch.inf)
 
 
@@ -47,12 +48,14 @@ def as_score(value: float | Tensor) -> Tensor:
     """Return a metric as a scalar on the CPU, in its own dtype; a plain number as float32 if that loses nothing."""
     if isinstance(value, Tensor):
         return value.detach().cpu().squeeze()
+    # A score comes back from a checkpoint as a number and must equal the tensor that it was: float64 only where
+    # float32 would round it.
     score = torch.tensor(value, dtype=torch.float32)
     return score if value != value or score.item() == value else torch.tensor(value, dtype=torch.float64)
 
 
 def missing_metric(monitor: str, available: Iterable[str], where: str) -> str:
-    """Say that a metric was not logged, which ones were, and which of them may have been meant."""
+    """Return the message for a metric that was not logged, with those that were and the nearest spelling."""
     names = sorted(available)
     lines = [f"{where}: no metric {monitor!r} has been logged."]
     lines.append(f"    logged       {', '.join(names) or '(none)'}")

@@ -1,19 +1,20 @@
-"""Where the output of a run is looked at."""
+"""What ``sys.stdout`` is: a terminal, a notebook, or plain text such as a file."""
 
 from __future__ import annotations
 
 import sys
 from typing import Literal
 
-Screen = Literal["terminal", "notebook", "text"]
-"""``text`` is everything in which a line, once written, stays as it is: a file, a pipe, a dumb terminal."""
+OutputKind = Literal["terminal", "notebook", "text"]
+"""``text`` is everything in which a written line cannot be overwritten: a file, a pipe, a dumb terminal."""
 
 
-def screen() -> Screen:
-    """Return what ``sys.stdout`` leads to."""
+def output_kind() -> OutputKind:
+    """Return what ``sys.stdout`` is now."""
     if _in_notebook():
         return "notebook"
     stdout = sys.stdout
+    # Asked before rich is, which takes a file for a terminal where FORCE_COLOR is set. None is the stdout of pythonw.
     if stdout is None or stdout.closed or not stdout.isatty():
         return "text"
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""Writing predictions while they are made."""
+"""Writing predictions batch by batch, or all at the end of an epoch."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ WriteInterval = Literal["batch", "epoch", "batch_and_epoch"]
 
 
 class PredictionWriter(Callback):
-    """Hands predictions to methods that a subclass defines; use it with ``trainer.predict(return_predictions=False)``.
+    """Passes predictions to methods that a subclass defines; use it with ``trainer.predict(return_predictions=False)``.
 
-    With several ranks each writes what it predicted; ``batch_indices`` tell which samples these are.
+    With several ranks each one writes what it predicted; ``batch_indices`` tell which samples these are.
 
     Args:
         write_interval: Which of `write_on_batch_end` and `write_on_epoch_end` are called: ``"batch"``, ``"epoch"`` or
@@ -37,6 +37,7 @@ class PredictionWriter(Callback):
     """
 
     def __init__(self, write_interval: WriteInterval = "batch") -> None:
+        # The methods of this class do nothing: predictions that nobody writes would be found missing after the run.
         one_of("write_interval", write_interval, get_args(WriteInterval), type(self).__name__)
         for method, is_called in (
             ("write_on_batch_end", write_interval != "epoch"),
@@ -67,7 +68,7 @@ class PredictionWriter(Callback):
             trainer: The Trainer.
             module: The module.
             prediction: What ``predict_step`` returned.
-            batch_indices: The samples' places in the dataset; None for a loader that is shuffled or has no sampler.
+            batch_indices: The samples' indices in the dataset; None for a loader that shuffles or has no sampler.
             batch: The batch.
             batch_idx: Its index.
             dataloader_idx: The index of its loader.
@@ -76,13 +77,13 @@ class PredictionWriter(Callback):
     def write_on_epoch_end(
         self, trainer: Trainer, module: TrainModule, predictions: Sequence[Any], batch_indices: Sequence[Any]
     ) -> None:
-        """Write everything at once.
+        """Write the predictions of all batches at once.
 
         Args:
             trainer: The Trainer.
             module: The module.
             predictions: What ``predict_step`` returned for each batch; with several loaders one such list per loader.
-            batch_indices: One list per loader, with the places of the samples of each batch as above.
+            batch_indices: One list per loader, with the indices of the samples of each batch as above.
         """
 
     def on_predict_start(self, trainer: Trainer) -> None:
@@ -93,6 +94,7 @@ class PredictionWriter(Callback):
         self, trainer: Trainer, module: TrainModule, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int
     ) -> None:
         if batch_idx == 0:
+            # Batches come without indices, so the sampler of the loader is iterated a second time, beside it.
             several, loaders = len(trainer.num_predict_batches) > 1, trainer.predict_dataloaders
             self._upcoming = _index_batches(loaders[dataloader_idx] if several else loaders)
         indices = _as_list(next(self._upcoming, None)) if self._upcoming is not None else None
@@ -106,15 +108,20 @@ class PredictionWriter(Callback):
         if self.interval != "batch":
             predictions = self._predictions[0] if len(self._predictions) == 1 else self._predictions
             self.write_on_epoch_end(trainer, module, predictions, self._indices)
+        # Predictions of a whole epoch may be large; the callback lives on with its Trainer.
         self._predictions, self._indices, self._upcoming = [], [], None
 
 
 def _index_batches(loader: Any) -> Iterator[Any] | None:
-    """Return the indices of each batch of ``loader``, if asking for them draws no random numbers."""
+    """Return an iterator over the indices of each batch of ``loader``; None if they cannot be known.
+
+    They are known where iterating over the sampler a second time gives the same order and draws no random numbers.
+    """
     if not is_map_style(loader):
         return None
     if not is_shard(loader) and not any(isinstance(sampler, SequentialSampler) for sampler in samplers_of(loader)):
         return None
+    # Without a batch sampler, each index of the sampler is a batch of its own.
     batches: Iterable[Any] = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
     return iter(batches)
 

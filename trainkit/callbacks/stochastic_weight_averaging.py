@@ -1,4 +1,4 @@
-"""Stochastic weight averaging: the last epochs at a high learning rate, and the mean of their weights."""
+"""Stochastic weight averaging: the mean of the weights of the last epochs, which run at a high learning rate."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ AverageFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def mean(average: Tensor, newest: Tensor, count: Tensor) -> Tensor:
-    """Return the mean of what ``count`` weights had as ``average``, and of ``newest``."""
+    """Return the mean over ``count + 1`` weights, given the ``average`` of the first ``count`` and the ``newest``."""
     return average + (newest - average) / (count + 1)
 
 
 class StochasticWeightAveraging(Callback):
-    """Averages the weights at the starts of the last epochs, in which a schedule of its own sets the learning rate.
+    """Averages the weights at the starts of the last epochs, and replaces the learning-rate schedule in these epochs.
 
-    The module has the average when training ends; the statistics of its BatchNorm layers are then measured anew, in one
-    more pass over the training data.
+    The module has the average when training ends. The running statistics of its BatchNorm layers belong to other
+    weights, so they are computed again in one more pass over the training data.
 
     Args:
         swa_lrs: The learning rate to anneal to, or one for each parameter group.
         swa_epoch_start: The epoch in which averaging begins, counted from 1; or the share of ``max_epochs`` before it.
-        annealing_epochs: Epochs in which the learning rate goes there.
-        annealing_strategy: Along which curve: ``"cos"`` or ``"linear"``.
-        avg_fn: ``(average, newest, count) -> average``; None is the mean.
+        annealing_epochs: Number of epochs over which the learning rate is annealed.
+        annealing_strategy: The curve of the annealing: ``"cos"`` or ``"linear"``.
+        avg_fn: A function ``(average, newest, count) -> average``; None is the mean.
         device: Where the average is kept; None is where the module is.
 
     Raises:
@@ -54,7 +54,7 @@ class StochasticWeightAveraging(Callback):
         Izmailov et al., Averaging Weights Leads to Wider Optima and Better Generalization, UAI 2018.
     """
 
-    stage: ClassVar[PluginStage] = "modify"
+    stage: ClassVar[PluginStage] = "modify"  # ahead of the module's own hooks, and of plugins that save
 
     def __init__(
         self,
@@ -86,6 +86,7 @@ class StochasticWeightAveraging(Callback):
         self._trainer = trainer
         self._count, self._average, self._scheduler = 0, {}, None
 
+    # Not in setup: configure_optimizers has not been called there.
     def on_fit_start(self, trainer: Trainer, module: TrainModule) -> None:
         if not module.automatic_optimization:
             raise OptimizerError(
@@ -102,11 +103,12 @@ class StochasticWeightAveraging(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, module: TrainModule) -> None:
         if trainer.current_epoch < self._first_epoch(trainer) or trainer.progress.batch:
-            return  # too early, or an epoch that goes on from a checkpoint that was saved after this
+            return  # too early, or an epoch that is resumed from a checkpoint that was saved after this
         if self._scheduler is None:
-            self._take_over(trainer)
+            self._replace_schedulers(trainer)
         parameters = {name: p.detach().to(self._device or p.device) for name, p in module.named_parameters()}
         if not self._average:
+            # `to` does not copy where the device is the same.
             self._average = {name: parameter.clone() for name, parameter in parameters.items()}
         else:
             count = torch.tensor(self._count)
@@ -119,42 +121,48 @@ class StochasticWeightAveraging(Callback):
             self._scheduler.step()
 
     def on_train_end(self, trainer: Trainer, module: TrainModule) -> None:
-        self._end_with_average(trainer, module)
+        self._load_average(trainer, module)
 
     def on_fit_end(self, trainer: Trainer, module: TrainModule) -> None:
-        self._end_with_average(trainer, module)  # nothing may have been left to train
+        self._load_average(trainer, module)  # on_train_end is not called where a resumed fit has nothing left to train
 
     def teardown(self) -> None:
         self._trainer = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the average so far, and where the schedule is."""
+        """Return the average, the number of weights in it, and the state of the scheduler."""
         scheduler = None if self._scheduler is None else self._scheduler.state_dict()
         return {"count": self._count, "average": dict(self._average), "scheduler": scheduler}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; the schedule goes on in place of the module's."""
+        """Restore what `state_dict` returned; the scheduler replaces those of the module again.
+
+        Called before the states of schedulers are restored, of which there are none in the checkpoint then.
+        """
         self._count = state["count"]
         self._average = {name: value.to(self._device or value.device) for name, value in state["average"].items()}
         if state["scheduler"] is not None and self._trainer is not None:
-            self._take_over(self._trainer).load_state_dict(state["scheduler"])
+            self._replace_schedulers(self._trainer).load_state_dict(state["scheduler"])
 
-    def _end_with_average(self, trainer: Trainer, module: TrainModule) -> None:
+    def _load_average(self, trainer: Trainer, module: TrainModule) -> None:
+        # A fit that ended before max_epochs keeps its newest weights.
         if not self._average or trainer.max_epochs not in (-1, trainer.current_epoch):
-            return  # ended early
+            return
         for name, parameter in module.named_parameters():
             parameter.detach().copy_(self._average[name])
-        self._average = {}
+        self._average = {}  # on_fit_end comes here again after on_train_end
         layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
         if layers:
-            _measure(trainer, layers)
+            _update_batch_norm(trainer, layers)
 
     def _first_epoch(self, trainer: Trainer) -> int:
         start = self.swa_epoch_start
+        # Counted from 1 as in Lightning, and current_epoch from 0.
         return max(0, (int(trainer.max_epochs * start) if isinstance(start, float) else start) - 1)
 
-    def _take_over(self, trainer: Trainer) -> SWALR:
-        """Let the own schedule set the learning rate from now on, in place of the module's."""
+    def _replace_schedulers(self, trainer: Trainer) -> SWALR:
+        """Remove the module's schedulers, and let one of this callback set the learning rate from now on."""
+        # In place: the list is that of the run, from which schedulers are stepped and saved.
         trainer.lr_scheduler_configs.clear()
         self._scheduler = SWALR(
             trainer.optimizers[0],
@@ -165,14 +173,19 @@ class StochasticWeightAveraging(Callback):
         return self._scheduler
 
 
-def _measure(trainer: Trainer, layers: list[_BatchNorm]) -> None:
-    """Measure the statistics of BatchNorm ``layers`` anew, in one pass over the training data."""
+def _update_batch_norm(trainer: Trainer, layers: list[_BatchNorm]) -> None:
+    """Compute the running statistics of BatchNorm ``layers`` again, in one pass over the training data.
+
+    ``torch.optim.swa_utils.update_bn`` calls ``forward`` with the first item of a batch; here the module's own
+    ``training_step`` says what goes through it.
+    """
     momenta = {layer: layer.momentum for layer in layers}
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # the mean of all batches, not of the newest ones
     run = trainer.fit_run
     limit = None if trainer.num_training_batches == math.inf else int(trainer.num_training_batches)
+    # training_step may log, which is no part of the run's metrics.
     with torch.no_grad(), run.metrics.silenced(), run.precision.autocast():
         run.metrics.begin_phase(Phase.TRAIN)
         collected = run.metrics.begin_batches()

@@ -1,4 +1,4 @@
-"""How long training, validation and test take, and an end after a given time."""
+"""Measuring training, validation and test, and ending a fit after a given time."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ TIMED = (Phase.TRAIN, Phase.VALIDATE, Phase.TEST)
 
 
 class Timer(Callback):
-    """Measures phases, and ends a fit that has trained for ``duration``. The time of earlier sessions counts.
+    """Measures phases, and ends a fit after ``duration`` of training.
 
-    ``Trainer(max_time=...)`` ends a fit as well; a timer can also be asked.
+    The time before the checkpoint from which a fit resumed counts. ``Trainer(max_time=...)`` ends a fit as well; a
+    timer can also be asked for the times.
 
     Args:
         duration: ``"DD:HH:MM:SS"``, a ``timedelta``, its arguments as a dict, or None to measure only.
-        interval: Whether to look after each "step" or after each "epoch".
+        interval: Whether to check after each "step" or after each "epoch".
         verbose: Whether to print when time is up.
 
     Raises:
@@ -42,18 +43,18 @@ class Timer(Callback):
         self.verbose = verbose
         self._started: dict[Phase, float] = {}
         self._ended: dict[Phase, float] = {}
-        self._earlier_s = 0.0
+        self._earlier_s = 0.0  # seconds of training before the checkpoint from which the fit resumed
 
     def start_time(self, stage: str = Phase.TRAIN) -> float | None:
-        """Return when a phase began, by ``time.monotonic``; None if it has not."""
+        """Return the ``time.monotonic`` at which a phase began; None if it has not begun."""
         return self._started.get(_timed(stage))
 
     def end_time(self, stage: str = Phase.TRAIN) -> float | None:
-        """Return when a phase ended, by ``time.monotonic``; None if it has not."""
+        """Return the ``time.monotonic`` at which a phase ended; None if it has not ended."""
         return self._ended.get(_timed(stage))
 
     def time_elapsed(self, stage: str = Phase.TRAIN) -> float:
-        """Return the seconds that a phase has taken; training with that of the sessions it continues."""
+        """Return the seconds that a phase has taken so far; training includes the time before it was resumed."""
         phase = _timed(stage)
         earlier = self._earlier_s if phase is Phase.TRAIN else 0.0
         if phase not in self._started:
@@ -61,10 +62,11 @@ class Timer(Callback):
         return earlier + self._ended.get(phase, monotonic()) - self._started[phase]
 
     def time_remaining(self, stage: str = Phase.TRAIN) -> float | None:
-        """Return the seconds that are left of ``duration``; None if there is none."""
+        """Return the seconds that are left of ``duration``; None if no duration was given."""
         return None if self._duration_s == math.inf else self._duration_s - self.time_elapsed(stage)
 
     def on_fit_start(self, trainer: Trainer) -> None:
+        # A resumed fit may have no time left, and must not train one more batch to find out.
         self._end_if_due(trainer)
 
     def on_train_start(self) -> None:
@@ -94,11 +96,12 @@ class Timer(Callback):
         self._ended[Phase.TEST] = monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the seconds that training has taken."""
+        """Return the seconds that training has taken so far."""
         return {"time_elapsed": self.time_elapsed()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Count on from there."""
+        """Restore the time that training had taken."""
+        # The time of an earlier fit of this Trainer is no part of the run that resumes.
         self._started.pop(Phase.TRAIN, None)
         self._earlier_s = state["time_elapsed"]
 
@@ -107,7 +110,7 @@ class Timer(Callback):
         self._ended.pop(phase, None)
 
     def _end_if_due(self, trainer: Trainer) -> None:
-        # Clocks of ranks differ: one that left alone would leave the others waiting.
+        # Clocks of ranks differ, and a rank that stopped alone would leave the others waiting.
         if self._duration_s < math.inf and trainer.strategy.any_rank(self.time_elapsed() >= self._duration_s):
             if self.verbose and not trainer.should_stop and trainer.is_global_zero:
                 print(f"Timer: time is up after {self.time_elapsed():.0f} s of training.")

@@ -1,4 +1,4 @@
-"""Validating, saving and ending with an average of the weights instead of the newest ones."""
+"""Averaging weights over a fit, so that the average is validated, saved and kept instead of the newest weights."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ if TYPE_CHECKING:
     from trainkit.module import TrainModule
     from trainkit.trainer import Trainer
 
-PREFIX = "module."  # where AveragedModel keeps its copy
+PREFIX = "module."
+"""Before the names of the averaged weights in ``AveragedModel.state_dict()``; its counter has no prefix."""
 
 
 class WeightAveraging(Callback):
     """Keeps an average of the weights over a fit: equal weights for every update, unless ``avg_fn`` says otherwise.
 
-    Validation within the fit sees the average, the module has it when training ends, and it is what a checkpoint holds
-    as ``state_dict``; the newest weights are in it as well, so that a run continues exactly. A subclass may override
-    `should_update`.
+    Validation within the fit runs with the average, the module has it when training ends, and a checkpoint holds it as
+    ``state_dict``. The newest weights are in the checkpoint as ``current_model_state``, so that a resumed fit continues
+    exactly. A subclass may override `should_update`.
 
     Args:
         device: Where the average is kept; None is where the module is.
@@ -33,6 +34,7 @@ class WeightAveraging(Callback):
         options: Further arguments of ``torch.optim.swa_utils.AveragedModel``, such as ``avg_fn``.
     """
 
+    # The average is in place before the module's own on_validation_epoch_start, and before all plugins that look on.
     stage: ClassVar[PluginStage] = "modify"
 
     def __init__(
@@ -41,7 +43,7 @@ class WeightAveraging(Callback):
         self._device = device
         self._options = {"use_buffers": use_buffers, **options}
         self._average: AveragedModel | None = None
-        self._is_swapped = False
+        self._is_swapped = False  # whether the module holds the average, and `_average` the newest weights
         self._latest_update_step = 0
         self._latest_update_epoch = -1
 
@@ -54,9 +56,12 @@ class WeightAveraging(Callback):
         self._latest_update_step, self._latest_update_epoch = 0, -1
 
     def on_load_checkpoint(self, trainer: Trainer, module: TrainModule, checkpoint: dict[str, Any]) -> None:
+        # An evaluation runs with what `state_dict` holds: the average.
         if trainer.state.fn is not Stage.FIT or "current_model_state" not in checkpoint:
             return
-        average = self._begin(module)
+        # The Trainer loads `state_dict` into the module after this hook. The average is taken out of it, and the newest
+        # weights are put in its place.
+        average = self._create_average(module)
         average.load_state_dict(
             {f"{PREFIX}{name}": value for name, value in checkpoint["state_dict"].items()}
             | checkpoint["averaging_state"]
@@ -64,11 +69,12 @@ class WeightAveraging(Callback):
         checkpoint["state_dict"] = checkpoint.pop("current_model_state")
 
     def on_fit_start(self, module: TrainModule) -> None:
-        average = self._average or self._begin(module)
+        average = self._average or self._create_average(module)  # it exists if a checkpoint was loaded
         average.to(module.device if self._device is None else self._device)
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainModule) -> None:
         step = trainer.global_step
+        # Without a new update (accumulation, a skipped batch) the same weights must not be averaged twice.
         if step > self._latest_update_step and self.should_update(step_idx=step - 1):
             self._update(module)
             self._latest_update_step = step
@@ -87,15 +93,16 @@ class WeightAveraging(Callback):
         if self._is_swapped:
             self._swap(module)
 
+    # An exception in a validation comes here instead of to on_validation_epoch_end.
     def on_exception(self, module: TrainModule) -> None:
         if self._is_swapped:
             self._swap(module)
 
     def on_train_end(self, module: TrainModule) -> None:
-        self._end_with_average(module)
+        self._load_average(module)
 
     def on_fit_end(self, module: TrainModule) -> None:
-        self._end_with_average(module)  # nothing may have been left to train
+        self._load_average(module)  # on_train_end is not called where a resumed fit has nothing left to train
 
     def teardown(self) -> None:
         self._average = None
@@ -113,18 +120,18 @@ class WeightAveraging(Callback):
         checkpoint["averaging_state"] = {k: value for k, value in state.items() if not k.startswith(PREFIX)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return when the average was updated last; the average itself is in the checkpoint's ``state_dict``."""
+        """Return the newest update of the average; the average itself is in the checkpoint's ``state_dict``."""
         return {
             "latest_update_step": self._latest_update_step,
             "latest_update_epoch": self._latest_update_epoch,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self._latest_update_step = state["latest_update_step"]
         self._latest_update_epoch = state.get("latest_update_epoch", -1)
 
-    def _begin(self, module: TrainModule) -> AveragedModel:
+    def _create_average(self, module: TrainModule) -> AveragedModel:
         self._average = AveragedModel(module, **self._options)
         return self._average
 
@@ -132,11 +139,12 @@ class WeightAveraging(Callback):
         if self._average is not None:
             self._average.update_parameters(module)
 
-    def _end_with_average(self, module: TrainModule) -> None:
+    def _load_average(self, module: TrainModule) -> None:
         for average, current in self._pairs(module):
             current.copy_(average)
 
     def _swap(self, module: TrainModule) -> None:
+        # In place: optimizers, graphs and wrappers hold these parameters, so they cannot be exchanged themselves.
         pairs = self._pairs(module)
         for average, current in pairs:
             newest = current.clone()
@@ -147,6 +155,7 @@ class WeightAveraging(Callback):
     def _pairs(self, module: TrainModule) -> list[tuple[torch.Tensor, torch.Tensor]]:
         if self._average is None:
             return []
+        # Buffers as well: they are averaged too, or AveragedModel copied them at its newest update.
         copy = self._average.module
         averages, currents = chain(copy.parameters(), copy.buffers()), chain(module.parameters(), module.buffers())
         return [(average.detach(), current.detach()) for average, current in zip(averages, currents, strict=True)]
@@ -158,10 +167,10 @@ class EMAWeightAveraging(WeightAveraging):
     Args:
         device: Where the average is kept; None is where the module is.
         use_buffers: Whether buffers are averaged too.
-        decay: How much of the average stays at each update.
-        update_every_n_steps: Updates of the module from one of the average to the next.
-        update_starting_at_step: The update of the module at which averaging begins; None is the first.
-        update_starting_at_epoch: The epoch from whose end on the average is updated at ends of epochs; None never.
+        decay: The share of the average that stays at each update.
+        update_every_n_steps: Average after every n-th optimizer step.
+        update_starting_at_step: The first optimizer step (counted from 0) to average after; None is the first of all.
+        update_starting_at_epoch: The first epoch at whose end to average, as at every later one; None never does.
         options: Further arguments of ``torch.optim.swa_utils.AveragedModel``.
 
     Raises:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CSVLogger", "Logger", "TensorBoardLogger"]
 
+# The files are imported on first use, so that importing the package does not import torch.
 _FILE_OF = {"CSVLogger": "csv", "Logger": "logger", "TensorBoardLogger": "tensorboard"}
 
 
@@ -19,7 +20,7 @@ def __getattr__(name: str) -> Any:
     if name not in _FILE_OF:
         raise AttributeError(f"module 'trainkit.loggers' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"trainkit.loggers.{_FILE_OF[name]}"), name)
-    globals()[name] = value
+    globals()[name] = value  # the next access does not come here
     return value
 
 

@@ -1,4 +1,4 @@
-"""A logger that keeps nothing, so that modules may use theirs where nothing is to be written."""
+"""A logger that writes nothing, for runs in which ``self.logger`` must work and no file may be written."""
 
 from __future__ import annotations
 
@@ -11,30 +11,32 @@ if TYPE_CHECKING:
     from trainkit.trainer import Trainer
 
 
-class NoExperiment:
-    """Stands for what a logger writes to, such as a ``SummaryWriter``: every method does nothing."""
+class DummyExperiment:
+    """Stands in for the object behind a logger, such as a ``SummaryWriter``. It has every method; all do nothing."""
 
     def __getattr__(self, name: str) -> Any:
         return _do_nothing
 
 
-class NoLogger(Logger):
-    """What a module finds as ``self.logger`` in a fast dev run, with methods of all loggers, such as ``log_image``."""
+class DummyLogger(Logger):
+    """The logger of a fast dev run. It has the methods of all loggers, such as ``log_image``, and they do nothing."""
 
     @property
-    def experiment(self) -> NoExperiment:
-        return NoExperiment()
+    def experiment(self) -> DummyExperiment:
+        return DummyExperiment()
 
     @property
     def log_dir(self) -> str:
+        # No version_N: nothing is written, so there will be no such folder.
         return self.save_dir
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         pass
 
     def setup(self, trainer: Trainer) -> None:
-        pass
+        pass  # the base class would check that the folder is writable
 
+    # Only for names such as log_image: a misspelt attribute is still an error.
     def __getattr__(self, name: str) -> Any:
         if name.startswith("log_"):
             return _do_nothing

@@ -1,4 +1,4 @@
-"""``hparams.yaml``: the hyperparameters of a run, for readers."""
+"""``hparams.yaml``: the hyperparameters of a run, for people and tools. Checkpoints have a copy of their own."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ NAME = "hparams.yaml"
 
 
 def update_hparams_file(folder: str | os.PathLike[str], params: Mapping[str, Any]) -> None:
-    """Add ``params`` to ``hparams.yaml`` in ``folder``, in place of what it has under the same names.
+    """Add ``params`` to ``hparams.yaml`` in ``folder``, replacing those that it has under the same names.
 
-    What YAML cannot hold is left out: who builds a module from this file must not be given text for a network.
+    Values that YAML cannot hold are left out: whoever builds a module from this file must not get text in place of a
+    network.
 
     Raises:
-        LogWriteError: If the file system refuses.
+        LogWriteError: If the file cannot be written.
     """
     import yaml
 
@@ -32,13 +33,13 @@ def update_hparams_file(folder: str | os.PathLike[str], params: Mapping[str, Any
         path.parent.mkdir(parents=True, exist_ok=True)
         held = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
         merged = {**(held or {}), **yaml_values(params)}
-        # Readers find the old file or the new one, never half of it.
+        # Written beside and renamed: readers find the old file or the new one, never half of it.
         temporary.write_text(yaml.safe_dump(merged, sort_keys=False, allow_unicode=True), encoding="utf-8")
         os.replace(temporary, path)
 
 
 def yaml_values(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of ``params`` that YAML can hold, made of nothing but its own types."""
+    """Return those of ``params`` that YAML can hold, made of YAML's own types alone."""
     kept, _ = storable(params)
     return {name: _plain(value) for name, value in kept.items() if not _holds_torch(value)}
 
@@ -46,11 +47,13 @@ def yaml_values(params: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
+    # safe_dump has no tuples.
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
 
 
 def _holds_torch(value: Any) -> bool:
+    # `storable` keeps these, because a checkpoint can hold them; safe_dump cannot.
     leaves = walk(value, enters=lambda item: isinstance(item, dict | list | tuple | set))
     return any(isinstance(leaf, torch.Tensor | torch.dtype | torch.device | complex) for _, leaf in leaves)

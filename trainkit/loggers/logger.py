@@ -1,4 +1,4 @@
-"""The base of loggers: what takes the rows of metrics of a run and keeps them."""
+"""The base class of loggers: plugins that write the rows of metrics of a run."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 Status = Literal["success", "failed", "interrupted"]
 
 LOGGED = "logged"
-"""In a checkpoint, below ``trainkit``: each logger, its folder, and how much was in it."""
+"""The key in a checkpoint, below ``trainkit``: for each logger its class, its folder, and how much it had written."""
 
 
 class Logger(Callback, ABC):
-    """Keeps what a run logs, in ``<save_dir>/<name>/version_N`` or wherever a subclass wants.
+    """Writes what a run logs, into ``<save_dir>/<name>/version_N`` or wherever a subclass wants.
 
-    A subclass needs ``log_metrics``; the other methods do nothing until it overrides them. Only rank 0 logs; nothing is
-    written, and no folder made, before there is something to write.
+    A subclass must define ``log_metrics``; the other methods do nothing until it overrides them. Only rank 0 logs.
+    Nothing is written, and no folder is made, before there is something to write.
 
     Args:
         save_dir: The folder of all experiments; None is the Trainer's ``default_root_dir``.
@@ -41,16 +41,16 @@ class Logger(Callback, ABC):
         prefix: Put before the names of metrics, with a ``-`` between.
 
     Attributes:
-        writes: Whether this process is the one that logs.
+        writes: Whether this process logs: True on rank 0 alone.
         shares_folder: Whether two loggers of this class may write into one folder.
 
     Raises:
         ConfigError: If ``version`` is not usable.
     """
 
-    stage: ClassVar[PluginStage] = "observe"
+    stage: ClassVar[PluginStage] = "observe"  # after the module, whose values it writes; before checkpoints
     shares_folder: ClassVar[bool] = True
-    writes: bool = True
+    writes: bool = True  # until `setup` knows the rank: a logger may be used without a Trainer
 
     def __init__(
         self,
@@ -68,15 +68,16 @@ class Logger(Callback, ABC):
     @classmethod
     def beside(cls, other: Logger) -> Self:
         """Return a logger that writes into the folder of ``other``, whichever version that will be."""
+        # One RunFolder for both: the version is chosen when a run starts, and two would choose it twice.
         logger = cls()
         logger._folder = other._folder
         return logger
 
-    # What it is told
+    # What a subclass overrides
 
     @abstractmethod
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Keep one row of metrics.
+        """Write one row of metrics.
 
         Args:
             metrics: Numbers by name, or tensors with one element.
@@ -87,19 +88,25 @@ class Logger(Callback, ABC):
         """
 
     def log_hyperparams(self, params: Mapping[str, Any]) -> None:
-        """Keep hyperparameters: once when a fit starts, and whenever a user has more of them."""
+        """Write hyperparameters. Called once when a fit starts, and by users who have more of them."""
 
     def save(self) -> None:
-        """Bring everything that was logged so far to where it can be read."""
+        """Flush: afterwards everything that was logged so far can be read from the files."""
 
     def finalize(self, status: Status) -> None:
-        """Close everything: a run has ended, like this. Another one may follow."""
+        """Close all files because a run has ended with ``status``. Another run may follow."""
 
     def written(self) -> Any:
-        """Return how much was logged so far, in numbers, strings, lists or dicts that `cut_back` understands."""
+        """Return how much has been written, for `cut_back`; a checkpoint stores it.
+
+        Only numbers, strings, lists and dicts can be stored.
+        """
 
     def cut_back(self, written: Any) -> None:
-        """Drop what was logged later than `written` returned this: a run goes on from there, and will log it again."""
+        """Remove what was written after `written` returned this value.
+
+        Called when a run resumes from the checkpoint that stored it, because the run will log the same steps again.
+        """
 
     # Where it writes
 
@@ -120,7 +127,7 @@ class Logger(Callback, ABC):
 
     @property
     def version(self) -> int | str:
-        """The run among those of the experiment; chosen when first asked for, and kept."""
+        """The version of the run within the experiment. A free one is chosen on first access, and kept."""
         return self._folder.version
 
     @property
@@ -138,22 +145,23 @@ class Logger(Callback, ABC):
         self._folder.save_dir = self._folder.save_dir or os.fspath(root_dir)
 
     def continue_from(self, checkpoint: str | os.PathLike[str]) -> bool:
-        """Go on in the folder of the run that saved ``checkpoint``, if it is one of this experiment.
+        """Use the folder of the run that saved ``checkpoint``, if it is a folder of this experiment.
 
-        A ``version`` that was given stays. To be called before the run's ``setup``, so that all plugins see one folder.
+        A ``version`` that was given is kept. Must be called before ``setup``, so that all plugins see the same folder.
 
         Returns:
             Whether ``checkpoint`` is in the folder of this run.
         """
         return self._folder.continue_from(checkpoint)
 
-    # How it follows a run
+    # Hooks of the run
 
     def setup(self, trainer: Trainer) -> None:
         self.default_to(trainer.default_root_dir)
         self.writes = trainer.is_global_zero
         if not self.shares_folder:
-            self._refuse_twin(trainer.loggers)
+            self._refuse_shared_folder(trainer.loggers)
+        # Rank 0 chooses: once it has made the folder, another rank that looks for a free number finds the next one.
         self._folder.version = trainer.strategy.agreed(self._checked_version)
 
     def on_fit_start(self, trainer: Trainer, module: TrainModule) -> None:
@@ -168,21 +176,25 @@ class Logger(Callback, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if not self.writes:
             return
-        # A run that is killed and goes on from this checkpoint must not lack rows from before it, nor log others twice.
+        # A run that is killed and resumes from this checkpoint must not lack rows of earlier steps (they are flushed),
+        # nor have rows of later steps twice (the length of the files is stored).
         self.save()
         entry = {"logger": type(self).__qualname__, "folder": _absolute(self.log_dir), "written": self.written()}
         checkpoint["trainkit"].setdefault(LOGGED, []).append(entry)
 
     def on_load_checkpoint(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+        # An evaluation of a checkpoint logs nothing again, so nothing is removed.
         if not self.writes or trainer.state.fn is not Stage.FIT:
             return
         folder, path = _absolute(self.log_dir), os.path.abspath(trainer.ckpt_path or "")
         for entry in checkpoint.get("trainkit", {}).get(LOGGED, ()):
-            # The folder may have been moved as a whole, with the checkpoint in it.
+            # Only the files of the same run: a run that resumes in a new folder leaves those of the old one alone. The
+            # folder may have been moved as a whole, with the checkpoint in it, so the stored path need not be right.
             is_same = folder is not None and (entry["folder"] == folder or path.startswith(os.path.join(folder, "")))
             if is_same and entry["logger"] == type(self).__qualname__:
                 self.cut_back(entry["written"])
 
+    # Only noted here: `teardown`, which also runs after an exception, closes the files with it.
     def on_exception(self, exception: BaseException) -> None:
         self._status = "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed"
 
@@ -194,7 +206,7 @@ class Logger(Callback, ABC):
     # For subclasses
 
     def row_of(self, metrics: Mapping[str, Any]) -> dict[str, float]:
-        """Return ``metrics`` as plain numbers, their names with the prefix."""
+        """Return ``metrics`` as plain numbers, with the prefix before their names. Waits for devices that hold some."""
         before = f"{self.prefix}-" if self.prefix else ""
         return {
             f"{before}{name}": value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()
@@ -206,7 +218,7 @@ class Logger(Callback, ABC):
             self._newest_step = step
         return self._newest_step
 
-    def _refuse_twin(self, loggers: Iterable[Logger]) -> None:
+    def _refuse_shared_folder(self, loggers: Iterable[Logger]) -> None:
         for other in loggers:
             if other is not self and type(other) is type(self) and other.log_dir == self.log_dir:
                 raise ConfigError(
@@ -215,6 +227,7 @@ class Logger(Callback, ABC):
                 )
 
     def _checked_version(self) -> int | str:
+        # At the start of the run, not at the first row: an unwritable folder should cost no training.
         with writing(self.log_dir):
             check_writable(Path(self.log_dir))
         return self.version
@@ -225,10 +238,10 @@ def _absolute(folder: str | None) -> str | None:
 
 
 def _hyperparameters(module: TrainModule, datamodule: object) -> dict[str, Any]:
-    """Return those of the module and of the data module together.
+    """Return the hyperparameters of the module and of the data module in one dict.
 
     Raises:
-        ConfigError: If both have one name with different values.
+        ConfigError: If both have a hyperparameter of one name with different values.
     """
     of_module = loggable_hparams(module)
     of_data = loggable_hparams(datamodule) if isinstance(datamodule, HyperparametersMixin) else {}
@@ -244,5 +257,5 @@ def _hyperparameters(module: TrainModule, datamodule: object) -> dict[str, Any]:
 def _same(one: Any, other: Any) -> bool:
     try:
         return one is other or bool(one == other)
-    except (RuntimeError, ValueError):  # tensors and arrays of several elements have no one answer
+    except (RuntimeError, ValueError):  # torch and numpy refuse bool() of a comparison of several elements
         return False

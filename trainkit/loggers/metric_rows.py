@@ -1,4 +1,4 @@
-"""Rows of metrics: when they are due, and who gets them."""
+"""The plugin that decides when a row of metrics is due, reads it, and sends it to the loggers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 class MetricRows(Callback):
     """Sends rows of metrics to the loggers: every ``log_every_n_steps`` updates, and after each evaluation and epoch.
 
-    The x-axis of every row is ``global_step``. With ``log_every_n_steps=0`` there are no rows between. Reading a row is
-    the only time that logging waits for the device.
+    The x-axis of every row is ``global_step``. With ``log_every_n_steps=0`` there are rows of evaluations and epochs
+    only. Logging waits for the device when a row is read, and at no other time.
     """
 
-    # After every plugin that logs in the hooks below, ahead of the plugins that decide by what was logged.
+    # After the plugins that log in the hooks below, and ahead of those that decide by what was logged: the Trainer
+    # registers it first within this plugin stage.
     stage: ClassVar[PluginStage] = "decide"
 
     def __init__(self) -> None:
@@ -27,16 +28,19 @@ class MetricRows(Callback):
 
     def on_train_start(self, trainer: Trainer) -> None:
         self._seen_step = trainer.global_step
+        # Read after every batch: an attribute is cheaper than the Trainer's property.
         self._every_n_steps = trainer.log_every_n_steps
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
         step = trainer.progress.global_step
+        # Without an update (accumulation, a skipped batch) the step is the same, and its row has been sent.
         if step != self._seen_step:
             self._seen_step = step
             if self._every_n_steps and step % self._every_n_steps == 0:
                 self._send(trainer, trainer.metrics.step_row())
 
     def on_train_epoch_end(self, trainer: Trainer) -> None:
+        # An update of a group that the end of the epoch cut short has come after the last batch's hook.
         self._seen_step = trainer.global_step
         self._send_epoch(trainer)
 
@@ -48,6 +52,7 @@ class MetricRows(Callback):
         self._send_epoch(trainer)
 
     def _send_epoch(self, trainer: Trainer) -> None:
+        # A collective: all ranks come here, also those that have no loggers.
         trainer.metrics.reduce_epoch_hook_values()
         self._send(trainer, trainer.metrics.epoch_row())
 

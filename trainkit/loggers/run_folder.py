@@ -1,4 +1,4 @@
-"""The folder of one run among its versions: which it is, and that writing into it fails with its name."""
+"""The folder of one run, ``<save_dir>/<name>/version_N``, and errors that name the file that could not be written."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ def next_version(root: str | os.PathLike[str]) -> int:
     """Return the number after the highest ``version_N`` in ``root``; 0 if there is none."""
     try:
         names = os.listdir(root)
-    except OSError:  # it does not exist yet; if it is no folder, the first write says so
+    except OSError:  # it does not exist yet; if it is no folder, the first write raises
         names = []
+    # Compared as numbers: by name, version_10 is before version_9.
     return max((int(match[1]) + 1 for name in names if (match := _NUMBERED.fullmatch(name))), default=0)
 
 
 class RunFolder:
-    """``<save_dir>/<name>/version_N``. Loggers of one run share it. It is made by the first who writes.
+    """The path ``<save_dir>/<name>/version_N``. Loggers of one run share it; the first that writes makes the folder.
 
     Args:
-        save_dir: Where all experiments are; None until the Trainer's ``default_root_dir`` is known.
+        save_dir: The folder of all experiments; None until the Trainer's ``default_root_dir`` is known.
         name: The folder of one experiment, which holds its versions; "" for ``save_dir`` itself.
         version: A number, or the whole name of the version's folder; None for the next free number.
 
@@ -50,10 +51,11 @@ class RunFolder:
 
     @property
     def version(self) -> int | str:
-        """The version. A free one is chosen when it is first asked for, and kept once ``save_dir`` is known."""
+        """The version. A free one is chosen on first access, and kept once ``save_dir`` is known."""
         if self._version is not None:
             return self._version
         version = next_version(self.root)
+        # Without a save_dir it was looked for in the working folder, and may be taken where the Trainer will write.
         if self.save_dir is not None:
             self._version = version
         return version
@@ -74,11 +76,16 @@ class RunFolder:
         return os.path.join(self.root, version if isinstance(version, str) else f"version_{version}")
 
     def continue_from(self, checkpoint: str | os.PathLike[str]) -> bool:
-        """Become the folder that ``checkpoint`` is in, if it is one of this experiment; return whether it is that now.
+        """Take the version of the folder that holds ``checkpoint``, if it is one of this experiment.
 
-        A version that was given stays.
+        A version that was given is kept.
+
+        Returns:
+            Whether ``checkpoint`` is in this folder now.
         """
+        # resolve: the same folder may be given through a symbolic link.
         path, root = Path(checkpoint).resolve(), Path(self.root).resolve()
+        # parents[0] is left out: a checkpoint directly in the root is in no version.
         if not self._was_given and root in path.parents[1:]:
             folder = path.relative_to(root).parts[0]
             match = _NUMBERED.fullmatch(folder)
@@ -88,7 +95,7 @@ class RunFolder:
 
 @contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Raise `LogWriteError`, which names ``path``, if the file system refuses something inside."""
+    """Return a context in which an `OSError` becomes a `LogWriteError` that names ``path`` and says what to do."""
     try:
         yield
     except OSError as cause:

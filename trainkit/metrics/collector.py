@@ -1,4 +1,4 @@
-"""What ``self.log`` hands its values to, and where loops, loggers and users find them again."""
+"""The collector of metrics: it takes the values of ``self.log``, and loops, loggers and users read them from it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trainkit.metrics.options import Given
 from trainkit.metrics.phase import PhaseLog, Published, refuse_place
 from trainkit.metrics.ranks import Ranks
-from trainkit.metrics.reduce import settle
+from trainkit.metrics.reduce import reduce_epoch
 from trainkit.metrics.scalars import Table, Value, as_number, as_scalar, as_tensors, as_weight, metric_value, read
 from trainkit.metrics.slots import EPOCH_HOOK, Slot
 from trainkit.metrics.torchmetrics import Metric, is_metric, load_metric_states, metric_states
@@ -21,21 +21,22 @@ from trainkit.types import Phase
 
 
 class MetricCollector:
-    """Collects what is logged, phase by phase.
+    """Collects what is logged, in one `PhaseLog` for each running phase.
 
-    A logged tensor is copied and stays on its device; a phase keeps one number per name. Nothing waits for a device but
-    `step_row`, `epoch_row` and `results`. Ranks meet in `end_batches`, in `reduce_epoch_hook_values`, and where ``log``
-    gets ``sync_dist=True`` for the value of a batch; reading is never collective.
+    A logged tensor is copied and stays on its device. A phase keeps one number per name, however many batches it has.
+    Only `step_row`, `epoch_row` and `results` wait for a device. Collectives are in `end_batches`, in
+    `reduce_epoch_hook_values`, and in ``log`` where the value of a batch has ``sync_dist=True``; reading has none.
 
     Args:
-        ranks: How this process agrees with the others; a `Strategy`.
+        ranks: The collectives of this process; a `Strategy`.
     """
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
         self._published = Published()
-        self._phases: list[PhaseLog] = []  # the outer first: a validation may run within a training epoch
-        self._paused: dict[Phase, PhaseLog] = {}
+        self._phases: list[PhaseLog] = []  # a stack: a validation may run within a training epoch
+        self._paused: dict[Phase, PhaseLog] = {}  # left or loaded in mid-phase, for begin_phase(resume=True)
+        # Always the `current` slots of the innermost phase, kept here so that `log` finds a name in one look-up.
         self._slots: dict[str, Slot] = {}
         self._results: list[Table] = []
         self._warned: set[str] = set()
@@ -57,13 +58,15 @@ class MetricCollector:
         """Collect one value; see `TrainModule.log`.
 
         Raises:
-            MetricError: If the value, the options or the place cannot be.
+            MetricError: If the value or an option is not usable, or nothing can be logged at this place.
         """
+        # A step logs the same names with the same options again and again: such a call skips all checks of options.
         given = (prog_bar, logger, on_step, on_epoch, reduce_fx, sync_dist, add_dataloader_idx, rank_zero_only)
         slot = self._slots.get(name) if isinstance(name, str) else None
         if slot is None or slot.given != given:
             slot = self._open(name, given, is_metric(value))
         if isinstance(value, Tensor):
+            # Otherwise the tables would keep the autograd graph of the batch in memory.
             value = value.detach()
             if value.ndim:
                 value = as_scalar(name, value)
@@ -73,9 +76,12 @@ class MetricCollector:
         elif type(value) is not float:
             value = as_number(name, value)
         if slot.step_tables:
+            # A copy, because the user may change the tensor in place before anybody reads it. `Running` needs none: it
+            # adds the value to a total of its own.
             self._publish_step(slot, value.clone() if isinstance(value, Tensor) else value)
         if slot.running is not None:
             slot.running.add(value, self._weight(slot, batch_size))
+            # Callbacks may read it in the same hook, ahead of the reduction over ranks, so they get the local value.
             if slot.spec.place == EPOCH_HOOK:
                 self._phases[-1].publish_epoch(slot, slot.value())
 
@@ -84,14 +90,15 @@ class MetricCollector:
     def begin_phase(self, phase: Phase, num_dataloaders: int = 1, *, resume: bool = False) -> None:
         """Collect for ``phase`` from now on; what is logged before the first batch counts for the whole phase.
 
-        Args:
-            phase: What begins.
-            num_dataloaders: How many loaders are evaluated in it.
-            resume: Go on with what the phase had collected when a checkpoint was saved in it, or when it was left. It
-                begins anew all the same if it had another number of loaders.
+        Does nothing if ``phase`` is running already.
 
-        A phase that has begun already, ahead of a hook in which values may be logged, just goes on.
+        Args:
+            phase: The phase that begins.
+            num_dataloaders: How many loaders are evaluated in it.
+            resume: Whether to continue with the values that the phase had when a checkpoint was saved in it, or when it
+                was left. With another number of loaders it starts without values all the same.
         """
+        # `fit` begins the training phase ahead of on_train_start, where values may be logged, and then for each epoch.
         if self._phases and self._phases[-1].phase is phase:
             return
         log = self._paused.pop(phase, None)
@@ -99,6 +106,7 @@ class MetricCollector:
             log = PhaseLog(phase, num_dataloaders, self._published)
         self._phases.append(log)
         self._slots = log.current
+        # `results` are those of the newest evaluation: a training epoch has none that could replace them.
         if phase is not Phase.TRAIN:
             self._results = log.results
 
@@ -106,7 +114,8 @@ class MetricCollector:
         """Collect for the batches of one loader from now on.
 
         Returns:
-            What they are collected in. Tell it each batch: ``collected.batch = batch``.
+            The log of the phase. The loop assigns each batch to its attribute ``batch``, from which the batch size is
+            found if an epoch mean needs it.
         """
         phase = self._phases[-1]
         phase.enter(dataloader_idx)
@@ -115,22 +124,25 @@ class MetricCollector:
 
     @property
     def in_training_batches(self) -> bool:
-        """Whether training batches are being collected, and no evaluation among them."""
+        """Whether the innermost phase is training, between its first and its last batch."""
         phase = self._phases[-1] if self._phases else None
         return phase is not None and phase.phase is Phase.TRAIN and phase.place != EPOCH_HOOK
 
     def end_batches(self) -> None:
-        """Settle the values of the phase, on all ranks; what is logged from now on counts for the whole phase."""
+        """Reduce what batches logged over the phase and over all ranks. Later values are logged for the whole phase.
+
+        Collective: every rank must call it.
+        """
         phase = self._phases[-1]
         phase.leave_batches()
         self._slots = phase.current
-        settle(phase, phase.epoch_slots(hooks=False), self._ranks)
+        reduce_epoch(phase, phase.epoch_slots(hooks=False), self._ranks)
 
     def end_phase(self, *, resumable: bool = False) -> None:
-        """Go back to the phase within which this one ran, if any.
+        """End the innermost phase; the one within which it ran, if any, collects again.
 
         Args:
-            resumable: Keep what was collected, torchmetrics objects too, for ``begin_phase(..., resume=True)``.
+            resumable: Whether to keep what was collected, torchmetrics objects too, for ``begin_phase(resume=True)``.
         """
         phase = self._phases.pop()
         if resumable:
@@ -142,7 +154,10 @@ class MetricCollector:
 
     @contextmanager
     def silenced(self) -> Iterator[None]:
-        """Within it everything works as ever; after it, nothing of it remains."""
+        """Return a context in which logging works as usual, and after which all its values are gone.
+
+        For batches that are no part of the run, such as those of the sanity check.
+        """
         tables = {name: dict(table) for name, table in self._published.tables().items()}
         results, depth = self._results, len(self._phases)
         try:
@@ -150,11 +165,12 @@ class MetricCollector:
         finally:
             self._published.replace(tables)
             self._results = results
+            # An exception may have left phases open.
             del self._phases[depth:]
             self._slots = self._phases[-1].current if self._phases else {}
 
     def reset(self) -> None:
-        """Forget all values, because a new run begins. A phase that was left in the middle may still be resumed."""
+        """Remove all values, because a new run begins. A phase that was left in the middle may still be resumed."""
         self._published.replace({})
         self._results = []
         self._phases.clear()
@@ -163,15 +179,19 @@ class MetricCollector:
     # What the plugin that writes rows calls
 
     def reduce_epoch_hook_values(self) -> None:
-        """Settle, on all ranks, what was logged in hooks outside batches. Until then each rank shows its own values."""
+        """Reduce what hooks outside batches logged over all ranks. Until then each rank shows its own values.
+
+        Collective: every rank must call it.
+        """
         phase = self._phases[-1]
-        settle(phase, phase.epoch_slots(hooks=True), self._ranks)
+        reduce_epoch(phase, phase.epoch_slots(hooks=True), self._ranks)
 
     def step_row(self) -> dict[str, float]:
-        """Return what training batches logged ``on_step`` for loggers since the last call, the newest of each name.
+        """Return the newest values that training batches logged ``on_step`` for loggers since the last call.
 
         Waits for the device.
         """
+        # Each value is in one row only: a name that is logged seldom is not repeated with an old value.
         row = read(self._published.step_row)
         self._published.step_row.clear()
         return row
@@ -179,12 +199,12 @@ class MetricCollector:
     def epoch_row(self) -> dict[str, float]:
         """Return what was logged ``on_epoch`` for loggers in the phase that is ending. Waits for the device.
 
-        That of an evaluation also has the newest values logged ``on_step``, which have no row of their own.
+        The row of an evaluation also has its newest ``on_step`` values, because an evaluation has no other row.
         """
         return read(self._phases[-1].epoch_row) if self._phases else {}
 
     def note(self, values: dict[str, float]) -> None:
-        """Show values that no module logged, such as learning rates, to whoever decides by ``callback_metrics``."""
+        """Add values that no module logged, such as learning rates, to ``callback_metrics``."""
         self._published.callback.update(values)
 
     # What users read
@@ -211,12 +231,14 @@ class MetricCollector:
     # What a checkpoint keeps
 
     def state_dict(self, module: nn.Module) -> dict[str, Any]:
-        """Return what this rank needs to continue in the middle of a phase bit for bit; nothing changes by it.
+        """Return what this rank needs to continue in the middle of a phase bit for bit. Reduces nothing.
 
         Args:
-            module: Whose torchmetrics objects are logged. Their data is kept too.
+            module: The module whose torchmetrics objects are logged; their states are saved too.
         """
+        # A torchmetrics object is saved as its place in the module, where the resumed process has one of its own.
         paths = {id(child): name for name, child in module.named_modules()}
+        # The log of a running phase wins: a paused one of the same phase is older.
         phases = {**self._paused, **{log.phase: log for log in self._phases}}
         return {
             **{name: dict(table) for name, table in self._published.tables().items()},
@@ -225,7 +247,7 @@ class MetricCollector:
         }
 
     def load_state_dict(self, state: dict[str, Any], module: nn.Module) -> None:
-        """Take back what `state_dict` gave; ``begin_phase(..., resume=True)`` then goes on with it."""
+        """Restore what `state_dict` returned; ``begin_phase(..., resume=True)`` continues with it."""
         self._published.replace(state)
         children: dict[str, Any] = dict(module.named_modules())
         self._paused = {}
@@ -241,7 +263,9 @@ class MetricCollector:
         if not self._phases:
             refuse_place(name, None)
         slot = self._phases[-1].open(name, given, is_metric=of_metric)
-        if not of_metric:  # a torchmetrics object comes this way each time, so that nothing else passes for one
+        # Without `given` the next call comes here too, so that a number under the name of a torchmetrics object is
+        # refused: `log` itself does not compare the kinds of values.
+        if not of_metric:
             slot.given = given
         options = slot.spec.options
         slot.syncs_step = options.syncs_step and self._ranks.world_size > 1
@@ -251,6 +275,7 @@ class MetricCollector:
 
     def _publish_step(self, slot: Slot, value: Value) -> None:
         if slot.syncs_step:
+            # A collective needs one dtype and one kind of device, and a rank may have logged a number.
             tensor = torch.as_tensor(value, dtype=torch.get_default_dtype(), device=self._ranks.device)
             value = self._ranks.all_reduce(tensor, slot.spec.options.reduce_fx)
         for table, key in slot.step_tables:
@@ -258,15 +283,17 @@ class MetricCollector:
 
     def _log_metric(self, slot: Slot, metric: Metric) -> None:
         slot.metric = metric
-        # A metric that was only updated has no value of the batch.
+        # metric.update() alone computes no value of the batch; only a call of the metric, its forward, does.
         if slot.step_tables and metric._forward_cache is not None:
             self._publish_step(slot, metric_value(slot.spec.name, metric, metric._forward_cache))
+        # With several ranks compute() is a collective, which waits until `reduce_epoch_hook_values`.
         if slot.spec.place == EPOCH_HOOK and slot.spec.options.on_epoch and self._ranks.world_size == 1:
             self._phases[-1].publish_epoch(slot, slot.value())
 
     def _weight(self, slot: Slot, batch_size: Any) -> float:
         if batch_size is not None:
             return as_weight(slot.spec.name, batch_size)
+        # Only a mean over batches is weighted; for the rest the batch need not be searched for its size.
         if slot.spec.place == EPOCH_HOOK or slot.spec.options.reduce_fx != "mean":
             return 1
         size = self._phases[-1].batch_size()
@@ -281,4 +308,5 @@ class MetricCollector:
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
             self._warned.add(message)
+            # The user's line: _warn_once, _open or _weight, log, and TrainModule.log are below it.
             warnings.warn(message, stacklevel=5)

@@ -1,4 +1,4 @@
-"""What was logged for the parts of a batch, as it would have been logged for the whole."""
+"""Merging what was logged for the parts of a split batch into what the whole batch would have logged."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from trainkit.types import Phase
 
 Logged = tuple[str, Any, list[Any]]
 """One call of ``log``: name, value, and the other arguments in the order in which `TrainModule.log` passes them on."""
-_BATCH_SIZE = 7  # where that is among them; the rest are the fields of LogOptions
+_BATCH_SIZE = 7  # the index of ``batch_size`` among them; the others are the fields of LogOptions, in their order
 _REDUCTIONS: dict[str, Callable[..., Tensor]] = {"sum": torch.sum, "min": torch.amin, "max": torch.amax}
 
 
 def note(log: list[Logged], name: str, value: Any, *options: Any) -> None:
-    """Take the place of ``log``: put what it is called with into a list."""
-    # The graph of a value that is kept would keep everything that was computed.
+    """Append one call of ``log`` to a list; it stands in for `MetricCollector.log` while parts are computed."""
+    # detach: a kept graph would keep every activation of its part, and parts are made to save memory.
+    # clone: the step may change the tensor in place before the parts are merged.
     log.append((name, value.detach().clone() if isinstance(value, Tensor) else value, list(options)))
 
 
@@ -35,8 +36,9 @@ def merge_logs(
     Args:
         logs: The calls, for each part.
         samples: How many samples each part has.
-        device: Where values are merged.
-        share_objects: Whether a torchmetrics object is the same one in all parts, and has seen them all.
+        device: The device of the merged values.
+        share_objects: Whether all parts logged the same torchmetrics objects, one after the other. Otherwise each part
+            has a replica of the module, and so of its objects, and these cannot be merged.
 
     Raises:
         MetricError: If a value cannot be merged.
@@ -45,6 +47,7 @@ def merge_logs(
     for log, count in zip(logs, samples, strict=True):
         times: Counter[str] = Counter()
         for logged in log:
+            # A step may log one name more than once: the n-th calls of all parts belong together.
             times[logged[0]] += 1
             calls.setdefault((logged[0], times[logged[0]]), []).append((logged, count))
     return [_merge(same, device, share_objects) for same in calls.values()]
@@ -54,6 +57,7 @@ def _merge(calls: list[tuple[Logged, int]], device: torch.device, share_objects:
     (name, value, given), _ = calls[0]
     if not all(isinstance(logged[1], Tensor | Real) for logged, _ in calls):
         if share_objects:
+            # After the last part the object has seen all samples, so one call logs it for the whole batch.
             return calls[-1][0]
         raise MetricError(
             f"log({name!r}) got a {type(value).__name__} in a replica of strategy 'dp', which gathers only numbers and "
@@ -61,9 +65,11 @@ def _merge(calls: list[tuple[Logged, int]], device: torch.device, share_objects:
         )
     values = [torch.as_tensor(logged[1], device=device).detach() for logged, _ in calls]
     options, counts = list(given), [count for _, count in calls]
+    # Weights that the user gave are those of the parts: the whole batch weighs their sum.
     if all(logged[2][_BATCH_SIZE] is not None for logged, _ in calls):
         counts = [logged[2][_BATCH_SIZE] for logged, _ in calls]
         options[_BATCH_SIZE] = sum(counts)
+    # Resolved for its spelling alone ("avg", torch.mean), which does not depend on the phase.
     reduce_fx = resolve(name, (*given[:_BATCH_SIZE], *given[_BATCH_SIZE + 1 :]), Phase.TRAIN, in_batch=True).reduce_fx
     if reduce_fx == "mean":
         return name, weighted_mean(values, counts, device), options

@@ -1,4 +1,4 @@
-"""How one name is logged: the options of ``self.log``, with every default settled."""
+"""The options of ``self.log``: checked, and with every default resolved."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from trainkit.types import Phase
 ReduceFx = Literal["mean", "sum", "min", "max"]
 
 Given: TypeAlias = tuple[Any, ...]
-"""The options as ``log`` got them: the fields of `LogOptions`, in their order, not yet settled."""
+"""The options as the caller of ``log`` gave them: the fields of `LogOptions`, in their order, None where left out."""
 
 REDUCTIONS = ("mean", "sum", "min", "max")
+# Pairs instead of a dict, because what a user gives by mistake need not be hashable.
 _SPELLINGS: tuple[tuple[Any, str], ...] = (
     ("avg", "mean"),
     *((getattr(torch, name), name) for name in REDUCTIONS),
@@ -30,14 +31,14 @@ class LogOptions:
     """Where a value goes and how it is reduced.
 
     Attributes:
-        prog_bar: Into the progress bar.
-        logger: Into the rows that loggers write.
-        on_step: As the value of one batch.
-        on_epoch: As the value of the whole phase.
-        reduce_fx: How a phase is reduced; a torchmetrics object reduces itself.
-        sync_dist: Reduced across ranks. None: what is logged ``on_epoch`` is, what is logged ``on_step`` is not.
-        add_dataloader_idx: With several loaders, each has a value of its own.
-        rank_zero_only: Logged on rank 0 alone, so never reduced across ranks.
+        prog_bar: Whether the progress bar shows it.
+        logger: Whether it is in the rows that loggers write.
+        on_step: Whether the value of each batch is published.
+        on_epoch: Whether the value reduced over the phase is published.
+        reduce_fx: How the values of a phase are reduced; a torchmetrics object reduces its own.
+        sync_dist: Whether it is reduced across ranks. None: epoch values are, step values are not.
+        add_dataloader_idx: Whether each of several loaders has a value of its own.
+        rank_zero_only: Whether rank 0 alone logs it, so that it is never reduced across ranks.
     """
 
     prog_bar: bool
@@ -51,26 +52,27 @@ class LogOptions:
 
     @property
     def syncs_epoch(self) -> bool:
-        """Whether the value of a phase is that of all ranks."""
+        """Whether the value of a phase is reduced over all ranks."""
         return self.sync_dist is not False and not self.rank_zero_only
 
     @property
     def syncs_step(self) -> bool:
-        """Whether the value of a batch is that of all ranks."""
+        """Whether the value of a batch is reduced over all ranks."""
+        # On request only: it is a collective in every step.
         return self.sync_dist is True and not self.rank_zero_only
 
 
 def resolve(name: str, given: Given, phase: Phase, *, in_batch: bool) -> LogOptions:
-    """Return the options for ``name`` where the user left some to their defaults.
+    """Return the options for ``name``, with a default for each that was not given.
 
     Args:
         name: The logged name, for messages.
-        given: What ``log`` got.
-        phase: What is running.
-        in_batch: Whether a batch is being worked on, and not the start or the end of the phase.
+        given: The options that the caller of ``log`` gave.
+        phase: The phase that runs.
+        in_batch: Whether ``log`` was called for a batch, and not at the start or the end of the phase.
 
     Raises:
-        MetricError: If an option cannot be what it is, or cannot be that here.
+        MetricError: If an option has a value that is not allowed, or is not allowed here.
     """
     options = dict(zip(_FIELDS, given, strict=True))
     _check_flags(name, options)
@@ -81,6 +83,7 @@ def resolve(name: str, given: Given, phase: Phase, *, in_batch: bool) -> LogOpti
             "    allowed      on_epoch=True, which is the default here\n"
             "    to do        leave on_step out, or log it in the step or in a hook of the batch"
         )
+    # As in Lightning: a training step logs its own value, everything else a value of the whole phase.
     by_step = in_batch and phase is Phase.TRAIN
     defaults = {"logger": True, "on_step": by_step, "on_epoch": not by_step}
     options |= {option: default for option, default in defaults.items() if options[option] is None}
@@ -128,6 +131,7 @@ def _check_flags(name: str, options: dict[str, Any]) -> None:
 
 def _reduction(name: str, reduce_fx: Any) -> ReduceFx:
     spelling = reduce_fx.lower() if isinstance(reduce_fx, str) else reduce_fx
+    # Functions are compared by identity: a tensor, given by mistake, has no one answer to ==.
     for known, reduction in _SPELLINGS:
         if spelling is known or (isinstance(spelling, str) and spelling == known):
             return cast(ReduceFx, reduction)

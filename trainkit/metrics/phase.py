@@ -1,4 +1,4 @@
-"""What was logged within one phase: a training epoch, a validation, a test."""
+"""What was logged within one phase (a training epoch, a validation, a test), and the newest values over all phases."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _NOTHING = object()
 
 @dataclass(slots=True)
 class Published:
-    """What outlives the phase in which it was logged.
+    """Newest logged values, kept across phases.
 
     Attributes:
-        callback: The newest value of every name.
-        logged: Those that go to loggers.
-        progress_bar: Those that are shown in the progress bar.
-        step_row: Values of training batches, the newest of each name, that no row was written of yet.
+        callback: The newest value of every name; ``trainer.callback_metrics``.
+        logged: The newest values logged with ``logger=True``; ``trainer.logged_metrics``.
+        progress_bar: The newest values logged with ``prog_bar=True``; ``trainer.progress_bar_metrics``.
+        step_row: The newest values of training batches that are in no row of metrics yet.
     """
 
     callback: Table = field(default_factory=dict)
@@ -42,22 +42,23 @@ class Published:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def replace(self, tables: dict[str, Table]) -> None:
-        """Show what ``tables`` says instead. Slots hold on to the tables, so these are changed in place."""
+        """Replace all values by those of ``tables``; a table that is missing there becomes empty."""
+        # In place: slots hold references to these dicts (`Slot.step_tables`), which a new dict would leave stale.
         for name, table in self.tables().items():
             table.clear()
             table.update(tables.get(name, {}))
 
 
 class PhaseLog:
-    """The slots of one phase, and what it comes to.
+    """The slots of one phase, and the tables with its values.
 
     Attributes:
-        phase: What it is the log of.
+        phase: The phase whose values these are.
         num_dataloaders: How many loaders are evaluated.
         slots: Every slot, by place and name.
-        place: Where the run is: the index of a dataloader, or `EPOCH_HOOK`.
-        batch: The batch that is worked on, until its size was looked for.
-        current: The slots that belong to that place, by name.
+        place: Where ``log`` is called now: the index of the dataloader whose batch runs, or `EPOCH_HOOK`.
+        batch: The running batch, set by the loop; dropped once its size is known.
+        current: The slots that were used at that place, by name.
         epoch_row: Values of the phase for loggers.
         results: Values of the phase for users, one table per dataloader.
     """
@@ -71,38 +72,43 @@ class PhaseLog:
         self.epoch_row: Table = {}
         self.results: list[Table] = [{} for _ in range(num_dataloaders)]
         self._published = published
+        # A slot that all loaders share is found under each of their places, so this is not `slots` sorted by place.
         self._by_place: dict[int, dict[str, Slot]] = {EPOCH_HOOK: self.current}
         self.batch: Batch = _NOTHING
         self._batch_size: int | None = None
 
     def leave_batches(self) -> None:
-        """Work on no batch from now on."""
+        """Log for the whole phase from now on, and for no batch."""
         self.batch = _NOTHING
         self.enter(EPOCH_HOOK)
 
     def enter(self, place: int) -> None:
-        """Be at another place from now on."""
+        """Log at another place from now on: for batches of the dataloader ``place``, or at `EPOCH_HOOK`."""
         self.place = place
         self.current = self._by_place.setdefault(place, {})
 
     def batch_size(self) -> int | None:
-        """Return the number of samples in the batch, or None if there is doubt."""
+        """Return the number of samples in the batch, or None if its tensors disagree or there are none."""
+        # Looked for when the first epoch mean of a batch needs it, and once for all names. The batch is dropped then:
+        # kept any longer, it would be in memory beside the next one.
         if self.batch is not _NOTHING:
             self._batch_size = find_batch_size(self.batch)
             self.batch = _NOTHING
         return self._batch_size
 
     def open(self, name: str, given: Given, *, is_metric: bool) -> Slot:
-        """Return the slot for ``name`` at this place.
+        """Return the slot for ``name`` at this place; make it if there is none yet.
 
         Raises:
-            MetricError: If ``name`` cannot be logged here, not with these options, or was logged with others before.
+            MetricError: If ``name`` cannot be logged here, an option is not usable here, or ``name`` was logged with
+                other options before.
         """
         if self.phase is Phase.PREDICT:
             refuse_place(name, self.phase)
         _check_name(name)
         in_batch = self.place != EPOCH_HOOK
         options = resolve(name, given, self.phase, in_batch=in_batch)
+        # Without the index in its name there is one value for all loaders, and so one slot.
         shared = in_batch and self.num_dataloaders > 1 and not options.add_dataloader_idx
         slot = self.adopt(SlotSpec(name, EVERY_LOADER if shared else self.place, options, is_metric))
         if in_batch:
@@ -111,12 +117,13 @@ class PhaseLog:
         return slot
 
     def adopt(self, spec: SlotSpec) -> Slot:
-        """Return the slot for ``spec``, and make it if there is none yet.
+        """Return the slot for ``spec``; make it if there is none yet.
 
         Raises:
-            MetricError: If there is one that differs.
+            MetricError: If there is one with other options, or of the other kind.
         """
         slot = self.slots.get(spec.key)
+        # What a checkpoint restored has the options of that time; those in today's code win over them.
         if slot is None or slot.restored:
             new = Slot(spec, several_loaders=self.num_dataloaders > 1)
             if slot is not None:
@@ -129,7 +136,7 @@ class PhaseLog:
         return slot
 
     def epoch_slots(self, *, hooks: bool) -> list[Slot]:
-        """Return what was logged ``on_epoch``: in hooks outside batches, or in batches."""
+        """Return the slots with ``on_epoch``: those of hooks outside batches, or those of batches."""
         return [
             slot
             for slot in self.slots.values()
@@ -137,8 +144,9 @@ class PhaseLog:
         ]
 
     def publish_epoch(self, slot: Slot, value: Value) -> None:
-        """Show ``value`` as that of the phase."""
+        """Publish ``value`` as the value of ``slot`` over the phase, in every table that its options name."""
         options = slot.spec.options
+        # With on_step and on_epoch, callbacks and users find it as "x_epoch" and as "x", whichever they monitor.
         for key in dict.fromkeys((slot.key, slot.epoch_key)):
             self._published.callback[key] = value
             for index in self._loaders_of(slot):
@@ -150,14 +158,21 @@ class PhaseLog:
             self.epoch_row[slot.epoch_key] = value
 
     def reset_metrics(self) -> None:
-        """Let the torchmetrics objects start anew."""
-        # States made in inference mode could not be changed in place by a later phase outside it.
+        """Reset the torchmetrics objects for the next phase."""
+        # reset() makes new states; made in inference mode, a later phase outside it could not change them in place.
         with torch.inference_mode(False):
+            # One object may be logged under several names.
             for metric in {id(slot.metric): slot.metric for slot in self.slots.values() if slot.metric}.values():
                 metric.reset()
 
     def state_dict(self, metric_paths: dict[int, str]) -> dict[str, Any]:
-        """Return what batches have collected so far. What hooks logged outside them, they will log again."""
+        """Return what batches have collected so far.
+
+        Values of hooks outside batches are left out: a run that resumes in mid-phase calls these hooks again.
+
+        Args:
+            metric_paths: From the ``id`` of each torchmetrics object to its place in the module.
+        """
         return {
             "num_dataloaders": self.num_dataloaders,
             "slots": [
@@ -168,10 +183,16 @@ class PhaseLog:
         }
 
     def load_state_dict(self, state: dict[str, Any], metrics: dict[str, Metric]) -> None:
-        """Take back what `state_dict` gave; ``metrics`` are the module's torchmetrics objects by their place in it."""
+        """Restore what `state_dict` returned.
+
+        Args:
+            state: What `state_dict` returned.
+            metrics: The module's torchmetrics objects by their place in it.
+        """
         for saved in state["slots"]:
             spec = SlotSpec(saved["name"], saved["place"], LogOptions(**saved["options"]), saved["is_metric"])
             metric = metrics.get(saved["metric_path"])
+            # The module has lost this object since the checkpoint was saved.
             if spec.is_metric and metric is None:
                 continue
             slot = self.adopt(spec)
@@ -181,7 +202,10 @@ class PhaseLog:
             slot.restored = True
 
     def pause(self) -> None:
-        """Keep only what batches have collected: the hooks outside them will run and log again."""
+        """Prepare to be continued later: keep what batches collected, and drop the values of the whole phase.
+
+        Hooks outside batches log again when the phase goes on, and its values are reduced at its end.
+        """
         self.slots = {key: slot for key, slot in self.slots.items() if slot.spec.place != EPOCH_HOOK}
         self._by_place[EPOCH_HOOK].clear()
         for table in (self.epoch_row, *self.results):
@@ -195,19 +219,19 @@ class PhaseLog:
         if not options.on_step:
             return
         training = self.phase is Phase.TRAIN
-        # Callbacks decide by a whole evaluation, not by a batch of it.
+        # Callbacks must decide by a whole evaluation, never by the value of one of its batches.
         if training:
             yield from ((self._published.callback, key) for key in dict.fromkeys((slot.key, slot.step_key)))
         if options.prog_bar:
             yield self._published.progress_bar, slot.step_key
         if options.logger:
             yield self._published.logged, slot.step_key
-            # An evaluation has one row, with the newest of such values.
+            # An evaluation writes no rows between its batches: its one row has the newest of these values.
             yield self._published.step_row if training else self.epoch_row, slot.step_key
 
 
 def refuse_place(name: str, phase: Phase | None) -> NoReturn:
-    """Raise `MetricError` because nothing can be logged here."""
+    """Raise `MetricError`: nothing can be logged in ``phase``, which is None where no phase runs."""
     raise MetricError(
         f"self.log({name!r}) was called from the wrong place.\n"
         f"    here         {'outside a training epoch, a validation or a test' if phase is None else describe(phase)}\n"

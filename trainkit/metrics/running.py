@@ -1,4 +1,4 @@
-"""The value of a name over a phase as it grows: one number, however many batches."""
+"""The running reduction of one name over a phase: one number, however many batches."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ _START: dict[ReduceFx, float] = {"mean": 0.0, "sum": 0.0, "min": math.inf, "max"
 class Running:
     """A weighted mean, a sum, a minimum or a maximum of all values so far.
 
-    Numbers are kept as a number; the first tensor turns that into a tensor on its device, which from then on is changed
-    in place, without waiting for it. Sums are float64 (float32 on mps, which has nothing wider).
+    The total is a Python number until the first tensor is added. From then on it is a tensor of shape () on that
+    tensor's device, which is changed in place without waiting for the device. It is float64, or float32 on mps.
 
     Attributes:
-        reduce_fx: How values are put together.
+        reduce_fx: How values are reduced.
         total: The sum of values times weights (mean), or the sum, minimum or maximum.
         weight: The sum of all weights.
-        dtype: Of `value`, if tensors were added: theirs, but at least the default dtype.
+        dtype: The dtype of the result: that of the first tensor added, but at least torch's default dtype; None if only
+            numbers were added.
     """
 
     __slots__ = ("dtype", "reduce_fx", "total", "weight")
 
     def __init__(self, reduce_fx: ReduceFx) -> None:
         self.reduce_fx: ReduceFx = reduce_fx
+        # The identity of the reduction, so that a rank or a loader without values changes nothing.
         self.total: float | Tensor = _START[reduce_fx]
         self.weight = 0.0
         self.dtype: torch.dtype | None = None
 
     def add(self, value: float | Tensor, weight: float) -> None:
-        """Take one value in: a number, or a detached tensor of shape (). Only a mean is weighted."""
+        """Add one value: a number, or a detached tensor of shape (). The weight matters for a mean only."""
         self.weight += weight
         if isinstance(value, Tensor):
             self._add_tensor(value, weight)
@@ -45,11 +47,12 @@ class Running:
             self.total += value * weight
         elif self.reduce_fx == "sum":
             self.total += value
+        # A NaN is never lost: min() and max() would drop it, as every comparison with it is false.
         elif math.isnan(value) or (value < self.total if self.reduce_fx == "min" else value > self.total):
             self.total = value
 
     def value(self) -> float | Tensor:
-        """Return what the values so far come to: a number if only numbers were added, else a new tensor of shape ()."""
+        """Return the reduced value: a number if only numbers were added, else a new tensor of shape ()."""
         if isinstance(self.total, Tensor):
             return self.finish(self.total, self.weight)
         if self.reduce_fx != "mean":
@@ -57,19 +60,21 @@ class Running:
         return self.total / self.weight if self.weight else math.nan
 
     def finish(self, total: Tensor, weight: float | Tensor) -> Tensor:
-        """Return the value that ``total`` and ``weight`` come to, which may be those of all ranks."""
+        """Return the value of a ``total`` and a ``weight``, which may be those of all ranks."""
         value = total / weight if self.reduce_fx == "mean" else total
+        # copy=True: without it `to` returns the total itself if the dtype is right, and `add` changes that in place.
         return value.to(self.dtype or torch.get_default_dtype(), copy=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of everything, to continue bit for bit."""
+        """Return a copy of all attributes, from which `from_state` continues bit for bit."""
         total = self.total.clone() if isinstance(self.total, Tensor) else self.total
         return {"reduce_fx": self.reduce_fx, "total": total, "weight": self.weight, "dtype": self.dtype}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Running:
-        """Return what `state_dict` described."""
+        """Return a running value with the state that `state_dict` returned."""
         running = cls(state["reduce_fx"])
+        # A copy, since `add` changes it in place, and the state may be loaded again.
         total = state["total"]
         running.total = total.clone() if isinstance(total, Tensor) else total
         running.weight, running.dtype = state["weight"], state["dtype"]
@@ -79,11 +84,11 @@ class Running:
         total = self.total
         if not isinstance(total, Tensor):
             self.dtype = torch.promote_types(value.dtype, torch.get_default_dtype())
-            # A tensor that was made in inference mode could not be changed in place outside it.
+            # validate() runs in inference mode, and a tensor made there could not be changed in place outside it.
             with torch.inference_mode(False):
                 total = self.total = torch.full((), total, dtype=widest(value.device), device=value.device)
         elif total.device != value.device:
-            # An accelerator is never left for the host, which would have to wait for it.
+            # Towards the accelerator, never back: copying from it would make the host wait for it.
             if total.device.type == "cpu":
                 total = self.total = total.to(value.device, widest(value.device))
             else:
@@ -91,6 +96,7 @@ class Running:
         self._add_in_place(total, value, weight)
 
     def _add_in_place(self, total: Tensor, value: float | Tensor, weight: float) -> None:
+        # In place, so that memory stays flat over any number of batches. clamp_ keeps a NaN on either side.
         if self.reduce_fx == "mean":
             total.add_(value, alpha=weight)
         elif self.reduce_fx == "sum":

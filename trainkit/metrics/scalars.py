@@ -1,4 +1,4 @@
-"""What may be logged as a value, and the one place where values are read from their device."""
+"""Scalar values: checking what is logged, and the one function that reads values from their device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainkit.metrics.running import widest
 from trainkit.metrics.torchmetrics import Metric, is_metric, is_metric_collection
 
 Value: TypeAlias = float | Tensor
-"""A number, or a detached tensor of shape () that nobody changes."""
+"""A number, or a detached tensor of shape () that is never changed in place."""
 
 Table: TypeAlias = dict[str, Value]
 
@@ -36,11 +36,12 @@ def as_scalar(name: str, tensor: Tensor) -> Tensor:
 
 
 def as_number(name: str, value: Any) -> float:
-    """Return ``value``, which is no tensor, as a number.
+    """Return ``value``, which is no tensor, as a float.
 
     Raises:
-        MetricError: If it is none.
+        MetricError: If it is no number.
     """
+    # numpy's scalars are numbers.Real as well.
     if isinstance(value, numbers.Real):
         return float(value)
     advice = "log a number that stands for it"
@@ -56,10 +57,10 @@ def as_number(name: str, value: Any) -> float:
 
 
 def as_weight(name: str, batch_size: Any) -> float:
-    """Return what the user said a batch weighs. A tensor is read, which waits for its device.
+    """Return the argument ``batch_size`` of ``log`` as a weight. A tensor is read, which waits for its device.
 
     Raises:
-        MetricError: If it is no number of samples.
+        MetricError: If it is no finite number of at least 0.
     """
     if isinstance(batch_size, numbers.Real) or (isinstance(batch_size, Tensor) and batch_size.numel() == 1):
         weight = float(batch_size)
@@ -69,10 +70,10 @@ def as_weight(name: str, batch_size: Any) -> float:
 
 
 def metric_value(name: str, metric: Metric, value: Any) -> Value:
-    """Return a copy of ``value``, which ``metric`` computed.
+    """Return a copy of ``value``, which ``metric`` computed, as a number or a tensor of shape ().
 
     Raises:
-        MetricError: If it is not one number.
+        MetricError: If it has not exactly one element.
     """
     if isinstance(value, numbers.Real):
         return float(value)
@@ -83,22 +84,27 @@ def metric_value(name: str, metric: Metric, value: Any) -> Value:
             "    allowed      a value with one element\n"
             "    to do        log the parts of metric.compute() that you want, each under its own name"
         )
+    # A copy, because a metric may return a state that later updates change in place; and a normal tensor, because
+    # a tensor made in inference mode could not be used with autograd by whoever reads it later.
     with torch.inference_mode(False):
         return value.detach().reshape(()).clone()
 
 
 def as_tensors(table: Table) -> dict[str, Tensor]:
-    """Return the values of ``table`` as tensors of shape (), on the devices where they are."""
+    """Return the values of ``table`` as tensors of shape (), on their devices. Nothing is read."""
     return {name: value if isinstance(value, Tensor) else torch.tensor(value) for name, value in table.items()}
 
 
 def read(table: Table) -> dict[str, float]:
     """Return the values of ``table`` as numbers. Waits once for each device that holds any."""
+    # One stacked tensor per device instead of one read per name: each read would wait for the device again.
     by_device: dict[torch.device, dict[str, Tensor]] = {}
     for name, value in table.items():
         if isinstance(value, Tensor):
+            # stack needs one dtype, and the widest one loses nothing.
             by_device.setdefault(value.device, {})[name] = value.to(widest(value.device))
     numbers_of = {name: value for name, value in table.items() if not isinstance(value, Tensor)}
     for tensors in by_device.values():
         numbers_of |= zip(tensors, torch.stack(list(tensors.values())).tolist(), strict=True)
+    # In the order in which the names were logged, which is that of columns in a file.
     return {name: numbers_of[name] for name in table}

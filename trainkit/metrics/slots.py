@@ -14,7 +14,7 @@ from trainkit.metrics.scalars import Table, Value, metric_value
 from trainkit.metrics.torchmetrics import Metric
 
 EVERY_LOADER = -1
-"""The place of a value that all dataloaders share; one of its own has the dataloader's index."""
+"""The place of a value that all dataloaders share. The value of one dataloader has that one's index as its place."""
 
 EPOCH_HOOK = -2
 """The place of a value logged outside batches."""
@@ -22,10 +22,10 @@ EPOCH_HOOK = -2
 
 @dataclass(frozen=True, slots=True)
 class SlotSpec:
-    """What makes two calls of ``log`` belong together, on all ranks.
+    """The identity of a logged value: calls of ``log`` with equal specs, on any rank, are reduced into one value.
 
     Attributes:
-        name: As it was logged.
+        name: The name that ``log`` was called with.
         place: Where in its phase: a dataloader's index, `EVERY_LOADER` or `EPOCH_HOOK`.
         options: Where it goes and how it is reduced.
         is_metric: Whether it is a torchmetrics object, and not a number.
@@ -38,27 +38,28 @@ class SlotSpec:
 
     @property
     def key(self) -> tuple[int, str]:
-        """Under which a phase keeps the slot."""
+        """The key of the slot in `PhaseLog.slots`."""
         return self.place, self.name
 
 
 class Slot:
-    """What one name collected.
+    """One logged name at one place of a phase: the names and tables it is published under, and its value so far.
 
     Attributes:
-        spec: What it is.
-        given: The options as the newest call gave them: equal ones need no second look.
+        spec: Its identity.
+        given: The options as the newest call gave them. A call with equal ones is not checked again.
         key: The name with the dataloader's index.
-        step_key: The name that values of a batch are shown under.
-        epoch_key: The name that the value of the phase is shown under.
-        step_tables: Where values of a batch go.
-        syncs_step: Whether they are reduced across ranks first.
+        step_key: The name under which values of a batch are published.
+        epoch_key: The name under which the value of the phase is published.
+        step_tables: The tables for values of a batch, each with the key in it.
+        syncs_step: Whether values of a batch are reduced across ranks first.
         running: The value of the phase so far; None if it is not logged ``on_epoch``, or is a torchmetrics object.
         metric: The torchmetrics object, if it is one.
         loaders: The dataloaders in whose batches it was logged.
-        restored: It comes from a checkpoint and was not logged since.
+        restored: Whether it comes from a checkpoint and was not logged since.
     """
 
+    # Read on every call of log(): slots are faster than a dict, and a misspelt attribute is an error.
     __slots__ = (
         "epoch_key", "given", "key", "loaders", "metric", "restored", "running", "spec", "step_key", "step_tables",
         "syncs_step",
@@ -71,6 +72,7 @@ class Slot:
         self.spec = spec
         self.given: Given | None = None
         self.key = spec.name + suffix
+        # "x_step" and "x_epoch", before the index of the loader; where there is one value, just "x".
         self.step_key = f"{spec.name}_step{suffix}" if both else self.key
         self.epoch_key = f"{spec.name}_epoch{suffix}" if both else self.key
         self.step_tables: tuple[tuple[Table, str], ...] = ()
@@ -81,23 +83,31 @@ class Slot:
         self.restored = False
 
     def value(self) -> Value:
-        """Return the value of the phase so far, on this rank; a torchmetrics object asks the other ranks itself."""
+        """Return the value of the phase so far, on this rank.
+
+        That of a torchmetrics object is over all ranks: its ``compute`` is a collective.
+        """
         if self.metric is not None:
             return metric_value(self.spec.name, self.metric, self.metric.compute())
         assert self.running is not None, "only what is logged on_epoch has a value of the phase"
-        # It is read outside inference mode too.
+        # validate() runs in inference mode, and what it logs is read outside of it, maybe with autograd.
         with torch.inference_mode(False), torch.no_grad():
             return self.running.value()
 
     def continue_from(self, older: Slot) -> None:
-        """Take over what ``older`` collected before a checkpoint, unless it was put together in another way."""
+        """Take over what ``older`` collected before a checkpoint, unless it was reduced in another way."""
+        # A sum so far is no mean so far: with another reduce_fx the value starts again with the resumed batches.
         if self.running and older.running and self.running.reduce_fx == older.running.reduce_fx:
             self.running = older.running
         self.metric = older.metric
         self.loaders |= older.loaders
 
     def state_dict(self, metric_path: str | None) -> dict[str, Any]:
-        """Return everything but the tables; ``metric_path`` is the place of the torchmetrics object in the module."""
+        """Return all attributes but the tables, as plain values and tensors.
+
+        Args:
+            metric_path: The place of the torchmetrics object in the module; None if it is no such object.
+        """
         spec = self.spec
         return {
             "name": spec.name,

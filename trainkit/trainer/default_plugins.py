@@ -14,7 +14,7 @@ from trainkit.callbacks.progress_bar import ProgressBar
 from trainkit.errors import ConfigError, UnknownArgumentError, UnknownNameError, nearest_name
 from trainkit.hooks.manager import HookManager
 from trainkit.loggers.csv import CSVLogger
-from trainkit.loggers.dummy import NoLogger
+from trainkit.loggers.dummy import DummyLogger
 from trainkit.loggers.logger import Logger
 from trainkit.loggers.metric_rows import MetricRows
 from trainkit.loggers.tensorboard.logger import TensorBoardLogger
@@ -46,7 +46,7 @@ def make_loggers(logger: Any, output: OutputArguments, data: DataArguments) -> l
     if output.barebones or logger is False:
         return []
     if data.fast_dev_run:
-        return [NoLogger(output.root)]
+        return [DummyLogger(output.root)]
     if logger is None or logger is True:
         # One folder for both, so that a version number names one run.
         tensorboard = TensorBoardLogger(save_dir=output.root)

@@ -19,8 +19,8 @@ def rank(kept: KeptCheckpoints, scores: list[float]) -> list[str]:
     gone: list[str] = []
     for index, score in enumerate(scores):
         if kept._is_among_best(torch.tensor(score), is_fresh=True):
-            gone += kept._make_room()
-            kept._admit(str(index))
+            gone += kept._evict()
+            kept._add(str(index))
     return gone
 
 
@@ -59,16 +59,16 @@ def test_minus_one_keeps_all() -> None:
 
 def test_without_a_monitor_the_newest_is_the_best() -> None:
     kept = KeptCheckpoints(None, None, "min", 1)
-    kept._admit("a")
-    assert kept._make_room() == ["a"]
-    kept._admit("b")
+    kept._add("a")
+    assert kept._evict() == ["a"]
+    kept._add("b")
     assert (kept.best_model_path, kept.best_model_score, kept.best_k_models) == ("b", None, {})
 
 
 def test_a_score_that_was_judged_already_is_not_judged_again() -> None:
     kept = KeptCheckpoints(None, "val/loss", "min", 3)
     assert kept._is_among_best(torch.tensor(1.0), is_fresh=True)
-    kept._admit("a")
+    kept._add("a")
     assert not kept._is_among_best(torch.tensor(1.0), is_fresh=False)
     assert kept._is_among_best(torch.tensor(0.9), is_fresh=False)
     assert kept._is_among_best(torch.tensor(0.9), is_fresh=True)
@@ -108,7 +108,7 @@ def test_a_smaller_k_given_in_code_wins() -> None:
     smaller.load_state_dict(kept.state_dict())
     assert not smaller._is_among_best(torch.tensor(1.5), is_fresh=True)
     assert smaller._is_among_best(torch.tensor(0.5), is_fresh=True)
-    assert smaller._make_room() == ["0", "1", "2"]
+    assert smaller._evict() == ["0", "1", "2"]
 
 
 def test_in_another_folder_the_best_of_the_old_one_stays_best_until_it_is_beaten(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_in_another_folder_the_best_of_the_old_one_stays_best_until_it_is_beaten
     old_best.touch()
     old = KeptCheckpoints(str(old_best.parent), "val/loss", "min", 1)
     old._is_among_best(torch.tensor(1.0), is_fresh=True)
-    old._admit(str(old_best))
+    old._add(str(old_best))
 
     moved = KeptCheckpoints(str(tmp_path / "new"), "val/loss", "min", 1)
     moved.load_state_dict(old.state_dict())

@@ -67,7 +67,7 @@ def display(monkeypatch):
     display = Kept()
     monkeypatch.setattr(callback, "open_display", lambda leave: display)
     monkeypatch.setattr(callback, "monotonic", Clock(tick=1.0))
-    monkeypatch.setattr(callback, "SHARE_OF_TIME", math.inf)  # so a refresh is due after every batch
+    monkeypatch.setattr(callback, "MAX_TIME_SHARE", math.inf)  # so a refresh is due after every batch
     return display
 
 
@@ -156,7 +156,7 @@ def test_the_epoch_ends_with_values_that_were_logged_at_its_end(display):
 
 def test_rows_that_were_read_for_loggers_need_not_be_read_again(display, monkeypatch):
     noted = []
-    monkeypatch.setattr(callback.LateValues, "note", lambda self, row: noted.append(dict(row)))
+    monkeypatch.setattr(callback.AsyncValues, "update", lambda self, row: noted.append(dict(row)))
     trainer_with(log_every_n_steps=1).fit(Logs(), TinyData(1), TinyData(1))
     assert noted == [{"epoch": 0, "loss": 0.0}, {"epoch": 0, "val": 0.0}]
 
@@ -201,7 +201,7 @@ def test_refreshes_are_a_tenth_of_a_second_apart(display, monkeypatch):
 def test_a_slow_terminal_is_asked_less_often(display, monkeypatch):
     clock = Clock(tick=0.001)
     monkeypatch.setattr(callback, "monotonic", clock)
-    monkeypatch.setattr(callback, "SHARE_OF_TIME", 0.02)
+    monkeypatch.setattr(callback, "MAX_TIME_SHARE", 0.02)
     times = []
 
     def slowly(bars, values):
@@ -217,8 +217,8 @@ def test_a_slow_terminal_is_asked_less_often(display, monkeypatch):
 def test_metrics_are_read_only_when_a_refresh_is_due(display, monkeypatch):
     monkeypatch.setattr(callback, "monotonic", Clock(tick=0.0))
     looks = []
-    look = callback.LateValues.look
-    monkeypatch.setattr(callback.LateValues, "look", lambda self, metrics: looks.append(1) or look(self, metrics))
+    look = callback.AsyncValues.poll
+    monkeypatch.setattr(callback.AsyncValues, "poll", lambda self, metrics: looks.append(1) or look(self, metrics))
     trainer_with().fit(Logs(), TinyData(20))
     assert len(looks) == 2  # when the epoch begins and when it ends
 

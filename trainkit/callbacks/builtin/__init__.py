@@ -1,1 +1,1 @@
-"""The core's own plugins of a fit: schedulers and clipping. A Trainer adds them where they are needed."""
+"""Plugins that a Trainer adds by itself where a fit needs them: stepping schedulers and clipping gradients."""

@@ -1,4 +1,4 @@
-"""Clipping: gradients are bounded right before an update."""
+"""Clipping gradients right before an optimizer step."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class GradientClipping(Callback):
-    """Calls ``module.configure_gradient_clipping`` before every update; what ``Trainer(gradient_clip_val=...)`` adds.
+    """Calls ``module.configure_gradient_clipping`` before every update. ``Trainer(gradient_clip_val=...)`` adds it.
 
     Args:
-        gradient_clip_val: The bound; None leaves it to the module's own ``configure_gradient_clipping``.
-        gradient_clip_algorithm: ``norm`` (default) bounds the norm of all gradients together, ``value`` each value.
+        gradient_clip_val: The largest norm or value; None leaves it to the module's ``configure_gradient_clipping``.
+        gradient_clip_algorithm: ``norm`` (default) limits the norm of all gradients together, ``value`` each element.
 
     Raises:
-        ConfigError: If the bound is no number of at least 0.
+        ConfigError: If ``gradient_clip_val`` is no number of at least 0.
         UnknownNameError: If there is no such algorithm.
     """
 
@@ -37,7 +37,9 @@ class GradientClipping(Callback):
         self.gradient_clip_val = gradient_clip_val
         self.gradient_clip_algorithm = gradient_clip_algorithm
 
+    # A hook of its own, after on_before_optimizer_step: there gradients are unscaled, and plugins see them unclipped.
     def on_clip_gradients(self, module: TrainModule, optimizer: torch.optim.Optimizer) -> None:
+        # Through the module, which may override it to clip in its own way.
         module.configure_gradient_clipping(
             optimizer,
             gradient_clip_val=self.gradient_clip_val,

@@ -29,62 +29,70 @@ class LRSchedulers(Callback):
     "epoch"   after the last batch of every ``frequency``-th epoch; an epoch that ends early does not count
     ========  =======================================================================================================
 
-    What follows the metric of a validation (``ReduceLROnPlateau``) is stepped after the validation, if there is one at
-    that time, and other schedulers before it. With manual optimization the schedulers are the user's.
+    Schedulers that need a metric (``ReduceLROnPlateau``) are stepped after the validation that is due at that time, if
+    one is; the others before it. With manual optimization the user steps all schedulers.
     """
 
-    # Metrics are final then, and early stopping and checkpoints have not looked yet.
+    # In on_validation_end and on_train_epoch_end: after metrics are reduced, and before checkpoints are saved, which
+    # have to contain the learning rate of the next step.
     stage: ClassVar[PluginStage] = "decide"
 
     def __init__(self) -> None:
         self._configs: list[SchedulerConfig] = []
         self._follows_updates = False
         self._seen_step = 0
-        self._awaits_validation = False
+        self._awaits_validation = False  # whether schedulers that need a metric step after the validation that is due
         self._warned: set[str] = set()
 
     def on_train_start(self, trainer: Trainer, module: TrainModule) -> None:
+        # The list itself, not a copy: a callback that replaces the schedulers in mid-run empties it.
         self._configs = trainer.lr_scheduler_configs if module.automatic_optimization else []
         self._follows_updates = any(config.interval == "step" for config in self._configs)
         self._seen_step = trainer.global_step
 
+    # First of all plugins: schedulers step between the update and everybody's on_train_batch_end, as in Lightning.
     @hookimpl(tryfirst=True)
     def on_train_batch_end(self, trainer: Trainer, module: TrainModule) -> None:
         if self._follows_updates:
-            self._note_update(trainer, module)
+            self._step_after_update(trainer, module)
+        # Ahead of the validation that may follow, as in Lightning. Those that need its metric: on_train_epoch_end.
         if trainer.is_last_batch:
             self._step("epoch", trainer, module, by_metric=False)
 
     def on_validation_end(self, trainer: Trainer, module: TrainModule) -> None:
+        # Only a validation of the fit, and not one of trainer.validate().
         if self._awaits_validation and trainer.state.fn == Stage.FIT:
             self._awaits_validation = False
             self._step("step", trainer, module, by_metric=True)
 
     def on_train_epoch_end(self, trainer: Trainer, module: TrainModule) -> None:
-        # An accumulation group that the epoch's early end cut short was updated after its last batch.
-        self._note_update(trainer, module)
+        # Where the epoch ended early, the update of the open accumulation group came after the last on_train_batch_end.
+        self._step_after_update(trainer, module)
         if trainer.is_last_batch:
             self._step("epoch", trainer, module, by_metric=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return whether a step is still to be made, after a validation that has not ended."""
+        """Return whether schedulers are still to be stepped after a validation that was due when this was saved."""
         return {"awaits_validation": True} if self._awaits_validation else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self._awaits_validation = state.get("awaits_validation", False)
 
-    def _note_update(self, trainer: Trainer, module: TrainModule) -> None:
+    def _step_after_update(self, trainer: Trainer, module: TrainModule) -> None:
+        # No new update since: the batch was accumulated or skipped.
         if trainer.global_step == self._seen_step:
             return
         self._seen_step = trainer.global_step
         self._step("step", trainer, module, by_metric=False)
+        # Whether a validation is due may be a collective, so it is asked only where a scheduler depends on the answer.
         if any(self._due("step", trainer, by_metric=True)):
             self._awaits_validation = trainer.fit_run.validation_due()
             if not self._awaits_validation:
                 self._step("step", trainer, module, by_metric=True)
 
     def _due(self, interval: str, trainer: Trainer, *, by_metric: bool) -> Iterable[SchedulerConfig]:
+        # Counted over the whole run, so that a resumed run steps at the same updates as an unbroken one.
         count = trainer.global_step if interval == "step" else trainer.current_epoch + 1
         for config in self._configs:
             if config.interval == interval and config.reduce_on_plateau is by_metric and count % config.frequency == 0:
@@ -97,10 +105,13 @@ class LRSchedulers(Callback):
                 module.lr_scheduler_step(config.scheduler, metric)
 
     def _metric(self, config: SchedulerConfig, trainer: Trainer) -> Tensor | None:
-        """Return the newest value of what ``config`` monitors.
+        """Return the newest value of the metric that ``config`` monitors.
+
+        Returns:
+            None, with one warning, if it has not been logged and ``strict`` is False.
 
         Raises:
-            MetricError: If it has not been logged, unless ``strict`` is False: then it is None, with one warning.
+            MetricError: If it has not been logged and ``strict`` is True.
         """
         assert config.monitor is not None, "configure_optimizers was checked for it"
         metrics = trainer.callback_metrics
@@ -117,6 +128,7 @@ def _missing(config: SchedulerConfig, trainer: Trainer) -> str:
     assert config.monitor is not None
     where = f"{type(config.scheduler).__name__} (interval {config.interval!r})"
     message = missing_metric(config.monitor, trainer.callback_metrics, where)
+    # The usual reason: the scheduler steps every epoch, and its metric comes from a validation every few epochs.
     every = trainer.check_val_every_n_epoch or 1
     if config.interval == "epoch" and config.frequency % every:
         message += f"\n    if it is one of validation, which is due every {every} epochs: 'frequency': {every}"

@@ -1,4 +1,4 @@
-"""Finetuning: layers are frozen first, and thawed later."""
+"""Finetuning: training with frozen layers first, and unfreezing them at a later epoch."""
 
 from trainkit.callbacks.finetuning.callback import BackboneFinetuning, BaseFinetuning
 

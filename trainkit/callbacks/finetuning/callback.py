@@ -1,4 +1,4 @@
-"""Training a head first, and the backbone below it later."""
+"""Callbacks that freeze layers before training and unfreeze them at the start of an epoch."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ class BaseFinetuning(Callback):
 
     A subclass defines ``freeze_before_training(module)``, which may call `freeze`, and
     ``finetune_function(module, epoch, optimizer)``, called at the start of every epoch for every optimizer, which may
-    call `unfreeze_and_add_param_group`. A run that continues has the parameter groups, and is frozen, as it was saved.
+    call `unfreeze_and_add_param_group`. A resumed run has the parameter groups and frozen layers of its checkpoint.
     """
 
     stage: ClassVar[PluginStage] = "modify"
 
+    # Methods as in Lightning, where subclasses call them as self.freeze(...).
     flatten_modules = staticmethod(freezing.flatten_modules)
     filter_params = staticmethod(freezing.filter_params)
     make_trainable = staticmethod(freezing.make_trainable)
@@ -48,12 +49,13 @@ class BaseFinetuning(Callback):
         raise self._lacks("finetune_function(self, module, epoch, optimizer)")
 
     def setup(self, trainer: Trainer, module: TrainModule) -> None:
-        self._trainer = trainer
+        self._trainer = trainer  # for load_state_dict, which gets no trainer
+        # Ahead of configure_optimizers, which may leave out what is frozen.
         self.freeze_before_training(module)
 
     def on_train_epoch_start(self, trainer: Trainer, module: TrainModule) -> None:
         if trainer.progress.batch:
-            return  # the epoch goes on from a checkpoint that was saved after this
+            return  # the epoch is resumed from a checkpoint that was saved after this
         for optimizer in trainer.optimizers:
             self.finetune_function(module, trainer.current_epoch, optimizer)
         self._state = _describe(module, trainer.optimizers)
@@ -62,12 +64,17 @@ class BaseFinetuning(Callback):
         self._trainer = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return which parameters are trained, and in which groups they are."""
+        """Return the names of the parameters that are trained, and those in each group of each optimizer."""
         return {} if self._state is None else {"finetuning": self._state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave: the optimizers get the same groups, whose settings they know themselves."""
+        """Restore what `state_dict` returned: flags of modules and parameters, and parameter groups of optimizers.
+
+        Called before the states of the optimizers are restored, which need as many groups as were saved and contain
+        their learning rates.
+        """
         self._state = state.get("finetuning")
+        # It is None in a checkpoint from before the first epoch. A callback that was not set up has no Trainer.
         if self._state is None or self._trainer is None or self._trainer.module is None:
             return
         parameters = dict(self._trainer.module.named_parameters())
@@ -75,8 +82,10 @@ class BaseFinetuning(Callback):
             parameter.requires_grad = name in self._state["trained"]
         for name, child in self._trainer.module.named_modules():
             if hasattr(child, "track_running_stats"):
+                # Freezing a BatchNorm layer switches this off, and it is in no state_dict.
                 child.track_running_stats = name not in self._state["fixed_statistics"]
         for optimizer, groups in zip(self._trainer.optimizers, self._state["groups"], strict=True):
+            # The first groups are those of configure_optimizers; the others were added by `finetune_function`.
             for names in groups[len(optimizer.param_groups) :]:
                 optimizer.add_param_group({"params": [parameters[name] for name in names]})
 
@@ -89,14 +98,14 @@ class BackboneFinetuning(BaseFinetuning):
 
     Args:
         unfreeze_backbone_at_epoch: The first epoch in which the backbone is trained.
-        lambda_func: From the epoch to what the backbone's learning rate is multiplied with at its start.
-        backbone_initial_ratio_lr: The backbone's first learning rate, as a share of the rest's.
-        backbone_initial_lr: The backbone's first learning rate, instead of a share.
-        should_align: Whether the backbone's learning rate never exceeds the rest's.
-        initial_denom_lr: Accepted: the first learning rate is given by the two arguments before.
+        lambda_func: Returns for an epoch the factor by which the backbone's learning rate grows at its start.
+        backbone_initial_ratio_lr: The backbone's first learning rate, as a share of the first group's.
+        backbone_initial_lr: The backbone's first learning rate itself; takes the place of the share.
+        should_align: Whether the backbone's learning rate is limited to that of the first group.
+        initial_denom_lr: Accepted for compatibility, and not used.
         train_bn: Whether BatchNorm layers of the backbone are trained with it.
         verbose: Whether to print learning rates.
-        rounding: Their digits.
+        rounding: The digits after the point in what is printed.
     """
 
     def __init__(
@@ -131,7 +140,9 @@ class BackboneFinetuning(BaseFinetuning):
             share = rate * self.backbone_initial_ratio_lr
             own = share if self.backbone_initial_lr is None else self.backbone_initial_lr
             self.unfreeze_and_add_param_group(self._backbone(module), optimizer, own, train_bn=self.train_bn)
+        # The backbone's group was added last. None: it was not added, as training began behind that epoch.
         elif epoch > self.unfreeze_backbone_at_epoch and self.previous_backbone_lr is not None:
+            # epoch + 1 as in Lightning.
             own = self.lambda_func(epoch + 1) * self.previous_backbone_lr
             own = min(own, rate) if self.should_align else own
             optimizer.param_groups[-1]["lr"] = own
@@ -142,11 +153,11 @@ class BackboneFinetuning(BaseFinetuning):
             print(f"BackboneFinetuning: lr {round(rate, self.rounding)}, backbone {round(own, self.rounding)}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the backbone's learning rate too."""
+        """Return the state of `BaseFinetuning`, and the backbone's learning rate."""
         return super().state_dict() | {"previous_backbone_lr": self.previous_backbone_lr}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         super().load_state_dict(state)
         self.previous_backbone_lr = state["previous_backbone_lr"]
 
@@ -160,6 +171,7 @@ class BackboneFinetuning(BaseFinetuning):
 
 
 def _describe(module: TrainModule, optimizers: list[Optimizer]) -> dict[str, Any]:
+    # By name, because a resumed process has other parameter objects. Tensors compare by value, hence their ids.
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     return {
         "trained": [name for name, parameter in module.named_parameters() if parameter.requires_grad],

@@ -1,4 +1,4 @@
-"""Freezing layers, and letting them be trained again: what `BaseFinetuning` offers to its subclasses."""
+"""Freezing and unfreezing layers: the functions that `BaseFinetuning` offers to its subclasses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Modules: TypeAlias = nn.Module | Iterable["Modules"]
 
 
 def flatten_modules(modules: Modules) -> list[nn.Module]:
-    """Return every module in ``modules`` that has parameters of its own or no children, however deep."""
+    """Return every module in ``modules``, at any depth, that has parameters of its own or no children."""
     if isinstance(modules, nn.Module):
         return [module for module in modules.modules() if module._parameters or not list(module.children())]
     return [module for part in modules for module in flatten_modules(part)]
@@ -27,17 +27,18 @@ def filter_params(modules: Modules, train_bn: bool = True, requires_grad: bool =
     """Yield the parameters in ``modules`` that are trained, or with ``requires_grad=False`` those that are frozen.
 
     Args:
-        modules: Where to look.
-        train_bn: Whether those of BatchNorm layers are among them.
-        requires_grad: Which ones.
+        modules: The modules whose parameters are filtered.
+        train_bn: Whether to include the parameters of BatchNorm layers.
+        requires_grad: True yields the trained ones, False the frozen ones.
     """
     for module in flatten_modules(modules):
         if train_bn or not isinstance(module, _BatchNorm):
+            # recurse=False: the children are in the list themselves.
             yield from (p for p in module.parameters(recurse=False) if p.requires_grad == requires_grad)
 
 
 def make_trainable(modules: Modules) -> None:
-    """Let the parameters in ``modules`` be trained."""
+    """Unfreeze the parameters in ``modules``."""
     for module in flatten_modules(modules):
         _set_trainable(module, True)
 
@@ -52,7 +53,7 @@ def freeze(modules: Modules, train_bn: bool = True) -> None:
 
     Args:
         modules: What to freeze.
-        train_bn: Whether BatchNorm layers are trained all the same.
+        train_bn: Whether BatchNorm layers are left unfrozen.
     """
     for module in flatten_modules(modules):
         _set_trainable(module, train_bn and isinstance(module, _BatchNorm))
@@ -80,26 +81,28 @@ def unfreeze_and_add_param_group(
     initial_denom_lr: float = 10.0,
     train_bn: bool = True,
 ) -> None:
-    """Let ``modules`` be trained, as a parameter group of their own.
+    """Unfreeze ``modules``, and add their parameters to ``optimizer`` as a group of their own.
 
     Args:
         modules: What to unfreeze.
-        optimizer: Which optimizer gets the group.
+        optimizer: The optimizer that gets the group.
         lr: Its learning rate; None is that of the first group, divided by ``initial_denom_lr``.
         initial_denom_lr: See ``lr``.
         train_bn: Whether BatchNorm layers are trained too.
     """
-    # BatchNorm layers that were spared are trained already, which is no slip.
+    # BatchNorm layers that were left unfrozen are in the optimizer already: no mistake that needs a warning.
     trained = set(filter_params(modules)).intersection(parameters_of(optimizer))
     make_trainable(modules)
     rate = optimizer.param_groups[0]["lr"] / initial_denom_lr if lr is None else float(lr)
     unfrozen = (p for p in filter_params(modules, train_bn=train_bn) if p not in trained)
+    # torch raises for a parameter that is in two groups.
     params = filter_on_optimizer(optimizer, unfrozen)
     if params:
         optimizer.add_param_group({"params": params, "lr": rate})
 
 
 def _set_trainable(module: nn.Module, trainable: bool) -> None:
+    # Otherwise a frozen layer in train mode would still update its running mean and variance in every forward pass.
     if isinstance(module, _BatchNorm):
         module.track_running_stats = trainable
     for parameter in module.parameters(recurse=False):

@@ -1,6 +1,7 @@
-"""`ModelCheckpoint`.
+"""The callback `ModelCheckpoint`, in four parts.
 
-When it saves is in ``triggers.py``, what it keeps in ``ranking.py``, and what files are called in ``names.py``.
+`triggers` decides when a save is due, `ranking` which checkpoints are kept, `names` what files are called, and
+`callback` writes and deletes them at the save points.
 """
 
 from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint

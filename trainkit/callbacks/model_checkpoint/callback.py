@@ -1,4 +1,4 @@
-"""Saving checkpoints during a fit: the save points, the files, and what is deleted."""
+"""The callback that saves checkpoints during a fit: its save points, and the files that it writes and deletes."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ WHERE = "ModelCheckpoint"
 class ModelCheckpoint(KeptCheckpoints):
     """Saves checkpoints, and keeps the best, the newest or all of them.
 
-    There is a save point after every validation and at the end of every epoch; that of a validation after the epoch's
-    last batch is at the end of the epoch, when schedulers and metrics are done. ``every_n_train_steps`` and
-    ``train_time_interval`` take the place of these. A save that falls due within an accumulation group waits for its
-    update, and one that falls due right before a validation waits for that. Nothing is saved twice at one
-    ``global_step``. A new file is whole and on the disk before an old one is deleted.
+    There is a save point after every validation, and one at the end of an epoch without validation. After a validation
+    that follows the last batch of an epoch, the save point is at the end of the epoch, when schedulers and metrics are
+    done. ``every_n_train_steps`` and ``train_time_interval`` replace these save points. A save that falls due within an
+    accumulation group waits for its update, and one that falls due right before a validation waits for that. Nothing is
+    saved twice at one ``global_step``. A new file is whole and on the disk before an old one is deleted.
 
     Args:
-        dirpath: The folder, or a URL that fsspec knows. By default ``checkpoints`` in the folder of the logger, or in
-            ``default_root_dir``.
+        dirpath: The folder for the files, or a URL that fsspec knows. By default ``checkpoints`` in the folder of the
+            logger, or in ``default_root_dir``.
         filename: A template such as ``{epoch}-{val/loss:.2f}``; a name that is taken gains ``-v1``. By default
             ``{epoch}-{step}``, which gives ``epoch=0-step=5.ckpt``.
         monitor: The metric by which checkpoints are ranked. Without one the newest is kept.
@@ -51,12 +51,12 @@ class ModelCheckpoint(KeptCheckpoints):
         mode: Whether a lower ("min") or a higher ("max") value of ``monitor`` is better. NaN is worst.
         auto_insert_metric_name: Whether names stand before their values in file names, as in ``epoch=0``.
         every_n_train_steps: Save after every n-th update instead.
-        train_time_interval: Save after this time instead, as soon as the running update is made.
+        train_time_interval: Save whenever this time has passed instead, as soon as the running update is made.
         every_n_epochs: Use the save points of every n-th epoch only. ``save_last`` uses them all.
         save_on_train_epoch_end: True uses only the save points at ends of epochs, False only those after validations.
         enable_version_counter: Whether a name that is taken gains a version; otherwise its file is overwritten.
         async_save: Whether training goes on while a copy of the state is written. The next save, and the end of the
-            fit, wait for it, and raise what went wrong.
+            fit, wait for the write to finish, and raise its error if it failed.
 
     Attributes:
         best_model_path: The best checkpoint, or without ``monitor`` the newest; more in `KeptCheckpoints`.
@@ -67,7 +67,7 @@ class ModelCheckpoint(KeptCheckpoints):
         MetricError: At the end of an epoch, if ``monitor`` has not been logged.
     """
 
-    stage: ClassVar[PluginStage] = "persist"
+    stage: ClassVar[PluginStage] = "persist"  # the last one: the state of every other plugin is final
 
     CHECKPOINT_JOIN_CHAR = "-"
     CHECKPOINT_EQUALS_CHAR = "="
@@ -94,7 +94,7 @@ class ModelCheckpoint(KeptCheckpoints):
         enable_version_counter: bool = True,
         async_save: bool = False,
     ) -> None:
-        super().__init__(None if dirpath is None else _folder(dirpath), monitor, mode, save_top_k)
+        super().__init__(None if dirpath is None else _normalized(dirpath), monitor, mode, save_top_k)
         if filename is not None:
             check_template(filename, WHERE)
         if save_last not in (None, True, False, "link"):
@@ -110,11 +110,12 @@ class ModelCheckpoint(KeptCheckpoints):
         self._chooses_dirpath = dirpath is None
         self._triggers = SaveTriggers(every_n_train_steps, train_time_interval, every_n_epochs, WHERE)
         self._background = BackgroundJob()
-        self._before: dict[str, Any] = {}
+        self._state_before_save: dict[str, Any] = {}  # what is true again if the newest write fails
         self._warned: set[str] = set()
 
     @property
     def state_key(self) -> str:
+        # Several callbacks in one run, such as one per metric and one by time, have states of their own.
         return self._state_key(
             monitor=self.monitor,
             mode=self.mode,
@@ -124,7 +125,7 @@ class ModelCheckpoint(KeptCheckpoints):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return which files there are, how good they are, and whether a save is due."""
+        """Return the paths and scores of the files, and whether a save is due."""
         return {**super().state_dict(), "due": [self._triggers.is_due, self._triggers.is_due_for_top_k]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -136,14 +137,16 @@ class ModelCheckpoint(KeptCheckpoints):
     def setup(self, trainer: Trainer, stage: Stage) -> None:
         if stage != Stage.FIT:
             return
+        # For each fit, because the logger has a new folder for each run. The version of rank 0 counts.
         if self._chooses_dirpath:
             folder = os.path.join(trainer.log_dir or trainer.default_root_dir, "checkpoints")
             self.dirpath = trainer.strategy.broadcast_object(os.path.realpath(folder))
+        # Now, and not at the first save, which may be hours away.
         if (self.save_top_k or self.save_last) and not trainer.fast_dev_run:
             trainer.strategy.agreed(lambda: check_folder(self.dirpath or ""))
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        # The run that is continued may have been killed between writing and deleting.
+        # The run that is resumed may have been killed after writing a file and before deleting those it displaces.
         if trainer.is_global_zero:
             self._delete_obsolete()
 
@@ -154,16 +157,20 @@ class ModelCheckpoint(KeptCheckpoints):
         triggers = self._triggers
         if triggers.every_n_train_steps:
             triggers.note_update(trainer.global_step)
+        # Rank 0's clock decides, because a save is a collective.
         elif triggers.train_time_interval and trainer.strategy.agreed(triggers.is_time):
             triggers.note_time()
-        # What follows the epoch's last batch, or is about to be validated, is saved when that is done.
+        # Saved now, it would hold the metric of the validation before, and schedulers that have not stepped. After the
+        # last batch of an epoch on_train_epoch_end saves, and before a validation on_validation_end.
         if triggers.is_due and not trainer.is_last_batch and not trainer.fit_run.validation_due():
             self._save_if_due(trainer)
 
     def on_validation_end(self, trainer: Trainer) -> None:
         if trainer.state.fn != Stage.FIT or trainer.sanity_checking:
             return
+        # After the last batch of an epoch its schedulers and metrics are still to come: on_train_epoch_end saves then.
         if self.save_on_train_epoch_end is False or not trainer.is_last_batch:
+            # With True a validation is no save point, but what is due by steps or time has waited for it.
             if not self.save_on_train_epoch_end:
                 self._triggers.note_epoch(trainer.current_epoch)
             self._save_if_due(trainer)
@@ -172,7 +179,8 @@ class ModelCheckpoint(KeptCheckpoints):
         self._refuse_missing_monitor(trainer)
         # An accumulation group that the epoch's early end cut short was updated after its last batch.
         self._triggers.note_update(trainer.global_step)
-        # The save points of an epoch are its validations; one after its last batch is used here, when all is settled.
+        # The end of an epoch is a save point if nothing was validated in it, or if its newest validation came after the
+        # last batch, whose save `on_validation_end` left for now.
         validated = trainer.progress.validated_batch
         is_save_point = validated in (-1, trainer.progress.batch)
         if self.save_on_train_epoch_end or (self.save_on_train_epoch_end is None and is_save_point):
@@ -182,67 +190,78 @@ class ModelCheckpoint(KeptCheckpoints):
     def on_train_end(self, trainer: Trainer) -> None:
         if self.save_top_k != 0 and not self.best_model_path and trainer.global_step and not trainer.fast_dev_run:
             self._warn_missing_monitor(trainer, self._values(trainer))
-        self._finish(trainer)
+        self._finish_write(trainer)
 
     def teardown(self, trainer: Trainer) -> None:
-        self._finish(trainer)
+        self._finish_write(trainer)
 
     # The files
 
     def _save_if_due(self, trainer: Trainer) -> None:
+        # Within an accumulation group it stays due until the update is made.
         if not self._triggers.is_due or trainer.fit_run.accumulation.batches:
             return
         for_top_k = self._triggers.take()
         if trainer.fast_dev_run or trainer.global_step == self._saved_step:
             return
-        self._finish(trainer)
-        values, self._before = self._values(trainer), self.state_dict()
+        # One write at a time: whether the newest file is whole has to be known before another one is deleted for it.
+        self._finish_write(trainer)
+        values, self._state_before_save = self._values(trainer), self.state_dict()
         try:
+            # Rank 0 alone looks at the file system; the others take over its state.
             plan = trainer.strategy.agreed(lambda: self._plan(trainer, values, for_top_k))
-            # The file to be written holds this memory, so it is brought up to date first.
-            self._remember(plan.memory)
+            # The checkpoint contains this callback's state, which has to count the file that is about to be written.
+            self._restore(plan.state)
             if path := plan.path or plan.last:
-                write = self._write_beside if self.async_save else self._write
+                write = self._write_in_background if self.async_save else self._write
                 trainer.save_checkpoint(path, self.save_weights_only, write=partial(write, plan))
-        except BaseException:
-            self._remember(self._before)
+        except BaseException:  # KeyboardInterrupt too: without its file, a checkpoint must not be in the ranking
+            self._restore(self._state_before_save)
             raise
 
-    def _finish(self, trainer: Trainer) -> None:
-        """Wait for the save that runs beside training; raise on every rank if it failed."""
+    def _finish_write(self, trainer: Trainer) -> None:
+        """Wait for the write that runs in the background; raise its error, on every rank."""
         if not self.async_save:
             return
         try:
             trainer.strategy.agreed(self._background.finish)
         except BaseException:
-            self._remember(self._before)
+            self._restore(self._state_before_save)
             raise
 
     def _plan(self, trainer: Trainer, values: dict[str, Any], for_top_k: bool) -> _Plan:
-        """Decide, on rank 0, what to write and what to delete, and remember it as if it were done."""
-        path, last, said = None, None, ""
+        """Decide what to write and what to delete, and change the state of this callback as if it were done.
+
+        Runs on rank 0 alone.
+        """
+        path, last, message = None, None, ""
         displaced = [self.last_model_path]
+        # The ranking: `path` is a new file in it, if it is good enough.
         if for_top_k and self.save_top_k != 0 and self._is_wanted(trainer, values):
-            leaving = self._make_room()
+            leaving = self._evict()
+            # A name that is about to be free is reused: the new file replaces the old one in one step.
             path = self._free_path(trainer, values, self.filename, reuse=leaving)
-            self._admit(path)
+            self._add(path)
             displaced += leaving
+        # last.ckpt: at every save point; as a link only where there is a new file to link to, or no file at all.
         if self.save_last and (path or self.save_last != "link" or not self.best_model_path):
             last = self._free_path(trainer, values, self.CHECKPOINT_NAME_LAST, reuse=[self.last_model_path])
             self.last_model_path = last
         if path or last:
             self._saved_step = trainer.global_step
+            # Files to delete once the new one is whole. One that is written again under its old name is not among them.
             self._obsolete = (self._obsolete | self._deletable(trainer, displaced)) - {path, last}
         if self.verbose:
             score = "" if self.current_score is None else f", {self.monitor} = {self.current_score.item():.6g}"
-            said = f"epoch {trainer.current_epoch}, step {trainer.global_step}{score}: saved {path or last}"
-        return _Plan(path, last, said, self.state_dict())
+            message = f"epoch {trainer.current_epoch}, step {trainer.global_step}{score}: saved {path or last}"
+        return _Plan(path, last, message, self.state_dict())
 
     def _is_wanted(self, trainer: Trainer, values: dict[str, Any]) -> bool:
         if self.monitor is None:
             return True
         if self.monitor not in values:
-            # After an epoch's last batch it is an error, or awaited from the validation of a later epoch.
+            # After the last batch of an epoch `_refuse_missing_monitor` has looked: a metric that is missing there is
+            # expected from the validation of a later epoch.
             if not trainer.is_last_batch:
                 self._warn_missing_monitor(trainer, values)
             return False
@@ -250,28 +269,36 @@ class ModelCheckpoint(KeptCheckpoints):
         return self._is_among_best(torch.as_tensor(values[self.monitor]), is_fresh=is_fresh)
 
     def _deletable(self, trainer: Trainer, displaced: Iterable[str]) -> set[str]:
-        """Return what is ours to delete: in our folder, of no more use, and not what the user started the run from."""
+        """Return those of ``displaced`` that may be deleted.
+
+        These are in the folder of this callback, not kept for another reason (the best may be the last as well), and
+        not the checkpoint that the user named as ``ckpt_path``. The one that ``ckpt_path="last"`` found may be deleted.
+        """
         useful = self.paths_in_use()
         if trainer.ckpt_path and not trainer.continues_last:
-            useful.add(_folder(trainer.ckpt_path))
+            useful.add(_normalized(trainer.ckpt_path))
         ours = os.path.join(self.dirpath or "", "")
         return {path for path in displaced if path.startswith(ours) and path not in useful}
 
     def _write(self, plan: _Plan, checkpoint: dict[str, Any], path: str) -> None:
-        """Write what is planned, and then delete what it displaces."""
+        """Write the files of ``plan``, and then delete those that they displace. Runs on rank 0."""
         write_checkpoint(checkpoint, path)
+        # Copied, or linked, instead of serialized a second time.
         if plan.path and plan.last:
             repeat = link_checkpoint if self.save_last == "link" else copy_checkpoint
             repeat(plan.path, plan.last)
-        if plan.said:
-            print(f"{WHERE}: {plan.said}")
+        if plan.message:
+            print(f"{WHERE}: {plan.message}")
+        # Last, so that a kill at any moment leaves at least as many whole files as were promised.
         self._delete_obsolete()
 
-    def _write_beside(self, plan: _Plan, checkpoint: dict[str, Any], path: str) -> None:
-        check_storable(checkpoint)
+    def _write_in_background(self, plan: _Plan, checkpoint: dict[str, Any], path: str) -> None:
+        check_storable(checkpoint)  # an error at once, with the save that caused it, instead of at the next one
+        # A snapshot, because training changes weights and optimizer states in place while the thread writes.
         self._background.start(partial(self._write, plan, snapshot(checkpoint), path))
 
     def _delete_obsolete(self) -> None:
+        # A file that cannot be deleted stays in the set, and so in the state: the next save tries again.
         for path in list(self._obsolete):
             try:
                 remove_checkpoint(path)
@@ -295,7 +322,7 @@ class ModelCheckpoint(KeptCheckpoints):
         Args:
             metrics: Values of what the template names; what is missing counts as 0.
             filename: The template, if not that of this callback.
-            ver: A version to put at the end.
+            ver: A version to put at the end; None for no version.
         """
         template = filename or self.filename or f"{{epoch}}{self.CHECKPOINT_JOIN_CHAR}{{step}}"
         equals = self.CHECKPOINT_EQUALS_CHAR if self.auto_insert_metric_name else None
@@ -306,7 +333,7 @@ class ModelCheckpoint(KeptCheckpoints):
     def _free_path(self, trainer: Trainer, values: dict[str, Any], filename: str | None, reuse: list[str]) -> str:
         if not self.enable_version_counter:
             return self.format_checkpoint_name(values, filename)
-        # What another one saves beside training may not be there yet.
+        # The file of another ModelCheckpoint with async_save may not exist yet, although its name is taken.
         others = (each for each in trainer.checkpoint_callbacks if each is not self)
         taken = {path for each in others for path in each.paths_in_use()}
         return free_path(
@@ -314,12 +341,12 @@ class ModelCheckpoint(KeptCheckpoints):
         )
 
     def _values(self, trainer: Trainer) -> dict[str, Any]:
-        """What file names may hold, and what can be monitored."""
+        """Return the values that file names may contain and ``monitor`` may name."""
         return {**trainer.callback_metrics, "epoch": trainer.current_epoch, "step": trainer.global_step}
 
     def _refuse_missing_monitor(self, trainer: Trainer) -> None:
         monitor, values = self.monitor, self._values(trainer)
-        # A validation that is still to come may log it.
+        # Before the first validation has run, it may still be logged there.
         complete = trainer.progress.validated_batch >= 0 or not any(trainer.num_val_batches)
         if monitor is None or self.save_top_k == 0 or trainer.fast_dev_run or not complete:
             return
@@ -338,14 +365,22 @@ class ModelCheckpoint(KeptCheckpoints):
 
 
 class _Plan(NamedTuple):
-    """What rank 0 decided at a save point: what to write and to say, and what the callback remembers then."""
+    """What rank 0 decided at a save point.
+
+    Attributes:
+        path: The file of the ranking to write; None if the state is not among the best.
+        last: The path of ``last.ckpt``, if it is to be written.
+        message: What to print once the files are written; may be empty.
+        state: The state of the callback with these files.
+    """
 
     path: str | None
     last: str | None
-    said: str
-    memory: dict[str, Any]
+    message: str
+    state: dict[str, Any]
 
 
-def _folder(path: str | os.PathLike[str]) -> str:
+def _normalized(path: str | os.PathLike[str]) -> str:
+    # Paths are compared as text, also with those in the state of an earlier run, so each file needs one spelling.
     path = os.fspath(path)
     return path.rstrip("/") if is_remote(path) else os.path.realpath(os.path.expanduser(path))

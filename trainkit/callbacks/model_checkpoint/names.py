@@ -1,4 +1,4 @@
-"""Names of checkpoints: templates such as ``{epoch}-{val/loss:.2f}``, filled in, and free of what is there already."""
+"""Names of checkpoints: templates such as ``{epoch}-{val/loss:.2f}``, and versions where a name is taken."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from trainkit.storage.files import checkpoint_exists
 
 
 def check_template(template: str, where: str) -> None:
-    """Refuse a template that could not be filled in, long before it has to be.
+    """Check that ``template`` can be filled in. Called when the callback is made, long before the first save.
 
     Raises:
-        ConfigError: If its braces do not match, or hold no name.
+        ConfigError: If its braces do not match, or contain no name.
     """
     try:
         fields = [(field, spec) for _, field, spec, _ in Formatter().parse(template) if field is not None]
     except ValueError as error:
         raise ConfigError(f"{where}: filename={template!r} is no template: {error}. {_ALLOWED}") from error
     for field, spec in fields:
+        # "{}" names nothing, and a format within a format would need a value for itself.
         if not field or "{" in (spec or ""):
             raise ConfigError(f"{where}: filename={template!r} has braces that do not hold just a name. {_ALLOWED}")
 
@@ -32,16 +33,19 @@ _ALLOWED = "Write it like '{epoch}-{val/loss:.2f}': names of metrics, 'epoch' or
 
 
 def fill_template(template: str, values: Mapping[str, Any], *, equals: str | None) -> str:
-    """Put values in place of names. A name that is not known counts as 0; a ``/`` in a name never makes a folder.
+    """Replace each name in braces by its value, or by the name and its value.
+
+    A name without a value counts as 0. A ``/`` in a name is written as ``-``, so that it never makes a folder.
 
     Args:
-        template: Such as ``{epoch}-{val/loss:.2f}``.
+        template: The template, such as ``{epoch}-{val/loss:.2f}``.
         values: Numbers and scalar tensors by name.
-        equals: What stands between a name and its value, as in ``epoch=3``; None leaves out the names.
+        equals: The text between a name and its value, as in ``epoch=3``; None leaves out the names.
 
     Raises:
         ConfigError: If a value does not fit its format.
     """
+    # Not str.format, which would take "{train.loss}" for an attribute of "train".
     parts = []
     for literal, field, spec, _ in Formatter().parse(template):
         parts.append(literal)
@@ -60,13 +64,13 @@ def fill_template(template: str, values: Mapping[str, Any], *, equals: str | Non
 def free_path(
     path_of_version: Callable[[int | None], str], first_version: int, reuse: Collection[str], taken: Collection[str]
 ) -> str:
-    """Return the first path at which there is nothing yet, or that may be overwritten.
+    """Return the first path at which there is no file yet, or whose file may be overwritten.
 
     Args:
-        path_of_version: Gives the path without a version for None, and with it otherwise.
+        path_of_version: Returns the path for a version; without one for None.
         first_version: The first version to try.
-        reuse: Paths that may be overwritten.
-        taken: Paths at which there will be something.
+        reuse: Paths whose files may be overwritten.
+        taken: Paths at which a file is about to be written.
     """
     path, version = path_of_version(None), first_version
     while path not in reuse and (path in taken or checkpoint_exists(path)):

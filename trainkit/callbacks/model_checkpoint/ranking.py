@@ -1,4 +1,4 @@
-"""Which checkpoints are kept, and how good they are."""
+"""The ranking of checkpoints: which are kept, and their scores."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from trainkit.storage.files import checkpoint_exists
 
 
 class KeptCheckpoints(Callback):
-    """The memory of `ModelCheckpoint`: which files there are, and which of them are the best.
+    """The state of `ModelCheckpoint`: which files it has written, and which of them are the best.
 
     Attributes:
-        monitor: The metric by which they are ranked; without one only the newest is remembered.
+        monitor: The metric by which they are ranked; without one only the newest is known.
         mode: Whether lower ("min") or higher ("max") is better.
         save_top_k: How many are kept; -1 all, 0 none.
         dirpath: The folder in which they are; None before it is known.
@@ -28,7 +28,7 @@ class KeptCheckpoints(Callback):
         kth_best_model_path: The worst of them, once there are ``save_top_k``.
         kth_value: Its score.
         last_model_path: The path of ``last.ckpt``.
-        current_score: The newest score that was judged, whether good or not.
+        current_score: The newest score, whether its checkpoint was kept or not.
     """
 
     def __init__(self, dirpath: str | None, monitor: str | None, mode: Mode, save_top_k: int) -> None:
@@ -53,11 +53,14 @@ class KeptCheckpoints(Callback):
         self.kth_value = worst(mode)
         self.last_model_path = ""
         self.current_score: Tensor | None = None
-        self._saved_step = 0
-        self._obsolete: set[str] = set()
+        self._saved_step = 0  # global_step of the newest save; 0, so that nothing is saved before the first update
+        self._obsolete: set[str] = set()  # displaced files that are still to be deleted
 
     def state_dict(self) -> dict[str, Any]:
-        """Return which files there are and how good they are. Arguments that were given in code are not restored."""
+        """Return the paths of the files and their scores, as plain values.
+
+        The monitor is in it for readers of the checkpoint; on resume the one given in code holds.
+        """
         return {
             "monitor": self.monitor,
             "dirpath": self.dirpath,
@@ -69,14 +72,16 @@ class KeptCheckpoints(Callback):
             "last_model_path": self.last_model_path,
             "current_score": _number(self.current_score),
             "saved_step": self._saved_step,
-            # Displaced, and deleted once the file is whole that this memory is saved in; a kill may come before that.
+            # Deleted once the file that contains this state is whole. A kill may come in between; then the run that
+            # resumes from that file deletes them.
             "obsolete": sorted(self._obsolete),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave. Files in another folder are no longer ranked, nor deleted."""
+        """Restore what `state_dict` returned. Files in another folder are neither ranked nor deleted any more."""
         if self.dirpath is None:
             self.dirpath = state["dirpath"]
+        # The folder is another run's: its files stay as they are. Only the best is kept in mind, as what to beat.
         if self.dirpath != state["dirpath"]:
             state = {
                 **state,
@@ -87,9 +92,9 @@ class KeptCheckpoints(Callback):
             }
             if not checkpoint_exists(state["best_model_path"]):
                 state |= {"best_model_path": "", "best_model_score": None}
-        self._remember(state)
+        self._restore(state)
 
-    def _remember(self, state: dict[str, Any]) -> None:
+    def _restore(self, state: dict[str, Any]) -> None:
         self.best_model_path = state["best_model_path"]
         self.best_model_score = _score(state["best_model_score"])
         self.best_k_models = {path: as_score(score) for path, score in state["best_k_models"].items()}
@@ -101,51 +106,55 @@ class KeptCheckpoints(Callback):
         self._obsolete = set(state.get("obsolete", ()))
 
     def _is_among_best(self, score: Tensor, *, is_fresh: bool) -> bool:
-        """Judge a score by the monitor. NaN is worst.
+        """Make ``score`` the current one; return whether a checkpoint with it would be kept. NaN is worst.
 
         Args:
-            score: The monitor's value.
-            is_fresh: Whether it was found for the present weights; otherwise it may be that of an earlier judgement.
+            score: The value of the monitored metric.
+            is_fresh: Whether a validation has just measured it for the present weights. Otherwise it may be the value
+                that was ranked before, for other weights.
         """
         score = worst(self.mode) if score.isnan() else as_score(score)
         previous, self.current_score = self.current_score, score
         if self.save_top_k == -1:
             return True
+        # A metric that has not been logged again still has its old value, which says nothing about the new weights.
         if not is_fresh and previous is not None and torch.equal(score, previous):
             return False
-        kept = sorted(self.best_k_models, key=self._badness)
+        # Strictly better than the worst that would stay: of equal ones the earlier is kept. There may be more than
+        # save_top_k, if a resumed run was given a smaller one.
+        kept = sorted(self.best_k_models, key=self._sort_key)
         return len(kept) < self.save_top_k or is_better(score, self.best_k_models[kept[self.save_top_k - 1]], self.mode)
 
-    def _make_room(self) -> list[str]:
-        """Let go of what one more checkpoint displaces, and return its paths."""
+    def _evict(self) -> list[str]:
+        """Remove from the ranking what one more checkpoint displaces, and return the paths."""
         if self.save_top_k == -1:
             return []
         if self.monitor is None:
             return [self.best_model_path]
-        displaced = sorted(self.best_k_models, key=self._badness)[self.save_top_k - 1 :]
+        displaced = sorted(self.best_k_models, key=self._sort_key)[self.save_top_k - 1 :]
         for path in displaced:
             del self.best_k_models[path]
         return displaced
 
-    def _admit(self, path: str) -> None:
-        """Count ``path`` among what is kept, with the current score."""
+    def _add(self, path: str) -> None:
+        """Add ``path`` to the ranking, with the current score."""
         if self.monitor is None or self.current_score is None:
             self.best_model_path = path
             return
         self.best_k_models[path] = self.current_score
-        ranked = sorted(self.best_k_models, key=self._badness)
+        ranked = sorted(self.best_k_models, key=self._sort_key)
         best, record = self.best_k_models[ranked[0]], self.best_model_score
-        # The best so far may be in another folder, from which the run goes on: only a better one takes its place.
+        # The best so far may be in the folder of the run that this one resumes; only a better one replaces it.
         if self.best_model_path in self.best_k_models or record is None or is_better(best, record, self.mode):
             self.best_model_path, self.best_model_score = ranked[0], best
         if len(ranked) == self.save_top_k:
             self.kth_best_model_path, self.kth_value = ranked[-1], self.best_k_models[ranked[-1]]
 
     def paths_in_use(self) -> set[str]:
-        """Return the paths that are still of use."""
+        """Return the paths of the files that must not be deleted."""
         return {*self.best_k_models, self.best_model_path, self.last_model_path}
 
-    def _badness(self, path: str) -> float:
+    def _sort_key(self, path: str) -> float:
         score = self.best_k_models[path].item()
         return score if self.mode == "min" else -score
 

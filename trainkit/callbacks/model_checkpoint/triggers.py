@@ -1,4 +1,4 @@
-"""When a checkpoint falls due: after updates, after some time, or at the save points of epochs."""
+"""Deciding when a save is due: after a number of updates, after some time, or at the save points of epochs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from trainkit.errors import ConfigError
 
 
 class SaveTriggers:
-    """Remembers that a save is due until the moment comes in which it can be made.
+    """Notes that a save is due, and keeps the note until the callback can save.
+
+    It cannot save at once within an accumulation group, or right before a validation.
 
     Args:
-        every_n_train_steps: Updates from one save to the next; 0 or None for no such saves.
+        every_n_train_steps: Save after every n-th update; 0 or None for no such saves.
         train_time_interval: Time from one save to the next.
-        every_n_epochs: Epochs from one whose save points are used to the next; without any argument each one is.
-        where: Who asks, for errors.
+        every_n_epochs: Use the save points of every n-th epoch. Without any of the three arguments it is 1.
+        where: Name of the callback, for error messages.
 
     Attributes:
-        is_due: Whether a save point has come.
-        is_due_for_top_k: Whether what is saved there takes part in the ranking; ``last.ckpt`` is written anyway.
+        is_due: Whether a save is due.
+        is_due_for_top_k: Whether that save takes part in the ranking, or is for ``last.ckpt`` alone.
 
     Raises:
         ConfigError: If an argument is not usable, or if there is more than one.
@@ -42,6 +44,7 @@ class SaveTriggers:
                 f"{where}: every_n_train_steps={every_n_train_steps}, train_time_interval={train_time_interval} and "
                 f"every_n_epochs={every_n_epochs} exclude each other. Use one callback for each."
             )
+        # 0 turns a trigger off, and is not the same as None: with every_n_epochs=0 no epoch's save points are ranked.
         is_default = every_n_train_steps is None and train_time_interval is None and every_n_epochs is None
         self.every_n_train_steps = every_n_train_steps or 0
         self.train_time_interval = train_time_interval
@@ -49,11 +52,11 @@ class SaveTriggers:
         self.start(0, is_resumed=False)
 
     def start(self, global_step: int, *, is_resumed: bool) -> None:
-        """Begin to count; updates up to ``global_step`` are those of an earlier session.
+        """Start to count, when training starts.
 
         Args:
-            global_step: Updates so far.
-            is_resumed: Whether what was due in the earlier session still is.
+            global_step: Updates so far, which are not due (again).
+            is_resumed: Whether the fit resumed from a checkpoint; what was due in that state still is.
         """
         self._seen_step = global_step
         self._timed_at_s = time.monotonic()
@@ -61,30 +64,32 @@ class SaveTriggers:
             self.is_due = self.is_due_for_top_k = False
 
     def note_update(self, global_step: int) -> None:
-        """Look whether an update was made after which to save."""
+        """Note the number of updates; a save is due if it is a new one, and a multiple of ``every_n_train_steps``."""
+        # Called after every batch, and a batch need not make an update.
         if global_step != self._seen_step:
             self._seen_step = global_step
             if self.every_n_train_steps and global_step % self.every_n_train_steps == 0:
                 self.is_due = self.is_due_for_top_k = True
 
     def is_time(self) -> bool:
-        """Whether the time since the last save by time is over."""
+        """Whether ``train_time_interval`` has passed since the last save that was due by time."""
         interval = self.train_time_interval
         return interval is not None and time.monotonic() - self._timed_at_s >= interval.total_seconds()
 
     def note_time(self) -> None:
-        """It is time, as the ranks agree."""
+        """Note that the interval is over, on which all ranks have agreed; the next one starts."""
         self._timed_at_s = time.monotonic()
         self.is_due = self.is_due_for_top_k = True
 
     def note_epoch(self, epoch: int) -> None:
-        """A save point of an epoch has come."""
+        """Note that a save point of ``epoch`` has come."""
+        # For last.ckpt every save point counts, for the ranking only those of every n-th epoch.
         self.is_due = True
         if self.every_n_epochs and (epoch + 1) % self.every_n_epochs == 0:
             self.is_due_for_top_k = True
 
     def take(self) -> bool:
-        """The save that is due is made now. Return whether it takes part in the ranking."""
+        """Note that the due save is made now; return whether it takes part in the ranking."""
         for_top_k = self.is_due_for_top_k
         self.is_due = self.is_due_for_top_k = False
         return for_top_k

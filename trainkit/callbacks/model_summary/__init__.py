@@ -1,4 +1,7 @@
-"""The model summary: counting (summarize.py), a forward pass that leaves no trace (trace.py), and how it is shown."""
+"""The model summary: a table of layers with parameters, sizes and FLOPs.
+
+`summarize` counts, `trace` runs the forward pass that finds sizes, `summary` is the result, `table` draws it with rich.
+"""
 
 from trainkit.callbacks.model_summary.callback import ModelSummary
 from trainkit.callbacks.model_summary.summarize import summarize

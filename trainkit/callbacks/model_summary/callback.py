@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from trainkit.callbacks.model_summary.summarize import summarize
 from trainkit.callbacks.model_summary.summary import Summary
-from trainkit.callbacks.output_kind import screen
+from trainkit.callbacks.output_kind import output_kind
 from trainkit.checks import flag, whole
 from trainkit.hooks.callback import Callback
 from trainkit.module import TrainModule
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 
 class ModelSummary(Callback):
-    """Prints layers, parameters and memory of the module; with ``module.example_input_array`` also sizes.
+    """Prints layers, parameters and memory of the module, and input and output sizes if it has an example input.
+
+    The example input is ``module.example_input_array``.
 
     Args:
         max_depth: How deep to list layers within layers; 0 lists none, -1 all.
-        flops: Whether to count the operations of one forward pass. Needs ``module.example_input_array``.
+        flops: Whether to count the floating-point operations of one forward pass. Needs ``module.example_input_array``.
 
     Raises:
         ConfigError: If an argument is not usable.
@@ -33,8 +35,9 @@ class ModelSummary(Callback):
         self.flops = flops
 
     def on_fit_start(self, trainer: Trainer, module: TrainModule) -> None:
-        # On every rank: the forward pass of a module that is sharded between them needs them all.
+        # On every rank: the forward pass of a module that is sharded over ranks needs all of them.
         example_input = trainer.precision.convert_batch(module.example_input_array)
+        # In the run's precision: the weights may be in another dtype than the example.
         with trainer.precision.autocast():
             summary = summarize(module, self.max_depth, flops=self.flops, example_input=example_input)
         if trainer.is_global_zero:
@@ -42,8 +45,8 @@ class ModelSummary(Callback):
 
 
 def show(summary: Summary) -> None:
-    """Print a summary, in a way that suits where the output goes."""
-    if screen() == "text":
+    """Print a summary: with colours in a terminal or a notebook, as plain text elsewhere."""
+    if output_kind() == "text":
         print(summary, flush=True)
         return
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""Counting what a module has."""
+"""Counting the parameters, the memory and the operations of a module."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from trainkit.checks import whole
 from trainkit.errors import ConfigError
 
 OWN = "(own)"
+"""The name of the row for parameters that belong to the module itself and to no layer."""
 
 
 def summarize(module: nn.Module, max_depth: int = 1, *, flops: bool = False, example_input: Any = None) -> Summary:
-    """Return ``module`` in numbers. Nothing in it changes.
+    """Return the summary of ``module``, which is not changed.
 
     Args:
-        module: What to look at.
+        module: The module to summarize.
         max_depth: How deep to list layers within layers; 0 lists none, -1 all.
-        flops: Whether to count operations.
+        flops: Whether to count the floating-point operations of one forward pass.
         example_input: An input of ``forward``: a tensor, a tuple of its arguments, or a dict of its keyword arguments.
-            By default ``module.example_input_array``. Without one, sizes stay unknown; also while there are lazy
-            layers, which a forward pass would initialise.
+            By default ``module.example_input_array``. Without one, sizes are unknown. They are unknown as well for a
+            module with lazy layers, which a forward pass would initialise.
 
     Raises:
-        ConfigError: If ``max_depth`` is not usable, or operations are to be counted without an input.
+        ConfigError: If ``max_depth`` is not usable, or ``flops`` is True without an input.
     """
     whole("max_depth", max_depth, at_least=-1)
     if example_input is None:
@@ -40,6 +41,7 @@ def summarize(module: nn.Module, max_depth: int = 1, *, flops: bool = False, exa
         )
     lazy = [tensor for tensor in _tensors(module) if is_lazy(tensor)]
     found = Trace() if example_input is None or lazy else trace(module, example_input, flops=flops)
+    # parameters() yields a shared parameter once.
     parameters = [parameter for parameter in module.parameters() if not is_lazy(parameter)]
     num_train = sum(child.training for child in module.modules())
     return Summary(
@@ -64,6 +66,7 @@ def _layers(module: nn.Module, max_depth: int, found: Trace) -> Iterator[LayerSu
                 mode="train" if child.training else "eval",
                 in_size=found.in_sizes.get(name),
                 out_size=found.out_sizes.get(name),
+                # Counted, but not found: a layer that the forward pass did not call, or that is free.
                 flops=found.flops.get(name, 0) if found.flops else None,
             )
     num_own = _count(module.parameters(recurse=False))

@@ -1,4 +1,4 @@
-"""What a module is in numbers, and that as a table."""
+"""The summary of a module, and its text as a table."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LayerSummary:
-    """One layer.
+    """One row of the summary: a layer, or the parameters that are in none.
 
     Attributes:
-        name: Where it is in the module; "(own)" for the parameters that are in no layer.
-        kind: Its class.
-        num_params: Its parameters, with those of the layers in it; shared ones count once.
-        mode: Whether it is in train or eval mode; None for what is no layer.
-        in_size: The shape of what it gets; None if unknown.
-        out_size: The shape of what it returns; None if unknown.
+        name: Its place in the module; "(own)" for the parameters that are in no layer.
+        kind: The name of its class.
+        num_params: Number of its parameters and those of the layers in it; shared ones count once.
+        mode: Whether it is in train or eval mode; None for the row "(own)", which is no layer.
+        in_size: The shape of its input; None if unknown.
+        out_size: The shape of its output; None if unknown.
         flops: Floating-point operations of one forward pass; None if they were not counted.
     """
 
@@ -44,16 +44,16 @@ class LayerSummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A module in numbers; ``str()`` is a table.
+    """The summary of a module; ``str()`` returns it as a table.
 
     Attributes:
         layers: The layers down to the depth that was asked for.
-        num_trainable: Parameters that require gradients.
-        num_frozen: Parameters that do not.
-        num_lazy: Parameter tensors whose shape will be known after the first batch; nothing else counts them.
+        num_trainable: Number of parameters (elements, not tensors) that require gradients.
+        num_frozen: Number of parameters that do not.
+        num_lazy: Number of lazy parameter tensors, whose shapes the first batch will give. No other figure has them.
         size_bytes: Memory of all parameters and buffers.
-        num_train_modules: Submodules in train mode.
-        num_eval_modules: Submodules in eval mode.
+        num_train_modules: Number of modules in train mode, the module itself included.
+        num_eval_modules: Number of modules in eval mode.
         flops: Floating-point operations of one forward pass; None if they were not counted.
     """
 
@@ -68,12 +68,12 @@ class Summary:
 
     @property
     def num_params(self) -> int:
-        """All parameters."""
+        """Number of all parameters, trained or frozen."""
         return self.num_trainable + self.num_frozen
 
     @property
     def size_mb(self) -> float:
-        """Memory of all parameters and buffers, in units of a million bytes."""
+        """Memory of all parameters and buffers in MB, of a million bytes each."""
         return self.size_bytes / BYTES_PER_MB
 
     def __str__(self) -> str:
@@ -88,7 +88,7 @@ class Summary:
         return "\n\n".join(blocks)
 
     def columns(self) -> list[Column]:
-        """Return the columns that have something to show."""
+        """Return the columns of the table of layers. Sizes and FLOPs are left out where none is known."""
         layers = self.layers
         shown = [
             Column("Name", [layer.name for layer in layers]),
@@ -107,7 +107,7 @@ class Summary:
         return shown
 
     def totals(self) -> list[tuple[str, str]]:
-        """Return what holds for the whole module, with its names."""
+        """Return the figures of the whole module, each with its label."""
         lines = [
             ("Trainable params", f"{self.num_trainable:,}"),
             ("Frozen params", f"{self.num_frozen:,}"),
@@ -123,6 +123,7 @@ class Summary:
 
 
 def _size_text(layer: LayerSummary, size: Any) -> str:
+    # Without a mode it is the row "(own)", which has no sizes. None within a size stands for what is no tensor.
     return "" if layer.mode is None else "?" if size is None else str(size).replace("None", "?")
 
 
@@ -132,4 +133,5 @@ def _aligned(rows: Sequence[Sequence[str]], is_number: Sequence[bool]) -> str:
     for row in rows:
         cells = zip(row, widths, is_number, strict=True)
         lines.append("  ".join(text.rjust(width) if right else text.ljust(width) for text, width, right in cells))
+    # An empty last cell would leave blanks at the end of the line.
     return "\n".join(line.rstrip() for line in lines)

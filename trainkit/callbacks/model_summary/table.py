@@ -1,4 +1,4 @@
-"""A summary drawn by rich."""
+"""Drawing a summary as rich tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STYLES = {"Name": "cyan", "Type": "green"}
 
 
 def as_rich(summary: Summary) -> RenderableType:
-    """Return the tables for a rich console."""
+    """Return the table of layers and the totals below it, for a rich console."""
     below = Table.grid(padding=(0, 2))
     for name, value in summary.totals():
         below.add_row(f"[bold]{name}[/]", value)
@@ -23,5 +23,6 @@ def as_rich(summary: Summary) -> RenderableType:
     for column in shown:
         table.add_column(column.title, justify="right" if column.is_number else "left", style=STYLES.get(column.title))
     for row in zip(*(column.cells for column in shown), strict=True):
+        # rich would take a size such as [2, 4] for markup, and show nothing.
         table.add_row(*map(escape, row))
     return Group(table, below)

@@ -1,4 +1,4 @@
-"""One forward pass to see sizes and count operations, of which nothing remains in the module."""
+"""One forward pass that records sizes and counts operations, and leaves the module as it was."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from trainkit.module.modes import modes_kept
 from trainkit.seed import isolate_rng
 
 Size = Any
-"""The shape of a tensor as a list; for several tensors a list or dict of shapes; None for what is no tensor."""
+"""The shape of a tensor as a list; a list or dict of shapes for several tensors; None for a value that is no tensor."""
 
 
 @dataclass
 class Trace:
-    """What a forward pass has shown.
+    """Sizes and operations of each submodule in one forward pass, by the submodule's name.
 
     Attributes:
-        in_sizes: What each submodule got, by its name.
-        out_sizes: What it returned.
-        flops: Floating-point operations in it and its submodules; "" is the whole module. Empty if nobody counted.
+        in_sizes: The size of the input.
+        out_sizes: The size of the output.
+        flops: Floating-point operations in it and its submodules; "" is the whole module. Empty if not counted.
     """
 
     in_sizes: dict[str, Size] = field(default_factory=dict)
@@ -36,18 +36,19 @@ class Trace:
 def trace(module: nn.Module, example_input: Any, *, flops: bool) -> Trace:
     """Run ``module`` on ``example_input``: a tuple or list holds its arguments, a dict its keyword arguments.
 
-    It runs in eval mode and without gradients. Modes, buffers and random number generators are put back afterwards.
+    It runs in eval mode and without gradients. Modes, buffers and random number generators are restored afterwards.
     """
     found = Trace()
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     args, kwargs = _arguments(map_tensors(lambda tensor: tensor.to(device), example_input))
     with ExitStack() as stack:
+        # Training must be the same with a summary and without: dropout draws numbers, and layers may change buffers.
         stack.enter_context(isolate_rng())
         stack.enter_context(modes_kept(module, buffers=True))
         stack.enter_context(torch.no_grad())
-        module.eval()
+        module.eval()  # BatchNorm in train mode refuses a batch of one sample
         for name, child in module.named_modules():
-            stack.enter_context(_watched(child, name, found))
+            stack.enter_context(_recording_sizes(child, name, found))
         counter = stack.enter_context(_flop_counter()) if flops else None
         try:
             module(*args, **kwargs)
@@ -58,6 +59,7 @@ def trace(module: nn.Module, example_input: Any, *, flops: bool) -> Trace:
             )
             raise
     if counter is not None:
+        # The counter names modules "Net.encoder.0", after the class of the root; elsewhere they are "encoder.0".
         root = type(module).__name__
         for path, counts in counter.get_flop_counts().items():
             found.flops[path.removeprefix(root).removeprefix(".")] = sum(counts.values())
@@ -66,8 +68,9 @@ def trace(module: nn.Module, example_input: Any, *, flops: bool) -> Trace:
 
 
 @contextmanager
-def _watched(child: nn.Module, name: str, found: Trace) -> Iterator[None]:
+def _recording_sizes(child: nn.Module, name: str, found: Trace) -> Iterator[None]:
     def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        # setdefault: of a layer that is called several times, the first call counts.
         found.in_sizes.setdefault(name, _size_of_arguments(args, kwargs))
         found.out_sizes.setdefault(name, _size(output))
 
@@ -79,6 +82,7 @@ def _watched(child: nn.Module, name: str, found: Trace) -> Iterator[None]:
 
 
 def _flop_counter() -> Any:
+    # Imported late: it is needed by few runs.
     from torch.utils.flop_counter import FlopCounterMode
 
     return FlopCounterMode(display=False)

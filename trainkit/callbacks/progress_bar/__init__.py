@@ -1,4 +1,8 @@
-"""The progress bar: what it follows (callback.py), how it reads metrics without waiting, and where it is drawn."""
+"""The progress bar.
+
+`callback` follows the run, `bar` counts and estimates, `async_values` reads metrics without waiting for the device, and
+`choose` picks the display that draws: `terminal`, `notebook`, or `lines` of text.
+"""
 
 from trainkit.callbacks.progress_bar.callback import ProgressBar
 

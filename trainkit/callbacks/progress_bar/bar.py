@@ -1,22 +1,22 @@
-"""One bar: how far a stretch of batches has come, how fast, and that in words."""
+"""One progress bar: the count, the rate and the remaining time of an epoch or an evaluation, and their texts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
-REMEMBERED_S = 5.0
-"""The speed is that of about the last so many seconds."""
+RATE_WINDOW_S = 5.0
+"""Time constant of the rate: a batch that was seen this many seconds ago counts 1/e of a new one."""
 
 
 class Bar:
-    """A stretch of batches: an epoch, a validation.
+    """Progress through the batches of an epoch or an evaluation.
 
     Args:
-        label: What it is called.
-        total: How many batches there are; None if nobody knows.
-        done: How many are finished already.
-        now: The time, in seconds of any clock.
+        label: Its name, such as "Epoch 1/3".
+        total: Number of batches; None if it is unknown.
+        done: Number of batches that are finished at the start, where an epoch is resumed.
+        now: The time in seconds. Any clock will do, as long as all calls use the same one.
     """
 
     def __init__(self, label: str, total: int | None, *, done: int = 0, now: float) -> None:
@@ -29,9 +29,11 @@ class Bar:
         self._recent_s = 0.0
 
     def update(self, done: int, now: float) -> None:
-        """Note that ``done`` batches are finished."""
+        """Set the number of finished batches."""
         passed_s = now - self._seen_at
-        fading = math.exp(-passed_s / REMEMBERED_S)
+        # Batches and seconds fade alike, and their quotient is the rate. An average of rates would count a short update
+        # as much as a long one.
+        fading = math.exp(-passed_s / RATE_WINDOW_S)
         self._recent_batches = self._recent_batches * fading + done - self.done
         self._recent_s = self._recent_s * fading + passed_s
         self.elapsed_s += passed_s
@@ -39,20 +41,21 @@ class Bar:
         self._seen_at = now
 
     def resume(self, now: float) -> None:
-        """Note that the time since the last update was spent on something else."""
+        """Leave out the time since the last update, which was spent on a validation."""
         self._seen_at = now
 
     @property
     def fraction(self) -> float | None:
-        """The finished share; None if nobody knows."""
+        """The finished share, from 0 to 1; None if the total is unknown."""
+        # min: a loader may give more batches than its length said. Without batches it is finished at once.
         return None if self.total is None else min(1.0, self.done / self.total) if self.total else 1.0
 
     @property
     def rate(self) -> float | None:
-        """Batches per second; None if none has been seen."""
+        """Batches per second; None before the first batch."""
         return self._recent_batches / self._recent_s if self._recent_batches > 0 and self._recent_s > 0 else None
 
-    # In words
+    # As text
 
     @property
     def count_text(self) -> str:
@@ -61,7 +64,7 @@ class Bar:
 
     @property
     def time_text(self) -> str:
-        """The time it took, and while it runs, the time it will still take: ``0:03 < 0:07``."""
+        """The elapsed time, and while it runs the remaining time: ``0:03 < 0:07``."""
         elapsed = duration_text(self.elapsed_s)
         if self.total is None or self.rate is None or self.done >= self.total:
             return elapsed
@@ -84,6 +87,7 @@ def duration_text(seconds: float) -> str:
 
 def three_digits(number: float) -> str:
     """Return a positive number with three digits, or all of them before the decimal point."""
+    # From 99.95 on, three digits are a whole number. "#" keeps trailing zeros, so that the width does not change.
     return f"{number:.0f}" if number >= 99.95 else f"{number:#.3g}"
 
 

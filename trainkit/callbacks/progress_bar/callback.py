@@ -1,4 +1,4 @@
-"""What a run is doing right now, shown while it runs."""
+"""The progress bar callback: it follows the run, and decides when to refresh the display."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from trainkit.callbacks.progress_bar.async_values import LateValues
+from trainkit.callbacks.progress_bar.async_values import AsyncValues
 from trainkit.callbacks.progress_bar.bar import Bar
 from trainkit.callbacks.progress_bar.choose import open_display
 from trainkit.callbacks.progress_bar.display import Display
@@ -22,18 +22,21 @@ if TYPE_CHECKING:
     from trainkit.trainer import Trainer
 
 REFRESH_S = 0.1
-SHARE_OF_TIME = 0.01
+"""Least time between two refreshes."""
+
+MAX_TIME_SHARE = 0.01
+"""The largest share of the run's time that refreshes may take."""
 
 
 class ProgressBar(Callback):
     """Shows epoch, batches, speed, and the metrics logged with ``prog_bar=True``.
 
-    Bars are drawn in a terminal and in a notebook; other output gets a line for each epoch, and more of them only if it
-    is long. There are at most ten refreshes a second, fewer if they took more than a hundredth of the time, and
-    none waits for the device: the values shown may be those of the refresh before.
+    Bars are drawn in a terminal and in a notebook. Other output gets a line for each epoch, and more lines only if the
+    epoch is long. There are at most ten refreshes a second, and fewer where these would take more than a hundredth of
+    the time. No refresh waits for the device, so the values shown may be those of the refresh before.
 
     Args:
-        refresh_rate: Look whether a refresh is due after so many batches; 0 shows nothing at all.
+        refresh_rate: Check after every n-th batch whether a refresh is due; 0 shows nothing at all.
         leave: Whether the bar of each epoch stays when the next one begins.
 
     Raises:
@@ -46,42 +49,46 @@ class ProgressBar(Callback):
         self.leave = leave
         self._display: Display | None = None
         self._bars: list[Bar] = []
-        self._evaluated = 0
-        self._values = LateValues()
-        self._due = math.inf
+        self._evaluated = 0  # batches of the running evaluation, over all its loaders
+        self._values = AsyncValues()
+        self._due = math.inf  # the time of the next refresh; infinite where nothing is shown, as on other ranks
 
     def shown_metrics(self, trainer: Trainer) -> Mapping[str, Tensor]:
-        """Return the metrics that stand beside the bar; a subclass may choose others."""
+        """Return the metrics to show beside the bar; a subclass may choose others."""
         return trainer.progress_bar_metrics
 
     def setup(self, trainer: Trainer) -> None:
-        self._bars, self._values = [], LateValues()
+        self._bars, self._values = [], AsyncValues()
+        # Here and not in __init__: what stdout is may change between two runs of one Trainer.
         if self.refresh_rate and trainer.is_global_zero:
             self._display = open_display(self.leave)
             self._due = -math.inf
 
     def teardown(self) -> None:
+        # Also after an exception: a terminal has to get its cursor and its stdout back.
         display, self._display = self._display, None
         self._due = math.inf
         if display is not None:
             display.close()
 
     def on_log(self, metrics: dict[str, float]) -> None:
-        self._values.note(metrics)
+        self._values.update(metrics)  # read from the device already, for the loggers
 
     # Training
 
     def on_train_epoch_start(self, trainer: Trainer) -> None:
-        done = trainer.progress.batch
+        done = trainer.progress.batch  # above 0 where an epoch is resumed
         self._bars = [Bar(_epoch_label(trainer), _total([trainer.num_training_batches]), done=done, now=monotonic())]
         self._refresh_if_due(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, batch_idx: int) -> None:
+        # Before anything else is looked at: this runs after every batch, and is false after most.
         if monotonic() >= self._due and (batch_idx + 1) % self.refresh_rate == 0:
             self._update(trainer.progress.batch)
             self._refresh(trainer)
 
-    @hookimpl(trylast=True)  # when the metrics of the epoch have been reduced and read
+    # After MetricRows has reduced and read the metrics of the epoch, which are to be in its last line.
+    @hookimpl(trylast=True)
     def on_train_epoch_end(self, trainer: Trainer) -> None:
         self._update(trainer.progress.batch)
         self._finish(trainer)
@@ -122,6 +129,7 @@ class ProgressBar(Callback):
         self._end(trainer)
 
     def _begin(self, trainer: Trainer, label: str, num_batches: Iterable[float]) -> None:
+        # A validation within an epoch: the bar of the epoch stays above, and shows how far it is.
         self._update(trainer.progress.batch)
         self._evaluated = 0
         self._bars.append(Bar(label, _total(num_batches), now=monotonic()))
@@ -139,13 +147,14 @@ class ProgressBar(Callback):
             self._finish(trainer)
             return
         del self._bars[-1:]
+        # The epoch's rate and time are those of training alone.
         for bar in self._bars:
             bar.resume(monotonic())
 
     # Drawing
 
     def _update(self, done: int) -> None:
-        if self._bars:  # there is none if this was registered in mid-run
+        if self._bars:  # there is none if the callback was registered in mid-run
             self._bars[-1].update(done, monotonic())
 
     def _refresh_if_due(self, trainer: Trainer) -> None:
@@ -155,14 +164,14 @@ class ProgressBar(Callback):
     def _refresh(self, trainer: Trainer) -> None:
         assert self._display is not None
         started = monotonic()
-        self._display.show(self._bars, self._values.look(self.shown_metrics(trainer)))
+        self._display.show(self._bars, self._values.poll(self.shown_metrics(trainer)))
         ended = monotonic()
-        # A slow terminal may take its share of the time, and no more.
-        self._due = ended + max(REFRESH_S, (ended - started) / SHARE_OF_TIME)
+        # A refresh that took 5 ms is followed by 500 ms without one: a slow terminal must not slow down training.
+        self._due = ended + max(REFRESH_S, (ended - started) / MAX_TIME_SHARE)
 
     def _finish(self, trainer: Trainer) -> None:
         if self._display is not None:
-            self._display.finish(self._bars, self._values.look(self.shown_metrics(trainer)))
+            self._display.finish(self._bars, self._values.poll(self.shown_metrics(trainer)))
 
 
 def _epoch_label(trainer: Trainer) -> str:

@@ -1,8 +1,8 @@
-"""Which display suits the place where the output goes."""
+"""Choosing the display by the kind of output that ``sys.stdout`` is."""
 
 from __future__ import annotations
 
-from trainkit.callbacks.output_kind import screen
+from trainkit.callbacks.output_kind import output_kind
 from trainkit.callbacks.progress_bar.display import Display
 
 
@@ -12,7 +12,8 @@ def open_display(leave: bool) -> Display:
     Args:
         leave: Whether the bar of each epoch stays; otherwise only that of the last one does.
     """
-    kind = screen()
+    # Imported where they are chosen: a run in a batch job needs neither rich nor IPython.
+    kind = output_kind()
     if kind == "terminal":
         from trainkit.callbacks.progress_bar.terminal import TerminalDisplay
 

@@ -1,4 +1,4 @@
-"""What can show bars."""
+"""The contract of displays, which draw progress bars."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from trainkit.callbacks.progress_bar.bar import Bar
 
 
 class Display(Protocol):
-    """Shows bars. The innermost is the last; a bar that encloses it comes before."""
+    """Draws progress bars. The last bar is the innermost: a validation comes after the epoch that it is part of."""
 
     def show(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
-        """Show what is running, at most ten times a second."""
+        """Draw the bars as they are now. Called at most ten times a second."""
 
     def finish(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
-        """Take the last state of an epoch, or of an evaluation; called for every one, however short."""
+        """Take the final state of an epoch or an evaluation. Called for every one, even if it was never shown."""
 
     def close(self) -> None:
-        """Leave the last state behind, and everything else as it was found."""
+        """Draw the last state once more, and restore the terminal. Called once, also after an exception."""

@@ -1,4 +1,4 @@
-"""Progress as lines of text, for output in which nothing can be drawn over."""
+"""Progress as lines of text, for files, pipes and other output in which nothing can be overwritten."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from time import monotonic
 from trainkit.callbacks.progress_bar.bar import Bar, values_text
 from trainkit.callbacks.progress_bar.display import Display
 
-SHORTEST_S = 10.0
-LONGEST_S = 60.0
-SHARE = 0.1
+MIN_INTERVAL_S = 10.0
+MAX_INTERVAL_S = 60.0
+MIN_PROGRESS = 0.1
 
 
 class LineDisplay(Display):
-    """Prints a line for each epoch; in a long one also after each tenth of it, or each minute where that is sooner."""
+    """Prints a line for each epoch; in a long epoch also after each tenth of it, or each minute if that is sooner."""
 
     def __init__(self) -> None:
         self._printed_at = monotonic()
@@ -28,18 +28,20 @@ class LineDisplay(Display):
         self._print(bars, values)
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """Do nothing: there is nothing to restore."""
 
     def _is_due(self, bar: Bar) -> bool:
         waited_s = monotonic() - self._printed_at
         last_bar, last_fraction = self._printed
+        # Compared with the last line of the same bar: a validation in between has a bar of its own.
         advanced = (bar.fraction or 0.0) - (last_fraction if bar is last_bar else 0.0)
-        return waited_s >= LONGEST_S or (waited_s >= SHORTEST_S and advanced >= SHARE)
+        return waited_s >= MAX_INTERVAL_S or (waited_s >= MIN_INTERVAL_S and advanced >= MIN_PROGRESS)
 
     def _print(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
         bar = bars[-1]
         label = ", ".join(each.label for each in bars)
         parts = [f"{label}: {bar.count_text}", bar.time_text, bar.rate_text, values_text(values)]
+        # Without flush a line waits in the buffer of a pipe or a file, and the log looks as if the run hung.
         print("  ".join(part for part in parts if part), flush=True)
         self._printed_at = monotonic()
         self._printed = (bar, bar.fraction or 0.0)

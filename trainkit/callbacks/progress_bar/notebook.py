@@ -1,4 +1,4 @@
-"""Bars in a notebook: widgets, or text where ipywidgets is not installed."""
+"""Progress bars in a notebook: widgets, or text where ipywidgets is not installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainkit.callbacks.progress_bar.display import Display
 
 
 def open_notebook_display(leave: bool) -> Display:
-    """Return the better of the two that works here."""
+    """Return a display of widgets, or of text if ipywidgets is not installed."""
     return WidgetDisplay(leave) if find_spec("ipywidgets") else TextDisplay(leave)
 
 
@@ -30,20 +30,21 @@ class WidgetDisplay(Display):
         self._box: Any = None
         self._rows: list[Any] = []
         self._metrics: Any = None
-        self._frame: tuple[Sequence[Bar], Mapping[str, float]] = ((), {})
+        self._frame: tuple[Sequence[Bar], Mapping[str, float]] = ((), {})  # the newest state, drawn or not
 
     def show(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
         self._frame = (bars, values)
         if self._box is None:
             self._rows, self._metrics, self._box = [], self._widgets.HTML(), self._widgets.VBox()
             _display(self._box)
-        # A row that is not needed now will be: the browser keeps every widget that was ever made.
+        # Rows are kept and used again, for the next validation: the browser keeps every widget that was ever made.
         self._rows += [self._row() for _ in bars[len(self._rows) :]]
         rows = self._rows[: len(bars)]
         for row, bar in zip(rows, bars, strict=True):
             _fill(row, bar)
         self._metrics.value = _monospaced(values_text(values))
         children = (*rows, self._metrics)
+        # Each assignment is a message to the browser, which draws the box anew.
         if self._box.children != children:
             self._box.children = children
 
@@ -53,6 +54,7 @@ class WidgetDisplay(Display):
             self.close()
             self._box = None
 
+    # Drawn once more: `finish` keeps the final state, which may not have been drawn. Nothing, if nothing ever was.
     def close(self) -> None:
         if self._box is not None:
             self.show(*self._frame)
@@ -63,7 +65,7 @@ class WidgetDisplay(Display):
 
 
 class TextDisplay(Display):
-    """One output cell whose text is replaced.
+    """Text in the output of the cell, replaced at each refresh.
 
     Args:
         leave: Whether the text of each epoch stays.
@@ -77,6 +79,7 @@ class TextDisplay(Display):
     def show(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
         self._frame = (bars, values)
         lines = [f"{bar.label}  {bar.count_text}  {bar.time_text}  {bar.rate_text}".rstrip() for bar in bars]
+        # raw=True with a bundle of MIME types: display() of a str would show its repr, with quotes.
         bundle = {"text/plain": "\n".join([*lines, values_text(values)]).rstrip()}
         if self._handle is None:
             self._handle = _display(bundle, raw=True, display_id=True)
@@ -95,12 +98,14 @@ class TextDisplay(Display):
 
 
 def _display(*args: Any, **kwargs: Any) -> Any:
+    # By name, since IPython is no dependency: where this runs, the notebook has imported it.
     return import_module("IPython.display").display(*args, **kwargs)
 
 
 def _fill(row: Any, bar: Bar) -> None:
     label, progress, numbers = row.children
     label.value = f"<b>{escape(bar.label)}</b>"
+    # A bar without a total is full and in another colour, as widgets have no bar for an unknown length.
     progress.value = 1.0 if bar.fraction is None else bar.fraction
     progress.bar_style = "info" if bar.fraction is None else "success" if bar.fraction == 1.0 else ""
     numbers.value = _monospaced("  ".join(part for part in (bar.count_text, bar.time_text, bar.rate_text) if part))

@@ -1,4 +1,4 @@
-"""Bars in a terminal."""
+"""Progress bars in a terminal, drawn with rich."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from rich.text import Text
 from trainkit.callbacks.progress_bar.bar import Bar, values_text
 from trainkit.callbacks.progress_bar.display import Display
 
-WIDEST, NARROWEST = 40, 5
-LEAST = (12, 7, 13, 9)
-"""The least widths of label, counts, times and speed, so that little moves from one refresh to the next."""
+MAX_BAR_WIDTH, MIN_BAR_WIDTH = 40, 5
+MIN_COLUMN_WIDTHS = (12, 7, 13, 9)
+"""The least widths of label, counts, times and rate, so that little moves from one refresh to the next."""
 
 GAP = 2
+"""Blanks between two columns."""
 
 
 class TerminalDisplay(Display):
-    """Draws bars below what is printed, with the metrics underneath.
+    """Draws bars below what is printed, and the metrics below the bars.
 
-    Nothing is drawn but in `show` and `close`: there is no thread that would take time from the training.
+    It draws in `show` and `close` alone: rich's refresh thread would take time from training.
 
     Args:
         leave: Whether the bar of each epoch stays.
@@ -33,11 +34,14 @@ class TerminalDisplay(Display):
         self._leave = leave
         self._frame: tuple[Sequence[Bar], Mapping[str, float]] = ((), {})
         self._console = Console()
-        # A bar that was left is printed above; what is drawn would be there twice.
+        # With `leave`, `finish` prints each bar above the live area. transient=True removes that area at the end: it
+        # would show the last bar a second time.
         self._live = Live(get_renderable=self._drawing, console=self._console, auto_refresh=False, transient=leave)
 
     def show(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
         self._frame = (bars, values)
+        # Started with the first drawing, so that nothing is written before. From then on rich redirects sys.stdout, and
+        # what users print appears above the bars.
         if not self._live.is_started:
             self._live.start()
         self._live.refresh()
@@ -53,10 +57,10 @@ class TerminalDisplay(Display):
     def _drawing(self) -> RenderableType:
         bars, values = self._frame
         rows = [_texts(bar) for bar in bars]
-        widths = [max([least, *map(len, column)]) for least, *column in zip(LEAST, *rows, strict=True)]
-        room = min(WIDEST, self._console.width - sum(widths) - GAP * len(widths))
-        # Where a terminal is too narrow for all, the numbers say more than the bar.
-        room = room if room >= NARROWEST else 0
+        widths = [max([least, *map(len, column)]) for least, *column in zip(MIN_COLUMN_WIDTHS, *rows, strict=True)]
+        room = min(MAX_BAR_WIDTH, self._console.width - sum(widths) - GAP * len(widths))
+        # In a terminal that is too narrow for all columns the bar is left out: numbers say more.
+        room = room if room >= MIN_BAR_WIDTH else 0
         widths[1:1] = [room] if room else []
         grid = Table.grid(*(Column(min_width=width, no_wrap=True) for width in widths), padding=(0, GAP, 0, 0))
         for bar, (label, *numbers) in zip(bars, rows, strict=True):

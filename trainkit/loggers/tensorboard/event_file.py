@@ -1,4 +1,4 @@
-"""A file of TensorBoard events, written without TensorFlow and without a thread."""
+"""TensorBoard event files, written without TensorFlow and in the caller's thread (docs/design/0009-event-files.md)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 PREFIX = "events.out.tfevents."
 
+# In file names, because one process may open several files within one second.
 _FILES_OF_THIS_PROCESS = itertools.count()
 
 
 class EventFile:
-    """A new event file in ``folder``, which is made.
+    """A new event file in ``folder``, which is created if it is missing.
 
-    TensorBoard's own writer starts a thread, in which a full disk is found too late to name the row that was lost.
+    TensorBoard's own writer hands events to a thread, which finds a full disk too late to name the row that was lost.
 
     Args:
-        folder: Where to.
-        flush_secs: Seconds after which what was added can be read at the latest, when something is added then.
+        folder: The folder of the file.
+        flush_secs: Seconds after which the next event that is added flushes the file.
 
     Attributes:
-        path: The file.
+        path: The path of the file.
     """
 
     def __init__(self, folder: str, flush_secs: float) -> None:
@@ -39,22 +40,23 @@ class EventFile:
         number = f"{os.getpid()}.+{next(_FILES_OF_THIS_PROCESS):04d}"
         self.path = os.path.join(folder, f"{PREFIX}{int(time.time()):010d}.{socket.gethostname()}.{number}")
         self._records = RecordWriter(open(self.path, "xb"))  # noqa: SIM115  # closed by close()
+        # Readers expect the version of the format as the first event.
         self._add(Event(file_version="brain.Event:2", source_metadata=SourceMetadata(writer="trainkit")))
         self.flush()
 
     def add_summary(self, summary: Summary, global_step: int) -> None:
-        """Add values at a step."""
+        """Write values at a step, and flush if ``flush_secs`` have passed since the last flush."""
         self._add(Event(step=global_step, summary=summary))
         if time.monotonic() - self._flushed_at >= self._flush_secs:
             self.flush()
 
     def flush(self) -> None:
-        """Make everything readable that was added."""
+        """Hand everything that was added to the operating system, so that other processes can read it."""
         self._records.flush()
         self._flushed_at = time.monotonic()
 
     def close(self) -> None:
-        """Flush and let go of the file."""
+        """Flush and close the file."""
         self._records.close()
 
     def _add(self, event: Event) -> None:
@@ -63,7 +65,7 @@ class EventFile:
 
 
 def sizes_of_files(folder: str) -> dict[str, int]:
-    """Return the event files in ``folder``, of whatever writer, and their sizes in bytes."""
+    """Return the names of all event files in ``folder``, whoever wrote them, with their sizes in bytes."""
     if not os.path.isdir(folder):
         return {}
     names = [name for name in sorted(os.listdir(folder)) if name.startswith(PREFIX)]
@@ -71,15 +73,18 @@ def sizes_of_files(folder: str) -> dict[str, int]:
 
 
 def cut_files(folder: str, sizes: Mapping[str, int], *, keep: str | None) -> None:
-    """Cut the event files in ``folder`` back to ``sizes``, and delete those that are not in it.
+    """Truncate the event files in ``folder`` to ``sizes``, and delete those that are not in it.
+
+    Event files only grow, record by record, so an earlier size is the end of a record.
 
     Args:
-        folder: Where they are.
-        sizes: What `sizes_of_files` returned when they were that long: they only grow, record by record.
-        keep: The name of one that is left alone.
+        folder: The folder of the files.
+        sizes: What `sizes_of_files` returned at the moment to go back to.
+        keep: The name of a file that is left as it is; None for none.
     """
     for name, size in sizes_of_files(folder).items():
         path = os.path.join(folder, name)
+        # The file that is open now: it is newer than ``sizes``, and its writer goes on behind what it wrote.
         if name == keep:
             continue
         if name not in sizes:

@@ -1,4 +1,4 @@
-"""What TensorBoard's HPARAMS page reads about a run."""
+"""The records of a run that TensorBoard's HPARAMS page reads."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 
 from trainkit.module.hparams import storable
 
-LONGEST_TEXT = 250
+MAX_TEXT_LENGTH = 250
 
 
 def session_start(hparams: Mapping[str, Any]) -> Summary:
-    """Return the record with which a run begins. TensorBoard finds the metrics by itself: all curves of the run."""
+    """Return the record at the start of a run, with its hyperparameters.
+
+    It names no metrics: without a list TensorBoard offers all curves of the run.
+    """
     start = SessionStartInfo(start_time_secs=time.time())
     for name, value in flattened(hparams).items():
+        # bool first: True is an int as well.
         if isinstance(value, bool):
             start.hparams[name].bool_value = value
         elif isinstance(value, str):
@@ -29,7 +33,7 @@ def session_start(hparams: Mapping[str, Any]) -> Summary:
 
 
 def session_end(success: bool) -> Summary:
-    """Return the record with which a run ends."""
+    """Return the record at the end of a run."""
     end = SessionEndInfo(
         status=api_pb2.STATUS_SUCCESS if success else api_pb2.STATUS_FAILURE, end_time_secs=time.time()
     )
@@ -37,12 +41,12 @@ def session_end(success: bool) -> Summary:
 
 
 def flattened(params: Mapping[str, Any], before: str = "") -> dict[str, bool | float | str]:
-    """Return hyperparameters on one level, such as ``optimizer/lr``; what is neither number nor text becomes text."""
+    """Return nested hyperparameters on one level, such as ``optimizer/lr``. Values that are no numbers become text."""
     flat: dict[str, bool | float | str] = {}
     kept, left_out = storable(params)
     for key, value in params.items():
         name = f"{before}{key}"
-        value = kept.get(str(key), value)
+        value = kept.get(str(key), value)  # converted where that loses nothing, such as a numpy scalar
         if isinstance(value, Mapping) and value:
             flat |= flattened(value, f"{name}/")
         elif isinstance(value, bool | int | float):
@@ -50,7 +54,7 @@ def flattened(params: Mapping[str, Any], before: str = "") -> dict[str, bool | f
         elif str(key) in left_out:  # a network, a function: its name says enough
             flat[name] = getattr(value, "__name__", type(value).__name__)
         else:
-            flat[name] = str(value)[:LONGEST_TEXT]
+            flat[name] = str(value)[:MAX_TEXT_LENGTH]
     return flat
 
 

@@ -1,4 +1,4 @@
-"""Metrics as curves in TensorBoard."""
+"""The TensorBoard logger: metrics as curves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainkit.errors import ConfigError
-from trainkit.loggers.dummy import NoExperiment
+from trainkit.loggers.dummy import DummyExperiment
 from trainkit.loggers.hparams_yaml import update_hparams_file
 from trainkit.loggers.logger import Logger, Status
 from trainkit.loggers.run_folder import writing
@@ -27,7 +27,7 @@ class TensorBoardLogger(Logger):
         name: The folder of this experiment within it; None or "" for ``save_dir`` itself.
         version: The run: a number N for ``version_N``, or a folder's whole name. None takes the next free number.
         prefix: Put before the names of metrics, with a ``-`` between.
-        flush_secs: Seconds after which a new row can be seen, at the latest when the next one comes.
+        flush_secs: Seconds after which the next row makes it and all before it visible to readers.
 
     Raises:
         ConfigError: If an argument is not usable.
@@ -45,7 +45,7 @@ class TensorBoardLogger(Logger):
         flush_secs: float = 30.0,
     ) -> None:
         super().__init__(save_dir, name, version, prefix=prefix)
-        if not flush_secs >= 0:
+        if not flush_secs >= 0:  # NaN is refused too
             raise ConfigError(f"flush_secs={flush_secs!r} is not usable. Allowed: seconds, 0 or more.")
         self.flush_secs = flush_secs
         self._events: Any = None  # an EventFile, or the file of the SummaryWriter, which has the same methods
@@ -56,14 +56,14 @@ class TensorBoardLogger(Logger):
     def experiment(self) -> Any:
         """A ``torch.utils.tensorboard.SummaryWriter``, for images and the like; on other ranks it does nothing."""
         if not self.writes:
-            return NoExperiment()
+            return DummyExperiment()
         if self._summary_writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
             self._close()
             with writing(self.log_dir):
                 self._summary_writer = SummaryWriter(self.log_dir, flush_secs=int(self.flush_secs))
-            # Curves follow it into its file: once TensorBoard has gone on to a newer file, it reads older ones no more.
+            # Metrics go into its file from now on: once TensorBoard has moved to a newer file, it reads no older one.
             self._events = self._summary_writer.file_writer
         return self._summary_writer
 
@@ -79,7 +79,7 @@ class TensorBoardLogger(Logger):
         )
 
     def log_hyperparams(self, params: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> None:
-        """Keep hyperparameters, and metrics to begin their curves with."""
+        """Write hyperparameters, and a first value for the curves of ``metrics``."""
         if not self.writes:
             return
         from trainkit.loggers.tensorboard.hparams import session_start
@@ -105,6 +105,7 @@ class TensorBoardLogger(Logger):
         from trainkit.loggers.tensorboard.event_file import cut_files
 
         with writing(self.log_dir):
+            # What was logged before the run began is in the open file, and belongs to this run.
             cut_files(self.log_dir, written, keep=self._open_file())
 
     def finalize(self, status: Status) -> None:
@@ -114,6 +115,7 @@ class TensorBoardLogger(Logger):
 
                 self._add(session_end(status == "success"), self.step_of(None))
         finally:
+            # A disk that refuses the last record must not keep the file open.
             self._has_hparams = False
             self._close()
 
@@ -126,14 +128,15 @@ class TensorBoardLogger(Logger):
             self._events.add_summary(summary, step)
 
     def _open_file(self) -> str | None:
-        """Return the name of the file that is being written, as one may be before the run has begun."""
+        """Return the name of the open file, or None. A user may have logged something before the run began."""
         if self._summary_writer is not None:
-            path: str = self._events.event_writer._file_name  # nothing public tells it
+            path: str = self._events.event_writer._file_name  # torch has no public way to ask
             return os.path.basename(path)
         return None if self._events is None else os.path.basename(self._events.path)
 
     def _close(self) -> None:
-        """Close the file; what is logged later goes to a new one."""
+        """Close the file; later rows go to a new one."""
+        # The SummaryWriter closes its file writer, which is `_events` then.
         closing = self._summary_writer or self._events
         self._events = self._summary_writer = None
         if closing is not None:

@@ -12,8 +12,7 @@ from trainkit.compat.lightning.binding import takes_all
 from trainkit.compat.lightning.callbacks.callback import Callback
 from trainkit.compat.lightning.rank_zero import rank, rank_zero_only
 from trainkit.loggers import logger as core
-from trainkit.loggers.dummy import NoExperiment
-from trainkit.loggers.dummy import NoLogger as DummyLogger
+from trainkit.loggers.dummy import DummyExperiment, DummyLogger
 from trainkit.loggers.logger import Status
 
 if TYPE_CHECKING:
@@ -94,6 +93,6 @@ def rank_zero_experiment(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def experiment(self: Any) -> Any:
-        return function(self) or NoExperiment() if rank() == 0 else NoExperiment()
+        return function(self) or DummyExperiment() if rank() == 0 else DummyExperiment()
 
     return experiment
