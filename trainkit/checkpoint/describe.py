@@ -57,7 +57,6 @@ def _progress(checkpoint: Mapping[str, Any]) -> str:
     counted = f"epoch {checkpoint['epoch']}, {checkpoint.get('global_step')} updates"
     if not fit:
         return f"{counted}; weights only"
-    # As `Progress.in_validation`: behind the last batch of loader 0, loader 1 has begun and its batch is 0.
     if fit.get("validation_batch") or fit.get("validation_loader"):
         where = f"in a validation, behind batch {fit['validation_batch']} of loader {fit['validation_loader']}"
     elif fit["epoch_ended"] or not fit["batch"]:
