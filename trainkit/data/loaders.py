@@ -128,8 +128,8 @@ class LimitedLoader:
         under_way = int(consumed is not None and self.is_under_way(consumed))
         stream = self._stream_before_ahead if self._ahead else self._stream
         return {
-            # A loader that keeps its own position cannot be put back behind a batch that it gave, unless its state
-            # from before was recorded, which is done for the look-ahead alone.
+            # A loader that keeps its own position cannot be set back before a batch that it has given, unless its state
+            # was recorded there, which is done for the look-ahead batch alone: a batch under way counts as consumed.
             "cursors": [
                 cursor.state_dict(self._ahead + (0 if isinstance(cursor, StatefulCursor) else under_way))
                 for cursor in self._cursors
