@@ -1,6 +1,7 @@
 """Checks of arguments: numbers, flags, choices, shares, durations.
 
-What begins with ``is_`` answers. The others raise an error that says what is allowed.
+Functions whose names begin with ``is_`` return whether a value is allowed. The others raise an error that says what is
+allowed; they are called in constructors, so that a mistake is found before any data is loaded.
 """
 
 from __future__ import annotations
@@ -13,22 +14,26 @@ from typing import TypeGuard
 from trainkit.errors import ConfigError, TrainkitError, UnknownNameError
 
 Duration = str | timedelta | dict[str, float]
+"""A duration as users write it; see `seconds`."""
 
 CLIP_ALGORITHMS = ("norm", "value")
+"""Ways to clip gradients: scale all to a total norm, or cut off each value."""
 
 
 def is_whole(value: object, *, at_least: float = -math.inf, at_most: float = math.inf) -> TypeGuard[int]:
-    """Return whether ``value`` is a whole number within the bounds; True and False are none."""
+    """Return whether ``value`` is an int within the bounds; True and False are not."""
+    # bool is a subclass of int, and Trainer(max_epochs=True) is a mistake.
     return isinstance(value, int) and not isinstance(value, bool) and at_least <= value <= at_most
 
 
 def is_number(value: object, *, at_least: float = -math.inf, at_most: float = math.inf) -> TypeGuard[float]:
-    """Return whether ``value`` is an int or float within the bounds; NaN, True and False are none."""
+    """Return whether ``value`` is an int or float within the bounds; NaN, True and False are not."""
+    # NaN fails both comparisons, which so stand even without bounds.
     return isinstance(value, int | float) and not isinstance(value, bool) and at_least <= value <= at_most
 
 
 def is_share(value: object) -> TypeGuard[float]:
-    """Return whether ``value`` is a float from 0 to 1. An int is none: 1 is a number of something, 1.0 all of it."""
+    """Return whether ``value`` is a float from 0 to 1. An int is not: 1 means one batch, 1.0 all of them."""
     return isinstance(value, float) and 0.0 <= value <= 1.0
 
 
@@ -51,9 +56,9 @@ def whole(
         at_least: The smallest number that is allowed.
         at_most: The largest one.
         optional: Whether None is allowed too.
-        meaning: What numbers mean, told in place of the bounds.
-        where: Whose argument it is.
-        error: What to raise.
+        meaning: What the error says of allowed numbers, in place of the bounds.
+        where: Whose argument it is, such as ``"ModelCheckpoint"``.
+        error: The class of the error to raise.
     """
     if (value is None and optional) or is_whole(value, at_least=at_least, at_most=at_most):
         return
@@ -81,7 +86,7 @@ def number(
         at_most: The largest one.
         finite: Whether infinity is refused.
         optional: Whether None is allowed too.
-        where: Whose argument it is.
+        where: Whose argument it is, such as ``"ModelCheckpoint"``.
     """
     if value is None and optional:
         return
@@ -111,7 +116,8 @@ def flag(name: str, value: object) -> None:
 
 
 def one_of(kind: str, value: object, allowed: Iterable[str], where: str = "") -> None:
-    """Raise `UnknownNameError`, which tells the nearest spelling, unless ``value`` is one of ``allowed``."""
+    """Raise `UnknownNameError`, which names the nearest spelling, unless ``value`` is one of ``allowed``."""
+    # It may be any iterable, and is read twice.
     names = tuple(allowed)
     if value not in names:
         raise UnknownNameError(kind, str(value), names, where)
@@ -121,13 +127,18 @@ def share(where: str, name: str, value: object, *, error: type[TrainkitError] = 
     """Raise an error unless ``value`` is a number of batches (int) or a share of them (float from 0 to 1)."""
     if is_whole(value, at_least=0) or is_share(value):
         return
+    # 2.0 is neither a count nor a share, and 2 was meant.
     hint = f" Did you mean {name}={value:.0f}?" if isinstance(value, float) and value.is_integer() and value > 1 else ""
     allowed = "a number of batches (int) or a share from 0.0 to 1.0 (float)"
     raise error(_refusal(name, value, allowed, where=where) + hint)
 
 
 def seconds(name: str, value: Duration | None) -> float:
-    """Return a duration in seconds: "DD:HH:MM:SS", a timedelta, or its arguments as a dict. None is infinite.
+    """Return a duration in seconds; None is infinite.
+
+    Args:
+        name: What the argument is called.
+        value: A string ``"DD:HH:MM:SS"``, a `timedelta`, or the arguments of one as a dict.
 
     Raises:
         ConfigError: If ``value`` is none of these.
@@ -141,6 +152,7 @@ def seconds(name: str, value: Duration | None) -> float:
         elif isinstance(value, dict):
             value = timedelta(**value)
         return value.total_seconds()
+    # In order: parts that are no numbers or not four, arguments that timedelta does not know, values of other types.
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{name}={value!r} is not a duration. Allowed: 'DD:HH:MM:SS', a datetime.timedelta, or its arguments as a "

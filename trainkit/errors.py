@@ -25,7 +25,7 @@
         ├── CheckpointNotFoundError (FileNotFoundError)
         └── CheckpointWriteError (OSError)   a checkpoint that could not be written; names the path
 
-Each is also the builtin it resembles, so that callers may catch either. A message says what is wrong
+Each is also the builtin exception that it resembles, so that callers may catch either. A message says what is wrong
 with the real names and values, where, what is allowed, and what to do.
 """
 
@@ -58,6 +58,7 @@ class UnknownNameError(ConfigError):
         self.name = name
         self.allowed = sorted(allowed)
         self.where = where
+        # The labels have one width, here and in other messages, so that what stands behind them is in one column.
         lines = [f"unknown {kind} {name!r}."]
         if where:
             lines.append(f"    in           {where}")
@@ -121,7 +122,7 @@ class LogWriteError(TrainkitError, OSError):
 
 
 class UnsupportedError(TrainkitError):
-    """Something that another framework has and trainkit has not.
+    """Something that another framework has and trainkit does not have.
 
     Args:
         name: What was asked for, such as ``"callbacks.Timer"``.
@@ -153,7 +154,13 @@ class CheckpointWriteError(CheckpointError, OSError):
 
 
 def nearest_name(name: str, allowed: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Return the allowed name that is closest to ``name``, or None if none comes close."""
+    """Return the allowed name that is closest to ``name``, whatever its case; None if none comes close.
+
+    Args:
+        name: The name as it was given.
+        allowed: The names that are known.
+        cutoff: How similar two names have to be, from 0 to 1, as `difflib` measures it.
+    """
     lowered = {candidate.lower(): candidate for candidate in allowed}
     matches = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=cutoff)
     return lowered[matches[0]] if matches else None

@@ -1,4 +1,4 @@
-"""The counters of a run: the one cursor from which a run continues."""
+"""The counters of a run, and so the point from which it continues."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Progress:
     Attributes:
         epoch: Completed epochs, and so the index of the running one.
         batch: Batches finished in the running epoch, and so the index of the next one.
-        is_last: Whether the newest of them was the last of its epoch.
-        epoch_ended: Whether the running epoch is over; only its end hooks are still to come.
-        validated_batch: ``batch`` at the last whole validation of the running epoch; -1 if none ran yet.
-        validation_loader: The loader that a running validation is at.
-        validation_batch: Batches finished of that loader.
+        is_last: Whether the batch that was finished last was the last of its epoch.
+        epoch_ended: Whether all batches and validations of the running epoch are done; only its end hooks are to come.
+        validated_batch: ``batch`` at the last complete validation of the running epoch; -1 if there was none.
+        validation_loader: The index of the loader that a running validation has reached.
+        validation_batch: Batches of that loader that are finished.
         global_step: Optimizer updates in the whole run.
         total_batches: Training batches finished in the whole run.
-        micro_batch_size: Samples of a batch to compute at a time, since memory ran out with more; 0 is all of them.
+        micro_batch_size: Samples of a batch that are computed at a time, after memory ran out with more; 0 is all.
     """
 
     epoch: int = 0
@@ -37,18 +37,19 @@ class Progress:
     global_step: int = 0
     total_batches: int = 0
     micro_batch_size: int = 0
+    # Checkpoints have `elapsed_s` instead: a moment of the monotonic clock means nothing in another process.
     _counted_s: float = 0.0
-    _clock_started_at: float | None = None
+    _clock_started_at: float | None = None  # None while the clock stands still
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds spent fitting, by now."""
+        """Seconds spent in fits so far, those before a resume included."""
         running_s = 0.0 if self._clock_started_at is None else time.monotonic() - self._clock_started_at
         return self._counted_s + running_s
 
     def start_clock(self) -> None:
         """Let `elapsed_s` run."""
-        self.stop_clock()
+        self.stop_clock()  # it may be running: what it has counted is kept
         self._clock_started_at = time.monotonic()
 
     def stop_clock(self) -> None:
@@ -63,30 +64,34 @@ class Progress:
 
     def count_validation_batch(self, dataloader_idx: int) -> None:
         """Count one finished batch of a validation."""
+        # The first batch of the next loader. A loader that gave no batch is passed over.
         if dataloader_idx != self.validation_loader:
             self.validation_loader, self.validation_batch = dataloader_idx, 0
         self.validation_batch += 1
 
     def count_validation(self) -> None:
-        """Count a whole validation."""
+        """Count a complete validation."""
+        # The batch, not a flag: it tells that the validation due at this batch is done, so that a run that continues
+        # here does not repeat it.
         self.validated_batch = self.batch
         self.validation_loader = self.validation_batch = 0
 
     def drop_unfinished(self) -> None:
-        """Forget what was cut short: a validation, an epoch of which batches are left."""
+        """Set back what a fit left unfinished: a validation, and an epoch of which batches are to come."""
+        # An epoch whose last batch is done keeps its counters: its end is made up for.
         if not self.is_last:
             self._begin_epoch()
-        self.validated_batch = -1  # what the last validation found is forgotten, and plugins may ask for it
+        self.validated_batch = -1  # its results are gone, and plugins may ask for them, so it runs again
         self.validation_loader = self.validation_batch = 0
 
     @property
     def in_validation(self) -> bool:
-        """Whether a validation has begun and is not over."""
+        """Whether a validation has begun and is not complete."""
         return self.validation_loader > 0 or self.validation_batch > 0
 
     @property
     def is_closing(self) -> bool:
-        """Whether something that begins after a batch is not over: a validation, or the end of an epoch."""
+        """Whether what follows a batch has begun and is not complete: a validation, or the end of an epoch."""
         return self.in_validation or (self.is_last and not self.epoch_ended)
 
     def count_update(self) -> None:
@@ -109,7 +114,7 @@ class Progress:
         return {**{name: getattr(self, name) for name in COUNTERS}, "elapsed_s": self.elapsed_s}
 
     def load_state_dict(self, state: dict[str, int | float]) -> None:
-        """Set the counters that ``state`` names; others keep their value."""
+        """Set the counters that are in ``state``; the others keep their values, as older checkpoints have fewer."""
         for name in COUNTERS:
             if name in state:
                 setattr(self, name, state[name])
@@ -117,3 +122,4 @@ class Progress:
 
 
 COUNTERS = tuple(field.name for field in dataclasses.fields(Progress) if not field.name.startswith("_"))
+"""The names of the counters, which are their keys in a checkpoint."""

@@ -1,4 +1,7 @@
-"""Random numbers: seeding all generators, reading and restoring their states."""
+"""Random numbers: seeding all generators, reading and restoring their states.
+
+"All generators" are the global ones of torch (the CPU's and each device's), numpy and `random`.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from torch import Tensor
 from trainkit.checks import whole
 
 MAX_SEED = 2**32 - 1
+"""The largest seed that numpy takes."""
 
 
 def seed_everything(seed: int, workers: bool = False) -> int:
@@ -31,7 +35,7 @@ def seed_everything(seed: int, workers: bool = False) -> int:
         ConfigError: If ``seed`` is not a whole number in the range that numpy takes.
     """
     whole("seed", seed, at_most=MAX_SEED)
-    # Child processes, such as those of torchrun, find the seed here.
+    # For processes that this one starts.
     os.environ["TRAINKIT_SEED"] = str(seed)
     random.seed(seed)
     _numpy_random().seed(seed)
@@ -45,8 +49,9 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Put all generators where `rng_state` found them. States of devices that are not here are left out."""
+    """Restore the states that `rng_state` returned. Those of devices that do not exist here are left out."""
     torch.set_rng_state(state["torch"].cpu())
+    # Both forms of a state are taken, that of a generator and that of a checkpoint; see `_states`.
     version, internal, gauss = state["random"]
     random.setstate((version, tuple(internal.tolist() if isinstance(internal, Tensor) else internal), gauss))
     name, keys, *place = state["numpy"]
@@ -59,15 +64,17 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 
 def same_rng_state(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether the generators of the CPU, from which loaders draw, are in the same place in two states."""
+    """Return whether the generators of the CPU, from which loaders draw, have the same state in both."""
     return all(_same(one[name], other[name]) for name in ("torch", "random", "numpy"))
 
 
 class RandomStream:
-    """Random numbers of its own for something that runs in turn with other things that draw.
+    """States of all generators for something that draws, alternating with others that must not notice it.
+
+    Used for a batch that is loaded ahead of its turn: the training step draws what it would draw without it.
 
     Args:
-        state: Where the stream begins, as `rng_state` gave it.
+        state: The states from which the stream begins, as `rng_state` returns them.
     """
 
     def __init__(self, state: dict[str, Any]) -> None:
@@ -75,28 +82,32 @@ class RandomStream:
 
     @property
     def state(self) -> dict[str, Any]:
-        """Where it is, in the form of `rng_state`."""
+        """The states that the stream has reached, as `rng_state` returns them."""
         return _storable(self._states)
 
     @classmethod
     def branch(cls, salt: int) -> RandomStream:
-        """Return a stream that begins apart from where all generators are now, for each ``salt`` elsewhere.
+        """Return a new stream, seeded from the present states of all generators and from ``salt``.
 
-        Nothing is drawn by it. A stream that began where the generators are would give, while they stand still, the
-        same numbers again, and what others draw would be no stranger to it.
+        The generators themselves stay where they are. A stream that began with their states would repeat the numbers
+        that others draw from them next, and be the same in each epoch in which nobody draws from them.
+
+        Args:
+            salt: Tells streams apart that branch off the same states, such as the index of the epoch.
         """
         with isolate_rng():
             drawn = int(torch.randint(MAX_SEED, ())) ^ random.getrandbits(32) ^ int(_numpy_random().randint(2**31))
+            # Knuth's multiplier, near 2**32 divided by the golden ratio, spreads salts 0, 1, 2, ... over all 32 bits.
             seed = (drawn + salt * 0x9E3779B1) & MAX_SEED
             random.seed(seed)
             _numpy_random().seed(seed)
-            # Not those of devices, which would be initialised by it.
+            # Not torch.manual_seed: for devices that are not initialized yet it leaves a seed that nothing would undo.
             torch.default_generator.manual_seed(seed)
             return cls(_states())
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Draw from this stream inside; everything else goes on outside as if nothing had been drawn."""
+        """Draw from this stream inside the block; after it the generators are as they were before."""
         outer = _states()
         set_rng_state(self._states)
         try:
@@ -108,7 +119,11 @@ class RandomStream:
 
 @contextmanager
 def isolate_rng(isolated: bool = True) -> Iterator[None]:
-    """Run something that draws random numbers, and leave all generators as they were, unless not ``isolated``."""
+    """Restore the states of all generators after the block, whatever was drawn in it.
+
+    Args:
+        isolated: Whether to do so; False makes this a block like any other.
+    """
     state = _states() if isolated else None
     try:
         yield
@@ -118,12 +133,14 @@ def isolate_rng(isolated: bool = True) -> Iterator[None]:
 
 
 def _states() -> dict[str, Any]:
-    """Return the states as the generators give them: what is put back soon is not converted there and back."""
+    """Return the states as the generators give them, which is faster to set again than the form of a checkpoint."""
     states: dict[str, Any] = {
         "torch": torch.get_rng_state(),
         "random": random.getstate(),
         "numpy": _numpy_random().get_state(),
     }
+    # Asking for a state would initialize CUDA, with a context of some hundred megabytes on every device. Before that,
+    # nobody has drawn there.
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch's own
         states["cuda"] = torch.cuda.get_rng_state_all()
     if torch.backends.mps.is_available():
@@ -132,19 +149,22 @@ def _states() -> dict[str, Any]:
 
 
 def _storable(states: dict[str, Any]) -> dict[str, Any]:
+    """Return states in the form of a checkpoint: tensors and plain values only."""
     version, internal, gauss = states["random"]
     name, keys, position, has_gauss, cached = states["numpy"]
-    # As Python gives it, random's state is a tuple of 625 numbers, each of which is looked at when it is saved, and a
-    # checkpoint has several states. A state from an early checkpoint still has that form.
+    # Python gives random's state as a tuple of 625 ints. `check_storable` would look at each of them in every save,
+    # which took half of the time of a small one. States that came from an older checkpoint still have that form.
     if not isinstance(internal, Tensor):
         internal = torch.frombuffer(array("q", internal), dtype=torch.int64)
     if not isinstance(keys, Tensor):
         keys = torch.from_numpy(keys.astype("int64"))
+    # int() and float(): numpy scalars do not load with weights_only=True.
     numpy_state = (name, keys, int(position), int(has_gauss), float(cached))
     return {**states, "random": (version, internal, gauss), "numpy": numpy_state}
 
 
 def _same(one: Any, other: Any) -> bool:
+    """Return whether two states of one generator are equal; == of tuples fails on the tensors in them."""
     if isinstance(one, tuple):
         return all(map(_same, one, other))
     return torch.equal(one, other) if isinstance(one, Tensor) else bool(one == other)

@@ -1,4 +1,4 @@
-"""The few words that all layers share."""
+"""The few types that all packages share."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ ReduceOp = Literal["sum", "mean", "min", "max"]
 """How a tensor is reduced over all ranks."""
 
 NO_CONTEXT: AbstractContextManager[None] = nullcontext()
-"""What strategies and precisions return where nothing is to be entered. Holding nothing, one serves all."""
+"""A context manager that does nothing, for strategies and precisions that have nothing to enter.
+
+It has no state, so one object serves all, and none is made for each step.
+"""
 
 
 class Stage(StrEnum):
-    """What the user asked the Trainer for."""
+    """What the user asked the Trainer for, by the method that was called. See `Phase` for what is running."""
 
     FIT = "fit"
     VALIDATE = "validate"
@@ -30,7 +33,7 @@ class Stage(StrEnum):
 
 
 class Phase(StrEnum):
-    """What is running right now: within ``fit``, training and validation alternate."""
+    """What is running right now. In the stage ``fit``, training and validation alternate."""
 
     TRAIN = "train"
     SANITY_CHECK = "sanity_check"

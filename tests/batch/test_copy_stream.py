@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainkit.batch.copy_stream import WORTH_IT_BYTES, SideStream, goes_aside
+from trainkit.batch.copy_stream import WORTH_IT_BYTES, SideStream, uses_side_stream
 from trainkit.batch.transfer import make_transfer
 from trainkit.testing import TinyModule, assert_same_weights, quiet_trainer
 
@@ -24,7 +24,7 @@ LARGE = WORTH_IT_BYTES // 4
     ids=["large", "small", "in a graph", "of a class of its own", "sparse", "elsewhere"],
 )
 def test_only_large_plain_tensors_of_the_host_are_copied_aside(tensor, expected):
-    assert goes_aside(tensor) is expected
+    assert uses_side_stream(tensor) is expected
 
 
 @pytest.mark.cuda

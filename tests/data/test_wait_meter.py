@@ -46,7 +46,7 @@ def consume(meter, clock, loader, step_s, passes=1):
     """Work on every batch for some time; return what came."""
     came = []
     for _ in range(passes):
-        for batch in meter.of(loader, loader):
+        for batch in meter.measure(loader, loader):
             clock.now_s += step_s
             came.append(batch)
         clock.now_s += 1000.0  # a validation, between two passes
@@ -91,7 +91,7 @@ def test_batches_come_as_without_a_meter_and_later_passes_are_left_alone():
     clock = Clock()
     meter, loader = WaitMeter("train_dataloader", clock=clock), Slow(clock, 0.0, batches=ENOUGH + 5)
     assert consume(meter, clock, loader, 0.01) == list(range(ENOUGH + 5))
-    assert meter.of(loader, loader) is loader
+    assert meter.measure(loader, loader) is loader
 
 
 # Advice

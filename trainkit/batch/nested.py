@@ -1,4 +1,4 @@
-"""Walking through batches of any nesting."""
+"""Applying a function to the tensors in a batch of any nesting."""
 
 from __future__ import annotations
 
@@ -10,19 +10,26 @@ from typing import Any
 from torch import Tensor
 
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
+"""Types that hold nothing and cannot move: the cheapest question, so it is asked first."""
 
 
 def map_leaves(function: Callable[[Any], Any], value: Any, is_leaf: Callable[[Any], bool] | None = None) -> Any:
     """Apply ``function`` to every tensor and every object with a ``to`` method, at any depth of ``value``.
 
-    Lists, tuples, named tuples, mappings and dataclasses are walked through, unless ``is_leaf`` says that ``function``
-    takes them whole; other objects stay as they are. A container in which nothing changed is returned itself, so that
-    identity tells whether anything was done; nothing is changed in place.
+    Lists, tuples, named tuples, mappings and dataclasses are walked through; other objects stay as they are. A
+    container in which nothing changed is returned itself, so identity tells whether anything was done. Nothing is
+    changed in place.
+
+    Args:
+        function: Takes a leaf and returns what comes in its place.
+        value: What to walk through.
+        is_leaf: Whether ``function`` takes a container as a whole; None walks through all of them.
     """
     kind = type(value)
     if kind in _ATOMS:
         return value
-    # Before containers: a PackedSequence is a tuple, a BatchEncoding a mapping, and both know how to move themselves.
+    # Before containers: a PackedSequence is a tuple, a BatchEncoding a mapping, and both know how to move themselves. A
+    # class has its method `to` too, and cannot move.
     if isinstance(value, Tensor) or (callable(getattr(value, "to", None)) and not isinstance(value, type)):
         return function(value)
     if is_leaf is not None and is_leaf(value):
@@ -47,6 +54,7 @@ def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
 
 
 def _same(items: list[Any], container: tuple[Any, ...]) -> bool:
+    # By identity: == of tensors gives tensors.
     return all(new is old for new, old in zip(items, container, strict=True))
 
 
@@ -55,6 +63,7 @@ def _copy_with(container: Any, items: dict[Any, Any]) -> Any:
     changed = {key: item for key, item in items.items() if item is not container[key]}
     if not changed:
         return container
+    # Copied and changed, not built from its type, whose constructor may take anything.
     clone = copy.copy(container)
     for key, item in changed.items():
         clone[key] = item
@@ -62,10 +71,13 @@ def _copy_with(container: Any, items: dict[Any, Any]) -> Any:
 
 
 def _replace_fields(value: Any, function: Callable[[Any], Any], is_leaf: Callable[[Any], bool] | None) -> Any:
+    """Return a dataclass instance with ``function`` applied to its fields: itself if nothing changed."""
+    # hasattr(): a field with init=False may have no value yet.
     old = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if hasattr(value, field.name)}
     changed = {name: new for name, item in old.items() if (new := map_leaves(function, item, is_leaf)) is not item}
     if not changed:
         return value
+    # Not dataclasses.replace(), which calls __init__ and __post_init__ again.
     clone = copy.copy(value)
     for name, item in changed.items():
         object.__setattr__(clone, name, item)  # also where the dataclass is frozen

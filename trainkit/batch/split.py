@@ -15,11 +15,11 @@ from trainkit.types import Batch
 
 
 class Splitter(NamedTuple):
-    """Who wants to split a batch, for messages.
+    """What error messages say about the part of trainkit that splits a batch.
 
     Attributes:
-        name: Such as ``"strategy 'dp'"``.
-        otherwise: What to do with batches that cannot be split.
+        name: What it is called, such as ``"strategy 'dp'"``.
+        otherwise: What the user can do instead of yielding batches that can be split.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Splitter(NamedTuple):
 
 
 def count_samples(batch: Batch, who: Splitter) -> int:
-    """Return how many samples there are: the rows of the first tensor.
+    """Return how many samples are in ``batch``: the rows of the first tensor that has a dimension 0.
 
     Raises:
         DataError: If no tensor has rows.
@@ -45,7 +45,7 @@ def split(batch: Batch, size: int, who: Splitter) -> tuple[list[Batch], list[int
     """Split ``batch`` along dimension 0 into parts of ``size`` samples; the last one may be smaller.
 
     The first tensor tells how many samples there are. Every tensor with that many rows is split, and so is every list
-    of that length that holds no tensors (such as file names). What is left goes whole to each part.
+    of that length that holds no tensors (such as file names). Everything else goes whole to each part.
 
     Returns:
         The parts, views of the batch, and their sizes. There is at least one.
@@ -55,6 +55,7 @@ def split(batch: Batch, size: int, who: Splitter) -> tuple[list[Batch], list[int
     """
     samples = count_samples(batch, who)
     parts, sizes = [], []
+    # At least one part, also of a batch without samples: the step is called for every batch.
     for start in range(0, max(1, samples), size):
         rows = slice(start, min(start + size, samples))
         take = partial(_take, rows=rows, samples=samples, who=who)
@@ -69,15 +70,23 @@ def gather(outputs: Sequence[Any], samples: Sequence[int], device: torch.device)
     Losses are averaged by sample; with a ``"weight"`` beside them they are sums, and added. Of the other entries of a
     dict, tensors with a row per sample are concatenated, single numbers are averaged by sample, and the rest becomes a
     list with an entry per part. Parts that returned None are left out.
+
+    Args:
+        outputs: What ``training_step`` returned, one entry per part.
+        samples: The number of samples in each part.
+        device: Where tensors are joined.
     """
+    # A step that returns None skips its batch, so a part that did has no share in the mean.
     kept = [(value, count) for value, count in zip(outputs, samples, strict=True) if value is not None]
     values, counts = [value for value, _ in kept], [count for _, count in kept]
     if _are_tensors(values):
         return weighted_mean(values, counts, device)
     if not all(isinstance(value, dict) for value in values):
         return values[0]  # no step may return this, and the loop says so
+    # The first part decides which keys there are: all parts ran the same step.
     columns = {key: [value.get(key) for value in values] for key in (values[0] if values else ())}
     joined = {key: _join(column, counts, device) for key, column in columns.items()}
+    # Not by the general rule: a loss of shape (1,) from parts of one sample each would pass for a row per sample.
     if "weight" in columns:
         joined |= {key: _sum(columns[key], device) for key in ("loss", "weight") if key in columns}
     elif _are_tensors(columns.get("loss", ())):
@@ -86,6 +95,7 @@ def gather(outputs: Sequence[Any], samples: Sequence[int], device: torch.device)
 
 
 def _tensors(batch: Batch) -> list[Tensor]:
+    """Return the tensors at any depth of ``batch``, those that `split` would split or pass on."""
     found: list[Tensor] = []
 
     def find(tensor: Tensor) -> Tensor:
@@ -97,11 +107,13 @@ def _tensors(batch: Batch) -> list[Tensor]:
 
 
 def _is_column(value: Any, samples: int) -> bool:
+    """Whether ``value`` is a list with one entry per sample, such as file names."""
+    # One that holds tensors is walked through instead: each of them tells by its own rows whether it is split.
     return isinstance(value, list | tuple) and len(value) == samples and not _tensors(value)
 
 
 def _take(leaf: Any, rows: slice, samples: int, who: Splitter) -> Any:
-    """Return what a part of the batch gets of a leaf."""
+    """Return the ``rows`` of a leaf, or all of it where it has no row per sample."""
     if isinstance(leaf, Tensor):
         return leaf[rows] if leaf.dim() and len(leaf) == samples else leaf
     if _is_column(leaf, samples):
@@ -113,6 +125,7 @@ def _take(leaf: Any, rows: slice, samples: int, who: Splitter) -> Any:
 
 
 def _join(values: Sequence[Any], counts: Sequence[int], device: torch.device) -> Any:
+    """Join the values that the parts returned under one key."""
     if not _are_tensors(values):
         return list(values)
     if all(value.dim() and len(value) == count for value, count in zip(values, counts, strict=True)):
@@ -130,8 +143,9 @@ def _sum(values: Sequence[Any], device: torch.device) -> Any:
 
 def weighted_mean(values: Sequence[Tensor], counts: Sequence[int], device: torch.device) -> Tensor:
     """Return the mean of ``values``, each weighed by the samples behind it."""
+    # One part is the whole batch: no arithmetic, so that its loss stays the same bit for bit.
     if len(values) == 1:
         return values[0].to(device)
-    total = max(1, sum(counts))
+    total = max(1, sum(counts))  # parts without samples
     shares = [value.to(device) * (count / total) for value, count in zip(values, counts, strict=True)]
     return torch.stack(shares).sum(dim=0)

@@ -21,7 +21,7 @@ class TransferHooks:
     """The three methods through which every batch passes on its way to a step. Modules and data modules have them."""
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Return the batch to be moved: the place to change it where it was loaded."""
+        """Return the batch to be moved: the place to change it on the device where it was loaded."""
         return batch
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
@@ -39,14 +39,15 @@ def make_transfer(
     device: torch.device,
     convert: Callable[[Batch], Batch] | None = None,
 ) -> Callable[[Batch, int], Batch]:
-    """Return one function that brings a batch to the device; what need not be done is decided here, not per batch.
+    """Return one function that takes ``(batch, dataloader_idx)`` and returns the batch on the device.
 
     Args:
         module: Its transfer hooks are called if it overrides them.
         datamodule: Hooks that it overrides are called instead of those of the module.
-        device: Where tensors shall be.
+        device: The device on which the step runs.
         convert: Changes dtypes, for the precision. Called when the batch is on the device; None changes nothing.
     """
+    # What can be left out is decided here, once, and not for each batch.
     before, to_device, after = (_overridden(name, module, datamodule) for name in _HOOKS)
     mover = _mover(device)
     if before is to_device is after is convert is None:
@@ -59,6 +60,7 @@ def make_transfer(
             batch = _returned(to_device(batch, device, dataloader_idx), to_device)
         else:
             batch = mover(batch, dataloader_idx)
+        # Ahead of the user's last hook, which so sees the batch as the step will.
         if convert is not None:
             batch = convert(batch)
         if after is not None:
@@ -71,12 +73,13 @@ def make_transfer(
 def move(batch: Batch, device: torch.device) -> Batch:
     """Return ``batch`` with all tensors, and all objects that have a ``to`` method, on ``device``.
 
-    What cannot move stays. If nothing had to move, the same object is returned.
+    Objects without a ``to`` method stay. If nothing had to move, the same object is returned.
 
     Raises:
         DataError: If an object's ``to`` method fails.
     """
-    # Only copies to an accelerator may overlap; with pageable memory torch waits by itself.
+    # A copy from CUDA to the CPU that does not block gives a tensor whose values are not there yet. In the other
+    # direction it is safe: from pageable memory torch waits by itself.
     non_blocking = device.type == "cuda"
 
     def move_leaf(leaf: Any) -> Any:
@@ -85,7 +88,7 @@ def move(batch: Batch, device: torch.device) -> Batch:
         try:
             moved = leaf.to(device)
         except torch.OutOfMemoryError:
-            raise
+            raise  # it is a RuntimeError, and not the object's fault
         except (TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise DataError(
                 f"a {type(leaf).__name__} in the batch cannot be moved to {device}: its to() raised {error!r}.\n"
@@ -97,15 +100,16 @@ def move(batch: Batch, device: torch.device) -> Batch:
 
 
 def _mover(device: torch.device) -> Callable[[Batch, int], Batch]:
-    """Return what moves a batch to ``device`` and does nothing else."""
+    """Return the fastest function that moves a batch to ``device`` and does nothing else."""
     if device.type == "cuda":
-        aside = SideStream(device)
-        return lambda batch, dataloader_idx: move(aside(batch), device)
+        copy_large = SideStream(device)
+        return lambda batch, dataloader_idx: move(copy_large(batch), device)
     if device.type != "cpu":
         return lambda batch, dataloader_idx: move(batch, device)
 
     def transfer(batch: Batch, dataloader_idx: int) -> Batch:
-        # The common case, settled without walking: a few tensors, which are where they should be.
+        # The common case, decided without walking through the batch: a few tensors that are on the CPU already. Exact
+        # types, as a subclass of list or Tensor may have a to() of its own.
         if type(batch) is tuple or type(batch) is list:
             for item in batch:
                 if not (type(item) is Tensor and item.is_cpu):
@@ -118,6 +122,7 @@ def _mover(device: torch.device) -> Callable[[Batch, int], Batch]:
 
 
 def _overridden(name: str, module: TransferHooks, datamodule: TransferHooks | None) -> Callable[..., Batch] | None:
+    """Return the hook ``name`` of the data module or else of the module, if one overrides it."""
     for owner in (datamodule, module):
         if owner is not None and overrides(owner, name, TransferHooks):
             hook: Callable[..., Batch] = getattr(owner, name)
@@ -126,6 +131,7 @@ def _overridden(name: str, module: TransferHooks, datamodule: TransferHooks | No
 
 
 def _returned(batch: Batch, hook: Callable[..., Batch]) -> Batch:
+    """Return ``batch``; raise `DataError` if it is None, because ``hook`` has no ``return``."""
     if batch is None:
         raise DataError(f"{getattr(hook, '__qualname__', hook)} returned None; it must return the batch.")
     return batch

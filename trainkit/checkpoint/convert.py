@@ -1,4 +1,7 @@
-"""Making a checkpoint that loads safely out of one that does not. Nothing else in trainkit runs code from a file."""
+"""Converting a checkpoint that needs a pickle into one that loads safely.
+
+Nothing else in trainkit runs code from a file.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ def convert_checkpoint(old: FilePath, new: FilePath) -> list[str]:
         CheckpointError: If it cannot be unpickled here, or holds no weights.
         CheckpointWriteError: If ``new`` cannot be written.
     """
+    # First, so that damage is not taken for a missing package.
     verify(old)
     try:
         loaded = torch.load(old, map_location="cpu", weights_only=False)
@@ -42,7 +46,10 @@ def convert_checkpoint(old: FilePath, new: FilePath) -> list[str]:
         ) from error
     require_weights(loaded, old)
     checkpoint = migrate(dict(loaded), old)
+    # A mapping of another class could not be stored, and all weights would be left out with it.
     checkpoint["state_dict"] = dict(checkpoint["state_dict"])
+    # Hyperparameters first: some that are not storable as they are, such as a Namespace, can be converted. Then single
+    # callbacks, so that one bad state does not take the others along, and at last whole entries.
     left_out = _store_hyperparameters(checkpoint)
     for container, where in ((checkpoint.get("callbacks", {}), "callbacks"), (checkpoint, "")):
         left_out += _drop_unstorable(container, where)
@@ -51,10 +58,11 @@ def convert_checkpoint(old: FilePath, new: FilePath) -> list[str]:
 
 
 def _store_hyperparameters(checkpoint: dict[str, Any]) -> list[str]:
+    """Convert the hyperparameters; remove those that cannot be stored, and return their places."""
     if HYPER_PARAMETERS not in checkpoint:
         return []
     checkpoint[HYPER_PARAMETERS], names = storable(checkpoint[HYPER_PARAMETERS])
-    if names:
+    if names:  # load_from_checkpoint then asks for them by name
         checkpoint.setdefault("trainkit", {})[LEFT_OUT] = names
     return [f"{HYPER_PARAMETERS}.{name}" for name in names]
 

@@ -1,4 +1,4 @@
-"""What is in a checkpoint, in a few lines."""
+"""A summary of a checkpoint in a few lines, for ``trainkit checkpoint show``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ _UNITS = ("B", "kB", "MB", "GB")
 
 
 def describe(checkpoint: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return pairs of a label and what there is to say: who wrote it, what it is of, how far the run had come."""
+    """Return a summary as pairs of label and text: who wrote the file, for which module, how far the run had come.
+
+    Args:
+        checkpoint: A checkpoint of trainkit, or any other dictionary: what it lacks is left out.
+    """
     own: Mapping[str, Any] = checkpoint.get("trainkit", {})
     weights = checkpoint.get("state_dict", {})
     numbers = sum(tensor.numel() for _, tensor in tensors_in(weights))
@@ -25,7 +29,7 @@ def describe(checkpoint: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("hyperparameters", _assignments(checkpoint.get(HYPER_PARAMETERS, {}))),
         ("optimizers", _counted(checkpoint.get("optimizer_states", ()))),
         ("schedulers", _counted(checkpoint.get("lr_schedulers", ()))),
-        # What tells two of one class apart stands behind the name.
+        # A state key is the name of the class and, after a brace, the arguments that tell two of one class apart.
         ("callbacks", ", ".join(str(key).partition("{")[0] for key in checkpoint.get("callbacks", {}))),
         ("ranks", str(len(own.get("ranks", ())) or "")),
     ]
@@ -35,7 +39,7 @@ def describe(checkpoint: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def tensors_in(value: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yield every tensor at any depth of ``value``, and its place, such as ``state_dict.layer.weight``."""
+    """Yield every tensor at any depth of ``value`` with its place, such as ``state_dict.layer.weight``."""
     for where, leaf in walk(value, place, place_of=lambda key, place: f"{place}.{key}" if place else str(key)):
         if isinstance(leaf, Tensor):
             yield where, leaf
@@ -46,6 +50,7 @@ def _writer(own: Mapping[str, Any]) -> str:
 
 
 def _progress(checkpoint: Mapping[str, Any]) -> str:
+    """Say at which point of the run the checkpoint was taken."""
     if "epoch" not in checkpoint:
         return ""
     fit = checkpoint.get("loops", {}).get("fit", {})
@@ -71,9 +76,11 @@ def _counted(states: Any) -> str:
 
 
 def _size(value: Any) -> int:
+    """Return how many bytes the tensors in ``value`` hold."""
     return sum(tensor.numel() * tensor.element_size() for _, tensor in tensors_in(value))
 
 
 def _shown(size_bytes: int) -> str:
+    """Return a size with its unit, such as ``1.5 MB``."""
     power = min((len(str(size_bytes)) - 1) // 3, len(_UNITS) - 1)
     return f"{size_bytes / 1000**power:.4g} {_UNITS[power]}"

@@ -1,4 +1,4 @@
-"""In what two states differ, bit for bit: checkpoints, or anything that could be in one."""
+"""Comparing two states bit for bit: checkpoints, or anything that could be in one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from trainkit.storage.walk import place_of_entry
 
 _LONGEST = 60
+"""The most characters of a value that are shown."""
 
 
 class Difference(NamedTuple):
@@ -29,7 +30,12 @@ class Difference(NamedTuple):
 
 
 def differences(first: Any, second: Any, place: str = "") -> Iterator[Difference]:
-    """Yield where two nested states differ, in the order in which they are stored. NaN equals the same NaN."""
+    """Yield each place at which two nested states differ, in the order in which they are stored.
+
+    Tensors are compared by their bytes, so a NaN equals a NaN of the same bits, and 0.0 differs from -0.0. Numbers
+    differ from equal numbers of another type.
+    """
+    # Not `storage.walk`, which walks through one value: here two are walked through side by side.
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         what = _of_tensors(first, second)
     elif isinstance(first, Mapping) and isinstance(second, Mapping):
@@ -40,6 +46,7 @@ def differences(first: Any, second: Any, place: str = "") -> Iterator[Difference
             yield from differences(one, other, f"{place}[{index}]")
         return
     else:
+        # The second half: NaN, which does not equal itself.
         same = type(first) is type(second) and (first == second or (first != first and second != second))
         what = "" if same else f"{_shown(first)} and {_shown(second)}"
     if what:
@@ -47,6 +54,7 @@ def differences(first: Any, second: Any, place: str = "") -> Iterator[Difference
 
 
 def _of_mappings(first: Mapping[Any, Any], second: Mapping[Any, Any], place: str) -> Iterator[Difference]:
+    # A dict as an ordered set: the keys of both, each once, in their order.
     for key in dict.fromkeys([*first, *second]):
         below = place_of_entry(key, place)
         if key in first and key in second:
@@ -56,6 +64,7 @@ def _of_mappings(first: Mapping[Any, Any], second: Mapping[Any, Any], place: str
 
 
 def _of_tensors(first: Tensor, second: Tensor) -> str:
+    """Say how two tensors differ; an empty text if they do not."""
     forms = [f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}" for tensor in (first, second)]
     if forms[0] != forms[1]:
         return f"{forms[0]} and {forms[1]}"
@@ -65,6 +74,7 @@ def _of_tensors(first: Tensor, second: Tensor) -> str:
         return ""
     if first.numel() == 1:
         return f"{first.item()} and {second.item()}"
+    # Wide enough for every type, as low precision and integers could overflow in the difference.
     wide = torch.complex128 if first.is_complex() else torch.float64
     largest = (first.to(wide) - second.to(wide)).abs().max().item()
     return f"{count} of {first.numel()} values differ, by at most {largest:.3g}"
@@ -80,5 +90,6 @@ def _is_sequence(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
+    """Return ``value`` as text, cut off where it is long."""
     text = repr(value) if not isinstance(value, Tensor) else f"a tensor of shape {list(value.shape)}"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -1,4 +1,4 @@
-"""The weights of a checkpoint as a safetensors file, which any framework reads."""
+"""Exporting the weights of a checkpoint as a safetensors file, which any framework reads."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def export_weights(checkpoint_path: FilePath, path: FilePath, *, prefix: str = "
 
     Args:
         checkpoint_path: The checkpoint.
-        path: Where to; what is there is replaced.
-        prefix: Take only weights whose names begin so, and without it: ``"net."`` for what ``self.net`` holds.
+        path: The file to write; one that exists is replaced.
+        prefix: Take only weights whose names begin with it, and remove it: ``"net."`` for what ``self.net`` holds.
 
     Returns:
-        The names of what was left out because it is no tensor.
+        The names of the entries that were left out because they are no tensors.
 
     Raises:
         PluginError: If the package safetensors is not installed.
@@ -43,11 +43,13 @@ def export_weights(checkpoint_path: FilePath, path: FilePath, *, prefix: str = "
             f"{checkpoint_path} holds no weights whose names begin with {prefix!r}.\n"
             f"    there are    {', '.join(sorted({name.split('.')[0] for name in checkpoint['state_dict']}))}"
         )
-    # safetensors refuses tensors that share memory, so each is a copy of its own; it does not bring them to the disk.
+    # Not safetensors' own save_file(), which renames but does not fsync. The clones above are for its check: it refuses
+    # tensors that share memory.
     with replacing(Path(path)) as file:
         file.write(save(weights, metadata={"format": "pt"}))
     return [name for name in chosen if name not in weights]
 
 
 def _chosen(weights: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the weights whose names begin with ``prefix``, under their names without it."""
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

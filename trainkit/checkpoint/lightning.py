@@ -1,7 +1,7 @@
-"""Checkpoints that Lightning wrote, in trainkit's words: weights, optimizers, schedulers, callbacks and counters.
+"""Reading a checkpoint that Lightning wrote: weights, optimizers, schedulers, callbacks and counters.
 
-The two share most keys. What Lightning does not keep (random numbers, the position in the data, logged values) a run
-that goes on begins anew.
+The two formats share most keys. Lightning keeps no random numbers, no position in the data and no logged values, so a
+run that continues from its checkpoint begins these anew.
 """
 
 from __future__ import annotations
@@ -16,33 +16,40 @@ Checkpoint = dict[str, Any]
 
 
 def is_from_lightning(checkpoint: Checkpoint) -> bool:
-    """Return whether Lightning wrote ``checkpoint``. trainkit writes the same mark, beside its own."""
+    """Return whether Lightning wrote ``checkpoint``."""
+    # trainkit writes Lightning's key too, so that Lightning loads the weights, beside one of its own.
     return LIGHTNING_VERSION in checkpoint and "trainkit" not in checkpoint
 
 
 def from_lightning(checkpoint: Checkpoint) -> Checkpoint:
-    """Return ``checkpoint``, which Lightning wrote, as one of trainkit."""
+    """Return a checkpoint in trainkit's format with what is in ``checkpoint``, which Lightning wrote."""
     own: Checkpoint = {
         "format": FORMAT,
         "version": f"Lightning {checkpoint[LIGHTNING_VERSION]}",
         # The state of torch's GradScaler, under the names that it had over time.
         "precision": checkpoint.get("MixedPrecision") or checkpoint.get("native_amp_scaling_state") or {},
-        "ranks": [],
+        "ranks": [],  # what each rank keeps for itself, which Lightning does not
     }
     converted = {**checkpoint, **callbacks_from_lightning(checkpoint), "trainkit": own}
+    # There are none in a file that was saved with save_weights_only=True.
     if "loops" in checkpoint:
         converted["loops"] = {"fit": _progress(checkpoint).state_dict()}
     return converted
 
 
 def _progress(checkpoint: Checkpoint) -> Progress:
-    """Read the counters. Lightning counts what is ready, started, processed and completed, the hooks in between."""
+    """Read the counters of Lightning's fit loop.
+
+    Lightning has four for batches and for epochs: ready, started, processed and completed. Hooks run between them, so
+    which one tells how far the run had come depends on the hook that saved.
+    """
     loop = checkpoint["loops"].get("fit_loop", {})
     epochs = loop.get("epoch_progress", {}).get("current", {})
     batches = loop.get("epoch_loop.batch_progress", {})
     if not batches or epochs["completed"] == epochs["ready"]:  # saved after a fit
         return Progress(epoch=epochs.get("completed", checkpoint["epoch"]), global_step=_updates(checkpoint, loop))
-    # A batch is processed when its update is made; what is saved in on_train_batch_end has not completed it.
+    # A batch is processed when its update is made, and completed after on_train_batch_end. A checkpoint is mostly saved
+    # in that hook, where the batch that is done counts as processed only.
     return Progress(
         epoch=epochs["completed"],
         batch=batches["current"]["processed"],
@@ -54,11 +61,14 @@ def _progress(checkpoint: Checkpoint) -> Progress:
 
 
 def _updates(checkpoint: Checkpoint, loop: dict[str, Any]) -> int:
-    """Return the number of batches in which something was updated; Lightning counts every step of every optimizer."""
+    """Return the number of batches in which an optimizer stepped: what trainkit calls ``global_step``."""
     steps: int = checkpoint["global_step"]
     manual_steps = loop.get("epoch_loop.manual_optimization.optim_step_progress", {}).get("total", {})
+    # In automatic optimization there is one step per batch at most, and the two numbers are equal.
     if not manual_steps.get("completed"):
         return steps
+    # In manual optimization Lightning's global_step counts every step of every optimizer. Beside it there is a count of
+    # batches, which grows after on_train_batch_end: a batch in that hook has to be added.
     batches = loop["epoch_loop.batch_progress"]["total"]
     under_way: int = batches["processed"] - batches["completed"]
     stepped: int = loop["epoch_loop.state_dict"]["_batches_that_stepped"]

@@ -1,4 +1,4 @@
-"""What Lightning's callbacks remember, in the words of trainkit's, where the two differ."""
+"""Converting the states of Lightning's callbacks into those of trainkit's, where the two differ."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ State = dict[str, Any]
 
 
 def callbacks_from_lightning(checkpoint: State) -> State:
-    """Return the entries of a checkpoint of Lightning that its callbacks wrote, as those of trainkit write them."""
+    """Return the entries of a Lightning checkpoint that its callbacks wrote, in trainkit's format."""
     own: State = {"callbacks": {key: _converted(state) for key, state in checkpoint.get("callbacks", {}).items()}}
     if any(state.get("scheduler_state") for state in checkpoint.get("callbacks", {}).values()):
-        own["lr_schedulers"] = []  # that of weight averaging took their place, and is kept by the callback
+        # Stochastic weight averaging replaced the scheduler of the fit by its own. In trainkit the callback keeps that.
+        own["lr_schedulers"] = []
     return own
 
 
 def _converted(state: State) -> State:
+    """Return the state of one callback in trainkit's format; itself where both use the same."""
     for key, convert in _BY_KEY.items():
         if key in state:
             return convert(state)
@@ -24,11 +26,14 @@ def _converted(state: State) -> State:
 
 
 def _timer(state: State) -> State:
+    # Lightning's Timer keeps a time for each stage; trainkit's keeps that of training.
     elapsed = state["time_elapsed"]
     return {"time_elapsed": elapsed["train"]} if isinstance(elapsed, dict) else state
 
 
 def _finetuning(state: State) -> State:
+    # By index of the optimizer: its parameter groups, with the names of their parameters. All that are in an optimizer
+    # are trained.
     optimizers = state["internal_optimizer_metadata"]
     groups = [[list(group["params"]) for group in optimizers[index]] for index in sorted(optimizers)]
     trained = [name for optimizer in groups for group in optimizer for name in group]
@@ -49,4 +54,4 @@ _BY_KEY: dict[str, Callable[[State], State]] = {
     "internal_optimizer_metadata": _finetuning,
     "average_model_state": _weight_averaging,
 }
-"""How a state is converted, by a key that it has: users may have given the class another name."""
+"""The function that converts a state, by a key that such a state has: users may have given the class another name."""

@@ -23,8 +23,8 @@ class Located(NamedTuple):
     """A checkpoint that was found.
 
     Attributes:
-        path: Where.
-        checkpoint: What is in it, if it was read to find out whether it is the right one.
+        path: Its path or URL.
+        checkpoint: Its content, if it had to be read to be chosen; None if it was not read yet.
     """
 
     path: str
@@ -40,8 +40,8 @@ def locate_checkpoint(
         ckpt_path: A path, "best" (the best one of this Trainer's `ModelCheckpoint`), "last" (see `newest_checkpoint`;
             with none the run starts fresh, with a warning), or None.
         roots: Folders below which to look for "last".
-        best: What "best" means; None or empty if there is none.
-        resumes: Whether a fit is to go on from it, rather than its weights to be used.
+        best: The path that "best" means; None or empty if there is none.
+        resumes: Whether a fit is to continue from the checkpoint, for which weights alone are not enough.
 
     Raises:
         ConfigError: If ``ckpt_path`` is none of these.
@@ -60,6 +60,7 @@ def locate_checkpoint(
     if ckpt_path == "last":
         roots = list(roots)
         newest = newest_checkpoint(roots, resumes=resumes)
+        # No error: the same command starts a run, and continues it after it was killed, before the first save or later.
         if newest is None:
             places = " or ".join(map(str, roots))
             wanted = "from which a fit can continue" if resumes else "at all"
@@ -68,18 +69,23 @@ def locate_checkpoint(
     if not ckpt_path or not isinstance(ckpt_path, str | os.PathLike):
         raise ConfigError(f"ckpt_path={ckpt_path!r} is not usable. Allowed: {_ALLOWED}, or None.")
     path = os.fspath(ckpt_path)
+    # A remote path is not asked for here: it is fetched when it is read, and missing then.
     if not is_remote(path) and not Path(path).exists():
         raise CheckpointNotFoundError(f"{not_found(Path(path))}\n    allowed        {_ALLOWED}")
     return Located(path)
 
 
 def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool) -> Located | None:
-    """Return the checkpoint below ``roots`` that was written last, of whatever run, and can be read; None without any.
+    """Return the newest checkpoint below ``roots``, of whatever run, that can be read; None if there is none.
 
-    Those that are damaged are left out, with a warning. So are, if a fit is to go on, those that hold weights only.
+    Damaged files are passed over, with a warning.
+
+    Args:
+        roots: Folders or URLs, searched at any depth.
+        resumes: Whether to pass over files that hold weights only, from which a fit cannot continue.
 
     Raises:
-        CheckpointError: If there is none because all that there were are damaged.
+        CheckpointError: If there are checkpoints, and all of them are damaged.
     """
     damaged: list[CheckpointError] = []
     for path in _newest_first(roots):
@@ -90,9 +96,11 @@ def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool) -> Located | 
             continue
         if resumes and not is_resumable(checkpoint):
             continue
+        # Only now, since the warning names the file that is used instead.
         for reason in damaged:
             warnings.warn(f"ckpt_path='last': {reason}\nUsing the next older one, {path}.", stacklevel=4)
         return Located(path, checkpoint)
+    # Starting fresh would hide that a run was lost.
     if damaged:
         reasons = "\n".join(f"    {reason}" for reason in damaged)
         raise CheckpointError(f"ckpt_path='last': none of the checkpoints that there are can be read.\n{reasons}")
@@ -100,21 +108,24 @@ def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool) -> Located | 
 
 
 def any_checkpoint(roots: Iterable[FilePath]) -> bool:
-    """Return whether there is a checkpoint below ``roots``, whole or not."""
+    """Return whether there is a checkpoint below ``roots``, damaged or not."""
     return any(True for _ in _newest_first(roots))
 
 
 def _newest_first(roots: Iterable[FilePath]) -> Iterator[str]:
+    """Return the paths of all checkpoints below ``roots``, by time of writing."""
     found: dict[str, int] = {}
     for root in roots:
         found |= remote.find(root, SUFFIX) if is_remote(root) else _below(Path(root))
+    # The path too, so that the order is the same everywhere if two have the same time.
     return iter(sorted(found, key=lambda path: (found[path], path), reverse=True))
 
 
 def _below(root: Path) -> dict[str, int]:
+    """Return the checkpoints below a folder, and when each was written, in nanoseconds."""
     found: dict[str, int] = {}
     for path in root.rglob(f"*{SUFFIX}"):
-        # Another run may delete it meanwhile. A link is what it leads to.
+        # Another run may delete it meanwhile. A link, such as last.ckpt, counts as the file to which it leads.
         with suppress(FileNotFoundError):
             if path.is_file():
                 found[str(path.resolve())] = path.stat().st_mtime_ns

@@ -1,4 +1,8 @@
-"""Checkpoints of older formats, and of Lightning, brought to the present format when they are read."""
+"""Converting checkpoints of older formats, and of Lightning, to the present format when they are read.
+
+When a key changes its meaning, raise `FORMAT`, add a step here, and put a file of the old format into
+``tests/checkpoint/data``. A key that is merely added needs none of this: what reads it uses ``get``.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,19 @@ Checkpoint = dict[str, Any]
 
 
 def migrate(checkpoint: Checkpoint, path: object) -> Checkpoint:
-    """Return ``checkpoint``, which was read from ``path``, in the present format. The file stays as it is.
+    """Return ``checkpoint`` in the present format. The file stays as it is.
+
+    Args:
+        checkpoint: What was read.
+        path: The file, for the error.
 
     Raises:
-        CheckpointError: If it is of a newer format than this version knows.
+        CheckpointError: If the format is newer than this version knows.
     """
     if is_from_lightning(checkpoint):
         return from_lightning(checkpoint)
     own = checkpoint.get("trainkit")
+    # Of another program: its weights can still be used, and a fit that is to continue from it is refused elsewhere.
     if not isinstance(own, dict) or "format" not in own:
         return checkpoint
     found = own["format"]
@@ -36,7 +45,8 @@ def migrate(checkpoint: Checkpoint, path: object) -> Checkpoint:
 
 
 def _per_rank(checkpoint: Checkpoint) -> Checkpoint:
-    """1 to 2: what each rank has for itself was that of rank 0 alone, and is in a list of ranks."""
+    """From 1 to 2: what each rank keeps for itself is in the list ``ranks``; before, only rank 0 had it."""
+    # A copy, as the caller's dictionary is not changed.
     own = dict(checkpoint["trainkit"])
     if "rng" in own:  # not so where there are weights only
         own["ranks"] = [{name: own.pop(name) for name in ("metrics", "group", "data", "rng")}]
@@ -44,4 +54,4 @@ def _per_rank(checkpoint: Checkpoint) -> Checkpoint:
 
 
 _STEPS: list[Callable[[Checkpoint], Checkpoint]] = [_per_rank]
-"""The first leads from format 1 to 2, the second from 2 to 3, and so on. None is ever removed."""
+"""The first step leads from format 1 to 2, the second from 2 to 3, and so on. No step is ever removed."""

@@ -1,4 +1,6 @@
-"""What is in a checkpoint: one dictionary with documented keys, put together and taken apart here.
+"""What is in a checkpoint: one dictionary with the keys below.
+
+`trainkit.trainer.run_state` puts it together and applies it, with the functions here.
 
 ======================  ===============================================================================================
 ``epoch``               index of the running epoch, or of the one that has just ended
@@ -13,7 +15,8 @@
 ``pytorch-...``         `LIGHTNING_VERSION`: lets Lightning load the weights
 ``trainkit``            ``format``, ``version``, ``module``, ``precision``, ``shuffle_seed``, and of each of
                         the ``ranks``: ``metrics``, ``group`` (an open accumulation group), ``data`` (position), ``rng``
-                        and ``began`` (the random numbers from which the run was made ready in its first session)
+                        and ``began`` (the states of the generators before the run was first prepared, from which a
+                        random split of the data is drawn again)
 ======================  ===============================================================================================
 """
 
@@ -31,11 +34,11 @@ FORMAT = 2
 """Raised by one when a key changes its meaning; older formats pass through ``migrate.py``."""
 
 LIGHTNING_VERSION = "pytorch-lightning_version"
-"""What Lightning looks for before it loads weights, and by which a checkpoint that it wrote is known."""
+"""The key for which Lightning looks before it loads weights, and by which a checkpoint that it wrote is known."""
 
 
 def signature(module: nn.Module) -> dict[str, Any]:
-    """Return what tells a checkpoint of trainkit from others: format, version, and whose weights they are."""
+    """Return the entries that identify a checkpoint of trainkit: format, version, and the class of the module."""
     return {"format": FORMAT, "version": trainkit.__version__, "module": type(module).__qualname__}
 
 
@@ -46,7 +49,8 @@ def collect_plugins(plugins: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def restore_plugins(plugins: Iterable[tuple[str, Any]], states: Mapping[str, Any]) -> list[str]:
-    """Give every plugin its state back; return the keys of states whose plugin is not there."""
+    """Restore the state of every plugin; return the keys of states that belong to no plugin of this run."""
+    # A plugin without a state in the checkpoint is new in this run, and starts as it was made.
     left = dict(states)
     for name, plugin in plugins:
         if has_state(plugin) and (state := left.pop(state_key(name, plugin), None)) is not None:
@@ -55,17 +59,23 @@ def restore_plugins(plugins: Iterable[tuple[str, Any]], states: Mapping[str, Any
 
 
 def has_state(plugin: Any) -> bool:
-    """Whether a plugin has memory. A module's is in ``state_dict`` already."""
+    """Return whether a plugin has a state to be saved."""
+    # The TrainModule is a plugin too; its weights are under ``state_dict`` already.
     return hasattr(plugin, "state_dict") and hasattr(plugin, "load_state_dict") and not isinstance(plugin, nn.Module)
 
 
 def state_key(name: str, plugin: Any) -> str:
-    """Under which key a plugin's state is kept."""
+    """Return the key under which a plugin's state is saved: its ``state_key``, or the name of the plugin."""
     return getattr(plugin, "state_key", None) or name
 
 
 def restore_optimizers(optimizers: list[Any], states: list[Any], path: str) -> None:
-    """Load the state of each optimizer (or scheduler), checking that there are as many.
+    """Load the state of each optimizer or scheduler.
+
+    Args:
+        optimizers: The optimizers, or the schedulers, of this run.
+        states: Their states in the checkpoint, in the same order.
+        path: The file, for the error.
 
     Raises:
         CheckpointError: If the numbers or the parameter groups differ.
@@ -84,7 +94,7 @@ def restore_optimizers(optimizers: list[Any], states: list[Any], path: str) -> N
 
 
 def is_resumable(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether a fit can continue from ``checkpoint``: it holds more than weights, and trainkit wrote it."""
+    """Return whether a fit can continue from ``checkpoint``: it holds more than weights, in trainkit's format."""
     return not _missing(checkpoint)
 
 
@@ -99,5 +109,6 @@ def require_training_state(checkpoint: Mapping[str, Any], path: str) -> None:
 
 
 def _missing(checkpoint: Mapping[str, Any]) -> list[str]:
+    """Return the keys that a fit needs in order to continue, and that ``checkpoint`` lacks."""
     needed = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "trainkit")
     return [key for key in needed if key not in checkpoint]

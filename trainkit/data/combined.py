@@ -1,4 +1,4 @@
-"""Several loaders iterated as one."""
+"""Several loaders iterated as one, and what counts as a loader."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ class CombinedLoader:
     """Iterates several loaders at once, or one after the other.
 
     With ``min_size``, ``max_size`` and ``max_size_cycle`` a batch has the shape of ``iterables``, with a batch in place
-    of each loader: ``CombinedLoader({"a": x, "b": y})`` gives ``{"a": batch_of_x, "b": batch_of_y}``. The first ends
-    with the shortest loader, the others with the longest, where loaders that are through give None or start anew.
-    ``sequential`` gives the batches of one loader after the other.
+    of each loader: ``CombinedLoader({"a": x, "b": y})`` gives ``{"a": batch_of_x, "b": batch_of_y}``. ``min_size`` ends
+    with the shortest loader. The other two end with the longest; a shorter loader gives None from its end on with
+    ``max_size``, and starts again with ``max_size_cycle``. ``sequential`` gives the batches of one loader after the
+    other.
 
     Iterating gives ``(batch, batch_idx, dataloader_idx)``, as in Lightning; `batches` gives the batches alone, which is
     what ``training_step`` receives.
@@ -31,6 +32,13 @@ class CombinedLoader:
     Args:
         iterables: Lists, tuples and dicts, nested at will, of loaders (any iterables of batches).
         mode: How they are combined.
+
+    Attributes:
+        flattened: The loaders, in order.
+
+    Raises:
+        UnknownNameError: If there is no such mode.
+        DataError: If there is no loader, or something that cannot be iterated over.
     """
 
     def __init__(self, iterables: Any, mode: Mode = "min_size") -> None:
@@ -62,15 +70,15 @@ class CombinedLoader:
         return (batch for batch, _, _ in self)
 
     def map(self, function: Callable[[Any], Any]) -> Self:
-        """Return a copy in which ``function`` was applied to every loader."""
+        """Return a copy in which every loader is replaced by what ``function`` returns for it."""
         clone = copy.copy(self)
         clone.flattened = [function(loader) for loader in self.flattened]
         clone.iterables = _nest(self._structure, clone.flattened)
         return clone
 
     def _flatten(self, given: Any, *, top: bool = False) -> Any:
-        """Collect the loaders in ``given``; return its shape, with the index of each loader in its place."""
-        # Further down, a list without loaders in it is an iterable of batches.
+        """Collect the loaders in ``given``; return its structure, with the index of each loader in place of it."""
+        # At the top a list is a list of loaders. Further down, one that holds no loader is an iterable of batches.
         if isinstance(given, list | tuple | dict) and (top or holds_loader(given)):
             if isinstance(given, dict):
                 return {key: self._flatten(item) for key, item in given.items()}
@@ -100,12 +108,14 @@ def holds_loader(given: Any) -> bool:
 
 
 def is_sliceable(loader: Any) -> TypeGuard[Sequence[Batch]]:
-    """Return whether ``loader`` is a list or tuple whose end can be had by slicing: iterating does nothing else."""
+    """Return whether ``loader`` is a list or tuple that can be sliced instead of iterated over from its start."""
+    # Not a subclass with an __iter__ of its own, which may do more than give the items.
     return isinstance(loader, list | tuple) and type(loader).__iter__ in (list.__iter__, tuple.__iter__)
 
 
 def batches_of(loader: Any) -> Iterable[Batch]:
     """Return what to iterate over to get the batches of any loader."""
+    # A CombinedLoader itself gives (batch, batch_idx, dataloader_idx).
     return loader.batches() if isinstance(loader, CombinedLoader) else loader
 
 
@@ -119,15 +129,17 @@ def _max_size(loaders: list[Any]) -> Iterator[list[Batch]]:
 
 def _max_size_cycle(loaders: list[Any]) -> Iterator[list[Batch]]:
     iterators = [iter(batches_of(loader)) for loader in loaders]
-    through = [False] * len(loaders)
+    has_ended = [False] * len(loaders)
+    # Not itertools.cycle, which would keep every batch and give the same ones again without shuffling.
     while True:
         batches = []
         for index, loader in enumerate(loaders):
             try:
                 batches.append(next(iterators[index]))
             except StopIteration:
-                through[index] = True
-                if all(through):
+                has_ended[index] = True
+                # This was the longest, so its end is the end. Batches that the others gave in this round are lost.
+                if all(has_ended):
                     return
                 iterators[index] = iter(batches_of(loader))
                 first = next(iterators[index], _NOTHING)
@@ -144,6 +156,7 @@ _TOGETHER = {"min_size": _min_size, "max_size": _max_size, "max_size_cycle": _ma
 
 
 def _nest(structure: Any, items: list[Any]) -> Any:
+    """Return ``structure`` with each index in it replaced by that one of ``items``."""
     if isinstance(structure, int):
         return items[structure]
     if isinstance(structure, dict):

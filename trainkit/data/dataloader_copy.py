@@ -1,4 +1,4 @@
-"""The same DataLoader with another sampler."""
+"""A copy of a DataLoader with another sampler, and questions about the samplers that it has."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def with_sampler(loader: DataLoader[Any], sampler: Iterable[Any]) -> DataLoader[
     if loader.batch_sampler is None:  # batch_size=None: each index is a batch of its own
         return _copy_with(loader, sampler=sampler)
     size, drop_last = loader.batch_sampler.batch_size, loader.batch_sampler.drop_last  # type: ignore[attr-defined]
+    # The DataLoader asks the batch sampler alone; `loader.sampler` is set for users who look at it.
     batch_sampler = BatchSampler(sampler, size, drop_last)
     return _copy_with(loader, sampler=sampler, batch_sampler=batch_sampler)
 
@@ -30,12 +31,13 @@ def is_map_style(loader: Any) -> bool:
 
 def has_own_batches(loader: DataLoader[Any]) -> bool:
     """Return whether the user's own batch sampler decides which samples make a batch."""
+    # By the exact type: a subclass of BatchSampler may have an order of its own, which a new BatchSampler would lose.
     return loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler
 
 
 def index_sampler(loader: DataLoader[Any]) -> Iterable[Any]:
     """Return what gives the order of the samples of ``loader``, unless the user's own batch sampler does."""
-    # A BatchSampler that was passed in has its sampler; loader.sampler is then a mere default.
+    # Not loader.sampler: with DataLoader(batch_sampler=BatchSampler(...)) that is torch's default, which nobody asks.
     return loader.sampler if loader.batch_sampler is None else loader.batch_sampler.sampler  # type: ignore[attr-defined]
 
 
@@ -47,8 +49,8 @@ def samplers_of(loader: Any) -> list[Any]:
 
 
 def _copy_with(loader: DataLoader[Any], **samplers: Iterable[Any] | Sampler[Any]) -> DataLoader[Any]:
-    # A shallow copy survives subclasses with constructors of their own. DataLoader forbids setting these attributes, as
-    # an iterator of persistent workers may be using them; the copy starts without one.
+    # A shallow copy survives subclasses with constructors of their own. DataLoader.__setattr__ forbids to change these
+    # attributes, as an iterator with persistent workers may be using them; the copy starts without one.
     clone = copy.copy(loader)
     clone.__dict__.update(samplers, _iterator=None)
     return clone

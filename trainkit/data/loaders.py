@@ -1,4 +1,8 @@
-"""One loader as a loop sees it: numbered batches, up to a limit, of which the last is known to be the last."""
+"""One loader as a loop sees it: numbered batches, up to a limit, of which the last is known to be the last.
+
+Three things are decided here: how many batches there are, whether one is loaded ahead of its turn (only where the
+length is not known), and, through a cursor for each loader, where a run that continues begins.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,11 @@ from typing import Any
 
 from trainkit.checks import share
 from trainkit.data.combined import CombinedLoader, batches_of, is_sliceable
-from trainkit.data.counter import Tally
+from trainkit.data.counter import ItemCounter
 from trainkit.data.dataloader_copy import is_map_style, samplers_of
 from trainkit.data.resume.cursor import Cursor
-from trainkit.data.resume.cursors import StatefulCursor, are_replayed_together, make_cursor
+from trainkit.data.resume.cursors import are_replayed_together, make_cursor
+from trainkit.data.resume.stateful_cursor import StatefulCursor
 from trainkit.data.sampler import is_shard
 from trainkit.data.wait_meter import WaitMeter
 from trainkit.errors import CheckpointError, DataError
@@ -26,19 +31,20 @@ def length_of(loader: Any) -> int | None:
     """Return how many batches ``loader`` has, or None if it does not know."""
     try:
         return len(loader)
+    # TypeError: no __len__, as of a DataLoader over an iterable dataset. NotImplementedError: one that only says so.
     except (TypeError, NotImplementedError):
         return None
 
 
 class LimitedLoader:
-    """A loader, cut off at a limit.
+    """A loader that gives at most a number of batches, and knows its position.
 
     Args:
         loader: Any iterable of batches.
         limit: An int is a number of batches, a float a share of them (``int(length * limit)``); 0 is none.
         name: What errors call it, such as ``"train_dataloader"``.
         argument: What errors call the limit, such as ``"limit_train_batches"``.
-        meter: Measures how long batches are waited for, if anything does.
+        meter: Measures how long the loop waits for batches; None measures nothing.
 
     Attributes:
         num_batches: How many batches there are at most; None if neither the loader nor the limit tells.
@@ -59,80 +65,90 @@ class LimitedLoader:
         self.name = name
         self._meter = meter
         self._length = length_of(loader)
+        # The part of one rank may be empty although the whole is not: in evaluation, with fewer samples than ranks.
         if self._length == 0 and limit != 0 and not is_shard(loader):
             raise DataError(
                 f"{name} is empty: its length is 0.\n"
                 "    to do        look at the dataset; with drop_last=True, at a batch size larger than the dataset"
             )
         self.num_batches = _count(self._length, limit, name, argument)
+        # What is iterated over: a cursor, or the user's CombinedLoader with a cursor in place of each loader.
         self._source = loader.map(self._cursor) if isinstance(loader, CombinedLoader) else self._cursor(loader)
         self._cursors: list[Cursor] = (
             self._source.flattened if isinstance(self._source, CombinedLoader) else [self._source]
         )
-        self._stream: RandomStream | None = None
         self._epoch = 0
-        self._stream_at_ahead: RandomStream | None = None  # where it was before the batch that is loaded ahead
-        self._restored_stream: dict[str, Any] | None = None
-        self._ahead = 0
-        self._tally = Tally()
-        self._ended = self._restored_end = False
-        self._began: dict[str, Any] | None = None
-        self._restored_pass: dict[str, Any] | None = None
-        self._restored: dict[str, Any] | None = None  # until a pass goes on from there
         self._passes = 0
+        self._given = ItemCounter()  # batches fetched from the loader in this pass
+        self._ahead = 0  # how many of them the loop has not been given yet: 1 with a look-ahead batch, else 0
+        self._ended = False  # whether the look-ahead found the end
+        self._stream: RandomStream | None = None  # what the look-ahead draws from
+        self._stream_before_ahead: RandomStream | None = None  # its state before the look-ahead batch was fetched
+        self._rng_at_start: dict[str, Any] | None = None  # of a pass whose loaders are replayed together
+        # What `load_state_dict` restored; each is dropped when the next pass has used it.
+        self._restored: dict[str, Any] | None = None
+        self._restored_end = False
+        self._restored_stream: dict[str, Any] | None = None
+        self._restored_pass: dict[str, Any] | None = None
         self._warned = False
 
     def batches(self, start: int = 0) -> Iterator[tuple[int, Batch, bool]]:
-        """Iterate over ``(batch_idx, batch, is_last)``, anew at every call.
+        """Begin a pass and return an iterator over ``(batch_idx, batch, is_last)``.
 
         Only a loader that does not know its length is asked for one batch ahead. One that ends before its promised
-        length gives no batch that is marked as the last, and a warning.
+        length marks no batch as the last, and warns.
 
         Args:
-            start: The index of the first batch. What comes before it was consumed: after `load_state_dict` the loader
-                finds that place exactly, otherwise batches are loaded and thrown away.
+            start: The index of the first batch to give. The batches before it were consumed already: after
+                `load_state_dict` the loader finds that place exactly, otherwise they are loaded and thrown away.
 
         Raises:
             DataError: If a loader without length gives no batch at all.
         """
         self._ended, self._restored = False, None
         ended, self._restored_end = self._restored_end, False
+        # Nothing is left of this epoch, so the loader is not touched, and the next pass is a new one. If the loader has
+        # to be run into its end (see `_drains`), it is not over yet.
         if ended or (self.num_batches is not None and start >= self.num_batches and not self._drains):
             self._restored_stream = self._restored_pass = None
             for cursor in self._cursors:
-                cursor.forget()
+                cursor.discard_restored()
             return iter(())
+        # With a length, nothing is fetched ahead: without workers, samples draw random numbers in turn with training.
         return self._looking_ahead(start) if self._length is None else self._counting(start, self.num_batches or 0)
 
     def state_dict(self, consumed: int | None = None) -> dict[str, Any]:
-        """Return the position behind the first ``consumed`` batches, by default behind all that were given out.
+        """Return the position after the first ``consumed`` batches, by default after all that the loop was given.
 
-        One more than that may have been given out: it is under way, and a run that continues begins with it.
+        The loop may have been given one more: that batch is under way, and a run that continues begins with it.
         """
+        # No pass has begun since the position was restored, so it is still that.
         if self._restored is not None:
             return self._restored
         under_way = int(consumed is not None and self.is_under_way(consumed))
-        stream = self._stream_at_ahead if self._ahead else self._stream
+        stream = self._stream_before_ahead if self._ahead else self._stream
         return {
+            # A loader that keeps its own position cannot be set back before a batch that it has given, unless its state
+            # was recorded there, which is done for the look-ahead batch alone: a batch under way counts as consumed.
             "cursors": [
                 cursor.state_dict(self._ahead + (0 if isinstance(cursor, StatefulCursor) else under_way))
                 for cursor in self._cursors
             ],
             "stream": None if stream is None else stream.state,
             "ended": self._ended and not under_way,
-            "began": self._began,
+            "began": self._rng_at_start,
         }
 
     def is_under_way(self, consumed: int) -> bool:
-        """Whether a loop was given one more batch than those it has ``consumed``."""
-        return self._tally.passed - self._ahead > consumed
+        """Whether the loop was given one more batch than the ``consumed`` ones, and has not finished it."""
+        return self._given.passed - self._ahead > consumed
 
     def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
-        """Let the next call of `batches` go on where ``state`` says.
+        """Restore a position: the next call of `batches` continues there.
 
         Args:
-            state: What `state_dict` gave.
-            mid_epoch: Whether batches of that epoch are still to come; otherwise a new one begins.
+            state: What `state_dict` returned.
+            mid_epoch: Whether the next pass is the rest of that epoch; otherwise it is a new one.
 
         Raises:
             CheckpointError: If the loader is another one than that of the checkpoint.
@@ -146,6 +162,7 @@ class LimitedLoader:
             cursor.load_state_dict(saved, mid_epoch=mid_epoch)
         self._restored = state if mid_epoch else None
         self._restored_stream = state["stream"] if mid_epoch else None
+        # Older checkpoints have neither "ended" nor "began".
         self._restored_end = mid_epoch and state.get("ended", False)
         self._restored_pass = state if mid_epoch and state.get("began") else None
 
@@ -162,47 +179,56 @@ class LimitedLoader:
             _set_epoch(cursor.loader, epoch)
 
     def _counting(self, start: int, count: int) -> Iterator[tuple[int, Batch, bool]]:
+        """Return the batches of a loader that knows its length: those with indices from ``start`` to ``count - 1``."""
         batches = self._counted_from(start)
-        # Nothing is to be decided before the last batch, so no line of Python runs for each of the others.
+        # Nothing is to be decided before the last batch, so no line of Python runs for each of the others. zip() asks
+        # range() first: when that ends, no batch has been taken from the loader and lost.
         return chain(zip(range(start, count - 1), batches, repeat(False)), self._ending(batches, count))
 
     def _ending(self, batches: Iterator[Batch], count: int) -> Iterator[tuple[int, Batch, bool]]:
-        if self._tally.passed >= count - 1:
+        """Give the last batch; warn if the loader ended before it."""
+        # Fewer have passed if the loader ended before its last batch: it is not asked again after its end.
+        if self._given.passed >= count - 1:
             for batch in batches:
-                if self._tally.passed > count:
+                if self._given.passed > count:  # the loader has more than it promised
                     return
                 yield count - 1, batch, True
                 if not self._drains:
                     return
-        if self._tally.passed < count and not self._warned:
+        if self._given.passed < count and not self._warned:
             self._warned = True
             warnings.warn(
-                f"{self.name} has a length of {self._length} and ended after {self._tally.passed} batches; "
+                f"{self.name} has a length of {self._length} and ended after {self._given.passed} batches; "
                 "let len() tell the truth, or leave it out.",
                 stacklevel=2,
             )
 
     def _looking_ahead(self, start: int) -> Iterator[tuple[int, Batch, bool]]:
-        # What is loaded ahead draws from a stream of its own, or it would draw ahead of the step before it.
+        """Give the batches of a loader without length, fetching one ahead: only its end tells which was the last."""
         self._ahead = 0
-        nothing = object()
+        nothing = object()  # None may be a batch
         batches = self._counted_from(start)
+        # The look-ahead batch is made before the step on the batch before it. From the generators that the step uses it
+        # would take numbers ahead of that step, other ones than in a run that stops and continues in between.
         restored, self._restored_stream = self._restored_stream, None
         self._stream = RandomStream.branch(self._epoch) if restored is None else RandomStream(restored)
         with self._stream.active():
             upcoming = next(batches, nothing)
+        # A pass that continues may have nothing left; one that begins with nothing is a mistake.
         if upcoming is nothing and start == 0:
             raise DataError(self._why_nothing_came())
         batch_idx = start
         while upcoming is not nothing:
             batch = upcoming
-            if batch_idx + 1 == self.num_batches:
+            if batch_idx + 1 == self.num_batches:  # the limit tells that this is the last: no need to look
                 self._ahead = 0
                 yield batch_idx, batch, True
                 return
-            self._stream_at_ahead = copy(self._stream)
+            # A checkpoint taken while the loop works on `batch` must not count the next one as consumed. A shallow copy
+            # holds: a stream replaces its states, and changes none in place.
+            self._stream_before_ahead = copy(self._stream)
             for cursor in self._cursors:
-                cursor.mark()
+                cursor.record_before_look_ahead()
             with self._stream.active():
                 upcoming = next(batches, nothing)
             self._ahead, self._ended = int(upcoming is not nothing), upcoming is nothing
@@ -211,20 +237,22 @@ class LimitedLoader:
 
     @property
     def _drains(self) -> bool:
-        """Whether to let the loader run into its end.
+        """Whether to ask the loader for one more batch after the last one, so that its iterator ends.
 
-        A sampler with a generator of its own draws from it once more at its end, as it does in a plain ``for`` loop.
-        What has no sampler may be a stream, which would lose a batch.
+        A plain ``for`` loop does so. `RandomSampler` draws from its generator once more before it ends, and
+        without that the next epoch would be shuffled differently. A loader without a sampler is not asked: it may be a
+        stream, which would lose a batch.
         """
         return self.num_batches == self._length and is_map_style(self.loader)
 
     def _counted_from(self, start: int) -> Iterator[Batch]:
-        self._tally.set(start)
+        """Begin a pass and return its batches from ``start`` on, counted and, if there is a meter, timed."""
+        self._given.set(start)
         batches = self._from(start)
-        return self._tally.of(batches if self._meter is None else self._meter.of(batches, self.loader))
+        return self._given.wrap(batches if self._meter is None else self._meter.measure(batches, self.loader))
 
     def _from(self, start: int) -> Iterable[Batch]:
-        """Return the batches from ``start`` on."""
+        """Begin a pass and return its batches from ``start`` on."""
         self._passes += 1
         if is_sliceable(self.loader):
             return self.loader[start:] if start else self.loader
@@ -232,24 +260,27 @@ class LimitedLoader:
         if restored_pass is not None:
             return self._replayed_together(restored_pass, start)
         batches = batches_of(self._source)
+        # Each cursor goes to its own place when it is iterated over; together these are `start`.
         if any(cursor.restored for cursor in self._cursors):
             return batches
         for cursor in self._cursors:
             cursor.rewind()
         if are_replayed_together(self._cursors):
-            self._began = {"global": rng_state(), "own": [cursor.own_generators() for cursor in self._cursors]}
+            self._rng_at_start = {"global": rng_state(), "own": [cursor.own_generators() for cursor in self._cursors]}
         return islice(batches, start, None)
 
     def _replayed_together(self, state: dict[str, Any], start: int) -> Iterator[Batch]:
-        """Go on where several loaders stood that draw in turn from the same generators: all begin anew."""
-        self._began = began = state["began"]
+        """Start all loaders of a `CombinedLoader` again, and return the batches after the first ``start``."""
+        self._rng_at_start = at_start = state["began"]
         with isolate_rng():
-            set_rng_state(began["global"])
-            for cursor, own in zip(self._cursors, began["own"], strict=True):
-                cursor.forget()
+            set_rng_state(at_start["global"])
+            for cursor, own in zip(self._cursors, at_start["own"], strict=True):
+                # The cursors' own positions are of no use: they would put each loader to its place alone.
+                cursor.discard_restored()
                 cursor.set_own_generators(own)
             batches = iter(batches_of(self._source))
-            deque(islice(batches, start), maxlen=0)
+            deque(islice(batches, start), maxlen=0)  # load and throw away
+        # isolate_rng() put the global generators back, and does not know those of the loaders.
         for cursor, saved in zip(self._cursors, state["cursors"], strict=True):
             cursor.set_own_generators(saved["own"])
         return batches
@@ -258,6 +289,7 @@ class LimitedLoader:
         return make_cursor(loader, self.name)
 
     def _why_nothing_came(self) -> str:
+        # An iterator is its own iter(): a generator that the epoch before, or the sanity check, has used up.
         if self._passes > 1 and iter(self.loader) is self.loader:
             return (
                 f"{self.name} is used up: a {type(self.loader).__name__} can be iterated over only once.\n"
@@ -267,6 +299,7 @@ class LimitedLoader:
 
 
 def _count(length: int | None, limit: int | float, name: str, argument: str) -> int | None:
+    """Return how many batches a limit allows; None if there is no limit and no length."""
     share("", argument, limit, error=DataError)
     if isinstance(limit, int):
         return limit if length is None else min(limit, length)

@@ -1,4 +1,4 @@
-"""`DataModule`: datasets and loaders in one place, apart from the model."""
+"""`DataModule`: the datasets and loaders of a run in one class, separate from the model."""
 
 from __future__ import annotations
 
@@ -22,24 +22,28 @@ if TYPE_CHECKING:
 class DataModule(HyperparametersMixin, TransferHooks):
     """Prepares data and makes loaders. Subclass it and pass it as ``trainer.fit(module, datamodule=...)``.
 
-    The loaders a run needs are asked for after ``prepare_data`` and ``setup``. Transfer hooks that it overrides are
-    called instead of those of the module.
+    A run calls ``prepare_data``, then ``setup``, then the ``..._dataloader`` methods that it needs. Transfer hooks that
+    the data module overrides are called instead of those of the module.
 
     Attributes:
         trainer: The Trainer during a run; None outside.
     """
 
     trainer: Trainer | None = None
+    # Keeps its hyperparameters apart from the module's, in the one checkpoint that holds both.
     _hparams_prefix = "datamodule_"
 
     def prepare_data(self) -> None:
-        """Write to disk what ``setup`` will read. Only one process of each machine does it: set no attributes here."""
+        """Download or write to disk what ``setup`` will read.
+
+        Called in one process of each machine only, so attributes that are set here are missing in the others.
+        """
 
     def setup(self, stage: str) -> None:
-        """Make the datasets for ``stage`` (``fit``, ``validate``, ``test``, ``predict``), on every process."""
+        """Make the datasets for ``stage`` (``fit``, ``validate``, ``test``, ``predict``). Called in every process."""
 
     def teardown(self, stage: str) -> None:
-        """Let go of what ``setup`` took. Called also after an exception."""
+        """Release what ``setup`` acquired. Called after an exception too."""
 
     def train_dataloader(self) -> Any:
         """Return the training loader: any iterable of batches, or a dict or list of loaders."""
@@ -58,14 +62,14 @@ class DataModule(HyperparametersMixin, TransferHooks):
         raise self._lacks("predict_dataloader")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs, for the checkpoint."""
+        """Return the state that goes into a checkpoint: tensors and plain containers. Empty by default."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned, when a fit resumes. Not called with an empty state."""
 
     def on_exception(self, exception: BaseException) -> None:
-        """Learn that an exception has ended the run; ``teardown`` follows."""
+        """Called when an exception has ended the run, before ``teardown``."""
 
     @of_class
     def load_from_checkpoint(
@@ -83,7 +87,7 @@ class DataModule(HyperparametersMixin, TransferHooks):
             map_location: Accepted because Lightning has it; a data module has no tensors to place.
             hparams_file: A YAML file of hyperparameters; it replaces those saved.
             weights_only: Accepted because Lightning has it; checkpoints are always read safely.
-            overrides: Constructor arguments that go before the saved ones.
+            overrides: Constructor arguments that replace the saved ones.
 
         Raises:
             CheckpointError: If an argument is missing.
@@ -106,16 +110,16 @@ class DataModule(HyperparametersMixin, TransferHooks):
         num_workers: int = 0,
         **arguments: Any,
     ) -> Self:
-        """Make a data module of datasets; only the training set is shuffled.
+        """Make a data module from datasets. Only the training set is shuffled.
 
         Args:
-            train_dataset: A dataset, or a list or dict of them (then the loaders are, too).
+            train_dataset: A dataset, or a list or dict of them, which gives a list or dict of loaders.
             val_dataset: A dataset or a list of them.
             test_dataset: A dataset or a list of them.
             predict_dataset: A dataset or a list of them.
             batch_size: Samples per batch.
             num_workers: Worker processes per loader.
-            arguments: For the constructor of the class.
+            arguments: Arguments of the constructor of the class.
         """
         datamodule = cls(**arguments)
         given = {"train": train_dataset, "val": val_dataset, "test": test_dataset, "predict": predict_dataset}
@@ -126,14 +130,16 @@ class DataModule(HyperparametersMixin, TransferHooks):
         return datamodule
 
     def _lacks(self, method: str) -> DataError:
+        """Return the error for a loader method that the subclass does not define."""
         return DataError(f"{type(self).__name__} does not define {method}(self), which this run needs.")
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy or a pickle, such as the one a worker gets, is the data alone, not the run it is in.
+        # A copy or a pickle, such as the one that a worker process gets, is the data alone, without the Trainer.
         return {name: value for name, value in self.__dict__.items() if name != "trainer"}
 
 
 def _loaders(datasets: Any, shuffle: bool, batch_size: int, num_workers: int) -> Any:
+    """Return a loader for each dataset, in lists and dicts as the datasets are."""
     if isinstance(datasets, dict):
         return {name: _loaders(dataset, shuffle, batch_size, num_workers) for name, dataset in datasets.items()}
     if isinstance(datasets, list | tuple):
@@ -141,7 +147,7 @@ def _loaders(datasets: Any, shuffle: bool, batch_size: int, num_workers: int) ->
     return DataLoader(
         datasets,
         batch_size=batch_size,
-        shuffle=shuffle and not isinstance(datasets, IterableDataset),
+        shuffle=shuffle and not isinstance(datasets, IterableDataset),  # DataLoader refuses to shuffle a stream
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
     )

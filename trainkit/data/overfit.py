@@ -1,4 +1,4 @@
-"""Training on the same few batches over and over."""
+"""The same batches in the same order in every epoch, for ``Trainer(overfit_batches=...)``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from trainkit.data.tensors import TensorLoader
 
 
 def in_fixed_order(loader: Any) -> Any:
-    """Return ``loader`` so that every epoch gives the same batches in the same order.
+    """Return a copy of ``loader`` that gives the same batches in the same order in every epoch.
 
-    A shuffled DataLoader becomes a sequential one; any other sampler, which may draw at random as well, is asked once
-    and its order kept. Loaders without a sampler are returned as they are. In a `CombinedLoader` each one is fixed.
+    A shuffled DataLoader becomes a sequential one. Any other sampler may draw at random too, so it is run
+    once, and its order is kept. Loaders without a sampler are returned as they are. In a `CombinedLoader` each one is
+    fixed.
     """
     if isinstance(loader, CombinedLoader):
         return loader.map(in_fixed_order)
@@ -32,13 +33,14 @@ def in_fixed_order(loader: Any) -> Any:
 
 
 def _in_fixed_order(sampler: Iterable[Any], samples: Sized) -> Iterable[Any]:
+    """Return a sampler that gives the same order in every epoch: ``sampler`` itself if it does so already."""
     if isinstance(sampler, SequentialSampler):
         return sampler
     return SequentialSampler(samples) if isinstance(sampler, RandomSampler) else RepeatedSampler(sampler)
 
 
 class RepeatedSampler(Sampler[Any]):
-    """Gives, every time, what another sampler gave the first time."""
+    """Repeats in every pass what another sampler gave in the first one."""
 
     def __init__(self, sampler: Iterable[Any]) -> None:
         self.sampler = sampler
@@ -50,6 +52,7 @@ class RepeatedSampler(Sampler[Any]):
         return iter(self._items)
 
     def __len__(self) -> int:
+        # What the sampler gave is certain; what its len() says is a promise, which some samplers do not make at all.
         if self._items is not None:
             return len(self._items)
         if not isinstance(self.sampler, Sized):

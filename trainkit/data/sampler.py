@@ -1,4 +1,8 @@
-"""Dealing the samples of a loader to several ranks."""
+"""Dealing the samples of a loader to several ranks.
+
+Any sampler is dealt, by running it on every rank with the same seed. ``docs/design/0006-samplers-and-seeds.md`` tells
+why torch's ``DistributedSampler`` would not do.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,7 @@ from trainkit.errors import DataError
 from trainkit.seed import isolate_rng
 
 Tail = Literal["pad", "drop", "keep"]
+"""What becomes of a last round that has fewer items than there are ranks; see `ShardedSampler`."""
 
 
 def shard(loader: Any, rank: int, world_size: int, *, training: bool, seed: int = 0) -> Any:
@@ -40,7 +45,7 @@ def shard(loader: Any, rank: int, world_size: int, *, training: bool, seed: int 
         world_size: How many there are.
         training: Whether all ranks need equally many samples: some are then repeated, or, with ``drop_last``, dropped.
             Otherwise every sample comes exactly once.
-        seed: For the shuffling. Equal on all ranks.
+        seed: The seed of the shuffling, equal on all ranks.
 
     Raises:
         DataError: If the whole loader is empty.
@@ -49,8 +54,11 @@ def shard(loader: Any, rank: int, world_size: int, *, training: bool, seed: int 
         return loader.map(lambda inner: shard(inner, rank, world_size, training=training, seed=seed))
     if not (is_map_style(loader) or isinstance(loader, TensorLoader)):
         return loader
+    # Dealt already, by the user or by an earlier call. Dealing twice would leave each rank a part of its part.
     if any(isinstance(sampler, DistributedSampler | ShardedSampler) for sampler in samplers_of(loader)):
         return loader
+    # In training a rank with one batch more than the others would wait for them in its all-reduce for ever. Evaluation
+    # reduces once at its end, so there every sample counts exactly once.
     tail: Tail = "keep" if not training else "drop" if _drops_last(loader) else "pad"
     if isinstance(loader, TensorLoader):
         return loader.with_sampler(ShardedSampler(loader.sampler, rank, world_size, tail, seed))
@@ -60,22 +68,26 @@ def shard(loader: Any, rank: int, world_size: int, *, training: bool, seed: int 
 
 
 def is_shard(loader: Any) -> bool:
-    """Return whether ``loader`` was dealt by `shard`; such a part may be empty although the whole is not."""
+    """Return whether ``loader`` was made by `shard`. Such a part may be empty although the whole loader is not."""
     return any(isinstance(sampler, ShardedSampler) for sampler in samplers_of(loader))
 
 
 class ShardedSampler(Sampler[Any]):
     """Every ``world_size``-th item of another sampler, from item ``rank`` on.
 
-    Each rank runs the whole sampler, with generators seeded alike, and takes its part.
+    Each rank runs the whole sampler, with the global generators seeded alike, and takes its part. So a pass costs the
+    time and memory for all items of the sampler, on every rank.
 
     Args:
         sampler: Gives indices, or batches of indices; has a length.
         rank: This process.
-        world_size: How many there are.
-        tail: What becomes of the last round if it is short: ``"pad"`` fills it with the first items, ``"drop"`` leaves
-            it out, ``"keep"`` deals it as far as it goes.
-        seed: For what the sampler draws; with the epoch added to it. Equal on all ranks.
+        world_size: The number of processes.
+        tail: What becomes of the last round if it has fewer items than there are ranks: ``"pad"`` fills it with the
+            first items, ``"drop"`` leaves it out, ``"keep"`` deals it as far as it goes.
+        seed: The seed of what the sampler draws, to which the epoch is added. Equal on all ranks.
+
+    Raises:
+        DataError: If the sampler has no length, or is empty.
     """
 
     def __init__(self, sampler: Iterable[Any], rank: int, world_size: int, tail: Tail, seed: int = 0) -> None:
@@ -94,9 +106,12 @@ class ShardedSampler(Sampler[Any]):
         with _seeded(self.seed + self.epoch):
             items = list(self.sampler)
         if self.tail == "pad":
+            # Modulo, because there may be fewer items than are missing: two samples for five ranks.
             items += [items[index % len(items)] for index in range(-len(items) % self.world_size)]
         elif self.tail == "drop":
             items = items[: len(items) // self.world_size * self.world_size]
+        # Round-robin and not in blocks: what all ranks have consumed together is then a prefix of `items`, whatever
+        # their number, so that a run can continue with another one.
         return iter(items[self.rank :: self.world_size])
 
     def __len__(self) -> int:
@@ -106,8 +121,9 @@ class ShardedSampler(Sampler[Any]):
         return whole + (self.tail == "keep" and self.rank < rest)
 
     def set_epoch(self, epoch: int) -> None:
-        """Shuffle differently from now on; also tells the sampler underneath."""
+        """Set the epoch, which goes into the seed, here and in the sampler that is dealt."""
         self.epoch = epoch
+        # `self.sampler` may be the user's batch sampler, around a sampler of its own.
         for sampler in (self.sampler, getattr(self.sampler, "sampler", None)):
             set_epoch = getattr(sampler, "set_epoch", None)
             if callable(set_epoch):
@@ -122,11 +138,11 @@ def _drops_last(loader: DataLoader[Any] | TensorLoader) -> bool:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed the generators that samplers draw from, and put them back: ranks must agree here and nowhere else."""
+    """Seed the CPU's generators inside, and restore them after: elsewhere each rank draws numbers of its own."""
     import numpy as np  # torch works without it; samplers seldom do
 
     with isolate_rng():
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which would reseed the accelerators too
         random.seed(seed)
-        np.random.seed(seed % 2**32)
+        np.random.seed(seed % 2**32)  # seed plus epoch may be larger than numpy takes
         yield

@@ -1,4 +1,4 @@
-"""Batches of tensors that are in memory, taken out of them whole: no sample is ever touched alone."""
+"""Batches of tensors that are in memory, each taken out of them in one operation instead of sample by sample."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class TensorLoader:
     Args:
         tensors: One row per sample, on one device; or a single mapping of names to such tensors.
         batch_size: Samples in a batch.
-        shuffle: Whether each pass has an order of its own.
+        shuffle: Whether the samples are shuffled anew for each pass.
         sampler: Gives the indices of samples in their order, instead of ``shuffle``; such as a
             ``torch.utils.data.WeightedRandomSampler``.
-        drop_last: Whether to leave out a last batch that would be short.
+        drop_last: Whether to leave out a last batch that has fewer samples than ``batch_size``.
         generator: What the order is drawn from; by default torch's global generator.
-        views: Whether a sequential batch is a view of the tensors, which saves the copy. What changes such a batch in
-            place changes the data of every later pass.
+        views: Whether a sequential batch is a view of the tensors, which saves the copy. A step that changes such a
+            batch in place changes the data of every later pass.
 
     Raises:
         DataError: If the tensors do not fit together, or the arguments contradict each other.
@@ -78,21 +78,33 @@ class TensorLoader:
         return whole + (rest > 0 and not self.drop_last)
 
     def draw_order(self) -> Tensor | None:
-        """Draw the order of one pass: the indices of samples, shape (samples,), int64. None is that of the tensors."""
-        # iter(DataLoader) draws a seed for workers, so that what is drawn after it depends on that.
+        """Draw the order of one pass.
+
+        Returns:
+            The indices of the samples, shape (samples,), int64, on the CPU; None for the order of the tensors.
+        """
+        # iter(DataLoader) draws a seed for workers, also without workers. Without this draw, the permutation and the
+        # Dropout masks of the steps would be others than with a DataLoader.
         torch.empty((), dtype=torch.int64).random_(generator=self.generator)
         if isinstance(self.sampler, SequentialSampler):
             return None
         return _order_of(self.sampler)
 
     def batches(self, order: Tensor | None, start: int = 0) -> Iterator[Batch]:
-        """Iterate over the batches of a pass in an order that was drawn, from batch ``start`` on."""
+        """Iterate over the batches of one pass.
+
+        Args:
+            order: What `draw_order` returned.
+            start: The index of the first batch to give.
+        """
         tensors, names, size = self._tensors, self._names, self.batch_size
         copies = order is None and not self.views
+        # Once for a pass: index_select takes indices on the device of the tensors, and a copy per batch would wait.
         if order is not None:
             order = order.to(tensors[0].device)
         samples = self.num_samples if order is None else len(order)
         for first in range(start * size, samples - size + 1 if self.drop_last else samples, size):
+            # Slices are views, so a sequential batch is cloned; index_select makes a copy by itself.
             if order is None:
                 batch = [tensor[first : first + size] for tensor in tensors]
                 if copies:
@@ -100,21 +112,24 @@ class TensorLoader:
             else:
                 indices = order[first : first + size]
                 batch = [tensor.index_select(0, indices) for tensor in tensors]
+            # A list, not a tuple, as default_collate makes of the samples of a TensorDataset.
             yield batch if names is None else dict(zip(names, batch, strict=True))
 
     def with_sampler(self, sampler: Iterable[int]) -> Self:
-        """Return a loader of the same tensors that takes the samples in the order of ``sampler``."""
+        """Return a loader over the same tensors that takes the samples in the order of ``sampler``."""
         clone = copy.copy(self)
         clone.sampler = sampler
         return clone
 
 
 def _order_of(sampler: Iterable[int]) -> Tensor:
+    """Run ``sampler``; return the indices that it gives. Shape (samples,), int64."""
     if type(sampler) is not RandomSampler or sampler.replacement or sampler.num_samples != len(sampler.data_source):
         import numpy as np
 
         return torch.from_numpy(np.fromiter(sampler, dtype=np.int64))
-    # What RandomSampler draws, without a Python number for each sample, which costs more than the batches.
+    # The same draws as in RandomSampler.__iter__, without a Python int for each sample, which costs more than making
+    # the batches. tests/data/test_tensors.py compares the batches and the generators with those of a DataLoader.
     samples, generator = sampler.num_samples, sampler.generator
     if generator is None:
         seed = int(torch.empty((), dtype=torch.int64).random_())
@@ -125,7 +140,7 @@ def _order_of(sampler: Iterable[int]) -> Tensor:
 
 
 def _named(given: tuple[Tensor | Mapping[str, Tensor], ...]) -> tuple[list[str] | None, list[Tensor]]:
-    """Return the names, if there are any, and the tensors."""
+    """Return the names of the tensors, None if they have none, and the tensors."""
     names = None
     tensors: list[Any] = list(given)
     if len(given) == 1 and isinstance(given[0], Mapping):
@@ -141,7 +156,7 @@ def _named(given: tuple[Tensor | Mapping[str, Tensor], ...]) -> tuple[list[str] 
 
 
 def _count(tensors: list[Tensor]) -> int:
-    """Return how many samples there are."""
+    """Return how many samples there are, after checking that the tensors agree on it and are on one device."""
     shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
     if any(tensor.dim() == 0 or len(tensor) != len(tensors[0]) for tensor in tensors):
         raise DataError(f"TensorLoader needs one row per sample in every tensor; it got the shapes {shapes}.")

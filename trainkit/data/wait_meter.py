@@ -1,4 +1,4 @@
-"""Measuring how long a loop waits for its batches, and saying what to do if that is long."""
+"""Measuring how long a loop waits for its batches, and advising what to do if that is long."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ from trainkit.data.tensors import TensorLoader
 from trainkit.types import Batch
 
 SKIPPED, MEASURED = 20, 100
-"""Batches at the beginning, while workers start and kernels are chosen, and those behind them that are measured."""
+"""How many batches are skipped first, while workers start and kernels are chosen, and how many are measured then."""
 
 WORTH_A_WARNING = 0.2
-"""The share of its time that a loop may wait for batches in silence."""
+"""The share of the time spent waiting for batches from which on a warning is given."""
 
 WORTH_A_WORKER_S = 1e-3
-"""A batch that comes sooner than this is not worth a worker process, which has to hand it over."""
+"""How long a batch has to take for worker processes to help: less than this, and handing it over costs as much."""
 
 CPU = torch.device("cpu")
 _NOTHING = object()
 
 
 class WaitMeter:
-    """Measures which share of its time a loop waits for batches; warns once if it is long, with the figures.
+    """Measures which share of its time a loop waits for batches; warns once, with the figures, if it is large.
 
-    Only some batches early in a fit are measured, across epochs if these are short. Later passes are left alone.
+    Only some batches early in a fit are measured, across epochs if these are short. Later passes are not.
 
     Args:
         name: What the warning calls the loader.
-        device: Where the batches are worked on. What is loaded while a GPU still has something to do keeps nobody
-            waiting.
+        device: Where the batches are worked on. Time during which a GPU still has work to do does not count as waiting.
         clock: Gives the time in seconds; by default ``time.perf_counter``.
     """
 
@@ -54,12 +53,17 @@ class WaitMeter:
         self._seen = 0
         self._waited_s = self._whole_s = 0.0
 
-    def of(self, batches: Iterable[Batch], loader: Any) -> Iterable[Batch]:
-        """Return an iterable of ``batches``, which ``loader`` gives, that is measured until enough is known."""
+    def measure(self, batches: Iterable[Batch], loader: Any) -> Iterable[Batch]:
+        """Return an iterable of ``batches`` that is timed until enough batches have been measured.
+
+        Args:
+            batches: The batches of one pass.
+            loader: The loader that gives them; the advice depends on it.
+        """
         if self._seen >= SKIPPED + MEASURED:
             return batches
         iterator = iter(batches)
-        # What follows the measured batches passes no line of Python.
+        # When the first part ends, chain() takes the rest from the same iterator, without a line of Python for each.
         return chain(self._measured(iterator, loader), iterator)
 
     def _measured(self, batches: Iterator[Batch], loader: Any) -> Iterator[Batch]:
@@ -70,7 +74,8 @@ class WaitMeter:
             if batch is _NOTHING:
                 return
             before_s, came_s = came_s, self._clock()
-            # The first of a pass is left out: what lies before it is no step.
+            # From one batch to the next is a step. Before the first batch of a pass there is none, but a validation or
+            # the start of workers.
             self._seen += before_s is not None
             if before_s is not None and self._seen > SKIPPED:
                 self._whole_s += came_s - before_s
@@ -80,10 +85,13 @@ class WaitMeter:
             yield batch
 
     def _is_idle(self) -> bool:
-        """Whether the device has done all that it was given. Does not wait for it."""
+        """Whether the device has finished all work that was launched. Does not wait for it."""
+        # Asked when the batch has arrived: if the GPU is still busy then, loading was hidden behind its work. query()
+        # asks the driver without synchronizing. A CPU has nothing queued.
         return self._device.type != "cuda" or torch.cuda.current_stream(self._device).query()
 
     def _judge(self, loader: Any) -> None:
+        """Warn if the share of waiting was large, and there is something to advise."""
         if self._waited_s < WORTH_A_WARNING * self._whole_s:
             return
         advice = advise(loader, self._waited_s / MEASURED)
@@ -97,17 +105,18 @@ class WaitMeter:
 
 
 def advise(loader: Any, wait_s: float) -> list[str]:
-    """Return what would let ``loader`` keep a loop waiting less, one line each.
+    """Return what would shorten the wait for ``loader``, one line for each advice.
 
     Args:
         loader: Any loader.
-        wait_s: How long a batch of it is waited for.
+        wait_s: The mean wait for a batch, in seconds.
     """
     if isinstance(loader, CombinedLoader):
         return list(dict.fromkeys(line for each in loader.flattened for line in advise(each, wait_s)))
+    # First, however short the wait is: a TensorLoader takes a batch out of the tensors in one operation.
     if isinstance(loader, DataLoader) and _gathers_tensors(loader):
         sampler = index_sampler(loader)
-        # That of several ranks wraps the user's.
+        # With several ranks it is a ShardedSampler around the user's.
         shuffle = ", shuffle=True" if isinstance(getattr(sampler, "sampler", sampler), RandomSampler) else ""
         return [
             f"trainkit.data.TensorLoader(*dataset.tensors, batch_size={loader.batch_size}{shuffle}) gives the same "
@@ -134,6 +143,7 @@ def advise(loader: Any, wait_s: float) -> list[str]:
 
 def _gathers_tensors(loader: DataLoader[Any]) -> bool:
     """Whether a `TensorLoader` would give the same batches."""
+    # By the exact type: a subclass of TensorDataset may transform its samples.
     return (
         type(loader.dataset) is TensorDataset
         and loader.collate_fn is default_collate
@@ -144,4 +154,5 @@ def _gathers_tensors(loader: DataLoader[Any]) -> bool:
 
 def _cores() -> int:
     """Return how many cores this process may use."""
+    # Containers and SLURM give a process fewer cores than the machine has; not every system can tell.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

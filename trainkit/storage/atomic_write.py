@@ -1,4 +1,8 @@
-"""Writing a file whole or not at all, so that it survives a full disk, a kill and a power cut."""
+"""Writing a file whole or not at all, so that it survives a full disk, a kill and a power cut.
+
+``tests/resume/test_faults.py`` lets each write, flush, ``fsync``, rename and deletion fail, or be the last thing that
+the process does.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,10 @@ from typing import BinaryIO
 from trainkit.errors import CheckpointWriteError
 
 ABANDONED_AFTER_S = 3600.0
-"""A temporary file that nobody has written to for so long belongs to a process that was killed."""
+"""The age, in seconds since the last write, from which on a temporary file counts as left by a killed process."""
 
 COPIED_AT_ONCE = 2**20
-"""How many bytes of a file are in memory while it is copied."""
+"""How many bytes of a file are in memory at a time while it is copied."""
 
 _FULL = "Free some space, keep fewer checkpoints (save_top_k), or write elsewhere (dirpath, default_root_dir)."
 _NOT_ALLOWED = "Change the rights of that folder, or write elsewhere (dirpath, default_root_dir)."
@@ -33,13 +37,15 @@ _ADVICE = {
     errno.EEXIST: _NO_FOLDER,
     errno.ENAMETOOLONG: "Choose a shorter filename.",
 }
+"""What the user can do, by what the file system answered."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write into that takes the place of ``path`` once it is whole and on the disk.
+    """Open a temporary file for writing, which replaces ``path`` at the end of the block.
 
-    Folders on the way are made. If anything fails, ``path`` is what it was, and nothing else is left.
+    It is flushed to the disk before it gets the name, so that ``path`` is always either whole or as it was. Missing
+    folders are made. If anything fails, the temporary file is deleted.
 
     Raises:
         CheckpointWriteError: If the file system refuses; it names ``path`` and says what to do.
@@ -51,18 +57,22 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         try:
             with open(temporary, "wb") as file:
                 yield file
+                # Before the rename: some file systems would write the new name first, and after a power cut it would
+                # lead to a file that is empty or cut off.
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+        # Not Exception: Ctrl-C while a large file is written must not leave it either.
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
             raise
+        # The rename is an entry in the folder, which has to reach the disk too before older files may be deleted.
         _sync_folder(path.parent)
 
 
 def replace_by_link(path: Path, target: Path) -> None:
-    """Let ``path`` lead to ``target``, in place of what it was; a copy where the file system has no links.
+    """Replace ``path`` by a symbolic link to ``target``, or by a copy of it where the file system has no links.
 
     Raises:
         CheckpointWriteError: If the file system refuses.
@@ -70,17 +80,19 @@ def replace_by_link(path: Path, target: Path) -> None:
     temporary = _temporary(path)
     try:
         temporary.unlink(missing_ok=True)
+        # Relative, so that the link still leads there when the folder is moved.
         temporary.symlink_to(os.path.relpath(target, path.parent))
     except OSError:
         replace_by_copy(path, target)
         return
+    # As with files, made under another name and renamed: at no time is there no `path`.
     with _naming(path):
         os.replace(temporary, path)
         _sync_folder(path.parent)
 
 
 def replace_by_copy(path: Path, original: Path) -> None:
-    """Make ``path`` a copy of ``original``.
+    """Replace ``path`` by a copy of ``original``, whole or not at all.
 
     Raises:
         CheckpointWriteError: If the file system refuses.
@@ -90,11 +102,12 @@ def replace_by_copy(path: Path, original: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Find out early, and without making anything, whether files can be written into ``folder``.
+    """Raise an error early, and without making anything, if files cannot be written into ``folder``.
 
     Raises:
         CheckpointWriteError: If it, or the nearest folder above it that exists, is no folder or not writable.
     """
+    # The folder itself may be made later, by the first file in it.
     nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     code = errno.ENOTDIR if not nearest.is_dir() else 0 if os.access(nearest, os.W_OK | os.X_OK) else errno.EACCES
     if code:
@@ -103,6 +116,7 @@ def check_writable(folder: Path) -> None:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
+    """Raise `CheckpointWriteError`, which names ``path``, for an OSError inside."""
     try:
         yield
     except OSError as error:
@@ -119,12 +133,14 @@ def _write_error(path: Path, cause: OSError) -> CheckpointWriteError:
 
 
 def _temporary(path: Path) -> Path:
-    """Where ``path`` is built up: hidden, and in the same folder because a rename cannot leave the file system."""
+    """Return where ``path`` is built up: a hidden file in the same folder, as a rename cannot leave a file system."""
+    # Process and thread in the name: two that save to one path must not write into one file.
     return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp")
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Delete what killed processes have left: a run that is often restarted while it saves would fill the disk."""
+    """Delete the temporary files of killed processes: a run that is often killed while it saves would fill the disk."""
+    # Not by the process in its name, which may be one of another machine that shares the folder.
     for leftover in folder.glob(".*.tmp"):
         with suppress(OSError):
             if time.time() - leftover.stat().st_mtime > ABANDONED_AFTER_S:
@@ -132,7 +148,8 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a rename to the disk. Windows cannot open folders, and keeps the order by itself."""
+    """Flush the entries of ``folder`` to the disk, and so a rename in it."""
+    # Windows cannot open folders, and keeps the order by itself.
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

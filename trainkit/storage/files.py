@@ -20,13 +20,16 @@ from trainkit.storage.remote import FilePath, is_remote
 from trainkit.storage.storable import check_storable
 
 _ZIP_START = b"PK\x03\x04"
+"""The first bytes of every zip archive, and so of what ``torch.save`` writes."""
+
 _FOLDER = 0x10
+"""The bit in a zip entry's attributes that marks it as a folder, from MS-DOS."""
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: FilePath) -> None:
-    """Write ``checkpoint`` so that ``path`` holds all of it or what it held before, even if the machine dies meanwhile.
+    """Write ``checkpoint`` to ``path``, which holds all of it afterwards, or what it held before if anything fails.
 
-    Folders on the way are made.
+    That includes a power cut. Missing folders are made.
 
     Args:
         checkpoint: Tensors and plain containers.
@@ -36,13 +39,14 @@ def write_checkpoint(checkpoint: dict[str, Any], path: FilePath) -> None:
         CheckpointError: If something in it could not be read back without running code.
         CheckpointWriteError: If the file system refuses. Nothing is left behind then.
     """
+    # torch.save would write anything that can be pickled, and the run would end up with files that nobody can load.
     check_storable(checkpoint)
     with _replacing(path) as file:
         _save(checkpoint, file)
 
 
 def read_checkpoint(path: FilePath, map_location: Any = None) -> dict[str, Any]:
-    """Read a checkpoint after comparing it with its checksums, as `verify` does; nothing in it is run or imported.
+    """Verify a checkpoint, as `verify` does, and return it; nothing in it is run or imported.
 
     Args:
         path: A path, or a URL that fsspec knows.
@@ -58,8 +62,10 @@ def read_checkpoint(path: FilePath, map_location: Any = None) -> dict[str, Any]:
         source = file if is_remote(path) else path
         try:
             checkpoint = torch.load(source, map_location=map_location, weights_only=True)
+        # What weights_only=True raises for anything but tensors and plain containers.
         except pickle.UnpicklingError as error:
             raise CheckpointError(_refusal(source, path)) from error
+        # A file that matches its checksums may still be made up, and fail in any way.
         except Exception as error:
             raise CheckpointError(f"{path} cannot be loaded: {error}") from error
     if not isinstance(checkpoint, dict):
@@ -68,7 +74,7 @@ def read_checkpoint(path: FilePath, map_location: Any = None) -> dict[str, Any]:
 
 
 def verify(path: FilePath) -> None:
-    """Compare every part of a checkpoint with its checksum.
+    """Compare every part of a checkpoint with its checksum; load nothing.
 
     Raises:
         CheckpointNotFoundError: If there is no such file.
@@ -79,7 +85,7 @@ def verify(path: FilePath) -> None:
 
 
 def link_checkpoint(target: FilePath, link: FilePath) -> None:
-    """Let ``link`` lead to the checkpoint ``target``, in place of what it was; a copy where there are no links.
+    """Replace ``link`` by a link to the checkpoint ``target``, or by a copy of it where there are no links.
 
     Raises:
         CheckpointWriteError: If the file system refuses.
@@ -91,7 +97,7 @@ def link_checkpoint(target: FilePath, link: FilePath) -> None:
 
 
 def copy_checkpoint(source: FilePath, path: FilePath) -> None:
-    """Copy a checkpoint to ``path``: all of it, or nothing.
+    """Copy a checkpoint to ``path``, whole or not at all.
 
     Raises:
         CheckpointWriteError: If the file system refuses.
@@ -101,7 +107,7 @@ def copy_checkpoint(source: FilePath, path: FilePath) -> None:
 
 
 def remove_checkpoint(path: FilePath) -> None:
-    """Delete a checkpoint; one that is gone already is no error.
+    """Delete a checkpoint. It is no error if it does not exist.
 
     Raises:
         OSError: If the file system refuses.
@@ -114,12 +120,13 @@ def remove_checkpoint(path: FilePath) -> None:
 
 
 def checkpoint_exists(path: FilePath) -> bool:
-    """Return whether there is a file at ``path``, be it a link that leads nowhere."""
+    """Return whether there is a file at ``path``. A link whose target is missing counts too."""
+    # lexists, as the name of such a link is taken all the same.
     return remote.exists(path) if is_remote(path) else os.path.lexists(path)
 
 
 def check_folder(folder: FilePath) -> None:
-    """Find out early, and without writing anything, whether checkpoints can be written into ``folder``.
+    """Raise an error early, and without writing anything, if checkpoints cannot be written into ``folder``.
 
     Raises:
         CheckpointWriteError: If they cannot.
@@ -136,6 +143,7 @@ def _replacing(path: FilePath) -> AbstractContextManager[BinaryIO]:
 
 @contextmanager
 def _opened(path: FilePath) -> Iterator[BinaryIO]:
+    """Open a checkpoint for reading; a remote one is fetched to this machine first."""
     if is_remote(path):
         with remote.fetched(path) as copy:
             yield copy
@@ -151,12 +159,14 @@ def _opened(path: FilePath) -> Iterator[BinaryIO]:
 
 
 def _verify(file: BinaryIO, path: FilePath) -> None:
+    """Raise `CheckpointError` unless every part of ``file`` matches its checksum; leave it at its beginning."""
     try:
         start = file.read(len(_ZIP_START))
         intact = start == _ZIP_START and _has_right_checksums(file)
         file.seek(0)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+    # An empty file is one that was cut off, not one of another kind.
     if start and start != _ZIP_START:
         raise CheckpointError(f"{path} is not a checkpoint: no torch.save since version 1.6 writes such a file.")
     if not intact:
@@ -166,18 +176,21 @@ def _verify(file: BinaryIO, path: FilePath) -> None:
 
 
 def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
-    sink = _Sink(file)
+    """Save ``checkpoint`` into ``file``; raise the OSError of a write that fails, such as that of a full disk."""
+    # Into a file object, not to a path: there torch writes in C++, and turns a full disk into a RuntimeError.
+    sink = _ErrorKeepingFile(file)
     try:
         torch.save(checkpoint, cast("BinaryIO", sink))
     except Exception:
         if sink.error is None:
             raise
+    # In place of whatever torch made of it.
     if sink.error is not None:
         raise sink.error
 
 
-class _Sink:
-    """Passes bytes on, and keeps the first OSError: torch's writer may replace it by a RuntimeError about positions."""
+class _ErrorKeepingFile:
+    """Writes to a file, and keeps the first OSError: torch's writer may replace it by a RuntimeError on positions."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -195,23 +208,27 @@ class _Sink:
 
 
 def _has_right_checksums(file: BinaryIO) -> bool:
+    """Whether ``file`` is a zip archive whose parts all match their CRC32. torch.load does not look at these."""
     try:
         with zipfile.ZipFile(file) as archive:
             parts = archive.infolist()
             # No checksum covers this attribute, and torch.load leaves the tensor of a "folder" uninitialised.
             is_folder = any(part.external_attr & _FOLDER for part in parts)
-            # A file that was cut off right behind a checkpoint which is stored in it would pass for that one.
+            # A checkpoint may hold the bytes of another one, as a tensor, say. Cut off right after these, the file ends
+            # with the directory of the inner archive, and would pass for that one.
             starts_later = min(part.header_offset for part in parts) > 0
             return not is_folder and not starts_later and archive.testzip() is None
     except OSError:
-        raise
+        raise  # the disk cannot be read, which says nothing about the file
     except Exception:
         # The archive's directory may be damaged in any way, and break its reader in any way.
         return False
 
 
 def _refusal(source: Any, path: FilePath) -> str:
+    """Return the message for a file that would have to run code; it names what the file wants to import."""
     wanted: list[str] = []
+    # The names only make the message better. Finding them reads the pickle without running it, and may fail.
     with suppress(Exception):
         if is_remote(path):
             source.seek(0)
@@ -224,7 +241,7 @@ def _refusal(source: Any, path: FilePath) -> str:
 
 
 def not_found(path: Path) -> str:
-    """Say that there is no checkpoint at ``path``, and which ones are beside it."""
+    """Return the message for a missing checkpoint: its path, the newest ones in that folder, the nearest name."""
     others = sorted(path.parent.glob("*.ckpt"), key=lambda other: other.lstat().st_mtime, reverse=True)
     lines = [f"there is no checkpoint {path}."]
     if others:

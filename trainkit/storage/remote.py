@@ -1,4 +1,8 @@
-"""Files at URLs such as ``s3://bucket/run/last.ckpt``: read and written through fsspec."""
+"""Files at URLs such as ``s3://bucket/run/last.ckpt``, read and written through fsspec.
+
+Whole files travel, by way of a temporary one on this machine: verifying and loading seek to and fro, and a write that
+fails halfway must leave nothing at the URL.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from trainkit.errors import CheckpointError, CheckpointNotFoundError, Checkpoint
 from trainkit.storage.atomic_write import COPIED_AT_ONCE
 
 FilePath = str | os.PathLike[str]
+"""A path on this machine, or a URL that fsspec knows."""
 
 
 def is_remote(path: FilePath) -> bool:
@@ -22,14 +27,15 @@ def is_remote(path: FilePath) -> bool:
 
 @contextmanager
 def replacing_remote(url: FilePath) -> Iterator[BinaryIO]:
-    """Give a file to write into that takes the place of ``url`` once it is whole.
+    """Open a temporary file for writing, which is sent to ``url`` at the end of the block.
 
-    It is written on this machine, and sent in one transaction: what is sent by halves is discarded.
+    It is sent in one transaction, so that a file that was sent in part is discarded where the file system can do that.
 
     Raises:
         CheckpointWriteError: If the file system refuses, or there is none for such a URL.
     """
     with tempfile.TemporaryFile() as local:
+        # Outside of `_refusing`: what goes wrong in the block is no error of the remote file system.
         yield local
         local.seek(0)
         with _refusing(url, CheckpointWriteError, "could not write {}: {}. What was written before is untouched."):
@@ -41,7 +47,7 @@ def replacing_remote(url: FilePath) -> Iterator[BinaryIO]:
 
 @contextmanager
 def fetched(url: FilePath) -> Iterator[BinaryIO]:
-    """Give a copy of the file at ``url`` to read from.
+    """Open a copy of the file at ``url``, on this machine, for reading.
 
     Raises:
         CheckpointNotFoundError: If there is none.
@@ -64,7 +70,7 @@ def exists(url: FilePath) -> bool:
 
 
 def remove(url: FilePath) -> None:
-    """Delete the file at ``url``; one that is gone already is no error.
+    """Delete the file at ``url``. It is no error if it does not exist.
 
     Raises:
         OSError: If the file system refuses.
@@ -75,16 +81,17 @@ def remove(url: FilePath) -> None:
 
 
 def find(url: FilePath, suffix: str) -> dict[str, int]:
-    """Return the URLs of the files below ``url`` that end with ``suffix``, and when each was written, in ns."""
+    """Return the URLs of the files below ``url`` that end with ``suffix``, with the time of writing in nanoseconds."""
     with _refusing(url, CheckpointError, "{} cannot be read: {}."):
         base = os.fspath(url).rstrip("/")
         system, name = _system(base)
+        # fsspec answers with names inside of the file system; callers go on with URLs.
         names = [found for found in system.find(name) if found.endswith(suffix)]
         return {base + found.removeprefix(name): int(system.modified(found).timestamp() * 1e9) for found in names}
 
 
 def check_usable(url: FilePath) -> None:
-    """Find out early, and without writing anything, whether there is a file system for ``url``.
+    """Raise an error early, and without writing anything, if there is no file system for ``url``.
 
     Raises:
         CheckpointWriteError: If there is none, or its package is not installed.
@@ -94,7 +101,8 @@ def check_usable(url: FilePath) -> None:
 
 
 def _system(url: FilePath) -> tuple[Any, str]:
-    # torch brings it along, and few runs need it.
+    """Return the file system of ``url``, and the name of the file in it."""
+    # Imported here: torch brings it along, and few runs need it.
     from fsspec.core import url_to_fs
 
     system, name = url_to_fs(os.fspath(url))
@@ -103,7 +111,13 @@ def _system(url: FilePath) -> tuple[Any, str]:
 
 @contextmanager
 def _refusing(url: FilePath, kind: type[CheckpointError], message: str) -> Iterator[None]:
-    """Raise ``kind`` for whatever goes wrong inside: the packages behind URLs have errors of their own."""
+    """Raise ``kind`` for any exception inside: each package behind a kind of URL has exceptions of its own.
+
+    Args:
+        url: What the error names.
+        kind: The error to raise; a missing file is a `CheckpointNotFoundError` in any case.
+        message: A template with places for the URL and the reason.
+    """
     try:
         yield
     except FileNotFoundError as error:

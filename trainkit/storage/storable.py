@@ -1,4 +1,7 @@
-"""What may be in a checkpoint: only what loads without running code, found out when it is saved."""
+"""What may be in a checkpoint: only what loads without running code. It is checked when a checkpoint is saved.
+
+At load time it would be too late: the run that saved it is over.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,14 @@ from torch import Tensor, nn
 from trainkit.errors import CheckpointError
 from trainkit.storage.walk import walk
 
+# What torch.load(..., weights_only=True) takes. By exact type: a subclass is pickled by the name of its class.
 _CONTAINERS = (dict, OrderedDict, Counter, list, tuple, set, torch.Size)
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
 _TENSORS = (Tensor, nn.Parameter)
 
 
 def find_unstorable(value: Any, where: str = "") -> list[tuple[str, type]]:
-    """Return what in a nested value ``torch.load(..., weights_only=True)`` would refuse: its place and its type.
+    """Return the place and type of everything in ``value`` that ``torch.load(..., weights_only=True)`` would refuse.
 
     Args:
         value: What is to be saved.
@@ -37,10 +41,9 @@ def find_unstorable(value: Any, where: str = "") -> list[tuple[str, type]]:
 
 
 def check_storable(checkpoint: dict[str, Any]) -> None:
-    """Refuse what could be written but not be read back.
+    """Raise `CheckpointError` if ``checkpoint`` holds what could be written but not be loaded.
 
-    Raises:
-        CheckpointError: Names the place and the type of each such value.
+    The error names the place and the type of each such value.
     """
     found = find_unstorable(checkpoint)
     if found:
@@ -54,12 +57,14 @@ def check_storable(checkpoint: dict[str, Any]) -> None:
 
 def _is_storable(leaf: Any) -> bool:
     kind = type(leaf)
-    # A container is a leaf where it comes again. A tensor with attributes of its own is saved with them.
+    # A container is a leaf of the walk where it comes for the second time. A tensor with attributes of its own is saved
+    # with them, and so may hold anything.
     return kind in _PLAIN or kind in _CONTAINERS or (kind in _TENSORS and not leaf.__dict__) or _survives(leaf)
 
 
 def _survives(value: Any) -> bool:
-    """Whether a value of an unusual type, such as a tensor of a subclass, comes back from a file."""
+    """Whether a value of an unusual type, such as a tensor of a subclass, can be saved and loaded: by trying it."""
+    # The user may have added its class to torch's safe globals, so a list of types of our own would not do.
     buffer = BytesIO()
     try:
         torch.save(value, buffer)

@@ -1,4 +1,4 @@
-"""Walking through nested values, such as a checkpoint: each leaf with its place."""
+"""Walking through nested values, such as a checkpoint; each leaf comes with its place."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def place_of_entry(key: Any, place: str) -> str:
-    """Return where the entry ``key`` of the mapping at ``place`` is: ``place.key``, or ``place[key]`` for no string."""
+    """Return the place of an entry of the mapping at ``place``: ``place.key``, or ``place[key]`` if no string."""
     if not isinstance(key, str):
         return f"{place}[{key!r}]"
     return f"{place}.{key}" if place else key
@@ -21,7 +21,7 @@ def walk(
     with_keys: bool = False,
     place_of: Callable[[Any, str], str] = place_of_entry,
 ) -> Iterator[tuple[str, Any]]:
-    """Yield what no longer holds anything, at any depth of ``value``, with its place: ``optimizers[0].state[1].step``.
+    """Yield each leaf at any depth of ``value`` with its place, such as ``optimizers[0].state[1].step``.
 
     Args:
         value: What to walk through.
@@ -30,6 +30,7 @@ def walk(
         with_keys: Whether keys of mappings are walked through too. Their places begin with ``the key``.
         place_of: Gives the place of a mapping's entry from its key and the place of the mapping.
     """
+    # A stack of iterators instead of recursion: from nested generators, each leaf would pass through all levels above.
     pending = [iter([(place, value)])]
     while pending:
         entry = next(pending[-1], None)
@@ -44,6 +45,7 @@ def walk(
 def _entries(
     container: Any, place: str, with_keys: bool, place_of: Callable[[Any, str], str]
 ) -> Iterator[tuple[str, Any]]:
+    """Yield the entries of one container, each with its place."""
     if not isinstance(container, Mapping):
         for index, item in enumerate(container):
             yield f"{place}[{index}]", item

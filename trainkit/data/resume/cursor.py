@@ -1,4 +1,9 @@
-"""Where a loader stands in its pass, and how a run that continues finds that place again."""
+"""The position of a loader in its pass, and how a run that continues finds that place again.
+
+A *pass* is one iteration over the loader: an epoch of training, or one validation. A position is the states of the
+random generators when the pass began, and the number of batches given since: the same code, run again from these
+states, arrives at the same place.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ from typing import Any
 import torch
 
 from trainkit.data.combined import batches_of
-from trainkit.data.counter import Tally
+from trainkit.data.counter import ItemCounter
 from trainkit.data.dataloader_copy import samplers_of
 from trainkit.errors import CheckpointError
 from trainkit.seed import isolate_rng, rng_state, set_rng_state
@@ -17,64 +22,75 @@ from trainkit.types import Batch
 
 
 class Cursor(ABC):
-    """One loader, and where it stands in its pass. Iterating begins a pass, or goes on with the one that was restored.
+    """One loader and its position. Iterating begins a pass, or continues the one that was restored from a checkpoint.
+
+    Its class name is saved in checkpoints, as the kind of the position.
 
     Args:
         loader: The loader.
         name: What errors call it.
 
     Attributes:
-        began: The states of all generators when the pass began; None before the first one.
-        epoch: Goes into the seeds of workers.
+        rng_at_start: The states of all generators when the pass began: ``global`` as `rng_state` gives them, ``own``
+            those that the user gave to the loader. None before the first pass.
+        epoch: The index of the epoch, which goes into the seeds of workers.
     """
 
     def __init__(self, loader: Any, name: str) -> None:
         self.loader = loader
         self.name = name
-        self.began: dict[str, Any] | None = None
+        self.rng_at_start: dict[str, Any] | None = None
         self.epoch = 0
-        self._given = Tally()
-        self._resume: dict[str, Any] | None = None
+        self._given = ItemCounter()
+        self._resume: dict[str, Any] | None = None  # the position from which the next pass continues
 
     def __iter__(self) -> Iterator[Batch]:
         resume, self._resume = self._resume, None
+        # "began" is None where a pass over several loaders had begun that had not come to this one yet; see `rewind`.
         if resume is None or resume["began"] is None:
             self._given.set(0)
-            self.began = self._generators()
-            return self._given.of(self._begin())
-        self.began = resume["began"]
+            # Before iter(loader), which draws a seed for workers.
+            self.rng_at_start = {"global": rng_state(), "own": self.own_generators()}
+            return self._given.wrap(self._begin())
+        self.rng_at_start = resume["began"]
         self._given.set(resume["given"])
-        # The random numbers that training goes on with have been restored already.
+        # The generators already stand where training continues; finding the place must leave them there.
         with isolate_rng():
-            set_rng_state(self.began["global"])
-            self.set_own_generators(self.began["own"])
+            set_rng_state(self.rng_at_start["global"])
+            self.set_own_generators(self.rng_at_start["own"])
             batches = self._continue(resume["given"])
+        # isolate_rng() knows the global generators only.
         self.set_own_generators(resume["own"])
-        return self._given.of(batches)
+        return self._given.wrap(batches)
 
     def __len__(self) -> int:
         return len(self.loader)
 
     @property
     def restored(self) -> bool:
-        """Whether the next pass goes on where another run stood."""
+        """Whether the next pass continues from a checkpoint."""
         return self._resume is not None
 
     def state_dict(self, ahead: int = 0) -> dict[str, Any]:
-        """Return the position.
+        """Return the position, for a checkpoint.
 
         Args:
-            ahead: How many of the batches that were given nobody has consumed yet.
+            ahead: How many of the batches that the loader gave have not been consumed yet.
         """
         return {
             "kind": type(self).__name__,
-            "began": self.began,
+            "began": self.rng_at_start,
             "given": max(self._given.passed - ahead, 0),
             "own": self.own_generators(),
         }
 
     def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
-        """Let the next pass go on where ``state`` says; unless ``mid_epoch``, a new one begins.
+        """Restore a position.
+
+        Args:
+            state: What `state_dict` returned.
+            mid_epoch: Whether the next pass continues at that position. Otherwise it is a new one, and only what
+                outlives a pass is restored.
 
         Raises:
             CheckpointError: If the state is that of another kind of loader.
@@ -88,51 +104,64 @@ class Cursor(ABC):
         self.set_own_generators(state["own"])
         self._resume = state if mid_epoch and state["given"] else None
 
-    def forget(self) -> None:
-        """Let the next pass be a new one."""
+    def discard_restored(self) -> None:
+        """Drop a restored position, so that the next pass is a new one."""
         self._resume = None
 
     def rewind(self) -> None:
-        """Stand at the beginning: a pass over several loaders has begun that has not come to this one yet."""
-        self.began = None
+        """Set the position to the beginning of a pass that has not reached this loader.
+
+        A pass over several loaders has begun, one after the other perhaps. What this one did in the pass before must
+        not go into a checkpoint as if it belonged to the new pass.
+        """
+        self.rng_at_start = None
         self._given.set(0)
 
-    def mark(self) -> None:
-        """Note where the loader stands: the next batch is loaded ahead of its turn."""
+    def record_before_look_ahead(self) -> None:
+        """Record the state of the loader before the look-ahead batch is fetched, where the loader keeps a state."""
 
     def close(self) -> None:
         """End worker processes that outlive a pass."""
 
     def _begin(self) -> Iterator[Batch]:
-        """Begin a pass."""
+        """Begin a new pass and return its batches."""
         return iter(batches_of(self.loader))
 
     @abstractmethod
     def _continue(self, given: int) -> Iterator[Batch]:
-        """Begin a pass, and find the place behind ``given`` batches."""
+        """Begin the pass again and return the batches after the first ``given``.
 
-    def _generators(self) -> dict[str, Any]:
-        return {"global": rng_state(), "own": self.own_generators()}
+        Called with all generators as they were when the pass began; the caller puts them back.
+        """
 
     def own_generators(self) -> list[torch.Tensor]:
-        """Return the states of the generators that the user gave to the loader."""
+        """Return the states of the generators that the user gave to the loader. Each of shape (bytes,), uint8."""
         return [generator.get_state() for generator in generators_of(self.loader)]
 
     def set_own_generators(self, states: list[torch.Tensor]) -> None:
-        """Put them where `own_generators` found them."""
+        """Restore the states that `own_generators` returned."""
+        # Not strict: the loader may have gained or lost a generator since the checkpoint. If that changes its order,
+        # the checksum of the indices finds it.
         for generator, state in zip(generators_of(self.loader), states, strict=False):
             generator.set_state(state.cpu())
 
 
 def generators_of(loader: Any) -> list[torch.Generator]:
     """Return the generators that the user gave to a loader or its samplers; none twice."""
+    # By identity: one generator is often shared by a loader and its sampler.
     owners = [loader, *samplers_of(loader)]
     found = [getattr(owner, "generator", None) for owner in owners]
     return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
 
 
 def refuse_other_data(name: str, saved: dict[str, Any], **now: Any) -> None:
-    """Raise `CheckpointError` unless a loader has what the one in the checkpoint had."""
+    """Raise `CheckpointError` unless a loader has the same size as the one in the checkpoint.
+
+    Args:
+        name: What errors call the loader.
+        saved: The position in the checkpoint.
+        now: What has to be equal in it, such as ``samples`` and ``batch_size``, as the loader has it now.
+    """
     for what, value in now.items():
         if saved[what] != value:
             raise CheckpointError(
@@ -142,7 +171,7 @@ def refuse_other_data(name: str, saved: dict[str, Any], **now: Any) -> None:
 
 
 def draws_other_samples(name: str) -> CheckpointError:
-    """Say that a sampler, run again, gives something else."""
+    """Return the error for a sampler that gives other indices when it is run again."""
     return CheckpointError(
         f"{name} draws other samples than in the run that is to be continued, so it cannot go on in the middle of its "
         "epoch. Its sampler may draw random numbers from somewhere that a checkpoint does not hold, or it changed. "

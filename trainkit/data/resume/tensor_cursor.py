@@ -1,4 +1,4 @@
-"""Continuing with a `TensorLoader`: its position is a number in an order that is drawn again."""
+"""Continuing with a `TensorLoader`: its order is drawn again, and it begins at a later batch of it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from trainkit.types import Batch
 
 
 class TensorCursor(Cursor):
-    """Draws the order of the pass again, from the random numbers with which it began, and begins later in it."""
+    """Draws the order of the pass again, from the random numbers with which it began, and skips consumed batches."""
 
     loader: TensorLoader
+    # The indices of the pass, shape (samples,), int64; None for the tensors' own order, or before the first pass.
     _order: Tensor | None = None
 
     def state_dict(self, ahead: int = 0) -> dict[str, Any]:
@@ -31,7 +32,7 @@ class TensorCursor(Cursor):
 
     def rewind(self) -> None:
         super().rewind()
-        self._order = None
+        self._order = None  # that of the pass before
 
     def _begin(self) -> Iterator[Batch]:
         self._order = self.loader.draw_order()
@@ -39,13 +40,16 @@ class TensorCursor(Cursor):
 
     def _continue(self, given: int) -> Iterator[Batch]:
         self._order = self.loader.draw_order()
+        # The sampler may be the user's, and draw from a generator that no checkpoint holds.
         if self._checksum(given) != self._expected:
             raise draws_other_samples(self.name)
         return self.loader.batches(self._order, given)
 
     def _data(self) -> dict[str, int]:
+        """Return what has to be the same for a position to mean the same samples."""
         return {"samples": self.loader.num_samples, "batch_size": self.loader.batch_size}
 
     def _checksum(self, given: int) -> int:
-        """Return a checksum of the samples in the first ``given`` batches; 0 if they are in the tensors' own order."""
+        """Return a checksum of the indices in the first ``given`` batches; 0 if they are in the tensors' own order."""
+        # The order stays on the CPU, also for tensors on a GPU: `TensorLoader.batches` moves a copy.
         return 0 if self._order is None else zlib.crc32(self._order[: given * self.loader.batch_size].numpy().data)

@@ -1,0 +1,190 @@
+"""Continuing with a DataLoader over a map-style dataset: its samplers run again, and what was consumed is skipped."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from trainkit.data.dataloader_copy import has_own_batches, index_sampler, with_batch_sampler, with_sampler
+from trainkit.data.resume.cursor import Cursor, draws_other_samples, refuse_other_data
+from trainkit.data.resume.index_stream import IndexStream
+from trainkit.data.resume.seeding import epoch_seed
+from trainkit.errors import DataError
+from trainkit.seed import rng_state, same_rng_state, set_rng_state
+from trainkit.types import Batch
+
+
+class IndexCursor(Cursor):
+    """Runs the samplers again from the start of the epoch, and drops consumed batches as indices: none is loaded.
+
+    The loader is copied, with an `IndexStream` between its sampler and its workers. The stream counts, skips, checks
+    that the sampler gives what it gave before, and gives each batch a seed for the worker that makes it.
+
+    Raises:
+        DataError: If the loader gives batches in the order in which workers finish them.
+    """
+
+    def __init__(self, loader: DataLoader[Any], name: str) -> None:
+        super().__init__(loader, name)
+        if loader.num_workers and not getattr(loader, "in_order", True):
+            raise DataError(f"{name} has in_order=False, so the order of its batches is left to chance. Leave it out.")
+        self._stream: IndexStream | None = None
+        # The copy is made once, not for each pass: persistent workers belong to the DataLoader that started them.
+        if loader.batch_sampler is not None:
+            self._positioned = with_batch_sampler(loader, _IndexSource(loader.batch_sampler, self))
+        else:
+            self._positioned = with_sampler(loader, _IndexSource(loader.sampler, self))
+        self._skip = 0  # for the stream that is opened next
+        self._draw_ahead = 0  # indices that workers had been given, and that nobody had consumed
+        self._had_workers = False  # whether an earlier pass, perhaps before a resume, left persistent workers
+        self._second_draw_watched = False
+
+    def state_dict(self, ahead: int = 0) -> dict[str, Any]:
+        state = super().state_dict(ahead)
+        # Workers are given indices some batches ahead. These are drawn before later random numbers of the training
+        # step, so a run that continues has to draw them at once too, not when they are consumed.
+        drawn, checksum = (state["given"], 0) if self._stream is None else self._stream.drawn
+        return {
+            **state,
+            "drawn": drawn,
+            "checksum": checksum,
+            "persistent": self._had_workers or self._has_workers,
+            "samples": len(self.loader.dataset),
+            "batch_size": self.loader.batch_size,
+            "workers": self.loader.num_workers,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
+        super().load_state_dict(state, mid_epoch=mid_epoch)
+        self._had_workers = state.get("persistent", False)
+        if self._resume is None:
+            return
+        refuse_other_data(self.name, state, samples=len(self.loader.dataset), batch_size=self.loader.batch_size)
+        # Without workers the dataset draws from the generators of this process, with workers from seeds per batch.
+        workers, had = self.loader.num_workers, state.get("workers", self.loader.num_workers)
+        if bool(workers) != bool(had):
+            warnings.warn(
+                f"{self.name} has num_workers={workers}, and the run that is to be continued had {had}: in this epoch "
+                "the dataset draws other random numbers than it would have. From some workers to others is exact.",
+                stacklevel=2,
+            )
+        # Older checkpoints have no "drawn", "persistent" and "workers".
+        self._draw_ahead, self._expected = state.get("drawn", state["given"]) - state["given"], state["checksum"]
+
+    def rewind(self) -> None:
+        super().rewind()
+        self._stream = None
+
+    def close(self) -> None:
+        if self._has_workers:
+            self._had_workers = True
+            self._positioned._iterator._shutdown_workers()  # type: ignore[union-attr]  # torch has no public way
+            self._positioned._iterator = None
+
+    @property
+    def _has_workers(self) -> bool:
+        """Whether worker processes are alive between passes."""
+        # DataLoader keeps its iterator only with persistent_workers=True.
+        return self._positioned._iterator is not None
+
+    def open_stream(self, indices: Iterable[Any]) -> IndexStream:
+        """Return a stream over ``indices``, the user's sampler. The DataLoader calls this when a pass begins.
+
+        With workers it calls it twice, in ``__init__`` and ``_reset`` of its iterator; the second stream is used.
+        """
+        start = self.rng_at_start
+        # Without workers, samples draw from the same generators as the training step, as in a loop written by hand.
+        seed = epoch_seed(start["global"]["torch"], self.epoch) if self.loader.num_workers and start else None
+        self._stream = IndexStream(indices, self._skip, seed, self._at_first_draw, self._draw_second)
+        if self._had_workers and not self._has_workers and start is not None:
+            # Starting workers draws a base seed, and in the run that is continued an earlier pass had started them. The
+            # seed is not drawn yet here: recording the state now lets the first draw put the generators back to it.
+            self._record_first_draw(start)
+        return self._stream
+
+    def _at_first_draw(self) -> None:
+        """Put the generators where they stood when this pass first drew an index, or record where they stand."""
+        # A RandomSampler draws its permutation here and not in iter(), and what was drawn in between differs: when the
+        # pass began, other loaders drew too; when a place is found again, they do not.
+        start = self.rng_at_start
+        assert start is not None
+        if "first_draw" in start:
+            set_rng_state(start["first_draw"])
+            self.set_own_generators(start.get("own_first_draw", []))
+        else:
+            self._record_first_draw(start)
+
+    def _record_first_draw(self, rng_at_start: dict[str, Any]) -> None:
+        # Into the dictionary itself, which goes into checkpoints; a second stream of the same pass changes nothing.
+        if "first_draw" not in rng_at_start:
+            rng_at_start |= {"first_draw": rng_state(), "own_first_draw": self.own_generators()}
+
+    def _draw_second(self, indices: Iterator[Any]) -> Any:
+        """Return the next of ``indices``; warn if the sampler drew random numbers for it.
+
+        Those of the first draw can be repeated, because the states before it are kept. Later ones alternate with
+        those of the training steps. One look is enough, as comparing states costs more than most samplers do.
+        """
+        if self._second_draw_watched:
+            return next(indices)
+        self._second_draw_watched = True
+        before = rng_state()
+        drawn = next(indices)
+        if not same_rng_state(before, rng_state()):
+            sampler = self.loader.batch_sampler if has_own_batches(self.loader) else index_sampler(self.loader)
+            warnings.warn(
+                f"{self.name}: {type(sampler).__name__} draws random numbers batch by batch from global generators. "
+                "If training draws from them too, in Dropout for instance, a run cannot be continued in the middle of "
+                "an epoch. Draw the whole order at the beginning of __iter__, or from a torch.Generator that is the "
+                "sampler's attribute `generator`.",
+                stacklevel=2,
+            )
+        return drawn
+
+    def _begin(self) -> Iterator[Batch]:
+        self._skip = 0
+        return self._positioned.__iter__()
+
+    def _continue(self, given: int) -> Iterator[Batch]:
+        # iter() opens the stream, and with workers already sends them indices.
+        self._skip = given
+        batches = iter(self._positioned)
+        self._skip = 0
+        drawn = given + self._draw_ahead
+        if self._stream is None:
+            raise DataError(
+                f"{self.name}: {type(self.loader).__name__} iterates without its sampler, so its place is unknown."
+            )
+        # Now, while the generators stand at the epoch's beginning; after this method they stand where the run stopped.
+        self._stream.advance(drawn)
+        if self._stream.checksum(drawn) != self._expected:
+            raise draws_other_samples(self.name)
+        return batches
+
+
+class _IndexSource:
+    """Takes the place of the loader's (batch) sampler, and opens an `IndexStream` over it at each pass."""
+
+    def __init__(self, sampler: Iterable[Any], owner: IndexCursor) -> None:
+        self.sampler = sampler
+        self._owner = owner
+
+    def __iter__(self) -> IndexStream:
+        return self._owner.open_stream(self.sampler)
+
+    def __len__(self) -> int:
+        return len(self.sampler)  # type: ignore[arg-type]  # asked only where the sampler has a length
+
+    def __getattr__(self, name: str) -> Any:
+        # For users who look at loader.batch_sampler.batch_size and the like. Copying and unpickling ask for special
+        # methods while the instance has no attributes yet, and would come here again for `sampler`, without end.
+        if name.startswith("__") or "sampler" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.sampler, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy or a pickle of the loader takes the sampler along, and not the run that is using it.
+        return {"sampler": self.sampler, "_owner": None}

@@ -1,0 +1,86 @@
+"""The indices that a sampler gives in one pass, of which some can be skipped."""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from trainkit.data.resume.seeding import SeededIndex, SeededIndices
+
+KEPT_CHECKSUMS = 4096
+"""How many of the newest checksums are kept: more than the indices that workers are given before they are consumed."""
+
+
+class IndexStream:
+    """The indices of one pass, with a running checksum of those that were drawn.
+
+    An item is what the sampler gives: a list of indices that make a batch, or one index where ``batch_size`` is None.
+
+    Args:
+        indices: The sampler.
+        skip: How many items to drop before the first one is given.
+        seed: The seed of the pass, from which workers are seeded for each batch; None leaves them alone.
+        at_first_draw: Called before anything is drawn from the sampler.
+        draw_second: Draws the second item from the iterator that it is given.
+    """
+
+    def __init__(
+        self,
+        indices: Iterable[Any],
+        skip: int,
+        seed: int | None,
+        at_first_draw: Callable[[], None],
+        draw_second: Callable[[Iterator[Any]], Any],
+    ) -> None:
+        self._at_first_draw = at_first_draw
+        self._draw_second = draw_second
+        self._indices = iter(indices)
+        self._to_skip = skip
+        self._seed = seed
+        self._drawn = 0
+        self._drawn_ahead: deque[Any] = deque()  # drawn from the sampler, not yet asked for by the loader
+        # Pairs of how many items were drawn and their checksum.
+        self._checksums: deque[tuple[int, int]] = deque([(0, 0)], maxlen=KEPT_CHECKSUMS)
+
+    def __iter__(self) -> IndexStream:
+        return self
+
+    def __next__(self) -> Any:
+        self.advance()
+        indices = self._drawn_ahead.popleft() if self._drawn_ahead else self._draw()
+        if self._seed is None:
+            return indices
+        wrap = SeededIndices if isinstance(indices, list) else SeededIndex.of
+        # By the number of the batch in the epoch, whoever makes it: so the number of workers does not matter.
+        return wrap(indices, self._seed, self._drawn - len(self._drawn_ahead) - 1)
+
+    def advance(self, drawn: int = 0) -> None:
+        """Drop the items to be skipped, if that is still to be done; then draw until ``drawn`` have been drawn in all.
+
+        What is drawn beyond the skipped items is kept, and given out in its turn.
+        """
+        while self._to_skip:
+            self._to_skip -= 1
+            self._draw()
+        while self._drawn < drawn:
+            self._drawn_ahead.append(self._draw())
+
+    @property
+    def drawn(self) -> tuple[int, int]:
+        """How many items were drawn, and their checksum."""
+        return self._checksums[-1]
+
+    def checksum(self, drawn: int) -> int:
+        """Return the checksum of the first ``drawn`` items; the last of them must be among the newest that are kept."""
+        return dict(self._checksums)[drawn]
+
+    def _draw(self) -> Any:
+        if self._drawn == 0:
+            self._at_first_draw()
+        indices = self._draw_second(self._indices) if self._drawn == 1 else next(self._indices)
+        self._drawn += 1
+        # repr() serves whatever a sampler gives: lists, tuples, ints, strings.
+        self._checksums.append((self._drawn, zlib.crc32(repr(indices).encode(), self._checksums[-1][1])))
+        return indices

@@ -1,0 +1,63 @@
+"""Continuing with an iterable dataset, or any other iterable: what was consumed is loaded again and thrown away."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from trainkit.data.combined import batches_of, is_sliceable
+from trainkit.data.dataloader_copy import with_batch_sampler, with_sampler
+from trainkit.data.resume.cursor import Cursor
+from trainkit.seed import rng_state, same_rng_state
+from trainkit.types import Batch
+
+
+class ReplayCursor(Cursor):
+    """Finds its place by loading batches and throwing them away; lists and tuples are sliced instead."""
+
+    def _begin(self) -> Iterator[Batch]:
+        return iter(batches_of(_without_persistent_workers(self.loader)))
+
+    def _continue(self, given: int) -> Iterator[Batch]:
+        if is_sliceable(self.loader):
+            return iter(self.loader[given:])
+        warnings.warn(
+            f"{self.name} is a {type(self.loader).__name__}, which cannot be told where to begin: to continue "
+            f"exactly, {given} batches are loaded and thrown away. A map-style dataset, or a loader with state_dict "
+            "and load_state_dict, skips them.",
+            stacklevel=2,
+        )
+        batches = self._begin()
+        # What is drawn for the first batch comes out as it did before: an `__iter__` may draw a seed for a generator of
+        # its own there. Later draws alternated with those of the training steps, which are not made again here.
+        next(batches, None)
+        before = rng_state()
+        for _ in itertools.islice(batches, given - 1):
+            pass
+        if not same_rng_state(before, rng_state()):
+            warnings.warn(
+                f"{self.name} draws random numbers from the global generators, in turn with training, so what was "
+                "thrown away may differ from what the run had before: a buffer that it shuffles has other samples "
+                "now. Let the dataset draw from a torch.Generator that it makes in __iter__.",
+                stacklevel=2,
+            )
+        return batches
+
+
+def _without_persistent_workers(loader: Any) -> Any:
+    """Return a copy of a DataLoader whose workers end with each pass; any other loader as it is."""
+    # Workers that persist go on with the random numbers of the epoch before, which no checkpoint holds.
+    if isinstance(loader, DataLoader) and loader.persistent_workers:
+        # The samplers stay the same: this is only the way to a copy that shares no workers with the user's loader.
+        loader = (
+            with_batch_sampler(loader, loader.batch_sampler)
+            if loader.batch_sampler is not None
+            else with_sampler(loader, loader.sampler)
+        )
+        # Past DataLoader.__setattr__, which refuses to change this attribute.
+        loader.__dict__["persistent_workers"] = False
+    return loader
