@@ -10,16 +10,26 @@ import pytest
 from scripts.kill_harness import CASES, difference, run_killed, run_whole
 
 
+ATTEMPTS = 5
+"""A kill that is meant for a save may come too late for it, on a machine that has other things to do."""
+
+
 @pytest.mark.slow
 @pytest.mark.distributed
+@pytest.mark.timeout(300)
 def test_a_run_that_is_killed_while_it_trains_and_while_it_saves_ends_as_one_that_is_not(tmp_path: Path) -> None:
     overrides = CASES["2 workers"]
     run_whole(tmp_path / "whole", overrides)
 
-    outcome = run_killed(tmp_path / "killed", overrides, ["saving", "training"], random.Random(1))
+    for attempt in range(ATTEMPTS):
+        folder = tmp_path / f"killed {attempt}"
+        outcome = run_killed(folder, overrides, ["saving", "training"], random.Random(attempt))
 
-    assert outcome.wrong == []
-    assert outcome.kills == 2
-    assert outcome.from_a_checkpoint == 2
-    assert outcome.while_saving >= 1
-    assert difference(tmp_path / "killed", tmp_path / "whole") == ""
+        assert outcome.wrong == []
+        assert outcome.kills == 2
+        assert outcome.from_a_checkpoint == 2
+        assert difference(folder, tmp_path / "whole") == ""
+        if outcome.while_saving:
+            break
+    else:
+        pytest.fail(f"none of {ATTEMPTS} kills came in the middle of a save")
