@@ -17,7 +17,7 @@ from trainkit.cli.configured import errors_as_messages
 
 if TYPE_CHECKING:
     from trainkit.config.schema import Config
-    from trainkit.testing.first_divergence import Parting
+    from trainkit.testing.first_divergence import Divergence
 
 MOST_VALIDATION_BATCHES = 3
 
@@ -61,7 +61,7 @@ def command(
 
 def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -> int:
     from trainkit.config import read
-    from trainkit.testing.first_divergence import parting
+    from trainkit.testing.first_divergence import first_divergence
     from trainkit.testing.trace import STOPS, read_events, read_stops
 
     shorter = [*overrides, *_shortened(read(config, overrides), steps)]
@@ -75,7 +75,7 @@ def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -
 
     click.echo(f"training {config} for {steps} batches, twice")
     whole, again = run("whole"), run("again")
-    found = parting(whole, again, from_the_start=True)
+    found = first_divergence(whole, again, from_the_start=True)
     if found is not None:
         click.echo("    DIFFERENT")
         _tell(found, set())
@@ -85,7 +85,7 @@ def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -
     differ, told = 0, set[str]()
     for stop in stops:
         resumed = run(f"from-{Path(stop.checkpoint).stem}", "--from", str(whole / stop.checkpoint))
-        found = parting(whole, resumed, stop.events)
+        found = first_divergence(whole, resumed, stop.events)
         place = f"{STOPS[stop.kind]} ({stop.when})"
         click.echo(f"    {place:<72} {'equal' if found is None else 'DIFFERS'}")
         if found is not None:
@@ -132,7 +132,7 @@ def _run_in_new_process(arguments: list[str], output: Path) -> None:
         sys.exit(done.returncode)
 
 
-def _tell(found: Parting, told: set[str]) -> None:
+def _tell(found: Divergence, told: set[str]) -> None:
     click.echo(f"        first        {found.when}: {found.what}")
     if found.cause not in told:
         told.add(found.cause)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Never
 from trainkit.errors import ModuleError
 
 if TYPE_CHECKING:
-    of_class = classmethod
+    class_only = classmethod
 else:
 
-    class of_class(classmethod):
+    class class_only(classmethod):
         """A class method that cannot be called on an instance, where what it returns would go unnoticed."""
 
         def __get__(self, instance: object | None, owner: type | None = None) -> Callable[..., Any]:

@@ -18,7 +18,7 @@ from trainkit.batch.transfer import TransferHooks
 from trainkit.checks import CLIP_ALGORITHMS
 from trainkit.errors import CheckpointError, MetricError, ModuleError, NotAttachedError, UnknownNameError
 from trainkit.metrics.torchmetrics import is_metric_collection
-from trainkit.module.class_only import of_class
+from trainkit.module.class_only import class_only
 from trainkit.module.from_checkpoint import (
     call_with,
     constructor_arguments,
@@ -382,7 +382,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
 
         return export_onnx(self, file_path, input_sample, **options)
 
-    @of_class
+    @class_only
     def load_from_checkpoint(
         cls,
         checkpoint_path: str | os.PathLike[str],

@@ -41,7 +41,7 @@ _FROM_THE_START = (
 
 
 @dataclass(frozen=True)
-class Parting:
+class Divergence:
     """The first thing that differs between two runs.
 
     Attributes:
@@ -55,7 +55,9 @@ class Parting:
     cause: str
 
 
-def parting(whole: Path, other: Path, first_event: int = 0, *, from_the_start: bool = False) -> Parting | None:
+def first_divergence(
+    whole: Path, other: Path, first_event: int = 0, *, from_the_start: bool = False
+) -> Divergence | None:
     """Return the first thing that differs between two traced runs; None if nothing does.
 
     Args:
@@ -76,7 +78,7 @@ def _same_state_so_far(events: list[Event]) -> bool:
     return not any(event.what == "loss" for event in events)
 
 
-def _explained(one: Event | None, two: Event | None, *, is_first: bool, from_the_start: bool) -> Parting:
+def _explained(one: Event | None, two: Event | None, *, is_first: bool, from_the_start: bool) -> Divergence:
     event = one or two
     assert event is not None
     kind = event.what.removeprefix("validation ").partition(" ")[0]
@@ -88,14 +90,14 @@ def _explained(one: Event | None, two: Event | None, *, is_first: bool, from_the
         what = "the end" if one is None else one.what
         what = f"{what} was to come, and {instead}"
         cause = cause if is_state else _ELSEWHERE
-    return Parting(event.when, what, _FROM_THE_START if from_the_start else cause)
+    return Divergence(event.when, what, _FROM_THE_START if from_the_start else cause)
 
 
-def _of_end(whole: Path, other: Path, *, from_the_start: bool) -> Parting | None:
+def _of_end(whole: Path, other: Path, *, from_the_start: bool) -> Divergence | None:
     one, two = (comparable(read_checkpoint(folder / "end.ckpt", map_location="cpu")) for folder in (whole, other))
     for difference in differences(one, two):
         cause = "a plugin or the module keeps state that is not restored, or that depends on the time"
-        return Parting("the end", str(difference), _FROM_THE_START if from_the_start else cause)
+        return Divergence("the end", str(difference), _FROM_THE_START if from_the_start else cause)
     return None
 
 
