@@ -97,5 +97,5 @@ class LightningModule(ModelHooks, CheckpointHooks, DataHooks, TrainModule):
                 )
         return super()._attach(trainer, metrics)
 
-    def _tell_of(self, checkpoint: dict[str, Any]) -> None:
+    def _call_on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.on_load_checkpoint(checkpoint)
