@@ -90,7 +90,7 @@ class DataParallel(Strategy):
         steps = []
         for index, (part, log) in enumerate(zip(parts, logs, strict=True)):
             replica = replicate(module, self.devices[index], keeps_buffers=index == 0)
-            # Each replica logs to a list of its own. Values of one name are merged by samples, and recorded once.
+            # Each replica logs to a list of its own; `merge_logs` makes one of them, with values weighted by samples.
             log_to(replica, partial(note, log))
             steps.append(partial(replica.training_step, part, *others))
         outputs = run_parallel(steps, self.devices, threads)
