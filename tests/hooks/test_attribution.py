@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainkit.hooks.attribution import Culprit, origin
+from trainkit.hooks.attribution import Attribution, origin
 
 
 def test_a_plugin_of_an_installed_package_is_named_with_package_and_version(
@@ -20,7 +20,7 @@ def test_a_plugin_of_an_installed_package_is_named_with_package_and_version(
     monkeypatch.syspath_prepend(str(tmp_path))
     plugin = type("EMA", (), {"__module__": "ema_of_somebody.callback"})()
     error = ValueError("broken")
-    Culprit("ema", plugin, "on_train_batch_end").blame(error)
+    Attribution("ema", plugin, "on_train_batch_end").blame(error)
     assert error.__notes__ == ["in plugin 'ema' (trainkit-ema 0.3), hook on_train_batch_end"]
 
 
@@ -34,8 +34,8 @@ def test_a_plugin_of_no_package_is_named_with_its_python_module() -> None:
 def test_an_error_is_blamed_once_and_keeps_its_own_notes() -> None:
     error = ValueError("broken")
     error.add_note("see the manual")
-    Culprit("inner", object(), "on_train_end").blame(error)
-    Culprit("outer", object(), "on_fit_end").blame(error)
+    Attribution("inner", object(), "on_train_end").blame(error)
+    Attribution("outer", object(), "on_fit_end").blame(error)
     assert error.__notes__ == ["see the manual", "in plugin 'inner' (builtins), hook on_train_end"]
 
 

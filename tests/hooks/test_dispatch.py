@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import operator
 import sys
 import traceback
 from collections.abc import Generator
@@ -10,7 +9,6 @@ import pytest
 
 from trainkit.errors import HookError
 from trainkit.hooks import BoundHooks, HookManager, hookimpl
-from trainkit.hooks.specs import HOOKS, STEP_HOOKS
 
 
 class Net:
@@ -26,39 +24,6 @@ def attached(*plugins: object) -> tuple[HookManager, BoundHooks]:
 
 def notes(error: BaseException) -> list[str]:
     return getattr(error, "__notes__", [])
-
-
-@pytest.mark.parametrize("hook", HOOKS)
-def test_a_hook_that_nobody_joins_does_nothing_and_adds_no_frame(hook: str) -> None:
-    _, hooks = attached()
-    call = getattr(hooks, hook)
-    if hook.startswith("around_"):
-        assert call is operator.call
-        assert call(lambda *values: values, 1, 2) == (1, 2)
-    else:
-        assert call(*HOOKS[hook][2:]) == ()
-        assert not call, "so that the hottest places need not call it"
-
-
-@pytest.mark.parametrize("hook", HOOKS)
-def test_it_is_known_whether_a_plugin_joins_within_a_step(hook: str) -> None:
-    manager, hooks = attached()
-    assert not hooks.joined_in_step
-    wrapper = "def hook(self):\n    return (yield)" if hook.startswith("around_") else "def hook(self): ..."
-    namespace: dict[str, Any] = {}
-    exec(wrapper, namespace)
-    name = manager.register(type("Joins", (), {hook: namespace["hook"]})())
-    assert hooks.joined_in_step == (hook in STEP_HOOKS)
-    manager.unregister(name)
-    assert not hooks.joined_in_step
-
-
-def test_a_hook_that_does_not_exist_is_no_attribute() -> None:
-    _, hooks = attached()
-    with pytest.raises(AttributeError):
-        hooks.on_train_batch_strat("batch", 0)
-    with pytest.raises(AttributeError):
-        hooks.on_anything = print
 
 
 @pytest.mark.parametrize("others", [0, 1])
@@ -103,27 +68,6 @@ def test_results_that_are_not_none_come_back_in_the_order_of_the_calls() -> None
     for answers, expected in (([-1], [-1]), ([None], []), ([0, None, -1], [0, -1]), ([None, None], [])):
         _, hooks = attached(*map(Answers, answers))
         assert hooks.on_train_batch_start("batch", 0) == expected
-
-
-def test_the_views_of_evaluation_are_the_hooks_of_that_stage() -> None:
-    seen: list[str] = []
-
-    class Looks:
-        def on_validation_start(self) -> None:
-            seen.append("validation")
-
-        def on_test_epoch_end(self) -> None:
-            seen.append("test")
-
-        def on_predict_batch_end(self, outputs: str) -> None:
-            seen.append(outputs)
-
-    _, hooks = attached(Looks())
-    hooks.validation.start()
-    hooks.test.epoch_end()
-    hooks.predict.batch_end("predict", "batch", 0, 0)
-    hooks.test.start()
-    assert seen == ["validation", "test", "predict"]
 
 
 class Around:

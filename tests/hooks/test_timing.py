@@ -11,7 +11,7 @@ from rich.console import Console
 
 import trainkit
 from trainkit.hooks import HookManager
-from trainkit.hooks.timing import Ledger
+from trainkit.hooks.timing import HookTimer
 
 
 class Net:
@@ -130,10 +130,10 @@ def test_the_table_lists_the_most_expensive_first_as_text_and_for_rich(manager: 
     assert [line.split()[3] for line in lines if "Busy" in line] == ["around_training_step", "on_train_batch_end"]
 
 
-def test_an_empty_ledger_is_a_table_without_rows() -> None:
-    ledger = Ledger(on_enable=lambda: None)
-    assert str(ledger).split() == ["plugin", "hook", "calls", "seconds", "µs", "per", "call"]
-    assert ledger.table().row_count == 0
+def test_an_empty_timer_is_a_table_without_rows() -> None:
+    timer = HookTimer(on_enable=lambda: None)
+    assert str(timer).split() == ["plugin", "hook", "calls", "seconds", "µs", "per", "call"]
+    assert timer.table().row_count == 0
 
 
 def test_rich_is_imported_for_the_table_only() -> None:

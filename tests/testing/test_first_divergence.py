@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
-from trainkit.testing.first_divergence import parting
+from trainkit.testing.first_divergence import first_divergence
 from trainkit.testing.trace import Enough, RunTrace, read_stops
 
 
@@ -85,7 +85,7 @@ def find(folder: Path, module: type[TinyModule], data: Any = TinyData) -> Any:
 
     whole = run("whole")
     stop = next(stop for stop in read_stops(whole) if stop.kind == "middle")
-    return parting(whole, run("resumed", whole / stop.checkpoint), stop.events)
+    return first_divergence(whole, run("resumed", whole / stop.checkpoint), stop.events)
 
 
 def test_a_sound_run_parts_nowhere(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_runs_that_differ_from_the_start_are_not_blamed_on_resuming(tmp_path: Pa
         (tmp_path / name).mkdir()
         trainer = quiet_trainer(callbacks=[RunTrace(tmp_path / name, 9, saves=False)])
         trainer.fit(Sound(seed=seed), TinyData(2))
-    found = parting(tmp_path / "one", tmp_path / "two", from_the_start=True)
+    found = first_divergence(tmp_path / "one", tmp_path / "two", from_the_start=True)
     assert (found.when, found.what) == ("epoch 0, batch 0", "parameter layer.weight")
     assert "nothing to do with resuming" in found.cause
 
@@ -142,5 +142,5 @@ def test_what_only_the_end_shows_is_found_there(tmp_path: Path) -> None:
         trainer = quiet_trainer(callbacks=[Notes(note), RunTrace(tmp_path / str(note), 9, saves=False)])
         torch.manual_seed(0)
         trainer.fit(Sound(), TinyData(2))
-    found = parting(tmp_path / "1", tmp_path / "2")
+    found = first_divergence(tmp_path / "1", tmp_path / "2")
     assert (found.when, found.what) == ("the end", "callbacks.Notes.note: 1 and 2")

@@ -1,1 +1,1 @@
-"""The command line. Nothing here imports torch before a command needs it."""
+"""The command line. Nothing in it imports torch before a command needs it, so ``--help`` answers at once."""

@@ -1,4 +1,4 @@
-"""``trainkit checkpoint``."""
+"""``trainkit checkpoint``: shows, verifies, compares, converts and exports checkpoints."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def command() -> None:
 def show(file: str, tensors: bool) -> None:
     """Say what is in FILE."""
     with errors_as_messages():
+        # Imported in the commands here, as these imports bring torch.
         from trainkit.checkpoint.describe import describe, tensors_in
         from trainkit.storage.files import read_checkpoint
 
@@ -45,6 +46,7 @@ def verify(files: tuple[str, ...]) -> None:
         from trainkit.module.from_checkpoint import require_weights
         from trainkit.storage.files import read_checkpoint
 
+        # All files are looked at, also after a damaged one.
         damaged = 0
         for file in files:
             try:
@@ -67,7 +69,7 @@ def diff(first: str, second: str, shows_all: bool) -> None:
         from trainkit.storage.files import read_checkpoint
 
         one, other = (read_checkpoint(file, map_location="cpu") for file in (first, second))
-        found = differences(one, other)
+        found = differences(one, other)  # an iterator, of which the rest is only counted
         shown = list(found if shows_all else islice(found, DIFFERENCES_SHOWN))
         rest = sum(1 for _ in found)
         for difference in shown:

@@ -1,4 +1,4 @@
-"""What all commands that run a configuration share: its arguments, how it is built, how errors are shown."""
+"""Shared by the commands that run a configuration: arguments, building the run, showing errors."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-USAGE_ERROR = 2
-INTERRUPTED = 130
+USAGE_ERROR = 2  # click's own code for a wrong command line
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def configured(action: Callable[Concatenate[ConfiguredRun, P], None]) -> Callable[..., None]:
-    """Give a command ``CONFIG [KEY=VALUE]...`` and ``--debug``; call ``action`` with the run they describe."""
+    """Make a command of ``action``, with the arguments ``CONFIG [KEY=VALUE]...`` and ``--debug``.
+
+    Args:
+        action: Called with the run that the arguments describe, and with the values of its own options.
+    """
 
     @click.argument("config", type=click.Path())
     @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
@@ -31,7 +35,8 @@ def configured(action: Callable[Concatenate[ConfiguredRun, P], None]) -> Callabl
     @functools.wraps(action)
     def command(config: str, overrides: tuple[str, ...], debug: bool, *args: P.args, **kwargs: P.kwargs) -> None:
         with errors_as_messages(debug):
-            # The user's own modules are found beside the configuration's caller, as `python -m` finds them.
+            # So that modules in the current directory can be named as targets, as `python -m` finds them. The script
+            # ``trainkit`` has only its own folder on the path.
             if os.getcwd() not in sys.path:
                 sys.path.insert(0, os.getcwd())
             from trainkit.config import build, read
@@ -42,14 +47,20 @@ def configured(action: Callable[Concatenate[ConfiguredRun, P], None]) -> Callabl
 
 
 def warn_about_fresh_weights(run: ConfiguredRun) -> None:
-    """Say so if a command that needs trained weights runs without a checkpoint."""
+    """Print a note if a command that needs trained weights runs without a checkpoint."""
     if run.ckpt_path is None:
         click.echo("note: the weights are freshly initialised; ckpt_path=PATH (or last) loads trained ones.", err=True)
 
 
 @contextmanager
 def errors_as_messages(debug: bool = False) -> Iterator[None]:
-    """Show errors of trainkit without a traceback, unless ``debug``, and exit with the code that stands for them."""
+    """Print errors of trainkit without a traceback and exit: 2 for a wrong configuration, 1 for others, 130 on Ctrl-C.
+
+    Args:
+        debug: Whether to raise them instead, with the traceback.
+    """
+    # Only those of trainkit, whose messages say what to do. Any other is a bug, in the user's code or here, and keeps
+    # its traceback.
     try:
         yield
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""``trainkit fit``."""
+"""``trainkit fit``: trains, and continues a run with ``--resume``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def command(run: ConfiguredRun, resume: bool) -> None:
 
 
 def _last(run: ConfiguredRun) -> str | None:
-    """Return what continues the last run, or begins as the configuration says if there is none."""
+    """Return the ``ckpt_path`` that continues the last run, or that of the configuration if there is no run yet."""
+    # "last" without a checkpoint is an error of `fit`. Here a first start is meant as well, so that a scheduler can run
+    # one command again and again.
     from trainkit.checkpoint.locate import any_checkpoint
 
     roots = run.trainer.checkpoint_roots

@@ -1,4 +1,4 @@
-"""The command ``trainkit``: finds its subcommands, one file each, and imports one when it is used."""
+"""The command ``trainkit``: one file for each subcommand, imported when it is used."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import trainkit
 from trainkit.errors import nearest_name
 
 COMMANDS = ("fit", "validate", "test", "predict", "checkpoint", "verify-resume")
-"""Each is ``command`` in the file of its name, listed in this order."""
+"""The subcommands, in the order of the help. Each is the object ``command`` in the file of its name."""
 
 
 class _LazyCommands(click.Group):
+    """A group that imports a subcommand when it is asked for, and suggests the nearest name for an unknown one."""
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -26,6 +28,7 @@ class _LazyCommands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        # Here and not in `get_command`, which click also calls to complete names and to list them.
         nearest = nearest_name(args[0], COMMANDS)
         if args[0] not in COMMANDS and nearest is not None:
             raise click.UsageError(f"No such command {args[0]!r}. Did you mean {nearest!r}?", ctx)

@@ -1,4 +1,4 @@
-"""``trainkit predict``."""
+"""``trainkit predict``: predicts, and writes the predictions to a file."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def command(run: ConfiguredRun, output: str) -> None:
 
     warn_about_fresh_weights(run)
     predictions = run.trainer.predict(run.module, datamodule=run.datamodule, ckpt_path=run.ckpt_path)
+    # Each rank has the predictions of its own batches; the file has those of rank 0.
     if run.trainer.is_global_zero:
         torch.save(predictions, output)
         click.echo(f"predictions written to {output}")

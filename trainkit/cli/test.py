@@ -1,4 +1,4 @@
-"""``trainkit test``."""
+"""``trainkit test``: runs a trained module over the test data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``trainkit validate``."""
+"""``trainkit validate``: runs a trained module over the validation data."""
 
 from __future__ import annotations
 

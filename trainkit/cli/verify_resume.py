@@ -1,4 +1,4 @@
-"""``trainkit verify-resume``."""
+"""``trainkit verify-resume``: compares a run that was continued from checkpoints with one that never stopped."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from trainkit.cli.configured import errors_as_messages
 
 if TYPE_CHECKING:
     from trainkit.config.schema import Config
-    from trainkit.testing.first_divergence import Parting
+    from trainkit.testing.first_divergence import Divergence
 
-MOST_VALIDATION_BATCHES = 3
+MAX_VALIDATION_BATCHES = 3  # more than one, so that a run can be stopped within a validation
 
 
 @click.command("verify-resume")
@@ -49,8 +49,11 @@ def command(
       trainkit verify-resume config.yaml data.num_workers=4 --steps 50
     """
     with errors_as_messages():
+        # As in `configured`: modules in the current directory can be named.
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
+        # The command starts itself in a new process for each run, as a run that is resumed has nothing of what an
+        # earlier process kept in memory.
         if trace_into is not None:
             _trace([*overrides], config, Path(trace_into), steps, checkpoint)
             return
@@ -60,8 +63,9 @@ def command(
 
 
 def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -> int:
+    """Make all runs, print what is equal and what differs, and return the exit code."""
     from trainkit.config import read
-    from trainkit.testing.first_divergence import parting
+    from trainkit.testing.first_divergence import first_divergence
     from trainkit.testing.trace import STOPS, read_events, read_stops
 
     shorter = [*overrides, *_shortened(read(config, overrides), steps)]
@@ -73,9 +77,10 @@ def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -
         _run_in_new_process(["verify-resume", config, *own, *options], place / "output.txt")
         return place
 
+    # Twice from the start: if these differ, nothing that is found after a resume would be the fault of resuming.
     click.echo(f"training {config} for {steps} batches, twice")
     whole, again = run("whole"), run("again")
-    found = parting(whole, again, from_the_start=True)
+    found = first_divergence(whole, again, from_the_start=True)
     if found is not None:
         click.echo("    DIFFERENT")
         _tell(found, set())
@@ -85,7 +90,7 @@ def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -
     differ, told = 0, set[str]()
     for stop in stops:
         resumed = run(f"from-{Path(stop.checkpoint).stem}", "--from", str(whole / stop.checkpoint))
-        found = parting(whole, resumed, stop.events)
+        found = first_divergence(whole, resumed, stop.events)
         place = f"{STOPS[stop.kind]} ({stop.when})"
         click.echo(f"    {place:<72} {'equal' if found is None else 'DIFFERS'}")
         if found is not None:
@@ -100,28 +105,33 @@ def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -
 
 def _shortened(config: Config, steps: int) -> list[str]:
     """Return overrides with which epochs and validations are short enough to see several of each."""
-    given, two_epochs = config.trainer, -(-steps // 2)
-    epoch = _at_most(two_epochs, given.get("limit_train_batches"))
+    # Half of the steps, rounded up, so that a second epoch begins.
+    given, half = config.trainer, -(-steps // 2)
+    epoch = _at_most(half, given.get("limit_train_batches"))
     overrides: dict[str, object] = {
         "limit_train_batches": epoch,
-        "limit_val_batches": _at_most(MOST_VALIDATION_BATCHES, given.get("limit_val_batches")),
+        "limit_val_batches": _at_most(MAX_VALIDATION_BATCHES, given.get("limit_val_batches")),
         "logger": "false",
     }
     if given.get("max_epochs") in (None, 1):
         overrides["max_epochs"] = 2
+    # A whole number counts batches, and may be longer than the shortened epoch. A share of an epoch still fits.
     interval = given.get("val_check_interval")
     if is_whole(interval) and given.get("check_val_every_n_epoch", 1) is not None:
         overrides["val_check_interval"] = _at_most(max(1, epoch // 2), interval)
+    # A row for each update, so that more is compared. `barebones` forbids logging.
     if not given.get("barebones"):
         overrides["log_every_n_steps"] = 1
     return [f"trainer.{name}={value}" for name, value in overrides.items()]
 
 
 def _at_most(most: int, given: Any) -> int:
+    """Return ``given`` but no more than ``most``; ``most`` if ``given`` is no whole number."""
     return min(given, most) if is_whole(given) else most
 
 
 def _run_in_new_process(arguments: list[str], output: Path) -> None:
+    """Run ``trainkit`` with ``arguments``. If it fails, show the end of its output and exit with its code."""
     command = [sys.executable, "-m", "trainkit", *arguments]
     # What can be imported here can be imported there.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -132,7 +142,8 @@ def _run_in_new_process(arguments: list[str], output: Path) -> None:
         sys.exit(done.returncode)
 
 
-def _tell(found: Parting, told: set[str]) -> None:
+def _tell(found: Divergence, told: set[str]) -> None:
+    """Print a difference, and its likely cause unless that has been ``told`` before."""
     click.echo(f"        first        {found.when}: {found.what}")
     if found.cause not in told:
         told.add(found.cause)
@@ -141,16 +152,17 @@ def _tell(found: Parting, told: set[str]) -> None:
 
 
 def _trace(overrides: list[str], config: str, folder: Path, steps: int, checkpoint: str | None) -> None:
-    """Be one of the runs: train, write down what happens, and stop after some batches."""
+    """Make one of the runs in this process: train, trace it into ``folder``, and stop after ``steps`` batches."""
     from trainkit.config import build, read
     from trainkit.testing.trace import Enough, RunTrace
 
     run = build(read(config, overrides))
+    # The user's checkpoints go into the folder of this run, not over those of the user's own runs.
     for callback in run.trainer.checkpoint_callbacks:
         if callback.dirpath is not None:
             callback.dirpath = str(folder / "checkpoints")
     trace = RunTrace(folder, steps, saves=checkpoint is None)
-    # Behind everything else: what it saves is then what all of them have done.
+    # Registered last, so that it is called last: what it saves includes the work of all others.
     run.trainer.hooks.register(trace)
     try:
         run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=checkpoint or run.ckpt_path)

@@ -1,4 +1,4 @@
-"""Runs described in YAML: read a file and overrides, check them, and build the objects they name."""
+"""Runs that are described in YAML: read a file and overrides, check them, build the objects they name."""
 
 from __future__ import annotations
 

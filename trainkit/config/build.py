@@ -1,4 +1,4 @@
-"""A `Config` becomes objects. The only place that turns text into objects."""
+"""Builds the objects that a `Config` describes. No other file makes objects of text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trainkit.trainer import Trainer
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredRun:
-    """What a configuration describes, ready to be started."""
+    """The objects that a configuration describes, and the checkpoint to start from."""
 
     trainer: Trainer
     module: TrainModule
@@ -33,10 +33,11 @@ class ConfiguredRun:
 def from_config(
     path: str | os.PathLike[str], overrides: Iterable[str] = ()
 ) -> tuple[Trainer, TrainModule, DataModule | None]:
-    """Build what a YAML file describes; see `read` for the overrides and `build` for what happens.
+    """Build the objects that a YAML file describes; see `read` for overrides and errors, and `build` for the order.
 
     Returns:
-        What ``trainer.fit(module, datamodule=datamodule)`` needs. The file's ``ckpt_path`` is left to the caller.
+        Trainer, module and data module, as for ``trainer.fit(module, datamodule=datamodule)``. The data module is None
+        if the file has none. The ``ckpt_path`` of the file is not returned.
     """
     run = build(read(path, overrides))
     return run.trainer, run.module, run.datamodule
@@ -48,8 +49,10 @@ def build(config: Config) -> ConfiguredRun:
     Raises:
         ConfigError: If an argument is unknown, missing or wrong, or a ``_target_`` is not what its place expects.
     """
+    # First, so that the initial weights are those of the seed.
     if config.seed is not None:
         seed_everything(config.seed)
+    # The trainer ahead of the module: a wrong argument is found before a large model has been built.
     trainer = _build_trainer(config)
     module = _build_object(config.module, "module", config.source, *_a_subclass_of(TrainModule))
     data = None
@@ -62,16 +65,19 @@ def _build_trainer(config: Config) -> Trainer:
     source = config.source
     if "callbacks" in config.trainer:
         raise source.refuse("trainer.callbacks", "callbacks are a section of their own.", write="callbacks: {NAME: {}}")
+    # null in an override is how a callback of the file is left out.
     callbacks = [
         _build_callback(name, section, source) for name, section in config.callbacks.items() if section is not None
     ]
     arguments = _build_arguments(config.trainer, "trainer", source)
     arguments["callbacks"] = [*callbacks, SavedConfig(config.to_yaml())]
+    # Closed: the Trainer's own ``**kwargs`` only serves its message about unknown arguments.
     trainer: Trainer = call(Trainer, arguments, "trainer", source, closed=True)
     return trainer
 
 
 def _build_callback(name: str, section: Section, source: Source) -> Any:
+    """Build a callback from its class (``_target_``), its name in the catalog (``use``), or a key that is that name."""
     key = f"callbacks.{name}"
     if "_target_" in section:
         return _build_object(section, key, source, "a class with methods named after hooks", _joins_hooks)
@@ -91,7 +97,8 @@ def _build_arguments(arguments: Section, key: str, source: Source) -> Section:
 
 
 def _build_value(value: Any, key: str, source: Source) -> Any:
-    """Build what has a ``_target_``, at any depth; the annotation of the parameter it is for judges the result."""
+    """Build every object in ``value`` that has a ``_target_``, at any depth."""
+    # Whether the result is of the right type is checked by `call`, by the annotation of the parameter that takes it.
     if isinstance(value, list):
         return [_build_value(item, f"{key}[{index}]", source) for index, item in enumerate(value)]
     if isinstance(value, dict) and "_target_" in value:
@@ -102,6 +109,7 @@ def _build_value(value: Any, key: str, source: Source) -> Any:
 
 
 def _a_subclass_of(base: type) -> tuple[str, Callable[[Any], bool]]:
+    """Return what `locate` has to expect: in words, and as a function that tells whether an object is that."""
     return f"a subclass of {base.__name__}", lambda found: isinstance(found, type) and issubclass(found, base)
 
 

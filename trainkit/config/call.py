@@ -1,4 +1,4 @@
-"""Call a class with arguments from a configuration, after checking them against its signature."""
+"""Calls a class with arguments from a configuration, which are checked against its signature first."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def call(function: Callable[..., Any], arguments: Section, key: str, source: Sou
     """Return ``function(**arguments)``.
 
     Args:
-        function: A class, or a function that makes something.
-        arguments: By name. YAML's lists and strings become tuples, paths and enums where the annotations say so.
-        key: The key path of the arguments.
-        source: Where they were written.
-        closed: Whether names that only ``**kwargs`` would take are refused too.
+        function: A class, or a function that makes an object.
+        arguments: The arguments by name. Lists and strings become tuples, paths and enums where annotations say so.
+        key: The key path of the arguments in the configuration.
+        source: Where the configuration was written; goes into errors.
+        closed: Whether to refuse names that only ``**kwargs`` would take.
 
     Raises:
         ConfigError: If an argument is unknown, missing or of the wrong type, or if ``function`` refuses it.
@@ -32,6 +32,7 @@ def call(function: Callable[..., Any], arguments: Section, key: str, source: Sou
         arguments = _checked(function, parameters, arguments, key, source, closed)
     try:
         return function(**arguments)
+    # The constructor has its own message, and only here it is known where the values were written.
     except ConfigError as error:
         error.add_note(f"    in           {source.where(key)}")
         raise
@@ -45,6 +46,7 @@ def _checked(
     source: Source,
     closed: bool,
 ) -> Section:
+    """Return the arguments, converted to what the annotations of ``parameters`` say."""
     name_of_function = getattr(function, "__qualname__", repr(function))
     named = {name: parameter for name, parameter in parameters.items() if parameter.kind in _NAMED}
     takes_any = not closed and any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
@@ -63,6 +65,7 @@ def _checked(
     for name in arguments.keys() & named.keys():
         try:
             checked[name] = convert(arguments[name], named[name].annotation)
+        # `from None`, since the TypeError of `convert` says nothing: this message has the key and the annotation.
         except TypeError:
             raise source.refuse(
                 f"{key}.{name}",
@@ -73,16 +76,18 @@ def _checked(
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, Parameter] | None:
-    """Return the parameters, with annotations as objects where they can be evaluated; None if nobody knows them."""
+    """Return the parameters, with annotations as objects where these can be evaluated; None without a signature."""
     try:
         return dict(inspect.signature(function, eval_str=True).parameters)
     # Evaluating an annotation runs any expression; most often a name is missing that only type checkers import.
     except Exception:
         try:
             return dict(inspect.signature(function).parameters)
+        # Some functions that are written in C have no signature. They check their arguments themselves.
         except ValueError:
             return None
 
 
 def _declaration(parameter: Parameter) -> str:
+    """Return name and annotation of a parameter, such as ``lr: float``."""
     return str(parameter.replace(default=Parameter.empty))

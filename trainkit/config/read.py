@@ -1,4 +1,4 @@
-"""A file and overrides become a `Config`."""
+"""Reads a configuration file, applies overrides, and returns a `Config`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Config:
     written: dict[str, str] = {}
     for override in overrides:
         key = _apply(tree, override)
+        # Removed first, so that the dict is in the order in which the last override of each key was given.
         written.pop(key, None)
         written[key] = override
     source = Source(os.fspath(path), written)
@@ -54,7 +55,8 @@ def _load(path: str) -> DictConfig:
 
 
 def _apply(tree: DictConfig, override: str) -> str:
-    """Apply one override to ``tree`` and return the key path it sets."""
+    """Apply one override to ``tree``, and return the key path that it sets or removes."""
+    # Hydra's "+" for a new key is accepted; here a key need not be there to be set.
     key, separator, text = override.removeprefix("+").partition("=")
     removes = key.startswith("~")
     if (not separator and not removes) or not key.strip("~"):
@@ -62,6 +64,7 @@ def _apply(tree: DictConfig, override: str) -> str:
     try:
         if removes:
             return _remove(tree, key[1:])
+        # As YAML, so that numbers, lists and null on the command line are what they are in a file.
         value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
         assert isinstance(value, dict)
         OmegaConf.update(tree, key, value["value"], force_add=True)
@@ -80,6 +83,7 @@ def _remove(tree: DictConfig, key: str) -> str:
 
 
 def _explain(error: OmegaConfBaseException, source: Source) -> ConfigError:
+    """Return the error for an interpolation that leads nowhere, or for a value that is still ``???``."""
     key = str(error.full_key)
     if isinstance(error, MissingMandatoryValue):
         return source.refuse(key, f"{key} is '???': it has to be given.", write=f"{key}=VALUE as an override")
@@ -87,6 +91,7 @@ def _explain(error: OmegaConfBaseException, source: Source) -> ConfigError:
 
 
 def _first_line(error: Exception) -> str:
+    """Return the message of an error without the lines in which OmegaConf and YAML show their own state."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"{error.problem} (line {error.problem_mark.line + 1})"
     return str(error).partition("\n")[0]

@@ -1,4 +1,4 @@
-"""The resolved configuration is kept in the folder of the run that it made."""
+"""`SavedConfig`, a callback that writes the resolved configuration into the folder of the run."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class SavedConfig(Callback):
         self.text = text
 
     def on_fit_start(self, trainer: Trainer) -> None:
+        # Rank 0 alone, as all ranks of a run share its folder.
         if trainer.log_dir is None or not trainer.is_global_zero:
             return
         folder = Path(trainer.log_dir)

@@ -19,14 +19,15 @@ class Source:
 
     Attributes:
         path: The file, as the user named it.
-        overrides: The overrides as they were given, by the key path that each one sets.
+        overrides: The overrides as they were given, by the key path that each one sets; the last one given comes last.
     """
 
     path: str
     overrides: dict[str, str]
 
     def where(self, key: str) -> str:
-        """Return where ``key`` was written last; of a section also which overrides changed something in it."""
+        """Return where ``key`` was written last. For a section, also name the overrides that changed values in it."""
+        # With a dot at the end, so that ``module.lr`` covers ``module.lr.start`` but not ``module.lr_start``.
         for overridden, override in reversed(self.overrides.items()):
             if f"{key}.".startswith(f"{overridden}."):
                 return f"override {override}"
@@ -34,7 +35,14 @@ class Source:
         return f"{self.path}: {key}" + (f", with {' '.join(within)}" if within else "")
 
     def refuse(self, key: str, problem: str, *, allowed: str = "", write: str = "") -> ConfigError:
-        """Return the error for what is wrong at ``key``, with what is allowed there or what to write instead."""
+        """Return the error for a wrong value at ``key``.
+
+        Args:
+            key: The key path.
+            problem: A sentence that says what is wrong.
+            allowed: What is allowed there.
+            write: What to write instead.
+        """
         lines = [problem, f"    in           {self.where(key)}"]
         if allowed:
             lines.append(f"    allowed      {allowed}")
@@ -45,11 +53,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """A configuration: overrides applied, interpolations resolved, sections known and of the right shape.
+    """A configuration with overrides applied, interpolations resolved, and sections checked.
 
     Attributes:
         source: Where its values were written.
-        seed: Seeds all random generators before anything is built; None leaves them.
+        seed: The seed of all random generators, set before anything is built; None leaves them.
         module: ``_target_``, the class of the `TrainModule`, and its arguments.
         data: ``_target_``, the class of the `DataModule`, and its arguments; None if the module has its own loaders.
         trainer: Arguments of the `Trainer`, except ``callbacks``.
@@ -94,25 +102,27 @@ class Config:
         )
 
     def to_yaml(self) -> str:
-        """Return the text of a file that means the same, with overrides and interpolations worked in."""
+        """Return the text of a file that describes the same run without overrides and interpolations."""
         sections = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "source"}
         return OmegaConf.to_yaml({name: section for name, section in sections.items() if section is not None})
 
 
 def _mapping(key: str, value: Any, source: Source) -> Section | None:
+    """Return ``value`` if it is a mapping with names as keys, or None. Raises otherwise."""
     if value is None:
         return None
     if not isinstance(value, dict):
         raise source.refuse(key, f"{key}={value!r} is not usable.", allowed="a mapping, null")
     for name in value:
-        # To YAML numbers are keys too; arguments and plugins have names.
+        # YAML also allows numbers as keys; arguments and plugins have names.
         if not isinstance(name, str):
             raise source.refuse(key, f"{key} has the key {name!r}.", allowed="names as keys")
     return value
 
 
 def _of_type(kind: type, key: str, value: Any, source: Source) -> Any:
-    # A bool is an int to Python, and a slip in a configuration.
+    """Return ``value`` if it is a ``kind`` or None. Raises otherwise."""
+    # By exact type: a bool is an int to Python, and a slip in a configuration.
     if value is not None and type(value) is not kind:
         raise source.refuse(key, f"{key}={value!r} is not usable.", allowed=f"{kind.__name__}, null")
     return value

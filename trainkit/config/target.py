@@ -1,4 +1,4 @@
-"""``_target_``: the dotted name of a class becomes the class, judged by what its place expects."""
+"""``_target_``: imports the class that a configuration names, and checks that it is one that is expected there."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from trainkit.errors import UnknownNameError
 
 
 def locate(target: Any, key: str, source: Source, expected: str, is_expected: Callable[[Any], bool]) -> Any:
-    """Import what ``target`` names.
+    """Import and return the object that ``target`` names.
 
     Args:
-        target: ``package.module.Class``.
+        target: A dotted name, such as ``package.module.Class``.
         key: The key path of the target.
-        source: Where it was written.
-        expected: What the place expects, in words.
-        is_expected: Whether an object is that.
+        source: Where the configuration was written; goes into errors.
+        expected: What is expected there, in words.
+        is_expected: Tells whether an object is that.
 
     Raises:
         ConfigError: If there is no such thing, its module does not import, or it is not what the place expects.
@@ -31,6 +31,7 @@ def locate(target: Any, key: str, source: Source, expected: str, is_expected: Ca
     module = _import(module_name, key, source)
     found = getattr(module, name, None)
     if found is None:
+        # Only names that would be accepted are suggested.
         candidates = [candidate for candidate in dir(module) if is_expected(getattr(module, candidate, None))]
         raise UnknownNameError(f"name in {module_name}", name, candidates, source.where(key))
     if not is_expected(found):
@@ -43,6 +44,7 @@ def _import(name: str, key: str, source: Source) -> ModuleType:
         return importlib.import_module(name)
     # A user's file may fail in any way while it is imported; the message has to say which one, and where.
     except Exception as error:
+        # The module itself is missing, or a package around it. One that it imports in turn is the next case.
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             searched = "modules of the current directory and of installed packages"
             raise source.refuse(key, f"there is no module {error.name!r}.", allowed=searched) from error
@@ -51,6 +53,8 @@ def _import(name: str, key: str, source: Source) -> ModuleType:
 
 
 def _place_of(error: Exception) -> str:
+    """Return file and line where ``error`` was raised."""
+    # The traceback of a SyntaxError ends in the import machinery; the error itself knows the file.
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}"
     frame = traceback.extract_tb(error.__traceback__)[-1]

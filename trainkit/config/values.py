@@ -1,4 +1,4 @@
-"""Whether a value from a file is what a parameter's annotation asks for."""
+"""Converts a value from a file to the type that a parameter's annotation asks for."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SCALARS = (bool, int, float, str, bytes, types.NoneType)
 
 
 def convert(value: Any, annotation: Any) -> Any:
-    """Return ``value`` as a parameter with this annotation takes it.
+    """Return ``value`` converted to what ``annotation`` asks for.
 
-    YAML has no tuples, sets, paths and enums: they are made from lists and strings. An annotation of a form that is not
-    known here accepts everything.
+    YAML has no tuples, sets, paths and enums: they are made of lists and strings. An annotation of a form that is not
+    known here accepts every value.
 
     Raises:
         TypeError: If the value does not fit.
@@ -31,6 +31,7 @@ def convert(value: Any, annotation: Any) -> Any:
     if form in (Union, types.UnionType):
         return _convert_to_one_of(value, arguments)
     if form is Literal:
+        # By type too: to Python ``True == 1``, and a choice of 1 would accept true.
         return _accept_if(any(value == choice and type(value) is type(choice) for choice in arguments), value)
     if form in _LISTS:
         return [convert(item, *arguments) if arguments else item for item in _accept_if(isinstance(value, list), value)]
@@ -46,12 +47,14 @@ def convert(value: Any, annotation: Any) -> Any:
 
 
 def _accept_if(fits: bool, value: Any) -> Any:
+    # Without a message: `call` writes it, with the key and the whole annotation.
     if not fits:
         raise TypeError
     return value
 
 
 def _convert_to_one_of(value: Any, annotations: tuple[Any, ...]) -> Any:
+    # In the order written: ``str | Path`` keeps a string, ``Path | str`` makes a path of it.
     for annotation in annotations:
         try:
             return convert(value, annotation)
@@ -62,6 +65,7 @@ def _convert_to_one_of(value: Any, annotations: tuple[Any, ...]) -> Any:
 
 def _convert_to_tuple_or_set(value: Any, form: type, arguments: tuple[Any, ...]) -> Any:
     items = _accept_if(isinstance(value, list), value)
+    # ``set[int]`` and ``tuple[int, ...]`` have one annotation for all items, ``tuple[int, str]`` one for each.
     if form is not tuple or arguments[1:] == (...,):
         arguments = arguments[:1] * len(items)
     if arguments and len(arguments) != len(items):
@@ -77,6 +81,7 @@ def _convert_mapping(value: Any, arguments: tuple[Any, ...]) -> Any:
 
 
 def _convert_to_class(value: Any, kind: type) -> Any:
+    # YAML reads 1 as an int, and Python takes it where a float is asked for.
     if kind is float:
         return _accept_if(type(value) in (int, float), value)
     if kind in _SCALARS:

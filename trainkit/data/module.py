@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from trainkit.batch.transfer import TransferHooks
 from trainkit.errors import DataError
-from trainkit.module.class_only import of_class
+from trainkit.module.class_only import class_only
 from trainkit.module.from_checkpoint import constructor_arguments, read_hparams
 from trainkit.module.hparams import HyperparametersMixin
 
@@ -71,7 +71,7 @@ class DataModule(HyperparametersMixin, TransferHooks):
     def on_exception(self, exception: BaseException) -> None:
         """Called when an exception has ended the run, before ``teardown``."""
 
-    @of_class
+    @class_only
     def load_from_checkpoint(
         cls,
         checkpoint_path: str | os.PathLike[str],

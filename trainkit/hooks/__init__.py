@@ -1,6 +1,6 @@
-"""Hooks: declared in ``specs.py``, registered in ``manager.py``, called through ``dispatch.py``."""
+"""Hooks: declared in ``specs.py``, registered in ``manager.py``, bound in ``dispatch.py``, called from ``bound.py``."""
 
-from trainkit.hooks.dispatch import BoundHooks
+from trainkit.hooks.bound import BoundHooks
 from trainkit.hooks.manager import HookManager
 from trainkit.hooks.specs import hookimpl
 

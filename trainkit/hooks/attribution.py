@@ -1,4 +1,4 @@
-"""Whose plugin an exception came from: one note on the exception, and nothing else about it changed."""
+"""Which plugin raised an exception: said in one note on it. Its type, message and traceback stay as they are."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ import traceback
 from typing import NamedTuple
 
 
-class Culprit(NamedTuple):
-    """A plugin at one hook, to be named if it raises."""
+class Attribution(NamedTuple):
+    """A plugin at one hook, which is named in a note on what it raises.
+
+    Attributes:
+        name: The name under which the plugin is registered.
+        plugin: The plugin.
+        hook: The hook's name.
+    """
 
     name: str
     plugin: object
     hook: str
 
     def blame(self, error: BaseException) -> None:
-        """Note on ``error`` that this plugin raised it, unless a plugin called from this one was blamed before."""
+        """Note on ``error`` that this plugin raised it, unless another plugin has been named already."""
+        # Hooks nest: a plugin that saves a checkpoint calls those of ``on_save_checkpoint``. The exception passes the
+        # inner plugin first, and that is the one that raised it.
         if not any(note.startswith("in plugin ") for note in getattr(error, "__notes__", ())):
             error.add_note(str(self))
 
@@ -24,16 +32,16 @@ class Culprit(NamedTuple):
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return type and message of ``error``, also if it cannot be turned into a string."""
+    """Return type and message of ``error``, also if its ``__str__`` raises."""
     return traceback.format_exception_only(error)[0].strip()
 
 
 def origin(plugin: object) -> str:
     """Return the installed package that ``plugin`` comes from, with its version; its Python module if there is none.
 
-    Reads the metadata of all installed packages: for errors and reports, not for a run.
+    Reads the metadata of all installed packages, which takes tens of milliseconds: only for error messages.
     """
-    # Imported here, because it costs 20 ms that a run without errors does not need.
+    # Imported here: the import alone costs 20 ms, which a run without errors does not need.
     from importlib.metadata import packages_distributions, version
 
     owner = plugin if inspect.isclass(plugin) else type(plugin)

@@ -1,4 +1,4 @@
-"""The base of callbacks: a name, a stage, and no hook stubs."""
+"""`Callback`, the base class of callbacks: a plugin stage and a key in checkpoints."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from trainkit.hooks.manager import PluginStage
 
 
 class Callback:
-    """Something that joins hooks of a run.
+    """A plugin that is written as a class. Subclass it, and add methods named after hooks.
 
-    A callback is any object whose methods are named after hooks (``trainkit/hooks/specs.py``); this base gives it a
-    place in the order and a key in checkpoints. A hook that is not implemented is never called. A callback with memory
-    has ``state_dict`` and ``load_state_dict``.
+    Any object with such methods is a plugin (``trainkit/hooks/specs.py`` lists the hooks); this base gives it a place
+    in the order of calls and a key in checkpoints. It has no stubs of hooks: what a subclass does not implement is
+    never called. A callback with memory has ``state_dict`` and ``load_state_dict``.
 
     Attributes:
-        stage: When it is called within one hook: at ``setup``, ``modify``, ``module``, ``observe``, ``decide`` or
-            ``persist``.
+        stage: The plugin stage, which says when it is called within one hook: ``setup``, ``modify``, ``module``,
+            ``observe``, ``decide`` or ``persist``.
     """
 
     stage: ClassVar[PluginStage] = "observe"
 
     @property
     def state_key(self) -> str:
-        """Under which a checkpoint keeps its state. Two callbacks of one class need different keys."""
+        """The key of its state in a checkpoint. Two callbacks of one class need different keys."""
         return type(self).__qualname__
 
     def _state_key(self, **identity: Any) -> str:
-        """Return the class's name with the arguments that tell two of its kind apart."""
+        """Return a key from the class's name and the arguments that tell two callbacks of the class apart."""
         return f"{type(self).__qualname__}{identity!r}"

@@ -1,7 +1,7 @@
-"""The hot path: what pluggy holds, turned into plain functions once, so that a call looks nothing up.
+"""The hot path: the implementations that pluggy holds become one plain function per hook, so a call looks nothing up.
 
-`BoundHooks` is what the loops call. Its functions call plugins exactly as pluggy would, held against it by
-``tests/hooks/test_differential.py``, with four differences:
+A function calls the plugins exactly as pluggy would (``tests/hooks/test_differential.py`` compares the two), with four
+differences:
 
 - a keyword-only argument is passed, too, if the hook provides it;
 - an exception gains a note that names plugin and hook;
@@ -18,107 +18,36 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pluggy import HookImpl
 
 from trainkit.errors import HookError
-from trainkit.hooks.attribution import Culprit, in_one_line
+from trainkit.hooks.attribution import Attribution, in_one_line
+from trainkit.hooks.bound import HookCall, no_op
 from trainkit.hooks.implementations import owner_name, request_of, unbindable
-from trainkit.hooks.specs import HOOKS, STEP_HOOKS
+from trainkit.hooks.specs import HOOKS
 
 if TYPE_CHECKING:
-    from trainkit.hooks.timing import Ledger
+    from trainkit.hooks.timing import HookTimer
 
 
-class Nobody(tuple[()]):
-    """What happens at a hook that no plugin joins: no results, whatever it is called with."""
-
-    __slots__ = ()
-
-    def __call__(self, *values: Any) -> Any:
-        return self
-
-
-NOBODY = Nobody()
-
-HookCall = Callable[..., Any] | Nobody
-
-
-class EvaluationHooks:
-    """The hooks of one kind of evaluation, under the names that all kinds share, such as ``batch_start``."""
-
-    __slots__ = ("batch_end", "batch_start", "end", "epoch_end", "epoch_start", "start")
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, event: str) -> HookCall: ...
-
-
-class BoundHooks:
-    """Every hook as an attribute: a function that calls the plugins of this run, first called first.
-
-    ``trainer`` and ``module`` are bound already, so a loop passes only what is new, by position and in the order of
-    the specification: ``hooks.on_train_batch_end(outputs, batch, batch_idx)``. An ordinary hook returns the results
-    that are not None. An around-hook first takes what it goes around, and returns its result:
-    ``hooks.around_training_step(step, batch, batch_idx)``.
-
-    A hook that nobody joins may be called like any other. It is false, too, which spares the hottest places the call.
-
-    The object stays the same during a run, and its attributes are bound anew when plugins come and go. So take a hook
-    from it at every call.
-
-    Attributes:
-        joined_in_step: Whether a plugin joins any hook from a batch's forward pass to the end of its update.
-    """
-
-    __slots__ = (*HOOKS, "_joined", "joined_in_step", "predict", "test", "validation")
-
-    validation: EvaluationHooks
-    test: EvaluationHooks
-    predict: EvaluationHooks
-
-    def __init__(self) -> None:
-        self.validation = EvaluationHooks()
-        self.test = EvaluationHooks()
-        self.predict = EvaluationHooks()
-        self._joined: set[str] = set()
-        for hook in HOOKS:
-            self.rebind(hook, nobody(hook))
-
-    def rebind(self, hook: str, call: HookCall) -> None:
-        """Let ``call`` be what happens at ``hook`` from its next call on."""
-        setattr(self, hook, call)
-        (self._joined.discard if call is nobody(hook) else self._joined.add)(hook)
-        self.joined_in_step = not STEP_HOOKS.isdisjoint(self._joined)
-        for stage in ("validation", "test", "predict"):
-            event = hook.removeprefix(f"on_{stage}_")
-            if event != hook:
-                setattr(getattr(self, stage), event, call)
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, hook: str) -> HookCall: ...
-
-
-def nobody(hook: str) -> HookCall:
-    """Return what happens at a hook that no plugin joins."""
-    return operator.call if hook.startswith("around_") else NOBODY
-
-
-def bind(hook: str, impls: Sequence[HookImpl], trainer: object, module: object, ledger: Ledger) -> HookCall:
-    """Return one function that calls ``impls``.
+def bind(hook: str, impls: Sequence[HookImpl], trainer: object, module: object, timer: HookTimer) -> HookCall:
+    """Return one function that calls ``impls``, to be an attribute of `BoundHooks`.
 
     Args:
         hook: The hook's name.
         impls: Its implementations in the order of their calls, wrappers first.
         trainer: The first argument of every hook.
         module: The second one.
-        ledger: Puts a clock on each implementation while it is enabled.
+        timer: Times each implementation while it is enabled.
     """
     if not impls:
-        return nobody(hook)
+        return no_op(hook)
     provided = HOOKS[hook]
     if hook.startswith("around_"):
-        provided = (*provided[:2], "what it goes around", *provided[2:])  # no plugin can name that
-    joined = [_join(impl, hook, provided, ledger) for impl in impls]
+        # A loop passes the wrapped function first. It takes a place here so that the indices of the others are right;
+        # a name with spaces is one that no plugin can ask for.
+        provided = (*provided[:2], "what it goes around", *provided[2:])
+    joined = [_join(impl, hook, provided, timer) for impl in impls]
     bound = (trainer, module)
     call = _innermost(hook, [each for each in joined if not each.impl.wrapper], bound)
+    # From the inside out: the first in the order of calls is wrapped around last, and so is the outermost.
     for each in reversed(joined):
         if each.impl.wrapper:
             call = _wrapped(each, bound, call)
@@ -130,24 +59,25 @@ class _Joined(NamedTuple):
 
     function: Callable[..., Any]
     pick: Callable[[tuple[Any, ...]], tuple[Any, ...]]
-    culprit: Culprit
+    attribution: Attribution
     impl: HookImpl
 
 
-def _join(impl: HookImpl, hook: str, provided: Sequence[str], ledger: Ledger) -> _Joined:
+def _join(impl: HookImpl, hook: str, provided: Sequence[str], timer: HookTimer) -> _Joined:
     function: Callable[..., Any] = impl.function
-    member: Any = impl.plugin  # what the manager registers in the place of a plugin
+    member: Any = impl.plugin  # the manager's `_Member`, which stands for the plugin
     request = request_of(function, provided)
     if request.by_name:
         function = _taking_by_position(function, len(request.by_position), request.by_name)
-    if ledger.enabled:
-        function = ledger.clocked(function, impl.plugin_name, hook, is_wrapper=impl.wrapper)
+    # Decided when hooks are bound, not at each call: a run that is not timed pays nothing for the possibility.
+    if timer.enabled:
+        function = timer.timed(function, impl.plugin_name, hook, is_wrapper=impl.wrapper)
     pick = _pick([provided.index(argument) for argument in (*request.by_position, *request.by_name)])
-    return _Joined(function, pick, Culprit(impl.plugin_name, member.plugin, hook), impl)
+    return _Joined(function, pick, Attribution(impl.plugin_name, member.plugin, hook), impl)
 
 
 def _taking_by_position(function: Callable[..., Any], split: int, names: Sequence[str]) -> Callable[..., Any]:
-    """Return ``function``, taking by position also what it wants by name."""
+    """Return ``function`` so that it takes its keyword-only arguments by position, after the first ``split``."""
 
     def call(*values: Any) -> Any:
         return function(*values[:split], **dict(zip(names, values[split:], strict=True)))
@@ -156,33 +86,37 @@ def _taking_by_position(function: Callable[..., Any], split: int, names: Sequenc
 
 
 def _pick(indices: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    """Return a function that picks these items of a tuple, as a tuple: a slice where they are neighbours."""
+    """Return a function that picks these items of a tuple, as a tuple."""
     first = indices[0] if indices else 0
+    # Neighbours, which are the usual case, are a slice. So are one index and none: with one, `itemgetter` would return
+    # the bare item, and with none it cannot be made.
     if indices == list(range(first, first + len(indices))):
         return operator.itemgetter(slice(first, first + len(indices)))
     return operator.itemgetter(*indices)
 
 
 def _innermost(hook: str, joined: list[_Joined], bound: tuple[Any, ...]) -> HookCall:
-    """Return what the wrappers of ``hook`` wrap: all other implementations, or what an around-hook goes around."""
+    """Return what the wrappers of ``hook`` run around: its other implementations, or the function a loop passes."""
     if hook.startswith("around_"):
         return operator.call
     if hook in _REACHES_ALL:
         return _REACHES_ALL[hook](joined, bound)
     if len(joined) == 1:
         return _single(joined[0], bound)
-    calls = [(each.function, each.pick, each.culprit) for each in joined]
+    # Unpacked here and not in the loop, where each look-up of an attribute would be paid at every call.
+    calls = [(each.function, each.pick, each.attribution) for each in joined]
 
     def call(*values: Any) -> list[Any]:
         values = bound + values
         results = []
         try:
-            for function, pick, culprit in calls:  # noqa: B007  the handler below asks which one it was
+            for function, pick, attribution in calls:  # noqa: B007  the handler below asks which one it was
                 result = function(*pick(values))
                 if result is not None:
                     results.append(result)
+        # Not BaseException: no plugin is to blame for a Ctrl-C that arrived while it ran.
         except Exception as error:
-            culprit.blame(error)
+            attribution.blame(error)
             raise
         return results
 
@@ -191,21 +125,21 @@ def _innermost(hook: str, joined: list[_Joined], bound: tuple[Any, ...]) -> Hook
 
 def _single(joined: _Joined, bound: tuple[Any, ...]) -> HookCall:
     """Return a function that calls one implementation, a third faster than a loop over one."""
-    function, pick, culprit, _ = joined
+    function, pick, attribution, _ = joined
 
     def call(*values: Any) -> list[Any]:
         try:
             result = function(*pick(bound + values))
         except Exception as error:
-            culprit.blame(error)
+            attribution.blame(error)
             raise
         return [] if result is None else [result]
 
     return call
 
 
-def _of_exception(joined: list[_Joined], bound: tuple[Any, ...]) -> HookCall:
-    """Return a function that tells every plugin of an exception, and notes on it what goes wrong meanwhile."""
+def _on_exception(joined: list[_Joined], bound: tuple[Any, ...]) -> HookCall:
+    """Return the function of ``on_exception``: it calls every plugin, and notes on the exception what they raise."""
 
     def call(exception: BaseException) -> Sequence[Any]:
         _call_all(joined, (*bound, exception), exception)
@@ -214,8 +148,8 @@ def _of_exception(joined: list[_Joined], bound: tuple[Any, ...]) -> HookCall:
     return call
 
 
-def _at_end(joined: list[_Joined], bound: tuple[Any, ...]) -> HookCall:
-    """Return a function that lets every plugin tear down, and then raises what went wrong first."""
+def _teardown(joined: list[_Joined], bound: tuple[Any, ...]) -> HookCall:
+    """Return the function of ``teardown``: it calls every plugin, and then raises the first exception of them."""
 
     def call(*values: Any) -> Sequence[Any]:
         error = _call_all(joined, bound + values)
@@ -229,41 +163,54 @@ def _at_end(joined: list[_Joined], bound: tuple[Any, ...]) -> HookCall:
 def _call_all(
     joined: list[_Joined], values: tuple[Any, ...], first: BaseException | None = None
 ) -> BaseException | None:
-    """Call every implementation, whatever the others raise; return the first exception, the others noted on it."""
-    for function, pick, culprit, _ in joined:
+    """Call every implementation, whatever the others raise.
+
+    Args:
+        joined: The implementations.
+        values: All that the hook provides.
+        first: An exception that was raised before, on which later ones are noted.
+
+    Returns:
+        ``first``, or the first exception that an implementation raised; None if there is none.
+    """
+    for function, pick, attribution, _ in joined:
         try:
             function(*pick(values))
         except BaseException as error:
+            # A plugin may raise again what it was told of, which is no second failure.
             if error is first:
                 continue
+            # A second Ctrl-C does not wait for the other plugins.
             if not isinstance(error, Exception):
-                raise  # a second Ctrl-C does not wait for the other plugins
+                raise
             if first is None:
-                culprit.blame(error)
+                attribution.blame(error)
                 first = error
             else:
-                first.add_note(f"then {culprit}: {in_one_line(error)}")
+                first.add_note(f"then {attribution}: {in_one_line(error)}")
     return first
 
 
-# What tidies up must run, whatever others raise.
-_REACHES_ALL = {"on_exception": _of_exception, "teardown": _at_end}
+# Hooks in which plugins tidy up: a failure of one must not leave the files and processes of the others open.
+_REACHES_ALL = {"on_exception": _on_exception, "teardown": _teardown}
 
 
 def _wrapped(joined: _Joined, bound: tuple[Any, ...], inner: HookCall) -> HookCall:
-    """Return a function that calls ``inner`` where the generator yields."""
-    function, pick, culprit, _ = joined
+    """Return a function that runs a wrapper's generator and calls ``inner`` where it yields."""
+    function, pick, attribution, _ = joined
 
     def call(*values: Any) -> Any:
         try:
             generator = function(*pick(bound + values))
+            # With a default, `next` does not raise the StopIteration of a generator that has ended.
             if next(generator, _ENDED) is _ENDED:
                 raise _malformed(joined, "returned before its yield")
         except Exception as error:
-            culprit.blame(error)
+            attribution.blame(error)
             raise
         try:
             result = inner(*values)
+        # Interrupts too are thrown into the generator, so that its `finally` runs.
         except BaseException as error:
             return _leave(joined, generator, generator.throw, error)
         return _leave(joined, generator, generator.send, result)
@@ -275,22 +222,31 @@ _ENDED = object()
 
 
 def _leave(joined: _Joined, generator: Generator[Any, Any, Any], resume: Callable[[Any], Any], value: Any) -> Any:
-    """Resume a wrapper with what came from inside, a result or an exception, and return what it returns instead."""
+    """Resume a wrapper with the result or the exception from inside, and return what it returns instead.
+
+    Args:
+        joined: The wrapper.
+        generator: Its generator, which waits at its yield.
+        resume: ``generator.send`` for a result, ``generator.throw`` for an exception.
+        value: The result or the exception.
+    """
     try:
         resume(value)
+        # It has yielded again. Closed first, so that its `finally` has run when the error reaches the outer wrappers.
         generator.close()
         raise _malformed(joined, "yields more than once")
     except StopIteration as stop:
-        return stop.value
+        return stop.value  # how Python hands over what a generator returned
     except Exception as error:
         # A StopIteration cannot leave a generator as itself: Python makes it the cause of a RuntimeError.
         wraps_it = isinstance(value, StopIteration) and isinstance(error, RuntimeError) and error.__cause__ is value
         if error is not value and not wraps_it:
-            joined.culprit.blame(error)
+            joined.attribution.blame(error)
             raise
+    # Outside the handler, where Python would note the RuntimeError as the context of the exception that it wraps.
     raise value
 
 
 def _malformed(joined: _Joined, problem: str) -> HookError:
-    name = f"{owner_name(joined.culprit.plugin)}.{joined.impl.function.__name__}"
+    name = f"{owner_name(joined.attribution.plugin)}.{joined.impl.function.__name__}"
     return unbindable(f"{name} {problem}.", joined.impl.function, remedy="a wrapper yields exactly once, on every way")

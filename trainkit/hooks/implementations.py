@@ -1,8 +1,8 @@
-"""Which hooks a plugin implements, and whether each can be bound: all that can be wrong with a plugin is found here.
+"""Finds the hooks that a plugin implements, and checks them: whatever is wrong with a plugin is an error from here.
 
-A class of plugins that were written for another calling convention has a method ``adapt_hook(self, hook, function)``.
-It gets each bound method that is named after a hook, and returns a function that names the hook's arguments, or None if
-the method is not to be called.
+A plugin that was written for another calling convention, such as Lightning's, may have a method
+``adapt_hook(self, hook, function)``. It is given each bound method that is named after a hook, and returns a function
+that names the hook's arguments, or None if the method is not to be called.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from trainkit.hooks.specs import HOOKS, MODULE_METHODS, USED_RESULTS, hookimpl
 
 _MARK = f"{hookimpl.project_name}_impl"
 _PREFIXES = ("on_", "configure_", "around_")
-_CLOSE = 0.8  # a transposed or missing letter in a hook's name gives 0.9 and more
+# How similar a name must be to a hook's to be taken for a slip, from 0 to 1. A transposed or missing letter gives 0.9
+# and more; lower, and methods with names of their own would be refused.
+_CLOSE = 0.8
 _BINDABLE = (FunctionType, MethodType, staticmethod, classmethod)
 
 
@@ -32,7 +34,7 @@ class Implementation(NamedTuple):
     Attributes:
         attribute: The method's name: the hook's, unless ``hookimpl(specname=...)`` says otherwise.
         function: The method, bound to its plugin.
-        options: What pluggy wants to know about it; ``specname`` is always the hook.
+        options: What pluggy wants to know about it; ``specname`` is the hook, also where the mark does not say so.
     """
 
     attribute: str
@@ -41,7 +43,12 @@ class Implementation(NamedTuple):
 
 
 class Request(NamedTuple):
-    """Which of the arguments that a hook provides a function wants, and how it takes them."""
+    """The arguments of a hook that a function asks for.
+
+    Attributes:
+        by_position: Those to pass by position, in the order of the function's parameters.
+        by_name: Those to pass by keyword.
+    """
 
     by_position: tuple[str, ...]
     by_name: tuple[str, ...]
@@ -60,21 +67,23 @@ def find_implementations(plugin: object) -> list[Implementation]:
         mark = _mark_of(value)
         if mark is None and attribute not in HOOKS:
             _refuse_typo(plugin, attribute, value)
+        # None is how a subclass switches off a hook that it inherits.
         elif value is not None:
             options = _options(attribute, mark)
+            # `optionalhook=True` is for plugins that also run with a version that lacks the hook.
             if options["specname"] in HOOKS or not options["optionalhook"]:
                 found.append(_implementation(plugin, attribute, value, options))
     return [implementation for implementation in found if implementation is not None]
 
 
 def request_of(function: Callable[..., Any], provided: Sequence[str]) -> Request:
-    """Return which of the ``provided`` arguments ``function`` wants, also of those that have a default."""
+    """Return which of the ``provided`` arguments ``function`` names, those for which it has a default included."""
     by_position: list[str] = []
     by_name: list[str] = []
     gap = False
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name not in provided:
-            gap = True  # it keeps its default, so what follows cannot go by position
+            gap = True  # this one keeps its default, so what follows has to be passed by keyword
         elif gap or parameter.kind is parameter.KEYWORD_ONLY:
             by_name.append(parameter.name)
         else:
@@ -85,7 +94,15 @@ def request_of(function: Callable[..., Any], provided: Sequence[str]) -> Request
 def unbindable(
     problem: str, function: object, *, provided: Iterable[str] = (), remedy: str = "", meant: str | None = None
 ) -> HookError:
-    """Return the error for a function that cannot be bound. ``problem`` is a sentence that names it."""
+    """Return the error for a function that cannot be bound.
+
+    Args:
+        problem: A sentence that names the function and says what is wrong.
+        function: The function, whose place in the user's files is shown.
+        provided: The arguments of the hook, where the problem is one of arguments.
+        remedy: What to write instead.
+        meant: The nearest name that exists.
+    """
     lines = [problem]
     code = _code_of(function)
     if code is not None:
@@ -102,21 +119,26 @@ def unbindable(
 
 
 def owner_name(plugin: object) -> str:
-    """Return what messages call a plugin: its class, or itself if it is a class or a module."""
+    """Return the name of a plugin in messages: its class, or its own if it is a class or a module."""
     return plugin.__name__ if inspect.isclass(plugin) or inspect.ismodule(plugin) else type(plugin).__name__
 
 
 def _stored_attributes(plugin: object) -> dict[str, object]:
-    """Return all attributes as they are stored, without calling descriptors, in the alphabetical order of pluggy."""
+    """Return all attributes as they are stored, in alphabetical order, which is the order in which pluggy takes them.
+
+    `getattr` would run properties of the plugin, which may have effects or fail outside a run.
+    """
     owners = plugin.__mro__ if inspect.isclass(plugin) else (plugin, *type(plugin).__mro__)
     stored: dict[str, object] = {}
+    # From the base to the instance, so that what overrides comes last and stays.
     for owner in reversed(owners):
-        stored.update(getattr(owner, "__dict__", {}))
+        stored.update(getattr(owner, "__dict__", {}))  # a class with __slots__ makes instances without one
     return dict(sorted(stored.items()))
 
 
 def _mark_of(value: object) -> dict[str, Any] | None:
     """Return the options that `hookimpl` stored, whether above or below ``staticmethod`` and ``classmethod``."""
+    # Not asked of anything else: an object with ``__getattr__`` may claim to have every attribute.
     if not isinstance(value, _BINDABLE):
         return None
     return getattr(value, _MARK, None) or getattr(getattr(value, "__func__", None), _MARK, None)
@@ -149,6 +171,7 @@ def _refuse_typo(plugin: object, attribute: str, value: object) -> None:
 
 
 def _implementation(plugin: object, attribute: str, value: object, options: HookimplOpts) -> Implementation | None:
+    """Return the implementation, checked; None if ``adapt_hook`` says that it is not to be called."""
     name = f"{owner_name(plugin)}.{attribute}"
     hook = options["specname"] or attribute
     if not isinstance(value, _BINDABLE):
@@ -161,6 +184,7 @@ def _implementation(plugin: object, attribute: str, value: object, options: Hook
     if hook not in HOOKS:
         raise unbindable(f"{name} joins {hook!r}, which is no hook.", function, meant=nearest_name(hook, HOOKS))
     _check_kind(name, hook, function, options)
+    # Before the arguments are checked, since those of another convention have other names.
     adapt = getattr(type(plugin), "adapt_hook", None)
     if adapt is not None:
         function = adapt(plugin, hook, function)
@@ -171,7 +195,7 @@ def _implementation(plugin: object, attribute: str, value: object, options: Hook
 
 
 def _check_kind(name: str, hook: str, function: Callable[..., Any], options: HookimplOpts) -> None:
-    """Check that a wrapper is a generator and nothing else is; mark an around-hook's generator as a wrapper."""
+    """Check that wrappers are generators and all others are not; set ``options["wrapper"]`` for around-hooks."""
     is_generator = inspect.isgeneratorfunction(function)
     is_around = hook.startswith("around_")
     problem = remedy = ""
@@ -188,6 +212,7 @@ def _check_kind(name: str, hook: str, function: Callable[..., Any], options: Hoo
     elif is_generator and not (is_around or options["wrapper"]):
         problem = "is a generator, so calling it would run none of it"
         remedy = "@hookimpl(wrapper=True) to run around the other plugins, or no yield"
+    # Without this, `yield` alone would turn the loss into None: a batch that is skipped in silence.
     elif is_generator and hook in USED_RESULTS and _returns_nothing(function):
         problem = "never returns a value, so the result of what it runs around would be lost"
         remedy = "end with `return result`, where `result = yield`"
@@ -197,6 +222,7 @@ def _check_kind(name: str, hook: str, function: Callable[..., Any], options: Hoo
 
 
 def _check_arguments(plugin: object, name: str, hook: str, function: Callable[..., Any]) -> None:
+    """Check that the hook provides every argument that ``function`` needs, and that no optional one is a slip."""
     provided = HOOKS[hook]
     parameters = inspect.signature(function).parameters
     for argument, parameter in parameters.items():
@@ -213,6 +239,7 @@ def _check_arguments(plugin: object, name: str, hook: str, function: Callable[..
             raise unbindable(
                 f"{name} needs an instance.", function, remedy=f"{plugin.__name__}(...) for {plugin.__name__}"
             )
+        # A parameter with a default may be the plugin's own business, unless its name comes close to an argument's.
         optional = parameter.default is not parameter.empty
         left = [other for other in provided if other not in parameters]
         meant = nearest_name(argument, left, cutoff=_CLOSE if optional else 0.6)
@@ -222,14 +249,16 @@ def _check_arguments(plugin: object, name: str, hook: str, function: Callable[..
 
 
 def _returns_nothing(function: Callable[..., Any]) -> bool:
-    """Whether every way out of a generator gives None, as when its author forgot to hand on the result.
+    """Whether every way out of a generator returns None, as when its author forgot to hand on the result.
 
-    Read from the bytecode, because the source may not be there. When in doubt, it does return something.
+    Read from the bytecode, because the source may not be there. False when in doubt.
     """
     code = _code_of(function)
     if code is None:
         return False
     for before, instruction in itertools.pairwise(dis.get_instructions(code)):
+        # `return None` is a LOAD_CONST and a RETURN_VALUE, or one RETURN_CONST in Python 3.12 and 3.13. A jump target
+        # is reached from several places, so what stands before it says nothing.
         if instruction.opname == "RETURN_VALUE":
             if instruction.is_jump_target or (before.opname, before.argval) != ("LOAD_CONST", None):
                 return False

@@ -1,4 +1,4 @@
-"""The registry of plugins: pluggy holds their hooks, orders and blocks them; this adds names, stages and strictness.
+"""The registry of plugins. pluggy holds, orders and blocks their hooks; this adds names, plugin stages and checks.
 
 Within one hook, plugins are called by stage (setup, modify, module, observe, decide, persist), and within a stage in
 the order in which they were registered. pluggy's ``tryfirst`` and ``trylast`` go before and after all of these.
@@ -14,17 +14,21 @@ from typing import Literal, get_args
 import pluggy
 from pluggy import HookimplOpts
 
+import trainkit.hooks.specs as specs
 from trainkit.errors import HookError, PluginError, TrainkitError, UnknownNameError
-from trainkit.hooks import specs
-from trainkit.hooks.dispatch import BoundHooks, bind, nobody
+from trainkit.hooks.bound import BoundHooks, no_op
+from trainkit.hooks.dispatch import bind
 from trainkit.hooks.implementations import find_implementations, owner_name
-from trainkit.hooks.timing import Ledger
+from trainkit.hooks.specs import HOOKS, hookspec
+from trainkit.hooks.timing import HookTimer
 
 PluginStage = Literal["setup", "modify", "module", "observe", "decide", "persist"]
-"""When a plugin is called within one hook: ``modify`` changes weights or batches, ``module`` is the user's own
-`TrainModule`, ``observe`` looks on (loggers, progress bars), ``decide`` stops or steers, ``persist`` saves."""
+"""When a plugin is called within one hook: ``setup`` prepares, ``modify`` changes weights or batches, ``module`` is the
+user's own `TrainModule`, ``observe`` looks on (loggers, progress bars), ``decide`` stops or steers, ``persist``
+saves."""
 
 STAGES: tuple[PluginStage, ...] = get_args(PluginStage)
+"""In the order of their calls."""
 
 
 class HookManager:
@@ -32,21 +36,21 @@ class HookManager:
 
     A plugin is an object, a class or a Python module with functions that are named after hooks. It may have a ``stage``
     (default ``"observe"``), a ``name``, and a ``state_key`` if it has a ``state_dict``. Every change takes effect at
-    the next call of a hook, and happens as a whole or not at all.
+    the next call of a hook. One that raises an error changes nothing.
 
     Attributes:
-        hooks: What the loops call; the same object at all times.
+        hooks: The functions that the loops call; the same object at all times.
         timing: Seconds and calls by plugin and hook, once enabled.
     """
 
     def __init__(self) -> None:
         self.hooks = BoundHooks()
-        self.timing = Ledger(on_enable=self._bind)
-        self._registry = _Registry(specs.hookspec.project_name)
+        self.timing = HookTimer(on_enable=self._bind)
+        self._registry = _Registry(hookspec.project_name)
         self._registry.add_hookspecs(specs)
-        self._members: list[_Member] = []
+        self._members: list[_Member] = []  # in the order of their calls
         self._places = itertools.count()
-        self._run: tuple[object, object] | None = None
+        self._run: tuple[object, object] | None = None  # trainer and module, while hooks are bound to them
 
     def register(self, plugin: object, *, name: str | None = None) -> str:
         """Add a plugin and return its name.
@@ -75,7 +79,7 @@ class HookManager:
         self._arrange([other for other in self._members if other is not member])
 
     def replace(self, old: Iterable[object], new: Iterable[object]) -> None:
-        """Remove the plugins ``old`` and add ``new`` at once. Those that are not registered are ignored.
+        """Remove the plugins ``old`` and add ``new`` at once. Those of ``old`` that are not registered are skipped.
 
         In the order of calls, the first of ``new`` takes the place of the first of ``old``, and so on.
         """
@@ -83,13 +87,14 @@ class HookManager:
         members = [member for member in self._members if member not in removed]
         places = iter([member.place for member in removed])
         for plugin in new:
+            # Checked against those that stay and those added so far: a new plugin may have the name of a removed one.
             member = self._admit(plugin, None, members, place=next(places, None))
             if not self._registry.is_blocked(member.name):
                 members.append(member)
         self._arrange(members)
 
     def is_registered(self, plugin: object) -> bool:
-        """Return whether a plugin, given itself or its name, takes part."""
+        """Return whether a plugin, given itself or its name, is registered."""
         return self._find(plugin) is not None
 
     @property
@@ -99,18 +104,20 @@ class HookManager:
 
     def order(self, hook: str) -> list[str]:
         """Return the names of the plugins that join ``hook``, in the order of their calls: wrappers first."""
-        if hook not in specs.HOOKS:
-            raise UnknownNameError("hook", hook, specs.HOOKS)
+        if hook not in HOOKS:
+            raise UnknownNameError("hook", hook, HOOKS)
         return [impl.plugin_name for impl in self._registry.calls(hook)]
 
     def block(self, name: str) -> None:
-        """Keep the plugin of this name out, also if it is registered later."""
+        """Remove the plugin of this name, and ignore every later `register` of one."""
         self._arrange([member for member in self._members if member.name != name])
         self._registry.set_blocked(name)
 
     def attach(self, trainer: object, module: object) -> BoundHooks:
         """Bind all hooks to a trainer and the module it runs, which joins them as a plugin at the stage ``module``."""
         self.detach()
+        # Not admitted like other plugins: a module never clashes, since its name is one that is free, and its state is
+        # that of the checkpoint itself. What its hooks ask for is checked all the same, by `_Member`.
         name = _free_name(type(module).__name__, self._members)
         self._arrange([*self._members, _Member(module, name, "module", next(self._places))])
         self._run = (trainer, module)
@@ -118,7 +125,7 @@ class HookManager:
         return self.hooks
 
     def detach(self) -> None:
-        """Let go of trainer and module; until the next `attach`, hooks call nobody."""
+        """Unbind all hooks from trainer and module. Until the next `attach` they call no plugin."""
         if self._run is None:
             return
         _, module = self._run
@@ -127,15 +134,17 @@ class HookManager:
         self._bind()
 
     def _admit(self, plugin: object, name: str | None, others: list[_Member], place: int | None = None) -> _Member:
-        """Check everything about a plugin that is to join ``others``; changes nothing."""
+        """Return the member for a plugin that is to join ``others``. Raises if anything is wrong; changes nothing."""
         try:
             return self._examine(plugin, name, others, place)
         except Exception as error:
-            if not isinstance(error, TrainkitError):  # raised by a property or __getattr__ of the plugin's own
+            # Not an error of ours: a property or ``__getattr__`` of the plugin raised it when it was looked at.
+            if not isinstance(error, TrainkitError):
                 error.add_note(f"while {owner_name(plugin)} was registered as a plugin")
             raise
 
     def _examine(self, plugin: object, name: str | None, others: list[_Member], place: int | None) -> _Member:
+        # A string, None, a list: a slip. Classes and modules are of builtin types too, and are plugins.
         if type(plugin).__module__ == "builtins" and not inspect.isclass(plugin) and not inspect.ismodule(plugin):
             raise PluginError(f"{plugin!r} is no plugin. Give an object that has methods named after hooks.")
         stage = getattr(plugin, "stage", "observe")
@@ -154,6 +163,7 @@ class HookManager:
         return member
 
     def _find(self, plugin: object) -> _Member | None:
+        # By identity: plugins of users may compare equal, or not be comparable at all.
         for member in self._members:
             if member.plugin is plugin or (isinstance(plugin, str) and member.name == plugin):
                 return member
@@ -163,22 +173,29 @@ class HookManager:
         return [member.name for member in self._members]
 
     def _arrange(self, members: list[_Member]) -> None:
-        """Let exactly ``members`` take part, each at its place."""
+        """Make ``members`` the registered plugins, each at its place, and bind the hooks that this changes."""
         before = self._members
         members = sorted(members, key=lambda member: (STAGES.index(member.stage), member.place))
         try:
             self._sync(members)
         except pluggy.PluginValidationError as error:
-            # What it refuses was refused before, unless a decorator gave a function a signature that is not its own.
+            # All else that pluggy refuses has been refused by `find_implementations`, with a better message. Left is a
+            # decorator that gave a function a signature that is not its own.
             self._sync(before)
             raise HookError(str(error)) from error
+        # Those that stay keep their order among each other, so only hooks of those that came or went are bound anew.
         self._bind({hook for member in {*before} ^ {*members} for hook in member.hooks})
 
     def _sync(self, members: list[_Member]) -> None:
-        """Make pluggy hold ``members``. It calls first what came last, so only what is called last can stay."""
+        """Make pluggy hold exactly ``members``, in this order.
+
+        pluggy calls the plugin first that was registered last. So they are registered from the last to the first, and
+        an insertion in the middle means to register again all that are called before it.
+        """
         pairs = zip(reversed(self._members), reversed(members), strict=False)
         num_kept = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] is pair[1], pairs))
         split = len(members) - num_kept
+        # What pluggy holds at each moment, in case it refuses one of those that follow.
         self._members = members[split:]
         for member in self._registry.get_plugins().difference(self._members):
             self._registry.unregister(member)
@@ -186,18 +203,28 @@ class HookManager:
             self._registry.register(member, member.name)
         self._members = members
 
-    def _bind(self, hooks: Iterable[str] = specs.HOOKS) -> None:
+    def _bind(self, hooks: Iterable[str] = HOOKS) -> None:
+        """Set the functions of ``hooks`` anew: those of the run, or no-ops where there is none."""
         for hook in hooks:
             if self._run is None:
-                self.hooks.rebind(hook, nobody(hook))
+                self.hooks.rebind(hook, no_op(hook))
             else:
                 self.hooks.rebind(hook, bind(hook, self._registry.calls(hook), *self._run, self.timing))
 
 
 class _Member:
-    """A plugin that takes part, and what pluggy registers in its place: an object that has its hooks and nothing else.
+    """A registered plugin. pluggy gets this object in its place, which shows it the plugin's hooks and nothing else.
 
     So plugins may compare equal, be unhashable, or have properties; pluggy never touches them.
+
+    Attributes:
+        plugin: The plugin.
+        name: Its name in this manager.
+        stage: Its plugin stage.
+        place: A number that orders the plugins of one stage.
+        state_key: The key of its state in a checkpoint; None if it has no state.
+        options: What pluggy is told of each implementation, by the attribute of this object that holds it.
+        hooks: The names of the hooks it joins.
     """
 
     __slots__ = ("__dict__", "hooks", "name", "options", "place", "plugin", "stage", "state_key")
@@ -211,17 +238,18 @@ class _Member:
         self.options: dict[str, HookimplOpts] = {}
         self.hooks: set[str] = set()
         for attribute, function, options in find_implementations(plugin):
+            # With a prefix, since `hookimpl(specname=...)` allows a method of any name, such as ``stage``.
             setattr(self, f"hook_{attribute}", function)
             self.options[f"hook_{attribute}"] = options
             self.hooks.add(options["specname"] or attribute)
 
     def __dir__(self) -> Iterable[str]:
-        """What pluggy looks at."""
+        """Return the attributes that pluggy examines."""
         return self.options
 
 
 class _Registry(pluggy.PluginManager):
-    """pluggy, told by each member which of its attributes are hooks."""
+    """pluggy, which asks each member for its hooks instead of looking for them."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> HookimplOpts | None:
         assert isinstance(plugin, _Member)
@@ -230,11 +258,15 @@ class _Registry(pluggy.PluginManager):
     def calls(self, hook: str) -> list[pluggy.HookImpl]:
         """Return the implementations of ``hook`` in the order of their calls."""
         caller: pluggy.HookCaller = getattr(self.hook, hook)
+        # pluggy lists them from the last to the first, with wrappers at the end.
         return caller.get_hookimpls()[::-1]
 
 
 def _own_name(plugin: object) -> str | None:
-    """Return the name a plugin gives itself. A property is something else: loggers have one, which names a folder."""
+    """Return the plugin's own ``name`` if that is a plain string; None if it has none.
+
+    A property called ``name`` is something else: that of loggers is the name of a folder.
+    """
     name = inspect.getattr_static(plugin, "name", None)
     return name if isinstance(name, str) and name else None
 
@@ -246,13 +278,14 @@ def _free_name(base: str, others: list[_Member]) -> str:
 
 
 def _state_key(plugin: object, name: str | None) -> str | None:
-    """Return under which key a checkpoint keeps the plugin's state; None if it has none."""
+    """Return the key of the plugin's state in a checkpoint; None if it has no state."""
     if getattr(plugin, "state_dict", None) is None:
         return None
     return getattr(plugin, "state_key", None) or name or owner_name(plugin)
 
 
 def _refuse_clash(new: _Member, old: _Member) -> None:
+    """Raise if two plugins are one object, or have the same name or the same state key."""
     if new.plugin is old.plugin:
         raise PluginError(f"this {owner_name(new.plugin)} is registered already: {old.name!r}. Add another instance.")
     if new.name == old.name:

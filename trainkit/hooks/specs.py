@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-if TYPE_CHECKING:  # pluggy reads the names of arguments, never their types: the bus itself needs no torch
+if TYPE_CHECKING:  # pluggy reads the names of arguments, never their types: hooks work without torch
     from collections.abc import Generator
 
     import torch
@@ -46,17 +46,17 @@ def on_exception(trainer: Trainer, module: TrainModule, exception: BaseException
 
 @hookspec
 def on_log(trainer: Trainer, module: TrainModule, metrics: dict[str, float], step: int) -> None:
-    """A row of metrics is due. ``step`` is the ``global_step`` they belong to. Called on every rank."""
+    """A row of metrics is ready to be written. ``step`` is the ``global_step`` it belongs to. Called on every rank."""
 
 
 @hookspec
 def on_save_checkpoint(trainer: Trainer, module: TrainModule, checkpoint: dict[str, Any]) -> None:
-    """A checkpoint has been put together and is about to be written. Add your own keys in place."""
+    """A checkpoint is complete and about to be written. Add your own keys to the dict."""
 
 
 @hookspec
 def on_load_checkpoint(trainer: Trainer, module: TrainModule, checkpoint: dict[str, Any]) -> None:
-    """A checkpoint has been read and nothing of it applied yet."""
+    """A checkpoint has been read, and nothing of it has been loaded yet."""
 
 
 # Fitting
@@ -74,12 +74,12 @@ def on_fit_end(trainer: Trainer, module: TrainModule) -> None:
 
 @hookspec
 def on_sanity_check_start(trainer: Trainer, module: TrainModule) -> None:
-    """Before the few validation batches that are tried ahead of training."""
+    """Before the sanity check: a few validation batches that are run ahead of training."""
 
 
 @hookspec
 def on_sanity_check_end(trainer: Trainer, module: TrainModule) -> None:
-    """After them; nothing of what they logged or drew at random is kept."""
+    """After the sanity check. What it logged is dropped, and the random numbers are put back."""
 
 
 @hookspec
@@ -99,19 +99,19 @@ def on_train_epoch_start(trainer: Trainer, module: TrainModule) -> None:
 
 @hookspec
 def on_train_epoch_end(trainer: Trainer, module: TrainModule) -> None:
-    """After the last batch and its validation. Epoch means are reduced; what is logged here counts for the epoch."""
+    """After the last batch and its validation. Epoch means are reduced; values logged here belong to the epoch."""
 
 
 @hookspec
 def on_train_batch_start(trainer: Trainer, module: TrainModule, batch: Batch, batch_idx: int) -> int | None:
-    """Before a batch, already on its device. If any plugin returns -1, the rest of the epoch is skipped."""
+    """Before a batch, which is on its device. If any plugin returns -1, the rest of the epoch is skipped."""
 
 
 @hookspec
 def on_train_batch_end(
     trainer: Trainer, module: TrainModule, outputs: StepOutput, batch: Batch, batch_idx: int
 ) -> None:
-    """After backward and, if it was due, after the update. ``outputs["loss"]`` is detached and undivided."""
+    """After backward and, where it closes a group, the update. ``outputs["loss"]`` is detached, and not divided."""
 
 
 # One optimisation step
@@ -124,7 +124,7 @@ def on_before_zero_grad(trainer: Trainer, module: TrainModule, optimizer: torch.
 
 @hookspec
 def on_before_backward(trainer: Trainer, module: TrainModule, loss: Tensor) -> None:
-    """Before backward of one batch. ``loss`` is what backward gets: divided by the group's size."""
+    """Before backward of one batch. ``loss`` is divided by the size of the accumulation group, as backward gets it."""
 
 
 @hookspec
@@ -134,7 +134,7 @@ def on_after_backward(trainer: Trainer, module: TrainModule) -> None:
 
 @hookspec
 def on_before_optimizer_step(trainer: Trainer, module: TrainModule, optimizer: torch.optim.Optimizer) -> None:
-    """Before an update: the group is complete, gradients are unscaled and not yet clipped."""
+    """Before an update: the accumulation group is complete, gradients are unscaled and not yet clipped."""
 
 
 @hookspec
@@ -252,8 +252,8 @@ def on_predict_batch_end(
     """After a batch. ``outputs`` is what ``predict_step`` returned."""
 
 
-# Around-hooks: generators that yield once. What they yield around runs inside them, the first-called outermost. What a
-# generator returns takes the place of the result, so one that only watches ends with `return result`.
+# Around-hooks: generators that yield once. The work they run around is done at the yield, and the plugin that is called
+# first is outermost. What a generator returns replaces the result, so one that only watches ends with `return result`.
 
 
 @hookspec
@@ -265,7 +265,7 @@ def around_fit(trainer: Trainer, module: TrainModule) -> Generator[None, None, N
 def around_training_step(
     trainer: Trainer, module: TrainModule, batch: Batch, batch_idx: int
 ) -> Generator[None, Any, Any]:
-    """Around ``training_step``. The yield gives what it returned; return what the loop shall see instead."""
+    """Around ``training_step``. The yield gives its output; return the output that the loop is to use."""
 
 
 @hookspec
@@ -284,25 +284,26 @@ def around_backward(trainer: Trainer, module: TrainModule, loss: Tensor) -> Gene
 def around_optimizer_step(
     trainer: Trainer, module: TrainModule, optimizer: torch.optim.Optimizer
 ) -> Generator[None, bool, bool]:
-    """Around an update. The yield gives whether it was made."""
+    """Around an update. The yield gives whether it was made: a gradient scaler skips one that overflowed."""
 
 
 @hookspec
 def around_save_checkpoint(trainer: Trainer, module: TrainModule, path: str) -> Generator[None, None, None]:
-    """Around putting together and writing one checkpoint."""
+    """Around collecting and writing one checkpoint."""
 
 
+# From this file itself, so that a hook is declared in one place only.
 HOOKS: dict[str, tuple[str, ...]] = {
     name: tuple(inspect.signature(spec).parameters)
     for name, spec in list(globals().items())
     if hasattr(spec, f"{hookspec.project_name}_spec")
 }
-"""Every hook and what it provides, in the order declared."""
+"""The arguments of each hook, in the order in which the hooks are declared."""
 
 USED_RESULTS = frozenset(
     {"on_train_batch_start", "around_training_step", "around_evaluation_step", "around_optimizer_step"}
 )
-"""The hooks whose result the loops use: a wrapper that returns nothing would lose it."""
+"""The hooks whose result the loops use. A wrapper that returned nothing would lose it."""
 
 STEP_HOOKS = frozenset(
     {
@@ -317,7 +318,8 @@ STEP_HOOKS = frozenset(
         "on_after_optimizer_step",
     }
 )
-"""The hooks from the forward pass of a training batch to the end of its update."""
+"""The hooks from the forward pass of a training batch to the end of its update. If no plugin joins any of them, a loop
+may run forward, backward and update as one (``loops/optimize.py``)."""
 
 MODULE_METHODS = frozenset(
     {
@@ -331,4 +333,4 @@ MODULE_METHODS = frozenset(
         "on_validation_model_zero_grad",
     }
 )
-"""Methods of a `TrainModule` that are named like hooks but are called by name, on the module alone."""
+"""Methods of a `TrainModule` that are named like hooks but are none: they are called on the module alone."""

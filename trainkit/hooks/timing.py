@@ -1,4 +1,4 @@
-"""Where the time of a run goes: seconds and calls for each plugin and hook."""
+"""Time spent in plugins: seconds and calls for each plugin and hook."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Spent:
-    """What one plugin has spent in one hook.
+class TimingRow:
+    """The time that one plugin has taken in one hook.
 
     Attributes:
         plugin: The plugin's name.
         hook: The hook's name.
         calls: How often it was called.
-        seconds: Wall time of the host, with all that the plugin called; for a wrapper without what it goes around.
+        seconds: Wall time of the host, with all that the plugin called; of a wrapper without what it runs around.
             Work that an accelerator still has to do is not waited for.
     """
 
@@ -29,35 +29,36 @@ class Spent:
     seconds: float = 0.0
 
 
-class Ledger:
-    """Collects what plugins spend. Until it is enabled, there is no clock in any call.
+class HookTimer:
+    """Measures how long plugins take. Until it is enabled, no call is timed, and none is slower for it.
 
     Args:
-        on_enable: Called when it is enabled, to bind the hooks anew.
+        on_enable: Called when it is enabled. Has to bind all hooks anew, so that each function is replaced by `timed`.
     """
 
     def __init__(self, on_enable: Callable[[], None]) -> None:
         self._on_enable = on_enable
         self._enabled = False
-        self._spent: dict[tuple[str, str], Spent] = {}
+        self._rows: dict[tuple[str, str], TimingRow] = {}
 
     @property
     def enabled(self) -> bool:
-        """Whether clocks are running."""
+        """Whether calls are timed."""
         return self._enabled
 
     def enable(self) -> None:
-        """Put a clock on every plugin, from the next call of each hook on."""
+        """Time every plugin, from the next call of each hook on."""
         if not self._enabled:
             self._enabled = True
             self._on_enable()
 
-    def rows(self) -> list[Spent]:
-        """Return what was spent, the most first."""
-        return sorted((spent for spent in self._spent.values() if spent.calls), key=lambda spent: -spent.seconds)
+    def rows(self) -> list[TimingRow]:
+        """Return the rows of plugins that were called, the longest time first."""
+        return sorted((row for row in self._rows.values() if row.calls), key=lambda row: -row.seconds)
 
     def table(self) -> Table:
-        """Return what was spent as a table for a rich console."""
+        """Return the rows as a table for a rich console."""
+        # Imported here: only who prints a table pays for rich (tests/hooks/test_timing.py).
         from rich.table import Table
 
         table = Table("plugin", "hook", title="Time spent in plugins")
@@ -68,25 +69,29 @@ class Ledger:
         return table
 
     def __str__(self) -> str:
-        """What was spent as plain text, one row per line."""
+        """Return the rows as plain text, one per line."""
         rows = [("plugin", "hook", "calls", "seconds", "µs per call"), *self._cells()]
+        # Each column is as wide as its longest cell: text to the left, numbers to the right.
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         layout = "{{:<{}}}  {{:<{}}}  {{:>{}}}  {{:>{}}}  {{:>{}}}".format(*widths)
         return "\n".join(layout.format(*row) for row in rows)
 
-    def clocked(self, function: Callable[..., Any], plugin: str, hook: str, *, is_wrapper: bool) -> Callable[..., Any]:
-        """Return ``function`` with a clock on it."""
-        spent = self._spent.setdefault((plugin, hook), Spent(plugin, hook))
+    def timed(self, function: Callable[..., Any], plugin: str, hook: str, *, is_wrapper: bool) -> Callable[..., Any]:
+        """Return ``function`` so that each call is counted and timed."""
+        # The row is looked up here, once per binding. A hook that is bound anew continues its row.
+        row = self._rows.setdefault((plugin, hook), TimingRow(plugin, hook))
+        # Calling a generator function runs none of it: what has to be timed is each part between its yields.
         if is_wrapper:
-            return lambda *values: _ClockedGenerator(function(*values), spent)
+            return lambda *values: _TimedGenerator(function(*values), row)
 
         def call(*values: Any) -> Any:
-            spent.calls += 1
+            row.calls += 1
             start = perf_counter()
             try:
                 return function(*values)
+            # Also of a call that raises.
             finally:
-                spent.seconds += perf_counter() - start
+                row.seconds += perf_counter() - start
 
         return call
 
@@ -97,27 +102,30 @@ class Ledger:
         ]
 
 
-class _ClockedGenerator(Generator[Any, Any, Any]):
-    """A wrapper's generator whose own parts are timed, and not what runs while it waits at its yield."""
+class _TimedGenerator(Generator[Any, Any, Any]):
+    """A wrapper's generator that is timed while it runs, and not while it waits at its yield.
 
-    def __init__(self, generator: Generator[Any, Any, Any], spent: Spent) -> None:
+    `collections.abc.Generator` supplies ``__next__`` from ``send``.
+    """
+
+    def __init__(self, generator: Generator[Any, Any, Any], row: TimingRow) -> None:
         self._generator = generator
-        self._spent = spent
-        spent.calls += 1
+        self._row = row
+        row.calls += 1
 
     def send(self, value: Any) -> Any:
         start = perf_counter()
         try:
             return self._generator.send(value)
         finally:
-            self._spent.seconds += perf_counter() - start
+            self._row.seconds += perf_counter() - start
 
     def throw(self, *error: Any) -> Any:
         start = perf_counter()
         try:
             return self._generator.throw(*error)
         finally:
-            self._spent.seconds += perf_counter() - start
+            self._row.seconds += perf_counter() - start
 
     def close(self) -> None:
         self._generator.close()

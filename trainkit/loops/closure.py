@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainkit.errors import ConfigError, ModuleError, OptimizerError
-from trainkit.hooks.dispatch import BoundHooks
+from trainkit.hooks.bound import BoundHooks
 from trainkit.loops.optimize import learn_from, prepare_group
 from trainkit.loops.run import FitRun
 from trainkit.module import TrainModule

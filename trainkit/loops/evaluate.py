@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from trainkit.data.loaders import LimitedLoader
-from trainkit.hooks.dispatch import BoundHooks, EvaluationHooks
+from trainkit.hooks.bound import BoundHooks, EvaluationHooks
 from trainkit.loops.evaluation_mode import evaluation_mode
 from trainkit.loops.run import FitRun, Run
 from trainkit.progress import Progress

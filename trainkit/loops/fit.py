@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from trainkit.data.fit_loaders import FitLoaders
-from trainkit.hooks.dispatch import BoundHooks
+from trainkit.hooks.bound import BoundHooks
 from trainkit.loops import optimize
 from trainkit.loops.evaluate import sanity_check, validate
 from trainkit.loops.run import FitRun
@@ -99,6 +101,6 @@ def close_batch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> bool:
     return run.is_done()
 
 
-def asks_to_skip(answers: list[int]) -> bool:
+def asks_to_skip(answers: Sequence[int]) -> bool:
     """Whether a plugin returned -1 from ``on_train_batch_start``: the rest of the epoch is skipped."""
     return any(type(answer) is int and answer == -1 for answer in answers)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainkit.errors import ModuleError
-from trainkit.hooks.dispatch import BoundHooks
+from trainkit.hooks.bound import BoundHooks
 from trainkit.loops.optimize import detached, prepare, update
 from trainkit.loops.run import FitRun
 from trainkit.types import Batch, StepOutput

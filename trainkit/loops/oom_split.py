@@ -12,7 +12,7 @@ import torch
 
 from trainkit.batch.split import Splitter, count_samples, gather, split
 from trainkit.errors import OutOfMemoryError
-from trainkit.hooks.dispatch import BoundHooks
+from trainkit.hooks.bound import BoundHooks
 from trainkit.loops.optimize import add_gradients, close_group, detached, multiply_gradients
 from trainkit.loops.run import FitRun
 from trainkit.metrics.merge import Logged, merge_logs, note

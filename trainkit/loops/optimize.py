@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainkit.errors import ModuleError
-from trainkit.hooks.dispatch import BoundHooks
+from trainkit.hooks.bound import BoundHooks
 from trainkit.loops.run import FitRun
 from trainkit.module.optimizers import parameters_of
 from trainkit.types import Batch, StepOutput

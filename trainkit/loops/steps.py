@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trainkit.hooks.dispatch import BoundHooks
+from trainkit.hooks.bound import BoundHooks
 from trainkit.loops.closure import step_with_closure, takes_closure
 from trainkit.loops.manual import manual_step
 from trainkit.loops.oom_split import step_in_parts

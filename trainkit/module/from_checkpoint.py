@@ -1,4 +1,4 @@
-"""Building an object anew from a checkpoint: its constructor arguments, then its weights."""
+"""Building a module from a checkpoint: its constructor arguments, then its weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def require_weights(checkpoint: Any, path: object) -> None:
 
 
 def constructor_arguments(cls: type, checkpoint: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments to build a ``cls`` with: the saved hyperparameters, and ``overrides`` before them.
+    """Return the arguments with which to build a ``cls``: the saved hyperparameters, updated by ``overrides``.
 
     Saved values that the constructor does not take are dropped: a subclass may have fixed what its parent saved.
 
@@ -43,18 +43,21 @@ def constructor_arguments(cls: type, checkpoint: Mapping[str, Any], overrides: M
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     prefix = hparams_prefix(cls)
     kept = checkpoint.get(f"{prefix}{HYPER_PARAMETERS}", {})
+    # A Namespace or a configuration was saved as plain dicts, and the constructor may read ``config.optimizer.lr``.
     saved = {name: _attribute_dicts(value) for name, value in kept.items()}
-    # What was passed, but could not be stored, has to be passed again even where there is a default.
+    # What was passed but could not be stored has to be passed again, even where the constructor has a default: the
+    # default would build another model in silence.
     left_out = set(checkpoint.get("trainkit", {}).get(f"{prefix}{LEFT_OUT}", ()))
 
     container = checkpoint.get(f"{prefix}{HPARAMS_NAME}")
-    if container in names:  # the class takes its hyperparameters as one object; other overrides belong in it
+    # The class takes its hyperparameters as one object: overrides that are no arguments are entries of that object.
+    if container in names:
         inside = {name: value for name, value in overrides.items() if name not in names}
         left_out = set() if container in overrides else left_out - set(inside)
         saved = {container: AttributeDict(saved | inside)}
         overrides = {name: value for name, value in overrides.items() if name in names}
     elif not takes_any:
-        left_out &= set(names)
+        left_out &= set(names)  # a subclass need not be given what only its parent took
         for name in overrides:
             if name not in names:
                 raise UnknownNameError("argument", name, names, f"{cls.__name__}.load_from_checkpoint()")
@@ -73,7 +76,10 @@ def constructor_arguments(cls: type, checkpoint: Mapping[str, Any], overrides: M
 
 
 def read_hparams(cls: type, path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the entry of a checkpoint, for a ``cls``, of which a YAML file of hyperparameters takes the place.
+    """Read a YAML file of hyperparameters.
+
+    Returns:
+        A dict with one entry: the hyperparameters, under the key that they have in a checkpoint of a ``cls``.
 
     Raises:
         CheckpointError: If there is no such file, or it is no YAML, or more than plain values are in it.
@@ -81,6 +87,7 @@ def read_hparams(cls: type, path: str | os.PathLike[str]) -> dict[str, Any]:
     import yaml
 
     try:
+        # Lightning's files may name Python objects (``!!python/object``), which the safe loader refuses to make.
         hparams = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CheckpointError(f"hparams_file={os.fspath(path)!r} cannot be read: {error}") from error
@@ -95,27 +102,29 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], *, strict: bo
     """Load ``state_dict`` into ``module``.
 
     Raises:
-        CheckpointError: If the weights, which are from ``source``, are those of another model. Names what differs.
+        CheckpointError: If the weights are those of another model. Names ``source``, where they are from, and the
+            tensors that are missing, unexpected or of another shape.
     """
     try:
         module.load_state_dict(state_dict, strict=strict)
     except RuntimeError as error:
+        # torch's message lists every tensor, which for a wrong model are hundreds.
         raise CheckpointError(_difference(module, state_dict, source) or f"{source}: {error}") from error
 
 
 def call_with(function: Callable[..., Any], **available: Any) -> Any:
-    """Call ``function`` with those of the ``available`` arguments that it names."""
+    """Call ``function`` with those of the ``available`` arguments that it names; None for any other that it names."""
     return function(**{name: available.get(name) for name in inspect.signature(function).parameters})
 
 
 def _parameters(cls: type) -> list[inspect.Parameter]:
     init = cls.__init__  # type: ignore[misc]  # only inspected
-    # The one of nn.Module takes *args and **kwargs only to refuse them.
+    # That of nn.Module takes *args and **kwargs only to refuse them, so a class without one of its own takes nothing.
     return [] if init is nn.Module.__init__ else list(inspect.signature(init).parameters.values())[1:]
 
 
 def _attribute_dicts(value: Any) -> Any:
-    """Make nested dicts readable by attribute, as the Namespace or configuration was that they may have been."""
+    """Return ``value`` with all dicts in it as `AttributeDict`."""
     if isinstance(value, dict):
         return AttributeDict({key: _attribute_dicts(item) for key, item in value.items()})
     if type(value) in (list, tuple):
@@ -124,6 +133,7 @@ def _attribute_dicts(value: Any) -> Any:
 
 
 def _difference(module: nn.Module, state_dict: Mapping[str, Any], source: object) -> str | None:
+    """Say in which tensors ``state_dict`` differs from ``module``; None if names and shapes are the same."""
     own = module.state_dict()
     shapes = [
         f"{name} {_shape(state_dict[name])} instead of {_shape(tensor)}"
@@ -133,7 +143,7 @@ def _difference(module: nn.Module, state_dict: Mapping[str, Any], source: object
     missing = [name for name in own if name not in state_dict]
     unexpected = [name for name in state_dict if name not in own]
     if not (shapes or missing or unexpected):
-        return None  # the module's own loading hooks complained about something else
+        return None  # then a loading hook of the module's own raised, about something else
     lines = [f"the weights in {source} are not those of {type(module).__name__}."]
     for label, names in (("missing", missing), ("unexpected", unexpected), ("other shape", shapes)):
         if names:

@@ -17,19 +17,21 @@ import torch
 
 from trainkit.errors import ConfigError, UnknownNameError, nearest_name
 
-# Checkpoint keys. The first two are Lightning's, also with the prefix that a data module puts before all three; what is
-# trainkit's own is kept under "trainkit".
+# Keys in a checkpoint, before which a data module puts "datamodule_". The first two are Lightning's, at the top level;
+# the third is trainkit's own, and is kept under "trainkit".
 HYPER_PARAMETERS = "hyper_parameters"
 HPARAMS_NAME = "hparams_name"
 LEFT_OUT = "hparams_left_out"
 
-# What ``torch.load(weights_only=True)`` gives back as it was; not so subclasses (enums, numpy scalars) and empty bytes.
+# Types that ``torch.load(weights_only=True)`` loads unchanged. It refuses their subclasses, such as enums and numpy's
+# float64, so types are compared and not asked by `isinstance`. Bytes are left out: it refuses empty ones.
 _SAFE_TYPES = (type(None), bool, int, float, complex, str, torch.dtype, torch.device, torch.Size)
 
 
 class AttributeDict(dict[str, Any]):
     """A dict whose string keys can also be read and written as attributes."""
 
+    # Called only for names that dict itself does not have: an entry named "items" is read as ``hparams["items"]``.
     def __getattr__(self, name: str) -> Any:
         try:
             return self[name]
@@ -53,6 +55,7 @@ class AttributeDict(dict[str, Any]):
 class HyperparametersMixin:
     """Gives a class ``save_hyperparameters`` and ``hparams``."""
 
+    # Defaults of the class: no `__init__` sets them, since one may save hyperparameters before it calls super().
     _hparams: AttributeDict | None = None
     _hparams_initial: AttributeDict | None = None
     _hparams_name: str | None = None
@@ -61,7 +64,7 @@ class HyperparametersMixin:
 
     @property
     def hparams(self) -> AttributeDict:
-        """What `save_hyperparameters` collected; may be changed. Saved in checkpoints."""
+        """The hyperparameters that `save_hyperparameters` collected. May be changed; saved in checkpoints."""
         if self._hparams is None:
             self._hparams = AttributeDict()
         return self._hparams
@@ -78,14 +81,14 @@ class HyperparametersMixin:
         frame: FrameType | None = None,
         logger: bool = True,
     ) -> None:
-        """Keep constructor arguments in ``hparams``. Called in ``__init__``, of the class itself or of a parent.
+        """Keep constructor arguments in ``hparams``. Call it in ``__init__``, of the class itself or of a parent.
 
         Args:
             args: Names of the arguments to keep, or one or more mappings, Namespaces, dataclasses or OmegaConf
                 containers to keep instead. Without any, all arguments of ``__init__`` are kept.
             ignore: Names to leave out.
-            frame: The frame of the ``__init__``, if the call is made from somewhere else.
-            logger: Whether loggers shall receive them.
+            frame: The frame of the ``__init__``, if it does not call this function itself.
+            logger: Whether loggers write them.
 
         Raises:
             UnknownNameError: If a name is no argument of ``__init__``.
@@ -108,17 +111,18 @@ class HyperparametersMixin:
             self._hparams_name = next((name for name, value in arguments.items() if value is containers[0]), None)
         self._hparams_logged = logger
         self.hparams.update(kept)
+        # Removed and not merely left out: a parent's ``__init__`` may have saved them before.
         for name in ignored:
             self.hparams.pop(name, None)
         self._hparams_initial = AttributeDict({name: _snapshot(value) for name, value in self.hparams.items()})
 
 
 def storable(hparams: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Split hyperparameters into what a checkpoint can hold and the names of what it cannot.
+    """Split hyperparameters into those that a checkpoint can hold and the names of those that it cannot.
 
-    Converted is only what loses nothing that a constructor would miss: a Namespace, an `AttributeDict` or an OmegaConf
-    container becomes a dict (or list), a Path a str, a numpy scalar a number. Modules, functions, classes and all other
-    objects are left out, and so is a container that holds one, since half a container would be a different argument.
+    A value is converted where a constructor can use the result in its place: a Namespace, an `AttributeDict` or an
+    OmegaConf container becomes a dict (or list), a Path a str, a numpy scalar a number. Modules, functions, classes and
+    all other objects are left out. So is a container that holds one, since half of it would be another argument.
 
     Returns:
         The values that ``torch.load(weights_only=True)`` gives back, and the names that were left out.
@@ -134,18 +138,19 @@ def storable(hparams: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def hparams_prefix(cls: type) -> str:
-    """Return what stands before the keys of a checkpoint that hold the hyperparameters of a ``cls``."""
+    """Return the prefix of the keys under which a checkpoint holds the hyperparameters of a ``cls``."""
     prefix: str = getattr(cls, "_hparams_prefix", "")
     return prefix
 
 
 def store_hparams(owner: HyperparametersMixin, checkpoint: dict[str, Any]) -> list[str]:
-    """Put the hyperparameters of ``owner`` into ``checkpoint``; return the names that could not be stored."""
+    """Put the hyperparameters of ``owner`` into ``checkpoint``; return the names of those that cannot be stored."""
     kept, left_out = storable(owner.hparams)
+    # Without any, no key: `load_from_checkpoint` then builds the class from its defaults.
     if kept or left_out:
         prefix = owner._hparams_prefix
         checkpoint[f"{prefix}{HYPER_PARAMETERS}"] = kept
-        checkpoint[f"{prefix}{HPARAMS_NAME}"] = owner._hparams_name or "kwargs"
+        checkpoint[f"{prefix}{HPARAMS_NAME}"] = owner._hparams_name or "kwargs"  # Lightning's word for "by name"
         checkpoint.setdefault("trainkit", {})[f"{prefix}{LEFT_OUT}"] = left_out
     return left_out
 
@@ -170,13 +175,21 @@ def loggable_hparams(owner: HyperparametersMixin) -> AttributeDict:
 
 
 def _init_arguments(owner: object, frame: FrameType | None) -> dict[str, Any]:
-    """Return the arguments of every ``__init__`` of ``owner`` that is running; those of subclasses win."""
+    """Return the arguments of every ``__init__`` of ``owner`` that is running; those of subclasses win.
+
+    Args:
+        owner: The object that is being built.
+        frame: Where to begin on the stack; its callers follow.
+    """
     arguments: dict[str, Any] = {}
     while frame is not None:
+        # Known by its first argument, whatever it is called: between two of them there may be frames of decorators,
+        # and of other objects that are built on the way.
         code = frame.f_code
         if code.co_name == "__init__" and code.co_argcount and frame.f_locals.get(code.co_varnames[0]) is owner:
             names, _, keywords, values = inspect.getargvalues(frame)
             # A parent's frame is met before its subclass's, so what the user passed overwrites what was passed on.
+            # An argument that ``__init__`` has deleted has no value any more.
             arguments.update({name: values[name] for name in names[1:] if name in values})
             arguments.update(values.get(keywords, {}) if keywords else {})
         frame = frame.f_back
@@ -184,6 +197,7 @@ def _init_arguments(owner: object, frame: FrameType | None) -> dict[str, Any]:
 
 
 def _named_values(container: Any) -> dict[str, Any]:
+    """Return the values of a container of hyperparameters by name."""
     if isinstance(container, Namespace):
         return dict(vars(container))
     if dataclasses.is_dataclass(container) and not isinstance(container, type):
@@ -198,7 +212,8 @@ def _named_values(container: Any) -> dict[str, Any]:
 
 
 def _snapshot(value: Any) -> Any:
-    """Copy what a checkpoint could hold; share the rest (copying a network because it was an argument helps nobody)."""
+    """Return a copy of ``value`` if a checkpoint can hold it, else ``value`` itself."""
+    # What cannot be stored may be a whole network, which would exist twice.
     try:
         _plain(value)
     except _NotStorableError:
@@ -211,7 +226,7 @@ class _NotStorableError(Exception):
 
 
 def _plain(value: Any) -> Any:
-    """Return ``value`` made of nothing but safe types."""
+    """Return ``value`` converted to types that load safely. Raises `_NotStorableError` if that is not possible."""
     if type(value) in _SAFE_TYPES or isinstance(value, torch.Tensor):
         return value
     if _is_omegaconf(value):
@@ -232,7 +247,8 @@ def _plain(value: Any) -> Any:
 
 
 def _is_omegaconf(value: Any) -> bool:
-    omegaconf = sys.modules.get("omegaconf")  # a value of its types exists only if someone imported it
+    # Not imported for the question: a value of its types exists only if somebody has imported it.
+    omegaconf = sys.modules.get("omegaconf")
     return omegaconf is not None and omegaconf.OmegaConf.is_config(value)
 
 

@@ -1,4 +1,4 @@
-"""Train and eval modes of modules, and their buffers: kept, and put back."""
+"""Modes (train or eval) and buffers of a module: copied, and restored later."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 
 class Snapshot:
-    """The mode of a module and of each submodule, so that one that was frozen in eval mode stays so, and the buffers.
+    """The mode of a module and of each submodule, and on request a copy of its buffers.
 
     Args:
-        module: What may change.
-        buffers: Whether to keep a copy of each buffer too.
+        module: The module, which may change from now on.
+        buffers: Whether to copy the buffers too.
     """
 
     def __init__(self, module: nn.Module, *, buffers: bool = False) -> None:
+        # Each submodule for itself: ``module.train()`` would also unfreeze those that the user keeps in eval mode.
         self._modes = [(submodule, submodule.training) for submodule in module.modules()]
         self._buffers: list[tuple[dict[str, Tensor | None], str, Tensor, Tensor]] = [
             (submodule._buffers, name, buffer, buffer.detach().clone())
@@ -27,10 +28,11 @@ class Snapshot:
         ]
 
     def restore(self) -> None:
-        """Put back what was kept, as often as needed. Buffers are the same objects again, with their former values."""
+        """Restore modes and buffers, as often as needed. Buffers are the same objects again, with their old values."""
         for submodule, training in self._modes:
             submodule.training = training
         with torch.no_grad():
+            # Values and objects: forward may write into a buffer, or assign another tensor (``self.count = ...``).
             for owner, name, buffer, value in self._buffers:
                 buffer.copy_(value)
                 owner[name] = buffer
@@ -38,7 +40,7 @@ class Snapshot:
 
 @contextmanager
 def modes_kept(module: nn.Module, *, buffers: bool = False) -> Iterator[None]:
-    """Put the modes of a module and of its submodules back afterwards, and on request the buffers; see `Snapshot`."""
+    """Restore the modes of a module and its submodules on leaving, and on request the buffers; see `Snapshot`."""
     before = Snapshot(module, buffers=buffers)
     try:
         yield

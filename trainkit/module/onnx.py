@@ -1,4 +1,4 @@
-"""A trained module in a format that runs without trainkit."""
+"""Exporting a module in ONNX format, which runs without trainkit and without Python."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ def export_onnx(
     """Write ``forward`` of ``module``, in eval mode, in ONNX format; nothing in the module changes.
 
     Args:
-        module: What to export.
-        file_path: Where to; None returns an ``ONNXProgram`` only.
+        module: The module to export.
+        file_path: The file to write; None writes none.
         input_sample: An input of ``forward`` (a tuple: its arguments); by default ``module.example_input_array``.
         options: As for ``torch.onnx.export``.
+
+    Returns:
+        What ``torch.onnx.export`` returns: an ``ONNXProgram``, or None with its older exporter.
 
     Raises:
         ModuleError: If there is no input.
@@ -37,6 +40,7 @@ def export_onnx(
             f"exporting {type(module).__name__} needs an input to follow. Give input_sample=..., or set "
             "self.example_input_array in its __init__."
         )
+    # The example is usually made on the CPU, in ``__init__``, before the module was moved.
     device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
     sample = map_tensors(lambda tensor: tensor.to(device), sample)
     with modes_kept(module), torch.no_grad():

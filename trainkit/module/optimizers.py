@@ -1,4 +1,4 @@
-"""What ``configure_optimizers`` may return, made one: a list of optimizers and a list of scheduler configs.
+"""Brings what ``configure_optimizers`` returns into one form: a list of optimizers and a list of scheduler configs.
 
 Allowed are::
 
@@ -9,7 +9,7 @@ Allowed are::
     {"optimizer": optimizer, "lr_scheduler": scheduler}           the scheduler is optional, bare or as a dict
     [{"optimizer": ..., "lr_scheduler": ...}, ...]
 
-and as the dict of a scheduler the fields of `SchedulerConfig`, of which ``scheduler`` is needed.
+The dict of a scheduler has the fields of `SchedulerConfig`, of which ``scheduler`` is needed.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Scheduler(Protocol):
     """Anything that can step and be saved; usually an ``LRScheduler``."""
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
-        """Set the learning rates that hold from now on."""
+        """Set the learning rates for the updates that follow."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
+        """Return the state from which a resumed run continues."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
-        """Take back what `state_dict` gave."""
+        """Restore a state that `state_dict` returned."""
 
 
 @dataclass(slots=True)
@@ -54,11 +54,12 @@ class SchedulerConfig:
     Attributes:
         scheduler: The scheduler.
         interval: Whether it steps after epochs or after optimizer steps.
-        frequency: Of how many intervals it takes one, counted over the whole run.
-        monitor: The metric that its ``step`` gets; needed by ``ReduceLROnPlateau``.
+        frequency: It steps once every so many intervals, which are counted over the whole run.
+        monitor: The metric that is passed to its ``step``; needed by ``ReduceLROnPlateau``.
         strict: Whether a missing ``monitor`` is an error or a warning.
         name: What the learning rate is called in logs.
-        reduce_on_plateau: Whether it steps after the validation, with the monitored metric. Found out if not given.
+        reduce_on_plateau: Whether it steps after the validation, with the monitored metric. Always for a
+            ``ReduceLROnPlateau``.
     """
 
     scheduler: Scheduler
@@ -70,6 +71,7 @@ class SchedulerConfig:
     reduce_on_plateau: bool = False
 
     def __post_init__(self) -> None:
+        # Any object that can step is a scheduler, and so an optimizer would pass for one, as would a class.
         if not callable(getattr(self.scheduler, "step", None)) or isinstance(self.scheduler, type | Optimizer):
             raise OptimizerError(
                 f"{_described(self.scheduler)} is no scheduler.\n"
@@ -85,15 +87,18 @@ class SchedulerConfig:
 
 
 def configure(result: Any, *, automatic: bool = True) -> tuple[list[Optimizer], list[SchedulerConfig]]:
-    """Normalise what ``configure_optimizers`` returned; which shapes are allowed is told at the top of this file.
+    """Normalize and check what ``configure_optimizers`` returned. The top of this file lists the allowed forms.
 
     Args:
         result: What it returned.
         automatic: Whether the loop steps the schedulers. With manual optimization the user does, so that none needs a
             ``monitor``.
 
+    Returns:
+        The optimizers, and the schedulers with when they step.
+
     Raises:
-        OptimizerError: If ``result`` has another shape, or an optimizer or scheduler in it cannot be used.
+        OptimizerError: If ``result`` has another form, or an optimizer or scheduler in it cannot be used.
         UnknownNameError: If a dict has an unknown key, or an interval is unknown.
     """
     if result is None:
@@ -102,6 +107,7 @@ def configure(result: Any, *, automatic: bool = True) -> tuple[list[Optimizer], 
     optimizers, schedulers = _split(result)
     for optimizer in optimizers:
         _check_optimizer(optimizer)
+    # By identity, as optimizers are compared; the same one twice would step twice per update.
     if len({id(optimizer) for optimizer in optimizers}) < len(optimizers):
         raise OptimizerError(f"{_WHERE} returned one optimizer more than once.")
     for config in schedulers:
@@ -115,12 +121,14 @@ def parameters_of(optimizer: Any) -> list[nn.Parameter]:
 
 
 def _split(result: Any) -> tuple[list[Any], list[SchedulerConfig]]:
+    """Return the optimizers and schedulers in ``result``, whatever its form. The optimizers are not checked yet."""
     if isinstance(result, Optimizer):
         return [result], []
     if isinstance(result, dict):
         return _from_dict(result)
     if not isinstance(result, list | tuple):
         raise OptimizerError(f"{_WHERE} returned {_described(result)}.\n    allowed      {_SHAPES}")
+    # Two optimizers are a pair as well; a pair of lists is told by its first item.
     if len(result) == 2 and isinstance(result[0], list | tuple):
         optimizers, schedulers = result
         schedulers = schedulers if isinstance(schedulers, list | tuple) else [schedulers]
@@ -132,16 +140,19 @@ def _split(result: Any) -> tuple[list[Any], list[SchedulerConfig]]:
 
 
 def _from_dict(result: dict[str, Any]) -> tuple[list[Any], list[SchedulerConfig]]:
+    """Return the optimizer and, if there is one, the scheduler of ``{"optimizer": ..., "lr_scheduler": ...}``."""
     result = _known(result, _OPTIMIZER_KEYS, _WHERE)
     if "optimizer" not in result:
         raise OptimizerError(
             f"{_WHERE} returned a dict without 'optimizer'; its keys: {', '.join(result) or '(none)'}."
         )
     scheduler = result.get("lr_scheduler")
+    # A ``monitor`` beside the optimizer is that of its scheduler, as in Lightning.
     return [result["optimizer"]], [] if scheduler is None else [_scheduler_config(scheduler, result.get("monitor"))]
 
 
 def _scheduler_config(given: Any, monitor: str | None = None) -> SchedulerConfig:
+    """Return the config of a scheduler that was given bare, as a dict or as a config."""
     if isinstance(given, SchedulerConfig):
         return given
     if not isinstance(given, dict):
@@ -156,7 +167,14 @@ def _scheduler_config(given: Any, monitor: str | None = None) -> SchedulerConfig
 
 
 def _known(given: dict[str, Any], allowed: Sequence[str], where: str) -> dict[str, Any]:
-    """Return the known keys of ``given``. One that comes close to a known key is an error; any other is left out."""
+    """Return the entries of ``given`` whose keys are allowed. Others warn; one that is nearly an allowed key raises.
+
+    Args:
+        given: The dict.
+        allowed: The keys that have a meaning.
+        where: Where the dict was given; goes into the messages.
+    """
+    # Not always an error: Lightning ignores unknown keys, and programs that were written for it shall run.
     unknown = [str(key) for key in given if key not in allowed]
     for key in unknown:
         if nearest_name(key, allowed) is not None:
@@ -182,7 +200,7 @@ def _check_optimizer(optimizer: Any) -> None:
 
 def _check_scheduler(config: SchedulerConfig, optimizers: list[Optimizer], automatic: bool) -> None:
     name = type(config.scheduler).__name__
-    own = getattr(config.scheduler, "optimizer", None)
+    own = getattr(config.scheduler, "optimizer", None)  # a scheduler of the user's own class may have none
     if own is not None and not any(own is optimizer for optimizer in optimizers):
         raise OptimizerError(
             f"{name} in {_WHERE} belongs to an optimizer ({type(own).__name__}) that was not returned.\n"

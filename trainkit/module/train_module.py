@@ -1,4 +1,4 @@
-"""`TrainModule`: the model, its steps and its optimizers, as the user writes them."""
+"""`TrainModule`, the base class of what a user trains: the model, its steps and its optimizers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainkit.batch.transfer import TransferHooks
 from trainkit.checks import CLIP_ALGORITHMS
 from trainkit.errors import CheckpointError, MetricError, ModuleError, NotAttachedError, UnknownNameError
 from trainkit.metrics.torchmetrics import is_metric_collection
-from trainkit.module.class_only import of_class
+from trainkit.module.class_only import class_only
 from trainkit.module.from_checkpoint import (
     call_with,
     constructor_arguments,
@@ -35,36 +35,41 @@ if TYPE_CHECKING:
 
 
 class MetricSink(Protocol):
-    """What `TrainModule.log` hands its values to."""
+    """Where the values of `TrainModule.log` go."""
 
+    # A property, so that a method of any signature fits: the arguments by position are more than a type can say.
     @property
     def log(self) -> Callable[..., None]:
-        """Take one value; arguments as in `TrainModule.log`, by position, without those it refuses."""
+        """Record one value. Arguments as in `TrainModule.log`, by position, without those it refuses."""
 
 
 def attach(module: TrainModule, trainer: Trainer, metrics: MetricSink) -> Callable[[], None]:
-    """Let ``module`` reach ``trainer`` and log to ``metrics``, until what this returns is called.
+    """Connect ``module``, and every `TrainModule` inside it, to ``trainer`` and to ``metrics``.
 
-    A function, since a method of this name could be one that the user's module has.
+    A function and not a method, since the user's module may have a method of this name.
+
+    Returns:
+        A function that disconnects them.
     """
     return module._attach(trainer, metrics)
 
 
 def log_to(module: TrainModule, sink: Callable[..., None]) -> None:
-    """Hand what ``module`` logs to ``sink`` from now on; it is called as `MetricSink.log` is."""
-    vars(module)["_log"] = sink  # not through torch's __setattr__, which is slow: it is done at every step
+    """Send what ``module`` logs to ``sink`` from now on; it is called as `MetricSink.log` is."""
+    # Not through torch's ``__setattr__``, which looks for parameters and modules first: this is done at every step.
+    vars(module)["_log"] = sink
 
 
 def sink_of(module: TrainModule) -> Callable[..., None] | None:
-    """Return what takes what ``module`` logs; None outside a run."""
+    """Return the function that receives what ``module`` logs; None outside a run."""
     return module._log
 
 
 class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
-    """An ``nn.Module`` that says how it is trained. Subclass it.
+    """An ``nn.Module`` that also defines how it is trained. Subclass it.
 
     ``training_step`` and ``configure_optimizers`` are needed to fit, the other steps to evaluate. Every hook
-    (``trainkit/hooks/specs.py``) can be added as a method; none is defined here, and what is not implemented is never
+    (``trainkit/hooks/specs.py``) can be added as a method; none is defined here, and one that is not added is never
     called. Loaders may come from methods ``train_dataloader``, ``val_dataloader``, ``test_dataloader`` and
     ``predict_dataloader``.
 
@@ -79,12 +84,14 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
     strict_loading: bool = True
     example_input_array: Any = None
 
+    # Set by `attach`. The Trainer stays readable after the run; nothing can be logged any more.
     _trainer: Trainer | None = None
     _log: Callable[..., None] | None = None
     _warned_of_log: bool = False
     _untoggled: Mapping[nn.Parameter, bool] | None = None
 
-    # Steps and configuration, for the user to define
+    # Steps and configuration, for the user to define. The steps take anything here, so that type checkers accept an
+    # override with the arguments it needs.
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """Return the loss of ``(batch, batch_idx)``, a dict that holds it as ``"loss"``, or None to skip the batch."""
@@ -107,13 +114,14 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         raise self._lacks("configure_optimizers(self)", "fit")
 
     def configure_model(self) -> None:
-        """Create layers late, right before they are needed. Called more than once: create only what is not there."""
+        """Create layers late, right before they are needed. May be called more than once: create only missing ones."""
 
     def configure_callbacks(self) -> Sequence[Any]:
-        """Return callbacks to add; each replaces those of its own type that the Trainer was given."""
+        """Return callbacks to add for this module. Each replaces those of its type that the Trainer was given."""
         return []
 
-    # What the loop does with an optimizer; override to do it differently
+    # What the loop does with an optimizer. Override one to do it differently; docs/explanation/loop.md tells which step
+    # of the loop runs then.
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Compute the gradients of ``loss``."""
@@ -122,7 +130,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Optimizer, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
-        """Make one update. ``optimizer_closure`` computes loss and gradients, and must be called by ``step``."""
+        """Make one update. ``optimizer_closure`` computes loss and gradients, and has to be passed to ``step``."""
         optimizer.step(closure=optimizer_closure)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
@@ -142,7 +150,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradients before an update, with the Trainer's values. By default `clip_gradients` does it."""
+        """Clip the gradients before an update. The values are the Trainer's; by default `clip_gradients` does it."""
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def clip_gradients(
@@ -154,10 +162,11 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         """Clip the gradients of all parameters of ``optimizer``; for manual optimization and for overrides.
 
         Args:
-            optimizer: Whose parameters are clipped.
+            optimizer: The optimizer whose parameters have the gradients.
             gradient_clip_val: The largest norm, or the largest value. None or 0 clips nothing.
             gradient_clip_algorithm: ``"norm"`` (the norm of all gradients together) or ``"value"`` (each entry).
         """
+        # 0 means no clipping, as in Lightning. As a limit it would set every gradient to zero.
         if not gradient_clip_val:
             return
         parameters = parameters_of(optimizer)
@@ -188,7 +197,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         metric_attribute: str | None = None,
         rank_zero_only: bool = False,
     ) -> None:
-        """Record a value under ``name``. It stays on its device; nothing waits for it.
+        """Record a value under ``name``. It stays on its device: logging does not wait for an accelerator.
 
         Args:
             name: Such as ``"train/loss"``.
@@ -203,8 +212,11 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
             sync_dist_group: Not supported: the ranks of the strategy take part.
             add_dataloader_idx: With several loaders, add ``/dataloader_idx_N`` to the name.
             batch_size: The weight of this batch in the epoch mean, if it cannot be told from the batch.
-            metric_attribute: Accepted for compatibility; a Metric is recognised without it.
+            metric_attribute: Accepted for compatibility; a Metric is recognized without it.
             rank_zero_only: Record it on rank 0 alone. Other ranks need not call.
+
+        Raises:
+            MetricError: If an argument that is not supported is given, or the value cannot be recorded.
         """
         log = self._log
         if log is None:
@@ -238,7 +250,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         if not hasattr(dictionary, "items"):
             raise MetricError(f"log_dict() takes a dict of values by name, not a {type(dictionary).__name__}.")
         options = (prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, sync_dist_group)
-        # A MetricCollection would copy the states of its metrics each time it is asked for them.
+        # Asked in the usual way, a MetricCollection copies the states of all its metrics at every call.
         as_is: dict[str, Any] = {"keep_base": False, "copy_state": False} if is_metric_collection(dictionary) else {}
         for name, value in dictionary.items(**as_is):
             self.log(name, value, *options, add_dataloader_idx, batch_size, None, rank_zero_only)
@@ -254,7 +266,8 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         """Return the optimizer, or a list if there is not exactly one.
 
         Args:
-            use_wrapped: Return them so that ``step()`` goes through precision, hooks and counters.
+            use_wrapped: Return wrappers, whose ``step()`` goes through precision, hooks and counters. The bare
+                optimizers know nothing of the run.
         """
         trainer = self.trainer
         return _single(list(trainer.optimizer_wrappers if use_wrapped else trainer.optimizers))
@@ -274,14 +287,16 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
 
     def toggle_optimizer(self, optimizer: Any) -> None:
         """Let gradients flow only to the parameters of ``optimizer``, until `untoggle_optimizer`."""
+        # Otherwise a second call would take what the first has switched off for what the user wants.
         self.untoggle_optimizer()
         parameters = [parameter for other in self.trainer.optimizers for parameter in parameters_of(other)]
         self._untoggled = {parameter: parameter.requires_grad for parameter in parameters}
+        # One that several optimizers share stays trainable, since it is among those of ``optimizer``.
         for parameter in set(parameters).difference(parameters_of(optimizer)):
             parameter.requires_grad = False
 
     def untoggle_optimizer(self, optimizer: Any = None) -> None:
-        """Undo `toggle_optimizer`."""
+        """Undo `toggle_optimizer`. Without one before it, this does nothing; ``optimizer`` is not looked at."""
         for parameter, required_grad in (self._untoggled or {}).items():
             parameter.requires_grad = required_grad
         self._untoggled = None
@@ -305,7 +320,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
             )
         return map_tensors(self.trainer.strategy.all_gather, data)
 
-    # Where the run is
+    # Facts about the run, with defaults for a module that is in none
 
     @property
     def trainer(self) -> Trainer:
@@ -330,12 +345,12 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
 
     @property
     def global_rank(self) -> int:
-        """This process among all; 0 before the first run."""
+        """The rank of this process among all; 0 before the first run."""
         return 0 if self._trainer is None else self._trainer.global_rank
 
     @property
     def local_rank(self) -> int:
-        """This process among those of its machine; 0 before the first run."""
+        """The rank of this process among those of its machine; 0 before the first run."""
         return 0 if self._trainer is None else self._trainer.strategy.local_rank
 
     @property
@@ -350,17 +365,17 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are; without any, where the run computes."""
+        """The device of the parameters; without any, the device of the run, or the CPU."""
         for tensor in self._tensors():
             return tensor.device
         return torch.device("cpu") if self._trainer is None else self._trainer.strategy.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the floating-point parameters."""
+        """The dtype of the floating-point parameters and buffers; without any, torch's default dtype."""
         return next((t.dtype for t in self._tensors() if t.is_floating_point()), torch.get_default_dtype())
 
-    # Out of training
+    # Export, and building a module from a checkpoint
 
     def to_onnx(
         self,
@@ -371,18 +386,19 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         """Write ``forward`` in ONNX format. For other formats start from ``torch.export.export(module, args)``.
 
         Args:
-            file_path: Where to; None returns an ``ONNXProgram`` only.
+            file_path: The file to write; None writes none.
             input_sample: An input of ``forward`` (a tuple: its arguments); by default `example_input_array`.
             options: As for ``torch.onnx.export``.
 
         Raises:
             ModuleError: If there is no input.
         """
+        # Imported here, as few programs export.
         from trainkit.module.onnx import export_onnx
 
         return export_onnx(self, file_path, input_sample, **options)
 
-    @of_class
+    @class_only
     def load_from_checkpoint(
         cls,
         checkpoint_path: str | os.PathLike[str],
@@ -396,7 +412,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
 
         Args:
             checkpoint_path: The file.
-            map_location: Where the module shall be, as in ``torch.load``; None is the CPU.
+            map_location: The device of the module, as in ``torch.load``; None is the CPU.
             hparams_file: A YAML file of hyperparameters, such as a logger's ``hparams.yaml``; it replaces those saved.
             strict: Whether all names must match; None asks ``strict_loading`` of the module.
             weights_only: Only True: a checkpoint never runs code.
@@ -413,12 +429,16 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         require_weights(checkpoint, checkpoint_path)
         if hparams_file is not None:
             checkpoint |= read_hparams(cls, hparams_file)
+        # In the order of a run: late layers have to exist, and the module's own hook may change the state_dict, before
+        # weights are loaded.
         module = cls(**constructor_arguments(cls, checkpoint, overrides))
         module.configure_model()
-        module._tell_of(checkpoint)
+        module._call_on_load_checkpoint(checkpoint)
         weights = checkpoint["state_dict"]
         strict = module.strict_loading if strict is None else strict
         load_weights(module, weights, strict=strict, source=checkpoint_path)
+        # Loading copies into the tensors of the module, which are on the CPU. ``map_location`` may be any form that
+        # torch.load takes, so the weights themselves are asked where it has put them.
         tensor = next((value for value in weights.values() if isinstance(value, Tensor)), None)
         return module if tensor is None else module.to(tensor.device)
 
@@ -430,6 +450,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
 
     def _attach(self, trainer: Trainer, metrics: MetricSink) -> Callable[[], None]:
         """Make ``self.trainer`` and ``self.log`` work, here and in all TrainModules inside; see `attach`."""
+        # With what each was connected to before: a run may start within another one, with the same module.
         members = [
             (module, module._trainer, module._log) for module in self.modules() if isinstance(module, TrainModule)
         ]
@@ -438,24 +459,26 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
 
         def detach() -> None:
             for module, outer_trainer, outer_log in members:
-                # The Trainer stays readable, with what it has measured; but a run in which another one ran goes on.
+                # After a run its Trainer stays readable, with its metrics. Only where this run was started within
+                # another one, the module goes back to that.
                 in_outer_run = outer_log is not None
                 module._trainer, module._log = (outer_trainer, outer_log) if in_outer_run else (trainer, None)
 
         return detach
 
-    def _tell_of(self, checkpoint: dict[str, Any]) -> None:
-        """Call the module's own ``on_load_checkpoint`` where there is no Trainer that would."""
+    def _call_on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Call the module's own ``on_load_checkpoint``, which in a run the Trainer does."""
         on_load = getattr(self, "on_load_checkpoint", None)
         if on_load is not None:
             call_with(on_load, trainer=None, module=self, checkpoint=checkpoint)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy or a pickle of the module is the module alone, not the run it is in.
+        # A copy or a pickle is of the module alone. With the Trainer it would take along loaders and open files.
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return {name: value for name, value in state.items() if name not in _RUN_ATTRIBUTES}
 
     def _lacks(self, method: str, entry_point: str) -> ModuleError:
+        """Return the error for a method that ``entry_point`` needs and the user's class does not define."""
         return ModuleError(f"{type(self).__name__} does not define {method}, which trainer.{entry_point}() needs.")
 
     def _warn_of_log(self, name: str) -> None:
@@ -464,8 +487,9 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
             warnings.warn(f"log({name!r}) outside a run records nothing; further calls are silent.", stacklevel=3)
 
     def _tensors(self) -> Iterator[Tensor]:
+        """Yield parameters and buffers, those of a replica of ``nn.DataParallel`` too."""
         for module in self.modules():
-            # The replicas of nn.DataParallel keep their parameters in _former_parameters.
+            # Of a replica torch's nn.DataParallel keeps the parameters, which are no leaves, in _former_parameters.
             replicated = vars(module).get("_former_parameters", {})
             for tensor in chain(module._parameters.values(), module._buffers.values(), replicated.values()):
                 if tensor is not None:
@@ -476,4 +500,5 @@ _RUN_ATTRIBUTES = frozenset({"_trainer", "_log", "_untoggled"})
 
 
 def _single(items: list[Any]) -> Any:
+    """Return the only item of a list, or the list if there is not exactly one."""
     return items[0] if len(items) == 1 else items

@@ -1,1 +1,1 @@
-"""Names become parts: the catalog of what can be named, and its resolution."""
+"""From names to objects: the catalog of names, and how the Trainer's arguments become parts of a run."""

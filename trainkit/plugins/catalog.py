@@ -1,6 +1,7 @@
-"""Every part that can be named: the built-in ones, and what installed packages offer through entry points.
+"""The names of all parts: the built-in ones, and those that installed packages offer through entry points.
 
-Only metadata is read. Installing a package changes nothing; a package is imported when one of its names is used.
+Looking up a name reads only the metadata of packages. Installing a package changes nothing in a run that does not name
+its parts, and it is imported when one of them is used.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Literal
 from trainkit.errors import PluginError, TrainkitError, UnknownNameError
 
 Kind = Literal["callbacks", "strategies", "precision", "cli"]
-"""What a name stands for. The entry points of a kind are in the group ``trainkit.<kind>``."""
+"""The kind of part that a name stands for. Its entry points are in the group ``trainkit.<kind>``."""
 
 _SINGULAR: dict[Kind, str] = {
     "callbacks": "callback",
@@ -24,6 +25,7 @@ _SINGULAR: dict[Kind, str] = {
     "cli": "command",
 }
 
+# As text, so that the catalog imports none of them, and a run those it uses.
 _BUILTIN: dict[Kind, dict[str, str]] = {
     "callbacks": {
         "accumulation_schedule": "trainkit.callbacks.accumulation_schedule:GradientAccumulationScheduler",
@@ -59,14 +61,14 @@ _BUILTIN: dict[Kind, dict[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One name of the catalog and where it leads.
+    """One name of the catalog, and the object it stands for.
 
     Attributes:
-        kind: What it stands for.
-        name: What the user writes.
-        distribution: The installed package that offers it, as pip knows it.
+        kind: The kind of part.
+        name: The name, as the user writes it.
+        distribution: The installed package that offers it, by its name for pip.
         version: The version of that package.
-        target: Where it is, as ``"module:attribute"``.
+        target: The place of the object, as ``"module:attribute"``.
     """
 
     kind: Kind
@@ -81,16 +83,17 @@ class Entry:
         return f"{self.distribution}:{self.name}"
 
     def load(self) -> Any:
-        """Import what this names.
+        """Import and return the object.
 
         Raises:
-            PluginError: If the import fails, whatever the reason; the reason is its ``__cause__``.
+            PluginError: If the import fails, for any reason; the reason is its ``__cause__``.
         """
         module_name, _, attribute = self.target.partition(":")
         try:
             loaded: Any = importlib.import_module(module_name)
             for part in filter(None, attribute.split(".")):
                 loaded = getattr(loaded, part)
+        # Already a message of ours, such as the name of an extra that is not installed.
         except TrainkitError:
             raise
         # A plugin's module may fail in any way while it is imported; the message has to name the package for each.
@@ -105,26 +108,28 @@ class Entry:
 
 
 def entries(kind: Kind) -> list[Entry]:
-    """Return all that can be named as ``kind``: the built-in ones, then those of installed packages, by name."""
+    """Return every entry of a kind: the built-in ones, then those of installed packages, sorted by name."""
     return [*_builtin_entries(kind), *_installed_entries(kind)]
 
 
 def find(kind: Kind, name: str, where: str = "") -> Entry:
-    """Return the one entry that ``name`` means, without importing it.
+    """Return the entry that ``name`` stands for, without importing its object.
 
     Args:
-        kind: What the name stands for.
-        name: A bare name, or ``package:name``. A bare name of trainkit's own cannot be taken by another package.
+        kind: The kind of part.
+        name: A bare name, or ``package:name``. Packages cannot replace the bare names of trainkit.
         where: Where the user wrote it; goes into the error.
 
     Raises:
         UnknownNameError: If nobody offers the name.
         PluginError: If several packages do; the message lists the ``package:name`` forms.
     """
+    # First, so that the metadata of all installed packages is read for other names only.
     builtin = [entry for entry in _builtin_entries(kind) if entry.name == name]
     if builtin:
         return builtin[0]
     known = entries(kind)
+    # Without a colon, `package` and `separator` are empty and every package is asked.
     package, separator, bare_name = name.rpartition(":")
     matches = [
         entry
@@ -144,7 +149,7 @@ def find(kind: Kind, name: str, where: str = "") -> Entry:
 
 
 def load(kind: Kind, name: str, where: str = "") -> Any:
-    """Import and return what ``name`` means; errors are those of `find` and `Entry.load`."""
+    """Import and return the object that ``name`` stands for. Raises what `find` and `Entry.load` raise."""
     return find(kind, name, where).load()
 
 
@@ -154,7 +159,7 @@ def _builtin_entries(kind: Kind) -> list[Entry]:
 
 
 def _installed_entries(kind: Kind) -> list[Entry]:
-    """Read the entry points of all packages on ``sys.path``. Nothing is kept: a run may have installed one."""
+    """Return the entries of all packages on ``sys.path``. Read anew at each call: a program may install packages."""
     found = [
         Entry(kind, point.name, point.dist.name, point.dist.version, point.value)
         for point in importlib.metadata.entry_points(group=f"trainkit.{kind}")

@@ -1,4 +1,4 @@
-"""Which devices the Trainer's arguments mean, and whether they are here."""
+"""The devices that ``accelerator`` and ``devices`` ask for, and whether this machine has them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from trainkit.errors import ConfigError, DeviceError
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 
 Choice = Literal["auto"] | int | list[int]
-"""Which devices of a kind: as many as suits the strategy, so many (-1 for all), or those with these indexes."""
+"""Devices of one kind: ``"auto"`` (as many as suit the strategy), a number of them (-1 for all), or their indexes."""
 
 
 def choose_kind(accelerator: str) -> str:
-    """Return the kind of device that ``accelerator`` means: ``"cuda"``, ``"mps"`` or ``"cpu"``.
+    """Return the kind of device that ``accelerator`` asks for: ``"cuda"``, ``"mps"`` or ``"cpu"``.
 
     Raises:
         UnknownNameError: If there is no such accelerator.
@@ -29,11 +29,12 @@ def choose_kind(accelerator: str) -> str:
         return "cuda"
     if torch.backends.mps.is_available():
         return "mps"
+    # "gpu" without one: a kind is returned all the same, so that the error comes from `find_devices`, which says more.
     return "cpu" if accelerator == "auto" else "cuda"
 
 
 def parse_devices(devices: int | str | Sequence[int]) -> Choice:
-    """Return what ``Trainer(devices=...)`` asks for.
+    """Check ``Trainer(devices=...)``, and return it in one of the forms of `Choice`.
 
     Raises:
         ConfigError: If it is none of the allowed forms.
@@ -44,11 +45,12 @@ def parse_devices(devices: int | str | Sequence[int]) -> Choice:
             choice = [int(index) for index in devices.rstrip(",").split(",")]
         except ValueError:
             choice = None
-        # As in Lightning, "3" is a number of devices, and "3," the one with index 3.
+        # As in Lightning, "3" is a number of devices, and "3," the device with index 3.
         if choice is not None and "," not in devices:
             choice = choice[0]
     if isinstance(choice, Sequence) and not isinstance(choice, str):
         choice = list(choice)
+        # Not empty, and no device twice.
         usable = all(is_whole(index, at_least=0) for index in choice) and 0 < len(set(choice)) == len(choice)
     else:
         usable = choice == "auto" or (is_whole(choice, at_least=-1) and choice != 0)
@@ -61,17 +63,18 @@ def parse_devices(devices: int | str | Sequence[int]) -> Choice:
 
 
 def find_devices(kind: str, choice: Choice, suits: int) -> list[torch.device]:
-    """Return the devices of one kind that ``choice`` means.
+    """Return the devices of one kind that ``choice`` asks for.
 
     Args:
         kind: ``"cuda"``, ``"mps"`` or ``"cpu"``.
-        choice: What `parse_devices` returned.
-        suits: How many to take for ``"auto"``, if there are so many; -1 for all.
+        choice: The result of `parse_devices`.
+        suits: The number for ``"auto"``, as far as there are so many; -1 for all.
 
     Raises:
-        ConfigError: If there are fewer, or not these.
-        DeviceError: If there are none at all.
+        ConfigError: If one of them does not exist.
+        DeviceError: If there is no device of this kind.
     """
+    # There is one CPU for torch; the number is that of processes, which share it.
     if kind == "cpu":
         return [torch.device("cpu")] * _number_of_processes(choice, suits)
     found = torch.cuda.device_count() if kind == "cuda" else int(torch.backends.mps.is_available())
@@ -91,7 +94,7 @@ def find_devices(kind: str, choice: Choice, suits: int) -> list[torch.device]:
 
 
 def describe_devices() -> str:
-    """Say which accelerators torch finds."""
+    """Return a sentence part that names torch's build and the accelerators it finds, for error messages."""
     build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
     mps = ", and MPS" if torch.backends.mps.is_available() else ""
     return f"torch {torch.__version__}, {build}, finds {torch.cuda.device_count()} CUDA devices{mps}"

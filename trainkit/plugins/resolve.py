@@ -1,4 +1,4 @@
-"""A name becomes an object: strategies, precisions and callbacks, as the Trainer's arguments name them."""
+"""Resolves the Trainer's arguments to objects: strategy with devices, precision, callbacks."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from trainkit.strategies.launch import Launch, read_launch
 T = TypeVar("T")
 
 _DEVICE_NAME = re.compile(r"(cpu|cuda|gpu|mps)(?::(\d+))?")
+# Lightning's names, and the arguments that they stand for.
 _STRATEGY_ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ddp_find_unused_parameters_true": ("ddp", {"find_unused_parameters": True}),
     "ddp_find_unused_parameters_false": ("ddp", {"find_unused_parameters": False}),
@@ -31,14 +32,14 @@ def resolve_strategy(
     devices: int | str | Sequence[int] = "auto",
     num_nodes: int = 1,
 ) -> Strategy:
-    """Return the strategy that these arguments of the Trainer mean, with its devices assigned.
+    """Return the strategy that these arguments of the Trainer ask for, with its devices assigned.
 
     Args:
         strategy: A strategy, a name of the catalog, or a device such as ``"cuda:1"``. ``"auto"`` is ``ddp`` where
             torchrun started several processes, else one device.
         accelerator: ``auto``, ``cpu``, ``cuda``, ``gpu`` or ``mps``. ``auto`` is CUDA, else MPS, else the CPU.
         devices: How many, which ones (``[0, 2]`` or ``"0,2"``), -1 for all, or ``"auto"``.
-        num_nodes: On how many machines torchrun was started; 1 believes torchrun.
+        num_nodes: The number of machines on which torchrun was started. 1, the default, is not checked.
 
     Raises:
         ConfigError: If the arguments contradict each other or what is here, or a name is unknown.
@@ -46,15 +47,18 @@ def resolve_strategy(
     """
     launch = read_launch()
     choice = parse_devices(devices)
+    # A device as a strategy ("cpu", "cuda:1") names the accelerator too, so the two arguments have to agree.
     named = _DEVICE_NAME.fullmatch(strategy) if isinstance(strategy, str) else None
     kind = _agreed_kind(accelerator, named[1], strategy) if named else choose_kind(accelerator)
     if named and named[2] is not None:
         choice = _agreed_index(int(named[2]), choice, kind)
     chosen = _make_strategy("single" if named else strategy, launch or Launch())
+    # A strategy object may have been made with devices of its own, as in SingleDevice("cuda:1").
     if chosen.devices:
         _refuse_other_devices(chosen, accelerator, kind, choice)
     else:
         several = chosen.uses_all_devices
+        # Under torchrun one device for each process of this machine, not all that there are.
         suits = (launch.local_world_size if launch else -1) if several else 1
         chosen.assign(find_devices(kind, choice, suits))
     _refuse_other_launch(chosen, launch or Launch(), num_nodes)
@@ -62,13 +66,14 @@ def resolve_strategy(
 
 
 def resolve_precision(precision: str | int | Precision | None = None) -> Precision:
-    """Return the precision that ``Trainer(precision=...)`` means. None is ``32-true``.
+    """Return the precision that ``Trainer(precision=...)`` asks for. None is ``32-true``.
 
     Raises:
         ConfigError: If there is no such precision.
     """
     if isinstance(precision, Precision):
         return precision
+    # True and False are ints to Python, and would be taken for names.
     if isinstance(precision, bool) or not isinstance(precision, str | int | None):
         raise ConfigError(f"precision={precision!r} is not usable. Allowed: a name such as '16-mixed', or a Precision.")
     name = "32-true" if precision is None else str(precision)
@@ -76,10 +81,10 @@ def resolve_precision(precision: str | int | Precision | None = None) -> Precisi
 
 
 def resolve_callback(callback: object, **arguments: Any) -> object:
-    """Return the callback of that name, made with ``arguments``; a callback that is made already is returned itself.
+    """Return the callback that is named, made with ``arguments``. A callback object is returned as it is.
 
     Raises:
-        ConfigError: If the name or an argument is unknown, or it is a class and no object.
+        ConfigError: If the name or an argument is unknown, or if ``callback`` is a class.
         PluginError: If it cannot be imported.
     """
     if isinstance(callback, str):
@@ -92,6 +97,7 @@ def resolve_callback(callback: object, **arguments: Any) -> object:
 
 
 def _agreed_kind(accelerator: str, named: str, strategy: object) -> str:
+    """Return the kind of device in the name of a strategy. Raises if ``accelerator`` asks for another one."""
     kind = choose_kind(named)
     if accelerator == "auto" or kind == choose_kind(accelerator):
         return kind
@@ -99,6 +105,7 @@ def _agreed_kind(accelerator: str, named: str, strategy: object) -> str:
 
 
 def _agreed_index(index: int, choice: Choice, kind: str) -> Choice:
+    """Return the device in the name of a strategy as a choice. Raises if ``devices`` asks for others."""
     if choice not in ("auto", 1, [index]):
         raise ConfigError(
             f"strategy='{kind}:{index}' is one device, and devices={choice!r} asks for others. Leave out one of them."
@@ -146,10 +153,11 @@ def _refuse_other_launch(strategy: Strategy, launch: Launch, num_nodes: int) -> 
 
 
 def _make(kind: catalog.Kind, name: str, where: str, arguments: dict[str, Any], base: type[T]) -> T:
-    """Import what ``name`` means, call it with ``arguments``, and see that a ``base`` comes out."""
+    """Import what ``name`` stands for, call it with ``arguments``, and check that the result is a ``base``."""
     entry = catalog.find(kind, name, where)
     make: Callable[..., Any] = entry.load()
     signature = inspect.signature(make)
+    # Bound ahead of the call, so that a TypeError from within the constructor is not taken for a wrong argument.
     try:
         signature.bind(**arguments)
     except TypeError as error:

@@ -1,4 +1,4 @@
-"""Precisions: which dtype things have, and how a backward and an update are done with it."""
+"""Precisions: dtypes, and how backward and update are done with them. Read ``base.py`` first."""
 
 from trainkit.precision.base import Precision
 from trainkit.precision.dtypes import BFloat16, Float16, Float32, Float64, MixedBFloat16

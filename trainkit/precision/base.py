@@ -1,4 +1,4 @@
-"""What a precision promises: which dtype things have, and how a backward and an update are done with it."""
+"""`Precision`, the contract of all precisions: dtypes, and how backward and update are done with them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from trainkit.types import NO_CONTEXT, Batch
 
 
 class Precision:
-    """The base of all precisions; as it stands, the one that changes nothing.
+    """The base of all precisions. Its defaults change nothing.
 
-    A precision that only chooses dtypes sets one of the class attributes and is done.
+    A precision that only chooses dtypes sets one of the class attributes, and overrides no method.
 
     Attributes:
         name: What the user writes in ``Trainer(precision=...)``.
-        dtype: What parameters, batches and new tensors are converted to; None leaves them as they are.
-        autocast_dtype: In what single operations compute, where torch deems it safe; None is as their inputs are.
+        dtype: The dtype of parameters, batches and new tensors; None leaves them as they are.
+        autocast_dtype: The dtype in which ``torch.autocast`` runs the operations that it lists as safe; None is without
+            autocast.
     """
 
     name: ClassVar[str]
@@ -43,38 +44,44 @@ class Precision:
         return hash(self.name)
 
     def setup(self, device: torch.device) -> None:
-        """Learn the device, and raise `DeviceError` if it cannot compute in this precision. May be called twice."""
+        """Prepare for ``device``. May be called more than once.
+
+        Raises:
+            DeviceError: If the device cannot compute in this precision.
+        """
         if self.autocast_dtype is not None:
             if not torch.amp.is_autocast_available(device.type):
                 raise DeviceError(
                     f"precision {self.name!r} needs autocast, which torch does not have on {device.type}."
                 )
+            # Made once and entered for every batch: making one costs some microseconds.
             self._context = torch.autocast(device.type, self.autocast_dtype)
         elif self.dtype is not None:
             if self.dtype is torch.float64 and device.type == "mps":
                 raise DeviceError(
                     f"precision {self.name!r} needs float64, which {device} does not have. Use '32-true'."
                 )
+            # Tensors that a step makes (masks, noise, losses) shall have the dtype of what they are combined with.
             self._context = DefaultDtype(self.dtype)
 
     def convert(self, module: TrainModule) -> None:
-        """Change the dtype of the module's parameters and buffers in place, where this precision does so."""
+        """Convert the floating-point parameters and buffers of ``module`` in place, if this precision has a dtype."""
         if self.dtype is not None:
             module.to(self.dtype)
 
     def convert_batch(self, batch: Batch) -> Batch:
-        """Change the dtype of the floating-point tensors of a batch, where this precision does so."""
-        dtype = self.dtype
+        """Return ``batch`` with its floating-point tensors converted, if this precision has a dtype."""
+        dtype = self.dtype  # a local variable, which mypy knows is not None in the lambda
         if dtype is None:
             return batch
         return map_tensors(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, batch)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Around every forward: training, evaluation and prediction. One object for all, so it cannot be nested."""
+        """Return the context for every forward: training, evaluation, prediction. It is one object; do not nest it."""
         return self._context
 
     def scale(self, loss: Tensor) -> Tensor:
-        """Return what backward starts from in place of ``loss``."""
+        """Return ``loss`` multiplied as `backward` needs it. `unscale` undoes it for the gradients."""
         return loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -82,14 +89,17 @@ class Precision:
         self.scale(loss).backward(*args, **kwargs)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
-        """Undo what `scale` did to the size of the gradients. Once per update, before anybody looks at them."""
+        """Divide the gradients by the factor of `scale`. Called once per update, before plugins see or clip them."""
 
     def update(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = None) -> bool:
-        """Let ``optimizer`` make its step; return whether it did (a scaler skips one whose gradients overflowed).
+        """Call ``optimizer.step``.
 
         Args:
-            optimizer: Whose step it is.
-            closure: Computes loss and gradients, unscaled, and returns the loss; for an optimizer that asks for them.
+            optimizer: The optimizer.
+            closure: Computes the loss and its unscaled gradients, and returns the loss; for an optimizer that calls it.
+
+        Returns:
+            Whether the step was made. A gradient scaler skips one whose gradients overflowed.
 
         Raises:
             OptimizerError: If the optimizer needs a closure and this precision cannot give it one.
@@ -101,8 +111,8 @@ class Precision:
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs, such as the scale; empty if nothing."""
+        """Return the state from which a resumed run continues, such as the scale; empty if there is none."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; of a run in another precision nothing is taken."""
+        """Restore a state that `state_dict` returned. One of another precision is ignored."""

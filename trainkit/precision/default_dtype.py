@@ -1,4 +1,4 @@
-"""The dtype that new tensors have, for a while."""
+"""`DefaultDtype`: sets the dtype of new tensors for the time of a context."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 class DefaultDtype(AbstractContextManager[None]):
-    """Within it, floating-point tensors made without a dtype have this one. Reusable, also nested.
+    """Within it, floating-point tensors made without a dtype have this one. It may be entered again, also nested.
 
     Args:
         dtype: A floating-point dtype.
@@ -16,7 +16,7 @@ class DefaultDtype(AbstractContextManager[None]):
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self._before: list[torch.dtype] = []
+        self._before: list[torch.dtype] = []  # a stack, as one object is entered for every batch and may nest
 
     def __enter__(self) -> None:
         self._before.append(torch.get_default_dtype())

@@ -1,4 +1,4 @@
-"""Precisions that only choose dtypes: for parameters and batches, or for what autocast computes in."""
+"""Precisions that only choose a dtype: for parameters and batches (``-true``), or for autocast (``-mixed``)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from trainkit.precision.base import Precision
 
 
 class Float32(Precision):
-    """Nothing is converted: a module in float32, as modules are unless told otherwise, stays so."""
+    """Converts nothing: modules are made in float32, and stay in it."""
 
     name = "32-true"
 
 
 class Float64(Precision):
-    """Parameters, batches and new tensors in float64, to see whether rounding is what is wrong."""
+    """Parameters, batches and new tensors in float64: to find out whether a problem is one of rounding."""
 
     name = "64-true"
     dtype = torch.float64

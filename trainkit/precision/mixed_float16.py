@@ -17,7 +17,7 @@ class MixedFloat16(Precision):
     """Forward under autocast, gradients through a ``GradScaler``, which skips an update whose gradients overflowed.
 
     Args:
-        scaler: Where the defaults of ``torch.amp.GradScaler`` do not fit, such as its first scale.
+        scaler: A scaler to use in place of ``torch.amp.GradScaler`` with its defaults.
 
     Source: Micikevicius et al. 2018, "Mixed Precision Training", arXiv:1710.03740, section 3.2.
     """
@@ -30,13 +30,18 @@ class MixedFloat16(Precision):
 
     @property
     def scaler(self) -> torch.amp.GradScaler:
-        """The scaler, which exists once the device is known."""
+        """The scaler. Made by `setup`, as it needs the device.
+
+        Raises:
+            NotAttachedError: Before `setup`.
+        """
         if self._scaler is None:
             raise NotAttachedError("precision '16-mixed' makes its GradScaler in setup(device), which comes first.")
         return self._scaler
 
     def setup(self, device: torch.device) -> None:
         super().setup(device)
+        # A second call, for another fit or a validation, keeps the scale that was found so far.
         if self._scaler is None:
             self._scaler = torch.amp.GradScaler(device.type)
 
@@ -49,9 +54,10 @@ class MixedFloat16(Precision):
     def update(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = None) -> bool:
         if closure is not None:
             _refuse_if_it_needs_a_closure(optimizer)
-            closure()
-        # The scaler reads from the device whether to step, and does not tell. The step itself does, without a second
-        # read. A fused optimizer decides on the device, where nobody can see it without waiting: it counts as made.
+            closure()  # ahead of the step, as `GradScaler.step` takes none: gradients have to be there when it looks
+        # The scaler reads from the device whether gradients overflowed, and does not return it. A hook of the optimizer
+        # tells whether its step ran, without a second read. A fused optimizer decides on the device, which cannot be
+        # seen without waiting: its step always runs, and counts as made.
         made: list[bool] = []
         hook = optimizer.register_step_post_hook(lambda *_: made.append(True))
         try:
@@ -65,11 +71,13 @@ class MixedFloat16(Precision):
         return self.scaler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        # Empty in a checkpoint of another precision; GradScaler would raise.
         if state:
             self.scaler.load_state_dict(state)
 
 
 def _refuse_if_it_needs_a_closure(optimizer: torch.optim.Optimizer) -> None:
+    # Optimizers that can do without have ``closure=None``; LBFGS has no default.
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise OptimizerError(

@@ -1,4 +1,4 @@
-"""Strategies: where tensors live, how a step runs there, and how ranks agree. Read ``single.py`` first."""
+"""Strategies: where tensors live, how a step runs there, how ranks agree. Read ``base.py`` and ``single.py`` first."""
 
 from trainkit.strategies.base import Strategy
 from trainkit.strategies.data_parallel import DataParallel

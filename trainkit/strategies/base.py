@@ -1,4 +1,4 @@
-"""What a strategy promises: where tensors live, how a step runs there, and how ranks agree."""
+"""`Strategy`, the contract of all strategies: where tensors live, how a step runs there, and how ranks agree."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from trainkit.types import NO_CONTEXT, ReduceOp
 
 T = TypeVar("T")
 
+# The mean is a sum that is divided afterwards: gloo has no average.
 _OPERATIONS = {"sum": dist.ReduceOp.SUM, "mean": dist.ReduceOp.SUM, "min": dist.ReduceOp.MIN, "max": dist.ReduceOp.MAX}
 
 
@@ -32,13 +33,13 @@ class Strategy(ABC):
         name: What the user writes in ``Trainer(strategy=...)``.
         uses_all_devices: Whether ``devices="auto"`` means all devices of the machine, rather than one.
         devices: The devices of this machine that the run uses; empty until `assign`.
-        device: Where this process computes.
-        rank: This process among all, from 0.
-        local_rank: This process among those of its machine, from 0.
+        device: The device on which this process computes.
+        rank: The number of this process among all, from 0.
+        local_rank: The number of this process among those of its machine, from 0.
         world_size: How many processes there are.
         num_nodes: How many machines there are.
-        compiles: How much of training may be compiled: the layers of the module, or the whole step, in which the
-            strategy then does nothing.
+        compiles: How much of training may be compiled: nothing, the layers of the module, or the whole step. For the
+            whole step the strategy must have nothing to do within one.
     """
 
     name: ClassVar[str]
@@ -52,7 +53,7 @@ class Strategy(ABC):
     num_nodes: int = 1
 
     def assign(self, devices: Sequence[torch.device]) -> None:
-        """Learn which devices of this machine to use, and the rank of this process. Once, before anything else."""
+        """Take the devices of this machine to use, and find out this process's rank. Called once, before all others."""
         if len(devices) != 1:
             raise ConfigError(
                 f"strategy {self.name!r} runs on one device per process, and {len(devices)} were asked for: "
@@ -64,21 +65,21 @@ class Strategy(ABC):
         self.device = devices[0]
 
     def setup(self) -> None:
-        """Take hold of the device and, with several processes, of the process group. May be called twice."""
+        """Make the device current and, with several processes, join the process group. May be called more than once."""
         if self.device.type == "cuda":
-            # What is made without naming a device, by the user or by a library, belongs on this one.
+            # Tensors that the user or a library makes on "cuda", without an index, shall be on this one.
             torch.cuda.set_device(self.device)
 
     @abstractmethod
     def wrap(self, module: TrainModule) -> None:
-        """Move ``module`` to the device and make it equal on all ranks. Optimizers are made after it."""
+        """Move ``module`` to the device and make it equal on all ranks. Optimizers are made afterwards."""
 
     @abstractmethod
     def training_step(self, module: TrainModule) -> Callable[..., Any]:
-        """Return what the loop calls in place of ``module.training_step``. Chosen once, when a fit starts."""
+        """Return the function to call in place of ``module.training_step``. Asked once, when a fit starts."""
 
     def training_step_alone(self, module: TrainModule) -> Callable[..., Any]:
-        """Like `training_step`, but no rank waits for another in it, so that one may fail and all try again.
+        """Like `training_step`, but no rank waits for another in it. So all can repeat a step that has failed on one.
 
         The gradients are exchanged afterwards, by `sync_gradients`.
 
@@ -94,15 +95,23 @@ class Strategy(ABC):
         return self.training_step(module)
 
     def evaluation_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what the loop calls in place of ``module.validation_step`` and its like."""
+        """Return the function that the loop calls in place of ``step``, a step of validation, test or prediction."""
         return step
 
     def gradient_sync(self, *, enabled: bool) -> AbstractContextManager[None]:
-        """Around forward and backward of one batch. Ranks need not exchange gradients when ``enabled`` is False."""
+        """Return the context for forward and backward of one batch.
+
+        Args:
+            enabled: Whether ranks have to exchange the gradients of this batch. Not where further batches of the
+                accumulation group follow: one exchange at the end of the group is enough.
+        """
         return NO_CONTEXT
 
     def skips_step(self, skips: bool) -> bool:
-        """Agree with all ranks that a batch is skipped, or is not. All ranks must ask, once for each batch.
+        """Return whether all ranks skip this batch. Each rank has to call this, once per batch.
+
+        Args:
+            skips: Whether this rank does, because its ``training_step`` returned None.
 
         Raises:
             ModuleError: If only some ranks skip it; the others would wait for their gradients forever.
@@ -117,7 +126,7 @@ class Strategy(ABC):
         return bool(skipping)
 
     def sync_gradients(self, module: nn.Module) -> None:
-        """Average over all ranks the gradients that were gathered without an exchange and are to be used after all."""
+        """Average the gradients of ``module`` over all ranks, where backward has not done it."""
 
     @property
     def is_distributed(self) -> bool:
@@ -128,9 +137,9 @@ class Strategy(ABC):
         """Return ``tensor`` reduced over all ranks; same shape, equal on every rank. Does not change ``tensor``."""
         if not self.is_distributed:
             return tensor
+        # A copy, as torch reduces in place; contiguous, as its backends demand.
         reduced = tensor.detach().clone(memory_format=torch.contiguous_format)
         dist.all_reduce(reduced, _OPERATIONS[op])
-        # gloo has no average of its own.
         return reduced / self.world_size if op == "mean" else reduced
 
     def all_gather(self, tensor: Tensor) -> Tensor:
@@ -143,32 +152,33 @@ class Strategy(ABC):
         return torch.stack(parts)
 
     def all_gather_object(self, value: Any) -> list[Any]:
-        """Return the values of all ranks, in the order of the ranks. They are pickled."""
+        """Return the values of all ranks, in the order of the ranks. They are sent by pickle."""
         values = [value] * self.world_size
         if self.is_distributed:
             dist.all_gather_object(values, value)
         return values
 
     def broadcast_object(self, value: Any, source: int = 0) -> Any:
-        """Return the value that rank ``source`` passed, on every rank. It is pickled."""
+        """Return the value of rank ``source``, on every rank. It is sent by pickle."""
         values = [value]
         if self.is_distributed:
             dist.broadcast_object_list(values, src=source)
         return values[0]
 
     def any_rank(self, flag: bool | Tensor) -> bool:
-        """Return whether ``flag`` is true on any rank. All ranks must ask. A flag on the device is waited for."""
+        """Return whether ``flag`` is true on any rank. Every rank has to call this. Waits for a flag on the device."""
         return bool(self._ranks_where(bool(flag)))
 
     def agreed(self, decide: Callable[[], T]) -> T:
-        """Let rank 0 decide, and return its answer on every rank; all of them must ask.
+        """Call ``decide`` on rank 0, and return its result on every rank. Every rank has to call this.
 
-        A `TrainkitError` that ``decide`` raises is raised on every rank, so that none is left waiting.
+        For what ranks may see differently, such as files and clocks. A `TrainkitError` is raised on every rank.
         """
         decided: Any = None
         if self.is_global_zero:
             try:
                 decided = decide()
+            # Sent in place of the result: raised here at once, it would leave the other ranks in the broadcast.
             except TrainkitError as error:
                 decided = error
         answer: T | TrainkitError = self.broadcast_object(decided)
@@ -177,18 +187,18 @@ class Strategy(ABC):
         return answer
 
     def barrier(self) -> None:
-        """Wait until every rank has come here."""
+        """Wait until every rank has called this."""
         if self.is_distributed:
             dist.barrier()
 
     def module_state_dict(self, module: TrainModule) -> dict[str, Any]:
-        """Return the module's state with the keys of the bare module."""
+        """Return the ``state_dict`` of the bare module, without the prefixes of a wrapper."""
         return module.state_dict()
 
     def teardown(self) -> None:
-        """Let go of what `setup` took. Called also after an exception."""
+        """Release what `setup` took. Called also after an exception, and more than once."""
 
-    # The names by which Lightning's users know these
+    # Lightning's names for the same
 
     @property
     def root_device(self) -> torch.device:
@@ -217,8 +227,10 @@ class Strategy(ABC):
         """Return the ranks whose ``flag`` is true."""
         if not self.is_distributed:
             return [self.rank] if flag else []
-        # A flag on the CPU does not wait for the device, whose queue may be long; not every process group takes one.
+        # On the CPU, if the process group takes tensors of the CPU: the answer then does not wait for the device, which
+        # may have a long queue of work.
         device = torch.device("cpu") if "cpu:" in dist.get_backend_config() else self.device
+        # One place for each rank, which a sum fills: cheaper than gathering, and it names the ranks.
         flags = torch.zeros(self.world_size, dtype=torch.uint8, device=device)
         flags[self.rank] = flag
         dist.all_reduce(flags)

@@ -1,7 +1,7 @@
 """One process on several devices, as ``nn.DataParallel`` does it: replicas of the module share each batch.
 
-This file alone knows how: `scatter` the batch, `replicate` the module, run the replicas in threads, `gather` what they
-return. Nothing in it needs CUDA, so that two replicas on the CPU can be compared with one device.
+A step is four functions: `scatter` the batch, `replicate` the module, `run_parallel` (the replicas, in threads), and
+`gather` their outputs. None of them needs CUDA, so tests compare two replicas on the CPU with one device.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class DataParallel(Strategy):
 
     name = "dp"
     uses_all_devices = True
-    compiles = "nothing"  # a replica would call what was compiled of its original
+    compiles = "nothing"  # a replica would call the compiled layers of its original, on that one's device
 
     def __init__(self, devices: Sequence[torch.device | str] | None = None) -> None:
         self._threads: ThreadPoolExecutor | None = None
@@ -84,12 +84,13 @@ class DataParallel(Strategy):
         self.device = devices[0]
 
     def _split_step(self, module: TrainModule, threads: ThreadPoolExecutor, batch: Batch, *others: Any) -> Any:
-        """Stand in for ``module.training_step``; ``others`` are what it takes besides the batch."""
+        """Run ``module.training_step`` in replicas; ``others`` are its arguments besides the batch."""
         parts, samples = scatter(batch, self.devices)
         logs: list[list[Logged]] = [[] for _ in parts]
         steps = []
         for index, (part, log) in enumerate(zip(parts, logs, strict=True)):
             replica = replicate(module, self.devices[index], keeps_buffers=index == 0)
+            # Each replica logs to a list of its own; `merge_logs` makes one of them, with values weighted by samples.
             log_to(replica, partial(note, log))
             steps.append(partial(replica.training_step, part, *others))
         outputs = run_parallel(steps, self.devices, threads)
@@ -104,14 +105,15 @@ def scatter(batch: Batch, devices: Sequence[torch.device]) -> tuple[list[Batch],
     """Split ``batch`` along dimension 0 into at most as many parts as there are devices.
 
     The first tensor tells how many samples there are. Every tensor with that many rows is split, and so is every list
-    of that length that holds no tensors (such as file names). What is left goes whole to each part.
+    of that length that holds no tensors (such as file names). All else goes whole to each part.
 
     Returns:
-        The parts, each on its device, and their sizes. A small batch has fewer parts than there are devices.
+        The parts, each on its device, and their sizes in samples. A small batch has fewer parts than there are devices.
 
     Raises:
-        DataError: If there is nothing to split, or an object that cannot be.
+        DataError: If there is nothing to split, or an object that cannot be split.
     """
+    # Rounded up, as torch's own scatter does; the last part may be smaller.
     size = max(1, -(-count_samples(batch, WHO) // len(devices)))
     parts, sizes = split(batch, size, WHO)
     return [move(part, device) for part, device in zip(parts, devices, strict=False)], sizes
@@ -123,19 +125,24 @@ def replicate(module: TrainModule, device: torch.device, *, keeps_buffers: bool)
     Args:
         module: The original.
         device: Where the copy computes. On the original's device they share parameters.
-        keeps_buffers: Whether the copy writes to the original's buffers, as one replica has to. The others get copies,
-            so that running statistics are updated once per batch.
+        keeps_buffers: Whether the copy shares the original's buffers. One replica has to; the others get copies, so
+            that running statistics are updated once per batch.
     """
-    # torch's own shallow copy: some modules, such as RNNs, adapt it.
+    # torch's own shallow copy, and not `copy.copy`: some modules, such as RNNs, override it. Its result has no
+    # parameters, submodules or buffers of its own; they follow below.
     copies: dict[nn.Module, Any] = {
         part: part._replicate_for_data_parallel()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         for part in module.modules()
     }
-    weights = {weight: weight.to(device) for weight in module.parameters()}  # what is tied stays tied
+    # `to` is differentiable, so backward goes through it to the original. One entry for each parameter: tied stay tied.
+    weights = {weight: weight.to(device) for weight in module.parameters()}
     for part, twin in copies.items():
+        # A submodule may be None, as after ``self.head = None``.
         twin._modules = {name: child and copies[child] for name, child in part._modules.items()}
         for name, weight in part._parameters.items():
             moved = None if weight is None else weights[weight]
+            # By `setattr` for forward, which some modules intercept (RNNs keep a list of their weights), and in
+            # `_parameters` for steps that walk over `self.parameters()`.
             setattr(twin, name, moved)
             twin._parameters[name] = moved
         for name, buffer in part._buffers.items():
@@ -147,8 +154,11 @@ def replicate(module: TrainModule, device: torch.device, *, keeps_buffers: bool)
 def run_parallel(
     steps: Sequence[Callable[[], Any]], devices: Sequence[torch.device], threads: ThreadPoolExecutor
 ) -> list[Any]:
-    """Run each step on its device, the first in this thread, and return what they return. The first error is raised."""
-    # What torch keeps per thread has to be in the others as it is here.
+    """Run each step on its device, the first in this thread, and return their results in order.
+
+    If steps raise, the error of the first device that failed is raised, when all have ended.
+    """
+    # torch keeps these settings per thread; the others get those of this one.
     kind, grad_enabled = devices[0].type, torch.is_grad_enabled()
     autocast_enabled, autocast_dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
 
@@ -166,5 +176,6 @@ def run_parallel(
     try:
         outputs = [run(steps[0], devices[0])]
     finally:
+        # No replica may still write gradients or buffers when the caller deals with an error.
         wait(others)
     return outputs + [other.result() for other in others]

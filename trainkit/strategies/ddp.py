@@ -27,9 +27,10 @@ class DDP(Strategy):
     at the end. With manual optimization the ranks exchange gradients before each optimizer step, not during backward.
 
     Args:
-        find_unused_parameters: Look for parameters that took no part in a loss, which costs a walk through its graph.
-        static_graph: Promise that every step uses the same parameters in the same order.
-        gradient_as_bucket_view: Let ``.grad`` share memory with the buffers that are sent.
+        find_unused_parameters: Whether to look for parameters that took no part in a loss, which costs a walk through
+            its graph at every step.
+        static_graph: Whether every step uses the same parameters in the same order, as the user promises.
+        gradient_as_bucket_view: Whether ``.grad`` shares memory with the buffers that are sent.
         process_group_backend: As for ``torch.distributed.init_process_group``. By default nccl for tensors on a GPU and
             gloo for those on the CPU.
         timeout_s: How long a rank waits for the others before it raises.
@@ -56,9 +57,9 @@ class DDP(Strategy):
         self.timeout_s = timeout_s
         self._wrapped: DistributedDataParallel | None = None
         self._parameters: list[nn.Parameter] = []
-        self._wrapped_trained: list[bool] = []  # which of them it exchanges
+        self._wrapped_trained: list[bool] = []  # of each parameter, whether the present wrapper exchanges its gradient
         self._owns_group = False
-        self._synced_once = False
+        self._synced_once = False  # whether the present wrapper has exchanged gradients
 
     def assign(self, devices: Sequence[torch.device]) -> None:
         launch = read_launch() or Launch()
@@ -79,20 +80,22 @@ class DDP(Strategy):
             return
         timeout = timedelta(seconds=self.timeout_s)
         dist.init_process_group(
-            # gloo beside nccl: small facts are agreed on the CPU, without waiting for the GPU.
+            # gloo beside nccl, so that flags can be exchanged on the CPU, without waiting for the GPU.
             self.process_group_backend or ("cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"),
             store=open_store(read_launch() or Launch(), timeout),
             rank=self.rank,
             world_size=self.world_size,
             timeout=timeout,
+            # Without it torch guesses the device from the rank at the first barrier, with a warning.
             device_id=self.device if self.device.type == "cuda" else None,
         )
         self._owns_group = True
 
     def wrap(self, module: TrainModule) -> None:
         module.to(self.device)
+        # First: between modules of different tensors the broadcasts would hang, or fail without naming them.
         self._refuse_different_modules(module)
-        # Not left to DDP: evaluation goes without it, and a plugin may copy the weights before the first step.
+        # Not left to DDP: evaluation does without it, and a plugin may copy the weights before the first step.
         for tensor in chain(module.parameters(), module.buffers()):
             dist.broadcast(tensor.detach(), src=0)
 
@@ -103,9 +106,11 @@ class DDP(Strategy):
             self._wrapped = None
             return module.training_step
         self._wrap(module)
+        # The attribute is read at each call: `gradient_sync` may wrap the module anew in the middle of a fit.
         return lambda *arguments: self._wrapped(*arguments)  # type: ignore[misc]  # it stays wrapped
 
     def training_step_alone(self, module: TrainModule) -> Callable[..., Any]:
+        # Without a wrapper backward exchanges nothing, and `gradient_sync` has nothing to switch off.
         self._wrapped = None
         return module.training_step
 
@@ -114,10 +119,11 @@ class DDP(Strategy):
             return NO_CONTEXT
         trained = self._trained()
         if trained != self._wrapped_trained and any(trained):
-            # DDP exchanges what was to be trained when it was made. Averaging an average again changes nothing.
+            # A callback has frozen or unfrozen layers, and DDP exchanges the parameters that were trained when it was
+            # made. What it gathered so far in this group is averaged first; averaging an average changes nothing.
             self._average(self._parameters)
             self._wrap(self._wrapped.module.module)
-        # A static graph has to see an exchange first (an assertion of DDP).
+        # With `static_graph`, DDP fails an assertion if the first step is under `no_sync`.
         first_of_static = self.static_graph and not self._synced_once
         self._synced_once = True
         return NO_CONTEXT if enabled or first_of_static else self._wrapped.no_sync()
@@ -126,10 +132,11 @@ class DDP(Strategy):
         self._average([parameter for parameter in module.parameters() if parameter.requires_grad])
 
     def _trained(self) -> list[bool]:
+        """Return of each parameter whether it is trained now."""
         return [parameter.requires_grad for parameter in self._parameters]
 
     def _wrap(self, module: TrainModule) -> None:
-        self._wrapped = None  # takes its hooks off the parameters
+        self._wrapped = None  # the old wrapper goes first, and takes its hooks off the parameters
         self._wrapped_trained = self._trained()
         self._synced_once = False
         self._wrapped = DistributedDataParallel(
@@ -137,26 +144,31 @@ class DDP(Strategy):
             find_unused_parameters=self.find_unused_parameters,
             static_graph=self.static_graph,
             gradient_as_bucket_view=self.gradient_as_bucket_view,
-            init_sync=False,
+            init_sync=False,  # `wrap` has made the ranks equal
         )
 
     def _average(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Average the gradients of ``parameters`` over the ranks; one that has none counts as zero."""
+        """Average the gradients of ``parameters`` over the ranks; a missing one counts as zero."""
+        # Every rank has to take part in the same exchanges, so they agree on the parameters that have a gradient
+        # anywhere. One that has none on all ranks stays without: an optimizer skips it.
         has_gradient = torch.tensor([parameter.grad is not None for parameter in parameters], device=self.device)
         somewhere = self.all_reduce(has_gradient.to(torch.uint8), "max").tolist()
         for parameter, used in zip(parameters, somewhere, strict=True):
             if used:
                 gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                # Into the same tensor, which may be a view of a bucket of DDP.
                 parameter.grad = gradient.copy_(self.all_reduce(gradient, "mean"))
 
     def teardown(self) -> None:
         # DDP holds on to the group, so it goes first.
         self._wrapped = None
+        # A group that the user started is the user's to end.
         if self._owns_group:
             dist.destroy_process_group()
             self._owns_group = False
 
     def _refuse_different_modules(self, module: TrainModule) -> None:
+        """Raise `ModuleError` on every rank if names, shapes or dtypes of tensors differ between ranks."""
         tensors = chain(module.named_parameters(), module.named_buffers())
         own = {name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in tensors}
         for rank, other in enumerate(self.all_gather_object(own)):
@@ -170,7 +182,7 @@ class DDP(Strategy):
 
 
 class _StepAsForward(nn.Module):
-    """DDP exchanges gradients only for what runs inside forward(), so the step runs there."""
+    """A module whose ``forward`` is ``training_step``, as DDP exchanges gradients only for what runs in ``forward``."""
 
     def __init__(self, module: TrainModule) -> None:
         super().__init__()

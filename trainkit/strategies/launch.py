@@ -14,11 +14,11 @@ from trainkit.errors import DeviceError
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """This process among those that were started together; as it stands, alone.
+    """The place of this process among those that were started together. By default it was started alone.
 
     Attributes:
-        rank: This process among all.
-        local_rank: This process among those of its machine.
+        rank: The number of this process among all, from 0.
+        local_rank: The number of this process among those of its machine, from 0.
         world_size: How many processes there are.
         local_world_size: How many of them are on this machine.
     """
@@ -35,17 +35,19 @@ class Launch:
 
 
 def read_launch() -> Launch | None:
-    """Return which process this is, as torchrun or an existing process group has it; None if it was started alone.
+    """Return the place of this process, from an existing process group or from torchrun; None if it was started alone.
 
     Raises:
         DeviceError: If the environment contradicts itself.
     """
+    # A group that exists already is used, whatever the environment says.
     if dist.is_initialized():
         rank, world_size = dist.get_rank(), dist.get_world_size()
     elif "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         rank, world_size = _number("RANK"), _number("WORLD_SIZE")
     else:
         return None  # also where only one of them is set, as some clusters do in every shell
+    # Without LOCAL_RANK and LOCAL_WORLD_SIZE all processes are taken to be on this machine.
     launch = Launch(
         rank=rank,
         local_rank=_number("LOCAL_RANK", rank),
@@ -62,11 +64,11 @@ def read_launch() -> Launch | None:
 
 
 def open_store(launch: Launch, timeout: timedelta) -> Store:
-    """Return the store through which the ranks find each other, empty of what earlier starts left in it.
+    """Return the store through which the ranks find each other, without the keys of earlier process groups.
 
     torchrun keeps one store for all restarts of a job, and a process may start a group twice, for two fits. The
-    addresses of the previous group would be taken for those of the new one (pytorch#135712), so each start has keys of
-    its own.
+    addresses of the previous group would be taken for those of the new one (pytorch#135712), so each start prefixes its
+    keys.
 
     Raises:
         DeviceError: If there are several processes and no address at which they meet.
@@ -83,16 +85,20 @@ def open_store(launch: Launch, timeout: timedelta) -> Store:
         os.environ["MASTER_ADDR"],
         _number("MASTER_PORT"),
         launch.world_size,
+        # torchrun's agent may serve the store itself, and then no rank can.
         is_master=launch.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
         timeout=timeout,
-        multi_tenant=True,
+        multi_tenant=True,  # a second store of this process, for another fit, may use the same port
     )
     run, restart = os.environ.get("TORCHELASTIC_RUN_ID", ""), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    # How often this rank has started a group. All ranks have started equally many, so they get the same number, without
+    # an exchange.
     start = store.add(f"trainkit/{run}/{restart}/starts_of_rank_{launch.rank}", 1)
     return PrefixStore(f"trainkit/{run}/{restart}/{start}", store)
 
 
 def _number(name: str, default: int | None = None) -> int:
+    """Return the environment variable ``name`` as a number."""
     text = os.environ.get(name, default)
     try:
         return int(text)  # type: ignore[arg-type]  # None is answered below

@@ -15,11 +15,11 @@ class SingleDevice(Strategy):
     """Everything on one device, by one process.
 
     Args:
-        device: Such as ``"cuda:1"``. By default the one that the Trainer's arguments name.
+        device: A device such as ``"cuda:1"``. By default the one that the Trainer's arguments name.
     """
 
     name = "single"
-    compiles = "step"
+    compiles = "step"  # nothing has to happen between forward, backward and update
 
     def __init__(self, device: torch.device | str | None = None) -> None:
         if device is not None:
@@ -29,4 +29,5 @@ class SingleDevice(Strategy):
         module.to(self.device)
 
     def training_step(self, module: TrainModule) -> Callable[..., Any]:
+        # The user's method itself, so that no frame stands between the loop and it.
         return module.training_step

@@ -1,4 +1,4 @@
-"""What tests of trainkit and of its plugins need: tiny modules and data, a recorder, comparisons and contracts.
+"""For tests of trainkit and of plugins: tiny modules and data, a recorder, comparisons and contracts.
 
 Nothing here imports a test framework, so that plugin authors may use any::
 

@@ -1,4 +1,4 @@
-"""Comparisons that name the first thing that differs."""
+"""Comparisons of states and weights. A failure names the first entry that differs."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ def assert_same_state(actual: Any, expected: Any, *, atol: float = 0.0, where: s
         actual: The state that is being tested.
         expected: The state it should equal.
         atol: The largest difference that is allowed between two tensor values.
-        where: What the two are called in the message, such as ``"optimizer"``.
+        where: The name of the state in the message, such as ``"optimizer"``.
     """
     if isinstance(expected, Tensor):
         assert isinstance(actual, Tensor), f"{where or 'value'}: {actual!r} is no tensor"
         _assert_same_tensor(actual, expected, atol, where)
+    # Abstract types: an OrderedDict equals a dict and a tuple a list, as far as a state is concerned.
     elif isinstance(expected, Mapping):
         assert isinstance(actual, Mapping), f"{where or 'value'}: {actual!r} is no mapping"
         assert actual.keys() == expected.keys(), f"{where or 'value'}: keys {list(actual)} are not {list(expected)}"

@@ -1,4 +1,4 @@
-"""The contract suites that trainkit's own plugins pass, for the plugins of others."""
+"""Checks of what a plugin must keep. trainkit's own plugins pass them; authors of others call them in their tests."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from trainkit.testing.tiny import TinyData, TinyModule, quiet_trainer
 
 
 def check_callback(make: Callable[[], Any], **trainer_arguments: Any) -> None:
-    """Hold a callback to what every callback promises; raise an error that says what is broken.
+    """Check that a callback keeps the promises of all callbacks.
 
-    Its hooks bind, it comes and goes without a trace, two made alike share a state key, it survives every entry point
-    of a tiny run (`TinyModule` logs ``train/loss``, ``val/loss`` and ``test/loss``), and its state goes through a
-    checkpoint that loads with ``weights_only=True`` into a fresh copy.
+    Its hooks can be bound, it can be registered and removed again, two that are made with the same arguments have the
+    same state key, fit, validate, test and predict run with it on a `TinyModule` (which logs ``train/loss``,
+    ``val/loss`` and ``test/loss``), and its state can be saved, loaded with ``weights_only=True``, and restored into a
+    fresh callback.
 
     Args:
         make: Returns a new callback at each call, always with the same arguments.
         trainer_arguments: Arguments of `Trainer` that the callback needs, such as ``default_root_dir``.
+
+    Raises:
+        AssertionError: If a promise is broken; says which. Errors of the callback itself are raised as they are.
     """
     _check_registration(make)
     callback = make()
@@ -44,6 +48,7 @@ def _check_registration(make: Callable[[], Any]) -> None:
 
 
 def _check_run(callback: Any, trainer_arguments: dict[str, Any]) -> None:
+    # Two epochs, a sanity check and a short last batch: the cases that a callback tends to forget.
     trainer = quiet_trainer(**({"max_epochs": 2, "num_sanity_val_steps": 1} | trainer_arguments), callbacks=[callback])
     module, data = TinyModule(), TinyData(num_batches=3, last_batch_size=1)
     trainer.fit(module, data, data)
@@ -58,6 +63,7 @@ def _check_state(callback: Any, fresh: Any) -> None:
     )
     if not hasattr(callback, "state_dict"):
         return
+    # Through a real file format, since what a checkpoint can hold is what loads without running code.
     state = callback.state_dict()
     buffer = io.BytesIO()
     torch.save(state, buffer)

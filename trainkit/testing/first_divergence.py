@@ -1,4 +1,4 @@
-"""Where a run that was continued parts from the one that never stopped, and what the cause may be."""
+"""Finds the first difference between a run that was resumed and one that never stopped, and its likely cause."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _NOT_RESTORED = (
     "load_state_dict and on_load_checkpoint do not bring back is lost"
 )
 DIRPATH = "dirpath"
-"""In the state of callbacks that keep files in the folder of their run."""
+"""The entry by which the state of a callback is known that keeps files in the folder of its run."""
 
 _KERNEL = "a kernel that is not deterministic (try trainer.deterministic=true)"
+# By the first word of the event that differs.
 _CAUSES = {
     "parameter": f"the update depends on something that no checkpoint holds, or on {_KERNEL}",
     "optimizer": f"the update depends on something that no checkpoint holds, or on {_KERNEL}",
@@ -41,13 +42,13 @@ _FROM_THE_START = (
 
 
 @dataclass(frozen=True)
-class Parting:
+class Divergence:
     """The first thing that differs between two runs.
 
     Attributes:
-        when: The place in the run.
-        what: What differs there.
-        cause: What the cause may be.
+        when: The place in the run, such as ``epoch 0, batch 3``.
+        what: The thing that differs there, such as ``parameter layer.weight``.
+        cause: The likely cause, in words.
     """
 
     when: str
@@ -55,52 +56,58 @@ class Parting:
     cause: str
 
 
-def parting(whole: Path, other: Path, first_event: int = 0, *, from_the_start: bool = False) -> Parting | None:
+def first_divergence(
+    whole: Path, other: Path, first_event: int = 0, *, from_the_start: bool = False
+) -> Divergence | None:
     """Return the first thing that differs between two traced runs; None if nothing does.
 
     Args:
         whole: The folder of the run that never stopped.
-        other: That of the other run.
-        first_event: How many events of ``whole`` lie before those of ``other``.
-        from_the_start: Whether both began at the beginning.
+        other: The folder of the other run.
+        first_event: The index of the event of ``whole`` that corresponds to the first one of ``other``.
+        from_the_start: Whether both runs started from the beginning, so that resuming cannot be the cause.
     """
     expected, actual = read_events(whole)[first_event:], read_events(other)
     for index, (one, two) in enumerate(zip_longest(expected, actual)):
         if one != two:
             return _explained(one, two, is_first=_same_state_so_far(expected[:index]), from_the_start=from_the_start)
-    return _of_end(whole, other, from_the_start=from_the_start)
+    return _divergence_at_end(whole, other, from_the_start=from_the_start)
 
 
 def _same_state_so_far(events: list[Event]) -> bool:
-    """Whether nothing has been trained yet when the event behind ``events`` came."""
+    """Whether no batch was trained in ``events``, so that the next one belongs to the state that was restored."""
     return not any(event.what == "loss" for event in events)
 
 
-def _explained(one: Event | None, two: Event | None, *, is_first: bool, from_the_start: bool) -> Parting:
+def _explained(one: Event | None, two: Event | None, *, is_first: bool, from_the_start: bool) -> Divergence:
+    """Return the divergence of two events, of which one is None if its run has ended."""
     event = one or two
     assert event is not None
+    # "validation batch" is a batch, and so has the same causes.
     kind = event.what.removeprefix("validation ").partition(" ")[0]
     is_state = kind in ("parameter", "optimizer", "buffer")
     cause = _NOT_RESTORED if is_state and is_first else _CAUSES[kind]
     what = event.what
+    # Not another value but another event: something happens at another time, or not at all.
     if one is None or two is None or one.what != two.what or one.when != two.when:
         instead = "the run ended" if two is None else f"{two.what} ({two.when}) came instead"
         what = "the end" if one is None else one.what
         what = f"{what} was to come, and {instead}"
         cause = cause if is_state else _ELSEWHERE
-    return Parting(event.when, what, _FROM_THE_START if from_the_start else cause)
+    return Divergence(event.when, what, _FROM_THE_START if from_the_start else cause)
 
 
-def _of_end(whole: Path, other: Path, *, from_the_start: bool) -> Parting | None:
+def _divergence_at_end(whole: Path, other: Path, *, from_the_start: bool) -> Divergence | None:
+    """Compare the last checkpoints, for states that no event traces: those of callbacks, schedulers, the module."""
     one, two = (comparable(read_checkpoint(folder / "end.ckpt", map_location="cpu")) for folder in (whole, other))
     for difference in differences(one, two):
         cause = "a plugin or the module keeps state that is not restored, or that depends on the time"
-        return Parting("the end", str(difference), _FROM_THE_START if from_the_start else cause)
+        return Divergence("the end", str(difference), _FROM_THE_START if from_the_start else cause)
     return None
 
 
 def comparable(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return ``checkpoint`` without what equal runs need not have in common: the time, and where their files are."""
+    """Return ``checkpoint`` without entries in which equal runs may differ: elapsed time, and paths of files."""
     progress = dict(checkpoint["loops"]["fit"])
     progress.pop("elapsed_s")
     callbacks = {key: state for key, state in checkpoint["callbacks"].items() if DIRPATH not in state}
@@ -110,7 +117,9 @@ def comparable(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def _comparable_data(data: dict[str, Any], progress: dict[str, Any]) -> dict[str, Any]:
-    """Leave out where passes stood that are over: it tells nothing of what comes."""
+    """Return the state of the data without the positions of passes that are over."""
+    # A run that was resumed never made the passes that ended before, so their positions differ, and nothing follows
+    # from them.
     in_validation = progress["validation_loader"] or progress["validation_batch"]
     return {
         **data,
@@ -120,4 +129,5 @@ def _comparable_data(data: dict[str, Any], progress: dict[str, Any]) -> dict[str
 
 
 def _between_passes(loader: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the part of a loader's state that counts between passes: its own and its loader's ``state_dict``."""
     return [{key: cursor[key] for key in ("own", "loader") if key in cursor} for cursor in loader["cursors"]]

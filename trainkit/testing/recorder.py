@@ -1,4 +1,4 @@
-"""A plugin that writes down which hooks were called, in which order and with what."""
+"""`Recorder`, a plugin that records which hooks are called, in which order and with which arguments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Call(NamedTuple):
 
     Attributes:
         hook: The hook's name; ``"end of around_..."`` when an around-hook is left.
-        arguments: What it was called with, by name, without ``trainer`` and ``module``.
+        arguments: Its arguments by name, without ``trainer`` and ``module``.
         seen: What the recorder's ``look`` returned at that moment.
     """
 
@@ -30,7 +30,7 @@ class Call(NamedTuple):
 
 
 class Recorder:
-    """Joins hooks and writes down every call.
+    """Joins hooks and records every call.
 
     Example::
 
@@ -40,12 +40,12 @@ class Recorder:
 
     Args:
         only: The hooks to join; by default every hook there is, the around-hooks too.
-        look: Called as ``look(trainer, module)`` at each call, to note something that changes during a run.
+        look: Called as ``look(trainer, module)`` at each call; its result is recorded as ``seen``.
         stage: The plugin stage at which it is called.
         name: The plugin's name; recorders in one run need different ones.
 
     Attributes:
-        calls: What happened so far, in order.
+        calls: The calls so far, in order.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Recorder:
     ) -> None:
         self.calls: list[Call] = []
         self.stage = stage
+        # Not set to None: the manager takes a ``name`` for the plugin's own, and without one uses the class's.
         if name is not None:
             self.name = name
         self._look = look
@@ -76,7 +77,7 @@ class Recorder:
         return [call.arguments for call in self.calls if call.hook == hook]
 
     def seen(self, hook: str) -> list[Any]:
-        """Return what ``look`` saw at each call of ``hook``."""
+        """Return the result of ``look`` at each call of ``hook``."""
         return [call.seen for call in self.calls if call.hook == hook]
 
     def count(self, hook: str) -> int:
@@ -84,10 +85,11 @@ class Recorder:
         return self.names.count(hook)
 
     def note(self, event: str) -> None:
-        """Write down something that is no hook, such as a step of the module, in the same list."""
+        """Record something that is no hook, such as a step of the module, in the same list."""
         self.calls.append(Call(event, {}))
 
     def _listener(self, hook: str) -> Any:
+        """Return a function that implements ``hook`` and records its calls."""
         provided = HOOKS[hook]
 
         def record(*values: Any) -> None:
@@ -100,11 +102,12 @@ class Recorder:
             record(*values)
             try:
                 return (yield)
+            # Recorded also when what it goes around raises.
             finally:
                 self.note(f"end of {hook}")
 
         listener: Any = record_around if hook.startswith("around_") else record
-        # Hooks are bound by the names of arguments, and this one wants them all.
+        # A plugin gets the arguments that its signature names, and `*values` would be refused.
         parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in provided]
         listener.__signature__ = inspect.Signature(parameters)
         return listener

@@ -1,4 +1,4 @@
-"""The smallest module, data and trainer with which a run can be tried."""
+"""The smallest module, data and Trainer that make a run."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from trainkit.trainer import Trainer
 
 
 class TinyModule(TrainModule):
-    """One linear layer with fixed weights, trained by SGD on the squared error; it logs one loss for each stage.
+    """One linear layer with fixed initial weights, trained by SGD on the squared error. Each step logs its loss.
 
     Args:
         in_features: Size of an input.
         out_features: Size of a target.
         lr: Learning rate of the plain SGD.
-        seed: Gives the weights; the global random state is not touched.
+        seed: Seed of the weights. The global random state stays as it is.
     """
 
     def __init__(self, in_features: int = 4, out_features: int = 2, lr: float = 0.1, seed: int = 0) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.lr = lr
+        # On the CPU alone: by default `fork_rng` also saves and restores the generators of all GPUs.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.layer = nn.Linear(in_features, out_features)
@@ -35,7 +36,7 @@ class TinyModule(TrainModule):
         return output
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the loss of one batch; needs no Trainer, and so serves loops written by hand."""
+        """Return the loss of one batch. Needs no Trainer, so that a loop written by hand can call it."""
         x, y = batch
         return nn.functional.mse_loss(self(x), y)
 
@@ -66,7 +67,7 @@ class TinyData(list[tuple[Tensor, Tensor]]):
         last_batch_size: Samples in the last one; by default as many as in the others.
         in_features: Size of an input.
         out_features: Size of a target.
-        seed: Gives the values; the global random state is not touched.
+        seed: Seed of the values. The global random state stays as it is.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ def quiet_trainer(**arguments: Any) -> Trainer:
     """Return a `Trainer` for one epoch on the CPU that prints nothing, writes nothing and skips the sanity check.
 
     Args:
-        arguments: Arguments of `Trainer` that are added to these, or replace them.
+        arguments: Further arguments of `Trainer`; they go before these defaults.
     """
     quiet: dict[str, Any] = {
         "accelerator": "cpu",

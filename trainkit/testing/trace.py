@@ -1,4 +1,4 @@
-"""What happened in a run, as a list of digests: two runs are the same if their lists are."""
+"""`RunTrace` records what happens in a run as a list of digests. Two runs are equal if their lists are."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ STOPS = {
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened in a run.
+    """A value at a place in a run.
 
     Attributes:
         when: The place in the run, such as ``epoch 0, batch 3``.
-        what: Such as ``parameter layer.weight`` or ``loss``.
-        digest: Equal if it was the same.
+        what: The name of the value, such as ``parameter layer.weight`` or ``loss``.
+        digest: A digest of the value; see `digest`.
     """
 
     when: str
@@ -53,7 +53,7 @@ class Stop:
         kind: A key of `STOPS`.
         when: The place in the run.
         checkpoint: The name of the file.
-        events: How many events came before it.
+        events: The number of events before it.
     """
 
     kind: str
@@ -63,19 +63,19 @@ class Stop:
 
 
 class Enough(BaseException):
-    """The run has come as far as it was to be traced."""
+    """Ends a traced run. No Exception, so that ``except Exception`` in a user's code does not stop it."""
 
 
 class RunTrace:
-    """Notes what happens in the first batches of a run, then ends it. Has to be the last plugin of its stage.
+    """Records what happens in the first batches of a run, then ends the run. It has to be the last plugin of its stage.
 
-    Ahead of every training batch it notes all weights, the optimizers and the random numbers, then the batch and its
-    loss, so that what differs first is where two runs part.
+    Before each training batch it records all weights, the optimizers and the random numbers, then the batch and its
+    loss. So the first event that differs between two runs shows where the difference comes from.
 
     Args:
-        folder: Where to write ``events.jsonl``, ``stops.json``, and ``end.ckpt`` when the run has come that far.
-        batches: Training batches after which the run ends.
-        saves: Whether to save checkpoints on the way.
+        folder: The folder for ``events.jsonl``, ``stops.json``, checkpoints, and ``end.ckpt``, saved at the end.
+        batches: The number of training batches after which the run ends.
+        saves: Whether to save a checkpoint at each of `STOPS`.
     """
 
     stage: ClassVar[PluginStage] = "persist"
@@ -95,6 +95,7 @@ class RunTrace:
 
     def on_train_batch_end(self, trainer: Trainer, outputs: Any) -> None:
         self._note(trainer, "loss", outputs.get("loss"), finished=True)
+        # One checkpoint of each kind, and a batch is of one kind only, so that no two are taken at one place.
         progress = trainer.progress
         if progress.total_batches == self.batches:
             self._end(trainer)
@@ -107,6 +108,7 @@ class RunTrace:
             self._stop(trainer, "middle")
 
     def on_validation_batch_start(self, trainer: Trainer, batch: Any) -> None:
+        # A run that is resumed makes no sanity check, and nothing of it reaches training.
         if not trainer.sanity_checking:
             for name, state in rng_state().items():
                 self._note(trainer, f"random numbers of {name}, in validation", state)
@@ -136,11 +138,13 @@ class RunTrace:
         (self.folder / "stops.json").write_text(stops, encoding="utf-8")
 
     def _note(self, trainer: Trainer, what: str, value: Any, *, finished: bool = False) -> None:
+        """Write an event. ``finished`` is whether the running batch has been counted already."""
         event = Event(_when(trainer, finished=finished), what, digest(value))
         self._events.write(f"{json.dumps(asdict(event))}\n")
         self._count += 1
 
     def _stop(self, trainer: Trainer, kind: str) -> None:
+        """Save a checkpoint, if none of this kind has been saved yet."""
         if kind in self._wanted:
             self._wanted.remove(kind)
             name = f"{kind.replace(' ', '-')}.ckpt"
@@ -152,7 +156,7 @@ class RunTrace:
 
 
 def read_events(folder: Path) -> list[Event]:
-    """Return what a `RunTrace` wrote down in ``folder``."""
+    """Return the events that a `RunTrace` wrote into ``folder``."""
     with open(folder / "events.jsonl", encoding="utf-8") as lines:
         return [Event(**json.loads(line)) for line in lines]
 
@@ -163,7 +167,7 @@ def read_stops(folder: Path) -> list[Stop]:
 
 
 def digest(value: Any) -> str:
-    """Return a short text that is equal for values that are equal bit for bit."""
+    """Return a short hexadecimal digest. Values that are equal bit for bit have the same one."""
     hasher = blake2b(digest_size=8)
     for piece in _pieces(value):
         hasher.update(piece)
@@ -171,8 +175,10 @@ def digest(value: Any) -> str:
 
 
 def _pieces(value: Any) -> Iterator[bytes]:
+    """Yield the bytes that make up a value, with types, shapes, keys and lengths."""
     if isinstance(value, Tensor):
         yield f"{value.dtype}{tuple(value.shape)}".encode()
+        # As bytes of any dtype: numpy has no bfloat16, and NaN has to equal NaN.
         yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     elif isinstance(value, dict):
         for key, item in value.items():
@@ -184,15 +190,16 @@ def _pieces(value: Any) -> Iterator[bytes]:
             yield from _pieces(item)
     elif isinstance(value, str | bytes | int | float | complex | bool | None):
         yield repr(value).encode()
-    elif hasattr(value, "tobytes"):  # an array of numpy
+    elif hasattr(value, "tobytes"):  # a numpy array or scalar
         yield from (f"{value.dtype}{value.shape}".encode(), value.tobytes())
     else:
-        # What it holds nobody knows, and its repr may be an address.
+        # An object of an unknown class: by its attributes. Its repr may be an address, which differs from run to run.
         yield from _pieces(getattr(value, "__dict__", None) or type(value).__qualname__)
 
 
 def _state(trainer: Trainer, module: TrainModule) -> Iterator[tuple[str, Any]]:
-    """Yield everything that the next step starts from, in words."""
+    """Yield names and values of everything that the next step starts from."""
+    # Optimizers keep state by parameter, and a parameter's name is known to the module alone.
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     yield from ((f"parameter {name}", parameter) for name, parameter in module.named_parameters())
     yield from ((f"buffer {name}", buffer) for name, buffer in module.named_buffers())
@@ -206,6 +213,12 @@ def _state(trainer: Trainer, module: TrainModule) -> Iterator[tuple[str, Any]]:
 
 
 def _when(trainer: Trainer, *, finished: bool) -> str:
+    """Return the place in the run in words.
+
+    Args:
+        trainer: The Trainer.
+        finished: Whether the running batch has been counted already, so that the counter is one ahead of its index.
+    """
     progress = trainer.progress
     if progress.in_validation or (trainer.validating and not finished):
         where = f"loader {progress.validation_loader}, batch {progress.validation_batch - finished}"

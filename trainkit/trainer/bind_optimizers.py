@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from trainkit.errors import ConfigError, ModuleError, OptimizerError
-from trainkit.hooks.dispatch import BoundHooks
+from trainkit.hooks.bound import BoundHooks
 from trainkit.loops.closure import refuse_step, step_within, takes_closure
 from trainkit.loops.manual import step_by_hand
 from trainkit.module import TrainModule

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainkit.hooks.timing import Ledger
+from trainkit.hooks.timing import HookTimer
 from trainkit.types import Stage
 
 
@@ -23,8 +23,8 @@ def print_results(results: list[dict[str, float]], stage: Stage) -> None:
     Console().print(table)
 
 
-def print_timing(ledger: Ledger) -> None:
+def print_timing(timer: HookTimer) -> None:
     """Print the seconds that each plugin spent in each hook."""
     from rich.console import Console
 
-    Console().print(ledger.table())
+    Console().print(timer.table())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import nn
 from torch.optim import Optimizer
 
-from trainkit.callbacks.finetuning import freezing
+import trainkit.callbacks.finetuning.freezing as freezing
 from trainkit.errors import ModuleError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trainkit.errors import CompileError
-from trainkit.hooks.dispatch import BoundHooks
+from trainkit.hooks.bound import BoundHooks
 from trainkit.loops.accumulation import Place
 from trainkit.loops.compiled.graph import Clip
 from trainkit.loops.optimize import forward_and_backward, prepare_group

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainkit.batch.nested import map_tensors
-from trainkit.hooks.dispatch import BoundHooks
+from trainkit.hooks.bound import BoundHooks
 from trainkit.loops import optimize
 from trainkit.loops.accumulation import Place
 from trainkit.loops.compiled import explain

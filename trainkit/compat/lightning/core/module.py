@@ -12,7 +12,7 @@ from trainkit.compat.lightning.core.hooks import CheckpointHooks, DataHooks, Mod
 from trainkit.errors import ModuleError, UnsupportedAttributeError
 from trainkit.hooks.specs import HOOKS
 from trainkit.module import TrainModule
-from trainkit.module.class_only import of_class
+from trainkit.module.class_only import class_only
 from trainkit.module.train_module import MetricSink
 from trainkit.trainer import Trainer
 
@@ -58,7 +58,7 @@ class LightningModule(ModelHooks, CheckpointHooks, DataHooks, TrainModule):
         """Create layers late, right before they are needed."""
         self.configure_sharded_model()
 
-    @of_class
+    @class_only
     def load_from_checkpoint(
         cls,
         checkpoint_path: str | os.PathLike[str],
@@ -97,5 +97,5 @@ class LightningModule(ModelHooks, CheckpointHooks, DataHooks, TrainModule):
                 )
         return super()._attach(trainer, metrics)
 
-    def _tell_of(self, checkpoint: dict[str, Any]) -> None:
+    def _call_on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.on_load_checkpoint(checkpoint)
