@@ -93,7 +93,7 @@ def test_a_place_may_be_forgotten() -> None:
     state, _ = stopped_after(3)
     cursor = Skipping(Shuffled(), "loader")
     cursor.load_state_dict(state, mid_epoch=True)
-    cursor.forget()
+    cursor.discard_restored()
     assert not cursor.restored
     assert len(list(cursor)) == 5
 
