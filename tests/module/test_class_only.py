@@ -5,14 +5,14 @@ import inspect
 import pytest
 
 from trainkit.errors import ModuleError
-from trainkit.module.class_only import of_class
+from trainkit.module.class_only import class_only
 
 
 class Net:
     def __init__(self, width: int = 1) -> None:
         self.width = width
 
-    @of_class
+    @class_only
     def wide(cls, width: int) -> Net:
         """Make a wide one."""
         return cls(width)

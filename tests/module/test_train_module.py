@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import copy
-import pickle
 from types import SimpleNamespace
 
 import pytest
@@ -12,13 +10,11 @@ from trainkit.errors import (
     CheckpointError,
     MetricError,
     ModuleError,
-    NotAttachedError,
     UnknownNameError,
 )
 from trainkit.module import TrainModule
 from trainkit.module.hparams import store_hparams
 from trainkit.storage.files import write_checkpoint
-from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
 class Net(TrainModule):
@@ -125,55 +121,7 @@ def test_log_by_hand_warns_once_and_records_nothing():
     assert len(caught) == 1
 
 
-def test_print_prints_on_rank_zero_only(capsys):
-    module = Net()
-    module.print("alone")
-    attached(module, is_global_zero=True)
-    module.print("first", end="!")
-    attached(module, is_global_zero=False)
-    module.print("second")
-    assert capsys.readouterr().out == "alone\nfirst!"
-
-
 # In a run and outside
-
-
-def test_before_a_run_there_is_no_trainer_and_counters_are_zero():
-    module = Net()
-    with pytest.raises(NotAttachedError, match="Net"):
-        module.trainer  # noqa: B018
-    assert (module.global_step, module.current_epoch, module.global_rank, module.local_rank) == (0, 0, 0, 0)
-    assert module.logger is None
-    assert module.loggers == []
-
-
-def test_in_a_run_they_are_those_of_the_trainer():
-    module = Net()
-    strategy = SimpleNamespace(local_rank=2)
-    attached(module, global_step=7, current_epoch=3, global_rank=4, strategy=strategy, logger="a", loggers=("a", "b"))
-    assert (module.global_step, module.current_epoch, module.global_rank, module.local_rank) == (7, 3, 4, 2)
-    assert (module.logger, module.loggers) == ("a", ["a", "b"])
-
-
-def test_after_a_run_the_trainer_stays_readable_and_nothing_is_logged():
-    module, sink = Net(), Sink()
-    detach = module._attach(SimpleNamespace(global_step=7), sink)
-    detach()
-    assert module.global_step == 7
-    with pytest.warns(UserWarning, match="outside a run"):
-        module.log("a", 1.0)
-    assert sink.logged == []
-
-
-@pytest.mark.parametrize("twin_of", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
-def test_a_copy_is_the_module_alone_and_not_its_run(twin_of):
-    module = Net(5)
-    attached(module, global_step=7, unpicklable=lambda: None)
-    twin = twin_of(module)
-    assert twin.global_step == 0
-    assert twin.hparams == {"width": 5, "lr": 0.1}
-    assert same_weights(twin, module)
-    assert module.global_step == 7
 
 
 def test_device_and_dtype_are_those_of_the_parameters():
@@ -393,25 +341,3 @@ def test_late_layers_and_loading_hooks_come_before_the_weights(saved):
 def test_code_in_a_checkpoint_is_never_run(saved):
     with pytest.raises(CheckpointError, match="weights_only=False"):
         Net.load_from_checkpoint(saved[1], weights_only=False)
-
-
-def test_a_module_inside_another_knows_the_run_and_logs_in_it():
-    class Inner(TinyModule):
-        def forward(self, x):
-            self.log("inner", float(self.current_epoch))
-            return super().forward(x) * min(1, self.trainer.max_epochs)
-
-    class Outer(TinyModule):
-        def __init__(self):
-            super().__init__()
-            self.parts = nn.ModuleList([Inner(2, 2)])
-
-        def forward(self, x):
-            return self.parts[0](super().forward(x))
-
-    trainer, module = quiet_trainer(max_epochs=2), Outer()
-    trainer.fit(module, TinyData(2))
-    assert trainer.callback_metrics["inner"] == 1.0
-    assert module.parts[0].global_step == 4
-    with pytest.warns(UserWarning, match="outside a run"):
-        module.parts[0].log("inner", 1.0)

@@ -18,9 +18,9 @@ from trainkit.loops.run import FitRun
 from trainkit.metrics.merge import Logged, merge_logs, note
 from trainkit.metrics.torchmetrics import load_metric_states, metric_states, reset_metrics
 from trainkit.module import TrainModule
+from trainkit.module.attached import log_to
 from trainkit.module.modes import Snapshot
 from trainkit.module.optimizers import parameters_of
-from trainkit.module.train_module import log_to
 from trainkit.seed import rng_state, set_rng_state
 from trainkit.types import Batch, StepOutput
 

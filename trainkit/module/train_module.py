@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,9 @@ from torch.optim import Optimizer
 from trainkit.batch.nested import map_tensors
 from trainkit.batch.transfer import TransferHooks
 from trainkit.checks import CLIP_ALGORITHMS
-from trainkit.errors import CheckpointError, MetricError, ModuleError, NotAttachedError, UnknownNameError
+from trainkit.errors import CheckpointError, MetricError, ModuleError, UnknownNameError
 from trainkit.metrics.torchmetrics import is_metric_collection
+from trainkit.module.attached import AttachedModule
 from trainkit.module.class_only import class_only
 from trainkit.module.from_checkpoint import (
     call_with,
@@ -31,41 +32,10 @@ from trainkit.module.optimizers import parameters_of
 from trainkit.reflection import overrides
 
 if TYPE_CHECKING:
-    from trainkit.trainer import Trainer
+    pass
 
 
-class MetricSink(Protocol):
-    """Where the values of `TrainModule.log` go."""
-
-    # A property, so that a method of any signature fits: the arguments by position are more than a type can say.
-    @property
-    def log(self) -> Callable[..., None]:
-        """Record one value. Arguments as in `TrainModule.log`, by position, without those it refuses."""
-
-
-def attach(module: TrainModule, trainer: Trainer, metrics: MetricSink) -> Callable[[], None]:
-    """Connect ``module``, and every `TrainModule` inside it, to ``trainer`` and to ``metrics``.
-
-    A function and not a method, since the user's module may have a method of this name.
-
-    Returns:
-        A function that disconnects them.
-    """
-    return module._attach(trainer, metrics)
-
-
-def log_to(module: TrainModule, sink: Callable[..., None]) -> None:
-    """Send what ``module`` logs to ``sink`` from now on; it is called as `MetricSink.log` is."""
-    # Not through torch's ``__setattr__``, which looks for parameters and modules first: this is done at every step.
-    vars(module)["_log"] = sink
-
-
-def sink_of(module: TrainModule) -> Callable[..., None] | None:
-    """Return the function that receives what ``module`` logs; None outside a run."""
-    return module._log
-
-
-class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
+class TrainModule(HyperparametersMixin, TransferHooks, AttachedModule):
     """An ``nn.Module`` that also defines how it is trained. Subclass it.
 
     ``training_step`` and ``configure_optimizers`` are needed to fit, the other steps to evaluate. Every hook
@@ -84,11 +54,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
     strict_loading: bool = True
     example_input_array: Any = None
 
-    # Set by `attach`. The Trainer stays readable after the run; nothing can be logged any more.
-    _trainer: Trainer | None = None
-    _log: Callable[..., None] | None = None
     _warned_of_log: bool = False
-    _untoggled: Mapping[nn.Parameter, bool] | None = None
 
     # Steps and configuration, for the user to define. The steps take anything here, so that type checkers accept an
     # override with the arguments it needs.
@@ -255,11 +221,6 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         for name, value in dictionary.items(**as_is):
             self.log(name, value, *options, add_dataloader_idx, batch_size, None, rank_zero_only)
 
-    def print(self, *args: Any, **kwargs: Any) -> None:
-        """Print on rank 0 only."""
-        if self._trainer is None or self._trainer.is_global_zero:
-            print(*args, **kwargs)
-
     # Manual optimization
 
     def optimizers(self, use_wrapped: bool = True) -> Any:
@@ -320,48 +281,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
             )
         return map_tensors(self.trainer.strategy.all_gather, data)
 
-    # Facts about the run, with defaults for a module that is in none
-
-    @property
-    def trainer(self) -> Trainer:
-        """The Trainer that runs this module, or ran it last.
-
-        Raises:
-            NotAttachedError: Before the first run.
-        """
-        if self._trainer is None:
-            raise NotAttachedError(f"{type(self).__name__} is in no run of a Trainer; trainer.fit(module) starts one.")
-        return self._trainer
-
-    @property
-    def global_step(self) -> int:
-        """Optimizer updates so far; 0 before the first run."""
-        return 0 if self._trainer is None else self._trainer.global_step
-
-    @property
-    def current_epoch(self) -> int:
-        """The index of the running epoch; 0 before the first run."""
-        return 0 if self._trainer is None else self._trainer.current_epoch
-
-    @property
-    def global_rank(self) -> int:
-        """The rank of this process among all; 0 before the first run."""
-        return 0 if self._trainer is None else self._trainer.global_rank
-
-    @property
-    def local_rank(self) -> int:
-        """The rank of this process among those of its machine; 0 before the first run."""
-        return 0 if self._trainer is None else self._trainer.strategy.local_rank
-
-    @property
-    def logger(self) -> Any:
-        """The first logger; None if there is none."""
-        return None if self._trainer is None else self._trainer.logger
-
-    @property
-    def loggers(self) -> list[Any]:
-        """All loggers."""
-        return [] if self._trainer is None else list(self._trainer.loggers)
+    # Where the weights are
 
     @property
     def device(self) -> torch.device:
@@ -448,34 +368,11 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
         """Return whether the user's class has its own version of the method ``name``."""
         return overrides(self, name, TrainModule)
 
-    def _attach(self, trainer: Trainer, metrics: MetricSink) -> Callable[[], None]:
-        """Make ``self.trainer`` and ``self.log`` work, here and in all TrainModules inside; see `attach`."""
-        # With what each was connected to before: a run may start within another one, with the same module.
-        members = [
-            (module, module._trainer, module._log) for module in self.modules() if isinstance(module, TrainModule)
-        ]
-        for module, _, _ in members:
-            module._trainer, module._log = trainer, metrics.log
-
-        def detach() -> None:
-            for module, outer_trainer, outer_log in members:
-                # After a run its Trainer stays readable, with its metrics. Only where this run was started within
-                # another one, the module goes back to that.
-                in_outer_run = outer_log is not None
-                module._trainer, module._log = (outer_trainer, outer_log) if in_outer_run else (trainer, None)
-
-        return detach
-
     def _call_on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Call the module's own ``on_load_checkpoint``, which in a run the Trainer does."""
         on_load = getattr(self, "on_load_checkpoint", None)
         if on_load is not None:
             call_with(on_load, trainer=None, module=self, checkpoint=checkpoint)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy or a pickle is of the module alone. With the Trainer it would take along loaders and open files.
-        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        return {name: value for name, value in state.items() if name not in _RUN_ATTRIBUTES}
 
     def _lacks(self, method: str, entry_point: str) -> ModuleError:
         """Return the error for a method that ``entry_point`` needs and the user's class does not define."""
@@ -494,9 +391,6 @@ class TrainModule(HyperparametersMixin, TransferHooks, nn.Module):
             for tensor in chain(module._parameters.values(), module._buffers.values(), replicated.values()):
                 if tensor is not None:
                     yield tensor
-
-
-_RUN_ATTRIBUTES = frozenset({"_trainer", "_log", "_untoggled"})
 
 
 def _single(items: list[Any]) -> Any:

@@ -21,7 +21,7 @@ from trainkit.batch.transfer import move
 from trainkit.errors import ConfigError
 from trainkit.metrics.merge import Logged, merge_logs, note
 from trainkit.module import TrainModule
-from trainkit.module.train_module import log_to, sink_of
+from trainkit.module.attached import log_to, sink_of
 from trainkit.strategies.base import Strategy
 from trainkit.types import Batch
 

@@ -21,8 +21,8 @@ from trainkit.loggers.logger import LOGGED
 from trainkit.loops.run import FitRun, Run
 from trainkit.loops.stop import StopSignal
 from trainkit.module import TrainModule
+from trainkit.module.attached import attach
 from trainkit.module.from_checkpoint import load_weights, require_weights
-from trainkit.module.train_module import attach
 from trainkit.progress import Progress
 from trainkit.storage.files import read_checkpoint
 from trainkit.trainer.build_run import build_evaluation_run, build_fit_run, sync_batchnorm

@@ -18,8 +18,8 @@ from trainkit.loops.optimize import forward_and_backward, prepare_group
 from trainkit.loops.run import FitRun
 from trainkit.loops.stop import StopSignal
 from trainkit.module import TrainModule
+from trainkit.module.attached import attach
 from trainkit.module.optimizers import parameters_of
-from trainkit.module.train_module import attach
 from trainkit.seed import isolate_rng
 from trainkit.types import Batch, StepOutput
 

@@ -18,7 +18,7 @@ from trainkit.loops.compiled.optimizer import TracedOptimizer, makes_state
 from trainkit.loops.compiled.reference_step import BindStep, ReferenceStep
 from trainkit.loops.compiled.trace_guard import TraceGuard
 from trainkit.loops.run import FitRun
-from trainkit.module.train_module import log_to
+from trainkit.module.attached import log_to
 from trainkit.types import Batch, StepOutput
 
 COMPARED_STEPS = 3

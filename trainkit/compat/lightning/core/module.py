@@ -12,8 +12,8 @@ from trainkit.compat.lightning.core.hooks import CheckpointHooks, DataHooks, Mod
 from trainkit.errors import ModuleError, UnsupportedAttributeError
 from trainkit.hooks.specs import HOOKS
 from trainkit.module import TrainModule
+from trainkit.module.attached import MetricSink
 from trainkit.module.class_only import class_only
-from trainkit.module.train_module import MetricSink
 from trainkit.trainer import Trainer
 
 _REMOVED = ("training_epoch_end", "validation_epoch_end", "test_epoch_end")
