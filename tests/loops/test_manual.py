@@ -75,9 +75,7 @@ def test_what_the_step_returns_is_handed_on_detached(kind):
 
 
 @pytest.mark.filterwarnings("ignore:configure_optimizers\\(\\) returned None:UserWarning")
-@pytest.mark.parametrize(
-    ("kind", "why"), [(ByHand, "With manual optimization"), (NoOptimizer, "Without an optimizer")]
-)
+@pytest.mark.parametrize(("kind", "why"), [(ByHand, "With manual optimization"), (NoOptimizer, "Without an optimizer")])
 def test_something_else_is_an_error_that_says_what_is_allowed(kind, why):
     module = kind()
     module.output = [1.0]

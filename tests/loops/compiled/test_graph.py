@@ -149,7 +149,8 @@ def test_a_skipped_batch_changes_nothing():
 
 def test_a_step_that_is_not_compiled_is_an_error():
     step = step_of(Module())
-    with torch.compiler.set_stance("force_eager"), pytest.raises(CompileError, match="without compiling it[\\s\\S]*unset"):
+    match = "without compiling it[\\s\\S]*unset"
+    with torch.compiler.set_stance("force_eager"), pytest.raises(CompileError, match=match):
         step()
 
 
