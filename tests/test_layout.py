@@ -13,30 +13,6 @@ TESTS = Path(__file__).parent
 OUTSIDE = {"compat"}
 """A mirror of another framework: its tests follow that one's layout."""
 
-WITHOUT_TESTS_OF_THEIR_OWN: list[str] = [
-    "loops/closure.py",
-    "loops/compiled/explain.py",
-    "loops/compiled/graph.py",
-    "loops/compiled/trace_guard.py",
-    "loops/evaluate.py",
-    "loops/evaluation_mode.py",
-    "loops/manual.py",
-    "loops/optimize.py",
-    "loops/optimizer_handle.py",
-    "loops/run.py",
-    "loops/steps.py",
-    "trainer/arguments.py",
-    "trainer/bind_steps.py",
-    "trainer/call.py",
-    "trainer/data.py",
-    "trainer/default_plugins.py",
-    "trainer/run_length.py",
-    "trainer/run_state.py",
-    "trainer/tables.py",
-    "trainer/trainer.py",
-]
-"""Files that are tested through others, in ``tests/semantics`` above all. None is ever added."""
-
 
 def sources() -> dict[str, Path]:
     paths = {path.relative_to(SOURCE).as_posix(): path for path in sorted(SOURCE.rglob("*.py"))}
@@ -66,13 +42,7 @@ def mirror_of(name: str) -> Path:
 
 
 def test_every_file_has_tests_of_its_own_name() -> None:
-    missing = [name for name in sources() if not mirror_of(name).exists()]
-    assert [name for name in missing if name not in WITHOUT_TESTS_OF_THEIR_OWN] == []
-
-
-def test_the_list_of_those_without_is_no_longer_than_it_has_to_be() -> None:
-    settled = [name for name in WITHOUT_TESTS_OF_THEIR_OWN if name not in sources() or mirror_of(name).exists()]
-    assert settled == []
+    assert [name for name in sources() if not mirror_of(name).exists()] == []
 
 
 def test_files_that_only_declare_are_known_by_their_bodies() -> None:

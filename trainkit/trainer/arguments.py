@@ -181,7 +181,7 @@ class OutputArguments:
     enable_checkpointing: bool
     enable_progress_bar: bool
     enable_model_summary: bool
-    default_root_dir: str | os.PathLike[str] | None = None
+    default_root_dir: str | os.PathLike[str] | None
     profiler: Literal["simple"] | None
     barebones: bool
 

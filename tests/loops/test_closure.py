@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainkit.errors import ConfigError, ModuleError
+from trainkit.loops.closure import takes_closure
+from trainkit.precision.base import Precision
+from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_weights, quiet_trainer
+
+
+class OwnStep(TinyModule):
+    """Calls ``optimizer.step(closure)`` in its ``optimizer_step`` and keeps what that returns."""
+
+    optimizer_class = torch.optim.SGD
+
+    def __init__(self):
+        super().__init__()
+        self.returned, self.losses = [], []
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.losses.append(loss.detach())
+        return loss
+
+    def configure_optimizers(self):
+        return self.optimizer_class(self.parameters(), lr=0.1)
+
+    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None):
+        self.returned.append(optimizer.step(closure=optimizer_closure))
+
+
+class Skips(OwnStep):
+    """Returns None for the batches of ``skipped``."""
+
+    skipped = (1,)
+
+    def training_step(self, batch, batch_idx):
+        return None if batch_idx in self.skipped else super().training_step(batch, batch_idx)
+
+
+class Lbfgs(TinyModule):
+    def __init__(self, max_iter=3):
+        super().__init__()
+        self.max_iter, self.evaluations = max_iter, []
+
+    def training_step(self, batch, batch_idx):
+        self.evaluations.append(batch_idx)
+        return super().training_step(batch, batch_idx)
+
+    def configure_optimizers(self):
+        return torch.optim.LBFGS(self.parameters(), lr=0.1, max_iter=self.max_iter)
+
+
+class SkipsEveryThird(Precision):
+    """Makes no update of every third one, as a scaler does whose gradients have overflowed."""
+
+    name = "skips-every-third"
+
+    def __init__(self):
+        self.calls = 0
+
+    def update(self, optimizer, closure=None):
+        self.calls += 1
+        if self.calls % 3:
+            return super().update(optimizer, closure)
+        if closure is not None:
+            closure()
+        return False
+
+
+def watching():
+    return Recorder(["on_before_optimizer_step", "around_optimizer_step", "on_after_optimizer_step"])
+
+
+def fit(module, num_batches=4, **arguments):
+    trainer = quiet_trainer(**arguments)
+    trainer.fit(module, TinyData(num_batches))
+    return trainer
+
+
+def test_who_takes_a_closure():
+    tiny, lbfgs, own = TinyModule(), Lbfgs(), OwnStep()
+    assert not takes_closure(tiny, tiny.configure_optimizers())
+    assert takes_closure(lbfgs, lbfgs.configure_optimizers())
+    assert takes_closure(own, own.configure_optimizers())
+
+
+# What step returns
+
+
+@pytest.mark.parametrize("arguments", [{}, {"callbacks": "watching"}, {"precision": SkipsEveryThird()}])
+def test_step_returns_the_loss_whoever_looks_on(arguments):
+    module = OwnStep()
+    fit(module, **{name: [watching()] if value == "watching" else value for name, value in arguments.items()})
+    assert len(module.losses) == 4
+    assert [value.item() for value in module.returned] == [value.item() for value in module.losses]
+
+
+@pytest.mark.parametrize("callbacks", [[], [watching()]])
+def test_step_returns_the_first_of_several_losses(callbacks):
+    class Module(OwnStep):
+        optimizer_class = torch.optim.LBFGS
+
+    module = Module()
+    fit(module, 1, callbacks=callbacks)
+    assert len(module.losses) > 1
+    assert [value.item() for value in module.returned] == [module.losses[0].item()]
+
+
+@pytest.mark.parametrize("callbacks", [[], [watching()]])
+def test_step_without_a_closure_returns_nothing(callbacks):
+    class Module(OwnStep):
+        def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None):
+            optimizer_closure()
+            self.returned.append(optimizer.step())
+
+    module = Module()
+    trainer = fit(module, 2, callbacks=callbacks)
+    assert module.returned == [None, None]
+    assert trainer.global_step == 2
+
+
+# What is counted
+
+
+@pytest.mark.parametrize("kind", [OwnStep, Lbfgs])
+def test_what_looks_on_changes_nothing(kind):
+    alone, watched = kind(), kind()
+    recorder = watching()
+    fit(alone)
+    fit(watched, callbacks=[recorder])
+    assert_same_weights(alone, watched)
+    assert recorder.count("around_optimizer_step") == recorder.count("on_after_optimizer_step") == 4
+
+
+def test_an_update_that_the_precision_skips_is_not_counted():
+    recorder, module = watching(), OwnStep()
+    trainer = fit(module, 6, precision=SkipsEveryThird(), callbacks=[recorder])
+    assert len(module.losses) == 6
+    assert trainer.global_step == 4
+    assert recorder.count("on_after_optimizer_step") == 4
+    assert fit(OwnStep(), 6, precision=SkipsEveryThird()).global_step == 4
+
+
+def test_one_update_is_one_however_often_the_loss_is_evaluated():
+    module = Lbfgs(max_iter=3)
+    recorder = watching()
+    trainer = fit(module, 2, callbacks=[recorder])
+    assert module.evaluations == [0, 0, 0, 1, 1, 1]
+    assert recorder.count("on_before_optimizer_step") == 6, "gradients of each evaluation are prepared"
+    assert trainer.global_step == recorder.count("on_after_optimizer_step") == 2
+
+
+def test_each_evaluation_starts_from_cleared_gradients():
+    class Module(Lbfgs):
+        def __init__(self):
+            super().__init__(max_iter=2)
+            self.gradients, self.expected = [], []
+
+        def training_step(self, batch, batch_idx):
+            loss = self.loss(batch)
+            self.expected.append(torch.autograd.grad(self.loss(batch), self.layer.weight)[0])
+            return loss
+
+        def on_before_optimizer_step(self):
+            self.gradients.append(self.layer.weight.grad.clone())
+
+    module = Module()
+    fit(module, 1)
+    assert len(module.gradients) == 2
+    assert torch.equal(torch.stack(module.gradients), torch.stack(module.expected))
+
+
+# Batches that are skipped, and groups
+
+
+def test_a_skipped_batch_leaves_the_optimizer_alone():
+    recorder, module = watching(), Skips()
+    trainer = fit(module, 3, callbacks=[recorder])
+    assert trainer.global_step == len(module.returned) == 2, "optimizer_step was left before it could go on"
+    assert recorder.count("on_before_optimizer_step") == 2
+
+
+def test_outputs_of_a_skipped_batch_are_empty():
+    recorder = Recorder(["on_train_batch_end"])
+    fit(Skips(), 2, callbacks=[recorder])
+    outputs = [call["outputs"] for call in recorder.arguments("on_train_batch_end")]
+    assert list(outputs[0]) == ["loss"]
+    assert outputs[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("skipped", "updates"),
+    [((), 2), ((0,), 2), ((1,), 2), ((0, 1), 1), ((2, 3), 1), ((0, 1, 2, 3), 0)],
+)
+def test_a_group_is_as_with_the_usual_step_whatever_is_skipped_of_it(skipped, updates):
+    class Usual(TinyModule):
+        def training_step(self, batch, batch_idx):
+            return None if batch_idx in skipped else super().training_step(batch, batch_idx)
+
+    module, usual = Skips(), Usual()
+    module.skipped = skipped
+    trainer = fit(module, accumulate_grad_batches=2)
+    assert trainer.global_step == updates
+    assert fit(usual, accumulate_grad_batches=2).global_step == updates
+    assert_same_weights(module, usual)
+
+
+def test_several_evaluations_of_a_group_are_refused():
+    with pytest.raises(ConfigError, match="LBFGS evaluates the loss several times[\\s\\S]*accumulate_grad_batches=2"):
+        fit(Lbfgs(), accumulate_grad_batches=2)
+
+
+def test_an_optimizer_step_that_never_calls_the_closure_is_an_error():
+    class Forgets(TinyModule):
+        def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None):
+            pass
+
+    with pytest.raises(ModuleError, match="Forgets.optimizer_step did not call the closure[\\s\\S]*batch 0"):
+        fit(Forgets())
+
+
+def test_optimizer_step_is_told_where_the_run_is():
+    told = []
+
+    class Module(TinyModule):
+        def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None):
+            told.append((epoch, batch_idx, optimizer is self.optimizers()))
+            optimizer.step(optimizer_closure)
+
+    fit(Module(), 2, max_epochs=2)
+    assert told == [(0, 0, True), (0, 1, True), (1, 0, True), (1, 1, True)]

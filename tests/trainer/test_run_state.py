@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from trainkit import DataModule
+from trainkit.checkpoint import state
+from trainkit.errors import CheckpointError
+from trainkit.seed import rng_state, set_rng_state
+from trainkit.testing import TinyData, TinyModule, assert_same_state, assert_same_weights, quiet_trainer
+from trainkit.trainer.run_state import dump, dump_weights, restore_beginning
+
+
+class Module(TinyModule):
+    """Momentum, a scheduler, and something that is logged over an epoch."""
+
+    def training_step(self, batch, batch_idx):
+        loss = self.loss(batch)
+        self.log("loss", loss, on_epoch=True)
+        return loss
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+        return [optimizer], [{"scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 2), "interval": "step"}]
+
+
+class Counts:
+    """A plugin with memory."""
+
+    def __init__(self):
+        self.batches = 0
+
+    def on_train_batch_end(self):
+        self.batches += 1
+
+    def state_dict(self):
+        return {"batches": self.batches}
+
+    def load_state_dict(self, loaded):
+        self.batches = loaded["batches"]
+
+
+class DumpsAfter:
+    """Keeps what would be saved after a batch, or when training starts if that is None."""
+
+    def __init__(self, batch):
+        self.batch, self.checkpoint = batch, None
+
+    def on_train_start(self, trainer):
+        if self.batch is None:
+            self.checkpoint = copy.deepcopy(trainer.dump_checkpoint())
+            trainer.should_stop = True
+
+    def on_train_batch_end(self, trainer):
+        if trainer.progress.total_batches == self.batch:
+            self.checkpoint = copy.deepcopy(trainer.dump_checkpoint())
+
+
+def fit(module, dumps=None, ckpt_path=None, num_batches=5, **arguments):
+    callbacks = [Counts(), *([dumps] if dumps else [])]
+    trainer = quiet_trainer(**({"max_epochs": 2, "callbacks": callbacks} | arguments))
+    trainer.fit(module, TinyData(num_batches), ckpt_path=ckpt_path)
+    return trainer
+
+
+def written(tmp_path, checkpoint):
+    torch.save(checkpoint, tmp_path / "file.ckpt")
+    return tmp_path / "file.ckpt"
+
+
+@pytest.fixture
+def checkpoint():
+    """What is saved after the second of five batches, in the middle of a group of three."""
+    dumps = DumpsAfter(2)
+    fit(Module(), dumps, accumulate_grad_batches=3)
+    return dumps.checkpoint
+
+
+WEIGHTS = {
+    "epoch",
+    "global_step",
+    "state_dict",
+    "pytorch-lightning_version",
+    "trainkit",
+    "hyper_parameters",
+    "hparams_name",
+}
+SIGNATURE = {"format", "version", "module", "hparams_left_out"}
+TRAINING = {"optimizer_states", "lr_schedulers", "loops", "callbacks"}
+
+
+def test_the_keys_of_a_checkpoint(checkpoint):
+    assert checkpoint.keys() == WEIGHTS | TRAINING
+    own = checkpoint["trainkit"]
+    assert own.keys() == SIGNATURE | {"precision", "shuffle_seed", "ranks"}
+    assert [rank.keys() for rank in own["ranks"]] == [{"metrics", "group", "data", "began", "rng"}]
+    assert checkpoint["loops"]["fit"].keys() == {
+        "epoch", "batch", "is_last", "epoch_ended", "validated_batch", "validation_loader", "validation_batch",
+        "global_step", "total_batches", "micro_batch_size", "group_batches", "elapsed_s",
+    }  # fmt: skip
+    assert checkpoint["callbacks"] == {"Counts": {"batches": 2}}
+
+
+def test_weights_alone_have_nothing_of_training():
+    trainer = fit(Module())
+    weights = dump_weights(trainer.run, trainer._data)
+    assert weights.keys() == WEIGHTS
+    assert weights["trainkit"] == state.signature(trainer.module) | {"hparams_left_out": []}
+    assert (weights["epoch"], weights["global_step"]) == (2, 10)
+    assert_same_state(weights["state_dict"], trainer.module.state_dict())
+
+
+def test_hyperparameters_of_the_data_module_are_there_too():
+    class Data(DataModule):
+        def __init__(self, size=2):
+            super().__init__()
+            self.save_hyperparameters()
+
+        def train_dataloader(self):
+            return TinyData(1)
+
+    trainer = quiet_trainer()
+    trainer.fit(Module(), datamodule=Data(3))
+    weights = dump_weights(trainer.run, trainer._data)
+    assert weights["datamodule_hyper_parameters"] == {"size": 3}
+
+
+def test_dumping_changes_nothing():
+    trainer = fit(Module())
+    before = copy.deepcopy((trainer.module.state_dict(), trainer.progress.state_dict(), rng_state()))
+    first = copy.deepcopy(dump(trainer.fit_run, trainer.hooks.plugins, trainer._data))
+    assert_same_state((trainer.module.state_dict(), trainer.progress.state_dict(), rng_state()), before)
+    assert_same_state(dump(trainer.fit_run, trainer.hooks.plugins, trainer._data), first)
+
+
+def without_time(checkpoint):
+    """Return what has to be the same after resuming: all but the seconds that a fit has taken."""
+    checkpoint = copy.deepcopy(checkpoint)
+    checkpoint["loops"]["fit"].pop("elapsed_s")
+    return checkpoint
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_what_was_dumped_is_what_is_dumped_again_after_it_was_restored(tmp_path, after, accumulate):
+    first, again = DumpsAfter(after), DumpsAfter(None)
+    fit(Module(), first, accumulate_grad_batches=accumulate)
+    fit(Module(), again, written(tmp_path, first.checkpoint), accumulate_grad_batches=accumulate)
+    assert_same_state(without_time(again.checkpoint), without_time(first.checkpoint))
+
+
+def test_an_open_group_is_saved_with_its_gradients(checkpoint):
+    assert checkpoint["loops"]["fit"]["group_batches"] == 2
+    group = checkpoint["trainkit"]["ranks"][0]["group"]
+    assert group["divisor"] == 3
+    assert group["gradients"].keys() == {"layer.weight", "layer.bias"}
+
+
+def test_a_file_without_the_size_of_its_group_is_read(tmp_path):
+    """Between two groups there is nothing to know; older files do not say it."""
+    dumps = DumpsAfter(3)
+    whole, resumed = Module(), Module()
+    fit(whole, dumps)
+    del dumps.checkpoint["loops"]["fit"]["group_batches"]
+    trainer = fit(resumed, ckpt_path=written(tmp_path, dumps.checkpoint))
+    assert trainer.global_step == 10
+    assert_same_weights(resumed, whole)
+
+
+def test_a_file_of_weights_only_cannot_be_resumed(tmp_path):
+    trainer = fit(Module())
+    path = written(tmp_path, dump_weights(trainer.run, trainer._data))
+    with pytest.raises(CheckpointError, match="weights only"):
+        fit(Module(), ckpt_path=path)
+
+
+def test_a_checkpoint_of_other_optimizers_is_refused(tmp_path, checkpoint):
+    with pytest.raises(CheckpointError, match="holds 1 states of optimizers or schedulers, and[\\s\\S]*gave 0"):
+        fit(TinyModule(), ckpt_path=written(tmp_path, checkpoint))
+
+
+def test_ranks_cannot_change_in_the_middle_of_an_epoch(tmp_path, checkpoint):
+    checkpoint["trainkit"]["ranks"] *= 2
+    with pytest.raises(CheckpointError, match="saved by 2 ranks in the middle of an epoch, and there are 1 now"):
+        fit(Module(), ckpt_path=written(tmp_path, checkpoint), accumulate_grad_batches=3)
+
+
+def test_ranks_may_change_between_two_epochs(tmp_path):
+    whole, resumed = Module(), Module()
+    fit(whole)
+    trainer = fit(Module(), max_epochs=1)
+    checkpoint = copy.deepcopy(trainer.dump_checkpoint())
+    checkpoint["trainkit"]["ranks"] *= 2
+    fit(resumed, ckpt_path=written(tmp_path, checkpoint))
+    assert_same_weights(resumed, whole)
+
+
+def test_a_limit_that_lies_behind_cannot_be_kept(tmp_path, checkpoint):
+    path = written(tmp_path, checkpoint)
+    with pytest.raises(
+        CheckpointError, match="behind 2 batches of epoch 0, and limit_train_batches ends an epoch after 2"
+    ):
+        fit(Module(), ckpt_path=path, limit_train_batches=2, accumulate_grad_batches=3)
+
+
+def test_plugins_are_restored_before_optimizers(tmp_path, checkpoint):
+    order = []
+
+    class Remembers(Counts):
+        name = "Counts"
+
+        def load_state_dict(self, loaded):
+            super().load_state_dict(loaded)
+            order.append("plugin")
+
+    class Watched(Module):
+        def configure_optimizers(self):
+            optimizers, schedulers = super().configure_optimizers()
+            optimizers[0].register_load_state_dict_pre_hook(lambda *_: order.append("optimizer"))
+            return optimizers, schedulers
+
+    plugin = Remembers()
+    fit(Watched(), ckpt_path=written(tmp_path, checkpoint), callbacks=[plugin], accumulate_grad_batches=3)
+    assert order == ["plugin", "optimizer"]
+    assert plugin.batches == 10
+
+
+def test_a_value_that_cannot_be_saved_is_found_when_the_fit_starts(tmp_path):
+    class Odd(Counts):
+        def state_dict(self):
+            return {"odd": object()}
+
+    with pytest.raises(CheckpointError, match="odd[\\s\\S]*object"):
+        fit(Module(), callbacks=[Odd()], enable_checkpointing=True, default_root_dir=tmp_path)
+    fit(Module(), callbacks=[Odd()])
+
+
+def test_a_data_module_that_cannot_be_saved_is_found_too(tmp_path):
+    class Data(DataModule):
+        def train_dataloader(self):
+            return TinyData(1)
+
+        def state_dict(self):
+            return {"odd": object()}
+
+    trainer = quiet_trainer(enable_checkpointing=True, default_root_dir=tmp_path)
+    with pytest.raises(CheckpointError, match="datamodule[\\s\\S]*odd"):
+        trainer.fit(Module(), datamodule=Data())
+
+
+def test_a_save_in_a_step_warns_and_one_between_two_does_not(tmp_path):
+    class Saves:
+        def on_before_zero_grad(self, trainer):
+            trainer.dump_checkpoint()
+
+    with pytest.warns(UserWarning, match="in the middle of a step, that of batch 0 in epoch 0"):
+        fit(Module(), callbacks=[Saves()], max_epochs=1, num_batches=1)
+
+
+def test_a_resumed_run_is_prepared_from_the_random_numbers_it_began_with():
+    trainer = fit(Module())
+    data = trainer._data
+    torch.manual_seed(3)
+    began = rng_state()
+    torch.manual_seed(4)
+    other = rng_state()
+    ranks = {"trainkit": {"ranks": [{"began": other}, {"began": began}]}}
+    for rank, expected in ((0, other), (1, began), (2, other)):
+        torch.manual_seed(5)
+        restore_beginning(data, ranks, rank)
+        assert_same_state(rng_state(), expected)
+        assert_same_state(data.rng_at_start, expected)
+    for nothing in (None, {}, {"trainkit": {"ranks": []}}, {"trainkit": {"ranks": [{}]}}):
+        set_rng_state(began)
+        restore_beginning(data, nothing, 0)
+        assert_same_state(rng_state(), began)
+        assert_same_state(data.rng_at_start, began)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
+from trainkit.trainer.tables import print_results, print_timing
+from trainkit.types import Stage
+
+
+@pytest.fixture
+def rows(capsys, monkeypatch):
+    """Return what was printed since the last call, as the cells of each row."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def read():
+        lines = [line.replace("┃", "│") for line in capsys.readouterr().out.splitlines()]
+        return [[cell.strip() for cell in line.strip()[1:-1].split("│")] for line in lines if "│" in line]
+
+    return read
+
+
+def test_one_loader_has_a_column_of_values(rows):
+    print_results([{"loss": 0.123456789, "acc": 1.0}], Stage.TEST)
+    assert rows() == [["test metric", "value"], ["loss", "0.123457"], ["acc", "1"]]
+
+
+def test_several_loaders_have_a_column_each_and_a_gap_where_a_metric_is_missing(rows):
+    print_results([{"a": 1.0, "b": 2e-9}, {"c": 3e12, "a": 4.5}], Stage.VALIDATE)
+    assert rows() == [
+        ["validate metric", "loader 0", "loader 1"],
+        ["a", "1", "4.5"],
+        ["b", "2e-09", ""],
+        ["c", "", "3e+12"],
+    ]
+
+
+@pytest.mark.parametrize("results", [[], [{}], [{}, {}]])
+def test_nothing_is_printed_where_nothing_was_logged(capsys, results):
+    print_results(results, Stage.TEST)
+    assert capsys.readouterr().out == ""
+
+
+def test_what_plugins_spend_is_printed_by_plugin_and_hook(rows):
+    class Slow:
+        def on_train_batch_start(self):
+            pass
+
+    trainer = quiet_trainer(callbacks=[Slow()], plugins={"timing": True})
+    trainer.fit(TinyModule(), TinyData(3))
+    at_the_end = rows()
+    print_timing(trainer.hooks.timing)
+    again = rows()
+    assert at_the_end == again
+    assert again[0] == ["plugin", "hook", "calls", "seconds", "µs per call"]
+    assert ["Slow", "on_train_batch_start", "3"] in [row[:3] for row in again]
