@@ -8,7 +8,7 @@ from trainkit.callbacks.builtin.gradient_clipping import GradientClipping
 from trainkit.callbacks.builtin.lr_schedulers import LRSchedulers
 from trainkit.errors import ConfigError, UnknownArgumentError, UnknownNameError
 from trainkit.loggers.csv import CSVLogger
-from trainkit.loggers.dummy import NoLogger
+from trainkit.loggers.dummy import DummyLogger
 from trainkit.loggers.tensorboard.logger import TensorBoardLogger
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 from trainkit.trainer.bind_optimizers import make_optimizers
@@ -59,8 +59,8 @@ def test_by_default_tensorboard_and_csv_files_share_a_folder(tmp_path):
     ("logger", "arguments", "expected"),
     [
         (False, {}, []),
-        (True, {"fast_dev_run": True}, [NoLogger]),
-        (None, {"fast_dev_run": True}, [NoLogger]),
+        (True, {"fast_dev_run": True}, [DummyLogger]),
+        (None, {"fast_dev_run": True}, [DummyLogger]),
         (False, {"fast_dev_run": True}, []),
     ],
 )

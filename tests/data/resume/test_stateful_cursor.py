@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+
+from trainkit.data.resume.stateful_cursor import StatefulCursor, has_state
+from trainkit.errors import CheckpointError
+from trainkit.testing import TinyData
+
+
+class Counting:
+    """A loader that knows where it stands, and returns the very dictionary that it goes on changing."""
+
+    def __init__(self, length=5):
+        self.length = length
+        self.state = {"next": 0}
+
+    def __iter__(self):
+        while self.state["next"] < self.length:
+            self.state["next"] += 1
+            yield self.state["next"] - 1
+        self.state["next"] = 0
+
+    def __len__(self):
+        return self.length
+
+    def state_dict(self):
+        return self.state
+
+    def load_state_dict(self, state):
+        self.state = dict(state)
+
+
+@pytest.mark.parametrize("given", [1, 2, 4])
+def test_the_loader_finds_its_place_itself(given):
+    cursor = StatefulCursor(Counting(), "loader")
+    batches = iter(cursor)
+    for _ in range(given):
+        next(batches)
+    state = cursor.state_dict()
+    resumed = StatefulCursor(Counting(), "loader")
+    resumed.load_state_dict({**state, "loader": dict(state["loader"])}, mid_epoch=True)
+    assert list(resumed) == list(range(given, 5))
+
+
+def test_a_batch_that_was_loaded_ahead_of_its_turn_comes_again():
+    cursor = StatefulCursor(Counting(), "loader")
+    batches = iter(cursor)
+    next(batches)
+    cursor.record_before_look_ahead()
+    next(batches)
+    assert cursor.state_dict(ahead=1)["loader"] == {"next": 1}
+    assert cursor.state_dict(ahead=1)["given"] == 1
+    assert cursor.state_dict()["loader"] == {"next": 2}
+
+
+def test_the_state_comes_back_between_epochs_too():
+    loader = Counting()
+    cursor = StatefulCursor(loader, "loader")
+    state = {**cursor.state_dict(), "loader": {"next": 3}}
+    cursor.load_state_dict(state, mid_epoch=False)
+    assert loader.state == {"next": 3}
+    assert not cursor.restored
+
+
+def test_the_place_of_another_kind_of_loader_is_refused():
+    cursor = StatefulCursor(Counting(), "val_dataloader")
+    with pytest.raises(CheckpointError, match=r"val_dataloader is a Counting[\s\S]*IndexCursor"):
+        cursor.load_state_dict({**cursor.state_dict(), "kind": "IndexCursor"}, mid_epoch=True)
+
+
+def test_both_methods_make_a_loader_one_with_a_state():
+    class Half:
+        def state_dict(self):
+            return {}
+
+    assert has_state(Counting())
+    assert not has_state(Half())
+    assert not has_state(TinyData(2))
