@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from trainkit.errors import ConfigError, ModuleError
 from trainkit.loops.closure import takes_closure
 from trainkit.precision.base import Precision
+from trainkit.strategies.single import SingleDevice
 from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_weights, quiet_trainer
 
 
@@ -205,6 +208,52 @@ def test_a_group_is_as_with_the_usual_step_whatever_is_skipped_of_it(skipped, up
     assert trainer.global_step == updates
     assert fit(usual, accumulate_grad_batches=2).global_step == updates
     assert_same_weights(module, usual)
+
+
+class NotesExchanges(SingleDevice):
+    """Writes down for which batches gradients are exchanged in backward, and for which afterwards."""
+
+    def __init__(self):
+        super().__init__("cpu")
+        self.events = []
+
+    def gradient_sync(self, *, enabled):
+        self.events.append(f"backward {enabled}")
+        return nullcontext()
+
+    def sync_gradients(self, module):
+        self.events.append("afterwards")
+
+
+@pytest.mark.parametrize(
+    ("skipped", "events"),
+    [
+        ((), ["backward False", "backward True"]),
+        ((0,), ["backward False", "backward True"]),
+        ((1,), ["backward False", "backward True", "afterwards"]),
+        ((0, 1), ["backward False", "backward True"]),
+    ],
+)
+def test_ranks_exchange_the_gradients_of_a_group_once(skipped, events):
+    module, strategy = Skips(), NotesExchanges()
+    module.skipped = skipped
+    fit(module, 2, accumulate_grad_batches=2, strategy=strategy)
+    assert strategy.events == events
+
+
+def test_the_loss_is_evaluated_under_autocast_and_backward_is_not():
+    class Module(OwnStep):
+        def training_step(self, batch, batch_idx):
+            self.inside = torch.is_autocast_enabled("cpu")
+            return super().training_step(batch, batch_idx)
+
+        def on_before_backward(self):
+            self.in_backward = torch.is_autocast_enabled("cpu")
+
+    module = Module()
+    fit(module, 1, precision="bf16-mixed")
+    assert module.inside
+    assert not module.in_backward
 
 
 def test_several_evaluations_of_a_group_are_refused():

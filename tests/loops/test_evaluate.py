@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import signal
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from trainkit.data.loaders import LimitedLoader
+from trainkit.loops import evaluate as loop
 from trainkit.precision.base import Precision
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
+from trainkit.types import Phase
 
 EVENTS = ("start", "epoch_start", "batch_start", "batch_end", "epoch_end", "end")
 
@@ -23,10 +28,12 @@ class Steps(TinyModule):
     test_step = predict_step = validation_step
 
 
-class Predicts(Steps):
-    def predict_step(self, batch, batch_idx, dataloader_idx=0):
+class LogsNothing(Steps):
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
         self.recorder.note(f"step {dataloader_idx}.{batch_idx}")
         return (dataloader_idx, batch_idx)
+
+    predict_step = validation_step
 
 
 def recorder_of(stage):
@@ -38,7 +45,7 @@ def loaders_of(*sizes):
 
 
 def evaluate(stage, loaders, **arguments):
-    module = Predicts() if stage == "predict" else Steps()
+    module = LogsNothing() if stage == "predict" else Steps()
     module.recorder = recorder = recorder_of({"validate": "validation"}.get(stage, stage))
     trainer = quiet_trainer(callbacks=[recorder], **arguments)
     options = {} if stage == "predict" else {"verbose": False}
@@ -148,3 +155,76 @@ def test_a_sanity_check_draws_from_random_numbers_of_its_own():
     quiet_trainer(num_sanity_val_steps=2, max_epochs=0).fit(Draws(), TinyData(1), TinyData(2))
     torch.manual_seed(1)
     assert torch.rand(()) == expected
+
+
+def test_a_mean_over_the_pass_is_one_over_samples():
+    module = Steps()
+    module.recorder = Recorder([])
+    (result,) = quiet_trainer().test(module, TinyData(2, batch_size=3, last_batch_size=1), verbose=False)
+    assert result == {"value": 0.25}
+
+
+def cut_short(module):
+    """Evaluate as in a fit that continues behind the first batch of the second of three loaders."""
+    trainer = quiet_trainer(max_epochs=0)
+    trainer.fit(module, TinyData(1), loaders_of(2, 3, 1))
+    run, hooks = trainer.fit_run, trainer.hooks.hooks
+    run.progress.validation_loader = run.progress.validation_batch = 1
+    loaders = [LimitedLoader(loader) for loader in loaders_of(2, 3, 1)]
+    loop.evaluate(run, hooks, hooks.validation, loaders, Phase.VALIDATE, progress=run.progress)
+    return run.progress
+
+
+def test_a_validation_that_was_cut_short_goes_on_where_it_was():
+    module = LogsNothing()
+    module.recorder = Recorder([])
+    progress = cut_short(module)
+    assert module.recorder.names == ["step 1.1", "step 1.2", "step 2.0"]
+    assert not progress.in_validation
+    assert progress.validated_batch == progress.batch
+
+
+def test_what_hooks_draw_again_when_it_goes_on_is_no_news_to_the_run():
+    class Draws(TinyModule):
+        def validation_step(self, batch, batch_idx, dataloader_idx=0):
+            self.drawn = torch.rand(())
+
+    class DrawsAtTheStart(Draws):
+        def on_validation_epoch_start(self):
+            torch.rand(())
+
+    drawn = []
+    for module in (Draws(), DrawsAtTheStart()):
+        torch.manual_seed(1)
+        cut_short(module)
+        drawn.append(module.drawn)
+    assert drawn[0] == drawn[1]
+
+
+def test_a_signal_is_honoured_after_the_running_batch():
+    class Signals:
+        batches = 0
+
+        def on_validation_batch_end(self, trainer):
+            self.batches += 1
+            trainer.run.stop_signal.received = signal.SIGTERM
+
+    plugin = Signals()
+    with pytest.raises(SystemExit, match="143"):
+        quiet_trainer(callbacks=[plugin]).validate(TinyModule(), TinyData(3), verbose=False)
+    assert plugin.batches == 1
+
+
+def test_a_sanity_check_leaves_no_metrics_and_no_wish_to_stop():
+    class Stops:
+        def on_sanity_check_end(self, trainer):
+            trainer.should_stop = True
+
+        def on_train_start(self, trainer):
+            self.metrics = dict(trainer.callback_metrics)
+
+    plugin = Stops()
+    trainer = quiet_trainer(num_sanity_val_steps=1, max_epochs=2, callbacks=[plugin])
+    trainer.fit(TinyModule(), TinyData(2), TinyData(1))
+    assert plugin.metrics == {}
+    assert trainer.global_step == 4
