@@ -11,7 +11,8 @@ from dataclasses import dataclass
 class Progress:
     """How far a run has come.
 
-    Each counter advances in one place in ``loops/``, before the hook that reports it; resuming sets them, and nothing
+    Batches and updates are counted before the hook that reports them, an epoch after its last hook; resuming sets
+    them, and nothing
     is guessed from them.
 
     Attributes:

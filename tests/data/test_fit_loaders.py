@@ -66,7 +66,7 @@ def test_loaders_are_made_anew_by_the_number_of_the_epoch(every_n_epochs: int, e
 @pytest.mark.parametrize(("first", "anew"), [(2, [2, 4]), (3, [4])])
 def test_a_run_that_goes_on_between_epochs_makes_them_for_its_first_one_if_due(first: int, anew: list[int]) -> None:
     source = Source(every_n_epochs=2)
-    source.loaders.go_on_between_epochs()
+    source.loaders.resume_between_epochs()
     assert source.in_epochs(*range(first, 6)) == anew
 
 

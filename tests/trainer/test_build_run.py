@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from trainkit.errors import ModuleError, OptimizerError
 from trainkit.loops.run import FitRun, Run
 from trainkit.precision.base import Precision
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
-from trainkit.trainer.build_run import sync_batchnorm
 from trainkit.types import Phase
 
 
@@ -157,16 +155,3 @@ def test_what_cannot_be_trained_has_no_run(module, arguments, error):
     with pytest.raises(error):
         trainer.fit(module(), TinyData(1))
     assert trainer.optimizers == []
-
-
-def test_batchnorm_layers_are_converted_wherever_they_are():
-    module = TinyModule()
-    module.one = nn.BatchNorm1d(2)
-    module.deep = nn.Sequential(nn.Sequential(nn.BatchNorm2d(2), nn.ReLU()))
-    weight = module.one.weight
-    sync_batchnorm(module)
-    assert isinstance(module.one, nn.SyncBatchNorm)
-    assert isinstance(module.deep[0][0], nn.SyncBatchNorm)
-    assert isinstance(module.deep[0][1], nn.ReLU)
-    assert isinstance(module, TinyModule)
-    assert module.one.weight is weight

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
+from trainkit.callbacks import ModelCheckpoint
 from trainkit.errors import DataError, NotAttachedError
 from trainkit.loops.run import FitRun, Run
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
@@ -142,3 +146,53 @@ def test_callbacks_of_the_module_are_there_for_one_call():
     trainer.fit(Module(), TinyData(1))
     assert looks.seen[0] == ("setup", ["Looks", "OfModule"])
     assert trainer.callbacks == [looks]
+
+
+def test_callbacks_of_the_module_are_there_while_an_error_is_told_of():
+    class OfModule:
+        pass
+
+    class Module(TinyModule):
+        def configure_callbacks(self):
+            return [OfModule()]
+
+        def training_step(self, batch, batch_idx):
+            raise RuntimeError("broken")
+
+    class Looks:
+        def on_exception(self, trainer):
+            seen.append([type(callback).__name__ for callback in trainer.callbacks])
+
+    seen = []
+    with pytest.raises(RuntimeError, match="broken"):
+        quiet_trainer(callbacks=[Looks()]).fit(Module(), TinyData(1))
+    assert seen == [["Looks", "OfModule"]]
+
+
+def test_a_signal_saves_where_the_modules_own_checkpoint_callback_does(tmp_path):
+    class Module(TinyModule):
+        def configure_callbacks(self):
+            return [ModelCheckpoint(tmp_path / "own")]
+
+        def on_train_batch_end(self, batch_idx):
+            if batch_idx == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        quiet_trainer(enable_checkpointing=True, default_root_dir=tmp_path).fit(Module(), TinyData(4))
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["interrupted.ckpt"]
+
+
+def test_a_fit_that_failed_behind_its_checkpoint_leaves_nothing_mixed_to_save(tmp_path):
+    class Fails(TinyModule):
+        def configure_optimizers(self):
+            raise RuntimeError("no optimizer")
+
+    other, trainer = quiet_trainer(), quiet_trainer()
+    other.fit(TinyModule(), TinyData(3))
+    other.save_checkpoint(tmp_path / "three.ckpt")
+    trainer.fit(TinyModule(), TinyData(5))
+    with pytest.raises(RuntimeError, match="no optimizer"):
+        trainer.fit(Fails(), TinyData(5), ckpt_path=tmp_path / "three.ckpt")
+    with pytest.raises(NotAttachedError, match="no module to save"):
+        trainer.save_checkpoint(tmp_path / "mixed.ckpt")

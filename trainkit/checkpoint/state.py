@@ -1,22 +1,26 @@
 """What is in a checkpoint: one dictionary with the keys below.
 
-`trainkit.trainer.run_state` puts it together and applies it, with the functions here.
+`trainkit.trainer.run_state` puts it together and applies it, with the functions here; plugins may add to it in
+``on_save_checkpoint``.
 
 ======================  ===============================================================================================
-``epoch``               index of the running epoch, or of the one that has just ended
+``epoch``               completed epochs, which is the index of the running one
 ``global_step``         optimizer updates so far
 ``state_dict``          the module's parameters and buffers
 ``optimizer_states``    one ``state_dict`` per optimizer
 ``lr_schedulers``       one ``state_dict`` per scheduler
-``loops``               ``{"fit": progress}``: the cursor from which the run continues
+``loops``               ``{"fit": progress}``: the cursor from which the run continues, with ``group_batches``, the
+                        batches of an open accumulation group
 ``callbacks``           the state of each plugin that has one, by its state key
 ``hyper_parameters``    what ``save_hyperparameters`` collected, as far as it can be stored safely
 ``hparams_name``        the constructor argument that takes them all, or ``"kwargs"``
+``datamodule_...``      the same two of the data module, if it has hyperparameters
 ``pytorch-...``         `LIGHTNING_VERSION`: lets Lightning load the weights
 ``trainkit``            ``format``, ``version``, ``module``, ``precision``, ``shuffle_seed``, and of each of
                         the ``ranks``: ``metrics``, ``group`` (an open accumulation group), ``data`` (position), ``rng``
                         and ``began`` (the states of the generators before the run was first prepared, from which a
-                        random split of the data is drawn again)
+                        random split of the data is drawn again); ``hparams_left_out``, names of hyperparameters that
+                        could not be stored; ``logged``, how much each logger had written
 ======================  ===============================================================================================
 """
 

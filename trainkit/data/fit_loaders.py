@@ -27,7 +27,7 @@ class FitLoaders:
     reload_every_n_epochs: int = 0
     _loaded_in_epoch: int | None = field(default=None, init=False)
 
-    def go_on_between_epochs(self) -> None:
+    def resume_between_epochs(self) -> None:
         """Let the first epoch of this process make the loaders again too, if that is due in it.
 
         For a run that resumed at the end of an epoch: an uninterrupted run would make them again there.

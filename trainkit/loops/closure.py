@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainkit.errors import ConfigError, ModuleError, OptimizerError
 from trainkit.hooks.bound import BoundHooks
-from trainkit.loops.optimize import learn_from, prepare_group
+from trainkit.loops.optimize import backward_unless_skipped, prepare_group
 from trainkit.loops.run import FitRun
 from trainkit.module import TrainModule
 from trainkit.precision.base import Precision
@@ -47,7 +47,7 @@ def step_with_closure(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: i
             # What `forward_and_backward` does, one frame nearer to the user's step.
             with run.precision.autocast():
                 output = hooks.around_training_step(run.training_step, batch, batch_idx)
-            outputs = learn_from(run, hooks, output, batch_idx)
+            outputs = backward_unless_skipped(run, hooks, output, batch_idx)
         if closes_group:
             if not group.is_open:
                 raise NothingToUpdate

@@ -36,7 +36,7 @@ def evaluation_mode(run: Run, phase: Phase) -> Iterator[None]:
             yield
         getattr(module, f"on_{name}_model_train", _nothing)()
     finally:
-        # Also after an exception: `trainer.phase` is read by plugins in on_exception.
+        # Also after an exception: somebody may catch it around this and train on.
         run.phase = outer_phase
 
 

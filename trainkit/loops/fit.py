@@ -40,7 +40,7 @@ def fit(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None:
         run.metrics.begin_phase(Phase.TRAIN, resume=run.progress.batch > 0)
         with isolate_rng(run.is_resumed):
             hooks.on_train_start()
-        # Only now: hooks until here may add parameter groups, freeze layers, or change what is accumulated.
+        # Only now: hooks until here may add parameter groups or freeze layers, which a compiled step has to know.
         step = choose_step(run)
         while not run.is_done():
             train_epoch(run, hooks, loaders, step)
@@ -59,9 +59,8 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
     with isolate_rng(progress.batch > 0):
         hooks.on_train_epoch_start()
     # A run that continues may have been saved between a batch and its validation.
-    ends = progress.batch > 0 and close_batch(run, hooks, loaders)
-    stopped = ends and not progress.is_last
-    batches = () if ends else loaders.train.batches(start=progress.batch)
+    stopped = progress.batch > 0 and close_batch(run, hooks, loaders)
+    batches = () if stopped else loaders.train.batches(start=progress.batch)
     collected = run.metrics.begin_batches()
     for batch_idx, batch, is_last in batches:
         # What `self.log` weighs its values by is the size of this batch.
@@ -78,7 +77,7 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
             hooks.on_train_batch_end(outputs, batch, batch_idx)
         # Before `next_check_batch` neither a validation nor an end can be due, and nothing is looked for.
         if progress.total_batches >= run.next_check_batch and close_batch(run, hooks, loaders):
-            stopped = not progress.is_last
+            stopped = True
             break
     # The epoch may have ended earlier than its last group was foreseen to: by -1, a limit, or a short loader.
     optimize.close_group(run, hooks)
@@ -92,7 +91,10 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
 
 
 def close_batch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> bool:
-    """Validate if that is due after the newest batch; return whether training ends here."""
+    """Validate if that is due after the newest batch; return whether training ends here, in the middle of an epoch.
+
+    After an epoch's last batch it never does: the end of the epoch comes first, and `fit` asks again.
+    """
     # A signal first: it leaves from here, where the batch is whole and its checkpoint can be continued exactly.
     run.stop_signal.check(run.strategy)
     if run.validation_due():

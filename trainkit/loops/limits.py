@@ -63,12 +63,13 @@ class Limits:
         if (progress.epoch + 1) % self.validate_every_n_epochs:
             return False
         if self.validate_every_n_batches == NO_LIMIT:
-            # Not by count: a loader may not know its length, or end before it.
+            # Not by count: a loader may not know its length. One that ends before it has no last batch, and its epoch
+            # no validation; `LimitedLoader` warns of that.
             return progress.is_last
         return progress.batch % self.validate_every_n_batches == 0
 
     def quiet_batches(self, progress: Progress) -> float:
-        """How many batches from now on something may be due for the first time, at the earliest; 0 is at once."""
+        """Return the least number of batches after which something can be due; 0 is "look after each"."""
         # A clock may run out after any batch.
         if self.max_time_s < NO_LIMIT or (self.validate and self.validate_every_s is not None):
             return 0

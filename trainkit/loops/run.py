@@ -1,4 +1,16 @@
-"""All that a loop needs, chosen when a call of the Trainer begins."""
+"""All that a loop needs, chosen when a call of the Trainer begins, and what it notes while it runs.
+
+======================  ==================================================  ==========================================
+what                    lives in                                            is written by
+======================  ==================================================  ==========================================
+counters                ``run.progress`` (the Trainer's, over all fits)     ``loops/``; a checkpoint (``run_state.py``)
+the accumulation group  ``run.accumulation``                                steps; its schedule also by the callback
+what was logged         ``run.metrics`` (the Trainer's)                     ``self.log``; phases by ``loops/``
+who asked for a stop    ``run.stop_signal`` (the call's)                    signals; ``trainer.should_stop``
+place in the data       the call's ``data``, in each loader's cursors       loaders, as batches are taken
+optimizers, schedulers  ``run.optimizers``, ``run.schedulers``              steps; some callbacks exchange them
+======================  ==================================================  ==========================================
+"""
 
 from __future__ import annotations
 
@@ -55,7 +67,7 @@ class Run:
 
 @dataclass(slots=True, kw_only=True)
 class FitRun(Run):
-    """What training needs besides.
+    """What training needs besides a `Run`.
 
     Attributes:
         training_step: ``(batch, batch_idx) -> what the user's training_step returned``, through the strategy.
@@ -145,7 +157,7 @@ class FitRun(Run):
         self.check_now()
 
     def count_update(self) -> None:
-        """Count an update; several in one batch, as manual optimization may make, count as one."""
+        """Count an update, once for a batch, however many manual optimization makes in it."""
         # A GAN steps two optimizers in a batch; global_step counts the batches in which something was updated.
         if not self.counted_update:
             self.progress.count_update()
@@ -154,7 +166,7 @@ class FitRun(Run):
     # When something is due after a batch
 
     def check_now(self) -> None:
-        """Look after the running batch whether something is due: somebody has asked for a stop, or an epoch begins."""
+        """Have `close_batch` called after the running batch: an epoch begins, or somebody has asked for a stop."""
         self.next_check_batch = 0
 
     def schedule_next_check(self) -> None:
@@ -167,7 +179,7 @@ class FitRun(Run):
             self.check_now()
 
     def stops_now(self) -> bool:
-        """Whether someone asked for an end, or time is up, and an end is allowed by now."""
+        """Whether someone asked for an end, or time is up, and an end is allowed by now. All ranks must ask."""
         asked = self.stop_signal.asked
         if self.limits.max_time_s < NO_LIMIT:
             # Clocks of ranks differ: one that left alone would leave the others waiting.
@@ -182,7 +194,10 @@ class FitRun(Run):
         return self.limits.reached(self.progress) or self.stops_now()
 
     def validation_due(self) -> bool:
-        """Whether to validate now, between two batches: by count, by time, or because the run is about to stop."""
+        """Whether to validate now, between two batches: by count, by time, or because the run is about to stop.
+
+        All ranks must ask, and at the same batch: what goes by a clock is agreed between them.
+        """
         limits, progress = self.limits, self.progress
         # A resumed run may have validated after this very batch already.
         if not limits.validate or progress.validated_batch == progress.batch:

@@ -13,6 +13,13 @@ from trainkit.loops.run import FitRun
 from trainkit.types import Batch, StepOutput
 
 Step = Callable[[FitRun, BoundHooks, Batch, int, bool], StepOutput]
+"""What happens to one batch: ``(run, hooks, batch, batch_idx, is_last) -> outputs``.
+
+Every step resets ``run.counted_update``, calls ``hooks.around_training_step``, and returns what plugins get, detached,
+or an empty dict if the batch was skipped. One that updates also lets all ranks skip alike (``strategy.skips_step``),
+counts the batch in ``run.accumulation``, closes the group where that is due, and counts the update
+(``run.count_update``).
+"""
 
 
 def choose_step(run: FitRun) -> Step:

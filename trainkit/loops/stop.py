@@ -32,7 +32,7 @@ class StopSignal:
         self.received = 0
         self.honoured = False
         self.asked = False
-        self.on_change: Callable[[], object] = int
+        self.on_change: Callable[[], object] = int  # does nothing, until there is a run to be told
 
     def ask(self, asked: bool = True) -> None:
         """Ask for an end of training, or take that back."""

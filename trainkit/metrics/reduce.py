@@ -22,7 +22,7 @@ def reduce_epoch(log: PhaseLog, slots: Sequence[Slot], ranks: Ranks) -> None:
     """
     several = ranks.world_size > 1
     if several:
-        slots = _of_all_ranks(log, slots, ranks)
+        slots = _equal_on_all_ranks(log, slots, ranks)
     # torchmetrics objects are not among them: their compute() exchanges states between ranks itself.
     shared = {slot: slot.running for slot in slots if several and slot.spec.options.syncs_epoch and slot.running}
     # Tensors made in inference mode could not be used with autograd later, and users keep what they read.
@@ -32,7 +32,7 @@ def reduce_epoch(log: PhaseLog, slots: Sequence[Slot], ranks: Ranks) -> None:
         log.publish_epoch(slot, reduced[slot] if slot in reduced else slot.value())
 
 
-def _of_all_ranks(log: PhaseLog, slots: Sequence[Slot], ranks: Ranks) -> list[Slot]:
+def _equal_on_all_ranks(log: PhaseLog, slots: Sequence[Slot], ranks: Ranks) -> list[Slot]:
     """Return the slots that any rank has: local ones, then the shared ones in an order that is the same on every rank.
 
     A rank that saw no batch lacks slots, and ranks may have logged names in different orders; collectives need the same

@@ -1,6 +1,6 @@
 """The Trainer's arguments, grouped into frozen dataclasses that check themselves when they are made.
 
-Their defaults are in the signature of ``Trainer.__init__``, and nowhere else.
+Their defaults are in ``Trainer.__init__`` (its signature or, where that says None, its body), and nowhere else.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class OutputArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerArguments:
-    """All of them.
+    """The Trainer's arguments, by group.
 
     Attributes:
         stop: How long to train.

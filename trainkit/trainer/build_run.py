@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from trainkit.loops.accumulation import Accumulation
 from trainkit.loops.limits import Clock
 from trainkit.loops.run import FitRun, Run
-from trainkit.module import TrainModule
 from trainkit.precision.base import Precision
 from trainkit.reflection import overrides
 from trainkit.trainer.bind_optimizers import check_optimizers, make_optimizers, wrapped_step
@@ -74,7 +71,7 @@ def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
     call.join(fit_plugins(module, schedulers, call.callbacks, arguments.optimization))
     compile_step = None
     if arguments.optimization.compiles_step:
-        compile_step = step_compiler(module, strategy, precision, optimizers, call.plugins, arguments.optimization)
+        compile_step = step_compiler(module, strategy, precision, optimizers, call.registry, arguments.optimization)
     return FitRun(
         module=module,
         strategy=strategy,
@@ -97,13 +94,6 @@ def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
         compile_step=compile_step,
         is_resumed=checkpoint is not None,
     )
-
-
-def sync_batchnorm(module: TrainModule) -> None:
-    """Let BatchNorm layers share their statistics between ranks."""
-    for name, child in list(module.named_children()):
-        convert = torch.nn.SyncBatchNorm.convert_sync_batchnorm
-        setattr(module, name, convert(child))  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 def _conversion(precision: Precision) -> Callable[[Batch], Batch] | None:

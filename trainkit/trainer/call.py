@@ -25,11 +25,11 @@ from trainkit.module.attached import attach
 from trainkit.module.from_checkpoint import load_weights, require_weights
 from trainkit.progress import Progress
 from trainkit.storage.files import read_checkpoint
-from trainkit.trainer.build_run import build_evaluation_run, build_fit_run, sync_batchnorm
-from trainkit.trainer.compilation import compile_layers
+from trainkit.trainer.build_run import build_evaluation_run, build_fit_run
 from trainkit.trainer.data import DataConnection, Rank
 from trainkit.trainer.default_plugins import checkpoints_last
 from trainkit.trainer.loader_source import LoaderName
+from trainkit.trainer.place_module import place_module
 from trainkit.trainer.run_length import say_if_done
 from trainkit.trainer.run_state import check_storable_state, restore, restore_beginning
 from trainkit.trainer.tables import print_timing
@@ -65,7 +65,7 @@ class Call:
         precision: In which dtypes it computes.
         metrics: What is logged.
         arguments: The arguments of the Trainer.
-        plugins: The registry of plugins, in which those of this call come and go.
+        registry: All plugins, in which those of this call come and go.
         hooks: The hooks as the loops call them.
         callbacks: The Trainer's callbacks, with those of the module.
         progress: The counters; those of the checkpoint in an evaluation that starts from one.
@@ -73,8 +73,8 @@ class Call:
         stop_signal: Who has asked it to stop.
         ckpt_path: The checkpoint it was started from.
         continues_last: Whether that was found by "last", so that the run goes on in its folder.
-        fit: The fit whose optimizers and counters belong to the weights there are: this one, or the last one before an
-            evaluation; None if the weights came from elsewhere since.
+        fit_of_weights: The fit whose optimizers and counters belong to the weights there are: this one, or the last one
+            before an evaluation; None if the weights came from elsewhere since.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Call:
         self.precision = trainer.precision
         self.metrics = trainer.metrics
         self.arguments = trainer.arguments
-        self.plugins = trainer.hooks
+        self.registry = trainer.hooks
         self.hooks = trainer.hooks.hooks
         self.callbacks = trainer.callbacks
         self.progress = trainer.progress
@@ -101,7 +101,7 @@ class Call:
         self.stop_signal = StopSignal()
         self.ckpt_path: str | None = None
         self.continues_last = False
-        self.fit = last_fit
+        self.fit_of_weights = last_fit
         self._trainer = trainer
         self._loaders = loaders
         self._datamodule = datamodule
@@ -109,18 +109,25 @@ class Call:
         self._data: DataConnection | None = None
         self._run: Run | None = None
         self._joined: list[object] = []
+        self._has_ended = False
+        self._has_changed_state = False
 
     # What it has come to
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended."""
-        return self.state.status == "running"
+        """Whether it has not ended: its hooks, `on_exception` and `teardown` among them, may still be called."""
+        return not self._has_ended
 
     @property
     def is_prepared(self) -> bool:
         """Whether it has come as far as to have a `run`."""
         return self._run is not None
+
+    @property
+    def has_changed_state(self) -> bool:
+        """Whether weights or counters may be others than before the call."""
+        return self._has_changed_state
 
     @property
     def has_data(self) -> bool:
@@ -130,7 +137,7 @@ class Call:
     @property
     def phase(self) -> Phase | None:
         """What is running right now; until a loop runs, what has been asked for; None when the call has ended."""
-        if not self.is_running:
+        if self.state.status != "running":
             return None
         if self._run is None:
             return Phase.TRAIN if self.stage is Stage.FIT else Phase(self.stage.value)
@@ -179,14 +186,28 @@ class Call:
 
     @contextmanager
     def running(self) -> Iterator[Call]:
-        """Prepare, let a loop run inside, and tear down, however the loop ends."""
+        """Prepare, let a loop run inside, and tear down, however the loop ends.
+
+        What is undone at the end, the outermost first; what fails there is noted on the error that ended the call::
+
+            status                                      finished or interrupted
+              process group                             strategy.teardown
+                torch's global flags
+                  module.trainer and module.log
+                    callbacks of the module
+                      signal handlers, the clock of the fit
+                        plugins that joined for the fit
+                          hooks.teardown
+                            data.teardown
+                              preparation and loop
+        """
         trainer = self._trainer
         with ExitStack() as stack:
             stack.enter_context(self._status())
             self.strategy.setup()
             stack.enter_context(_afterwards(self.strategy.teardown))
             stack.enter_context(torch_flags(self.arguments.optimization))
-            self.plugins.attach(trainer, self.module)
+            self.registry.attach(trainer, self.module)
             stack.callback(attach(self.module, trainer, self.metrics))
             self.metrics.reset()
             stack.enter_context(self._with_callbacks_of_the_module())
@@ -194,9 +215,10 @@ class Call:
             stack.enter_context(self.stop_signal.listening())
             # The time between two calls is not time spent training.
             stack.callback(trainer.progress.stop_clock)
-            # From here on plugins have been told of the call, and are told of its end, and of an error before that.
+            # From here on plugins hear how the call ends: `on_exception` after an error, and `teardown` always, even if
+            # their `setup` was not reached.
             teardown = stack.enter_context(ExitStack())
-            teardown.callback(lambda: self.plugins.replace(self._joined, []))
+            teardown.callback(lambda: self.registry.replace(self._joined, []))
             teardown.enter_context(_afterwards(lambda: self.hooks.teardown(self.stage)))
             try:
                 checkpoint = self._find_checkpoint()
@@ -206,17 +228,18 @@ class Call:
                 yield self
                 teardown.close()
             except BaseException as error:
+                # Here too, since plugins read it in `on_exception`.
                 self.state.status = "interrupted"
-                self._tell_of(error)
+                self._handle(error)
                 with _noted_on(error):
-                    teardown.close()  # unless that is what failed
+                    teardown.close()  # does nothing if closing is what failed: the stack is empty then
                 raise
-            if self.plugins.timing.enabled and self.strategy.is_global_zero:
-                print_timing(self.plugins.timing)
+            if self.registry.timing.enabled and self.strategy.is_global_zero:
+                print_timing(self.registry.timing)
 
     def join(self, plugins: list[object]) -> None:
         """Let ``plugins`` take part until the call ends."""
-        self.plugins.replace([], plugins)
+        self.registry.replace([], plugins)
         self._joined += plugins
 
     @contextmanager
@@ -228,6 +251,8 @@ class Call:
         except BaseException:
             self.state.status = "interrupted"
             raise
+        finally:
+            self._has_ended = True
 
     @contextmanager
     def _with_callbacks_of_the_module(self) -> Iterator[None]:
@@ -237,12 +262,12 @@ class Call:
         given = self.callbacks
         kept = [callback for callback in given if not any(type(callback) is type(new) for new in own)]
         replaced = [callback for callback in given if callback not in kept]
-        self.plugins.replace(replaced, own)
+        self.registry.replace(replaced, own)
         self.callbacks = checkpoints_last([*kept, *own])
         try:
             yield
         finally:
-            self.plugins.replace(own, replaced)
+            self.registry.replace(own, replaced)
             self.callbacks = given
 
     def _find_checkpoint(self) -> dict[str, Any] | None:
@@ -287,8 +312,8 @@ class Call:
     def _prepare(self, data: DataConnection, checkpoint: dict[str, Any] | None) -> None:
         """Make everything ready for a loop. The order is a promise to users: ``docs/explanation/loop.md``."""
         trainer, module, strategy = self._trainer, self.module, self.strategy
-        if self.fit is not None and (checkpoint is not None or self.fit.module is not module):
-            self.fit = None  # its optimizers are not those of the weights there are now
+        if self.fit_of_weights is not None and (checkpoint is not None or self.fit_of_weights.module is not module):
+            self.fit_of_weights = None  # its optimizers are not those of the weights there are now
         if self.stage is Stage.FIT:
             # A random split of the data in `setup` has to come out as in the process that began the run.
             restore_beginning(data, checkpoint, strategy.rank)
@@ -296,6 +321,7 @@ class Call:
         self.hooks.setup(self.stage)
         module.configure_model()
         if checkpoint is not None:
+            self._has_changed_state = True
             # Ahead of the weights, so that a module may rename what an older version of it has saved.
             self.hooks.on_load_checkpoint(checkpoint)
             load_weights(module, checkpoint["state_dict"], strict=module.strict_loading, source=self.ckpt_path)
@@ -305,38 +331,33 @@ class Call:
             # What is evaluated belongs to that step; the fits of this Trainer keep their own counters.
             self.progress = Progress()
             self.progress.load_state_dict(checkpoint.get("loops", {}).get("fit", {}))
-        # Converted before it is wrapped, and wrapped before optimizers are made: these hold on to the parameters.
-        self.precision.setup(strategy.device)
-        self.precision.convert(module)
-        if self.arguments.optimization.sync_batchnorm and strategy.is_distributed:
-            sync_batchnorm(module)
-        if self.arguments.optimization.compile is True:
-            compile_layers(module, strategy)
-        strategy.wrap(module)
+        place_module(module, strategy, self.precision, self.arguments.optimization)
         if self.stage is Stage.FIT:
+            self._has_changed_state = True  # counters go back to the beginning of an epoch, or forth to the checkpoint
             self._run = run = build_fit_run(self, data, checkpoint)
-            self.fit = self
+            self.fit_of_weights = self
             if checkpoint is not None:
-                # Plugins first of all, which may look at the run: it is there by now.
-                restore(run, self.plugins.plugins, data, checkpoint, self.ckpt_path or "")
+                # Only now, since plugins that get their state back may look at the run.
+                restore(run, self.registry.plugins, data, checkpoint, self.ckpt_path or "")
                 self.loaders.sanity = []  # it was checked when the run began
             say_if_done(run)
             if trainer.checkpoint_callbacks and not trainer.fast_dev_run:
                 # Now, and not at the first save hours later.
-                check_storable_state(run, self.plugins.plugins, data)
+                check_storable_state(run, self.registry.plugins, data)
         else:
             self._run = build_evaluation_run(self, data)
 
     def _shuffle_seed(self, checkpoint: dict[str, Any] | None) -> int:
-        """Return from what all ranks shuffle alike: a resumed run keeps the order that it began with."""
+        """Return the seed with which all ranks shuffle: a resumed run keeps the one that it began with."""
         own = (checkpoint or {}).get("trainkit", {})
         seed: int = self.strategy.broadcast_object(own.get("shuffle_seed", torch.initial_seed()))
         return seed
 
-    def _tell_of(self, error: BaseException) -> None:
+    def _handle(self, error: BaseException) -> None:
         """Save what a signal has interrupted, and let everybody know of ``error``; what fails meanwhile is noted."""
         with _noted_on(error):
             self._save_when_stopped()
+        # The hook itself notes on the error what plugins raise meanwhile.
         self.hooks.on_exception(error)
         with _noted_on(error):
             if self._data is not None and self._data.datamodule is not None:
@@ -352,7 +373,7 @@ class Call:
 
 @dataclass(slots=True)
 class TrainerState:
-    """What a Trainer is doing.
+    """What a Trainer is doing. The names are Lightning's: ``fn`` is what trainkit calls a stage, ``stage`` a phase.
 
     Attributes:
         status: How far the newest call has come.

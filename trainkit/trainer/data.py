@@ -131,7 +131,7 @@ class DataConnection:
         """
         # Which validation loaders there are may have changed on purpose; their place is given back only if it fits.
         if not mid_epoch:
-            self.fit_loaders.go_on_between_epochs()
+            self.fit_loaders.resume_between_epochs()
         if state["train"] is not None:
             self.fit_loaders.train.load_state_dict(state["train"], mid_epoch=mid_epoch)
         if len(state["val"]) == len(self.fit_loaders.val):

@@ -38,7 +38,7 @@ def dump_weights(run: Run, data: DataConnection) -> dict[str, Any]:
 def dump(run: FitRun, plugins: Plugins, data: DataConnection) -> dict[str, Any]:
     """Return everything from which ``run`` can be resumed. Changes nothing."""
     _warn_in_a_step(run, data)
-    checkpoint = dump_weights(run, data) | _of_all_ranks(run, plugins)
+    checkpoint = dump_weights(run, data) | _equal_on_all_ranks(run, plugins)
     checkpoint["trainkit"] |= {
         "precision": run.precision.state_dict(),
         "shuffle_seed": data.shuffle_seed,
@@ -56,7 +56,7 @@ def check_storable_state(run: FitRun, plugins: Plugins, data: DataConnection) ->
     """
     for owner in (run.module, data.datamodule):
         warn_of_unstorable(owner)
-    checkpoint = dump_weights(run, data) | _of_all_ranks(run, plugins)
+    checkpoint = dump_weights(run, data) | _equal_on_all_ranks(run, plugins)
     # In a real checkpoint it is within the ranks, at a place that says nothing to the user.
     if data.datamodule is not None:
         checkpoint["datamodule"] = data.datamodule.state_dict()
@@ -75,7 +75,7 @@ def _warn_in_a_step(run: FitRun, data: DataConnection) -> None:
         )
 
 
-def _of_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
+def _equal_on_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
     return {
         "optimizer_states": [optimizer.state_dict() for optimizer in run.optimizers],
         "lr_schedulers": [config.scheduler.state_dict() for config in run.schedulers],

@@ -324,7 +324,7 @@ class Trainer(TrainerProperties):
             )
         module = check_module(self.module if module is None else module, stage)
         # After an evaluation, optimizers and counters of a fit are still those of the weights: they can be saved then.
-        last_fit = None if last is None else last.fit
+        last_fit = None if last is None else last.fit_of_weights
         self._call = call = Call(self, stage, module, loaders, datamodule, ckpt_path, last_fit)
         own_progress = self.progress
         try:
@@ -334,8 +334,8 @@ class Trainer(TrainerProperties):
                 yield call
         finally:
             self.progress = own_progress
-            if last is not None and not call.is_prepared:
-                # It has changed nothing yet: what the last call made is still there to be saved and read.
+            if last is not None and not (call.is_prepared or call.has_changed_state):
+                # It has come to nothing: what the last call made is still there to be saved and read.
                 last.state, self._call = call.state, last
 
     def _best_of_the_last_fit(self, stage: Stage) -> str | None:
@@ -392,12 +392,12 @@ class Trainer(TrainerProperties):
         call = self._call
         if call is None or not call.is_prepared:
             raise NotAttachedError("save_checkpoint() has no module to save before fit, validate, test or predict.")
-        if weights_only or call.fit is None:
-            saved = call.fit or call
+        if weights_only or call.fit_of_weights is None:
+            saved = call.fit_of_weights or call
             checkpoint = dump_weights(saved.run, saved.data)
         else:
             # After an evaluation too: the fit whose weights these are can be resumed from here.
-            checkpoint = dump(call.fit.fit_run, self.hooks.plugins, call.fit.data)
+            checkpoint = dump(call.fit_of_weights.fit_run, self.hooks.plugins, call.fit_of_weights.data)
         self.hooks.hooks.on_save_checkpoint(checkpoint)
         return checkpoint
 
