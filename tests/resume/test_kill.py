@@ -9,7 +9,6 @@ import pytest
 
 from scripts.kill_harness import CASES, difference, run_killed, run_whole
 
-
 ATTEMPTS = 5
 """A kill that is meant for a save may come too late for it, on a machine that has other things to do."""
 
