@@ -128,7 +128,7 @@ def test_the_last_save_is_whole_or_an_error_when_the_fit_ends(tmp_path: Path, di
 
 def test_a_run_that_fails_finishes_its_save(tmp_path: Path, disk: SlowDisk) -> None:
     def fail() -> None:
-        threading.Timer(0.05, disk.may_end.set).start()
+        threading.Timer(0.5, disk.may_end.set).start()  # longer than the rest of the teardown takes
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

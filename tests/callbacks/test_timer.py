@@ -45,6 +45,23 @@ def test_the_time_of_earlier_sessions_counts():
     assert timer.state_dict()["time_elapsed"] >= 100
 
 
+def test_a_run_whose_time_was_up_before_it_trains_no_batch(tmp_path):
+    first = Timer(verbose=False)
+    trainer = quiet_trainer(callbacks=[first])
+    trainer.fit(TinyModule(), TinyData(4))
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    resumed = quiet_trainer(max_epochs=3, callbacks=[Timer({"seconds": 0}, verbose=False)])
+    resumed.fit(TinyModule(), TinyData(4), ckpt_path=tmp_path / "a.ckpt")
+    assert resumed.global_step == 4
+
+
+def test_a_state_that_is_loaded_takes_the_place_of_what_was_timed():
+    timer = Timer()
+    quiet_trainer(callbacks=[timer]).fit(TinyModule(), TinyData(1))
+    timer.load_state_dict({"time_elapsed": 100.0})
+    assert timer.time_elapsed() == 100.0
+
+
 @pytest.mark.parametrize("arguments", [{"duration": "1 hour"}, {"interval": "batch"}])
 def test_arguments_are_checked(arguments):
     with pytest.raises(ConfigError):

@@ -165,6 +165,23 @@ def test_fast_dev_run_and_the_sanity_check_save_nothing(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+def test_a_save_that_was_due_when_a_run_ended_is_made_by_the_run_that_goes_on(tmp_path: Path) -> None:
+    class SaveByHand(Callback):
+        def on_validation_batch_end(self, trainer: Any) -> None:
+            if trainer.global_step == 2:
+                trainer.save_checkpoint(tmp_path / "by hand.ckpt")
+
+    def files_of(folder: str, *callbacks: Callback, **arguments: Any) -> list[str]:
+        checkpoint = ModelCheckpoint(tmp_path / folder, every_n_train_steps=2, save_top_k=-1)
+        fit(checkpoint, callbacks=[*callbacks], val_check_interval=2, max_epochs=1, **arguments)
+        return names(tmp_path / folder)
+
+    # Two updates are followed by a validation, at the end of which the save is due.
+    whole = files_of("whole", SaveByHand())
+    assert whole == ["epoch=0-step=2.ckpt", "epoch=0-step=4.ckpt"]
+    assert files_of("resumed", ckpt_path=tmp_path / "by hand.ckpt") == whole
+
+
 def test_evaluation_saves_nothing(tmp_path: Path) -> None:
     trainer = fit(ModelCheckpoint(tmp_path))
     before = names(tmp_path)
@@ -302,6 +319,14 @@ def test_an_unwritable_folder_is_found_when_the_fit_starts(tmp_path: Path) -> No
     with pytest.raises(CheckpointWriteError, match=r"taken.*ENOTDIR"):
         fit(ModelCheckpoint(tmp_path / "taken" / "checkpoints"), callbacks=[recorder])
     assert recorder.calls == []
+
+
+@pytest.mark.parametrize("arguments", [{"save_top_k": 1}, {"save_top_k": 0, "save_last": True}], ids=str)
+def test_who_saves_nothing_needs_no_folder(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    (tmp_path / "taken").touch()
+    folder = tmp_path / "taken" / "checkpoints"
+    fit(ModelCheckpoint(folder, **arguments), fast_dev_run=True)
+    fit(ModelCheckpoint(folder, save_top_k=0))
 
 
 def test_home_is_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
