@@ -104,6 +104,7 @@ def test_what_lay_in_the_gradients_before_a_group_is_dropped():
 def test_a_group_that_closes_early_is_rescaled_before_it_is_clipped():
     seen = []
     module = Module()
+    before = module.layer.weight.clone()
 
     def clip(module, optimizer):
         seen.append("clipped")
@@ -112,7 +113,9 @@ def test_a_group_that_closes_early_is_rescaled_before_it_is_clipped():
                 parameter.grad.clamp_(max=0.0)
 
     step_of(module, clip)(place=Place(True, True, 4, 4.0))
-    torch.testing.assert_close(module.layer.weight.grad, gradients_by_hand(BATCH).clamp(max=0.0))
+    clipped = gradients_by_hand(BATCH).clamp(max=0.0)
+    torch.testing.assert_close(module.layer.weight.grad, clipped)
+    torch.testing.assert_close(module.layer.weight, before - 0.1 * clipped)
     assert seen == ["clipped"]
 
 
