@@ -141,20 +141,6 @@ def test_a_validation_within_a_fit_counts_where_it_is():
     trainer.fit(module, TinyData(1), loaders_of(2, 2))
     assert seen == [(0, 0), (0, 1), (0, 2), (1, 1)]
     assert not trainer.progress.in_validation
-    assert trainer.fit_run.clock.since_validation_s() < trainer.progress.elapsed_s, "the time of it was not marked"
-
-
-def test_a_sanity_check_draws_from_random_numbers_of_its_own():
-    class Draws(TinyModule):
-        def validation_step(self, batch, batch_idx):
-            self.drawn = torch.rand(())
-
-    torch.manual_seed(1)
-    expected = torch.rand(())
-    torch.manual_seed(1)
-    quiet_trainer(num_sanity_val_steps=2, max_epochs=0).fit(Draws(), TinyData(1), TinyData(2))
-    torch.manual_seed(1)
-    assert torch.rand(()) == expected
 
 
 def test_a_mean_over_the_pass_is_one_over_samples():
@@ -228,3 +214,33 @@ def test_a_sanity_check_leaves_no_metrics_and_no_wish_to_stop():
     trainer.fit(TinyModule(), TinyData(2), TinyData(1))
     assert plugin.metrics == {}
     assert trainer.global_step == 4
+
+
+def test_time_is_counted_from_the_end_of_a_validation():
+    since = []
+
+    class Looks:
+        def on_validation_end(self, trainer):
+            trainer.progress._counted_s += 1000.0
+            since.append(trainer.fit_run.clock.since_validation_s() >= 1000.0)
+
+        def on_train_epoch_end(self, trainer):
+            since.append(trainer.fit_run.clock.since_validation_s() >= 1000.0)
+
+    quiet_trainer(callbacks=[Looks()]).fit(TinyModule(), TinyData(1), TinyData(1))
+    assert since == [True, False]
+
+
+def test_hooks_of_a_sanity_check_may_draw_random_numbers():
+    class Draws:
+        def on_sanity_check_start(self):
+            torch.rand(())
+
+        def on_train_start(self):
+            drawn.append(torch.rand(()))
+
+    drawn = []
+    for steps in (0, 1):
+        torch.manual_seed(1)
+        quiet_trainer(num_sanity_val_steps=steps, callbacks=[Draws()]).fit(TinyModule(), TinyData(1), TinyData(1))
+    assert drawn[0] == drawn[1]

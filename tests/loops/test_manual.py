@@ -151,3 +151,27 @@ def test_an_update_that_the_precision_skips_is_not_counted():
     trainer = quiet_trainer(precision=SkipsAll(), callbacks=[recorder])
     trainer.fit(ByHand(), TinyData(2))
     assert trainer.global_step == recorder.count("on_after_optimizer_step") == 0
+
+
+def test_each_batch_in_which_something_stepped_counts_one_update():
+    class Twice(ByHand):
+        def training_step(self, batch, batch_idx):
+            super().training_step(batch, batch_idx)
+            self.optimizers().step()
+
+    trainer = quiet_trainer()
+    trainer.fit(Twice(), TinyData(3))
+    assert trainer.global_step == 3
+
+
+@pytest.mark.filterwarnings("ignore:configure_optimizers\\(\\) returned None:UserWarning")
+@pytest.mark.parametrize("kind", [ByHand, NoOptimizer])
+def test_the_step_runs_under_autocast(kind):
+    class Module(kind):
+        def training_step(self, batch, batch_idx):
+            self.inside = torch.is_autocast_enabled("cpu")
+            return super().training_step(batch, batch_idx)
+
+    module = Module()
+    quiet_trainer(precision="bf16-mixed").fit(module, TinyData(1))
+    assert module.inside

@@ -171,6 +171,25 @@ def test_an_epoch_that_begins_with_gradients_that_wait_is_not_plain():
     assert not run.is_plain
 
 
+def test_an_epoch_that_several_ranks_train_is_not_plain():
+    class Distributed(SingleDevice):
+        is_distributed = True
+
+    run = run_of()
+    run.strategy = Distributed("cpu")
+    run.start_epoch(2)
+    assert not run.is_plain
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+def test_an_epoch_begins_with_what_is_known_of_its_batches(is_last):
+    run = run_of()
+    run.progress.is_last = is_last  # where a run continues behind the last batch of an epoch
+    run.start_epoch(7)
+    assert run.limits.num_batches == 7
+    assert run.is_last_batch is is_last
+
+
 # When something is due
 
 
@@ -186,6 +205,9 @@ def test_somebody_who_asks_for_a_stop_is_heard_after_the_running_batch():
     run.stop_signal.ask(False)
     run.schedule_next_check()
     assert run.next_check_batch == math.inf
+    run.stop_signal.received = 15
+    run.schedule_next_check()
+    assert run.next_check_batch == 0, "a signal that came a moment ago is looked for too"
 
 
 def test_an_epoch_begins_with_a_check():
@@ -273,5 +295,8 @@ def test_a_validation_by_time_is_due_when_that_has_passed():
     run.progress.batch = 2
     run.limits.validate_every_s = 1000.0
     assert not run.validation_due()
+    run.stop_signal.ask()
+    assert run.validation_due(), "the run is about to stop"
+    run.stop_signal.ask(False)
     run.limits.validate_every_s = 0.0
     assert run.validation_due()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from trainkit import TrainModule
 from trainkit.errors import ModuleError, OptimizerError
 from trainkit.loops.run import FitRun, Run
 from trainkit.precision.base import Precision
@@ -139,19 +140,52 @@ def test_dtypes_of_batches_are_changed_where_the_precision_says_so():
         assert torch.equal(moved, expected)
 
 
+class NoStep(TinyModule):
+    training_step = TrainModule.training_step
+
+
+class TwoOptimizers(TinyModule):
+    def configure_optimizers(self):
+        return [torch.optim.SGD(self.parameters()) for _ in range(2)]
+
+
 @pytest.mark.parametrize(
-    ("module", "arguments", "error"),
-    [
-        (type("NoStep", (TinyModule,), {"training_step": TinyModule.__mro__[1].training_step}), {}, ModuleError),
-        (
-            type("Two", (TinyModule,), {"configure_optimizers": lambda self: [torch.optim.SGD(self.parameters())] * 2}),
-            {},
-            OptimizerError,
-        ),
-    ],
+    ("kind", "error", "message"),
+    [(NoStep, ModuleError, "has no training_step"), (TwoOptimizers, OptimizerError, "returned 2 optimizers")],
 )
-def test_what_cannot_be_trained_has_no_run(module, arguments, error):
-    trainer = quiet_trainer(**arguments)
-    with pytest.raises(error):
-        trainer.fit(module(), TinyData(1))
+def test_what_cannot_be_trained_has_no_run(kind, error, message):
+    trainer = quiet_trainer()
+    with pytest.raises(error, match=message):
+        trainer.fit(kind(), TinyData(1))
     assert trainer.optimizers == []
+
+
+def test_schedulers_are_stepped_by_a_plugin_of_the_run():
+    class Module(TinyModule):
+        def configure_optimizers(self):
+            optimizer = super().configure_optimizers()
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)]
+
+    trainer = quiet_trainer(max_epochs=2)
+    trainer.fit(Module(), TinyData(1))
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1 / 4)
+    assert len(trainer.fit_run.schedulers) == 1
+
+
+def test_a_run_that_is_resumed_at_the_end_of_an_epoch_has_the_next_one_before_it(tmp_path):
+    class Saves:
+        def on_train_epoch_end(self, trainer):
+            trainer.save_checkpoint(tmp_path / "file.ckpt")
+
+    class Module(TinyModule):
+        def configure_optimizers(self):
+            self.epoch = self.trainer.current_epoch
+            return super().configure_optimizers()
+
+    trainer, module = quiet_trainer(callbacks=[Saves()]), Module()
+    trainer.fit(module, TinyData(2))
+    assert (module.epoch, trainer.fit_run.is_resumed) == (0, False)
+    resumed = quiet_trainer(max_epochs=2)
+    resumed.fit(module, TinyData(2), ckpt_path=tmp_path / "file.ckpt")
+    assert (module.epoch, resumed.fit_run.is_resumed) == (1, True)
+    assert resumed.global_step == 4

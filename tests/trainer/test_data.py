@@ -224,6 +224,15 @@ def test_ranks_share_the_samples_in_one_order():
     assert [number for batch in batches(data.fit_loaders.train) for number in batch] != seen[0]
 
 
+def test_ranks_train_on_equally_many_samples_and_evaluate_each_one_once():
+    def samples(loaders):
+        return [len([*chain(*batches(loader))]) for loader in loaders]
+
+    connections = [connect(train=numbers(7), val=numbers(7), rank=Rank(index, 2)) for index in range(2)]
+    assert samples(data.fit_loaders.train for data in connections) == [4, 4]
+    assert samples(data.fit_loaders.val[0] for data in connections) == [4, 3]
+
+
 @pytest.mark.parametrize(("rank", "arguments"), [(Rank(0, 1), {}), (Rank(0, 2), {"use_distributed_sampler": False})])
 def test_a_loader_is_taken_as_it_is_where_nothing_is_shared(rank, arguments):
     loader = numbers()
@@ -287,3 +296,35 @@ def test_validation_loaders_of_another_number_begin_anew():
     other = connect(train=TinyData(2), val=numbers(4))
     other.load_state_dict(state, mid_epoch=False, validation_loader=None)
     assert batches(other.fit_loaders.val[0]) == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize(("mid_epoch", "sizes"), [(False, [3, 5]), (True, [3, 3])])
+def test_loaders_that_are_due_in_the_first_epoch_after_resuming_are_made_anew(mid_epoch, sizes):
+    given = iter([3, 5])
+
+    class Module(TinyModule):
+        def train_dataloader(self):
+            return numbers(2 * next(given))
+
+    state = connect(train=numbers()).state_dict(Progress())
+    data = connect(module=Module(), reload_dataloaders_every_n_epochs=1)
+    data.load_state_dict(state, mid_epoch=mid_epoch, validation_loader=None)
+    found = data.num_batches("train")
+    data.fit_loaders.start_epoch(1)
+    assert [*found, *data.num_batches("train")] == sizes
+
+
+def test_a_validation_stands_in_the_loader_in_which_it_stood():
+    def connected():
+        return connect(train=TinyData(1), val=[numbers(), numbers(shuffle=True)])
+
+    torch.manual_seed(1)
+    data = connected()
+    under_way = data.fit_loaders.val[1].batches()
+    next(under_way)
+    state = data.state_dict(Progress(validation_loader=1, validation_batch=1))
+    rest = [batch.tolist() for _, batch, _ in under_way]
+    torch.manual_seed(2)
+    resumed = connected()
+    resumed.load_state_dict(state, mid_epoch=True, validation_loader=1)
+    assert [batch.tolist() for _, batch, _ in resumed.fit_loaders.val[1].batches(start=1)] == rest

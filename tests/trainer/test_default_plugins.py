@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from trainkit import Trainer
 from trainkit.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, ModelSummary, ProgressBar
 from trainkit.callbacks.builtin.gradient_clipping import GradientClipping
 from trainkit.callbacks.builtin.lr_schedulers import LRSchedulers
@@ -62,10 +63,11 @@ def test_by_default_tensorboard_and_csv_files_share_a_folder(tmp_path):
         (True, {"fast_dev_run": True}, [DummyLogger]),
         (None, {"fast_dev_run": True}, [DummyLogger]),
         (False, {"fast_dev_run": True}, []),
+        (None, {"barebones": True}, []),
     ],
 )
 def test_which_loggers_there_are(logger, arguments, expected):
-    given = loud(**arguments)
+    given = loud(**arguments) if "barebones" not in arguments else Trainer(accelerator="cpu", **arguments).arguments
     assert kinds(make_loggers(logger, given.output, given.data)) == expected
 
 

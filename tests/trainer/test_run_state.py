@@ -8,16 +8,17 @@ import torch
 from trainkit import DataModule
 from trainkit.checkpoint import state
 from trainkit.errors import CheckpointError
+from trainkit.precision.base import Precision
 from trainkit.seed import rng_state, set_rng_state
 from trainkit.testing import TinyData, TinyModule, assert_same_state, assert_same_weights, quiet_trainer
 from trainkit.trainer.run_state import dump, dump_weights, restore_beginning
 
 
 class Module(TinyModule):
-    """Momentum, a scheduler, and something that is logged over an epoch."""
+    """Momentum, a scheduler, random numbers, and something that is logged over an epoch."""
 
     def training_step(self, batch, batch_idx):
-        loss = self.loss(batch)
+        loss = self.loss(batch) * (1 + torch.rand(()))
         self.log("loss", loss, on_epoch=True)
         return loss
 
@@ -146,7 +147,9 @@ def without_time(checkpoint):
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_what_was_dumped_is_what_is_dumped_again_after_it_was_restored(tmp_path, after, accumulate):
     first, again = DumpsAfter(after), DumpsAfter(None)
+    torch.manual_seed(1)
     fit(Module(), first, accumulate_grad_batches=accumulate)
+    torch.manual_seed(2)
     fit(Module(), again, written(tmp_path, first.checkpoint), accumulate_grad_batches=accumulate)
     assert_same_state(without_time(again.checkpoint), without_time(first.checkpoint))
 
@@ -189,7 +192,9 @@ def test_ranks_cannot_change_in_the_middle_of_an_epoch(tmp_path, checkpoint):
 
 def test_ranks_may_change_between_two_epochs(tmp_path):
     whole, resumed = Module(), Module()
+    torch.manual_seed(1)
     fit(whole)
+    torch.manual_seed(1)
     trainer = fit(Module(), max_epochs=1)
     checkpoint = copy.deepcopy(trainer.dump_checkpoint())
     checkpoint["trainkit"]["ranks"] *= 2
@@ -232,8 +237,10 @@ def test_a_value_that_cannot_be_saved_is_found_when_the_fit_starts(tmp_path):
         def state_dict(self):
             return {"odd": object()}
 
+    trainer = quiet_trainer(callbacks=[Odd()], enable_checkpointing=True, default_root_dir=tmp_path)
     with pytest.raises(CheckpointError, match="odd[\\s\\S]*object"):
-        fit(Module(), callbacks=[Odd()], enable_checkpointing=True, default_root_dir=tmp_path)
+        trainer.fit(Module(), TinyData(2))
+    assert trainer.global_step == 0
     fit(Module(), callbacks=[Odd()])
 
 
@@ -248,6 +255,69 @@ def test_a_data_module_that_cannot_be_saved_is_found_too(tmp_path):
     trainer = quiet_trainer(enable_checkpointing=True, default_root_dir=tmp_path)
     with pytest.raises(CheckpointError, match="datamodule[\\s\\S]*odd"):
         trainer.fit(Module(), datamodule=Data())
+    assert trainer.global_step == 0
+
+
+def test_a_precision_has_its_state_back(tmp_path):
+    class Counted(Precision):
+        name = "counted"
+
+        def state_dict(self):
+            return {"count": 3}
+
+        def load_state_dict(self, loaded):
+            self.loaded = loaded
+
+    trainer = fit(TinyModule(), precision=Counted())
+    path, precision = written(tmp_path, trainer.dump_checkpoint()), Counted()
+    fit(TinyModule(), ckpt_path=path, precision=precision, max_epochs=3)
+    assert precision.loaded == {"count": 3}
+
+
+def test_an_epoch_that_has_ended_leaves_no_metrics_to_the_next_one(tmp_path):
+    class DumpsAtTheEnd(DumpsAfter):
+        def on_train_epoch_end(self, trainer):
+            self.checkpoint = self.checkpoint or copy.deepcopy(trainer.dump_checkpoint())
+
+    dumps = DumpsAtTheEnd(0)
+    whole = fit(Module(), dumps)
+    resumed = fit(Module(), ckpt_path=written(tmp_path, dumps.checkpoint))
+    assert resumed.callback_metrics["loss_epoch"] == whole.callback_metrics["loss_epoch"]
+
+
+def test_a_data_module_has_its_state_back_before_it_gives_loaders(tmp_path):
+    class Data(DataModule):
+        def __init__(self):
+            super().__init__()
+            self.events = []
+
+        def state_dict(self):
+            return {"events": len(self.events)}
+
+        def load_state_dict(self, state):
+            self.events.append(f"loaded {state['events']}")
+
+        def train_dataloader(self):
+            self.events.append("loader")
+            return TinyData(1)
+
+    trainer = quiet_trainer()
+    trainer.fit(Module(), datamodule=Data())
+    data = Data()
+    path = written(tmp_path, trainer.dump_checkpoint())
+    quiet_trainer(max_epochs=2).fit(Module(), datamodule=data, ckpt_path=path)
+    assert data.events == ["loaded 1", "loader"]
+
+
+def test_hyperparameters_that_cannot_be_saved_are_told_when_the_fit_starts(tmp_path):
+    class Odd(Module):
+        def __init__(self, odd):
+            super().__init__()
+            self.save_hyperparameters()
+
+    trainer = quiet_trainer(enable_checkpointing=True, default_root_dir=tmp_path)
+    with pytest.warns(UserWarning, match="odd"):
+        trainer.fit(Odd(object()), TinyData(1))
 
 
 def test_a_save_in_a_step_warns_and_one_between_two_does_not(tmp_path):

@@ -250,6 +250,18 @@ def test_without_a_module_the_best_checkpoint_is_evaluated_and_said_to_be(tmp_pa
     assert module.layer.weight.eq(0).all(), "a module that is given is evaluated as it stands"
 
 
+def test_counters_of_a_fit_are_there_again_after_the_evaluation_of_a_checkpoint(tmp_path):
+    other = quiet_trainer()
+    other.fit(TinyModule(), TinyData(5))
+    other.save_checkpoint(tmp_path / "five.ckpt")
+    recorder = Recorder(["on_test_start"], look=lambda trainer, module: trainer.global_step)
+    trainer, module = quiet_trainer(callbacks=[recorder]), TinyModule()
+    trainer.fit(module, TinyData(2))
+    trainer.test(module, TinyData(1), ckpt_path=tmp_path / "five.ckpt", verbose=False)
+    assert recorder.seen("on_test_start") == [5]
+    assert trainer.global_step == 2
+
+
 # What the entry points return
 
 

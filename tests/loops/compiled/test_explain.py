@@ -58,6 +58,11 @@ def test_an_obstacle_that_is_not_known_has_a_remedy_too():
     ]
 
 
+@pytest.mark.parametrize(("word", "remedy"), explain.OBSTACLES.items())
+def test_a_known_obstacle_is_known_however_it_is_spelt(word, remedy):
+    assert f"    to do        {remedy}" in lines_of(explain.explained(RuntimeError(word.capitalize()), Mine()))
+
+
 def test_an_error_without_words_is_named_by_its_type():
     assert "    why          KeyError" in lines_of(explain.explained(KeyError(), Mine()))
 
@@ -118,6 +123,15 @@ def test_what_changes_in_known_ways_has_a_remedy_of_its_own(monkeypatch, word, r
     metrics = SimpleNamespace(recompile_reason=f"0/0: L{word}[0]['lr'] == 0.1")
     monkeypatch.setattr(torch._dynamo.utils, "get_compilation_metrics", lambda: [metrics])
     assert str(explain.compiled_too_often(Mine(), 4)).endswith(f"    to do        {remedy}")
+
+
+def test_the_newest_reason_is_told_without_what_torch_advises(monkeypatch):
+    import torch._dynamo.utils
+
+    reasons = ("0/0: y == 2", "0/1: x == 1 (HINT: do something else)", None)
+    metrics = [SimpleNamespace(recompile_reason=reason) for reason in reasons]
+    monkeypatch.setattr(torch._dynamo.utils, "get_compilation_metrics", lambda: metrics)
+    assert "x == 1\n" in str(explain.compiled_too_often(Mine(), 4))
 
 
 def test_shapes_are_counted():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
+import torch._dynamo
 
 from trainkit.errors import CompileError
 from trainkit.loops.accumulation import Place
 from trainkit.loops.compiled.graph import compile_graph, options
 from trainkit.loops.compiled.optimizer import TracedOptimizer
-from trainkit.loops.compiled.trace_guard import TraceGuard
+from trainkit.loops.compiled.trace_guard import TraceGuard, TracingRefusedError
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 BATCH, OTHER = TinyData(2)
@@ -41,8 +44,8 @@ def step_of(module, clip=no_clipping):
     for parameter in module.layer.parameters():
         parameter.grad = torch.zeros_like(parameter)
 
-    def step(batch=BATCH, place=WHOLE, weight=None):
-        with guard.tracing_allowed():
+    def step(batch=BATCH, place=WHOLE, weight=None, allowed=True):
+        with guard.tracing_allowed() if allowed else nullcontext():
             return graph(batch, 0, place, weight, optimizer.momenta())
 
     return step
@@ -101,6 +104,7 @@ def test_what_lay_in_the_gradients_before_a_group_is_dropped():
 def test_a_group_that_closes_early_is_rescaled_before_it_is_clipped():
     seen = []
     module = Module()
+    before = module.layer.weight.clone()
 
     def clip(module, optimizer):
         seen.append("clipped")
@@ -109,7 +113,9 @@ def test_a_group_that_closes_early_is_rescaled_before_it_is_clipped():
                 parameter.grad.clamp_(max=0.0)
 
     step_of(module, clip)(place=Place(True, True, 4, 4.0))
-    torch.testing.assert_close(module.layer.weight.grad, gradients_by_hand(BATCH).clamp(max=0.0))
+    clipped = gradients_by_hand(BATCH).clamp(max=0.0)
+    torch.testing.assert_close(module.layer.weight.grad, clipped)
+    torch.testing.assert_close(module.layer.weight, before - 0.1 * clipped)
     assert seen == ["clipped"]
 
 
@@ -152,6 +158,17 @@ def test_a_step_that_is_not_compiled_is_an_error():
     match = "without compiling it[\\s\\S]*unset"
     with torch.compiler.set_stance("force_eager"), pytest.raises(CompileError, match=match):
         step()
+
+
+def test_it_is_compiled_only_when_that_is_allowed_and_changes_nothing_otherwise():
+    module = Module()
+    before = module.layer.weight.clone()
+    step = step_of(module)
+    with pytest.raises((torch._dynamo.exc.TorchDynamoException, TracingRefusedError)):
+        step(allowed=False)
+    assert torch.equal(module.layer.weight, before)
+    step()
+    step(allowed=False)
 
 
 def test_graphs_of_two_runs_are_apart():
