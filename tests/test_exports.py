@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -73,3 +74,21 @@ def test_whatever_trains_imports_nothing_beyond_torch_but_pluggy() -> None:
     # Parts of torch that it leaves alone, such as its compiler, take seconds: there is none among them.
     # What of Python's own library torch imports already differs from version to version.
     assert {name.partition(".")[0] for name in beyond_torch} - sys.stdlib_module_names == {"trainkit", "pluggy"}
+
+
+@pytest.mark.parametrize("package", ["trainkit", "trainkit.callbacks", "trainkit.loggers"])
+def test_type_checkers_know_every_name_that_is_imported_when_it_is_used(package: str) -> None:
+    module = importlib.import_module(package)
+    tree = ast.parse(inspect.getsource(module))
+    for_types = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    imported = {
+        alias.asname or alias.name
+        for block in for_types
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+    assert imported == set(module.__all__) - {"__version__"}
+    # Defined for type checkers too, it would make every misspelt name an ``Any``.
+    assert not any(isinstance(node, ast.FunctionDef) and node.name == "__getattr__" for node in tree.body)

@@ -65,15 +65,18 @@ _HOME_OF = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME_OF:
-        value = getattr(importlib.import_module(f"trainkit.{_HOME_OF[name]}"), name)
-    elif name in __all__:
-        value = importlib.import_module(f"trainkit.{name}")
-    else:
-        raise AttributeError(f"module 'trainkit' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+# A function that gives anything would hide misspelt names from type checkers, which know all of them from above.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOME_OF:
+            value = getattr(importlib.import_module(f"trainkit.{_HOME_OF[name]}"), name)
+        elif name in __all__:
+            value = importlib.import_module(f"trainkit.{name}")
+        else:
+            raise AttributeError(f"module 'trainkit' has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -70,12 +70,15 @@ _HOME_OF = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'trainkit.callbacks' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"trainkit.{_HOME_OF[name]}"), name)
-    globals()[name] = value  # the next access does not come here
-    return value
+# A function that gives anything would hide misspelt names from type checkers, which know all of them from above.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'trainkit.callbacks' has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"trainkit.{_HOME_OF[name]}"), name)
+        globals()[name] = value  # the next access does not come here
+        return value
 
 
 def __dir__() -> list[str]:

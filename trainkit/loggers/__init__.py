@@ -13,15 +13,18 @@ if TYPE_CHECKING:
 __all__ = ["CSVLogger", "Logger", "TensorBoardLogger"]
 
 # The files are imported on first use, so that importing the package does not import torch.
-_FILE_OF = {"CSVLogger": "csv", "Logger": "logger", "TensorBoardLogger": "tensorboard"}
+_HOME_OF = {"CSVLogger": "csv", "Logger": "logger", "TensorBoardLogger": "tensorboard"}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _FILE_OF:
-        raise AttributeError(f"module 'trainkit.loggers' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"trainkit.loggers.{_FILE_OF[name]}"), name)
-    globals()[name] = value  # the next access does not come here
-    return value
+# A function that gives anything would hide misspelt names from type checkers, which know all of them from above.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'trainkit.loggers' has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"trainkit.loggers.{_HOME_OF[name]}"), name)
+        globals()[name] = value  # the next access does not come here
+        return value
 
 
 def __dir__() -> list[str]:
