@@ -59,8 +59,7 @@ class LearningRateMonitor(Callback):
         self._row_step = -1
 
     def on_train_epoch_start(self, trainer: Trainer) -> None:
-        # Called again where a run resumes in mid-epoch; the row was written before the checkpoint.
-        if self.logging_interval != "step" and trainer.progress.batch == 0:
+        if self.logging_interval != "step":
             self._send(trainer, self._read(trainer, "epoch"))
 
     def on_train_batch_start(self, trainer: Trainer) -> None:

@@ -102,8 +102,8 @@ class StochasticWeightAveraging(Callback):
             raise ConfigError("swa_epoch_start is a share of max_epochs, which has no limit here. Say an epoch.")
 
     def on_train_epoch_start(self, trainer: Trainer, module: TrainModule) -> None:
-        if trainer.current_epoch < self._first_epoch(trainer) or trainer.progress.batch:
-            return  # too early, or an epoch that is resumed from a checkpoint that was saved after this
+        if trainer.current_epoch < self._first_epoch(trainer):
+            return
         if self._scheduler is None:
             self._replace_schedulers(trainer)
         parameters = {name: p.detach().to(self._device or p.device) for name, p in module.named_parameters()}

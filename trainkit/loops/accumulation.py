@@ -161,9 +161,12 @@ class Accumulation:
         if weight is not None:
             self.weight = weight
 
-    def state_dict(self, module: nn.Module) -> dict[str, Any] | None:
-        """Return the open group with its gradients, by the names of ``module``'s parameters; None between two."""
-        if not self.batches:
+    def state_dict(self, module: nn.Module, *, always: bool = False) -> dict[str, Any] | None:
+        """Return the open group with its gradients, by the names of ``module``'s parameters.
+
+        None between two groups, unless it is to ``always`` return the gradients that there are.
+        """
+        if not (self.batches or always):
             return None
         gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
         return {"divisor": self.divisor, "weight": self.weight, "gradients": gradients}

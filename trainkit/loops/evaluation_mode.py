@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from trainkit.loops.run import Run
-from trainkit.module.modes import modes_kept
+from trainkit.module.modes import Flags, modes_kept
 from trainkit.types import Phase
 
 _NAMES = {
@@ -28,6 +28,7 @@ def evaluation_mode(run: Run, phase: Phase) -> Iterator[None]:
     """
     module, name = run.module, _NAMES[phase]
     outer_phase, run.phase = run.phase, phase
+    run.flags = Flags.of(module)  # a checkpoint that is saved within has these, and not that all is in eval mode
     # inference_mode is faster, but what it makes cannot take part in training: not within a fit.
     without_gradients = torch.inference_mode if run.inference_mode else torch.no_grad
     try:
@@ -37,7 +38,7 @@ def evaluation_mode(run: Run, phase: Phase) -> Iterator[None]:
         getattr(module, f"on_{name}_model_train", _nothing)()
     finally:
         # Also after an exception: somebody may catch it around this and train on.
-        run.phase = outer_phase
+        run.phase, run.flags = outer_phase, None
 
 
 def _nothing() -> None:

@@ -56,7 +56,7 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
     run.start_epoch(loaders.train.num_batches)
     # In the middle of an epoch, what was logged in it before the checkpoint still counts.
     run.metrics.begin_phase(Phase.TRAIN, resume=progress.batch > 0)
-    with isolate_rng(progress.batch > 0):
+    if progress.batch == 0:
         hooks.on_train_epoch_start()
     # A run that continues may have been saved between a batch and its validation.
     stopped = progress.batch > 0 and close_batch(run, hooks, loaders)

@@ -29,6 +29,7 @@ from trainkit.loops.stop import StopSignal
 from trainkit.loops.wrapped_optimizer import WrappedOptimizer
 from trainkit.metrics.collector import MetricCollector
 from trainkit.module import TrainModule
+from trainkit.module.modes import Flags
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
@@ -47,6 +48,7 @@ class Run:
         inference_mode: Whether evaluation runs under ``torch.inference_mode`` rather than ``torch.no_grad``.
         stop_signal: Who has asked the run to stop: a signal, or somebody through ``trainer.should_stop``.
         phase: What is running right now.
+        flags: The flags and modes of the module outside of the evaluation that is running; None if none is.
     """
 
     module: TrainModule
@@ -59,6 +61,7 @@ class Run:
     inference_mode: bool
     stop_signal: StopSignal
     phase: Phase
+    flags: Flags | None = field(default=None, init=False)
 
     def evaluation_step(self) -> Callable[..., Any]:
         """The step of what is running right now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -246,16 +246,26 @@ class MetricCollector:
             "torchmetrics": metric_states(module),
         }
 
-    def load_state_dict(self, state: dict[str, Any], module: nn.Module) -> None:
-        """Restore what `state_dict` returned; ``begin_phase(..., resume=True)`` continues with it."""
+    def load_state_dict(self, state: dict[str, Any], module: nn.Module, under_way: Collection[Phase]) -> None:
+        """Restore what `state_dict` returned; ``begin_phase(..., resume=True)`` continues with it.
+
+        Args:
+            state: What `state_dict` returned.
+            module: The module with the torchmetrics objects.
+            under_way: The phases of which something is still to come. One that was saved in its last hooks is over.
+        """
         self._published.replace(state)
         children: dict[str, Any] = dict(module.named_modules())
+        load_metric_states(module, state["torchmetrics"])
         self._paused = {}
         for name, saved in state["phases"].items():
             log = PhaseLog(Phase(name), saved["num_dataloaders"], self._published)
             log.load_state_dict(saved, children)
-            self._paused[log.phase] = log
-        load_metric_states(module, state["torchmetrics"])
+            if log.phase in under_way:
+                self._paused[log.phase] = log
+            else:
+                # As its end would have done, which came after the checkpoint: the next phase begins without its data.
+                log.reset_metrics()
 
     # Collecting
 

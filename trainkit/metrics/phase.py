@@ -126,7 +126,8 @@ class PhaseLog:
         # What a checkpoint restored has the options of that time; those in today's code win over them.
         if slot is None or slot.restored:
             new = Slot(spec, several_loaders=self.num_dataloaders > 1)
-            if slot is not None:
+            # A hook that is called again in a phase that is resumed logs again what it had logged.
+            if slot is not None and spec.place != EPOCH_HOOK:
                 new.continue_from(slot)
             new.step_tables = tuple(self._step_tables(new))
             slot = self.slots[spec.key] = new
@@ -166,20 +167,14 @@ class PhaseLog:
                 metric.reset()
 
     def state_dict(self, metric_paths: dict[int, str]) -> dict[str, Any]:
-        """Return what batches have collected so far.
-
-        Values of hooks outside batches are left out: a run that resumes in mid-phase calls these hooks again.
+        """Return what has been collected so far.
 
         Args:
             metric_paths: From the ``id`` of each torchmetrics object to its place in the module.
         """
         return {
             "num_dataloaders": self.num_dataloaders,
-            "slots": [
-                slot.state_dict(metric_paths.get(id(slot.metric)))
-                for slot in self.slots.values()
-                if slot.spec.place != EPOCH_HOOK
-            ],
+            "slots": [slot.state_dict(metric_paths.get(id(slot.metric))) for slot in self.slots.values()],
         }
 
     def load_state_dict(self, state: dict[str, Any], metrics: dict[str, Metric]) -> None:
@@ -202,11 +197,13 @@ class PhaseLog:
             slot.restored = True
 
     def pause(self) -> None:
-        """Prepare to be continued later: keep what batches collected, and drop the values of the whole phase.
+        """Prepare to be continued later: keep what was collected, and drop the values of the whole phase.
 
-        Hooks outside batches log again when the phase goes on, and its values are reduced at its end.
+        Its values are reduced at its end. What hooks outside batches log again until then takes the place of what they
+        had logged; the hooks of its start are not called again.
         """
-        self.slots = {key: slot for key, slot in self.slots.items() if slot.spec.place != EPOCH_HOOK}
+        for slot in self._by_place[EPOCH_HOOK].values():
+            slot.restored = True
         self._by_place[EPOCH_HOOK].clear()
         for table in (self.epoch_row, *self.results):
             table.clear()

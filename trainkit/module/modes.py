@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,33 @@ class Snapshot:
             for owner, name, buffer, value in self._buffers:
                 buffer.copy_(value)
                 owner[name] = buffer
+
+
+class Flags(NamedTuple):
+    """What a module is trained with that is in no ``state_dict``.
+
+    Attributes:
+        frozen: Names of the parameters that do not require gradients.
+        in_eval: Names of the submodules in eval mode; that of the module itself is "".
+    """
+
+    frozen: list[str]
+    in_eval: list[str]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Self:
+        """Return those of ``module``."""
+        frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
+        return cls(frozen, [name for name, child in module.named_modules() if not child.training])
+
+    def apply(self, module: nn.Module) -> None:
+        """Give them to ``module``."""
+        for name, parameter in module.named_parameters():
+            # Whole numbers cannot require gradients, so they are among the frozen ones or new.
+            if parameter.is_floating_point() or parameter.is_complex():
+                parameter.requires_grad = name not in self.frozen
+        for name, child in module.named_modules():
+            child.training = name not in self.in_eval
 
 
 @contextmanager

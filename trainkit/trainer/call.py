@@ -321,10 +321,8 @@ class Call:
         self.hooks.setup(self.stage)
         module.configure_model()
         if checkpoint is not None:
-            self._has_changed_state = True
             # Ahead of the weights, so that a module may rename what an older version of it has saved.
             self.hooks.on_load_checkpoint(checkpoint)
-            load_weights(module, checkpoint["state_dict"], strict=module.strict_loading, source=self.ckpt_path)
         # After `setup`, in which the user may have seeded.
         data.shuffle_seed = self._shuffle_seed(checkpoint)
         if self.stage is not Stage.FIT and checkpoint is not None:
@@ -332,6 +330,11 @@ class Call:
             self.progress = Progress()
             self.progress.load_state_dict(checkpoint.get("loops", {}).get("fit", {}))
         place_module(module, strategy, self.precision, self.arguments.optimization)
+        if checkpoint is not None:
+            self._has_changed_state = True
+            # Not before: doubles would pass through the float32 of a module that is not converted yet, and one on the
+            # meta device has no memory until the strategy gives it some.
+            load_weights(module, checkpoint["state_dict"], strict=module.strict_loading, source=self.ckpt_path)
         if self.stage is Stage.FIT:
             self._has_changed_state = True  # counters go back to the beginning of an epoch, or forth to the checkpoint
             self._run = run = build_fit_run(self, data, checkpoint)

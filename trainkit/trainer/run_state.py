@@ -10,6 +10,7 @@ from trainkit.checkpoint import state
 from trainkit.errors import CheckpointError
 from trainkit.loops.run import FitRun, Run
 from trainkit.module.hparams import store_hparams, warn_of_unstorable
+from trainkit.module.modes import Flags
 from trainkit.progress import Progress
 from trainkit.seed import rng_state, set_rng_state
 from trainkit.storage.storable import check_storable
@@ -42,6 +43,7 @@ def dump(run: FitRun, plugins: Plugins, data: DataConnection) -> dict[str, Any]:
     checkpoint["trainkit"] |= {
         "precision": run.precision.state_dict(),
         "shuffle_seed": data.shuffle_seed,
+        "flags": (run.flags or Flags.of(run.module))._asdict(),
         # Rank 0 writes for all: each has random numbers, logged values and a place in the data of its own.
         "ranks": run.strategy.all_gather_object(_of_this_rank(run, data)),
     }
@@ -89,7 +91,8 @@ def _of_this_rank(run: FitRun, data: DataConnection) -> dict[str, Any]:
     """Return what each rank has for itself; everything else is equal on all of them."""
     return {
         "metrics": run.metrics.state_dict(run.module),
-        "group": run.accumulation.state_dict(run.module),
+        # With manual optimization only the module knows whether gradients are still to be used: they are kept always.
+        "group": run.accumulation.state_dict(run.module, always=not run.module.automatic_optimization),
         "data": data.state_dict(run.progress),
         "began": data.rng_at_start,
         "rng": rng_state(),
@@ -127,11 +130,14 @@ def restore(run: FitRun, plugins: Plugins, data: DataConnection, checkpoint: dic
     Raises:
         CheckpointError: If the checkpoint has the state of another module.
     """
-    # Plugins first: one may have added parameter groups, or taken schedulers away, and does so again.
+    own = checkpoint["trainkit"]
+    if "flags" in own:  # not so in files of earlier versions, and of other frameworks
+        # What was frozen or thawed, or set to eval mode, once in training, goes on as it was.
+        Flags(**own["flags"]).apply(run.module)
+    # Plugins before optimizers: one may have added parameter groups, or taken schedulers away, and does so again.
     state.restore_plugins(plugins, checkpoint["callbacks"])
     state.restore_optimizers(run.optimizers, checkpoint["optimizer_states"], path)
     state.restore_optimizers([config.scheduler for config in run.schedulers], checkpoint["lr_schedulers"], path)
-    own = checkpoint["trainkit"]
     run.precision.load_state_dict(own["precision"])
     if own["ranks"]:  # there are none where another framework saved
         _restore_rank(run, data, own["ranks"], checkpoint["loops"]["fit"].get("group_batches", 0), path)
@@ -156,9 +162,8 @@ def _restore_rank(
         )
     mine = ranks[strategy.rank % len(ranks)]
     # Of a phase in whose last hooks it was saved, nothing is to come.
-    is_under_way = {Phase.TRAIN: mid_epoch, Phase.VALIDATE: progress.in_validation}
-    phases = {name: phase for name, phase in mine["metrics"]["phases"].items() if is_under_way.get(Phase(name))}
-    run.metrics.load_state_dict({**mine["metrics"], "phases": phases}, run.module)
+    under_way = [Phase.TRAIN] * mid_epoch + [Phase.VALIDATE] * progress.in_validation
+    run.metrics.load_state_dict(mine["metrics"], run.module, under_way)
     run.accumulation.load_state_dict(mine["group"], group_batches, run.module)
     in_loader = progress.validation_loader if progress.in_validation else None
     data.load_state_dict(mine["data"], mid_epoch=mid_epoch, validation_loader=in_loader)

@@ -54,8 +54,6 @@ class BaseFinetuning(Callback):
         self.freeze_before_training(module)
 
     def on_train_epoch_start(self, trainer: Trainer, module: TrainModule) -> None:
-        if trainer.progress.batch:
-            return  # the epoch is resumed from a checkpoint that was saved after this
         for optimizer in trainer.optimizers:
             self.finetune_function(module, trainer.current_epoch, optimizer)
         self._state = _describe(module, trainer.optimizers)

@@ -76,8 +76,16 @@ class ProgressBar(Callback):
 
     # Training
 
+    def on_train_start(self, trainer: Trainer) -> None:
+        # An epoch that is resumed has begun before, and is not begun again.
+        if trainer.progress.batch:
+            self._begin_epoch(trainer)
+
     def on_train_epoch_start(self, trainer: Trainer) -> None:
-        done = trainer.progress.batch  # above 0 where an epoch is resumed
+        self._begin_epoch(trainer)
+
+    def _begin_epoch(self, trainer: Trainer) -> None:
+        done = trainer.progress.batch
         self._bars = [Bar(_epoch_label(trainer), _total([trainer.num_training_batches]), done=done, now=monotonic())]
         self._refresh_if_due(trainer)
 

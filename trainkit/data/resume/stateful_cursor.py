@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainkit.data.resume.cursor import Cursor
+from trainkit.seed import isolate_rng
 from trainkit.types import Batch
 
 
@@ -24,6 +25,22 @@ class StatefulCursor(Cursor):
         super().load_state_dict(state, mid_epoch=mid_epoch)
         # At the end of an epoch too: the loader may count its epochs, or keep the generator that shuffles the next.
         self.loader.load_state_dict(state["loader"])
+        if not mid_epoch and state["began"] is not None:
+            self._abandon_pass()
+
+    def discard_restored(self) -> None:
+        if self.restored:
+            self._abandon_pass()
+        super().discard_restored()
+
+    def _abandon_pass(self) -> None:
+        """Let the next pass be a new one, and not the rest of the one in which the state was saved.
+
+        The loader stands at the end of that pass, or where it was left. The next ``iter`` would go on there, and give few
+        batches or none; in the run that was saved it was the one after that which began anew.
+        """
+        with isolate_rng():
+            iter(self.loader)
 
     def _continue(self, given: int) -> Iterator[Batch]:
         # `load_state_dict` has put the loader at its place already.
