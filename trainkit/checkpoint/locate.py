@@ -38,14 +38,14 @@ def locate_checkpoint(
 
     Args:
         ckpt_path: A path, "best" (the best one of this Trainer's `ModelCheckpoint`), "last" (see `newest_checkpoint`;
-            with none the run starts fresh, with a warning), or None.
+            with none a fit starts fresh, with a warning), or None.
         roots: Folders below which to look for "last".
         best: The path that "best" means; None or empty if there is none.
         resumes: Whether a fit is to continue from the checkpoint, for which weights alone are not enough.
 
     Raises:
         ConfigError: If ``ckpt_path`` is none of these.
-        CheckpointNotFoundError: If there is no such file.
+        CheckpointNotFoundError: If there is no such file, or "last" is to be evaluated and there is none.
         CheckpointError: If "best" is asked for and there is none, or "last" and all that there are cannot be read.
     """
     if ckpt_path is None:
@@ -60,11 +60,20 @@ def locate_checkpoint(
     if ckpt_path == "last":
         roots = list(roots)
         newest = newest_checkpoint(roots, resumes=resumes)
-        # No error: the same command starts a run, and continues it after it was killed, before the first save or later.
         if newest is None:
             places = " or ".join(map(str, roots))
-            wanted = "from which a fit can continue" if resumes else "at all"
-            warnings.warn(f"ckpt_path='last': no checkpoint {wanted} below {places}; starting fresh.", stacklevel=3)
+            if not resumes:
+                # Figures of weights that nobody trained would look like any others.
+                raise CheckpointNotFoundError(
+                    f"ckpt_path='last': there is no checkpoint below {places}.\n"
+                    "    to do        fit first, or give the path of a checkpoint or the default_root_dir of its run"
+                )
+            # No error: the same command starts a run, and continues it after it was killed, whether that was before the
+            # first save or later.
+            warnings.warn(
+                f"ckpt_path='last': no checkpoint from which a fit can continue below {places}; starting fresh.",
+                stacklevel=3,
+            )
         return newest
     if not ckpt_path or not isinstance(ckpt_path, str | os.PathLike):
         raise ConfigError(f"ckpt_path={ckpt_path!r} is not usable. Allowed: {_ALLOWED}, or None.")
@@ -124,9 +133,21 @@ def _newest_first(roots: Iterable[FilePath]) -> Iterator[str]:
 def _below(root: Path) -> dict[str, int]:
     """Return the checkpoints below a folder, and when each was written, in nanoseconds."""
     found: dict[str, int] = {}
-    for path in root.rglob(f"*{SUFFIX}"):
+    for path in _files_below(root):
         # Another run may delete it meanwhile. A link, such as last.ckpt, counts as the file to which it leads.
         with suppress(FileNotFoundError):
-            if path.is_file():
+            if path.suffix == SUFFIX and path.is_file():
                 found[str(path.resolve())] = path.stat().st_mtime_ns
     return found
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    """Yield files at any depth, those in linked folders too: runs are often kept on another disk than the project."""
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()  # a link that leads back up
+            continue
+        seen.add(real)
+        yield from (Path(folder, name) for name in names)

@@ -37,6 +37,7 @@ class CSVLogger(Logger):
     """
 
     shares_folder: ClassVar[bool] = False  # the name of the file is fixed
+    makes_folder: ClassVar[bool] = True
 
     def __init__(
         self,

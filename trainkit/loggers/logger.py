@@ -43,6 +43,7 @@ class Logger(Callback, ABC):
     Attributes:
         writes: Whether this process logs: True on rank 0 alone.
         shares_folder: Whether two loggers of this class may write into one folder.
+        makes_folder: Whether a fit makes the folder of its version at its start, so that no other run takes it.
 
     Raises:
         ConfigError: If ``version`` is not usable.
@@ -50,6 +51,7 @@ class Logger(Callback, ABC):
 
     stage: ClassVar[PluginStage] = "observe"  # after the module, whose values it writes; before checkpoints
     shares_folder: ClassVar[bool] = True
+    makes_folder: ClassVar[bool] = False
     writes: bool = True  # until `setup` knows the rank: a logger may be used without a Trainer
 
     def __init__(
@@ -162,7 +164,8 @@ class Logger(Callback, ABC):
         if not self.shares_folder:
             self._refuse_shared_folder(trainer.loggers)
         # Rank 0 chooses: once it has made the folder, another rank that looks for a free number finds the next one.
-        self._folder.version = trainer.strategy.agreed(self._checked_version)
+        claims = self.makes_folder and trainer.state.fn is Stage.FIT
+        self._folder.version = trainer.strategy.agreed(lambda: self._checked_version(claims=claims))
 
     def on_fit_start(self, trainer: Trainer, module: TrainModule) -> None:
         params = _hyperparameters(module, trainer.datamodule)
@@ -187,12 +190,20 @@ class Logger(Callback, ABC):
         if not self.writes or trainer.state.fn is not Stage.FIT:
             return
         folder, path = _absolute(self.log_dir), os.path.abspath(trainer.ckpt_path or "")
-        for entry in checkpoint.get("trainkit", {}).get(LOGGED, ()):
-            # Only the files of the same run: a run that resumes in a new folder leaves those of the old one alone. The
-            # folder may have been moved as a whole, with the checkpoint in it, so the stored path need not be right.
-            is_same = folder is not None and (entry["folder"] == folder or path.startswith(os.path.join(folder, "")))
-            if is_same and entry["logger"] == type(self).__qualname__:
-                self.cut_back(entry["written"])
+        entries = [
+            entry
+            for entry in checkpoint.get("trainkit", {}).get(LOGGED, ())
+            if entry["logger"] == type(self).__qualname__
+        ]
+        # Only the files of the same run: a run that resumes in a new folder leaves those of the old one alone.
+        mine = [entry for entry in entries if folder is not None and entry["folder"] == folder]
+        if not mine and folder is not None and path.startswith(os.path.join(folder, "")):
+            # The folder was moved as a whole, with the checkpoint in it, so that the stored path is wrong. Which of
+            # several loggers of this kind it was is told by their order.
+            alike = [logger for logger in trainer.loggers if type(logger) is type(self)]
+            mine = entries[alike.index(self) :][:1]
+        for entry in mine[:1]:
+            self.cut_back(entry["written"])
 
     # Only noted here: `teardown`, which also runs after an exception, closes the files with it.
     def on_exception(self, exception: BaseException) -> None:
@@ -226,10 +237,12 @@ class Logger(Callback, ABC):
                     "another name, version or save_dir."
                 )
 
-    def _checked_version(self) -> int | str:
+    def _checked_version(self, *, claims: bool) -> int | str:
         # At the start of the run, not at the first row: an unwritable folder should cost no training.
         with writing(self.log_dir):
             check_writable(Path(self.log_dir))
+            if claims:
+                self._folder.claim()
         return self.version
 
 

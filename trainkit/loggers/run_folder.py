@@ -48,6 +48,7 @@ class RunFolder:
         self.name = name
         self._version = version
         self._was_given = version is not None
+        self._is_ours = False
 
     @property
     def version(self) -> int | str:
@@ -75,6 +76,21 @@ class RunFolder:
         version = self.version
         return os.path.join(self.root, version if isinstance(version, str) else f"version_{version}")
 
+    def claim(self) -> None:
+        """Make the folder of a version that no other run has. One that was given, or is continued, is used as it is."""
+        if self._was_given or self._is_ours:
+            return
+        os.makedirs(self.root, exist_ok=True)
+        # Making a folder succeeds for one of several runs that start at once; the others look for the next number.
+        while True:
+            try:
+                os.mkdir(self.path)
+            except FileExistsError:
+                self._version = next_version(self.root)
+            else:
+                self._is_ours = True
+                return
+
     def continue_from(self, checkpoint: str | os.PathLike[str]) -> bool:
         """Take the version of the folder that holds ``checkpoint``, if it is one of this experiment.
 
@@ -90,6 +106,7 @@ class RunFolder:
             folder = path.relative_to(root).parts[0]
             match = _NUMBERED.fullmatch(folder)
             self._version = int(match[1]) if match else folder
+            self._is_ours = True
         return Path(self.path).resolve() in path.parents
 
 

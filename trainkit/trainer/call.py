@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -236,6 +237,9 @@ class Call:
                 raise
             if self.registry.timing.enabled and self.strategy.is_global_zero:
                 print_timing(self.registry.timing)
+            if self.stop_signal.received:
+                # It came when no batch was to follow. All is done and saved, and the program is still asked to end.
+                raise self.stop_signal.exception()
 
     def join(self, plugins: list[object]) -> None:
         """Let ``plugins`` take part until the call ends."""
@@ -421,4 +425,8 @@ def _noted_on(error: BaseException) -> Iterator[None]:
     try:
         yield
     except Exception as another:
-        error.add_note(f"then, while tearing down: {in_one_line(another)}")
+        note = f"then, while tearing down: {in_one_line(another)}"
+        error.add_note(note)
+        if not isinstance(error, Exception):
+            # Python prints no notes of what a signal surfaces as, and this may be all that the user ever hears of it.
+            print(f"trainkit: {note}", file=sys.stderr, flush=True)

@@ -36,8 +36,8 @@ class StatefulCursor(Cursor):
     def _abandon_pass(self) -> None:
         """Let the next pass be a new one, and not the rest of the one in which the state was saved.
 
-        The loader stands at the end of that pass, or where it was left. The next ``iter`` would go on there, and give few
-        batches or none; in the run that was saved it was the one after that which began anew.
+        The loader stands at the end of that pass, or where it was left. The next ``iter`` would go on there, and give
+        few batches or none; in the run that was saved it was the one after that which began anew.
         """
         with isolate_rng():
             iter(self.loader)

@@ -34,6 +34,7 @@ class TensorBoardLogger(Logger):
     """
 
     shares_folder: ClassVar[bool] = False
+    makes_folder: ClassVar[bool] = True
 
     def __init__(
         self,
