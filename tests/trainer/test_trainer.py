@@ -262,6 +262,18 @@ def test_counters_of_a_fit_are_there_again_after_the_evaluation_of_a_checkpoint(
     assert trainer.global_step == 2
 
 
+def test_a_checkpoint_that_is_given_goes_before_the_best_one(tmp_path):
+    trainer, module = quiet_trainer(enable_checkpointing=True, default_root_dir=tmp_path), TinyModule()
+    trainer.fit(module, TinyData(2))
+    other = TinyModule(seed=3)
+    quiet = quiet_trainer(max_epochs=0)
+    quiet.fit(other, TinyData(1))
+    quiet.save_checkpoint(tmp_path / "other.ckpt")
+    trainer.validate(dataloaders=TinyData(1), ckpt_path=tmp_path / "other.ckpt", verbose=False)
+    assert torch.equal(module.layer.weight, other.layer.weight)
+    assert trainer.ckpt_path == str(tmp_path / "other.ckpt")
+
+
 # What the entry points return
 
 
