@@ -280,3 +280,22 @@ def test_optimizer_step_is_told_where_the_run_is():
 
     fit(Module(), 2, max_epochs=2)
     assert told == [(0, 0, True), (0, 1, True), (1, 0, True), (1, 1, True)]
+
+
+# Whatever an optimizer returns itself
+
+
+@pytest.mark.parametrize("callbacks", [[], [watching()]])
+def test_step_returns_the_loss_of_an_optimizer_that_returns_none(callbacks):
+    class ReturnsNothing(torch.optim.SGD):
+        def step(self, closure=None):
+            super().step(closure)
+
+    class Module(OwnStep):
+        optimizer_class = ReturnsNothing
+
+    module = Module()
+    fit(module, 2, callbacks=callbacks)
+    assert [getattr(value, "item", lambda: None)() for value in module.returned] == [
+        loss.item() for loss in module.losses
+    ]

@@ -239,3 +239,8 @@ def test_a_name_that_comes_close_to_a_plugin_is_a_mistake(name):
 
     with pytest.raises(UnknownNameError, match=name):
         quiet_trainer(callbacks=[Mine()], plugins={"disable": [name]})
+
+
+@pytest.mark.parametrize("nothing", [None, {}, [], (), False])
+def test_no_options_may_be_said_in_several_ways(nothing):
+    assert plugin_names(quiet_trainer(plugins=nothing)) == ["MetricRows"]

@@ -14,7 +14,7 @@ import torch
 import trainkit
 from trainkit import Trainer
 from trainkit.checkpoint import state
-from trainkit.errors import ConfigError, ModuleError, NotAttachedError, UnknownArgumentError
+from trainkit.errors import ConfigError, DataError, ModuleError, NotAttachedError, UnknownArgumentError
 from trainkit.loggers.csv import CSVLogger
 from trainkit.loggers.tensorboard.logger import TensorBoardLogger
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
@@ -262,6 +262,18 @@ def test_counters_of_a_fit_are_there_again_after_the_evaluation_of_a_checkpoint(
     assert trainer.global_step == 2
 
 
+def test_a_checkpoint_that_is_given_goes_before_the_best_one(tmp_path):
+    trainer, module = quiet_trainer(enable_checkpointing=True, default_root_dir=tmp_path), TinyModule()
+    trainer.fit(module, TinyData(2))
+    other = TinyModule(seed=3)
+    quiet = quiet_trainer(max_epochs=0)
+    quiet.fit(other, TinyData(1))
+    quiet.save_checkpoint(tmp_path / "other.ckpt")
+    trainer.validate(dataloaders=TinyData(1), ckpt_path=tmp_path / "other.ckpt", verbose=False)
+    assert torch.equal(module.layer.weight, other.layer.weight)
+    assert trainer.ckpt_path == str(tmp_path / "other.ckpt")
+
+
 # What the entry points return
 
 
@@ -389,3 +401,86 @@ def test_a_wish_to_stop_belongs_to_its_call():
     assert trainer.global_step == 1
     trainer.validate(TinyModule(), TinyData(1), verbose=False)
     assert not trainer.should_stop
+
+
+# After a call that failed while it was prepared
+
+
+def test_weights_that_a_call_has_loaded_before_it_failed_are_not_saved_as_those_of_the_fit(tmp_path):
+    class NoTest(TinyModule):
+        test_step = trainkit.TrainModule.test_step
+
+    other = quiet_trainer()
+    other.fit(TinyModule(seed=5), TinyData(2))
+    other.save_checkpoint(tmp_path / "other.ckpt")
+    trainer, module = quiet_trainer(), NoTest()
+    trainer.fit(module, TinyData(3))
+    with pytest.raises(ModuleError, match="has no test_step"):
+        trainer.test(module, TinyData(1), ckpt_path=tmp_path / "other.ckpt")
+    assert torch.equal(module.layer.weight, other.module.layer.weight), "they are loaded by then"
+    assert "optimizer_states" not in trainer.dump_checkpoint()
+
+
+def test_while_a_later_call_is_prepared_the_last_fit_can_be_saved():
+    class Saves:
+        saved = ()
+
+        def on_exception(self, trainer):
+            self.saved = (*self.saved, trainer.dump_checkpoint()["global_step"])
+
+    plugin = Saves()
+    trainer = quiet_trainer(callbacks=[plugin])
+    trainer.fit(TinyModule(), TinyData(2))
+    with pytest.raises(ValueError, match="while it is prepared"):
+        trainer.fit(failing_module(), TinyData(2))
+    assert plugin.saved == (2,)
+
+
+def test_what_a_module_adds_to_a_checkpoint_is_added_by_the_module_that_is_saved():
+    class Adds(TinyModule):
+        def on_save_checkpoint(self, checkpoint):
+            checkpoint["added by"] = self.lr
+
+    trainer = quiet_trainer()
+    trainer.fit(Adds(lr=0.1), TinyData(1))
+    with pytest.raises(DataError):
+        trainer.test(Adds(lr=0.2))
+    assert trainer.module.lr == 0.1
+    assert trainer.dump_checkpoint()["added by"] == 0.1
+
+
+def test_where_there_are_no_optimizers_a_module_has_none():
+    class Module(TinyModule):
+        found = ()
+
+        def configure_optimizers(self):
+            self.found = (*self.found, ("configure_optimizers", self.optimizers(), self.lr_schedulers()))
+            return super().configure_optimizers()
+
+        def test_step(self, batch, batch_idx):
+            self.found = (*self.found, ("test_step", self.optimizers(), self.lr_schedulers()))
+
+    trainer, module = quiet_trainer(), Module()
+    trainer.fit(module, TinyData(1))
+    trainer.test(module, TinyData(1), verbose=False)
+    assert module.found == (("configure_optimizers", [], None), ("test_step", [], None))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "overfit_batches",
+        "fast_dev_run",
+        "accumulate_grad_batches",
+        "max_steps",
+        "inference_mode",
+        "use_distributed_sampler",
+        "detect_anomaly",
+        "barebones",
+        "compile",
+        "sync_batchnorm",
+        "reload_dataloaders_every_n_epochs",
+    ],
+)
+def test_none_is_the_default_also_where_the_signature_does_not_say_so(name):
+    assert settings(quiet_trainer(**{name: None}))[name] == options()[name].default

@@ -48,6 +48,7 @@ def step_of(module, clip=no_clipping):
         with guard.tracing_allowed() if allowed else nullcontext():
             return graph(batch, 0, place, weight, optimizer.momenta())
 
+    step.guard = guard
     return step
 
 
@@ -168,6 +169,7 @@ def test_it_is_compiled_only_when_that_is_allowed_and_changes_nothing_otherwise(
         step(allowed=False)
     assert torch.equal(module.layer.weight, before)
     step()
+    assert step.guard.has_traced
     step(allowed=False)
 
 
