@@ -464,23 +464,3 @@ def test_where_there_are_no_optimizers_a_module_has_none():
     trainer.fit(module, TinyData(1))
     trainer.test(module, TinyData(1), verbose=False)
     assert module.found == (("configure_optimizers", [], None), ("test_step", [], None))
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "overfit_batches",
-        "fast_dev_run",
-        "accumulate_grad_batches",
-        "max_steps",
-        "inference_mode",
-        "use_distributed_sampler",
-        "detect_anomaly",
-        "barebones",
-        "compile",
-        "sync_batchnorm",
-        "reload_dataloaders_every_n_epochs",
-    ],
-)
-def test_none_is_the_default_also_where_the_signature_does_not_say_so(name):
-    assert settings(quiet_trainer(**{name: None}))[name] == options()[name].default

@@ -31,6 +31,7 @@ def step_with_closure(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: i
     closes_group = group.closes(batch_idx, is_last)
     waiting = group.batches
     outputs: StepOutput | None = None
+    losses: list[Tensor | None] = []
 
     def closure() -> Tensor | None:
         nonlocal outputs
@@ -52,7 +53,11 @@ def step_with_closure(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: i
             if not group.is_open:
                 raise NothingToUpdate
             prepare_group(run, hooks, synced=bool(outputs))
-        return outputs.get("loss")
+        losses.append(outputs.get("loss"))
+        return losses[-1]
+
+    # Where `step_within` finds them, if an optimizer does not return what its closure gave.
+    closure.losses = losses  # type: ignore[attr-defined]
 
     if not closes_group:
         # No update is due, so the optimizer and the module's optimizer_step have no part in this batch.
@@ -91,7 +96,7 @@ def step_within(
         # What the rest comes to where nobody takes part, two frames nearer to the user's step.
         loss = optimizer.step() if closure is None else optimizer.step(closure)
         run.pending_update = True
-        return loss
+        return next(iter(getattr(closure, "losses", [])), None) if loss is None else loss
     losses: list[Any] = []
 
     def remembering() -> Any:

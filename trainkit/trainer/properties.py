@@ -200,7 +200,7 @@ class TrainerProperties:
     @property
     def optimizer_wrappers(self) -> list[Any]:
         """What ``module.optimizers()`` gives: the same optimizers, with steps that the run sees."""
-        return self.fit_run.wrapped_optimizers
+        return self.fit_run.wrapped_optimizers if self._is_fit else []
 
     @property
     def lr_scheduler_configs(self) -> list[Any]:

@@ -204,7 +204,8 @@ class Trainer(TrainerProperties):
         self._callbacks = make_callbacks(callbacks, self.arguments.output, self.arguments.data)
         self.progress = Progress()
         self._call = None
-        register(self.hooks, self.callbacks, self.loggers, self.arguments.output, given(plugins, {}))
+        self._previous_call: Call | None = None
+        register(self.hooks, self.callbacks, self.loggers, self.arguments.output, plugins or {})
 
     def __getstate__(self) -> Never:
         raise UnsupportedError(
@@ -326,6 +327,7 @@ class Trainer(TrainerProperties):
         # After an evaluation, optimizers and counters of a fit are still those of the weights: they can be saved then.
         last_fit = None if last is None else last.fit_of_weights
         self._call = call = Call(self, stage, module, loaders, datamodule, ckpt_path, last_fit)
+        self._previous_call = last
         own_progress = self.progress
         try:
             with call.running():
@@ -333,10 +335,14 @@ class Trainer(TrainerProperties):
                 self.progress = call.progress
                 yield call
         finally:
-            self.progress = own_progress
-            if last is not None and not (call.is_prepared or call.has_changed_state):
-                # It has come to nothing: what the last call made is still there to be saved and read.
+            self.progress, self._previous_call = own_progress, None
+            if last is not None and not call.is_prepared:
+                # It has come to nothing: what the last call made is still there to be read, and to be saved.
                 last.state, self._call = call.state, last
+                self.hooks.attach(self, last.module)
+                if call.has_changed_state:
+                    # But not as the state of its fit, whose optimizers know nothing of the weights that were loaded.
+                    last.fit_of_weights = None
 
     def _best_of_the_last_fit(self, stage: Stage) -> str | None:
         """What is evaluated if neither a module nor a checkpoint is given; None is the module as it stands."""
@@ -389,15 +395,20 @@ class Trainer(TrainerProperties):
 
     def dump_checkpoint(self, weights_only: bool = False) -> dict[str, Any]:
         """Return what `save_checkpoint` would write."""
-        call = self._call
-        if call is None or not call.is_prepared:
+        call, is_changing = self._call, False
+        if call is not None and not call.is_prepared:
+            # While a call is being prepared, what the one before it made is still there.
+            is_changing = call.has_changed_state
+            call = self._previous_call
+        if call is None:
             raise NotAttachedError("save_checkpoint() has no module to save before fit, validate, test or predict.")
-        if weights_only or call.fit_of_weights is None:
-            saved = call.fit_of_weights or call
+        fit = call.fit_of_weights
+        if weights_only or is_changing or fit is None:
+            saved = fit or call
             checkpoint = dump_weights(saved.run, saved.data)
         else:
             # After an evaluation too: the fit whose weights these are can be resumed from here.
-            checkpoint = dump(call.fit_of_weights.fit_run, self.hooks.plugins, call.fit_of_weights.data)
+            checkpoint = dump(fit.fit_run, self.hooks.plugins, fit.data)
         self.hooks.hooks.on_save_checkpoint(checkpoint)
         return checkpoint
 
