@@ -400,7 +400,8 @@ def test_memory_is_flat(training):
     batches(2)
     before = living_tensors()
     batches(200)
-    assert living_tensors() == before
+    # Fewer is no leak: what earlier tests have left may go meanwhile.
+    assert living_tensors() <= before
 
 
 def test_logging_never_reads_a_tensor(training):
