@@ -379,7 +379,7 @@ def test_a_save_outside_of_steps_does_not_warn(tmp_path, loader):
     trainer.save_checkpoint(tmp_path / "a.ckpt")
 
 
-@pytest.mark.parametrize("hook", ["on_fit_start", "on_train_start", "on_train_epoch_start", "on_validation_end"])
+@pytest.mark.parametrize("hook", ["on_fit_start", "on_train_start", "on_validation_end"])
 def test_a_run_that_saves_again_before_its_first_batch_keeps_its_place(tmp_path, hook):
     class SavesAtOnce:
         def save(self, trainer):

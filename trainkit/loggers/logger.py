@@ -164,6 +164,8 @@ class Logger(Callback, ABC):
         if not self.shares_folder:
             self._refuse_shared_folder(trainer.loggers)
         # Rank 0 chooses: once it has made the folder, another rank that looks for a free number finds the next one.
+        others = [each for each in trainer.loggers if self.shares_folder or type(each) is not type(self)]
+        self._folder.share(other._folder for other in others if other is not self)
         claims = self.makes_folder and trainer.state.fn is Stage.FIT
         self._folder.version = trainer.strategy.agreed(lambda: self._checked_version(claims=claims))
 

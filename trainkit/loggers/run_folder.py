@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,6 +75,14 @@ class RunFolder:
         """The folder of this version."""
         version = self.version
         return os.path.join(self.root, version if isinstance(version, str) else f"version_{version}")
+
+    def share(self, others: Iterable[RunFolder]) -> None:
+        """Use the folder that one of ``others``, which belong to the same run, has claimed beside this one."""
+        if not (self._was_given or self._is_ours):
+            for other in others:
+                if other._is_ours and os.path.realpath(other.root) == os.path.realpath(self.root):
+                    self._version, self._is_ours = other.version, True
+                    return
 
     def claim(self) -> None:
         """Make the folder of a version that no other run has. One that was given, or is continued, is used as it is."""

@@ -246,7 +246,9 @@ class MetricCollector:
             "torchmetrics": metric_states(module),
         }
 
-    def load_state_dict(self, state: dict[str, Any], module: nn.Module, under_way: Collection[Phase]) -> None:
+    def load_state_dict(
+        self, state: dict[str, Any], module: nn.Module, under_way: Collection[Phase] = tuple(Phase)
+    ) -> None:
         """Restore what `state_dict` returned; ``begin_phase(..., resume=True)`` continues with it.
 
         Args:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Self
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,8 @@ class Snapshot:
                 owner[name] = buffer
 
 
-class Flags(NamedTuple):
+@dataclass(frozen=True)
+class Flags:
     """What a module is trained with that is in no ``state_dict``.
 
     Attributes:

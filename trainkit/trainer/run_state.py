@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from trainkit.checkpoint import state
@@ -43,7 +44,7 @@ def dump(run: FitRun, plugins: Plugins, data: DataConnection) -> dict[str, Any]:
     checkpoint["trainkit"] |= {
         "precision": run.precision.state_dict(),
         "shuffle_seed": data.shuffle_seed,
-        "flags": (run.flags or Flags.of(run.module))._asdict(),
+        "flags": asdict(run.flags or Flags.of(run.module)),
         # Rank 0 writes for all: each has random numbers, logged values and a place in the data of its own.
         "ranks": run.strategy.all_gather_object(_of_this_rank(run, data)),
     }
