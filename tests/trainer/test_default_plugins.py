@@ -7,7 +7,7 @@ from trainkit import Trainer
 from trainkit.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, ModelSummary, ProgressBar
 from trainkit.callbacks.builtin.gradient_clipping import GradientClipping
 from trainkit.callbacks.builtin.lr_schedulers import LRSchedulers
-from trainkit.errors import ConfigError, UnknownArgumentError, UnknownNameError
+from trainkit.errors import ConfigError, PluginError, UnknownArgumentError, UnknownNameError
 from trainkit.loggers.csv import CSVLogger
 from trainkit.loggers.dummy import DummyLogger
 from trainkit.loggers.tensorboard.logger import TensorBoardLogger
@@ -17,6 +17,7 @@ from trainkit.trainer.default_plugins import (
     checkpoints_last,
     default_callbacks,
     fit_plugins,
+    follow_lists,
     make_callbacks,
     make_loggers,
     refuse_unknown_arguments,
@@ -244,3 +245,84 @@ def test_a_name_that_comes_close_to_a_plugin_is_a_mistake(name):
 @pytest.mark.parametrize("nothing", [None, {}, [], (), False])
 def test_no_options_may_be_said_in_several_ways(nothing):
     assert plugin_names(quiet_trainer(plugins=nothing)) == ["MetricRows"]
+
+
+class Heard:
+    """Notes in a list that it was called."""
+
+    def __init__(self, calls, name):
+        self.calls, self.name = calls, name
+
+    def on_validation_start(self):
+        self.calls.append(self.name)
+
+
+def test_callbacks_added_to_or_taken_from_the_list_join_or_leave_with_the_next_call():
+    calls: list[str] = []
+    first, second, third = (Heard(calls, name) for name in ("first", "second", "third"))
+    trainer = quiet_trainer(callbacks=[first])
+
+    trainer.callbacks.append(second)
+    trainer.validate(TinyModule(), TinyData(1), verbose=False)
+    assert calls == ["first", "second"]
+
+    calls.clear()
+    trainer.callbacks.remove(first)
+    trainer.callbacks.insert(0, third)
+    trainer.validate(TinyModule(), TinyData(1), verbose=False)
+    assert calls == ["third", "second"]
+
+    calls.clear()
+    trainer.callbacks = (first,)
+    trainer.validate(TinyModule(), TinyData(1), verbose=False)
+    assert calls == ["first"]
+
+
+def test_callbacks_that_are_added_are_called_ahead_of_those_that_save_and_may_be_names():
+    trainer = quiet_trainer(callbacks=[ModelCheckpoint()], enable_checkpointing=True)
+    trainer.callbacks.append("lr_monitor")
+    trainer.fit(TinyModule(), TinyData(1))
+    assert kinds(trainer.callbacks) == [LearningRateMonitor, ModelCheckpoint]
+
+
+def test_loggers_that_are_added_get_a_folder_and_what_is_none_is_refused(tmp_path):
+    trainer = quiet_trainer(default_root_dir=tmp_path, max_steps=1, log_every_n_steps=1)
+    trainer.loggers.append(CSVLogger())
+    trainer.fit(TinyModule(), TinyData(1))
+    assert trainer.loggers[0].log_dir.startswith(str(tmp_path))
+    assert list(tmp_path.rglob("metrics.csv"))
+
+    trainer.loggers.append(object())
+    with pytest.raises(ConfigError, match="is no logger"):
+        trainer.fit(TinyModule(), TinyData(1))
+
+
+def test_a_list_with_two_of_one_name_changes_nothing():
+    calls: list[str] = []
+    first = Heard(calls, "first")
+    trainer = quiet_trainer(callbacks=[first])
+    trainer.callbacks.append(first)
+    with pytest.raises(PluginError, match="first"):
+        trainer.validate(TinyModule(), TinyData(1))
+    trainer.callbacks.pop()
+    trainer.validate(TinyModule(), TinyData(1), verbose=False)
+    assert calls == ["first"]
+
+
+def test_the_lists_are_looked_at_only_where_they_changed():
+    trainer = quiet_trainer(callbacks=[Heard([], "first")])
+    before = [*trainer.callbacks, *trainer.loggers]
+    output = trainer.arguments.output
+    assert follow_lists(trainer.hooks, trainer.callbacks, trainer.loggers, before, output) is before
+
+
+def test_a_list_that_is_changed_while_a_call_runs_has_no_effect_and_says_so():
+    class Adds:
+        def on_validation_start(self, trainer):
+            trainer.callbacks.append(Heard([], "late"))
+
+    adds = Adds()
+    trainer = quiet_trainer(callbacks=[adds])
+    with pytest.warns(UserWarning, match="trainer.hooks.register"):
+        trainer.validate(TinyModule(), TinyData(1), verbose=False)
+    assert trainer.callbacks == [adds]

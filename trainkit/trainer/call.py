@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -267,11 +268,19 @@ class Call:
         kept = [callback for callback in given if not any(type(callback) is type(new) for new in own)]
         replaced = [callback for callback in given if callback not in kept]
         self.registry.replace(replaced, own)
-        self.callbacks = checkpoints_last([*kept, *own])
+        listed = checkpoints_last([*kept, *own])
+        self.callbacks = list(listed)
         try:
             yield
         finally:
             self.registry.replace(own, replaced)
+            if self.callbacks != listed:
+                warnings.warn(
+                    f"trainer.callbacks was changed during trainer.{self.stage}(), which had no effect. While it "
+                    "runs, callbacks join with trainer.hooks.register(callback) and leave with unregister. The list is "
+                    "read when a call begins.",
+                    stacklevel=2,
+                )
             self.callbacks = given
 
     def _find_checkpoint(self) -> dict[str, Any] | None:

@@ -51,14 +51,23 @@ def make_loggers(logger: Any, output: OutputArguments, data: DataArguments) -> l
         # One folder for both, so that a version number names one run.
         tensorboard = TensorBoardLogger(save_dir=output.root)
         return [tensorboard, CSVLogger.beside(tensorboard)]
-    loggers = list(logger) if isinstance(logger, Sequence) and not isinstance(logger, str) else [logger]
-    for each in loggers:
+    return check_loggers(logger if isinstance(logger, Sequence) and not isinstance(logger, str) else [logger], output)
+
+
+def check_loggers(loggers: Iterable[Any], output: OutputArguments) -> list[Logger]:
+    """Return the loggers as a list, each with a folder to write in.
+
+    Raises:
+        ConfigError: If one of them is none.
+    """
+    checked = list(loggers)
+    for each in checked:
         if not isinstance(each, Logger):
             raise ConfigError(
                 f"logger={each!r} is no logger. Allowed: True, False, a trainkit.callbacks.Logger, or a list of them."
             )
         each.default_to(output.root)
-    return loggers
+    return checked
 
 
 def make_callbacks(callbacks: Any, output: OutputArguments, data: DataArguments) -> list[Any]:
@@ -105,6 +114,40 @@ def register(
     names = [manager.register(plugin) for plugin in (*rows, *callbacks, *loggers)]
     # Plugins that a fit adds later may be disabled too, so their names are known here.
     _refuse_typos(disabled, {*names, *(plugin.__name__ for plugin in (MetricRows, LRSchedulers, GradientClipping))})
+
+
+def follow_lists(
+    manager: HookManager,
+    callbacks: list[Any],
+    loggers: Iterable[Any],
+    before: list[object],
+    output: OutputArguments,
+) -> list[object]:
+    """Let plugins join, or leave, that were added to or taken from the Trainer's lists since its last call.
+
+    Args:
+        manager: Where they are registered.
+        callbacks: The Trainer's callbacks now. Names in it are resolved, and those that save are put last.
+        loggers: Its loggers now.
+        before: Both lists as they were then.
+        output: Where loggers write that have no folder of their own.
+
+    Returns:
+        Both lists as they are now.
+
+    Raises:
+        ConfigError: If something among the loggers is none.
+        HookError: If a hook of a plugin cannot be bound.
+        PluginError: If one is no plugin, or two have the same name or state key.
+    """
+    loggers = check_loggers(loggers, output)
+    if [id(plugin) for plugin in (*callbacks, *loggers)] == [id(plugin) for plugin in before]:
+        return before
+    callbacks[:] = checkpoints_last(resolve_callback(callback) for callback in callbacks)
+    now = [*callbacks, *loggers]
+    # All of them, and not only the new ones, so that they are called in the order of the lists.
+    manager.replace(before, now)
+    return now
 
 
 def _disabled(options: Any) -> list[str]:

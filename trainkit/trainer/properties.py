@@ -169,7 +169,10 @@ class TrainerProperties:
 
     @property
     def callbacks(self) -> list[Any]:
-        """The user's callbacks, and the defaults that were added; during a call, those of the module too."""
+        """The user's callbacks, and the defaults that were added; during a call, those of the module too.
+
+        Between two calls the list may be changed: who was added, or taken out, joins or leaves with the next call.
+        """
         return self._callbacks if self._call is None or not self._call.is_running else self._call.callbacks
 
     @callbacks.setter
@@ -177,7 +180,7 @@ class TrainerProperties:
         if self._call is not None and self._call.is_running:
             self._call.callbacks = callbacks
         else:
-            self._callbacks = callbacks
+            self._callbacks = list(callbacks)
 
     @property
     def module(self) -> TrainModule | None:

@@ -37,7 +37,13 @@ from trainkit.trainer.arguments import (
 from trainkit.trainer.call import Call
 from trainkit.trainer.check_module import check_module
 from trainkit.trainer.data import LOADER_OF_STAGE
-from trainkit.trainer.default_plugins import make_callbacks, make_loggers, refuse_unknown_arguments, register
+from trainkit.trainer.default_plugins import (
+    follow_lists,
+    make_callbacks,
+    make_loggers,
+    refuse_unknown_arguments,
+    register,
+)
 from trainkit.trainer.loader_source import LoaderName
 from trainkit.trainer.properties import TrainerProperties
 from trainkit.trainer.run_state import dump, dump_weights
@@ -206,6 +212,7 @@ class Trainer(TrainerProperties):
         self._call = None
         self._previous_call: Call | None = None
         register(self.hooks, self.callbacks, self.loggers, self.arguments.output, plugins or {})
+        self._listed: list[object] = [*self.callbacks, *self.loggers]
 
     def __getstate__(self) -> Never:
         raise UnsupportedError(
@@ -324,6 +331,7 @@ class Trainer(TrainerProperties):
                 "or let another Trainer do it with a copy of the module."
             )
         module = check_module(self.module if module is None else module, stage)
+        self._listed = follow_lists(self.hooks, self.callbacks, self.loggers, self._listed, self.arguments.output)
         # After an evaluation, optimizers and counters of a fit are still those of the weights: they can be saved then.
         last_fit = None if last is None else last.fit_of_weights
         self._call = call = Call(self, stage, module, loaders, datamodule, ckpt_path, last_fit)

@@ -82,7 +82,6 @@ class Trainer(core.Trainer):
             profiler="simple" if isinstance(profiler, SimpleProfiler) else None if is_object else profiler,
             **_without_none(arguments | _from_plugins(plugins)),
         )
-        self._listed: list[Any] = [*self.callbacks, *self.loggers]
 
     @property
     def accelerator(self) -> Accelerator:
@@ -123,7 +122,7 @@ class Trainer(core.Trainer):
         ckpt_path: Path | None = None,
         weights_only: bool | None = None,
     ) -> None:
-        self._welcome_plugins()
+        self._let_callbacks_log()
         super().fit(_uncompiled(model), train_dataloaders, val_dataloaders, datamodule, ckpt_path)
 
     def validate(
@@ -135,7 +134,7 @@ class Trainer(core.Trainer):
         datamodule: DataModule | None = None,
         weights_only: bool | None = None,
     ) -> list[dict[str, float]]:
-        self._welcome_plugins()
+        self._let_callbacks_log()
         return super().validate(_uncompiled(model), dataloaders, ckpt_path, verbose, datamodule)
 
     def test(
@@ -147,7 +146,7 @@ class Trainer(core.Trainer):
         datamodule: DataModule | None = None,
         weights_only: bool | None = None,
     ) -> list[dict[str, float]]:
-        self._welcome_plugins()
+        self._let_callbacks_log()
         return super().test(_uncompiled(model), dataloaders, ckpt_path, verbose, datamodule)
 
     def predict(
@@ -159,7 +158,7 @@ class Trainer(core.Trainer):
         ckpt_path: Path | None = None,
         weights_only: bool | None = None,
     ) -> list[Any] | None:
-        self._welcome_plugins()
+        self._let_callbacks_log()
         return super().predict(_uncompiled(model), dataloaders, datamodule, return_predictions, ckpt_path)
 
     @property
@@ -194,16 +193,10 @@ class Trainer(core.Trainer):
         limits.min_epochs, limits.min_steps = stop.min_epochs or 0, stop.min_steps or 0
         self.fit_run.check_now()
 
-    def _welcome_plugins(self) -> None:
-        """Let callbacks log, and those join (or leave) that were added to (or taken from) the lists by hand."""
-        present = [*self.callbacks, *self.loggers]
-        self.hooks.replace([plugin for plugin in self._listed if plugin not in present], [])
-        for plugin in present:
-            if not self.hooks.is_registered(plugin):
-                self.hooks.register(plugin)
-            if isinstance(plugin, Callback):
-                plugin._trainer = self
-        self._listed = present
+    def _let_callbacks_log(self) -> None:
+        for callback in self.callbacks:
+            if isinstance(callback, Callback):
+                callback._trainer = self
 
 
 def _without_none(arguments: dict[str, Any]) -> dict[str, Any]:
