@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from trainkit import DataModule
+from trainkit import DataModule, TrainModule
 from trainkit.data import CombinedLoader, TensorLoader
 from trainkit.errors import ModuleError
-from trainkit.testing import TinyData, TinyModule
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
 from trainkit.trainer.check_module import check_module
 from trainkit.types import Stage
 
@@ -51,3 +51,70 @@ def test_data_in_the_place_of_the_module_are_told_so(wrong):
 def test_something_else_is_told_what_it_is(wrong, kind):
     with pytest.raises(ModuleError, match=rf"given a {type(wrong).__name__}, which is {kind}. Subclass"):
         check_module(wrong, Stage.FIT)
+
+
+class TrainsOnly(TrainModule):
+    def training_step(self, batch, batch_idx):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("validaton_step", "validation_step"),
+        ("valdiation_step", "validation_step"),
+        ("validation_Step", "validation_step"),
+        ("tst_step", "test_step"),
+        ("predit_step", "predict_step"),
+        ("teststep", "test_step"),
+    ],
+)
+def test_a_method_that_is_almost_a_step_is_a_mistake(misspelt, meant):
+    def step(self, batch, batch_idx): ...
+
+    inherited = type("Misspelt", (type("Base", (TrainsOnly,), {misspelt: step}),), {})
+    with pytest.raises(
+        ModuleError, match=rf"Base.{misspelt} is named almost like {meant}, which Misspelt does not have"
+    ):
+        check_module(inherited(), Stage.FIT)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "train_step",
+        "val_step",
+        "testing_step",
+        "evaluation_step",
+        "prediction_step",
+        "_validaton_step",
+        "step",
+        "training_steps",
+    ],
+)
+def test_methods_with_names_of_their_own_are_left_alone(own):
+    def step(self, batch, batch_idx): ...
+
+    module = type("Module", (TrainsOnly,), {own: step})()
+    assert check_module(module, Stage.FIT) is module
+
+
+def test_a_helper_of_a_step_that_is_there_may_have_any_name():
+    class Helped(TrainsOnly):
+        def validation_step(self, batch, batch_idx): ...
+
+        def validations_step(self, batch): ...
+
+    module = Helped()
+    assert check_module(module, Stage.FIT) is module
+
+
+def test_validation_data_without_a_validation_step_are_warned_of():
+    class TrainsTiny(TinyModule):
+        validation_step = TrainModule.validation_step
+
+    with pytest.warns(UserWarning, match="TrainsTiny has no validation_step, so nothing is validated"):
+        quiet_trainer(max_steps=1).fit(TrainsTiny(), TinyData(1), TinyData(1))
+    # No warning, which the test run would take for an error.
+    quiet_trainer(max_steps=1).fit(TrainsTiny(), TinyData(1))
+    quiet_trainer(max_steps=1, limit_val_batches=0).fit(TrainsTiny(), TinyData(1), TinyData(1))

@@ -8,16 +8,23 @@ import torch
 
 from trainkit.data.combined import LOADERS
 from trainkit.data.module import DataModule
-from trainkit.errors import ModuleError
+from trainkit.errors import ModuleError, nearest_name
 from trainkit.module import TrainModule
+from trainkit.reflection import overrides
 from trainkit.types import Stage
+
+STEPS = ("training_step", "validation_step", "test_step", "predict_step")
+# How similar a name must be to a step's to be taken for a slip, from 0 to 1. A missing letter gives 0.94 and more;
+# `train_step`, `evaluation_step` and `prediction_step`, which name helpers too, are below.
+_CLOSE = 0.9
 
 
 def check_module(module: Any, stage: Stage) -> TrainModule:
     """Return ``module`` if it is one.
 
     Raises:
-        ModuleError: If it is not: nothing was given, a class, a plain ``nn.Module``, or something else.
+        ModuleError: If it is not: nothing was given, a class, a plain ``nn.Module``, or something else; or if one of
+            its methods has almost the name of a step that it lacks.
     """
     if module is None:
         raise ModuleError(f"trainer.{stage}() needs a module the first time: trainer.{stage}(module, ...).")
@@ -37,4 +44,23 @@ def check_module(module: Any, stage: Stage) -> TrainModule:
         raise ModuleError(
             f"trainer.{stage}() was given a {type(module).__name__}, which is {kind}. Subclass trainkit.TrainModule."
         )
+    _refuse_misspelt_steps(module)
     return module
+
+
+def _refuse_misspelt_steps(module: TrainModule) -> None:
+    """Raise for a method that nothing would call, though it was probably meant to be a step."""
+    lacking = [step for step in STEPS if not overrides(module, step, TrainModule)]
+    for owner in type(module).__mro__:
+        if owner is TrainModule:
+            break
+        for name, value in vars(owner).items():
+            if name in STEPS or name.startswith("_") or not name.lower().endswith("step") or not callable(value):
+                continue
+            meant = nearest_name(name, lacking, _CLOSE)
+            if meant is not None:
+                raise ModuleError(
+                    f"{owner.__name__}.{name} is named almost like {meant}, which {type(module).__name__} does not "
+                    f"have, so nothing would call it. Did you mean {meant!r}? If it is a method of your own, begin its "
+                    "name with an underscore."
+                )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -189,8 +190,15 @@ class DataConnection:
             loader = in_fixed_order(loader)
         # Loaders that nothing would be done with are not asked for: making them may be expensive.
         val: list[LimitedLoader] = []
-        if use.limit("val") and self._source.has("val") and overrides(self._module, "validation_step", TrainModule):
-            val = self._make_evaluation_loaders("val")
+        if use.limit("val") and self._source.has("val"):
+            if overrides(self._module, "validation_step", TrainModule):
+                val = self._make_evaluation_loaders("val")
+            else:
+                warnings.warn(
+                    f"there is validation data, but {type(self._module).__name__} has no validation_step, so nothing "
+                    "is validated. Write one, or set limit_val_batches=0.",
+                    stacklevel=2,
+                )
         return FitLoaders(
             train=LimitedLoader(
                 self._shared(loader, training=True),
