@@ -106,6 +106,7 @@ def test_a_length_that_nobody_knows_is_infinite():
     assert connect(train=DataLoader(Stream())).num_batches("train") == [math.inf]
 
 
+@pytest.mark.filterwarnings("ignore:there is validation data, but NoValidation")
 @pytest.mark.parametrize(
     ("module", "arguments"),
     [(TinyModule, {"limit_val_batches": 0}), (NoValidation, {}), (TinyModule, {"val": None})],
