@@ -8,38 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from tests.module.net import Net, Sink, attached
 from trainkit.errors import NotAttachedError
-from trainkit.module import TrainModule
 from trainkit.module.attached import attach, log_to, sink_of
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
-
-
-class Net(TrainModule):
-    def __init__(self, width=3, lr=0.1):
-        super().__init__()
-        self.save_hyperparameters()
-        self.first = nn.Linear(2, width)
-        self.second = nn.Linear(width, 1)
-
-    def forward(self, x):
-        return self.second(self.first(x))
-
-
-class Sink:
-    """Keeps what it is given to log."""
-
-    def __init__(self):
-        self.logged = []
-
-    def log(self, *arguments):
-        self.logged.append(arguments)
-
-
-def attached(module, **trainer):
-    """Put ``module`` into a run of which only the named parts exist; return what it logs to."""
-    sink = Sink()
-    attach(module, SimpleNamespace(**trainer), sink)
-    return sink
 
 
 def same_weights(a, b):
