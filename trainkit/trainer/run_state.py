@@ -72,8 +72,9 @@ def _warn_in_a_step(run: FitRun, data: DataConnection) -> None:
     if run.metrics.in_training_batches and data.fit_loaders.train.is_under_way(progress.batch):
         warnings.warn(
             f"this checkpoint is saved in the middle of a step, that of batch {progress.batch} in epoch "
-            f"{progress.epoch}: a run that continues from it is not exact, because it begins that step again. Save in "
-            "on_train_batch_end, or in any hook outside a step.",
+            f"{progress.epoch}: a run that continues from it is not exact, because it begins that step again, or "
+            "leaves it out if the loader keeps its own position. Save in on_train_batch_end, or in any hook outside a "
+            "step.",
             stacklevel=2,
         )
 
