@@ -66,6 +66,7 @@ class TrainsOnly(TrainModule):
         ("validation_Step", "validation_step"),
         ("tst_step", "test_step"),
         ("predit_step", "predict_step"),
+        ("predcit_step", "predict_step"),
         ("teststep", "test_step"),
     ],
 )
@@ -87,6 +88,7 @@ def test_a_method_that_is_almost_a_step_is_a_mistake(misspelt, meant):
         "testing_step",
         "evaluation_step",
         "prediction_step",
+        "latest_step",
         "_validaton_step",
         "step",
         "training_steps",

@@ -309,6 +309,17 @@ def test_a_list_with_two_of_one_name_changes_nothing():
     assert calls == ["first"]
 
 
+def test_who_was_registered_or_unregistered_by_hand_stays_so_when_a_list_changes():
+    calls: list[str] = []
+    first, second, third = (Heard(calls, name) for name in ("first", "second", "third"))
+    trainer = quiet_trainer(callbacks=[first, second])
+    trainer.hooks.unregister(first)
+    trainer.hooks.register(third)
+    trainer.callbacks.append(third)
+    trainer.validate(TinyModule(), TinyData(1), verbose=False)
+    assert calls == ["second", "third"]
+
+
 def test_the_lists_are_looked_at_only_where_they_changed():
     trainer = quiet_trainer(callbacks=[Heard([], "first")])
     before = [*trainer.callbacks, *trainer.loggers]

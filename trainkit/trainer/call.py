@@ -274,14 +274,14 @@ class Call:
             yield
         finally:
             self.registry.replace(own, replaced)
-            if self.callbacks != listed:
+            found, self.callbacks = self.callbacks, given
+            if found != listed:
                 warnings.warn(
                     f"trainer.callbacks was changed during trainer.{self.stage}(), which had no effect. While it "
                     "runs, callbacks join with trainer.hooks.register(callback) and leave with unregister. The list is "
                     "read when a call begins.",
                     stacklevel=2,
                 )
-            self.callbacks = given
 
     def _find_checkpoint(self) -> dict[str, Any] | None:
         """Find and read the checkpoint to start from; a run that continues the last one goes on in its folder."""

@@ -145,8 +145,11 @@ def follow_lists(
         return before
     callbacks[:] = checkpoints_last(resolve_callback(callback) for callback in callbacks)
     now = [*callbacks, *loggers]
-    # All of them, and not only the new ones, so that they are called in the order of the lists.
-    manager.replace(before, now)
+    known = {id(plugin) for plugin in before}
+    gone = {id(plugin) for plugin in before if not manager.is_registered(plugin)}  # the user has unregistered them
+    # One that is new in a list may be registered already. All join anew, so that they are called in the lists' order.
+    added = {id(plugin): plugin for plugin in now if id(plugin) not in known}
+    manager.replace([*before, *added.values()], [plugin for plugin in now if id(plugin) not in gone])
     return now
 
 
