@@ -19,25 +19,31 @@ class Progress:
         epoch: Completed epochs, and so the index of the running one.
         batch: Batches finished in the running epoch, and so the index of the next one.
         is_last: Whether the batch that was finished last was the last of its epoch.
+        epoch_started: Whether the hooks of the running epoch's start have been called.
         epoch_ended: Whether all batches and validations of the running epoch are done; only its end hooks are to come.
+        validation_ending: Whether the batches of a validation are done, and ``on_validation_end`` is still to come.
         validated_batch: ``batch`` at the last complete validation of the running epoch; -1 if there was none.
         validation_loader: The index of the loader that a running validation has reached.
         validation_batch: Batches of that loader that are finished.
         global_step: Optimizer updates in the whole run.
         total_batches: Training batches finished in the whole run.
         micro_batch_size: Samples of a batch that are computed at a time, after memory ran out with more; 0 is all.
+        ended: Whether training has come to an end, and ``on_train_end`` was called.
     """
 
     epoch: int = 0
     batch: int = 0
     is_last: bool = False
+    epoch_started: bool = False
     epoch_ended: bool = False
+    validation_ending: bool = False
     validated_batch: int = -1
     validation_loader: int = 0
     validation_batch: int = 0
     global_step: int = 0
     total_batches: int = 0
     micro_batch_size: int = 0
+    ended: bool = False
     # Checkpoints have `elapsed_s` instead: a moment of the monotonic clock means nothing in another process.
     _counted_s: float = 0.0
     _clock_started_at: float | None = None  # None while the clock stands still
@@ -76,12 +82,14 @@ class Progress:
         # here does not repeat it.
         self.validated_batch = self.batch
         self.validation_loader = self.validation_batch = 0
+        self.validation_ending = True
 
     def drop_unfinished(self) -> None:
         """Set back what a fit left unfinished: a validation, and an epoch of which batches are to come."""
         # An epoch whose last batch is done keeps its counters: its end is made up for.
         if not self.is_last:
             self._begin_epoch()
+        self.validation_ending = False
         self.validated_batch = -1  # its results are gone, and plugins may ask for them, so it runs again
         self.validation_loader = self.validation_batch = 0
 
@@ -89,6 +97,27 @@ class Progress:
     def in_validation(self) -> bool:
         """Whether a validation has begun and is not complete."""
         return self.validation_loader > 0 or self.validation_batch > 0
+
+    @property
+    def in_epoch(self) -> bool:
+        """Whether an epoch has begun, and its batches are not done."""
+        return (self.batch > 0 or self.epoch_started) and not self.epoch_ended
+
+    @property
+    def position(self) -> tuple[int, ...]:
+        """How far the run is, as numbers that only grow from one moment of a run to a later one."""
+        return (
+            self.total_batches,
+            self.epoch,
+            self.epoch_started,
+            self.validated_batch,
+            self.validation_loader,
+            self.validation_batch,
+            not self.validation_ending,
+            self.epoch_ended,
+            self.global_step,
+            self.ended,
+        )
 
     @property
     def is_closing(self) -> bool:
@@ -107,6 +136,7 @@ class Progress:
     def _begin_epoch(self) -> None:
         self.batch = 0
         self.is_last = False
+        self.epoch_started = False
         self.epoch_ended = False
         self.validated_batch = -1
 

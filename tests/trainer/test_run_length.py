@@ -17,7 +17,7 @@ from trainkit.trainer.run_length import (
     make_limits,
     max_epochs,
     max_steps,
-    say_if_done,
+    begin_or_say_done,
 )
 
 
@@ -149,16 +149,16 @@ def test_a_fit_that_has_nothing_left_to_do_says_which_limit_was_reached():
     trainer.fit(TinyModule(), TinyData(3))
     run = trainer.fit_run
     with pytest.warns(UserWarning, match="nothing is left to train: 2 epochs and 6 steps are done, and max_epochs=2"):
-        say_if_done(run)
+        begin_or_say_done(run)
     run.limits.max_epochs, run.limits.max_steps = NO_LIMIT, 6
     with pytest.warns(UserWarning, match="and max_steps=6. Raise it"):
-        say_if_done(run)
+        begin_or_say_done(run)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run.limits.max_steps = 7
-        say_if_done(run)
+        begin_or_say_done(run)
         run.limits.max_steps, run.progress.is_last = 6, True
-        say_if_done(run)  # the end of the epoch is still to come
+        begin_or_say_done(run)  # the end of the epoch is still to come
         run.limits.max_steps = run.progress.epoch = run.progress.global_step = 0
         run.progress.is_last = False
-        say_if_done(run)  # nothing was to be done from the beginning
+        begin_or_say_done(run)  # nothing was to be done from the beginning

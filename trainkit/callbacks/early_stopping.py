@@ -64,6 +64,7 @@ class EarlyStopping(Callback):
         stopped_epoch: The epoch in which it stopped the fit; 0 if it did not.
         stopping_reason: Why it stopped the fit.
         stopping_reason_message: The same in words.
+        wants_stop: Whether it has stopped the fit. A run that it has ended goes on only if it is given other arguments.
 
     Raises:
         ConfigError: If an argument is not usable.
@@ -107,6 +108,7 @@ class EarlyStopping(Callback):
         self.stopped_epoch = 0
         self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
         self.stopping_reason_message: str | None = None
+        self.wants_stop = False
         self._warned = False
 
     @property
@@ -138,6 +140,7 @@ class EarlyStopping(Callback):
             "wait_count": self.wait_count,
             "stopped_epoch": self.stopped_epoch,
             "best_score": self.best_score.item(),
+            "stopped_with": self._arguments() if self.wants_stop else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -145,6 +148,13 @@ class EarlyStopping(Callback):
         self.wait_count = state["wait_count"]
         self.stopped_epoch = state["stopped_epoch"]
         self.best_score = as_score(state["best_score"])
+        stopped_with = state.get("stopped_with")
+        self.wants_stop = stopped_with is not None and stopped_with == self._arguments()
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return the arguments that decide when to stop."""
+        names = ("patience", "min_delta", "check_finite", "stopping_threshold", "divergence_threshold")
+        return {name: getattr(self, name) for name in names}
 
     def _check(self, trainer: Trainer) -> None:
         if trainer.fast_dev_run or self._is_missing(trainer):
@@ -155,7 +165,8 @@ class EarlyStopping(Callback):
             print(f"{rank}EarlyStopping: {message}")
         # A rank that stopped alone would leave the others waiting in the next collective.
         if trainer.strategy.any_rank(reason is not EarlyStoppingReason.NOT_STOPPED):
-            trainer.should_stop = True
+            trainer.fit_run.stop_signal.ask(by=self.state_key)
+            self.wants_stop = True
             self.stopped_epoch = trainer.current_epoch
             self.stopping_reason, self.stopping_reason_message = reason, message
 

@@ -12,7 +12,7 @@ differences:
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pluggy import HookImpl
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from trainkit.hooks.timing import HookTimer
 
 
-def bind(hook: str, impls: Sequence[HookImpl], trainer: object, module: object, timer: HookTimer) -> HookCall:
+def bind(
+    hook: str, impls: Sequence[HookImpl], trainer: object, module: object, timer: HookTimer, calls: Calls
+) -> HookCall:
     """Return one function that calls ``impls``, to be an attribute of `BoundHooks`.
 
     Args:
@@ -36,6 +38,7 @@ def bind(hook: str, impls: Sequence[HookImpl], trainer: object, module: object, 
         trainer: The first argument of every hook.
         module: The second one.
         timer: Times each implementation while it is enabled.
+        calls: Where the newest call of the hook leaves what it has yet to call.
     """
     if not impls:
         return no_op(hook)
@@ -46,12 +49,17 @@ def bind(hook: str, impls: Sequence[HookImpl], trainer: object, module: object, 
         provided = (*provided[:2], "what it goes around", *provided[2:])
     joined = [_join(impl, hook, provided, timer) for impl in impls]
     bound = (trainer, module)
-    call = _innermost(hook, [each for each in joined if not each.impl.wrapper], bound)
+    call = _innermost(hook, [each for each in joined if not each.impl.wrapper], bound, calls)
     # From the inside out: the first in the order of calls is wrapped around last, and so is the outermost.
     for each in reversed(joined):
         if each.impl.wrapper:
             call = _wrapped(each, bound, call)
     return call
+
+
+Calls = dict[str, Iterator[tuple[Callable[..., Any], Callable[..., Any], Attribution]]]
+"""By hook, an iterator over the plugins that its newest call has yet to call: the very one that the call goes through,
+so that keeping it up to date costs nothing."""
 
 
 class _Joined(NamedTuple):
@@ -95,7 +103,7 @@ def _pick(indices: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
     return operator.itemgetter(*indices)
 
 
-def _innermost(hook: str, joined: list[_Joined], bound: tuple[Any, ...]) -> HookCall:
+def _innermost(hook: str, joined: list[_Joined], bound: tuple[Any, ...], newest: Calls) -> HookCall:
     """Return what the wrappers of ``hook`` run around: its other implementations, or the function a loop passes."""
     if hook.startswith("around_"):
         return operator.call
@@ -109,8 +117,9 @@ def _innermost(hook: str, joined: list[_Joined], bound: tuple[Any, ...]) -> Hook
     def call(*values: Any) -> list[Any]:
         values = bound + values
         results = []
+        newest[hook] = rest = iter(calls)
         try:
-            for function, pick, attribution in calls:  # noqa: B007  the handler below asks which one it was
+            for function, pick, attribution in rest:  # noqa: B007  the handler below asks which one it was
                 result = function(*pick(values))
                 if result is not None:
                     results.append(result)

@@ -6,10 +6,11 @@ the order in which they were registered. pluggy's ``tryfirst`` and ``trylast`` g
 
 from __future__ import annotations
 
+import copy
 import inspect
 import itertools
-from collections.abc import Iterable
-from typing import Literal, get_args
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal, get_args
 
 import pluggy
 from pluggy import HookimplOpts
@@ -17,8 +18,8 @@ from pluggy import HookimplOpts
 import trainkit.hooks.specs as specs
 from trainkit.errors import HookError, PluginError, TrainkitError, UnknownNameError
 from trainkit.hooks.bound import BoundHooks, no_op
-from trainkit.hooks.dispatch import bind
-from trainkit.hooks.implementations import find_implementations, owner_name
+from trainkit.hooks.dispatch import Calls, bind
+from trainkit.hooks.implementations import find_implementations, owner_name, request_of
 from trainkit.hooks.specs import HOOKS, hookspec
 from trainkit.hooks.timing import HookTimer
 
@@ -51,6 +52,7 @@ class HookManager:
         self._members: list[_Member] = []  # in the order of their calls
         self._places = itertools.count()
         self._run: tuple[object, object] | None = None  # trainer and module, while hooks are bound to them
+        self._calls: Calls = {}  # by hook, what its newest call has yet to call
 
     def register(self, plugin: object, *, name: str | None = None) -> str:
         """Add a plugin and return its name.
@@ -108,6 +110,33 @@ class HookManager:
             raise UnknownNameError("hook", hook, HOOKS)
         return [impl.plugin_name for impl in self._registry.calls(hook)]
 
+    def remaining(self, hook: str) -> list[str]:
+        """Return the names of the plugins that the running call of ``hook`` has yet to call; none outside of one."""
+        return [attribution.name for *_, attribution in copy.copy(self._calls.get(hook, iter(())))]
+
+    def call_only(self, hook: str, names: Collection[str], values: Mapping[str, Any]) -> list[str]:
+        """Call ``hook`` on those of its plugins that have these names, in their order.
+
+        Args:
+            hook: The hook. It must not be an around-hook.
+            names: Names of plugins. Those that do not join it are skipped.
+            values: The arguments that there are, by name, apart from trainer and module.
+
+        Returns:
+            The names of the plugins that were not called because they ask for another argument.
+        """
+        assert self._run is not None, "hooks are called while they are bound to a trainer and a module"
+        there = {"trainer", "module", *values}
+        callable_, left_out = [], []
+        for impl in self._registry.calls(hook):
+            if impl.plugin_name in names and not impl.wrapper:
+                request = request_of(impl.function, HOOKS[hook])
+                has_all = there.issuperset([*request.by_position, *request.by_name])
+                (callable_ if has_all else left_out).append(impl)
+        call = bind(hook, callable_, *self._run, self.timing, self._calls)
+        call(*(values.get(argument) for argument in HOOKS[hook][2:]))
+        return [impl.plugin_name for impl in left_out]
+
     def block(self, name: str) -> None:
         """Remove the plugin of this name, and ignore every later `register` of one."""
         self._arrange([member for member in self._members if member.name != name])
@@ -116,6 +145,7 @@ class HookManager:
     def attach(self, trainer: object, module: object) -> BoundHooks:
         """Bind all hooks to a trainer and the module it runs, which joins them as a plugin at the stage ``module``."""
         self.detach()
+        self._calls.clear()  # an exception may have left one unfinished
         # Not admitted like other plugins: a module never clashes, since its name is one that is free, and its state is
         # that of the checkpoint itself. What its hooks ask for is checked all the same, by `_Member`.
         name = _free_name(type(module).__name__, self._members)
@@ -209,7 +239,7 @@ class HookManager:
             if self._run is None:
                 self.hooks.rebind(hook, no_op(hook))
             else:
-                self.hooks.rebind(hook, bind(hook, self._registry.calls(hook), *self._run, self.timing))
+                self.hooks.rebind(hook, bind(hook, self._registry.calls(hook), *self._run, self.timing, self._calls))
 
 
 class _Member:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
@@ -23,11 +23,13 @@ class MetricRows(Callback):
     stage: ClassVar[PluginStage] = "decide"
 
     def __init__(self) -> None:
-        self._seen_step = 0
+        self._seen_step: int | None = None
         self._every_n_steps = 0
 
     def on_train_start(self, trainer: Trainer) -> None:
-        self._seen_step = trainer.global_step
+        # A checkpoint may have been saved between an update and this plugin's turn to see it.
+        if not trainer.fit_run.is_resumed or self._seen_step is None:
+            self._seen_step = trainer.global_step
         # Read after every batch: an attribute is cheaper than the Trainer's property.
         self._every_n_steps = trainer.log_every_n_steps
 
@@ -50,6 +52,14 @@ class MetricRows(Callback):
 
     def on_test_end(self, trainer: Trainer) -> None:
         self._send_epoch(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the update whose row was sent last."""
+        return {} if self._seen_step is None else {"seen_step": self._seen_step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._seen_step = state["seen_step"]
 
     def _send_epoch(self, trainer: Trainer) -> None:
         # A collective: all ranks come here, also those that have no loggers.

@@ -75,9 +75,15 @@ def evaluate(
         progress.count_validation()
         run.metrics.end_batches()
         on.epoch_end()
-        on.end()
-        results = run.metrics.results()
-        run.metrics.end_phase()
+        return end(run, on, progress)
+
+
+def end(run: Run, on: EvaluationHooks, progress: Progress) -> list[dict[str, float]]:
+    """End an evaluation whose ``on_epoch_end`` was called; return its metrics, one dict per loader."""
+    progress.validation_ending = False  # ahead of the hook, as all counters
+    on.end()
+    results = run.metrics.results()
+    run.metrics.end_phase()
     return results
 
 
@@ -92,12 +98,12 @@ def sanity_check(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) 
     if not loaders:
         return
     # A plugin that stops on what it sees here would stop a run that has not begun: its wish is taken back.
-    asked, run.phase = run.stop_signal.asked, Phase.SANITY_CHECK
+    asked, by, run.phase = run.stop_signal.asked, run.stop_signal.asked_by, Phase.SANITY_CHECK
     with isolate_rng(), run.metrics.silenced():
         hooks.on_sanity_check_start()
         evaluate(run, hooks, hooks.validation, loaders, Phase.SANITY_CHECK)
         hooks.on_sanity_check_end()
-    run.stop_signal.asked = asked
+    run.stop_signal.ask(asked, by=by)
 
 
 def predict(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) -> list[list[Any]]:

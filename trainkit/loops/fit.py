@@ -8,6 +8,7 @@ from trainkit.data.fit_loaders import FitLoaders
 from trainkit.hooks.bound import BoundHooks
 from trainkit.loops import optimize
 from trainkit.loops.evaluate import sanity_check, validate
+from trainkit.loops.finish_hook import finish_hook
 from trainkit.loops.run import FitRun
 from trainkit.loops.steps import Step, choose_step
 from trainkit.seed import isolate_rng
@@ -33,18 +34,22 @@ def fit(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None:
     with isolate_rng(run.is_resumed):
         hooks.on_fit_start()
     # A fit that has nothing left to do, or no batches, still tells its plugins that it began and ended.
-    if not run.is_done() and loaders.train.num_batches != 0:
+    if not run.is_over() and loaders.train.num_batches != 0:
         sanity_check(run, hooks, loaders.sanity)
         run.phase = Phase.TRAIN
         run.clock.start()
-        run.metrics.begin_phase(Phase.TRAIN, resume=run.progress.batch > 0)
+        run.metrics.begin_phase(Phase.TRAIN, resume=run.progress.in_epoch)
         with isolate_rng(run.is_resumed):
             hooks.on_train_start()
+        finish_hook(run, hooks, loaders)
         # Only now: hooks until here may add parameter groups or freeze layers, which a compiled step has to know.
         step = choose_step(run)
         while not run.is_done():
             train_epoch(run, hooks, loaders, step)
-        hooks.on_train_end()
+        # Unless the checkpoint was saved when the plugins had been told already.
+        if not run.progress.ended:
+            run.progress.ended = True
+            hooks.on_train_end()
     hooks.on_fit_end()
 
 
@@ -55,8 +60,9 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
     loaders.start_epoch(progress.epoch)
     run.start_epoch(loaders.train.num_batches)
     # In the middle of an epoch, what was logged in it before the checkpoint still counts.
-    run.metrics.begin_phase(Phase.TRAIN, resume=progress.batch > 0)
-    if progress.batch == 0:
+    run.metrics.begin_phase(Phase.TRAIN, resume=progress.in_epoch)
+    if not progress.in_epoch:
+        progress.epoch_started = True
         hooks.on_train_epoch_start()
     # A run that continues may have been saved between a batch and its validation.
     stopped = progress.batch > 0 and close_batch(run, hooks, loaders)
@@ -84,10 +90,7 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
     progress.epoch_ended = not stopped
     run.metrics.end_batches()
     hooks.on_train_epoch_end()
-    # After a stop in mid-epoch the values stay: the epoch may be continued from here.
-    run.metrics.end_phase(resumable=stopped)
-    if progress.epoch_ended:
-        progress.count_epoch()
+    run.end_epoch()
 
 
 def close_batch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> bool:

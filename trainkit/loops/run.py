@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from trainkit.errors import OptimizerError
+from trainkit.hooks.due import DueHook
 from trainkit.loops.accumulation import Accumulation
 from trainkit.loops.limits import NO_LIMIT, Clock, Limits
 from trainkit.loops.stop import StopSignal
@@ -48,6 +49,7 @@ class Run:
         inference_mode: Whether evaluation runs under ``torch.inference_mode`` rather than ``torch.no_grad``.
         stop_signal: Who has asked the run to stop: a signal, or somebody through ``trainer.should_stop``.
         phase: What is running right now.
+        run_id: A name of the run that no other has: the same in all processes that continue it.
         flags: The flags and modes of the module outside of the evaluation that is running; None if none is.
     """
 
@@ -61,6 +63,7 @@ class Run:
     inference_mode: bool
     stop_signal: StopSignal
     phase: Phase
+    run_id: str
     flags: Flags | None = field(default=None, init=False)
 
     def evaluation_step(self) -> Callable[..., Any]:
@@ -83,6 +86,7 @@ class FitRun(Run):
         clock: The time spent training.
         compile_step: ``(run) -> step function``, if the whole step is to be compiled.
         is_resumed: Whether this fit continues from a checkpoint.
+        due: The hook within which that checkpoint was saved, if plugins were still to be called in it.
         wrapped_optimizers: What ``module.optimizers()`` gives: each optimizer with a ``step`` that the run sees.
         is_plain: Whether, in this epoch, each batch makes an update and nothing is cast, scaled or overridden.
         is_last_batch: Whether the training batch that is under way, or was the newest, is the last of its epoch.
@@ -101,6 +105,7 @@ class FitRun(Run):
     clock: Clock
     compile_step: Callable[[FitRun], Callable[..., StepOutput]] | None
     is_resumed: bool
+    due: DueHook | None = None
     wrapped_optimizers: list[torch.optim.Optimizer] = field(init=False)
     is_plain: bool = field(default=False, init=False)
     is_last_batch: bool = field(default=False, init=False)
@@ -159,6 +164,13 @@ class FitRun(Run):
         self.is_plain = self.accumulation.size == 1 and not self.accumulation.batches and self._has_plain_parts()
         self.check_now()
 
+    def end_epoch(self) -> None:
+        """Count an epoch whose end hooks were called, unless training has stopped in its middle."""
+        # After a stop in mid-epoch the values stay: the epoch may be continued from here.
+        self.metrics.end_phase(resumable=not self.progress.epoch_ended)
+        if self.progress.epoch_ended:
+            self.progress.count_epoch()
+
     def count_update(self) -> None:
         """Count an update, once for a batch, however many manual optimization makes in it."""
         # A GAN steps two optimizers in a batch; global_step counts the batches in which something was updated.
@@ -195,6 +207,12 @@ class FitRun(Run):
             # A resumed run may stand here although its last step is done.
             return False
         return self.limits.reached(self.progress) or self.stops_now()
+
+    def is_over(self) -> bool:
+        """Whether a fit has nothing to do, not even to call hooks that a stop has left to be called."""
+        if self.due is not None or self.progress.validation_ending:
+            return False
+        return self.is_done() and (self.progress.ended or not self.is_resumed)
 
     def validation_due(self) -> bool:
         """Whether to validate now, between two batches: by count, by time, or because the run is about to stop.

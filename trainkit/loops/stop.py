@@ -15,6 +15,10 @@ from trainkit.strategies.base import Strategy
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
 
 
+SHOULD_STOP = "trainer.should_stop"
+"""Stands for who asked by that attribute, which does not tell who set it."""
+
+
 class StopSignal:
     """Who has asked a run to stop: a signal of the operating system, or somebody through ``trainer.should_stop``.
 
@@ -25,6 +29,7 @@ class StopSignal:
         received: The newest signal; 0 if there was none.
         honoured: Whether a loop was left for it, at a batch boundary.
         asked: Whether somebody asked for an end of training.
+        asked_by: Who did: the state key of a plugin, or `SHOULD_STOP`.
         on_change: Called when one of these has happened.
     """
 
@@ -32,11 +37,12 @@ class StopSignal:
         self.received = 0
         self.honoured = False
         self.asked = False
+        self.asked_by = ""
         self.on_change: Callable[[], object] = int  # does nothing, until there is a run to be told
 
-    def ask(self, asked: bool = True) -> None:
+    def ask(self, asked: bool = True, *, by: str = SHOULD_STOP) -> None:
         """Ask for an end of training, or take that back."""
-        self.asked = asked
+        self.asked, self.asked_by = asked, by if asked else ""
         self.on_change()
 
     def check(self, strategy: Strategy) -> None:

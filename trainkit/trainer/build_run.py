@@ -16,7 +16,7 @@ from trainkit.trainer.compilation import step_compiler
 from trainkit.trainer.data import LOADER_OF_STAGE, DataConnection
 from trainkit.trainer.default_plugins import fit_plugins
 from trainkit.trainer.run_length import make_limits
-from trainkit.trainer.run_state import restore_counters
+from trainkit.trainer.run_state import due_hook, restore_counters
 from trainkit.types import Batch, Phase
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def build_evaluation_run(call: Call, data: DataConnection) -> Run:
         inference_mode=call.arguments.optimization.inference_mode,
         stop_signal=call.stop_signal,
         phase=phase,
+        run_id="",  # it belongs to no run
     )
 
 
@@ -51,7 +52,8 @@ def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
     if checkpoint is not None:
         # Counters first: loaders may be made for the next epoch, and configure_optimizers may ask for their length.
         restore_counters(progress, strategy.rank, data, checkpoint, call.ckpt_path or "")
-    if progress.epoch_ended:
+    due = due_hook(checkpoint, call.registry)
+    if progress.epoch_ended and (due is None or due.name != "on_train_epoch_end"):
         progress.count_epoch()
     if checkpoint is None:
         progress.drop_unfinished()
@@ -83,6 +85,7 @@ def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
         inference_mode=False,  # validation within a fit: what it made would be of no use to training
         stop_signal=call.stop_signal,
         phase=Phase.TRAIN,
+        run_id=call.run_id,
         training_step=step,
         optimizers=optimizers,
         schedulers=schedulers,
@@ -93,6 +96,7 @@ def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
         clock=Clock(progress),
         compile_step=compile_step,
         is_resumed=checkpoint is not None,
+        due=due,
     )
 
 

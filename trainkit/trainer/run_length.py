@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from trainkit.checks import seconds
 from trainkit.errors import ConfigError
 from trainkit.loops.limits import NO_LIMIT, Limits
 from trainkit.loops.run import FitRun
+from trainkit.loops.stop import SHOULD_STOP
 from trainkit.trainer.arguments import DataArguments, OptimizationArguments, StopArguments
 
 DEFAULT_MAX_EPOCHS = 1000
@@ -108,18 +111,65 @@ def estimated_updates(
     return min(updates, steps)
 
 
-def say_if_done(run: FitRun) -> None:
-    """Warn if a limit was reached before this fit began: there is nothing left to train."""
-    # Not for max_epochs=0, which is said on purpose, nor for a run that was stopped before its last validation.
-    limits, progress = run.limits, run.progress
-    if limits.reached(progress) and (progress.epoch or progress.global_step) and not progress.is_closing:
-        limit = (
-            f"max_epochs={limits.max_epochs}"
-            if progress.epoch >= limits.max_epochs
-            else f"max_steps={limits.max_steps}"
-        )
-        warnings.warn(
+def stop_state(run: FitRun) -> dict[str, Any]:
+    """Return who has asked for an end of training, and the limits that hold, for a checkpoint."""
+    limits = run.limits
+    return {
+        "asked_by": run.stop_signal.asked_by,
+        "max_epochs": limits.max_epochs,
+        "max_steps": limits.max_steps,
+        "max_time_s": limits.max_time_s,
+    }
+
+
+def restore_stop(run: FitRun, saved: Mapping[str, Any], plugins: Mapping[str, object]) -> None:
+    """Let the end of training be asked for by whoever had asked for it, unless the user has changed the reason.
+
+    Args:
+        run: The run that continues.
+        saved: What `stop_state` returned.
+        plugins: Its plugins by their state keys. One that is not among them any more asks for nothing, and neither does
+            one whose attribute ``wants_stop`` is false.
+    """
+    by = saved.get("asked_by", "")
+    if by == SHOULD_STOP:
+        # It has no argument that could be changed: who raises a limit wants to train on.
+        limits = ("max_epochs", "max_steps", "max_time_s")
+        still = not any(getattr(run.limits, name) > saved.get(name, NO_LIMIT) for name in limits)
+    else:
+        still = by in plugins and getattr(plugins[by], "wants_stop", True)
+    if still:
+        run.stop_signal.ask(by=by)
+
+
+def begin_or_say_done(run: FitRun) -> None:
+    """Note that training begins, or goes on; warn if there is nothing left to train."""
+    progress = run.progress
+    if not run.is_done():
+        progress.ended = False
+        if run.due is not None and run.due.name == "on_train_end":
+            run.due = None  # it comes when training has ended anew
+    # Not for max_epochs=0, which is said on purpose.
+    elif progress.epoch or progress.total_batches:
+        # Each time, also where one process, such as a notebook, says it again: a filter would show it once.
+        warnings.warn_explicit(
             f"nothing is left to train: {progress.epoch} epochs and {progress.global_step} steps are done, and "
-            f"{limit}. Raise it to train on.",
-            stacklevel=2,
+            f"{_what_ended(run)}",
+            UserWarning,
+            __file__,
+            lineno=0,
+            registry={},
         )
+
+
+def _what_ended(run: FitRun) -> str:
+    limits, progress, by = run.limits, run.progress, run.stop_signal.asked_by
+    if progress.epoch >= limits.max_epochs:
+        return f"max_epochs={limits.max_epochs}. Raise it to train on."
+    if progress.global_step >= limits.max_steps:
+        return f"max_steps={limits.max_steps}. Raise it to train on."
+    if by == SHOULD_STOP:
+        return f"{by} was set. Raise max_epochs or max_steps to train on."
+    if by:
+        return f"{by} has ended the run. Change its arguments, or leave it out, to train on."
+    return f"max_time={limits.max_time_s} s is over. Raise it to train on."

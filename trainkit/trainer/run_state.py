@@ -9,6 +9,8 @@ from typing import Any
 
 from trainkit.checkpoint import state
 from trainkit.errors import CheckpointError
+from trainkit.hooks.due import DueHook, running_hook
+from trainkit.hooks.manager import HookManager
 from trainkit.loops.run import FitRun, Run
 from trainkit.module.hparams import store_hparams, warn_of_unstorable
 from trainkit.module.modes import Flags
@@ -16,6 +18,7 @@ from trainkit.progress import Progress
 from trainkit.seed import rng_state, set_rng_state
 from trainkit.storage.storable import check_storable
 from trainkit.trainer.data import DataConnection
+from trainkit.trainer.run_length import restore_stop, stop_state
 from trainkit.types import Phase
 
 Plugins = Sequence[tuple[str, object]]
@@ -29,7 +32,7 @@ def dump_weights(run: Run, data: DataConnection) -> dict[str, Any]:
         "state_dict": run.strategy.module_state_dict(run.module),
         # Lightning reads the weights of a file only if it finds a version in it.
         state.LIGHTNING_VERSION: "2.0.0",
-        "trainkit": state.signature(run.module),
+        "trainkit": state.signature(run.module) | ({"run": run.run_id} if run.run_id else {}),
     }
     store_hparams(run.module, checkpoint)
     if data.datamodule is not None:
@@ -37,14 +40,25 @@ def dump_weights(run: Run, data: DataConnection) -> dict[str, Any]:
     return checkpoint
 
 
-def dump(run: FitRun, plugins: Plugins, data: DataConnection) -> dict[str, Any]:
-    """Return everything from which ``run`` can be resumed. Changes nothing."""
+def dump(
+    run: FitRun, plugins: Plugins, data: DataConnection, *, due: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return everything from which ``run`` can be resumed. Changes nothing.
+
+    Args:
+        run: The run.
+        plugins: Its plugins.
+        data: Its data.
+        due: The hook that is running, with the plugins that are yet to be called in it.
+    """
     _warn_in_a_step(run, data)
     checkpoint = dump_weights(run, data) | _equal_on_all_ranks(run, plugins)
     checkpoint["trainkit"] |= {
         "precision": run.precision.state_dict(),
         "shuffle_seed": data.shuffle_seed,
         "flags": asdict(run.flags or Flags.of(run.module)),
+        "stop": stop_state(run),
+        "due": due,
         # Rank 0 writes for all: each has random numbers, logged values and a place in the data of its own.
         "ranks": run.strategy.all_gather_object(_of_this_rank(run, data)),
     }
@@ -110,6 +124,12 @@ def restore_beginning(data: DataConnection, checkpoint: dict[str, Any] | None, r
     data.rng_at_start = rng_state()
 
 
+def due_hook(checkpoint: dict[str, Any] | None, manager: HookManager) -> DueHook | None:
+    """Return the hook within which ``checkpoint`` was saved; None if it was saved outside, or in the last plugin."""
+    saved = (checkpoint or {}).get("trainkit", {}).get("due")
+    return None if saved is None else DueHook(saved["name"], saved["plugins"], manager)
+
+
 def restore_counters(
     progress: Progress, rank: int, data: DataConnection, checkpoint: dict[str, Any], path: str
 ) -> None:
@@ -141,6 +161,7 @@ def restore(run: FitRun, plugins: Plugins, data: DataConnection, checkpoint: dic
     state.restore_optimizers(run.optimizers, checkpoint["optimizer_states"], path)
     state.restore_optimizers([config.scheduler for config in run.schedulers], checkpoint["lr_schedulers"], path)
     run.precision.load_state_dict(own["precision"])
+    restore_stop(run, own.get("stop", {}), {state.state_key(name, plugin): plugin for name, plugin in plugins})
     if own["ranks"]:  # there are none where another framework saved
         _restore_rank(run, data, own["ranks"], checkpoint["loops"]["fit"].get("group_batches", 0), path)
 
@@ -151,6 +172,7 @@ def _restore_rank(
     progress, strategy = run.progress, run.strategy
     # Between epochs nothing of a rank has to fit; within one, its place in the data does.
     mid_epoch = progress.batch > 0 and not progress.epoch_ended
+    due = "" if run.due is None else run.due.name
     if mid_epoch and len(ranks) != strategy.world_size:
         raise CheckpointError(
             f"{path} was saved by {len(ranks)} ranks in the middle of an epoch, and there are {strategy.world_size} "
@@ -163,8 +185,10 @@ def _restore_rank(
             f"an epoch after {num_batches} now. Raise it, or continue from a checkpoint of an epoch's end."
         )
     mine = ranks[strategy.rank % len(ranks)]
-    # Of a phase in whose last hooks it was saved, nothing is to come.
-    under_way = [Phase.TRAIN] * mid_epoch + [Phase.VALIDATE] * progress.in_validation
+    # Of a phase in whose last hooks it was saved, nothing is to come, unless plugins are.
+    trains = progress.in_epoch or due == "on_train_epoch_end"
+    validates = progress.in_validation or progress.validation_ending or due == "on_validation_end"
+    under_way = [Phase.TRAIN] * trains + [Phase.VALIDATE] * validates
     run.metrics.load_state_dict(mine["metrics"], run.module, under_way)
     run.accumulation.load_state_dict(mine["group"], group_batches, run.module)
     in_loader = progress.validation_loader if progress.in_validation else None

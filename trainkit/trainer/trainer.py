@@ -14,6 +14,7 @@ from torch import Tensor
 from trainkit.checks import Duration
 from trainkit.data.module import DataModule
 from trainkit.errors import ConfigError, NotAttachedError, UnsupportedError
+from trainkit.hooks.due import running_hook
 from trainkit.hooks.manager import HookManager
 from trainkit.loggers.logger import Logger
 from trainkit.loops import evaluate as evaluation
@@ -416,7 +417,9 @@ class Trainer(TrainerProperties):
             checkpoint = dump_weights(saved.run, saved.data)
         else:
             # After an evaluation too: the fit whose weights these are can be resumed from here.
-            checkpoint = dump(fit.fit_run, self.hooks.plugins, fit.data)
+            in_loop = fit is call and not self.sanity_checking
+            due = running_hook(self.hooks) if in_loop else None
+            checkpoint = dump(fit.fit_run, self.hooks.plugins, fit.data, due=due)
         self.hooks.hooks.on_save_checkpoint(checkpoint)
         return checkpoint
 

@@ -40,7 +40,7 @@ class LRSchedulers(Callback):
     def __init__(self) -> None:
         self._configs: list[SchedulerConfig] = []
         self._follows_updates = False
-        self._seen_step = 0
+        self._seen_step: int | None = None
         self._awaits_validation = False  # whether schedulers that need a metric step after the validation that is due
         self._warned: set[str] = set()
 
@@ -48,7 +48,9 @@ class LRSchedulers(Callback):
         # The list itself, not a copy: a callback that replaces the schedulers in mid-run empties it.
         self._configs = trainer.lr_scheduler_configs if module.automatic_optimization else []
         self._follows_updates = any(config.interval == "step" for config in self._configs)
-        self._seen_step = trainer.global_step
+        # A checkpoint may have been saved between an update and this plugin's turn to see it.
+        if not trainer.fit_run.is_resumed or self._seen_step is None:
+            self._seen_step = trainer.global_step
 
     # First of all plugins: schedulers step between the update and everybody's on_train_batch_end, as in Lightning.
     @hookimpl(tryfirst=True)
@@ -72,11 +74,12 @@ class LRSchedulers(Callback):
             self._step("epoch", trainer, module, by_metric=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return whether schedulers are still to be stepped after a validation that was due when this was saved."""
-        return {"awaits_validation": True} if self._awaits_validation else {}
+        """Return the update after which schedulers were stepped last, and whether a validation is awaited for more."""
+        return {"seen_step": self._seen_step, "awaits_validation": self._awaits_validation}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+        self._seen_step = state.get("seen_step")
         self._awaits_validation = state.get("awaits_validation", False)
 
     def _step_after_update(self, trainer: Trainer, module: TrainModule) -> None:

@@ -126,11 +126,11 @@ class ModelCheckpoint(KeptCheckpoints):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the paths and scores of the files, and whether a save is due."""
-        return {**super().state_dict(), "due": [self._triggers.is_due, self._triggers.is_due_for_top_k]}
+        return {**super().state_dict(), **self._triggers.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self._triggers.is_due, self._triggers.is_due_for_top_k = state.get("due", (False, False))
+        self._triggers.load_state_dict(state)
 
     # The save points
 

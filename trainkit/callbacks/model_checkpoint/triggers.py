@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from typing import Any
 
 from trainkit.checks import whole
 from trainkit.errors import ConfigError
@@ -49,6 +50,7 @@ class SaveTriggers:
         self.every_n_train_steps = every_n_train_steps or 0
         self.train_time_interval = train_time_interval
         self.every_n_epochs = 1 if is_default else every_n_epochs or 0
+        self._seen_step: int | None = None
         self.start(0, is_resumed=False)
 
     def start(self, global_step: int, *, is_resumed: bool) -> None:
@@ -56,9 +58,11 @@ class SaveTriggers:
 
         Args:
             global_step: Updates so far, which are not due (again).
-            is_resumed: Whether the fit resumed from a checkpoint; what was due in that state still is.
+            is_resumed: Whether the fit resumed from a checkpoint; what was due in that state still is, and an update
+                that the callback had not seen when it was saved comes to be seen.
         """
-        self._seen_step = global_step
+        if not is_resumed or self._seen_step is None:
+            self._seen_step = global_step
         self._timed_at_s = time.monotonic()
         if not is_resumed:
             self.is_due = self.is_due_for_top_k = False
@@ -87,6 +91,15 @@ class SaveTriggers:
         self.is_due = True
         if self.every_n_epochs and (epoch + 1) % self.every_n_epochs == 0:
             self.is_due_for_top_k = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return whether a save is due, and the newest update that was noted."""
+        return {"due": [self.is_due, self.is_due_for_top_k], "seen_step": self._seen_step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.is_due, self.is_due_for_top_k = state.get("due", (False, False))
+        self._seen_step = state.get("seen_step")
 
     def take(self) -> bool:
         """Note that the due save is made now; return whether it takes part in the ranking."""

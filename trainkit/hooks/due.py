@@ -1,0 +1,48 @@
+"""The hook that is running when a checkpoint is saved: a run that continues calls the plugins that were still to come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainkit.hooks.manager import HookManager
+
+FINISHED_HOOKS = (
+    "on_train_end",
+    "on_train_epoch_end",
+    "on_validation_end",
+    "on_validation_epoch_end",
+    "on_validation_batch_end",
+    "on_train_batch_end",
+    "on_train_epoch_start",
+)
+"""The hooks of which a run that continues calls the rest. Counters are set ahead of them, so that what is saved within
+is behind them; all other hooks are called again, or are none of a fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueHook:
+    """A hook that was running when a checkpoint was saved.
+
+    Attributes:
+        name: The hook.
+        plugins: The names of the plugins that it had yet to call.
+        manager: Has these plugins in the run that continues.
+    """
+
+    name: str
+    plugins: list[str]
+    manager: HookManager
+
+    def call(self, values: Mapping[str, Any]) -> list[str]:
+        """Call them with these arguments; return the names of those that ask for others, and were not called."""
+        return self.manager.call_only(self.name, self.plugins, values)
+
+
+def running_hook(manager: HookManager) -> dict[str, Any] | None:
+    """Return name and plugins of the hook that is running and has plugins yet to call; None if there is none."""
+    for hook in FINISHED_HOOKS:
+        if plugins := manager.remaining(hook):
+            return {"name": hook, "plugins": plugins}
+    return None
