@@ -86,7 +86,7 @@ def test_signal_ends_the_run_after_the_running_batch(tmp_path, number):
     assert getattr(raised.value, "code", None) == code
     assert recorder.names == ["on_train_batch_end"] * 3 + ["on_exception", "teardown"]
     assert signal.getsignal(number) == before
-    assert (tmp_path / "interrupted.ckpt").is_file()
+    assert (tmp_path / "last.ckpt").is_file()
 
 
 @pytest.mark.parametrize("call", range(1, 13))
@@ -94,7 +94,7 @@ def test_run_stopped_in_training_continues_exactly(tmp_path, call):
     whole = fit(tmp_path / "whole")
     with pytest.raises(SystemExit):
         fit(tmp_path, KillInTraining(call))
-    resumed = fit(tmp_path, ckpt_path=tmp_path / "interrupted.ckpt")
+    resumed = fit(tmp_path, ckpt_path=tmp_path / "last.ckpt")
     assert_same_weights(resumed.module, whole.module)
     assert resumed.callback_metrics == whole.callback_metrics
 
@@ -105,7 +105,7 @@ def test_run_stopped_in_validation_continues_exactly(tmp_path, call):
     with pytest.raises(SystemExit):
         fit(tmp_path, KillInValidation(call))
     recorder = Recorder(only=["on_validation_batch_end"])
-    resumed = fit(tmp_path, recorder, ckpt_path=tmp_path / "interrupted.ckpt")
+    resumed = fit(tmp_path, recorder, ckpt_path=tmp_path / "last.ckpt")
     assert recorder.count("on_validation_batch_end") == 30 - call
     assert_same_weights(resumed.module, whole.module)
     assert resumed.callback_metrics == whole.callback_metrics
@@ -124,7 +124,7 @@ def test_save_that_waits_for_a_validation_is_made_by_the_run_that_goes_on(tmp_pa
     kept(tmp_path / "whole")
     with pytest.raises(SystemExit):
         kept(tmp_path / "stopped", KillInValidation(call))
-    kept(tmp_path / "stopped", ckpt_path=tmp_path / "stopped" / "interrupted.ckpt")
+    kept(tmp_path / "stopped", ckpt_path=tmp_path / "stopped" / "last.ckpt")
     names = [sorted(path.name for path in (tmp_path / run / "kept").iterdir()) for run in ("whole", "stopped")]
     assert names[0] == names[1]
 
@@ -139,7 +139,7 @@ def test_second_ctrl_c_leaves_at_once(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path, Twice(), recorder)
     assert recorder.names == []
-    assert not (tmp_path / "interrupted.ckpt").exists()
+    assert not (tmp_path / "last.ckpt").exists()
 
 
 def test_nothing_is_saved_without_checkpoints(tmp_path):

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trainkit.checkpoint.head import read_head
 from trainkit.checkpoint.state import is_resumable
 from trainkit.errors import CheckpointError, CheckpointNotFoundError, ConfigError
 from trainkit.storage import remote
@@ -16,6 +17,9 @@ from trainkit.storage.files import not_found, read_checkpoint
 from trainkit.storage.remote import FilePath, is_remote
 
 SUFFIX = ".ckpt"
+LAST = "last"
+"""How the names of the files begin in which runs keep their newest states."""
+
 _ALLOWED = "the path of a checkpoint, 'best', or 'last'"
 
 
@@ -85,9 +89,11 @@ def locate_checkpoint(
 
 
 def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool) -> Located | None:
-    """Return the newest checkpoint below ``roots``, of whatever run, that can be read; None if there is none.
+    """Return the newest state of the newest run below ``roots`` that can be read; None if there is none.
 
-    Damaged files are passed over, with a warning.
+    The newest run is the one that has written last; of its files the one that is furthest counts, whenever it was
+    written: a clock may be put back, and a file that is written in the background may be finished late. Damaged files
+    are passed over, with a warning.
 
     Args:
         roots: Folders or URLs, searched at any depth.
@@ -97,7 +103,7 @@ def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool) -> Located | 
         CheckpointError: If there are checkpoints, and all of them are damaged.
     """
     damaged: list[CheckpointError] = []
-    for path in _newest_first(roots):
+    for path in _by_run(list(_newest_first(roots)), resumes=resumes):
         try:
             checkpoint = read_checkpoint(path, map_location="cpu")
         except CheckpointError as error:
@@ -119,6 +125,32 @@ def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool) -> Located | 
 def any_checkpoint(roots: Iterable[FilePath]) -> bool:
     """Return whether there is a checkpoint below ``roots``, damaged or not."""
     return any(True for _ in _newest_first(roots))
+
+
+def _by_run(paths: list[str], *, resumes: bool) -> Iterator[str]:
+    """Return ``paths``, which are the newest first, with all files of the newest run ahead, the furthest first."""
+    for index, path in enumerate(paths):
+        head = read_head(path)
+        if not head.readable or (resumes and not head.resumable):
+            continue
+        if head.run:
+            others = [(read_head(other), other) for other in paths[index + 1 :] if _is_near(other, path)]
+            same = [(each.position, other) for each, other in [(head, path), *others] if each.run == head.run]
+            # A stable sort: of files with one state the one that was written last stays first.
+            ahead = [other for _, other in sorted(same, key=lambda each: each[0], reverse=True)]
+            return iter([*paths[:index], *ahead, *(other for other in paths[index:] if other not in ahead)])
+        break
+    return iter(paths)
+
+
+def _is_near(path: str, other: str) -> bool:
+    """Whether a file may be of the same run as ``other``."""
+    # Heads are read of these alone: below the roots there may be thousands of files of other runs.
+    if is_remote(path) or is_remote(other):
+        return False
+    folder, other_folder = os.path.dirname(path), os.path.dirname(other)
+    is_in_folder = os.path.commonpath([folder, other_folder]) in (folder, other_folder)
+    return is_in_folder or os.path.basename(path).startswith(LAST)
 
 
 def _newest_first(roots: Iterable[FilePath]) -> Iterator[str]:

@@ -91,6 +91,27 @@ def replace_by_link(path: Path, target: Path) -> None:
         _sync_folder(path.parent)
 
 
+def replace_by_hard_link(path: Path, target: Path) -> None:
+    """Make ``path`` a second name of the file ``target``, or a copy of it where the file system has no such links.
+
+    The file stays under this name when the other one is deleted or replaced.
+
+    Raises:
+        CheckpointWriteError: If the file system refuses.
+    """
+    temporary = _temporary(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        os.link(target, temporary)
+    except OSError:
+        replace_by_copy(path, target)
+        return
+    with _naming(path):
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+
+
 def replace_by_copy(path: Path, original: Path) -> None:
     """Replace ``path`` by a copy of ``original``, whole or not at all.
 

@@ -15,7 +15,13 @@ import torch
 
 from trainkit.errors import CheckpointError, CheckpointNotFoundError, nearest_name
 from trainkit.storage import remote
-from trainkit.storage.atomic_write import COPIED_AT_ONCE, check_writable, replace_by_link, replacing
+from trainkit.storage.atomic_write import (
+    COPIED_AT_ONCE,
+    check_writable,
+    replace_by_hard_link,
+    replace_by_link,
+    replacing,
+)
 from trainkit.storage.remote import FilePath, is_remote
 from trainkit.storage.storable import check_storable
 
@@ -94,6 +100,20 @@ def link_checkpoint(target: FilePath, link: FilePath) -> None:
         copy_checkpoint(target, link)
     else:
         replace_by_link(Path(link), Path(target))
+
+
+def share_checkpoint(source: FilePath, path: FilePath) -> None:
+    """Give a checkpoint a second name, under which it stays when the first one is deleted or replaced.
+
+    It is not written a second time where the file system can do that; otherwise it is copied.
+
+    Raises:
+        CheckpointWriteError: If the file system refuses.
+    """
+    if is_remote(source) or is_remote(path):
+        copy_checkpoint(source, path)
+    else:
+        replace_by_hard_link(Path(path), Path(source))
 
 
 def copy_checkpoint(source: FilePath, path: FilePath) -> None:

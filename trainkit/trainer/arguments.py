@@ -179,6 +179,7 @@ class OutputArguments:
 
     log_every_n_steps: int
     enable_checkpointing: bool
+    keep_last: bool
     enable_progress_bar: bool
     enable_model_summary: bool
     default_root_dir: str | os.PathLike[str] | None
@@ -187,7 +188,7 @@ class OutputArguments:
 
     def __post_init__(self) -> None:
         whole("log_every_n_steps", self.log_every_n_steps)
-        for name in ("enable_checkpointing", "enable_progress_bar", "enable_model_summary", "barebones"):
+        for name in ("enable_checkpointing", "keep_last", "enable_progress_bar", "enable_model_summary", "barebones"):
             flag(name, getattr(self, name))
         if self.profiler is not None:
             one_of("profiler", self.profiler, ["simple"], "Trainer")

@@ -70,7 +70,7 @@ def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
         evaluation_steps[Phase.VALIDATE] = evaluation_step(strategy, module, Phase.VALIDATE, len(loaders.val))
 
     # Plugins join before the step is compiled, which cannot be done where one listens within it.
-    call.join(fit_plugins(module, schedulers, call.callbacks, arguments.optimization))
+    call.join(fit_plugins(module, schedulers, call.callbacks, arguments))
     compile_step = None
     if arguments.optimization.compiles_step:
         compile_step = step_compiler(module, strategy, precision, optimizers, call.registry, arguments.optimization)

@@ -23,6 +23,7 @@ from trainkit.hooks.attribution import in_one_line
 from trainkit.loggers.logger import LOGGED
 from trainkit.loops.run import FitRun, Run
 from trainkit.loops.stop import StopSignal
+from trainkit.messages import tell
 from trainkit.module import TrainModule
 from trainkit.module.attached import attach
 from trainkit.module.from_checkpoint import load_weights, require_weights
@@ -41,8 +42,6 @@ from trainkit.types import Phase, Stage
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
-
-INTERRUPTED = "interrupted.ckpt"
 
 Status = Literal["initializing", "running", "finished", "interrupted"]
 
@@ -308,6 +307,9 @@ class Call:
             checkpoint = read_checkpoint(path, map_location="cpu")
         checkpoint = migrate(checkpoint, path)
         require_weights(checkpoint, path)
+        if asked in ("last", "best") and self.strategy.is_global_zero:
+            step = f"epoch {checkpoint.get('epoch', '?')}, step {checkpoint.get('global_step', '?')}"
+            tell(f"{'continuing' if self.stage is Stage.FIT else self.stage} from {path} ({step})")
         if self.continues_last:
             # Checkpoints may be elsewhere than in the folder of their run.
             logged = checkpoint.get("trainkit", {}).get(LOGGED, ())
@@ -396,9 +398,15 @@ class Call:
     def _save_when_stopped(self) -> None:
         """After a signal, save what the loop left whole at a batch boundary, so that nothing is lost."""
         trainer = self._trainer
-        callback = trainer.checkpoint_callback
-        if self.stage is Stage.FIT and self.stop_signal.honoured and callback is not None and not trainer.fast_dev_run:
-            trainer.save_checkpoint(os.path.join(callback.dirpath or trainer.log_dir, INTERRUPTED))
+        keeper = trainer.last_checkpoint
+        if self.stage is Stage.FIT and self.stop_signal.honoured and keeper is not None:
+            keeper.save(trainer)
+            if self.strategy.is_global_zero:
+                progress = self.progress
+                tell(
+                    f"saved {keeper.path} (epoch {progress.epoch}, step {progress.global_step}); "
+                    "ckpt_path='last' or --resume continues from there."
+                )
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from trainkit.callbacks.builtin.gradient_clipping import GradientClipping
+from trainkit.callbacks.builtin.last_checkpoint import LastCheckpoint
 from trainkit.callbacks.builtin.lr_schedulers import LRSchedulers
 from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint
 from trainkit.callbacks.model_summary import ModelSummary
@@ -22,7 +23,7 @@ from trainkit.module import TrainModule
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.plugins.resolve import resolve_callback
 from trainkit.reflection import overrides
-from trainkit.trainer.arguments import DataArguments, OptimizationArguments, OutputArguments
+from trainkit.trainer.arguments import DataArguments, OutputArguments, TrainerArguments
 
 PLUGIN_OPTIONS = ("timing", "disable")
 
@@ -113,7 +114,7 @@ def register(
     rows = [] if output.barebones else [MetricRows()]
     names = [manager.register(plugin) for plugin in (*rows, *callbacks, *loggers)]
     # Plugins that a fit adds later may be disabled too, so their names are known here.
-    _refuse_typos(disabled, {*names, *(plugin.__name__ for plugin in (MetricRows, LRSchedulers, GradientClipping))})
+    _refuse_typos(disabled, {*names, *(plugin.__name__ for plugin in (MetricRows, LRSchedulers, GradientClipping, LastCheckpoint))})
 
 
 def follow_lists(
@@ -180,16 +181,19 @@ def fit_plugins(
     module: TrainModule,
     schedulers: Collection[SchedulerConfig],
     callbacks: Iterable[object],
-    arguments: OptimizationArguments,
+    arguments: TrainerArguments,
 ) -> list[object]:
     """Return the core's own plugins that a fit needs: nothing is called in it that has nothing to do."""
     plugins: list[object] = []
     if schedulers:
         plugins.append(LRSchedulers())
     # An override is called without a value too: it may clip by what it knows itself.
-    clips = arguments.gradient_clip_val or overrides(module, "configure_gradient_clipping", TrainModule)
+    clips = arguments.optimization.gradient_clip_val or overrides(module, "configure_gradient_clipping", TrainModule)
     if clips and not any(isinstance(callback, GradientClipping) for callback in callbacks):
-        plugins.append(GradientClipping(arguments.gradient_clip_val, arguments.gradient_clip_algorithm))
+        optimization = arguments.optimization
+        plugins.append(GradientClipping(optimization.gradient_clip_val, optimization.gradient_clip_algorithm))
+    if arguments.output.enable_checkpointing and not arguments.data.fast_dev_run:
+        plugins.append(LastCheckpoint(at_save_points=arguments.output.keep_last))
     return plugins
 
 

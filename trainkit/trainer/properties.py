@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainkit.callbacks.builtin.last_checkpoint import LastCheckpoint
 from trainkit.callbacks.early_stopping import EarlyStopping
 from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint
 from trainkit.callbacks.progress_bar import ProgressBar
@@ -235,6 +236,11 @@ class TrainerProperties:
     def checkpoint_callback(self) -> ModelCheckpoint | None:
         """The first `ModelCheckpoint`."""
         return next(iter(self.checkpoint_callbacks), None)
+
+    @property
+    def last_checkpoint(self) -> LastCheckpoint | None:
+        """What keeps the newest state of the run that is being fitted; None if nobody does."""
+        return next((plugin for _, plugin in self.hooks.plugins if isinstance(plugin, LastCheckpoint)), None)
 
     @property
     def checkpoint_roots(self) -> list[str]:

@@ -80,7 +80,9 @@ class Trainer(TrainerProperties):
         check_val_every_n_epoch: Validate in every n-th epoch; None counts batches across epochs.
         num_sanity_val_steps: Validation batches to try ahead of training; -1 for all.
         log_every_n_steps: Updates from one row of metrics to the next.
-        enable_checkpointing: Whether to add a `ModelCheckpoint` if none is given.
+        enable_checkpointing: Whether to save checkpoints: a `ModelCheckpoint` is added if none is given.
+        keep_last: Whether the newest state of the run is kept as ``last.ckpt`` in its folder
+            (``docs/explanation/checkpoints.md``). False writes that file when a signal interrupts the run, and not else.
         enable_progress_bar: Whether to show a progress bar.
         enable_model_summary: Whether to print a summary of the module.
         accumulate_grad_batches: Batches per update, or a dict from the epoch to the number that holds from then on.
@@ -131,6 +133,7 @@ class Trainer(TrainerProperties):
         num_sanity_val_steps: int | None = None,
         log_every_n_steps: int | None = None,
         enable_checkpointing: bool | None = None,
+        keep_last: bool = True,
         enable_progress_bar: bool | None = None,
         enable_model_summary: bool | None = None,
         accumulate_grad_batches: int | Mapping[int, int] | Literal["auto"] = 1,
@@ -195,6 +198,7 @@ class Trainer(TrainerProperties):
             output=OutputArguments(
                 log_every_n_steps=given(log_every_n_steps, 0 if barebones else 50),
                 enable_checkpointing=given(enable_checkpointing, not barebones),
+                keep_last=keep_last,
                 enable_progress_bar=given(enable_progress_bar, not barebones),
                 enable_model_summary=given(enable_model_summary, not barebones),
                 default_root_dir=default_root_dir,

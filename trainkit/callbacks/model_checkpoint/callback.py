@@ -18,7 +18,14 @@ from trainkit.callbacks.monitor import Mode, missing_metric, missing_metric_erro
 from trainkit.checkpoint.background import BackgroundJob, snapshot
 from trainkit.errors import ConfigError
 from trainkit.hooks.manager import PluginStage
-from trainkit.storage.files import check_folder, copy_checkpoint, link_checkpoint, remove_checkpoint, write_checkpoint
+from trainkit.storage.files import (
+    check_folder,
+    copy_checkpoint,
+    link_checkpoint,
+    remove_checkpoint,
+    share_checkpoint,
+    write_checkpoint,
+)
 from trainkit.storage.remote import is_remote
 from trainkit.storage.storable import check_storable
 from trainkit.types import Stage
@@ -190,10 +197,10 @@ class ModelCheckpoint(KeptCheckpoints):
     def on_train_end(self, trainer: Trainer) -> None:
         if self.save_top_k != 0 and not self.best_model_path and trainer.global_step and not trainer.fast_dev_run:
             self._warn_missing_monitor(trainer, self._values(trainer))
-        self._finish_write(trainer)
+        self.finish_write(trainer)
 
     def teardown(self, trainer: Trainer) -> None:
-        self._finish_write(trainer)
+        self.finish_write(trainer)
 
     # The files
 
@@ -205,7 +212,7 @@ class ModelCheckpoint(KeptCheckpoints):
         if trainer.fast_dev_run or trainer.global_step == self._saved_step:
             return
         # One write at a time: whether the newest file is whole has to be known before another one is deleted for it.
-        self._finish_write(trainer)
+        self.finish_write(trainer)
         values, self._state_before_save = self._values(trainer), self.state_dict()
         try:
             # Rank 0 alone looks at the file system; the others take over its state.
@@ -214,12 +221,18 @@ class ModelCheckpoint(KeptCheckpoints):
             self._restore(plan.state)
             if path := plan.path or plan.last:
                 write = self._write_in_background if self.async_save else self._write
+                plan = plan._replace(newest=self._newest(trainer))
                 trainer.save_checkpoint(path, self.save_weights_only, write=partial(write, plan))
         except BaseException:  # KeyboardInterrupt too: without its file, a checkpoint must not be in the ranking
             self._restore(self._state_before_save)
             raise
 
-    def _finish_write(self, trainer: Trainer) -> None:
+    def _newest(self, trainer: Trainer) -> str | None:
+        """Return where the run keeps its newest state, if what is saved now can be that."""
+        keeper = trainer.last_checkpoint
+        return None if keeper is None or self.save_weights_only else keeper.note_saved(trainer)
+
+    def finish_write(self, trainer: Trainer) -> None:
         """Wait for the write that runs in the background; raise its error, on every rank."""
         if not self.async_save:
             return
@@ -287,6 +300,8 @@ class ModelCheckpoint(KeptCheckpoints):
         if plan.path and plan.last:
             repeat = link_checkpoint if self.save_last == "link" else copy_checkpoint
             repeat(plan.path, plan.last)
+        if plan.newest:
+            share_checkpoint(plan.path or plan.last or "", plan.newest)
         if plan.message:
             print(f"{WHERE}: {plan.message}")
         # Last, so that a kill at any moment leaves at least as many whole files as were promised.
@@ -372,12 +387,14 @@ class _Plan(NamedTuple):
         last: The path of ``last.ckpt``, if it is to be written.
         message: What to print once the files are written; may be empty.
         state: The state of the callback with these files.
+        newest: Where the run keeps its newest state, which this is; None if it is to keep no link to it.
     """
 
     path: str | None
     last: str | None
     message: str
     state: dict[str, Any]
+    newest: str | None = None
 
 
 def _normalized(path: str | os.PathLike[str]) -> str:

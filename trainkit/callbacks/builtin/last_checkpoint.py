@@ -1,0 +1,118 @@
+"""The built-in plugin that keeps the newest state of a run, apart from the checkpoints that a callback ranks."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from trainkit.checkpoint.background import BackgroundJob, snapshot
+from trainkit.checkpoint.head import read_head
+from trainkit.checkpoint.locate import LAST
+from trainkit.hooks.callback import Callback
+from trainkit.hooks.manager import PluginStage
+from trainkit.hooks.specs import hookimpl
+from trainkit.storage.files import checkpoint_exists, write_checkpoint
+from trainkit.storage.storable import check_storable
+from trainkit.types import Stage
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
+
+class LastCheckpoint(Callback):
+    """Keeps one file from which a run can be continued: ``last.ckpt`` in its folder, its newest state.
+
+    It is written at the end of each epoch, after each validation within an epoch, when training ends, and when a signal
+    interrupts it. Where a `ModelCheckpoint` writes the same state, the file is a hard link to that one, which costs no
+    second write.
+
+    Args:
+        at_save_points: Whether it is written when nothing has happened to the run; False leaves the interruptions.
+
+    Attributes:
+        path: The file. One of that name that belongs to another run is left alone: then it is ``last-v1.ckpt``.
+    """
+
+    stage: ClassVar[PluginStage] = "persist"
+
+    def __init__(self, *, at_save_points: bool = True) -> None:
+        self.at_save_points = at_save_points
+        self.path = ""
+        self._saved_at: tuple[int, ...] = ()
+        self._background: BackgroundJob | None = None
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        self.path = trainer.strategy.agreed(lambda: _own_path(trainer))
+        if any(callback.async_save for callback in trainer.checkpoint_callbacks):
+            self._background = BackgroundJob()
+
+    # trylast: what is saved here has to be the state after every plugin.
+    @hookimpl(trylast=True)
+    def on_validation_end(self, trainer: Trainer) -> None:
+        # After the last batch of an epoch its end comes next, and an open accumulation group is closed soon.
+        is_within_epoch = trainer.state.fn is Stage.FIT and not trainer.sanity_checking and not trainer.is_last_batch
+        if is_within_epoch and not trainer.fit_run.accumulation.batches:
+            self._save_point(trainer)
+
+    @hookimpl(trylast=True)
+    def on_train_epoch_end(self, trainer: Trainer) -> None:
+        self._save_point(trainer)
+
+    @hookimpl(trylast=True)
+    def on_train_end(self, trainer: Trainer) -> None:
+        self._save_point(trainer)
+        self.finish_write(trainer)
+
+    def teardown(self, trainer: Trainer) -> None:
+        self.finish_write(trainer)
+
+    def note_saved(self, trainer: Trainer) -> str | None:
+        """Return where a `ModelCheckpoint` that saves the present state has to leave a link to it, if anywhere."""
+        if not self.at_save_points or not self.path:
+            return None
+        self.finish_write(trainer)
+        self._saved_at = trainer.progress.position
+        return self.path
+
+    def save(self, trainer: Trainer) -> None:
+        """Write the present state, and return when that is done."""
+        try:
+            self._finish_all(trainer)
+        finally:  # also if an older file could not be written
+            trainer.save_checkpoint(self.path)
+
+    def finish_write(self, trainer: Trainer) -> None:
+        """Wait for the write that runs in the background; raise its error, on every rank."""
+        if self._background is not None:
+            trainer.strategy.agreed(self._background.finish)
+
+    def _save_point(self, trainer: Trainer) -> None:
+        position = trainer.progress.position
+        if not self.at_save_points or self._saved_at == position:
+            return
+        self._finish_all(trainer)
+        trainer.save_checkpoint(self.path, write=write_checkpoint if self._background is None else self._write_later)
+        self._saved_at = position
+
+    def _finish_all(self, trainer: Trainer) -> None:
+        # A link that a callback makes in the background could take the place of the newer file.
+        for callback in trainer.checkpoint_callbacks:
+            callback.finish_write(trainer)
+        self.finish_write(trainer)
+
+    def _write_later(self, checkpoint: dict[str, Any], path: str) -> None:
+        assert self._background is not None
+        check_storable(checkpoint)
+        self._background.start(partial(write_checkpoint, snapshot(checkpoint), path))
+
+
+def _own_path(trainer: Trainer) -> str:
+    """Return the first free name, or that of the file that this run has written before."""
+    folder, run_id = os.path.abspath(trainer.log_dir), trainer.fit_run.run_id
+    names = itertools.chain([LAST], (f"{LAST}-v{version}" for version in itertools.count(1)))
+    for path in (os.path.join(folder, f"{name}.ckpt") for name in names):
+        # The checkpoint that the user named is continued in its place.
+        if not checkpoint_exists(path) or path == trainer.ckpt_path or read_head(path).run == run_id:
+            return path
+    raise AssertionError("there are infinitely many names")
