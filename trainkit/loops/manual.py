@@ -23,6 +23,9 @@ def manual_step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is
     run.counted_update = False
     with run.precision.autocast():
         output = hooks.around_training_step(run.training_step, batch, batch_idx)
+    if not run.optimizers:
+        # A model that is fitted through its buffers: each batch is a step, by which limits, rows and saves go.
+        run.count_update()
     if output is None:
         return {}
     if isinstance(output, Tensor | dict):

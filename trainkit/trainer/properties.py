@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -31,7 +32,7 @@ from trainkit.types import Phase, Stage
 
 
 class TrainerProperties:
-    """The properties of a `Trainer`. None of them changes anything.
+    """The properties of a `Trainer`. Reading them changes nothing; how long to train may be set.
 
     What a call made is read off the running call, or the last one (``call.py``).
 
@@ -362,9 +363,13 @@ class TrainerProperties:
 
     @property
     def max_epochs(self) -> int:
-        """Epochs to train; -1 for no limit."""
+        """Epochs to train; -1 for no limit. May be set, to train on or to end earlier."""
         epochs = max_epochs(self.arguments.stop, self.arguments.data)
         return -1 if epochs == math.inf else int(epochs)
+
+    @max_epochs.setter
+    def max_epochs(self, epochs: int) -> None:
+        self._change_limits(max_epochs=epochs)
 
     @property
     def min_epochs(self) -> int | None:
@@ -373,9 +378,13 @@ class TrainerProperties:
 
     @property
     def max_steps(self) -> int:
-        """Updates to make; -1 for no limit."""
+        """Updates to make; -1 for no limit. May be set, to train on or to end earlier."""
         steps = max_steps(self.arguments.stop, self.arguments.data)
         return -1 if steps == math.inf else int(steps)
+
+    @max_steps.setter
+    def max_steps(self, steps: int) -> None:
+        self._change_limits(max_steps=steps)
 
     @property
     def min_steps(self) -> int | None:
@@ -452,6 +461,19 @@ class TrainerProperties:
     def limit_predict_batches(self) -> int | float:
         """The same for prediction."""
         return self.arguments.data.limit("predict")
+
+    def follow_limits(self) -> None:
+        """Let the running fit go by the limits as they are now."""
+        limits, stop, data = self.fit_run.limits, self.arguments.stop, self.arguments.data
+        limits.max_epochs, limits.max_steps = max_epochs(stop, data), max_steps(stop, data)
+        limits.min_epochs, limits.min_steps = stop.min_epochs or 0, stop.min_steps or 0
+        self.fit_run.check_now()
+
+    def _change_limits(self, **limits: int) -> None:
+        stop = dataclasses.replace(self.arguments.stop, **limits)
+        self.arguments = dataclasses.replace(self.arguments, stop=stop)
+        if self._is_fit and self.state.status == "running":
+            self.follow_limits()
 
     # What these read: before the first call, and while one is being prepared, there is none of it yet.
 

@@ -26,7 +26,6 @@ from trainkit.errors import ConfigError, UnsupportedError
 from trainkit.module import TrainModule
 from trainkit.precision.base import Precision
 from trainkit.trainer.bind_optimizers import check_optimizers
-from trainkit.trainer.run_length import max_epochs, max_steps
 
 Path = str | os.PathLike[str]
 
@@ -185,13 +184,6 @@ class Trainer(core.Trainer):
         run = self.fit_run
         check_optimizers(run.module, optimizers, run.strategy, self.arguments.optimization)
         run.replace_optimizers(optimizers)
-
-    def follow_limits(self) -> None:
-        """Let the running fit go by the limits as they are now."""
-        limits, stop, data = self.fit_run.limits, self.arguments.stop, self.arguments.data
-        limits.max_epochs, limits.max_steps = max_epochs(stop, data), max_steps(stop, data)
-        limits.min_epochs, limits.min_steps = stop.min_epochs or 0, stop.min_steps or 0
-        self.fit_run.check_now()
 
     def _let_callbacks_log(self) -> None:
         for callback in self.callbacks:
