@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from trainkit.callbacks import EarlyStopping
 from trainkit.callbacks.early_stopping import EarlyStoppingReason
 from trainkit.errors import ConfigError, MetricError, UnknownNameError
+from trainkit.loops.stop import StopSignal
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
 
 
@@ -185,8 +186,9 @@ def test_all_ranks_stop_if_one_wants_to() -> None:
     def trainer(answers: list[bool]) -> Any:
         metrics = {"val/score": torch.tensor(1.0)}
         strategy = SimpleNamespace(any_rank=lambda flag: asked.append(flag) or answers[len(asked) - 1])
+        run = SimpleNamespace(stop_signal=StopSignal())
         return SimpleNamespace(
-            fast_dev_run=False, callback_metrics=metrics, strategy=strategy, should_stop=False, current_epoch=7
+            fast_dev_run=False, callback_metrics=metrics, strategy=strategy, fit_run=run, current_epoch=7
         )
 
     asked: list[bool] = []
@@ -194,7 +196,7 @@ def test_all_ranks_stop_if_one_wants_to() -> None:
     stopping = EarlyStopping("val/score")
     stopping._check(here)
     assert asked == [False, False]
-    assert here.should_stop
+    assert here.fit_run.stop_signal.asked_by == stopping.state_key
     assert (stopping.stopped_epoch, stopping.stopping_reason) == (7, EarlyStoppingReason.NOT_STOPPED)
 
 
@@ -220,7 +222,12 @@ def test_state_is_plain_and_goes_into_a_fresh_one() -> None:
     stopping, fresh = EarlyStopping("a"), EarlyStopping("a")
     stopping._evaluate(torch.tensor(0.1))
     stopping._evaluate(torch.tensor(0.2))
-    assert stopping.state_dict() == {"wait_count": 1, "stopped_epoch": 0, "best_score": torch.tensor(0.1).item()}
+    assert stopping.state_dict() == {
+        "wait_count": 1,
+        "stopped_epoch": 0,
+        "best_score": torch.tensor(0.1).item(),
+        "stopped_with": None,
+    }
     fresh.load_state_dict(stopping.state_dict())
     assert torch.equal(fresh.best_score, stopping.best_score)
 

@@ -84,12 +84,12 @@ def test_something_else_is_an_error_that_says_what_is_allowed(kind, why):
 
 
 @pytest.mark.filterwarnings("ignore:configure_optimizers\\(\\) returned None:UserWarning")
-def test_without_an_optimizer_nothing_is_trained_and_no_update_counted():
+def test_without_an_optimizer_nothing_is_trained_and_each_batch_is_a_step():
     module = NoOptimizer()
     trainer = quiet_trainer()
     trainer.fit(module, TinyData(3))
     assert_same_weights(module, TinyModule())
-    assert (trainer.global_step, trainer.progress.total_batches) == (0, 3)
+    assert (trainer.global_step, trainer.progress.total_batches) == (3, 3)
 
 
 def test_step_returns_nothing_without_a_closure_and_the_first_loss_with_one():

@@ -169,7 +169,7 @@ def test_callbacks_of_the_module_are_there_while_an_error_is_told_of():
     assert seen == [["Looks", "OfModule"]]
 
 
-def test_a_signal_saves_where_the_modules_own_checkpoint_callback_does(tmp_path):
+def test_a_signal_saves_in_the_folder_of_the_run_wherever_callbacks_save(tmp_path):
     class Module(TinyModule):
         def configure_callbacks(self):
             return [ModelCheckpoint(tmp_path / "own")]
@@ -180,7 +180,8 @@ def test_a_signal_saves_where_the_modules_own_checkpoint_callback_does(tmp_path)
 
     with pytest.raises(KeyboardInterrupt):
         quiet_trainer(enable_checkpointing=True, default_root_dir=tmp_path).fit(Module(), TinyData(4))
-    assert [path.name for path in (tmp_path / "own").iterdir()] == ["interrupted.ckpt"]
+    assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["last.ckpt"]
+    assert not (tmp_path / "own").exists()
 
 
 def test_a_fit_that_failed_behind_its_checkpoint_leaves_nothing_mixed_to_save(tmp_path):

@@ -41,5 +41,5 @@ def head_of(checkpoint: dict[str, Any]) -> Head:
     """Return the head of a checkpoint that was read."""
     progress = Progress(epoch=checkpoint.get("epoch", 0), global_step=checkpoint.get("global_step", 0))
     progress.load_state_dict(checkpoint.get("loops", {}).get("fit", {}))
-    own = checkpoint.get("trainkit", {})
-    return Head(str(own.get("run", "")), progress.position, is_resumable(checkpoint), readable=True)
+    keeper = checkpoint.get("callbacks", {}).get("LastCheckpoint", {})
+    return Head(str(keeper.get("run", "")), progress.position, is_resumable(checkpoint), readable=True)

@@ -49,7 +49,6 @@ class Run:
         inference_mode: Whether evaluation runs under ``torch.inference_mode`` rather than ``torch.no_grad``.
         stop_signal: Who has asked the run to stop: a signal, or somebody through ``trainer.should_stop``.
         phase: What is running right now.
-        run_id: A name of the run that no other has: the same in all processes that continue it.
         flags: The flags and modes of the module outside of the evaluation that is running; None if none is.
     """
 
@@ -63,7 +62,6 @@ class Run:
     inference_mode: bool
     stop_signal: StopSignal
     phase: Phase
-    run_id: str
     flags: Flags | None = field(default=None, init=False)
 
     def evaluation_step(self) -> Callable[..., Any]:

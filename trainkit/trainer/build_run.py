@@ -38,7 +38,6 @@ def build_evaluation_run(call: Call, data: DataConnection) -> Run:
         inference_mode=call.arguments.optimization.inference_mode,
         stop_signal=call.stop_signal,
         phase=phase,
-        run_id="",  # it belongs to no run
     )
 
 
@@ -70,7 +69,7 @@ def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
         evaluation_steps[Phase.VALIDATE] = evaluation_step(strategy, module, Phase.VALIDATE, len(loaders.val))
 
     # Plugins join before the step is compiled, which cannot be done where one listens within it.
-    call.join(fit_plugins(module, schedulers, call.callbacks, arguments))
+    call.join(fit_plugins(module, schedulers, call.callbacks, arguments.optimization))
     compile_step = None
     if arguments.optimization.compiles_step:
         compile_step = step_compiler(module, strategy, precision, optimizers, call.registry, arguments.optimization)
@@ -85,7 +84,6 @@ def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
         inference_mode=False,  # validation within a fit: what it made would be of no use to training
         stop_signal=call.stop_signal,
         phase=Phase.TRAIN,
-        run_id=call.run_id,
         training_step=step,
         optimizers=optimizers,
         schedulers=schedulers,

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
-from uuid import uuid4
 
 import torch
 
@@ -75,7 +74,6 @@ class Call:
         stop_signal: Who has asked it to stop.
         ckpt_path: The checkpoint it was started from.
         continues_last: Whether that was found by "last", so that the run goes on in its folder.
-        run_id: The name of the run that a fit belongs to.
         fit_of_weights: The fit whose optimizers and counters belong to the weights there are: this one, or the last one
             before an evaluation; None if the weights came from elsewhere since.
     """
@@ -105,7 +103,6 @@ class Call:
         self.ckpt_path: str | None = None
         self.continues_last = False
         self.fit_of_weights = last_fit
-        self.run_id = ""
         self._trainer = trainer
         self._loaders = loaders
         self._datamodule = datamodule
@@ -354,7 +351,6 @@ class Call:
             # meta device has no memory until the strategy gives it some.
             load_weights(module, checkpoint["state_dict"], strict=module.strict_loading, source=self.ckpt_path)
         if self.stage is Stage.FIT:
-            self.run_id = self._name_of_the_run(checkpoint)
             self._has_changed_state = True  # counters go back to the beginning of an epoch, or forth to the checkpoint
             self._run = run = build_fit_run(self, data, checkpoint)
             self.fit_of_weights = self
@@ -368,16 +364,6 @@ class Call:
                 check_storable_state(run, self.registry.plugins, data)
         else:
             self._run = build_evaluation_run(self, data)
-
-    def _name_of_the_run(self, checkpoint: dict[str, Any] | None) -> str:
-        """Return the name of the run that this fit continues, or of a new one."""
-        own = (checkpoint or {}).get("trainkit", {})
-        if self.continues_last and "run" in own:
-            return str(own["run"])
-        if self.fit_of_weights is not None:
-            return self.fit_of_weights.run_id
-        name: str = self.strategy.broadcast_object(uuid4().hex)
-        return name
 
     def _shuffle_seed(self, checkpoint: dict[str, Any] | None) -> int:
         """Return the seed with which all ranks shuffle: a resumed run keeps the one that it began with."""

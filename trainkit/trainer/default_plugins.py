@@ -23,7 +23,7 @@ from trainkit.module import TrainModule
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.plugins.resolve import resolve_callback
 from trainkit.reflection import overrides
-from trainkit.trainer.arguments import DataArguments, OutputArguments, TrainerArguments
+from trainkit.trainer.arguments import DataArguments, OptimizationArguments, OutputArguments
 
 PLUGIN_OPTIONS = ("timing", "disable")
 
@@ -97,6 +97,8 @@ def register(
     loggers: Iterable[Logger],
     output: OutputArguments,
     options: Mapping[str, Any],
+    *,
+    writes: bool = True,
 ) -> None:
     """Register every plugin of a Trainer, in the order in which they are called within a stage.
 
@@ -112,9 +114,13 @@ def register(
         manager.timing.enable()
     # First of its plugin stage: a row is sent before anybody decides, stops or raises by what is in it.
     rows = [] if output.barebones else [MetricRows()]
-    names = [manager.register(plugin) for plugin in (*rows, *callbacks, *loggers)]
+    last = [LastCheckpoint(at_save_points=output.keep_last)] if output.enable_checkpointing and writes else []
+    names = [manager.register(plugin) for plugin in (*rows, *callbacks, *loggers, *last)]
     # Plugins that a fit adds later may be disabled too, so their names are known here.
-    _refuse_typos(disabled, {*names, *(plugin.__name__ for plugin in (MetricRows, LRSchedulers, GradientClipping, LastCheckpoint))})
+    _refuse_typos(
+        disabled,
+        {*names, *(plugin.__name__ for plugin in (MetricRows, LRSchedulers, GradientClipping, LastCheckpoint))},
+    )
 
 
 def follow_lists(
@@ -181,19 +187,16 @@ def fit_plugins(
     module: TrainModule,
     schedulers: Collection[SchedulerConfig],
     callbacks: Iterable[object],
-    arguments: TrainerArguments,
+    arguments: OptimizationArguments,
 ) -> list[object]:
     """Return the core's own plugins that a fit needs: nothing is called in it that has nothing to do."""
     plugins: list[object] = []
     if schedulers:
         plugins.append(LRSchedulers())
     # An override is called without a value too: it may clip by what it knows itself.
-    clips = arguments.optimization.gradient_clip_val or overrides(module, "configure_gradient_clipping", TrainModule)
+    clips = arguments.gradient_clip_val or overrides(module, "configure_gradient_clipping", TrainModule)
     if clips and not any(isinstance(callback, GradientClipping) for callback in callbacks):
-        optimization = arguments.optimization
-        plugins.append(GradientClipping(optimization.gradient_clip_val, optimization.gradient_clip_algorithm))
-    if arguments.output.enable_checkpointing and not arguments.data.fast_dev_run:
-        plugins.append(LastCheckpoint(at_save_points=arguments.output.keep_last))
+        plugins.append(GradientClipping(arguments.gradient_clip_val, arguments.gradient_clip_algorithm))
     return plugins
 
 

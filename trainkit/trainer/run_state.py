@@ -32,7 +32,7 @@ def dump_weights(run: Run, data: DataConnection) -> dict[str, Any]:
         "state_dict": run.strategy.module_state_dict(run.module),
         # Lightning reads the weights of a file only if it finds a version in it.
         state.LIGHTNING_VERSION: "2.0.0",
-        "trainkit": state.signature(run.module) | ({"run": run.run_id} if run.run_id else {}),
+        "trainkit": state.signature(run.module),
     }
     store_hparams(run.module, checkpoint)
     if data.datamodule is not None:
@@ -40,9 +40,7 @@ def dump_weights(run: Run, data: DataConnection) -> dict[str, Any]:
     return checkpoint
 
 
-def dump(
-    run: FitRun, plugins: Plugins, data: DataConnection, *, due: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def dump(run: FitRun, plugins: Plugins, data: DataConnection, *, due: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return everything from which ``run`` can be resumed. Changes nothing.
 
     Args:

@@ -216,7 +216,8 @@ class Trainer(TrainerProperties):
         self.progress = Progress()
         self._call = None
         self._previous_call: Call | None = None
-        register(self.hooks, self.callbacks, self.loggers, self.arguments.output, plugins or {})
+        writes = not self.arguments.data.fast_dev_run
+        register(self.hooks, self.callbacks, self.loggers, self.arguments.output, plugins or {}, writes=writes)
         self._listed: list[object] = [*self.callbacks, *self.loggers]
 
     def __getstate__(self) -> Never:

@@ -6,6 +6,7 @@ import itertools
 import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import uuid4
 
 from trainkit.checkpoint.background import BackgroundJob, snapshot
 from trainkit.checkpoint.head import read_head
@@ -20,6 +21,7 @@ from trainkit.types import Stage
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
 
+
 class LastCheckpoint(Callback):
     """Keeps one file from which a run can be continued: ``last.ckpt`` in its folder, its newest state.
 
@@ -31,6 +33,7 @@ class LastCheckpoint(Callback):
         at_save_points: Whether it is written when nothing has happened to the run; False leaves the interruptions.
 
     Attributes:
+        run: A name that no other run has; the processes that continue it with ``ckpt_path="last"`` take it over.
         path: The file. One of that name that belongs to another run is left alone: then it is ``last-v1.ckpt``.
     """
 
@@ -39,11 +42,25 @@ class LastCheckpoint(Callback):
     def __init__(self, *, at_save_points: bool = True) -> None:
         self.at_save_points = at_save_points
         self.path = ""
+        self.run = uuid4().hex
+        self._saved_run = ""
         self._saved_at: tuple[int, ...] = ()
         self._background: BackgroundJob | None = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the name of the run."""
+        return {"run": self.run}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Note what `state_dict` returned: whether the run is continued, or another one begins, is known later."""
+        self._saved_run = state["run"]
+
     def on_fit_start(self, trainer: Trainer) -> None:
-        self.path = trainer.strategy.agreed(lambda: _own_path(trainer))
+        self._saved_at = ()
+        if trainer.fit_run.is_resumed:
+            # From a checkpoint that the user named a new run begins: it may go back behind what the old one has saved.
+            self.run = self._saved_run if trainer.continues_last and self._saved_run else uuid4().hex
+        self.path = trainer.strategy.agreed(lambda: _own_path(trainer, self.run))
         if any(callback.async_save for callback in trainer.checkpoint_callbacks):
             self._background = BackgroundJob()
 
@@ -107,12 +124,12 @@ class LastCheckpoint(Callback):
         self._background.start(partial(write_checkpoint, snapshot(checkpoint), path))
 
 
-def _own_path(trainer: Trainer) -> str:
+def _own_path(trainer: Trainer, run: str) -> str:
     """Return the first free name, or that of the file that this run has written before."""
-    folder, run_id = os.path.abspath(trainer.log_dir), trainer.fit_run.run_id
+    folder = os.path.abspath(trainer.log_dir)
     names = itertools.chain([LAST], (f"{LAST}-v{version}" for version in itertools.count(1)))
     for path in (os.path.join(folder, f"{name}.ckpt") for name in names):
         # The checkpoint that the user named is continued in its place.
-        if not checkpoint_exists(path) or path == trainer.ckpt_path or read_head(path).run == run_id:
+        if not checkpoint_exists(path) or path == trainer.ckpt_path or read_head(path).run == run:
             return path
     raise AssertionError("there are infinitely many names")
