@@ -127,7 +127,8 @@ class HookManager:
         """
         assert self._run is not None, "hooks are called while they are bound to a trainer and a module"
         there = {"trainer", "module", *values}
-        callable_, left_out = [], []
+        callable_: list[pluggy.HookImpl] = []
+        left_out: list[pluggy.HookImpl] = []
         for impl in self._registry.calls(hook):
             if impl.plugin_name in names and not impl.wrapper:
                 request = request_of(impl.function, HOOKS[hook])

@@ -38,7 +38,7 @@ def fit(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None:
         sanity_check(run, hooks, loaders.sanity)
         run.phase = Phase.TRAIN
         run.clock.start()
-        run.metrics.begin_phase(Phase.TRAIN, resume=run.progress.in_epoch)
+        run.metrics.begin_phase(Phase.TRAIN, resume=run.is_resumed or run.progress.in_epoch)
         with isolate_rng(run.is_resumed):
             hooks.on_train_start()
         finish_hook(run, hooks, loaders)

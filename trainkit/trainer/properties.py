@@ -24,7 +24,7 @@ from trainkit.module import TrainModule
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.strategies.base import Strategy
-from trainkit.trainer.arguments import TrainerArguments
+from trainkit.trainer.arguments import StopArguments, TrainerArguments
 from trainkit.trainer.call import Call, TrainerState
 from trainkit.trainer.data import DataConnection
 from trainkit.trainer.run_length import estimated_updates, max_epochs, max_steps
@@ -369,7 +369,7 @@ class TrainerProperties:
 
     @max_epochs.setter
     def max_epochs(self, epochs: int) -> None:
-        self._change_limits(max_epochs=epochs)
+        self._stop_at(dataclasses.replace(self.arguments.stop, max_epochs=epochs))
 
     @property
     def min_epochs(self) -> int | None:
@@ -384,7 +384,7 @@ class TrainerProperties:
 
     @max_steps.setter
     def max_steps(self, steps: int) -> None:
-        self._change_limits(max_steps=steps)
+        self._stop_at(dataclasses.replace(self.arguments.stop, max_steps=steps))
 
     @property
     def min_steps(self) -> int | None:
@@ -469,8 +469,7 @@ class TrainerProperties:
         limits.min_epochs, limits.min_steps = stop.min_epochs or 0, stop.min_steps or 0
         self.fit_run.check_now()
 
-    def _change_limits(self, **limits: int) -> None:
-        stop = dataclasses.replace(self.arguments.stop, **limits)
+    def _stop_at(self, stop: StopArguments) -> None:
         self.arguments = dataclasses.replace(self.arguments, stop=stop)
         if self._is_fit and self.state.status == "running":
             self.follow_limits()

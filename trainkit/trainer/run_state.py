@@ -56,10 +56,14 @@ def dump(run: FitRun, plugins: Plugins, data: DataConnection, *, due: dict[str, 
         "shuffle_seed": data.shuffle_seed,
         "flags": asdict(run.flags or Flags.of(run.module)),
         "stop": stop_state(run),
-        "due": due,
         # Rank 0 writes for all: each has random numbers, logged values and a place in the data of its own.
         "ranks": run.strategy.all_gather_object(_of_this_rank(run, data)),
     }
+    # Also what an earlier checkpoint has left to be called, and this process has not come to yet.
+    if due is None and run.due is not None:
+        due = {"name": run.due.name, "plugins": run.due.plugins}
+    if due is not None:
+        checkpoint["trainkit"]["due"] = due
     return checkpoint
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
@@ -221,7 +222,7 @@ class ModelCheckpoint(KeptCheckpoints):
             self._restore(plan.state)
             if path := plan.path or plan.last:
                 write = self._write_in_background if self.async_save else self._write
-                plan = plan._replace(newest=self._newest(trainer))
+                plan.newest = self._newest(trainer)
                 trainer.save_checkpoint(path, self.save_weights_only, write=partial(write, plan))
         except BaseException:  # KeyboardInterrupt too: without its file, a checkpoint must not be in the ranking
             self._restore(self._state_before_save)
@@ -379,7 +380,8 @@ class ModelCheckpoint(KeptCheckpoints):
             warnings.warn(message, stacklevel=3)
 
 
-class _Plan(NamedTuple):
+@dataclass(slots=True)
+class _Plan:
     """What rank 0 decided at a save point.
 
     Attributes:
