@@ -6,7 +6,8 @@
 ======================  ===============================================================================================
 ``epoch``               completed epochs, which is the index of the running one
 ``global_step``         optimizer updates so far
-``state_dict``          the module's parameters and buffers
+``state_dict``          the module's parameters and buffers; an average, where one is kept to be evaluated
+``current_model_state`` the newest weights, where ``state_dict`` is an average; see ``averages.py``
 ``optimizer_states``    one ``state_dict`` per optimizer
 ``lr_schedulers``       one ``state_dict`` per scheduler
 ``loops``               ``{"fit": progress}``: the cursor from which the run continues, with ``group_batches``, the

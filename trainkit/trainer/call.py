@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from trainkit.checkpoint.averages import load_newest
 from trainkit.checkpoint.locate import Located, locate_checkpoint
 from trainkit.checkpoint.migrate import migrate
 from trainkit.data.fit_loaders import FitLoaders
@@ -335,7 +336,10 @@ class Call:
         module.configure_model()
         if checkpoint is not None:
             # Ahead of the weights, so that a module may rename what an older version of it has saved.
-            self.hooks.on_load_checkpoint(checkpoint)
+            if self.stage is Stage.FIT:
+                load_newest(checkpoint, self.hooks.on_load_checkpoint)
+            else:
+                self.hooks.on_load_checkpoint(checkpoint)
         # After `setup`, in which the user may have seeded.
         data.shuffle_seed = self._shuffle_seed(checkpoint)
         if self.stage is not Stage.FIT and checkpoint is not None:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from trainkit.checkpoint import state
+from trainkit.checkpoint.averages import warn_of_dropped_averages
 from trainkit.errors import CheckpointError
 from trainkit.loops.run import FitRun, Run
 from trainkit.module.hparams import store_hparams, warn_of_unstorable
@@ -137,7 +138,8 @@ def restore(run: FitRun, plugins: Plugins, data: DataConnection, checkpoint: dic
         # What was frozen or thawed, or set to eval mode, once in training, goes on as it was.
         Flags(**own["flags"]).apply(run.module)
     # Plugins before optimizers: one may have added parameter groups, or taken schedulers away, and does so again.
-    state.restore_plugins(plugins, checkpoint["callbacks"])
+    left = state.restore_plugins(plugins, checkpoint["callbacks"])
+    warn_of_dropped_averages(left, checkpoint["callbacks"], checkpoint["state_dict"])
     state.restore_optimizers(run.optimizers, checkpoint["optimizer_states"], path)
     state.restore_optimizers([config.scheduler for config in run.schedulers], checkpoint["lr_schedulers"], path)
     run.precision.load_state_dict(own["precision"])
