@@ -47,7 +47,7 @@ def dump(run: FitRun, plugins: Plugins, data: DataConnection) -> dict[str, Any]:
         "shuffle_seed": data.shuffle_seed,
         "flags": asdict(run.flags or Flags.of(run.module)),
         # Rank 0 writes for all: each has random numbers, logged values and a place in the data of its own.
-        "ranks": run.strategy.all_gather_object(_of_this_rank(run, data)),
+        "ranks": run.strategy.all_gather_object(_of_this_rank(run, plugins, data)),
     }
     return checkpoint
 
@@ -90,10 +90,10 @@ def _equal_on_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
     }
 
 
-def _of_this_rank(run: FitRun, data: DataConnection) -> dict[str, Any]:
+def _of_this_rank(run: FitRun, plugins: Plugins, data: DataConnection) -> dict[str, Any]:
     """Return what each rank has for itself; everything else is equal on all of them."""
     return {
-        "metrics": run.metrics.state_dict(run.module),
+        "metrics": run.metrics.state_dict(run.module, plugins),
         # With manual optimization only the module knows whether gradients are still to be used: they are kept always.
         "group": run.accumulation.state_dict(run.module, always=not run.module.automatic_optimization),
         "data": data.state_dict(run.progress),
@@ -144,11 +144,12 @@ def restore(run: FitRun, plugins: Plugins, data: DataConnection, checkpoint: dic
     state.restore_optimizers([config.scheduler for config in run.schedulers], checkpoint["lr_schedulers"], path)
     run.precision.load_state_dict(own["precision"])
     if own["ranks"]:  # there are none where another framework saved
-        _restore_rank(run, data, own["ranks"], checkpoint["loops"]["fit"].get("group_batches", 0), path)
+        group_batches = checkpoint["loops"]["fit"].get("group_batches", 0)
+        _restore_rank(run, plugins, data, own["ranks"], group_batches, path)
 
 
 def _restore_rank(
-    run: FitRun, data: DataConnection, ranks: list[dict[str, Any]], group_batches: int, path: str
+    run: FitRun, plugins: Plugins, data: DataConnection, ranks: list[dict[str, Any]], group_batches: int, path: str
 ) -> None:
     progress, strategy = run.progress, run.strategy
     # Between epochs nothing of a rank has to fit; within one, its place in the data does.
@@ -167,7 +168,7 @@ def _restore_rank(
     mine = ranks[strategy.rank % len(ranks)]
     # Of a phase in whose last hooks it was saved, nothing is to come.
     under_way = [Phase.TRAIN] * mid_epoch + [Phase.VALIDATE] * progress.in_validation
-    run.metrics.load_state_dict(mine["metrics"], run.module, under_way)
+    run.metrics.load_state_dict(mine["metrics"], run.module, under_way, plugins)
     run.accumulation.load_state_dict(mine["group"], group_batches, run.module)
     in_loader = progress.validation_loader if progress.in_validation else None
     data.load_state_dict(mine["data"], mid_epoch=mid_epoch, validation_loader=in_loader)
