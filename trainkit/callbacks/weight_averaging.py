@@ -202,6 +202,7 @@ class EMAWeightAveraging(WeightAveraging):
     ) -> None:
         number("decay", decay, at_least=0, at_most=1, where="EMAWeightAveraging")
         super().__init__(device, use_buffers, avg_fn=get_ema_avg_fn(decay), **options)  # type: ignore[no-untyped-call]
+        self.decay = decay
         self.update_every_n_steps = update_every_n_steps
         self.update_starting_at_step = update_starting_at_step
         self.update_starting_at_epoch = update_starting_at_epoch
