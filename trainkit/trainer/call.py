@@ -210,6 +210,10 @@ class Call:
             self.strategy.setup()
             stack.enter_context(_afterwards(self.strategy.teardown))
             stack.enter_context(torch_flags(self.arguments.optimization))
+            if self.stage is Stage.FIT:
+                # It may have been started in a hook of an evaluation, which is without gradients.
+                stack.enter_context(torch.inference_mode(False))
+                stack.enter_context(torch.enable_grad())
             self.registry.attach(trainer, self.module)
             stack.callback(attach(self.module, trainer, self.metrics))
             self.metrics.reset()
@@ -375,6 +379,7 @@ class Call:
 
     def _handle(self, error: BaseException) -> None:
         """Save what a signal has interrupted, and let everybody know of ``error``; what fails meanwhile is noted."""
+        self.stop_signal.note_exit(error)
         with _noted_on(error):
             self._save_when_stopped()
         # The hook itself notes on the error what plugins raise meanwhile.
