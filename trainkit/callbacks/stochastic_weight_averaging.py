@@ -112,6 +112,7 @@ class StochasticWeightAveraging(Callback):
         if not self._average:
             # `to` does not copy where the device is the same.
             self._average = {name: parameter.clone() for name, parameter in parameters.items()}
+            self._count = 0  # a run that was over, and is to train on, has used its average up
         else:
             count = torch.tensor(self._count)
             for name, parameter in parameters.items():
