@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from trainkit.module import TrainModule
-from trainkit.reflection import overrides
+from trainkit.reflection import describe_arguments, overrides
 
 
 class Module(TrainModule):
@@ -25,3 +25,26 @@ def test_a_function_set_on_the_instance_counts():
     module.training_step = lambda batch, batch_idx: None
     assert module.overrides("training_step")
     assert not module.overrides("test_step")
+
+
+def test_arguments_are_described_alike_in_every_process():
+    class Made:
+        def __init__(self, size, name="a", *, rate=0.5, call=None, many=(), gone=1, **options):
+            self._size, self.name, self.rate, self.call, self.many = size, name, rate, call, many
+            self.options, self.other = options, "no argument"
+
+    assert describe_arguments(Made(1, call=len, x=2)) == (
+        "size=1, name='a', rate=0.5, call=<built-in function len>, many=(), options={'x': 2}"
+    )
+    assert describe_arguments(Made(1, call=lambda: 0)) == describe_arguments(Made(1, call=lambda: 0))
+    assert describe_arguments(Made("x" * 500)) != describe_arguments(Made("x" * 249 + "y" + "x" * 250))
+    assert len(describe_arguments(Made(1, many=[0.5] * 10**6))) < 200
+    assert describe_arguments(object()) == ""
+
+
+def test_the_private_one_is_what_was_given():
+    class Chooses:
+        def __init__(self, folder=None):
+            self._folder, self.folder = folder, folder or "chosen"
+
+    assert describe_arguments(Chooses()) == "folder=None"

@@ -73,6 +73,23 @@ def test_a_fit_that_ended_early_keeps_its_weights():
     assert torch.equal(module.layer.weight, ends.newest)
 
 
+def test_a_run_that_was_over_and_trains_on_begins_a_new_average(tmp_path):
+    class Saves(Callback):
+        stage = "persist"
+
+        def on_train_end(self, trainer):
+            trainer.save_checkpoint(tmp_path / "over.ckpt")
+
+    def callbacks():
+        return StochasticWeightAveraging(0.02, 1, annealing_epochs=2)
+
+    quiet_trainer(max_epochs=3, callbacks=[callbacks(), Saves()]).fit(TinyModule(), TinyData(2))
+    epochs, module = Epochs(), TinyModule()
+    trainer = quiet_trainer(max_epochs=5, callbacks=[callbacks(), epochs])
+    trainer.fit(module, TinyData(2), ckpt_path=tmp_path / "over.ckpt")
+    assert torch.allclose(module.layer.weight, torch.stack(epochs.weights).mean(0), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "arguments", [{"swa_lrs": 0.0}, {"swa_lrs": [0.1, "x"]}, {"swa_epoch_start": 0}, {"annealing_strategy": "sine"}]
 )

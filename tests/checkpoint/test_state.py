@@ -42,14 +42,78 @@ def test_a_checkpoint_is_signed_with_format_version_and_the_class_of_the_module(
     assert signature(nn.Linear(1, 1)) == {"format": FORMAT, "version": trainkit.__version__, "module": "Linear"}
 
 
-def test_plugins_with_a_state_are_those_that_can_give_it_and_take_it_back() -> None:
+def test_plugins_with_a_state_are_those_that_can_give_it() -> None:
     class OnlyGives:
         state_dict = Remembers.state_dict
 
+    class Gone(Remembers):
+        state_dict = None  # type: ignore[assignment]
+
     assert has_state(Remembers({}))
-    assert not has_state(OnlyGives())
+    assert has_state(OnlyGives())
     assert not has_state(Forgets())
+    assert not has_state(Gone({}))
     assert not has_state(nn.Linear(1, 1)), "weights of a module are kept with the module's"
+
+
+def test_a_state_that_cannot_be_given_back_is_told() -> None:
+    class OnlyGives:
+        def state_dict(self) -> dict[str, int]:
+            return {"n": 1}
+
+    plugins = [("gives", OnlyGives())]
+    assert collect_plugins(plugins) == {"gives": {"n": 1}}
+    with pytest.warns(UserWarning, match="OnlyGives has a state_dict and no load_state_dict"):
+        assert restore_plugins(plugins, {"gives": {"n": 1}}) == []
+
+
+class Keeps(Remembers):
+    """Several have one state key."""
+
+    def __init__(self, name: str, size: int = 0) -> None:
+        super().__init__({"of": f"{name}{size}"}, "Keeps")
+        self.name, self._size = name, size
+
+
+def restored(plugins: list[Keeps], states: dict[str, Any]) -> list[str]:
+    """Return whose state each of ``plugins`` got; its own name where it got none."""
+    restore_plugins([(str(number), plugin) for number, plugin in enumerate(plugins)], states)
+    return [plugin.state["of"] for plugin in plugins]
+
+
+def collected(*plugins: Keeps) -> dict[str, Any]:
+    return collect_plugins([(str(number), plugin) for number, plugin in enumerate(plugins)])
+
+
+def test_several_of_one_key_are_told_apart_by_all_arguments_then_by_order() -> None:
+    states = collected(Keeps("a"), Keeps("b", 1), Keeps("b", 2), Keeps("b", 2))
+    assert list(states) == [
+        "Keeps (name='a', size=0)",
+        "Keeps (name='b', size=1)",
+        "Keeps (name='b', size=2)",
+        "Keeps (name='b', size=2) 2",
+    ]
+    assert restored([Keeps("b", 2), Keeps("b", 1), Keeps("a"), Keeps("b", 2)], states) == ["b2", "b1", "a0", "b2"]
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        ([Keeps("b", 9), Keeps("a")], ["b1", "a0"]),  # an argument was changed: the one that is left
+        ([Keeps("c"), Keeps("d")], ["a0", "b1"]),  # all were: by order
+        ([Keeps("b", 1)], ["b1"]),  # the other one is gone
+        ([Keeps("c")], ["a0"]),
+        ([Keeps("new"), Keeps("b", 1), Keeps("a")], ["new0", "b1", "a0"]),
+    ],
+)
+def test_one_whose_arguments_were_changed_gets_what_is_left_of_its_kind(now: list[Keeps], expected: list[str]) -> None:
+    assert restored(now, collected(Keeps("a"), Keeps("b", 1))) == expected
+
+
+def test_where_there_was_one_the_first_of_several_goes_on_with_its_state() -> None:
+    states = collected(Keeps("a"))
+    assert list(states) == ["Keeps"]
+    assert restored([Keeps("b"), Keeps("c")], states) == ["a0", "c0"]
 
 
 def test_a_state_is_kept_by_the_key_of_the_plugin_or_else_by_its_name() -> None:

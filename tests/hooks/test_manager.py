@@ -188,19 +188,9 @@ def test_one_name_or_one_object_twice_is_an_error() -> None:
     assert manager.plugins == [("note", plugin)]
 
 
-def test_two_states_under_one_key_are_an_error_that_says_what_to_do() -> None:
+def test_two_with_one_state_key_may_join() -> None:
     manager = HookManager()
-    manager.register(Stateful("a"))
-    manager.register(Stateful("b"))
-    with pytest.raises(
-        PluginError, match=r"'Stateful' and 'Stateful-3' .* the same state_key 'a'.*different arguments"
-    ):
-        manager.register(Stateful("a"))
-    keyless = HookManager()
-    keyless.register(Stateful())
-    with pytest.raises(PluginError, match="the same state_key 'Stateful'"):
-        keyless.register(Stateful())
-    assert keyless.register(Stateful(), name="other") == "other"
+    assert [manager.register(Stateful("a")) for _ in range(2)] == ["Stateful", "Stateful-2"]
 
 
 def test_an_unknown_stage_names_the_nearest() -> None:

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from trainkit import Trainer
 from trainkit.callbacks import ModelCheckpoint
-from trainkit.testing import Recorder, TinyModule, assert_same_weights
+from trainkit.seed import isolate_rng
+from trainkit.testing import Recorder, TinyModule, assert_same_weights, quiet_trainer
 
 SIGNALS = {
     signal.SIGINT: (KeyboardInterrupt, None),
@@ -127,6 +128,105 @@ def test_save_that_waits_for_a_validation_is_made_by_the_run_that_goes_on(tmp_pa
     kept(tmp_path / "stopped", ckpt_path=tmp_path / "stopped" / "last.ckpt")
     names = [sorted(path.name for path in (tmp_path / run / "kept").iterdir()) for run in ("whole", "stopped")]
     assert names[0] == names[1]
+
+
+class Inner:
+    """Starts a fit, with another Trainer and module, in one hook of a fit, once it has made three steps."""
+
+    def __init__(self, hook, folder, killer):
+        self.folder, self.killer, self.started = folder, killer, False
+        setattr(self, hook, self.start)
+
+    def start(self, trainer):
+        if trainer.global_step >= 3 and not self.started:
+            self.started = True
+            # What an inner fit draws is drawn by the outer one, which a run that goes on does not do again.
+            with isolate_rng():
+                fit(self.folder, *self.killer)
+
+
+BETWEEN_BATCHES = ["on_train_batch_end", "on_validation_batch_end", "on_validation_end", "on_train_epoch_end"]
+
+
+@pytest.mark.parametrize("hook", BETWEEN_BATCHES)
+@pytest.mark.parametrize("inner_call", [1, 2, 12])
+def test_a_signal_in_a_fit_within_a_hook_ends_both_and_both_go_on_exactly(tmp_path, hook, inner_call):
+    outer, inner = tmp_path / "outer", tmp_path / "inner"
+    whole = fit(tmp_path / "whole", Inner(hook, tmp_path / "inner of whole", ()))
+    with pytest.raises(SystemExit):
+        fit(outer, Inner(hook, inner, (KillInTraining(inner_call),)))
+    resumed = fit(outer, ckpt_path=outer / "interrupted.ckpt")
+    assert_same_weights(resumed.module, whole.module)
+    if inner_call < 12:
+        assert (inner / "interrupted.ckpt").is_file()
+
+
+@pytest.mark.filterwarnings("ignore:this checkpoint is saved in the middle of a step")
+@pytest.mark.parametrize("hook", ["on_train_batch_start", "on_validation_start", "on_fit_start", "on_train_start"])
+def test_a_signal_in_a_fit_within_any_hook_saves_the_outer_one(tmp_path, hook):
+    class Starts(Inner):
+        def start(self, trainer):
+            if not self.started:
+                self.started = True
+                fit(self.folder, *self.killer)
+
+    with pytest.raises(SystemExit) as raised:
+        fit(tmp_path / "outer", Starts(hook, tmp_path / "inner", (KillInTraining(2, signal.SIGUSR1),)))
+    assert raised.value.code == 138
+    assert (tmp_path / "outer" / "interrupted.ckpt").is_file()
+
+
+def test_a_fit_that_ends_in_a_hook_whatever_it_catches_leaves_the_outer_one_at_its_batch(tmp_path):
+    class Catches(Inner):
+        def start(self, trainer):
+            try:
+                super().start(trainer)
+            except SystemExit:
+                self.caught = True
+
+    whole = fit(tmp_path / "whole")
+    catches = Catches("on_train_batch_end", tmp_path / "inner", (KillInTraining(2),))
+    recorder = Recorder(only=["on_train_batch_end", "on_exception"])
+    with pytest.raises(SystemExit):
+        fit(tmp_path / "outer", catches, recorder)
+    assert catches.caught
+    assert recorder.names == ["on_train_batch_end"] * 3 + ["on_exception"]
+    resumed = fit(tmp_path / "outer", ckpt_path=tmp_path / "outer" / "interrupted.ckpt")
+    assert_same_weights(resumed.module, whole.module)
+
+
+def test_a_fit_that_begins_after_the_signal_ends_after_its_first_batch(tmp_path):
+    recorder = Recorder(only=["on_train_batch_end"])
+    with pytest.raises(SystemExit):
+        fit(tmp_path / "outer", KillInTraining(3), Inner("on_train_batch_end", tmp_path / "inner", (recorder,)))
+    assert recorder.count("on_train_batch_end") == 1
+    assert (tmp_path / "outer" / "interrupted.ckpt").is_file()
+
+
+def test_a_signal_that_ends_an_evaluation_within_a_hook_ends_the_fit_too(tmp_path):
+    class Validates(Inner):
+        def start(self, trainer):
+            if trainer.global_step < 3:
+                return
+            with isolate_rng():
+                quiet_trainer(callbacks=[KillInValidation(1)]).validate(Noisy(), loader(8), verbose=False)
+
+    whole = fit(tmp_path / "whole")
+    with pytest.raises(SystemExit):
+        fit(tmp_path / "outer", Validates("on_train_batch_end", None, ()))
+    resumed = fit(tmp_path / "outer", ckpt_path=tmp_path / "outer" / "interrupted.ckpt")
+    assert_same_weights(resumed.module, whole.module)
+
+
+def test_a_second_ctrl_c_in_a_fit_within_a_hook_saves_neither(tmp_path):
+    class Twice:
+        def on_train_batch_start(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "outer", Inner("on_train_batch_end", tmp_path / "inner", (Twice(),)))
+    assert not list(tmp_path.rglob("interrupted.ckpt"))
 
 
 def test_second_ctrl_c_leaves_at_once(tmp_path):

@@ -10,7 +10,14 @@ from torch import nn
 from torchmetrics import CatMetric, MeanMetric, MetricCollection, SumMetric
 from torchmetrics.classification import BinaryAccuracy, BinaryPrecision, BinaryRecall
 
-from trainkit.metrics.torchmetrics import is_metric, is_metric_collection, load_metric_states, metric_states
+from trainkit.metrics.torchmetrics import (
+    find_metrics,
+    is_metric,
+    is_metric_collection,
+    load_metric_states,
+    metric_states,
+    reset_metrics,
+)
 
 
 class Net(nn.Module):
@@ -76,6 +83,49 @@ def test_metrics_without_data_are_not_saved_and_gone_ones_not_missed():
     assert metric_states(net) == {}
     net.see(0)
     load_metric_states(nn.Linear(1, 1), metric_states(net))
+
+
+class Owner:
+    def __init__(self):
+        self.alone, self.by_name = SumMetric(), {"a": [SumMetric()]}
+
+
+class Listing(nn.Module):
+    """Holds metrics where torch does not see them, and one of them where it does."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.inner = SumMetric(), nn.Linear(1, 1)
+        self._hidden = [self.seen, (SumMetric(), "text"), MetricCollection([BinaryRecall()])]
+        self._hidden.append(self._hidden)
+        self.inner.own = [SumMetric()]
+        self.data = [SumMetric()] * 2000
+
+
+def test_metrics_in_plain_containers_and_of_plugins_are_found_once_by_their_first_place():
+    net = Listing()
+    found = find_metrics(net, [("net", net), ("Owner", Owner()), ("text", "no object with attributes")])
+    assert list(found) == [
+        "seen",
+        "_hidden[1][0]",
+        "_hidden[2].BinaryRecall",
+        "inner.own[0]",
+        "Owner:.alone",
+        "Owner:.by_name.a[0]",
+    ]
+    assert find_metrics(nn.Linear(1, 1)) == {}
+
+
+def test_metrics_in_plain_containers_and_of_plugins_continue_too():
+    net, owner = Listing(), Owner()
+    for metric in find_metrics(net, [("Owner", owner)]).values():
+        metric.update(torch.ones(3), torch.ones(3)) if isinstance(metric, BinaryRecall) else metric.update(3.0)
+    resumed, its_owner = Listing(), Owner()
+    load_metric_states(resumed, saved_and_loaded(metric_states(net, [("Owner", owner)])), [("Owner", its_owner)])
+    assert resumed._hidden[1][0].compute() == its_owner.by_name["a"][0].compute() == 3
+    assert resumed._hidden[2].BinaryRecall.compute() == 1
+    reset_metrics(resumed)
+    assert not resumed._hidden[1][0].update_called
 
 
 def test_collecting_metrics_does_not_import_torchmetrics():

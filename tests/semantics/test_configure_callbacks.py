@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from trainkit.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from trainkit.errors import TrainkitError
+from trainkit.callbacks import Callback, EarlyStopping
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
@@ -66,16 +63,6 @@ def test_early_stopping_of_the_module_replaces_the_trainers():
     trainer = quiet_trainer(max_epochs=2, callbacks=[EarlyStopping("never/logged")])
     trainer.fit(module_with(EarlyStopping("val/loss", patience=5)), TinyData(2), TinyData(1))
     assert trainer.current_epoch == 2
-
-
-def test_two_callbacks_with_one_state_key_are_an_error_that_names_it(tmp_path):
-    for make in (
-        lambda: Counting("a"),
-        lambda: EarlyStopping("val/loss"),
-        lambda: ModelCheckpoint(dirpath=tmp_path, monitor="val/loss"),
-    ):
-        with pytest.raises(TrainkitError, match=type(make()).__name__):
-            quiet_trainer(callbacks=[make(), make()], enable_checkpointing=True)
 
 
 def test_callbacks_without_state_may_be_there_twice():

@@ -95,7 +95,14 @@ TRAINING = {"optimizer_states", "lr_schedulers", "loops", "callbacks"}
 def test_the_keys_of_a_checkpoint(checkpoint):
     assert checkpoint.keys() == WEIGHTS | TRAINING
     own = checkpoint["trainkit"]
-    assert own.keys() == SIGNATURE | {"precision", "shuffle_seed", "flags", "stop", "due", "ranks"}  # due: of the hook that runs
+    assert own.keys() == SIGNATURE | {
+        "precision",
+        "shuffle_seed",
+        "flags",
+        "stop",
+        "due",
+        "ranks",
+    }  # due: of the hook that runs
     assert [rank.keys() for rank in own["ranks"]] == [{"metrics", "group", "data", "began", "rng"}]
     assert checkpoint["loops"]["fit"].keys() == {
         "epoch", "batch", "is_last", "epoch_started", "epoch_ended", "validated_batch", "validation_loader",

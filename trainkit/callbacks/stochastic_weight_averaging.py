@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import SWALR
 
+from trainkit.checkpoint.averages import AVERAGE
 from trainkit.checks import is_share, is_whole, one_of
 from trainkit.data.combined import batches_of
 from trainkit.errors import ConfigError, OptimizerError
@@ -78,12 +79,13 @@ class StochasticWeightAveraging(Callback):
         self._avg_fn = avg_fn or mean
         self._device = device
         self._trainer: Trainer | None = None
+        self._trained: TrainModule | None = None
         self._count = 0
         self._average: dict[str, Tensor] = {}
         self._scheduler: SWALR | None = None
 
-    def setup(self, trainer: Trainer) -> None:
-        self._trainer = trainer
+    def setup(self, trainer: Trainer, module: TrainModule) -> None:
+        self._trainer, self._trained = trainer, module
         self._count, self._average, self._scheduler = 0, {}, None
 
     # Not in setup: configure_optimizers has not been called there.
@@ -110,6 +112,7 @@ class StochasticWeightAveraging(Callback):
         if not self._average:
             # `to` does not copy where the device is the same.
             self._average = {name: parameter.clone() for name, parameter in parameters.items()}
+            self._count = 0  # a run that was over, and is to train on, has used its average up
         else:
             count = torch.tensor(self._count)
             for name, parameter in parameters.items():
@@ -127,12 +130,12 @@ class StochasticWeightAveraging(Callback):
         self._load_average(trainer, module)  # on_train_end is not called where a resumed fit has nothing left to train
 
     def teardown(self) -> None:
-        self._trainer = None
+        self._trainer = self._trained = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the average, the number of weights in it, and the state of the scheduler."""
         scheduler = None if self._scheduler is None else self._scheduler.state_dict()
-        return {"count": self._count, "average": dict(self._average), "scheduler": scheduler}
+        return {"count": self._count, AVERAGE: self._average | self._under_other_names(), "scheduler": scheduler}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; the scheduler replaces those of the module again.
@@ -140,9 +143,21 @@ class StochasticWeightAveraging(Callback):
         Called before the states of schedulers are restored, of which there are none in the checkpoint then.
         """
         self._count = state["count"]
-        self._average = {name: value.to(self._device or value.device) for name, value in state["average"].items()}
+        average = state[AVERAGE]
+        if average and self._trained is not None:
+            # Without the buffers and the other names of tied parameters. A new parameter begins as it is.
+            average = {name: average.get(name, p.detach().clone()) for name, p in self._trained.named_parameters()}
+        self._average = {name: value.to(self._device or value.device) for name, value in average.items()}
         if state["scheduler"] is not None and self._trainer is not None:
             self._replace_schedulers(self._trainer).load_state_dict(state["scheduler"])
+
+    def _under_other_names(self) -> dict[str, Tensor]:
+        """Return the averages of tied parameters by their further names, by which ``on_load_checkpoint`` finds them."""
+        if not self._average or self._trained is None:
+            return {}
+        names = {id(parameter): name for name, parameter in self._trained.named_parameters()}
+        all_names = self._trained.named_parameters(remove_duplicate=False)
+        return {name: self._average[names[id(p)]] for name, p in all_names if name not in self._average}
 
     def _load_average(self, trainer: Trainer, module: TrainModule) -> None:
         # A fit that ended before max_epochs keeps its newest weights.

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
+from trainkit.checkpoint.averages import AVERAGE, AVERAGING_STATE, NEWEST
 from trainkit.checks import number
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
+from trainkit.hooks.specs import hookimpl
+from trainkit.module.from_checkpoint import load_weights
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
     from trainkit.module import TrainModule
     from trainkit.trainer import Trainer
 
-PREFIX = "module."
-"""Before the names of the averaged weights in ``AveragedModel.state_dict()``; its counter has no prefix."""
-
 
 class WeightAveraging(Callback):
     """Keeps an average of the weights over a fit: equal weights for every update, unless ``avg_fn`` says otherwise.
 
-    Validation within the fit runs with the average, the module has it when training ends, and a checkpoint holds it as
-    ``state_dict``. The newest weights are in the checkpoint as ``current_model_state``, so that a resumed fit continues
-    exactly. A subclass may override `should_update`.
+    Each hook of a validation within the fit sees the average, the module has it when training ends, and a checkpoint
+    holds it as ``state_dict``. The newest weights are in the checkpoint as ``current_model_state``, so that a resumed
+    fit continues exactly. An ``on_load_checkpoint`` that changes ``state_dict`` reaches both: a fit calls it for each.
+    Of several in one run, the last one is validated, saved and kept like this; the others go on beside it.
+    A subclass may override `should_update`.
 
     Args:
         device: Where the average is kept; None is where the module is.
@@ -34,43 +38,41 @@ class WeightAveraging(Callback):
         options: Further arguments of ``torch.optim.swa_utils.AveragedModel``, such as ``avg_fn``.
     """
 
-    # The average is in place before the module's own on_validation_epoch_start, and before all plugins that look on.
+    # The average is in place before all plugins that look on, such as those that save.
     stage: ClassVar[PluginStage] = "modify"
+
+    _latest_update_step: int
+    _latest_update_epoch: int
+    _trained: TrainModule | None
+    _average: AveragedModel | None
+    _is_swapped: bool  # whether the module holds the average, and `_average` the newest weights
+    _loaded: dict[str, Any] | None  # the average of a checkpoint, until the module is ready for it
 
     def __init__(
         self, device: torch.device | str | int | None = None, use_buffers: bool = True, **options: Any
     ) -> None:
         self._device = device
         self._options = {"use_buffers": use_buffers, **options}
-        self._average: AveragedModel | None = None
-        self._is_swapped = False  # whether the module holds the average, and `_average` the newest weights
-        self._latest_update_step = 0
-        self._latest_update_epoch = -1
+        self._forget()
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         """Return whether to average now: after the update ``step_idx``, or at the end of the epoch ``epoch_idx``."""
         return step_idx is not None
 
     def setup(self, stage: Stage) -> None:
-        self._average, self._is_swapped = None, False
-        self._latest_update_step, self._latest_update_epoch = 0, -1
-
-    def on_load_checkpoint(self, trainer: Trainer, module: TrainModule, checkpoint: dict[str, Any]) -> None:
-        # An evaluation runs with what `state_dict` holds: the average.
-        if trainer.state.fn is not Stage.FIT or "current_model_state" not in checkpoint:
-            return
-        # The Trainer loads `state_dict` into the module after this hook. The average is taken out of it, and the newest
-        # weights are put in its place.
-        average = self._create_average(module)
-        average.load_state_dict(
-            {f"{PREFIX}{name}": value for name, value in checkpoint["state_dict"].items()}
-            | checkpoint["averaging_state"]
-        )
-        checkpoint["state_dict"] = checkpoint.pop("current_model_state")
+        # Not after a fit: its checkpoint may still be saved by hand.
+        if stage is Stage.FIT:
+            self._forget()
 
     def on_fit_start(self, module: TrainModule) -> None:
-        average = self._average or self._create_average(module)  # it exists if a checkpoint was loaded
+        # Not before: the module may have been converted to another dtype, or been without memory, until now.
+        average = AveragedModel(module, **self._options)
         average.to(module.device if self._device is None else self._device)
+        if self._loaded is not None:
+            weights, source = self._loaded[AVERAGE], "the average of the checkpoint"
+            load_weights(average.module, weights, strict=module.strict_loading, source=source)
+            average.n_averaged.copy_(self._loaded["n_averaged"])
+        self._trained, self._average, self._loaded = module, average, None
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainModule) -> None:
         step = trainer.global_step
@@ -85,80 +87,91 @@ class WeightAveraging(Callback):
             self._update(module)
             self._latest_update_epoch = epoch
 
-    def on_validation_epoch_start(self, module: TrainModule) -> None:
-        if not self._is_swapped:
-            self._swap(module)
+    # Around all other plugins, so that each of their hooks of a validation sees the average.
+    @hookimpl(wrapper=True, tryfirst=True)
+    def on_validation_start(self, trainer: Trainer) -> Generator[None, Any, Any]:
+        if trainer.state.fn is Stage.FIT and self._is_used(trainer):
+            self._hold_average(True)
+        return (yield)
 
-    def on_validation_epoch_end(self, module: TrainModule) -> None:
-        if self._is_swapped:
-            self._swap(module)
+    @hookimpl(wrapper=True, tryfirst=True)
+    def on_validation_end(self, trainer: Trainer) -> Generator[None, Any, Any]:
+        result = yield
+        if trainer.state.fn is Stage.FIT:
+            self._hold_average(False)
+        return result
 
-    # An exception in a validation comes here instead of to on_validation_epoch_end.
-    def on_exception(self, module: TrainModule) -> None:
-        if self._is_swapped:
-            self._swap(module)
+    # An exception in a validation comes here instead of to on_validation_end.
+    def on_exception(self, trainer: Trainer) -> None:
+        if trainer.state.fn is Stage.FIT:
+            self._hold_average(False)
 
-    def on_train_end(self, module: TrainModule) -> None:
-        self._load_average(module)
+    def on_train_end(self, trainer: Trainer) -> None:
+        self._hold_average(self._is_used(trainer))
 
-    def on_fit_end(self, module: TrainModule) -> None:
-        self._load_average(module)  # on_train_end is not called where a resumed fit has nothing left to train
+    def on_fit_end(self, trainer: Trainer) -> None:
+        # on_train_end is not called where a resumed fit has nothing left to train
+        self._hold_average(self._is_used(trainer))
 
-    def teardown(self) -> None:
-        self._average = None
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self._average is None:
+    def on_save_checkpoint(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+        # After an evaluation the weights may be others; what a fit can continue from has those of the fit.
+        is_resumable = "callbacks" in checkpoint
+        if self._average is None or not self._is_used(trainer) or not (is_resumable or trainer.state.fn is Stage.FIT):
             return
-        state = self._average.state_dict()
-        copy = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
-        current = checkpoint["state_dict"]
-        # In the middle of a validation each holds the weights of the other.
-        checkpoint["state_dict"], checkpoint["current_model_state"] = (
-            (current, copy) if self._is_swapped else (copy, current)
-        )
-        checkpoint["averaging_state"] = {k: value for k, value in state.items() if not k.startswith(PREFIX)}
+        held, other = checkpoint["state_dict"], dict(self._average.module.state_dict())
+        average, newest = (held, other) if self._is_swapped else (other, held)
+        checkpoint["state_dict"] = average
+        if is_resumable:
+            checkpoint |= {NEWEST: newest, AVERAGING_STATE: {"n_averaged": self._average.n_averaged}}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the newest update of the average; the average itself is in the checkpoint's ``state_dict``."""
-        return {
+        """Return the average, and how often and when it was updated."""
+        newest_update = {
             "latest_update_step": self._latest_update_step,
             "latest_update_epoch": self._latest_update_epoch,
         }
+        if self._average is None or self._trained is None:
+            return newest_update | (self._loaded or {})
+        # Where the average is the checkpoint's ``state_dict`` too, both are one in the file: their memory is the same.
+        holder = self._trained if self._is_swapped else self._average.module
+        return newest_update | {AVERAGE: dict(holder.state_dict()), "n_averaged": self._average.n_averaged}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._latest_update_step = state["latest_update_step"]
         self._latest_update_epoch = state.get("latest_update_epoch", -1)
+        self._loaded = {name: state[name] for name in (AVERAGE, "n_averaged")} if AVERAGE in state else None
 
-    def _create_average(self, module: TrainModule) -> AveragedModel:
-        self._average = AveragedModel(module, **self._options)
-        return self._average
+    def _forget(self) -> None:
+        self._trained = self._average = self._loaded = None
+        self._is_swapped = False
+        self._latest_update_step = 0
+        self._latest_update_epoch = -1
+
+    def _is_used(self, trainer: Trainer) -> bool:
+        """Whether it is this average that the run is evaluated with: that of the last such callback."""
+        averages = [plugin for _, plugin in trainer.hooks.plugins if isinstance(plugin, WeightAveraging)]
+        return averages[-1] is self
 
     def _update(self, module: TrainModule) -> None:
         if self._average is not None:
             self._average.update_parameters(module)
 
-    def _load_average(self, module: TrainModule) -> None:
-        for average, current in self._pairs(module):
-            current.copy_(average)
-
-    def _swap(self, module: TrainModule) -> None:
+    def _hold_average(self, hold: bool) -> None:
+        """Let the module hold the average, and this callback the newest weights; or the other way round."""
+        if self._average is None or self._trained is None or hold == self._is_swapped:
+            return
         # In place: optimizers, graphs and wrappers hold these parameters, so they cannot be exchanged themselves.
-        pairs = self._pairs(module)
-        for average, current in pairs:
+        for average, current in zip(_tensors(self._average.module), _tensors(self._trained), strict=True):
             newest = current.clone()
             current.copy_(average)
             average.copy_(newest)
-        self._is_swapped = bool(pairs) and not self._is_swapped
+        self._is_swapped = hold
 
-    def _pairs(self, module: TrainModule) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        if self._average is None:
-            return []
-        # Buffers as well: they are averaged too, or AveragedModel copied them at its newest update.
-        copy = self._average.module
-        averages, currents = chain(copy.parameters(), copy.buffers()), chain(module.parameters(), module.buffers())
-        return [(average.detach(), current.detach()) for average, current in zip(averages, currents, strict=True)]
+
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    # Buffers as well: they are averaged too, or AveragedModel copied them at its newest update.
+    return (tensor.detach() for tensor in chain(module.parameters(), module.buffers()))
 
 
 class EMAWeightAveraging(WeightAveraging):
@@ -189,6 +202,7 @@ class EMAWeightAveraging(WeightAveraging):
     ) -> None:
         number("decay", decay, at_least=0, at_most=1, where="EMAWeightAveraging")
         super().__init__(device, use_buffers, avg_fn=get_ema_avg_fn(decay), **options)  # type: ignore[no-untyped-call]
+        self.decay = decay
         self.update_every_n_steps = update_every_n_steps
         self.update_starting_at_step = update_starting_at_step
         self.update_starting_at_epoch = update_starting_at_epoch

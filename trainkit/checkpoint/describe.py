@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,8 +30,8 @@ def describe(checkpoint: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("hyperparameters", _assignments(checkpoint.get(HYPER_PARAMETERS, {}))),
         ("optimizers", _counted(checkpoint.get("optimizer_states", ()))),
         ("schedulers", _counted(checkpoint.get("lr_schedulers", ()))),
-        # A state key is the name of the class and, after a brace, the arguments that tell two of one class apart.
-        ("callbacks", ", ".join(str(key).partition("{")[0] for key in checkpoint.get("callbacks", {}))),
+        # A state key is the name of the class and, in a bracket, the arguments that tell two of one class apart.
+        ("callbacks", ", ".join(re.split(r" \(|\{", str(key))[0] for key in checkpoint.get("callbacks", {}))),
         ("ranks", str(len(own.get("ranks", ())) or "")),
     ]
     sizes = {key: _size(value) for key, value in checkpoint.items()}

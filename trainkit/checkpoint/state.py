@@ -6,12 +6,13 @@
 ======================  ===============================================================================================
 ``epoch``               completed epochs, which is the index of the running one
 ``global_step``         optimizer updates so far
-``state_dict``          the module's parameters and buffers
+``state_dict``          the module's parameters and buffers; an average, where one is kept to be evaluated
+``current_model_state`` the newest weights, where ``state_dict`` is an average; see ``averages.py``
 ``optimizer_states``    one ``state_dict`` per optimizer
 ``lr_schedulers``       one ``state_dict`` per scheduler
 ``loops``               ``{"fit": progress}``: the cursor from which the run continues, with ``group_batches``, the
                         batches of an open accumulation group
-``callbacks``           the state of each plugin that has one, by its state key
+``callbacks``           the state of each plugin that has one, by its state key; see `keyed`
 ``hyper_parameters``    what ``save_hyperparameters`` collected, as far as it can be stored safely
 ``hparams_name``        the constructor argument that takes them all, or ``"kwargs"``
 ``datamodule_...``      the same two of the data module, if it has hyperparameters
@@ -27,13 +28,17 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from itertools import count
+from typing import Any, NamedTuple
 
 from torch import nn
 
 import trainkit
 from trainkit.errors import CheckpointError
+from trainkit.reflection import describe_arguments
 
 FORMAT = 2
 """Raised by one when a key changes its meaning; older formats pass through ``migrate.py``."""
@@ -48,30 +53,94 @@ def signature(module: nn.Module) -> dict[str, Any]:
 
 
 def collect_plugins(plugins: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the state of every plugin that has one, by its state key; an empty state is left out."""
-    states = {state_key(name, plugin): plugin.state_dict() for name, plugin in plugins if has_state(plugin)}
+    """Return the state of every plugin that has one, by its key; an empty state is left out."""
+    states = {key: plugin.state_dict() for key, _, plugin in keyed(plugins)}
     return {key: state for key, state in states.items() if state}
 
 
 def restore_plugins(plugins: Iterable[tuple[str, Any]], states: Mapping[str, Any]) -> list[str]:
-    """Restore the state of every plugin; return the keys of states that belong to no plugin of this run."""
-    # A plugin without a state in the checkpoint is new in this run, and starts as it was made.
-    left = dict(states)
-    for name, plugin in plugins:
-        if has_state(plugin) and (state := left.pop(state_key(name, plugin), None)) is not None:
-            plugin.load_state_dict(state)
-    return list(left)
+    """Restore the state of every plugin; return the keys of states that belong to no plugin of this run.
+
+    A plugin without a state in the checkpoint is new in this run, and starts as it was made.
+    """
+    members = keyed(plugins)
+    left = list(states)
+    # Those that are as they were first, so that one whose arguments were changed takes what is left of its kind.
+    for is_it in (_has_key, _has_arguments, _is_alike):
+        for member in list(members):
+            key = next((key for key in left if is_it(member, key)), None)
+            if key is not None:
+                _restore(member.plugin, states[key], key)
+                members.remove(member)
+                left.remove(key)
+    return left
+
+
+class Keyed(NamedTuple):
+    """A plugin that has a state.
+
+    Attributes:
+        key: Where its state is in a checkpoint of this run; no other plugin has this key.
+        kind: Its ``state_key``, or the name of the plugin. Several may have the same.
+        plugin: The plugin.
+    """
+
+    key: str
+    kind: str
+    plugin: Any
+
+
+def keyed(plugins: Iterable[tuple[str, Any]]) -> list[Keyed]:
+    """Return the plugins that have a state. Those of one kind are told apart by all arguments, then by a number."""
+    having = [(state_key(name, plugin), plugin) for name, plugin in plugins if has_state(plugin)]
+    times = Counter(kind for kind, _ in having)
+    found: dict[str, Keyed] = {}
+    for kind, plugin in having:
+        key = kind if times[kind] == 1 else _with_arguments(kind, plugin)
+        numbered = (key if number == 1 else f"{key} {number}" for number in count(1))
+        key = next(key for key in numbered if key not in found)
+        found[key] = Keyed(key, kind, plugin)
+    return list(found.values())
 
 
 def has_state(plugin: Any) -> bool:
     """Return whether a plugin has a state to be saved."""
     # The TrainModule is a plugin too; its weights are under ``state_dict`` already.
-    return hasattr(plugin, "state_dict") and hasattr(plugin, "load_state_dict") and not isinstance(plugin, nn.Module)
+    return getattr(plugin, "state_dict", None) is not None and not isinstance(plugin, nn.Module)
 
 
 def state_key(name: str, plugin: Any) -> str:
-    """Return the key under which a plugin's state is saved: its ``state_key``, or the name of the plugin."""
+    """Return the plugin's ``state_key``, or its name: the key of its state if there is no other plugin of this kind."""
     return getattr(plugin, "state_key", None) or name
+
+
+def _with_arguments(kind: str, plugin: Any) -> str:
+    return f"{kind} ({describe_arguments(plugin)})"
+
+
+def _has_key(member: Keyed, key: str) -> bool:
+    return key == member.key
+
+
+def _has_arguments(member: Keyed, key: str) -> bool:
+    # It was one of several when it was saved, and is the only one now.
+    return key == _with_arguments(member.kind, member.plugin)
+
+
+def _is_alike(member: Keyed, key: str) -> bool:
+    return key == member.kind or key.startswith(f"{member.kind} (")
+
+
+def _restore(plugin: Any, state: Any, key: str) -> None:
+    if getattr(plugin, "load_state_dict", None) is not None:
+        plugin.load_state_dict(state)
+        return
+    warnings.warn(
+        f"the checkpoint has a state of {key}, which begins anew all the same: {type(plugin).__qualname__} has a "
+        "state_dict and no load_state_dict. Define load_state_dict(self, state), which brings back what state_dict "
+        "returned.",
+        stacklevel=2,
+    )
 
 
 def restore_optimizers(optimizers: list[Any], states: list[Any], path: str) -> None:

@@ -23,9 +23,9 @@ class Callback:
 
     @property
     def state_key(self) -> str:
-        """The key of its state in a checkpoint. Two callbacks of one class need different keys."""
+        """The key of its state in a checkpoint. Several with one key are told apart by all arguments, then by order."""
         return type(self).__qualname__
 
     def _state_key(self, **identity: Any) -> str:
-        """Return a key from the class's name and the arguments that tell two callbacks of the class apart."""
+        """Return a key from the class's name and the arguments that stay what they are when the run goes on."""
         return f"{type(self).__qualname__}{identity!r}"

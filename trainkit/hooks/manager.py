@@ -62,7 +62,7 @@ class HookManager:
 
         Raises:
             HookError: If one of its hooks cannot be bound.
-            PluginError: If it is no plugin, or it, its name or its state key is registered already.
+            PluginError: If it is no plugin, or it or its name is registered already.
         """
         member = self._admit(plugin, name, self._members)
         if not self._registry.is_blocked(member.name):
@@ -188,7 +188,6 @@ class HookManager:
             stage,
             next(self._places) if place is None else place,
         )
-        member.state_key = _state_key(plugin, given_name)
         for other in others:
             _refuse_clash(member, other)
         return member
@@ -253,19 +252,17 @@ class _Member:
         name: Its name in this manager.
         stage: Its plugin stage.
         place: A number that orders the plugins of one stage.
-        state_key: The key of its state in a checkpoint; None if it has no state.
         options: What pluggy is told of each implementation, by the attribute of this object that holds it.
         hooks: The names of the hooks it joins.
     """
 
-    __slots__ = ("__dict__", "hooks", "name", "options", "place", "plugin", "stage", "state_key")
+    __slots__ = ("__dict__", "hooks", "name", "options", "place", "plugin", "stage")
 
     def __init__(self, plugin: object, name: str, stage: PluginStage, place: int) -> None:
         self.plugin = plugin
         self.name = name
         self.stage = stage
         self.place = place
-        self.state_key: str | None = None
         self.options: dict[str, HookimplOpts] = {}
         self.hooks: set[str] = set()
         for attribute, function, options in find_implementations(plugin):
@@ -308,25 +305,12 @@ def _free_name(base: str, others: list[_Member]) -> str:
     return next(name for name in numbered if name not in taken)
 
 
-def _state_key(plugin: object, name: str | None) -> str | None:
-    """Return the key of the plugin's state in a checkpoint; None if it has no state."""
-    if getattr(plugin, "state_dict", None) is None:
-        return None
-    return getattr(plugin, "state_key", None) or name or owner_name(plugin)
-
-
 def _refuse_clash(new: _Member, old: _Member) -> None:
-    """Raise if two plugins are one object, or have the same name or the same state key."""
+    """Raise if two plugins are one object, or have the same name."""
     if new.plugin is old.plugin:
         raise PluginError(f"this {owner_name(new.plugin)} is registered already: {old.name!r}. Add another instance.")
     if new.name == old.name:
         raise PluginError(
             f"two plugins are named {new.name!r}: {owner_name(old.plugin)} and {owner_name(new.plugin)}. "
             "Give one of them another name."
-        )
-    if new.state_key is not None and new.state_key == old.state_key:
-        raise PluginError(
-            f"{old.name!r} and {new.name!r} ({owner_name(new.plugin)}) have the same state_key {new.state_key!r}, so a "
-            "checkpoint could not tell their states apart. Remove one, give them different arguments, or define "
-            "state_key as a property that tells them apart."
         )

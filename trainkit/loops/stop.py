@@ -39,6 +39,8 @@ class StopSignal:
         self.asked = False
         self.asked_by = ""
         self.on_change: Callable[[], object] = int  # does nothing, until there is a run to be told
+        self._outer: StopSignal | None = None  # that of the call in one of whose hooks this one runs
+        self._passed_on: BaseException | None = None  # with what a call in a hook of this one was left
 
     def ask(self, asked: bool = True, *, by: str = SHOULD_STOP) -> None:
         """Ask for an end of training, or take that back."""
@@ -60,8 +62,16 @@ class StopSignal:
             raise self.exception()
 
     def exception(self) -> BaseException:
-        """Return what the signal surfaces as."""
-        return KeyboardInterrupt() if self.received == signal.SIGINT else SystemExit(128 + self.received)
+        """Return what the signal surfaces as, for this call and for those in whose hooks it runs."""
+        error = KeyboardInterrupt() if self.received == signal.SIGINT else SystemExit(128 + self.received)
+        outer = self._outer
+        while outer is not None:
+            outer._passed_on, outer = error, outer._outer
+        return error
+
+    def note_exit(self, error: BaseException) -> None:
+        """Note that a loop is left with ``error``: maybe for a signal that a call in one of its hooks was left for."""
+        self.honoured = self.honoured or (self._passed_on is not None and error is self._passed_on)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -74,6 +84,9 @@ class StopSignal:
             return
         # The handlers that were there, as of a notebook or a server, are theirs again afterwards.
         before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        outer = getattr(before[signal.SIGTERM], "__self__", None)
+        if isinstance(outer, StopSignal):
+            self._outer, self.received = outer, outer.received
         try:
             yield
         finally:
@@ -84,8 +97,14 @@ class StopSignal:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.received == signal.SIGINT:
             raise KeyboardInterrupt  # asked twice: leave at once
-        self.received = number
-        self.on_change()
+        self._hear(number)
         name = signal.Signals(number).name
         again = " Press Ctrl-C again to leave at once." if number == signal.SIGINT else ""
         print(f"\n{name}: stopping after the running batch.{again}", file=sys.stderr, flush=True)
+
+    def _hear(self, number: int) -> None:
+        self.received = number
+        self.on_change()
+        # The calls in whose hooks this one runs are to end too, also if a hook catches what this one ends with.
+        if self._outer is not None:
+            self._outer._hear(number)

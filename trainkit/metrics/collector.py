@@ -16,7 +16,15 @@ from trainkit.metrics.ranks import Ranks
 from trainkit.metrics.reduce import reduce_epoch
 from trainkit.metrics.scalars import Table, Value, as_number, as_scalar, as_tensors, as_weight, metric_value, read
 from trainkit.metrics.slots import EPOCH_HOOK, Slot
-from trainkit.metrics.torchmetrics import Metric, is_metric, load_metric_states, metric_states
+from trainkit.metrics.torchmetrics import (
+    Metric,
+    Plugins,
+    find_metrics,
+    has_data,
+    is_metric,
+    load_metric_states,
+    metric_states,
+)
 from trainkit.types import Phase
 
 
@@ -230,24 +238,31 @@ class MetricCollector:
 
     # What a checkpoint keeps
 
-    def state_dict(self, module: nn.Module) -> dict[str, Any]:
+    def state_dict(self, module: nn.Module, plugins: Plugins = ()) -> dict[str, Any]:
         """Return what this rank needs to continue in the middle of a phase bit for bit. Reduces nothing.
 
         Args:
             module: The module whose torchmetrics objects are logged; their states are saved too.
+            plugins: Names and plugins, of which the same holds.
         """
-        # A torchmetrics object is saved as its place in the module, where the resumed process has one of its own.
-        paths = {id(child): name for name, child in module.named_modules()}
+        # A torchmetrics object is saved as its place, where the resumed process has one of its own.
+        paths = {id(metric): place for place, metric in find_metrics(module, plugins).items()}
         # The log of a running phase wins: a paused one of the same phase is older.
         phases = {**self._paused, **{log.phase: log for log in self._phases}}
+        for log in phases.values():
+            self._warn_of_lost_metrics(log, paths)
         return {
             **{name: dict(table) for name, table in self._published.tables().items()},
             "phases": {phase.value: log.state_dict(paths) for phase, log in phases.items()},
-            "torchmetrics": metric_states(module),
+            "torchmetrics": metric_states(module, plugins),
         }
 
     def load_state_dict(
-        self, state: dict[str, Any], module: nn.Module, under_way: Collection[Phase] = tuple(Phase)
+        self,
+        state: dict[str, Any],
+        module: nn.Module,
+        under_way: Collection[Phase] = tuple(Phase),
+        plugins: Plugins = (),
     ) -> None:
         """Restore what `state_dict` returned; ``begin_phase(..., resume=True)`` continues with it.
 
@@ -255,19 +270,29 @@ class MetricCollector:
             state: What `state_dict` returned.
             module: The module with the torchmetrics objects.
             under_way: The phases of which something is still to come. One that was saved in its last hooks is over.
+            plugins: Names and plugins, which may hold such objects too.
         """
         self._published.replace(state)
-        children: dict[str, Any] = dict(module.named_modules())
-        load_metric_states(module, state["torchmetrics"])
+        metrics = find_metrics(module, plugins)
+        load_metric_states(module, state["torchmetrics"], plugins)
         self._paused = {}
         for name, saved in state["phases"].items():
             log = PhaseLog(Phase(name), saved["num_dataloaders"], self._published)
-            log.load_state_dict(saved, children)
+            log.load_state_dict(saved, metrics)
             if log.phase in under_way:
                 self._paused[log.phase] = log
             else:
                 # As its end would have done, which came after the checkpoint: the next phase begins without its data.
                 log.reset_metrics()
+
+    def _warn_of_lost_metrics(self, log: PhaseLog, paths: Collection[int]) -> None:
+        for slot in log.slots.values():
+            if slot.metric is not None and has_data(slot.metric) and id(slot.metric) not in paths:
+                self._warn_once(
+                    f"the torchmetrics object that is logged as {slot.spec.name!r} is in no checkpoint: it is found "
+                    "neither in the module nor in a callback, so a run that continues in the middle of an epoch begins "
+                    "it anew. Make it an attribute of one of them, or put it into a list or dict that is one."
+                )
 
     # Collecting
 

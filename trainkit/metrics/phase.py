@@ -170,7 +170,7 @@ class PhaseLog:
         """Return what has been collected so far.
 
         Args:
-            metric_paths: From the ``id`` of each torchmetrics object to its place in the module.
+            metric_paths: From the ``id`` of each torchmetrics object to its place, as `find_metrics` has it.
         """
         return {
             "num_dataloaders": self.num_dataloaders,
@@ -182,12 +182,12 @@ class PhaseLog:
 
         Args:
             state: What `state_dict` returned.
-            metrics: The module's torchmetrics objects by their place in it.
+            metrics: The torchmetrics objects by their place.
         """
         for saved in state["slots"]:
             spec = SlotSpec(saved["name"], saved["place"], LogOptions(**saved["options"]), saved["is_metric"])
             metric = metrics.get(saved["metric_path"])
-            # The module has lost this object since the checkpoint was saved.
+            # The run has lost this object since the checkpoint was saved.
             if spec.is_metric and metric is None:
                 continue
             slot = self.adopt(spec)

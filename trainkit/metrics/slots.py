@@ -106,7 +106,7 @@ class Slot:
         """Return all attributes but the tables, as plain values and tensors.
 
         Args:
-            metric_path: The place of the torchmetrics object in the module; None if it is no such object.
+            metric_path: The place of the torchmetrics object; None if it is no such object.
         """
         spec = self.spec
         return {

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, TypeGuard
 
 from torch import Tensor, nn
+
+from trainkit.storage.walk import place_of_entry, walk
+
+Plugins = Iterable[tuple[str, object]]
+
+_MOST_IN_A_CONTAINER = 1000
+"""A longer list or dict holds data, and is not searched for metrics each time a checkpoint is saved."""
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+"""Attributes in which torch keeps what ``named_modules`` gives."""
 
 
 class Metric(Protocol):
@@ -38,21 +48,43 @@ def is_metric_collection(value: object) -> bool:
     return _is_a(value, "MetricCollection")
 
 
-def metric_states(module: nn.Module) -> dict[str, Any]:
-    """Return a copy of the states of every torchmetrics object within ``module`` that has seen data, by its place.
+def has_data(metric: Metric) -> bool:
+    """Return whether ``metric`` was updated since its last reset."""
+    return metric._update_count > 0
+
+
+def find_metrics(module: nn.Module, plugins: Plugins = ()) -> dict[str, Any]:
+    """Return every torchmetrics object by its place: those of ``module``, also in plain lists, and those of plugins.
+
+    Args:
+        module: The module.
+        plugins: Names and plugins; the module itself may be among them.
+    """
+    if "torchmetrics" not in sys.modules:
+        return {}
+    children = dict(module.named_modules())
+    owners = [*children.items(), *((f"{name}:", plugin) for name, plugin in plugins if plugin is not module)]
+    candidates = [*children.items(), *(candidate for owner in owners for candidate in _in_attributes(*owner))]
+    # The first place of each: a list often has once more what is registered as a submodule.
+    places = {id(value): place for place, value in reversed(candidates) if is_metric(value)}
+    return {place: value for place, value in candidates if places.get(id(value)) == place}
+
+
+def metric_states(module: nn.Module, plugins: Plugins = ()) -> dict[str, Any]:
+    """Return a copy of the states of all that `find_metrics` finds and that has seen data, by its place.
 
     ``module.state_dict()`` has only those that were made persistent, and a run that resumes in mid-epoch needs all.
     """
     return {
         name: {"update_count": metric._update_count, "states": {k: _copied(v) for k, v in metric.metric_state.items()}}
-        for name, metric in _metrics(module)
-        if metric._update_count
+        for name, metric in find_metrics(module, plugins).items()
+        if has_data(metric)
     }
 
 
-def load_metric_states(module: nn.Module, states: dict[str, Any]) -> None:
+def load_metric_states(module: nn.Module, states: dict[str, Any], plugins: Plugins = ()) -> None:
     """Restore what `metric_states` returned. Objects that are gone or new since then are passed over."""
-    for name, metric in _metrics(module):
+    for name, metric in find_metrics(module, plugins).items():
         if name in states:
             for key, value in states[name]["states"].items():
                 setattr(metric, key, _moved(value, metric))
@@ -62,8 +94,8 @@ def load_metric_states(module: nn.Module, states: dict[str, Any]) -> None:
 
 
 def reset_metrics(module: nn.Module) -> None:
-    """Reset every torchmetrics object within ``module``."""
-    for _, metric in _metrics(module):
+    """Reset every torchmetrics object that ``module`` holds."""
+    for metric in find_metrics(module).values():
         metric.reset()
 
 
@@ -74,8 +106,22 @@ def _is_a(value: object, kind: str) -> bool:
     return cls is not None and isinstance(value, cls)
 
 
-def _metrics(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    return ((name, child) for name, child in module.named_modules() if is_metric(child))
+def _in_attributes(name: str, owner: object) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules, with their places, that attributes of ``owner`` hold on their own or in plain containers."""
+    seen: set[int] = set()
+
+    def enters(value: Any) -> bool:
+        if not isinstance(value, dict | list | tuple) or id(value) in seen or len(value) > _MOST_IN_A_CONTAINER:
+            return False
+        seen.add(id(value))  # a container may hold itself
+        return True
+
+    attributes = {key: value for key, value in getattr(owner, "__dict__", {}).items() if key not in _OF_EVERY_MODULE}
+    for place, value in walk(attributes, name, enters=enters):
+        if isinstance(value, nn.Module):
+            yield from (
+                (place_of_entry(child, place) if child else place, each) for child, each in value.named_modules()
+            )
 
 
 def _copied(state: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from trainkit.checkpoint.averages import load_newest
 from trainkit.checkpoint.locate import Located, locate_checkpoint
 from trainkit.checkpoint.migrate import migrate
 from trainkit.data.fit_loaders import FitLoaders
@@ -208,6 +209,10 @@ class Call:
             self.strategy.setup()
             stack.enter_context(_afterwards(self.strategy.teardown))
             stack.enter_context(torch_flags(self.arguments.optimization))
+            if self.stage is Stage.FIT:
+                # It may have been started in a hook of an evaluation, which is without gradients.
+                stack.enter_context(torch.inference_mode(False))
+                stack.enter_context(torch.enable_grad())
             self.registry.attach(trainer, self.module)
             stack.callback(attach(self.module, trainer, self.metrics))
             self.metrics.reset()
@@ -337,7 +342,10 @@ class Call:
         module.configure_model()
         if checkpoint is not None:
             # Ahead of the weights, so that a module may rename what an older version of it has saved.
-            self.hooks.on_load_checkpoint(checkpoint)
+            if self.stage is Stage.FIT:
+                load_newest(checkpoint, self.hooks.on_load_checkpoint)
+            else:
+                self.hooks.on_load_checkpoint(checkpoint)
         # After `setup`, in which the user may have seeded.
         data.shuffle_seed = self._shuffle_seed(checkpoint)
         if self.stage is not Stage.FIT and checkpoint is not None:
@@ -373,6 +381,7 @@ class Call:
 
     def _handle(self, error: BaseException) -> None:
         """Save what a signal has interrupted, and let everybody know of ``error``; what fails meanwhile is noted."""
+        self.stop_signal.note_exit(error)
         with _noted_on(error):
             self._save_when_stopped()
         # The hook itself notes on the error what plugins raise meanwhile.

@@ -105,7 +105,7 @@ def register(
     Raises:
         ConfigError: If ``options`` are none, or name something almost like a plugin.
         HookError: If a hook of a plugin cannot be bound.
-        PluginError: If two plugins have the same name or state key.
+        PluginError: If two plugins have the same name.
     """
     disabled = _disabled(options)
     for name in disabled:
@@ -145,7 +145,7 @@ def follow_lists(
     Raises:
         ConfigError: If something among the loggers is none.
         HookError: If a hook of a plugin cannot be bound.
-        PluginError: If one is no plugin, or two have the same name or state key.
+        PluginError: If one is no plugin, or two have the same name.
     """
     loggers = check_loggers(loggers, output)
     if [id(plugin) for plugin in (*callbacks, *loggers)] == [id(plugin) for plugin in before]:

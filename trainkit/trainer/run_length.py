@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -122,13 +122,13 @@ def stop_state(run: FitRun) -> dict[str, Any]:
     }
 
 
-def restore_stop(run: FitRun, saved: Mapping[str, Any], plugins: Mapping[str, object]) -> None:
+def restore_stop(run: FitRun, saved: Mapping[str, Any], plugins: Iterable[tuple[str, object]]) -> None:
     """Let the end of training be asked for by whoever had asked for it, unless the user has changed the reason.
 
     Args:
         run: The run that continues.
         saved: What `stop_state` returned.
-        plugins: Its plugins by their state keys. One that is not among them any more asks for nothing, and neither does
+        plugins: Its plugins with their state keys. One that is not among them any more asks for nothing, and neither does
             one whose attribute ``wants_stop`` is false.
     """
     by = saved.get("asked_by", "")
@@ -137,7 +137,7 @@ def restore_stop(run: FitRun, saved: Mapping[str, Any], plugins: Mapping[str, ob
         limits = ("max_epochs", "max_steps", "max_time_s")
         still = not any(getattr(run.limits, name) > saved.get(name, NO_LIMIT) for name in limits)
     else:
-        still = by in plugins and getattr(plugins[by], "wants_stop", True)
+        still = any(key == by and getattr(plugin, "wants_stop", True) for key, plugin in plugins)
     if still:
         run.stop_signal.ask(by=by)
 

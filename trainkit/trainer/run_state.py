@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from trainkit.checkpoint import state
+from trainkit.checkpoint.averages import warn_of_dropped_averages
 from trainkit.errors import CheckpointError
 from trainkit.hooks.due import DueHook, running_hook
 from trainkit.hooks.manager import HookManager
@@ -57,7 +58,7 @@ def dump(run: FitRun, plugins: Plugins, data: DataConnection, *, due: dict[str, 
         "flags": asdict(run.flags or Flags.of(run.module)),
         "stop": stop_state(run),
         # Rank 0 writes for all: each has random numbers, logged values and a place in the data of its own.
-        "ranks": run.strategy.all_gather_object(_of_this_rank(run, data)),
+        "ranks": run.strategy.all_gather_object(_of_this_rank(run, plugins, data)),
     }
     # Also what an earlier checkpoint has left to be called, and this process has not come to yet.
     if due is None and run.due is not None:
@@ -105,10 +106,10 @@ def _equal_on_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
     }
 
 
-def _of_this_rank(run: FitRun, data: DataConnection) -> dict[str, Any]:
+def _of_this_rank(run: FitRun, plugins: Plugins, data: DataConnection) -> dict[str, Any]:
     """Return what each rank has for itself; everything else is equal on all of them."""
     return {
-        "metrics": run.metrics.state_dict(run.module),
+        "metrics": run.metrics.state_dict(run.module, plugins),
         # With manual optimization only the module knows whether gradients are still to be used: they are kept always.
         "group": run.accumulation.state_dict(run.module, always=not run.module.automatic_optimization),
         "data": data.state_dict(run.progress),
@@ -159,17 +160,19 @@ def restore(run: FitRun, plugins: Plugins, data: DataConnection, checkpoint: dic
         # What was frozen or thawed, or set to eval mode, once in training, goes on as it was.
         Flags(**own["flags"]).apply(run.module)
     # Plugins before optimizers: one may have added parameter groups, or taken schedulers away, and does so again.
-    state.restore_plugins(plugins, checkpoint["callbacks"])
+    left = state.restore_plugins(plugins, checkpoint["callbacks"])
+    warn_of_dropped_averages(left, checkpoint["callbacks"], checkpoint["state_dict"])
     state.restore_optimizers(run.optimizers, checkpoint["optimizer_states"], path)
     state.restore_optimizers([config.scheduler for config in run.schedulers], checkpoint["lr_schedulers"], path)
     run.precision.load_state_dict(own["precision"])
-    restore_stop(run, own.get("stop", {}), {state.state_key(name, plugin): plugin for name, plugin in plugins})
+    restore_stop(run, own.get("stop", {}), [(state.state_key(name, plugin), plugin) for name, plugin in plugins])
     if own["ranks"]:  # there are none where another framework saved
-        _restore_rank(run, data, own["ranks"], checkpoint["loops"]["fit"].get("group_batches", 0), path)
+        group_batches = checkpoint["loops"]["fit"].get("group_batches", 0)
+        _restore_rank(run, plugins, data, own["ranks"], group_batches, path)
 
 
 def _restore_rank(
-    run: FitRun, data: DataConnection, ranks: list[dict[str, Any]], group_batches: int, path: str
+    run: FitRun, plugins: Plugins, data: DataConnection, ranks: list[dict[str, Any]], group_batches: int, path: str
 ) -> None:
     progress, strategy = run.progress, run.strategy
     # Between epochs nothing of a rank has to fit; within one, its place in the data does.
@@ -191,7 +194,7 @@ def _restore_rank(
     trains = progress.in_epoch or due == "on_train_epoch_end"
     validates = progress.in_validation or progress.validation_ending or due == "on_validation_end"
     under_way = [Phase.TRAIN] * trains + [Phase.VALIDATE] * validates
-    run.metrics.load_state_dict(mine["metrics"], run.module, under_way)
+    run.metrics.load_state_dict(mine["metrics"], run.module, under_way, plugins)
     run.accumulation.load_state_dict(mine["group"], group_batches, run.module)
     in_loader = progress.validation_loader if progress.in_validation else None
     data.load_state_dict(mine["data"], mid_epoch=mid_epoch, validation_loader=in_loader)

@@ -115,7 +115,7 @@ class ModelCheckpoint(KeptCheckpoints):
         self.save_on_train_epoch_end = save_on_train_epoch_end
         self.enable_version_counter = enable_version_counter
         self.async_save = async_save
-        self._chooses_dirpath = dirpath is None
+        self._dirpath = self.dirpath  # as it was given; setup chooses one where it is None
         self._triggers = SaveTriggers(every_n_train_steps, train_time_interval, every_n_epochs, WHERE)
         self._background = BackgroundJob()
         self._state_before_save: dict[str, Any] = {}  # what is true again if the newest write fails
@@ -146,7 +146,7 @@ class ModelCheckpoint(KeptCheckpoints):
         if stage != Stage.FIT:
             return
         # For each fit, because the logger has a new folder for each run. The version of rank 0 counts.
-        if self._chooses_dirpath:
+        if self._dirpath is None:
             folder = os.path.join(trainer.log_dir or trainer.default_root_dir, "checkpoints")
             self.dirpath = trainer.strategy.broadcast_object(os.path.realpath(folder))
         # Now, and not at the first save, which may be hours away.

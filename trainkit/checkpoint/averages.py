@@ -1,0 +1,63 @@
+"""Weights in a checkpoint beside ``state_dict``: averages of them, and the newest where ``state_dict`` is an average.
+
+A plugin that averages keeps its average in its own state, as `AVERAGE`: weights by the names that they have in the
+module. Where an average is what the run is evaluated with, ``state_dict`` is that one, and the newest weights are
+`NEWEST`.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from trainkit.hooks.bound import Hook
+
+AVERAGE = "average"
+NEWEST = "current_model_state"
+AVERAGING_STATE = "averaging_state"
+"""What `AVERAGE` and ``n_averaged`` replace, in files of Lightning and of earlier versions."""
+
+
+def load_newest(checkpoint: dict[str, Any], on_load_checkpoint: Hook[[dict[str, Any]]]) -> None:
+    """Make the newest weights the ``state_dict``, and let ``on_load_checkpoint`` change them, and each average alike.
+
+    The hook is called for each average with a copy of the checkpoint whose ``state_dict`` is the average, so that what
+    it does to other entries is done once; then for the newest weights with the checkpoint itself.
+    """
+    _give_to_its_callback(checkpoint)
+    checkpoint["state_dict"] = checkpoint.pop(NEWEST, checkpoint["state_dict"])
+    for state in checkpoint.get("callbacks", {}).values():
+        if on_load_checkpoint and _has_average(state, checkpoint["state_dict"]):
+            view = copy.deepcopy(checkpoint)
+            # An average of parameters alone is completed with the buffers, which a hook may look for.
+            view["state_dict"] |= copy.deepcopy(state[AVERAGE])
+            on_load_checkpoint(view)
+            state[AVERAGE] = view["state_dict"]
+    on_load_checkpoint(checkpoint)
+
+
+def warn_of_dropped_averages(left: Iterable[str], states: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
+    """Say which averages are dropped, because their state belongs to no plugin of this run."""
+    for key in left:
+        if _has_average(states[key], weights):
+            warnings.warn(
+                f"the checkpoint has an average of weights, that of {key}, which is not among the callbacks of this "
+                "run: training goes on from the newest weights, and the average is dropped. To keep it, add the "
+                "callback again; to train on from the average, load it with the module's load_from_checkpoint.",
+                stacklevel=2,
+            )
+
+
+def _has_average(state: Any, weights: Mapping[str, Any]) -> bool:
+    average = state.get(AVERAGE) if isinstance(state, Mapping) else None
+    return isinstance(average, Mapping) and bool(average) and average.keys() <= weights.keys()
+
+
+def _give_to_its_callback(checkpoint: dict[str, Any]) -> None:
+    """Put the average of an older file into the state of the callback that keeps it."""
+    if NEWEST in checkpoint and AVERAGING_STATE in checkpoint:
+        for state in checkpoint.get("callbacks", {}).values():
+            if "latest_update_step" in state and AVERAGE not in state:
+                state |= {AVERAGE: checkpoint["state_dict"], **checkpoint[AVERAGING_STATE]}
