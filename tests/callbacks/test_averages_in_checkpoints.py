@@ -266,9 +266,9 @@ def test_a_signal_in_a_validation_leaves_the_newest_weights_and_a_whole_checkpoi
     signals, module = Signals(), Module()
     keeps = ModelCheckpoint(tmp_path)
     with pytest.raises(SystemExit):
-        fit(module, [*MAKE[name](), signals, keeps], enable_checkpointing=True)
+        fit(module, [*MAKE[name](), signals, keeps], enable_checkpointing=True, default_root_dir=tmp_path)
     assert torch.equal(module.layer.weight, signals.newest)
-    (path,) = tmp_path.glob("interrupted.ckpt")
+    (path,) = tmp_path.rglob("last.ckpt")
     assert_same_weights(fit(Module(), MAKE[name](), path), whole)
 
 

@@ -155,10 +155,10 @@ def test_a_signal_in_a_fit_within_a_hook_ends_both_and_both_go_on_exactly(tmp_pa
     whole = fit(tmp_path / "whole", Inner(hook, tmp_path / "inner of whole", ()))
     with pytest.raises(SystemExit):
         fit(outer, Inner(hook, inner, (KillInTraining(inner_call),)))
-    resumed = fit(outer, ckpt_path=outer / "interrupted.ckpt")
+    resumed = fit(outer, ckpt_path=outer / "last.ckpt")
     assert_same_weights(resumed.module, whole.module)
     if inner_call < 12:
-        assert (inner / "interrupted.ckpt").is_file()
+        assert (inner / "last.ckpt").is_file()
 
 
 @pytest.mark.filterwarnings("ignore:this checkpoint is saved in the middle of a step")
@@ -173,7 +173,7 @@ def test_a_signal_in_a_fit_within_any_hook_saves_the_outer_one(tmp_path, hook):
     with pytest.raises(SystemExit) as raised:
         fit(tmp_path / "outer", Starts(hook, tmp_path / "inner", (KillInTraining(2, signal.SIGUSR1),)))
     assert raised.value.code == 138
-    assert (tmp_path / "outer" / "interrupted.ckpt").is_file()
+    assert (tmp_path / "outer" / "last.ckpt").is_file()
 
 
 def test_a_fit_that_ends_in_a_hook_whatever_it_catches_leaves_the_outer_one_at_its_batch(tmp_path):
@@ -191,7 +191,7 @@ def test_a_fit_that_ends_in_a_hook_whatever_it_catches_leaves_the_outer_one_at_i
         fit(tmp_path / "outer", catches, recorder)
     assert catches.caught
     assert recorder.names == ["on_train_batch_end"] * 3 + ["on_exception"]
-    resumed = fit(tmp_path / "outer", ckpt_path=tmp_path / "outer" / "interrupted.ckpt")
+    resumed = fit(tmp_path / "outer", ckpt_path=tmp_path / "outer" / "last.ckpt")
     assert_same_weights(resumed.module, whole.module)
 
 
@@ -200,7 +200,7 @@ def test_a_fit_that_begins_after_the_signal_ends_after_its_first_batch(tmp_path)
     with pytest.raises(SystemExit):
         fit(tmp_path / "outer", KillInTraining(3), Inner("on_train_batch_end", tmp_path / "inner", (recorder,)))
     assert recorder.count("on_train_batch_end") == 1
-    assert (tmp_path / "outer" / "interrupted.ckpt").is_file()
+    assert (tmp_path / "outer" / "last.ckpt").is_file()
 
 
 def test_a_signal_that_ends_an_evaluation_within_a_hook_ends_the_fit_too(tmp_path):
@@ -214,7 +214,7 @@ def test_a_signal_that_ends_an_evaluation_within_a_hook_ends_the_fit_too(tmp_pat
     whole = fit(tmp_path / "whole")
     with pytest.raises(SystemExit):
         fit(tmp_path / "outer", Validates("on_train_batch_end", None, ()))
-    resumed = fit(tmp_path / "outer", ckpt_path=tmp_path / "outer" / "interrupted.ckpt")
+    resumed = fit(tmp_path / "outer", ckpt_path=tmp_path / "outer" / "last.ckpt")
     assert_same_weights(resumed.module, whole.module)
 
 
@@ -226,7 +226,7 @@ def test_a_second_ctrl_c_in_a_fit_within_a_hook_saves_neither(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "outer", Inner("on_train_batch_end", tmp_path / "inner", (Twice(),)))
-    assert not list(tmp_path.rglob("interrupted.ckpt"))
+    assert not list(tmp_path.rglob("last.ckpt"))
 
 
 def test_second_ctrl_c_leaves_at_once(tmp_path):

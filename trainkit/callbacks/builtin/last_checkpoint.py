@@ -55,6 +55,10 @@ class LastCheckpoint(Callback):
         """Note what `state_dict` returned: whether the run is continued, or another one begins, is known later."""
         self._saved_run = state["run"]
 
+    def setup(self, stage: Stage) -> None:
+        if stage is Stage.FIT:
+            self.path = ""
+
     def on_fit_start(self, trainer: Trainer) -> None:
         self._saved_at = ()
         if trainer.fit_run.is_resumed:
@@ -94,6 +98,8 @@ class LastCheckpoint(Callback):
 
     def save(self, trainer: Trainer) -> None:
         """Write the present state, and return when that is done."""
+        if not self.path:  # interrupted in the first hook, by a plugin that comes before this one
+            self.on_fit_start(trainer)
         try:
             self._finish_all(trainer)
         finally:  # also if an older file could not be written

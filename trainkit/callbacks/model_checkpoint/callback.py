@@ -259,7 +259,10 @@ class ModelCheckpoint(KeptCheckpoints):
             displaced += leaving
         # last.ckpt: at every save point; as a link only where there is a new file to link to, or no file at all.
         if self.save_last and (path or self.save_last != "link" or not self.best_model_path):
-            last = self._free_path(trainer, values, self.CHECKPOINT_NAME_LAST, reuse=[self.last_model_path])
+            # In the folder of the run it may be the file in which that keeps its newest state: it is the same state.
+            keeper = trainer.last_checkpoint
+            reuse = [self.last_model_path, keeper.path if keeper else ""]
+            last = self._free_path(trainer, values, self.CHECKPOINT_NAME_LAST, reuse=reuse)
             self.last_model_path = last
         if path or last:
             self._saved_step = trainer.global_step
@@ -301,7 +304,7 @@ class ModelCheckpoint(KeptCheckpoints):
         if plan.path and plan.last:
             repeat = link_checkpoint if self.save_last == "link" else copy_checkpoint
             repeat(plan.path, plan.last)
-        if plan.newest:
+        if plan.newest and plan.newest != plan.last:
             share_checkpoint(plan.path or plan.last or "", plan.newest)
         if plan.message:
             print(f"{WHERE}: {plan.message}")
