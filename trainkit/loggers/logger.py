@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
-from trainkit.errors import ConfigError
+from trainkit.errors import ConfigError, LogWriteError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.loggers.run_folder import RunFolder, writing
 from trainkit.module import TrainModule
 from trainkit.module.hparams import HyperparametersMixin, loggable_hparams
 from trainkit.storage.atomic_write import check_writable
+from trainkit.storage.output import warn
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class Logger(Callback, ABC):
 
     Attributes:
         writes: Whether this process logs: True on rank 0 alone.
+        trains: Whether what is logged are rows of training, which a run that goes on logs again. It is False within an
+            evaluation, and after a run.
         shares_folder: Whether two loggers of this class may write into one folder.
         makes_folder: Whether a fit makes the folder of its version at its start, so that no other run takes it.
 
@@ -53,6 +57,9 @@ class Logger(Callback, ABC):
     shares_folder: ClassVar[bool] = True
     makes_folder: ClassVar[bool] = False
     writes: bool = True  # until `setup` knows the rank: a logger may be used without a Trainer
+    trains: bool = True
+    _in_run: bool = False
+    _has_told: bool = False
 
     def __init__(
         self,
@@ -105,9 +112,11 @@ class Logger(Callback, ABC):
         """
 
     def cut_back(self, written: Any) -> None:
-        """Remove what was written after `written` returned this value.
+        """Remove what training has written after `written` returned this value, each row once the run has passed it.
 
-        Called when a run resumes from the checkpoint that stored it, because the run will log the same steps again.
+        Called when a run resumes from the checkpoint that stored it, because the run will log the same steps again. It
+        may fail before that, or be killed: until then nothing should be lost. Rows of evaluations, and what others have
+        written into the folder, are to stay.
         """
 
     # Where it writes
@@ -168,24 +177,35 @@ class Logger(Callback, ABC):
         self._folder.share(other._folder for other in others if other is not self)
         claims = self.makes_folder and trainer.state.fn is Stage.FIT
         self._folder.version = trainer.strategy.agreed(lambda: self._checked_version(claims=claims))
+        # What cannot be written until here is an error, which costs no training.
+        self.trains, self._in_run, self._has_told = trainer.state.fn is Stage.FIT, True, False
 
     def on_fit_start(self, trainer: Trainer, module: TrainModule) -> None:
+        # Also where they are logged later: two values for one name are an error at once.
         params = _hyperparameters(module, trainer.datamodule)
-        if params and self.writes:
-            self.log_hyperparams(params)
+        if not trainer.ckpt_path:
+            self._log_hyperparams(params)
+
+    def on_train_start(self, trainer: Trainer, module: TrainModule) -> None:
+        # A run that has nothing left to train when it goes on does not come here, and changes no file.
+        if trainer.ckpt_path:
+            self._log_hyperparams(_hyperparameters(module, trainer.datamodule))
 
     def on_log(self, metrics: dict[str, float], step: int) -> None:
         if self.writes:
-            self.log_metrics(metrics, step)
+            with self.heard():
+                self.log_metrics(metrics, step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if not self.writes:
             return
         # A run that is killed and resumes from this checkpoint must not lack rows of earlier steps (they are flushed),
         # nor have rows of later steps twice (the length of the files is stored).
-        self.save()
-        entry = {"logger": type(self).__qualname__, "folder": _absolute(self.log_dir), "written": self.written()}
-        checkpoint["trainkit"].setdefault(LOGGED, []).append(entry)
+        with self.heard():
+            self.save()
+        with self.heard():
+            entry = {"logger": type(self).__qualname__, "folder": _absolute(self.log_dir), "written": self.written()}
+            checkpoint["trainkit"].setdefault(LOGGED, []).append(entry)
 
     def on_load_checkpoint(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
         # An evaluation of a checkpoint logs nothing again, so nothing is removed.
@@ -214,9 +234,30 @@ class Logger(Callback, ABC):
     def teardown(self) -> None:
         status, self._status = self._status, "success"
         if self.writes:
-            self.finalize(status)
+            with self.heard():
+                self.finalize(status)
+        self.trains = self._in_run = False
 
     # For subclasses
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Return a context in which a `LogWriteError` does not end a run: the first one becomes a warning.
+
+        Outside a run it is raised.
+        """
+        try:
+            yield
+        except LogWriteError as error:
+            if not self._in_run:
+                raise
+            self.tell(f"{error} The run goes on, and what it logs is lost until that can be written.")
+
+    def tell(self, lost: str) -> None:
+        """Warn that something is lost, once in a run: more would only repeat it."""
+        if not self._has_told:
+            self._has_told = True
+            warn(f"{type(self).__name__}: {lost}")
 
     def row_of(self, metrics: Mapping[str, Any]) -> dict[str, float]:
         """Return ``metrics`` as plain numbers, with the prefix before their names. Waits for devices that hold some."""
@@ -230,6 +271,11 @@ class Logger(Callback, ABC):
         if step is not None:
             self._newest_step = step
         return self._newest_step
+
+    def _log_hyperparams(self, params: Mapping[str, Any]) -> None:
+        if params and self.writes:
+            with self.heard():
+                self.log_hyperparams(params)
 
     def _refuse_shared_folder(self, loggers: Iterable[Logger]) -> None:
         for other in loggers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,6 +26,7 @@ from trainkit.module.attached import attach
 from trainkit.module.from_checkpoint import load_weights, require_weights
 from trainkit.progress import Progress
 from trainkit.storage.files import read_checkpoint
+from trainkit.storage.output import say
 from trainkit.trainer.build_run import build_evaluation_run, build_fit_run
 from trainkit.trainer.data import DataConnection, Rank
 from trainkit.trainer.default_plugins import checkpoints_last
@@ -438,4 +438,4 @@ def _noted_on(error: BaseException) -> Iterator[None]:
         error.add_note(note)
         if not isinstance(error, Exception):
             # Python prints no notes of what a signal surfaces as, and this may be all that the user ever hears of it.
-            print(f"trainkit: {note}", file=sys.stderr, flush=True)
+            say(f"trainkit: {note}", err=True)

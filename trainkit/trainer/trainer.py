@@ -24,6 +24,7 @@ from trainkit.plugins.resolve import resolve_precision, resolve_strategy
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.storage.files import write_checkpoint
+from trainkit.storage.output import say
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import (
     DataArguments,
@@ -437,7 +438,7 @@ class Trainer(TrainerProperties):
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print on rank 0 only."""
         if self.is_global_zero:
-            print(*args, **kwargs)
+            say(*args, **kwargs)
 
     @property
     def should_stop(self) -> bool:

@@ -19,6 +19,7 @@ from trainkit.checkpoint.background import BackgroundJob, snapshot
 from trainkit.errors import ConfigError
 from trainkit.hooks.manager import PluginStage
 from trainkit.storage.files import check_folder, copy_checkpoint, link_checkpoint, remove_checkpoint, write_checkpoint
+from trainkit.storage.output import say
 from trainkit.storage.remote import is_remote
 from trainkit.storage.storable import check_storable
 from trainkit.types import Stage
@@ -288,7 +289,7 @@ class ModelCheckpoint(KeptCheckpoints):
             repeat = link_checkpoint if self.save_last == "link" else copy_checkpoint
             repeat(plan.path, plan.last)
         if plan.message:
-            print(f"{WHERE}: {plan.message}")
+            say(f"{WHERE}: {plan.message}")
         # Last, so that a kill at any moment leaves at least as many whole files as were promised.
         self._delete_obsolete()
 
