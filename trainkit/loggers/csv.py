@@ -84,15 +84,12 @@ class CSVLogger(Logger):
         with self.heard(), writing(self.metrics_file):
             is_gone = (self._size is not None or self._behind is not None) and not self.metrics_file.exists()
             if is_gone:
+                self.tell_removed(self.metrics_file)
                 self._rows = self._behind = None
             self._write()
             self._size = self.metrics_file.stat().st_size
             # Only after the write: rows that could not be written stay pending.
             self._pending = []
-            if is_gone:
-                self.tell(
-                    f"{self.metrics_file} was removed in mid-run, with all rows in it. Later rows are in a new one."
-                )
 
     def _write(self) -> None:
         if self._behind is None:
@@ -111,8 +108,9 @@ class CSVLogger(Logger):
         # Counted once and then kept up to date, since a checkpoint should not read the whole file. An evaluation in
         # another process may have written to it meanwhile.
         path = self.metrics_file
-        if self._rows is None or (self._behind is None and size_of(path) != self._size):
-            self._rows, self._size = count_rows(path), size_of(path)
+        with writing(path):
+            if self._rows is None or (self._behind is None and size_of(path) != self._size):
+                self._rows, self._size = count_rows(path), size_of(path)
         # Rows that could not be written will be the next ones.
         return self._rows + len(self._pending)
 

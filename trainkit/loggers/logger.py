@@ -170,10 +170,11 @@ class Logger(Callback, ABC):
     def setup(self, trainer: Trainer) -> None:
         self.default_to(trainer.default_root_dir)
         self.writes = trainer.is_global_zero
+        loggers = loggers_of(trainer)
         if not self.shares_folder:
-            self._refuse_shared_folder(trainer.loggers)
+            self._refuse_shared_folder(loggers)
         # Rank 0 chooses: once it has made the folder, another rank that looks for a free number finds the next one.
-        others = [each for each in trainer.loggers if self.shares_folder or type(each) is not type(self)]
+        others = [each for each in loggers if self.shares_folder or not _alike(each, self)]
         self._folder.share(other._folder for other in others if other is not self)
         claims = self.makes_folder and trainer.state.fn is Stage.FIT
         self._folder.version = trainer.strategy.agreed(lambda: self._checked_version(claims=claims))
@@ -222,7 +223,7 @@ class Logger(Callback, ABC):
         if not mine and folder is not None and path.startswith(os.path.join(folder, "")):
             # The folder was moved as a whole, with the checkpoint in it, so that the stored path is wrong. Which of
             # several loggers of this kind it was is told by their order.
-            alike = [logger for logger in trainer.loggers if type(logger) is type(self)]
+            alike = [logger for logger in loggers_of(trainer) if type(logger) is type(self)]
             mine = entries[alike.index(self) :][:1]
         for entry in mine[:1]:
             self.cut_back(entry["written"])
@@ -272,6 +273,13 @@ class Logger(Callback, ABC):
             self._newest_step = step
         return self._newest_step
 
+    def tell_removed(self, path: str | os.PathLike[str]) -> None:
+        """Warn that the file at ``path``, or the folder of the run, is not there any more. Call it before writing on."""
+        what = f"{os.fspath(path)} was removed in mid-run, with the rows in it"
+        if not os.path.isdir(self.log_dir):
+            what = f"{self.log_dir} was removed in mid-run, with all rows and hyperparameters in it"
+        self.tell(f"{what}. The run goes on, and writes later rows there again if it can.")
+
     def _log_hyperparams(self, params: Mapping[str, Any]) -> None:
         if params and self.writes:
             with self.heard():
@@ -279,7 +287,7 @@ class Logger(Callback, ABC):
 
     def _refuse_shared_folder(self, loggers: Iterable[Logger]) -> None:
         for other in loggers:
-            if other is not self and type(other) is type(self) and other.log_dir == self.log_dir:
+            if other is not self and _alike(other, self) and _absolute(other.log_dir) == _absolute(self.log_dir):
                 raise ConfigError(
                     f"two {type(self).__name__}s would write into {self.log_dir}, over each other. Give one of them "
                     "another name, version or save_dir."
@@ -292,6 +300,17 @@ class Logger(Callback, ABC):
             if claims:
                 self._folder.claim()
         return self.version
+
+
+def loggers_of(trainer: Trainer) -> list[Logger]:
+    """Return the loggers of ``trainer``, with those that came as callbacks."""
+    # One that is in both lists counts once.
+    return list(dict.fromkeys(each for each in (*trainer.loggers, *trainer.callbacks) if isinstance(each, Logger)))
+
+
+def _alike(one: Logger, other: Logger) -> bool:
+    """Whether two loggers write files of the same kind, as a class and its subclass do."""
+    return isinstance(one, type(other)) or isinstance(other, type(one))
 
 
 def _absolute(folder: str | None) -> str | None:

@@ -18,7 +18,7 @@ from trainkit.data.module import DataModule
 from trainkit.data.wait_meter import WaitMeter
 from trainkit.errors import NotAttachedError
 from trainkit.hooks.attribution import in_one_line
-from trainkit.loggers.logger import LOGGED
+from trainkit.loggers.logger import LOGGED, loggers_of
 from trainkit.loops.run import FitRun, Run
 from trainkit.loops.stop import StopSignal
 from trainkit.module import TrainModule
@@ -310,7 +310,8 @@ class Call:
             logged = checkpoint.get("trainkit", {}).get(LOGGED, ())
             name = os.path.basename(path)
             places = [path, *(os.path.join(entry["folder"], name) for entry in logged if entry["folder"])]
-            for logger in trainer.loggers:
+            for logger in loggers_of(trainer):
+                logger.default_to(trainer.default_root_dir)
                 any(logger.continue_from(place) for place in places)
         return checkpoint
 

@@ -156,7 +156,7 @@ class TensorBoardLogger(Logger):
             # Where a file has been removed, writing into it succeeds, and nobody ever reads it.
             if path is not None and not os.path.exists(path):
                 self._give_up()
-                self.tell(f"{path} was removed in mid-run, with all rows in it. Later rows are in a new file.")
+                self.tell_removed(path)
             try:
                 yield
             except OSError:
