@@ -274,7 +274,7 @@ class Logger(Callback, ABC):
         return self._newest_step
 
     def tell_removed(self, path: str | os.PathLike[str]) -> None:
-        """Warn that the file at ``path``, or the folder of the run, is not there any more. Call it before writing on."""
+        """Warn that the file at ``path``, or the folder of the run, is gone. Call it before writing on."""
         what = f"{os.fspath(path)} was removed in mid-run, with the rows in it"
         if not os.path.isdir(self.log_dir):
             what = f"{self.log_dir} was removed in mid-run, with all rows and hyperparameters in it"
