@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -92,3 +94,15 @@ def test_job_of_which_no_checkpoint_can_be_read_does_not_begin_anew(trainkit_in_
     assert (
         f"none of the checkpoints that there are can be read.\n    {checkpoint.resolve()} is damaged" in result.output
     )
+
+
+def test_fit_whose_output_nobody_reads_trains_to_its_end(trainkit_in_project: Run) -> None:
+    program = f"{sys.executable} -m trainkit fit config.yaml trainer.enable_progress_bar=true"
+    command = f"{program} | true; exit ${{PIPESTATUS[0]}}"  # the fixture has made its folder the current one
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("UserWarning: stdout cannot be written to (Broken pipe)") == 1
+    assert "Traceback" not in ended.stderr
+    (checkpoint,) = checkpoints()
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 8

@@ -151,12 +151,14 @@ def test_rows_behind_those_that_were_written_can_be_cut_off(logger):
     logger.save()
     assert (written, logger.written()) == (2, 3)
     logger.cut_back(written)
+    assert len(rows_in(logger.metrics_file)) == 3
+    logger.log_metrics({"a": 5.0}, 3)
+    assert logger.written() == 3
     assert [(row["step"], row["a"], row["b"]) for row in rows_in(logger.metrics_file)] == [
         ("1", "1.0", ""),
         ("2", "2.0", ""),
+        ("3", "5.0", ""),
     ]
-    logger.log_metrics({"a": 5.0}, 3)
-    assert logger.written() == 3
     assert os.listdir(logger.log_dir) == ["metrics.csv"]
 
 
@@ -175,7 +177,9 @@ def test_half_a_line_that_a_kill_left_is_cut_off_too(logger):
     with open(logger.metrics_file, "a") as file:
         file.write("2,,0.")
     logger.cut_back(written)
-    assert len(rows_in(logger.metrics_file)) == 1
+    logger.log_metrics({"a": 2.0}, 2)
+    logger.save()
+    assert [row["a"] for row in rows_in(logger.metrics_file)] == ["1.0", "2.0"]
 
 
 def test_where_nothing_was_written_there_is_nothing_to_cut(logger):

@@ -291,6 +291,52 @@ def test_two_loggers_that_would_write_over_each_other_are_refused(tmp_path, kind
     quiet_trainer(logger=[kind(tmp_path, version="a"), kind(tmp_path, version="b")]).fit(TinyModule(), TinyData(1))
 
 
+@pytest.mark.parametrize("kind", [CSVLogger, TensorBoardLogger])
+def test_so_are_a_logger_and_one_of_a_subclass_or_among_the_callbacks(tmp_path, kind):
+    class Own(kind):
+        pass
+
+    for loggers, callbacks in (([kind(tmp_path), Own(tmp_path)], []), ([kind(tmp_path)], [Own(tmp_path)])):
+        with pytest.raises(ConfigError, match="s would write into"):
+            quiet_trainer(logger=loggers, callbacks=callbacks).fit(TinyModule(), TinyData(1))
+
+
+class Full(Kept):
+    def log_metrics(self, metrics, step=None):
+        super().log_metrics(metrics, step)
+        raise LogWriteError("could not write rows.")
+
+    def finalize(self, status):
+        super().finalize(status)
+        raise LogWriteError("could not close.")
+
+
+def test_rows_that_cannot_be_written_are_told_once_in_a_run_and_raise_outside(tmp_path):
+    logger = Full(tmp_path)
+    for _ in range(2):
+        trainer = quiet_trainer(logger=logger, log_every_n_steps=1)
+        with pytest.warns(UserWarning, match=r"Full: could not write rows\. The run goes on") as told:
+            trainer.fit(TinyModule(), TinyData(3))
+        assert len(told) == 1
+    assert len(logger.rows) == 6
+    with pytest.raises(LogWriteError), logger.heard():
+        logger.log_metrics({"a": 1.0})
+
+
+def test_rows_are_of_training_until_a_run_has_ended_and_not_in_an_evaluation(tmp_path):
+    class Seen(Kept):
+        def log_metrics(self, metrics, step=None):
+            self.calls.append(self.trains)
+
+    logger = Seen(tmp_path)
+    trainer = quiet_trainer(logger=logger, log_every_n_steps=1)
+    assert logger.trains
+    trainer.fit(TinyModule(), TinyData(1))
+    trainer.test(TinyModule(), TinyData(1), verbose=False)
+    assert [call for call in logger.calls if isinstance(call, bool)] == [True, False]
+    assert not logger.trains
+
+
 def test_loggers_of_two_kinds_share_a_folder(tmp_path):
     trainer = quiet_trainer(logger=[CSVLogger(tmp_path), TensorBoardLogger(tmp_path), Kept(tmp_path), Kept(tmp_path)])
     trainer.fit(TinyModule(), TinyData(1))

@@ -72,6 +72,16 @@ def test_a_checkpoint_of_no_version_of_this_experiment_changes_nothing(tmp_path,
     assert folder.version == 0
 
 
+def test_a_folder_of_checkpoints_beside_those_of_runs_is_no_run(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "last.ckpt").touch()
+    folder = RunFolder(tmp_path, "", None)
+    assert not folder.continue_from(tmp_path / "kept" / "last.ckpt")
+    (tmp_path / "kept" / "metrics.csv").touch()
+    assert folder.continue_from(tmp_path / "kept" / "last.ckpt")
+    assert folder.version == "kept"
+
+
 def test_a_given_version_stays_when_a_run_is_continued(tmp_path):
     folder = RunFolder(tmp_path, "runs", 1)
     folder.continue_from(tmp_path / "runs" / "version_4" / "last.ckpt")

@@ -64,3 +64,19 @@ def test_published_tables_are_replaced_in_place():
     published.replace({"callback": {"c": 3.0}})
     assert callback == {"c": 3.0}
     assert published.logged == {}
+
+
+@pytest.mark.parametrize("way", ["checkpoint", "pause"])
+def test_step_values_of_an_evaluation_outlive_its_interruption_and_its_epoch_values_do_not(way):
+    log = PhaseLog(Phase.VALIDATE, 1, Published())
+    log.enter(0)
+    slot = log.open("both", (False, None, True, True, *DEFAULTS[4:]), is_metric=False)
+    for table, key in slot.step_tables:
+        table[key] = 0.5
+    log.publish_epoch(slot, 0.25)
+    if way == "pause":
+        log.pause()
+    else:
+        state, log = log.state_dict({}), PhaseLog(Phase.VALIDATE, 1, Published())
+        log.load_state_dict(state, {})
+    assert log.epoch_row == {"both_step": 0.5}

@@ -12,12 +12,12 @@ from trainkit.loops.limits import NO_LIMIT
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 from trainkit.trainer.run_length import (
     DEFAULT_MAX_EPOCHS,
+    begin_or_say_done,
     estimated_updates,
     is_endless,
     make_limits,
     max_epochs,
     max_steps,
-    begin_or_say_done,
 )
 
 

@@ -22,6 +22,7 @@ from trainkit.callbacks.monitor import (
 from trainkit.checks import number, whole
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
+from trainkit.storage.output import say
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class EarlyStopping(Callback):
         reason, message = self._evaluate(as_score(trainer.callback_metrics[self.monitor]))
         if self.verbose and message and (trainer.is_global_zero or not self.log_rank_zero_only):
             rank = f"[rank {trainer.global_rank}] " if trainer.world_size > 1 else ""
-            print(f"{rank}EarlyStopping: {message}")
+            say(f"{rank}EarlyStopping: {message}")
         # A rank that stopped alone would leave the others waiting in the next collective.
         if trainer.strategy.any_rank(reason is not EarlyStoppingReason.NOT_STOPPED):
             trainer.fit_run.stop_signal.ask(by=self.state_key)

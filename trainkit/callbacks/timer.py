@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from trainkit.checks import Duration, one_of, seconds
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
+from trainkit.storage.output import say
 from trainkit.types import Phase
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Timer(Callback):
         # Clocks of ranks differ, and a rank that stopped alone would leave the others waiting.
         if self._duration_s < math.inf and trainer.strategy.any_rank(self.time_elapsed() >= self._duration_s):
             if self.verbose and not trainer.should_stop and trainer.is_global_zero:
-                print(f"Timer: time is up after {self.time_elapsed():.0f} s of training.")
+                say(f"Timer: time is up after {self.time_elapsed():.0f} s of training.")
             trainer.should_stop = True
 
 

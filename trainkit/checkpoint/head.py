@@ -15,7 +15,8 @@ class Head(NamedTuple):
     """What is read of a checkpoint to choose between several.
 
     Attributes:
-        run: The name of its run; empty if it has none, as of an earlier version or another framework.
+        run: The name of its run, which is that of its newest state below ``default_root_dir``; empty if it has none, as
+            in files of earlier versions and other frameworks.
         position: How far the run was; see `Progress.position`.
         resumable: Whether a fit can continue from it.
         readable: Whether it could be read at all.

@@ -134,7 +134,7 @@ def _by_run(paths: list[str], *, resumes: bool) -> Iterator[str]:
         if not head.readable or (resumes and not head.resumable):
             continue
         if head.run:
-            others = [(read_head(other), other) for other in paths[index + 1 :] if _is_near(other, path)]
+            others = [(read_head(other), other) for other in _siblings(paths[index + 1 :], path, head.run)]
             same = [(each.position, other) for each, other in [(head, path), *others] if each.run == head.run]
             # A stable sort: of files with one state the one that was written last stays first.
             ahead = [other for _, other in sorted(same, key=lambda each: each[0], reverse=True)]
@@ -143,14 +143,21 @@ def _by_run(paths: list[str], *, resumes: bool) -> Iterator[str]:
     return iter(paths)
 
 
+def _siblings(paths: list[str], path: str, run: str) -> list[str]:
+    """Return those of ``paths`` that may be of the same run as ``path``."""
+    # Below the roots there may be thousands of files of other runs, whose heads are not read.
+    local = [other for other in paths if not is_remote(other)]
+    if is_remote(path):
+        return []
+    # Runs of different roots may have one name: then it cannot be told whose file it is.
+    newest = [other for other in local if other.endswith(f"{os.sep}{run}".replace("/", os.sep))]
+    return [other for other in local if _is_near(other, path) or newest == [other]]
+
+
 def _is_near(path: str, other: str) -> bool:
-    """Whether a file may be of the same run as ``other``."""
-    # Heads are read of these alone: below the roots there may be thousands of files of other runs.
-    if is_remote(path) or is_remote(other):
-        return False
-    folder, other_folder = os.path.dirname(path), os.path.dirname(other)
-    is_in_folder = os.path.commonpath([folder, other_folder]) in (folder, other_folder)
-    return is_in_folder or os.path.basename(path).startswith(LAST)
+    """Whether two files are in one folder, or one is in a folder below that of the other."""
+    folders = os.path.dirname(path), os.path.dirname(other)
+    return os.path.commonpath(folders) in folders
 
 
 def _newest_first(roots: Iterable[FilePath]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 import click
 
 from trainkit.errors import ConfigError, TrainkitError
+from trainkit.storage.output import say
 
 if TYPE_CHECKING:
     from trainkit.config.build import ConfiguredRun
@@ -49,7 +50,7 @@ def configured(action: Callable[Concatenate[ConfiguredRun, P], None]) -> Callabl
 def warn_about_fresh_weights(run: ConfiguredRun) -> None:
     """Print a note if a command that needs trained weights runs without a checkpoint."""
     if run.ckpt_path is None:
-        click.echo("note: the weights are freshly initialised; ckpt_path=PATH (or last) loads trained ones.", err=True)
+        say("note: the weights are freshly initialised; ckpt_path=PATH (or last) loads trained ones.", err=True)
 
 
 @contextmanager
@@ -69,5 +70,5 @@ def errors_as_messages(debug: bool = False) -> Iterator[None]:
         if debug:
             raise
         notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
-        click.echo(f"{type(error).__name__}: {error}{notes}", err=True)
+        say(f"{type(error).__name__}: {error}{notes}", err=True)
         sys.exit(USAGE_ERROR if isinstance(error, ConfigError) else 1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trainkit.cli.configured import configured
+from trainkit.storage.output import say
 
 if TYPE_CHECKING:
     from trainkit.config.build import ConfiguredRun
@@ -38,5 +39,5 @@ def _last(run: ConfiguredRun) -> str | None:
     roots = run.trainer.checkpoint_roots
     if any_checkpoint(roots):
         return "last"
-    click.echo(f"note: there is no run to continue below {' or '.join(roots)}; this is the first.", err=True)
+    say(f"note: there is no run to continue below {' or '.join(roots)}; this is the first.", err=True)
     return run.ckpt_path

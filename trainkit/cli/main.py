@@ -8,6 +8,7 @@ import click
 
 import trainkit
 from trainkit.errors import nearest_name
+from trainkit.storage.output import discard_at_exit
 
 COMMANDS = ("fit", "validate", "test", "predict", "checkpoint", "verify-resume")
 """The subcommands, in the order of the help. Each is the object ``command`` in the file of its name."""
@@ -42,3 +43,5 @@ def main() -> None:
 
     A run is described by a YAML file; see `trainkit COMMAND --help` for each command.
     """
+    # Also for what the user's code prints: `trainkit fit ... | head -1` has trained, and ends with 0.
+    discard_at_exit()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trainkit.cli.configured import configured, warn_about_fresh_weights
+from trainkit.storage.output import say
 
 if TYPE_CHECKING:
     from trainkit.config.build import ConfiguredRun
@@ -28,4 +29,4 @@ def command(run: ConfiguredRun, output: str) -> None:
     # Each rank has the predictions of its own batches; the file has those of rank 0.
     if run.trainer.is_global_zero:
         torch.save(predictions, output)
-        click.echo(f"predictions written to {output}")
+        say(f"predictions written to {output}")

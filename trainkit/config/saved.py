@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class SavedConfig(Callback):
-    """Write ``config.yaml`` into ``trainer.log_dir`` when a fit starts.
+    """Write ``config.yaml`` into ``trainer.log_dir`` when a fit starts; one that goes on, when it begins to train.
 
     Args:
         text: The resolved configuration, as YAML.
@@ -22,6 +22,15 @@ class SavedConfig(Callback):
         self.text = text
 
     def on_fit_start(self, trainer: Trainer) -> None:
+        if not trainer.ckpt_path:
+            self._write(trainer)
+
+    def on_train_start(self, trainer: Trainer) -> None:
+        # A run that has nothing left to train when it goes on does not come here, and changes no file.
+        if trainer.ckpt_path:
+            self._write(trainer)
+
+    def _write(self, trainer: Trainer) -> None:
         # Rank 0 alone, as all ranks of a run share its folder.
         if trainer.log_dir is None or not trainer.is_global_zero:
             return

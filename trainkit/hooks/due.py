@@ -1,4 +1,4 @@
-"""The hook that is running when a checkpoint is saved: a run that continues calls the plugins that were still to come."""
+"""The hook that is running when a checkpoint is saved: a run that continues calls the plugins that were to come."""
 
 from __future__ import annotations
 

@@ -33,6 +33,8 @@ def update_hparams_file(folder: str | os.PathLike[str], params: Mapping[str, Any
         path.parent.mkdir(parents=True, exist_ok=True)
         held = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
         merged = {**(held or {}), **yaml_values(params)}
+        if path.exists() and merged == held:
+            return  # a run that goes on has them already
         # Written beside and renamed: readers find the old file or the new one, never half of it.
         temporary.write_text(yaml.safe_dump(merged, sort_keys=False, allow_unicode=True), encoding="utf-8")
         os.replace(temporary, path)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
-from trainkit.errors import ConfigError
+from trainkit.errors import ConfigError, LogWriteError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.loggers.run_folder import RunFolder, writing
 from trainkit.module import TrainModule
 from trainkit.module.hparams import HyperparametersMixin, loggable_hparams
 from trainkit.storage.atomic_write import check_writable
+from trainkit.storage.output import warn
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class Logger(Callback, ABC):
 
     Attributes:
         writes: Whether this process logs: True on rank 0 alone.
+        trains: Whether what is logged are rows of training, which a run that goes on logs again. It is False within an
+            evaluation, and after a run.
         shares_folder: Whether two loggers of this class may write into one folder.
         makes_folder: Whether a fit makes the folder of its version at its start, so that no other run takes it.
 
@@ -53,6 +57,9 @@ class Logger(Callback, ABC):
     shares_folder: ClassVar[bool] = True
     makes_folder: ClassVar[bool] = False
     writes: bool = True  # until `setup` knows the rank: a logger may be used without a Trainer
+    trains: bool = True
+    _in_run: bool = False
+    _has_told: bool = False
 
     def __init__(
         self,
@@ -105,9 +112,11 @@ class Logger(Callback, ABC):
         """
 
     def cut_back(self, written: Any) -> None:
-        """Remove what was written after `written` returned this value.
+        """Remove what training has written after `written` returned this value, each row once the run has passed it.
 
-        Called when a run resumes from the checkpoint that stored it, because the run will log the same steps again.
+        Called when a run resumes from the checkpoint that stored it, because the run will log the same steps again. It
+        may fail before that, or be killed: until then nothing should be lost. Rows of evaluations, and what others have
+        written into the folder, are to stay.
         """
 
     # Where it writes
@@ -161,31 +170,43 @@ class Logger(Callback, ABC):
     def setup(self, trainer: Trainer) -> None:
         self.default_to(trainer.default_root_dir)
         self.writes = trainer.is_global_zero
+        loggers = loggers_of(trainer)
         if not self.shares_folder:
-            self._refuse_shared_folder(trainer.loggers)
+            self._refuse_shared_folder(loggers)
         # Rank 0 chooses: once it has made the folder, another rank that looks for a free number finds the next one.
-        others = [each for each in trainer.loggers if self.shares_folder or type(each) is not type(self)]
+        others = [each for each in loggers if self.shares_folder or not _alike(each, self)]
         self._folder.share(other._folder for other in others if other is not self)
         claims = self.makes_folder and trainer.state.fn is Stage.FIT
         self._folder.version = trainer.strategy.agreed(lambda: self._checked_version(claims=claims))
+        # What cannot be written until here is an error, which costs no training.
+        self.trains, self._in_run, self._has_told = trainer.state.fn is Stage.FIT, True, False
 
     def on_fit_start(self, trainer: Trainer, module: TrainModule) -> None:
+        # Also where they are logged later: two values for one name are an error at once.
         params = _hyperparameters(module, trainer.datamodule)
-        if params and self.writes:
-            self.log_hyperparams(params)
+        if not trainer.ckpt_path:
+            self._log_hyperparams(params)
+
+    def on_train_start(self, trainer: Trainer, module: TrainModule) -> None:
+        # A run that has nothing left to train when it goes on does not come here, and changes no file.
+        if trainer.ckpt_path:
+            self._log_hyperparams(_hyperparameters(module, trainer.datamodule))
 
     def on_log(self, metrics: dict[str, float], step: int) -> None:
         if self.writes:
-            self.log_metrics(metrics, step)
+            with self.heard():
+                self.log_metrics(metrics, step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if not self.writes:
             return
         # A run that is killed and resumes from this checkpoint must not lack rows of earlier steps (they are flushed),
         # nor have rows of later steps twice (the length of the files is stored).
-        self.save()
-        entry = {"logger": type(self).__qualname__, "folder": _absolute(self.log_dir), "written": self.written()}
-        checkpoint["trainkit"].setdefault(LOGGED, []).append(entry)
+        with self.heard():
+            self.save()
+        with self.heard():
+            entry = {"logger": type(self).__qualname__, "folder": _absolute(self.log_dir), "written": self.written()}
+            checkpoint["trainkit"].setdefault(LOGGED, []).append(entry)
 
     def on_load_checkpoint(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
         # An evaluation of a checkpoint logs nothing again, so nothing is removed.
@@ -202,7 +223,7 @@ class Logger(Callback, ABC):
         if not mine and folder is not None and path.startswith(os.path.join(folder, "")):
             # The folder was moved as a whole, with the checkpoint in it, so that the stored path is wrong. Which of
             # several loggers of this kind it was is told by their order.
-            alike = [logger for logger in trainer.loggers if type(logger) is type(self)]
+            alike = [logger for logger in loggers_of(trainer) if type(logger) is type(self)]
             mine = entries[alike.index(self) :][:1]
         for entry in mine[:1]:
             self.cut_back(entry["written"])
@@ -214,9 +235,30 @@ class Logger(Callback, ABC):
     def teardown(self) -> None:
         status, self._status = self._status, "success"
         if self.writes:
-            self.finalize(status)
+            with self.heard():
+                self.finalize(status)
+        self.trains = self._in_run = False
 
     # For subclasses
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Return a context in which a `LogWriteError` does not end a run: the first one becomes a warning.
+
+        Outside a run it is raised.
+        """
+        try:
+            yield
+        except LogWriteError as error:
+            if not self._in_run:
+                raise
+            self.tell(f"{error} The run goes on, and what it logs is lost until that can be written.")
+
+    def tell(self, lost: str) -> None:
+        """Warn that something is lost, once in a run: more would only repeat it."""
+        if not self._has_told:
+            self._has_told = True
+            warn(f"{type(self).__name__}: {lost}")
 
     def row_of(self, metrics: Mapping[str, Any]) -> dict[str, float]:
         """Return ``metrics`` as plain numbers, with the prefix before their names. Waits for devices that hold some."""
@@ -231,9 +273,21 @@ class Logger(Callback, ABC):
             self._newest_step = step
         return self._newest_step
 
+    def tell_removed(self, path: str | os.PathLike[str]) -> None:
+        """Warn that the file at ``path``, or the folder of the run, is gone. Call it before writing on."""
+        what = f"{os.fspath(path)} was removed in mid-run, with the rows in it"
+        if not os.path.isdir(self.log_dir):
+            what = f"{self.log_dir} was removed in mid-run, with all rows and hyperparameters in it"
+        self.tell(f"{what}. The run goes on, and writes later rows there again if it can.")
+
+    def _log_hyperparams(self, params: Mapping[str, Any]) -> None:
+        if params and self.writes:
+            with self.heard():
+                self.log_hyperparams(params)
+
     def _refuse_shared_folder(self, loggers: Iterable[Logger]) -> None:
         for other in loggers:
-            if other is not self and type(other) is type(self) and other.log_dir == self.log_dir:
+            if other is not self and _alike(other, self) and _absolute(other.log_dir) == _absolute(self.log_dir):
                 raise ConfigError(
                     f"two {type(self).__name__}s would write into {self.log_dir}, over each other. Give one of them "
                     "another name, version or save_dir."
@@ -246,6 +300,17 @@ class Logger(Callback, ABC):
             if claims:
                 self._folder.claim()
         return self.version
+
+
+def loggers_of(trainer: Trainer) -> list[Logger]:
+    """Return the loggers of ``trainer``, with those that came as callbacks."""
+    # One that is in both lists counts once.
+    return list(dict.fromkeys(each for each in (*trainer.loggers, *trainer.callbacks) if isinstance(each, Logger)))
+
+
+def _alike(one: Logger, other: Logger) -> bool:
+    """Whether two loggers write files of the same kind, as a class and its subclass do."""
+    return isinstance(one, type(other)) or isinstance(other, type(one))
 
 
 def _absolute(folder: str | None) -> str | None:

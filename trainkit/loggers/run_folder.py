@@ -111,11 +111,18 @@ class RunFolder:
         path, root = Path(checkpoint).resolve(), Path(self.root).resolve()
         # parents[0] is left out: a checkpoint directly in the root is in no version.
         if not self._was_given and root in path.parents[1:]:
-            folder = path.relative_to(root).parts[0]
+            folder, *rest = path.relative_to(root).parts
             match = _NUMBERED.fullmatch(folder)
-            self._version = int(match[1]) if match else folder
-            self._is_ours = True
+            # Without a name, folders of checkpoints may be beside those of runs.
+            if match or len(rest) > 1 or _has_other_files(root / folder):
+                self._version = int(match[1]) if match else folder
+                self._is_ours = True
         return Path(self.path).resolve() in path.parents
+
+
+def _has_other_files(folder: Path) -> bool:
+    """Whether there is anything but checkpoints in ``folder``."""
+    return folder.is_dir() and any(path.suffix != ".ckpt" for path in folder.iterdir())
 
 
 @contextmanager

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from trainkit.storage.output import say
 from trainkit.strategies.base import Strategy
 
 # Schedulers send SIGTERM before they kill, and SIGUSR1 if they are told to send it earlier (`--signal=USR1@60`).
@@ -100,7 +100,7 @@ class StopSignal:
         self._hear(number)
         name = signal.Signals(number).name
         again = " Press Ctrl-C again to leave at once." if number == signal.SIGINT else ""
-        print(f"\n{name}: stopping after the running batch.{again}", file=sys.stderr, flush=True)
+        say(f"\n{name}: stopping after the running batch.{again}", err=True)
 
     def _hear(self, number: int) -> None:
         self.received = number

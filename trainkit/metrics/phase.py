@@ -175,6 +175,7 @@ class PhaseLog:
         return {
             "num_dataloaders": self.num_dataloaders,
             "slots": [slot.state_dict(metric_paths.get(id(slot.metric))) for slot in self.slots.values()],
+            "step_values": self._step_values(),
         }
 
     def load_state_dict(self, state: dict[str, Any], metrics: dict[str, Metric]) -> None:
@@ -195,9 +196,12 @@ class PhaseLog:
             slot.loaders = set(saved["loaders"])
             slot.running = Running.from_state(saved["running"]) if saved["running"] else None
             slot.restored = True
+        self.epoch_row.update(state.get("step_values", {}))  # not so in files of earlier versions
 
     def pause(self) -> None:
         """Prepare to be continued later: keep what was collected, and drop the values of the whole phase.
+
+        The newest values of an evaluation's batches are kept: batches that log others may not come again.
 
         Its values are reduced at its end. What hooks outside batches log again until then takes the place of what they
         had logged; the hooks of its start are not called again.
@@ -205,8 +209,17 @@ class PhaseLog:
         for slot in self._by_place[EPOCH_HOOK].values():
             slot.restored = True
         self._by_place[EPOCH_HOOK].clear()
+        step_values = self._step_values()
         for table in (self.epoch_row, *self.results):
             table.clear()
+        self.epoch_row.update(step_values)
+
+    def _step_values(self) -> Table:
+        """Return what batches logged ``on_step`` for the one row of an evaluation."""
+        keys = {
+            key for slot in self.slots.values() for table, key in self._step_tables(slot) if table is self.epoch_row
+        }
+        return {key: value for key, value in self.epoch_row.items() if key in keys}
 
     def _loaders_of(self, slot: Slot) -> Iterable[int]:
         return range(self.num_dataloaders) if slot.spec.place == EPOCH_HOOK else slot.loaders

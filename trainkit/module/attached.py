@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import nn
 
 from trainkit.errors import NotAttachedError
+from trainkit.storage.output import say
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
@@ -96,7 +97,7 @@ class AttachedModule(nn.Module):
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print on rank 0 only."""
         if self._trainer is None or self._trainer.is_global_zero:
-            print(*args, **kwargs)
+            say(*args, **kwargs)
 
     def _attach(self, trainer: Trainer, metrics: MetricSink) -> Callable[[], None]:
         """Make ``self.trainer`` and ``self.log`` work, here and in all of its kind inside; see `attach`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,15 +19,15 @@ from trainkit.data.module import DataModule
 from trainkit.data.wait_meter import WaitMeter
 from trainkit.errors import NotAttachedError
 from trainkit.hooks.attribution import in_one_line
-from trainkit.loggers.logger import LOGGED
+from trainkit.loggers.logger import LOGGED, loggers_of
 from trainkit.loops.run import FitRun, Run
 from trainkit.loops.stop import StopSignal
-from trainkit.messages import tell
 from trainkit.module import TrainModule
 from trainkit.module.attached import attach
 from trainkit.module.from_checkpoint import load_weights, require_weights
 from trainkit.progress import Progress
 from trainkit.storage.files import read_checkpoint
+from trainkit.storage.output import say
 from trainkit.trainer.build_run import build_evaluation_run, build_fit_run
 from trainkit.trainer.data import DataConnection, Rank
 from trainkit.trainer.default_plugins import checkpoints_last
@@ -311,13 +310,15 @@ class Call:
         require_weights(checkpoint, path)
         if asked in ("last", "best") and self.strategy.is_global_zero:
             step = f"epoch {checkpoint.get('epoch', '?')}, step {checkpoint.get('global_step', '?')}"
-            tell(f"{'continuing' if self.stage is Stage.FIT else self.stage} from {path} ({step})")
+            doing = "continuing" if self.stage is Stage.FIT else self.stage
+            say(f"trainkit: {doing} from {path} ({step})", err=True)
         if self.continues_last:
             # Checkpoints may be elsewhere than in the folder of their run.
             logged = checkpoint.get("trainkit", {}).get(LOGGED, ())
             name = os.path.basename(path)
             places = [path, *(os.path.join(entry["folder"], name) for entry in logged if entry["folder"])]
-            for logger in trainer.loggers:
+            for logger in loggers_of(trainer):
+                logger.default_to(trainer.default_root_dir)
                 any(logger.continue_from(place) for place in places)
         return checkpoint
 
@@ -398,9 +399,10 @@ class Call:
             keeper.save(trainer)
             if self.strategy.is_global_zero:
                 progress = self.progress
-                tell(
-                    f"saved {keeper.path} (epoch {progress.epoch}, step {progress.global_step}); "
-                    "ckpt_path='last' or --resume continues from there."
+                say(
+                    f"trainkit: saved {keeper.path} (epoch {progress.epoch}, step {progress.global_step}); "
+                    "ckpt_path='last' or --resume continues from there.",
+                    err=True,
                 )
 
 
@@ -455,4 +457,4 @@ def _noted_on(error: BaseException) -> Iterator[None]:
         error.add_note(note)
         if not isinstance(error, Exception):
             # Python prints no notes of what a signal surfaces as, and this may be all that the user ever hears of it.
-            print(f"trainkit: {note}", file=sys.stderr, flush=True)
+            say(f"trainkit: {note}", err=True)

@@ -128,8 +128,8 @@ def restore_stop(run: FitRun, saved: Mapping[str, Any], plugins: Iterable[tuple[
     Args:
         run: The run that continues.
         saved: What `stop_state` returned.
-        plugins: Its plugins with their state keys. One that is not among them any more asks for nothing, and neither does
-            one whose attribute ``wants_stop`` is false.
+        plugins: Its plugins with their state keys. One that is not among them any more asks for nothing, and neither
+            does one whose attribute ``wants_stop`` is false.
     """
     by = saved.get("asked_by", "")
     if by == SHOULD_STOP:

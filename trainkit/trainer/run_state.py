@@ -10,7 +10,7 @@ from typing import Any
 from trainkit.checkpoint import state
 from trainkit.checkpoint.averages import warn_of_dropped_averages
 from trainkit.errors import CheckpointError
-from trainkit.hooks.due import DueHook, running_hook
+from trainkit.hooks.due import DueHook
 from trainkit.hooks.manager import HookManager
 from trainkit.loops.run import FitRun, Run
 from trainkit.module.hparams import store_hparams, warn_of_unstorable

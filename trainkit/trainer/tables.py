@@ -11,8 +11,9 @@ def print_results(results: list[dict[str, float]], stage: Stage) -> None:
     if not any(results):
         # Nothing was logged, or prediction: an empty table tells nothing.
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from trainkit.storage.console import show
 
     table = Table()
     table.add_column(f"{stage} metric", style="cyan")
@@ -20,11 +21,11 @@ def print_results(results: list[dict[str, float]], stage: Stage) -> None:
         table.add_column("value" if len(results) == 1 else f"loader {dataloader_idx}", justify="right")
     for name in dict.fromkeys(name for result in results for name in result):
         table.add_row(name, *(f"{result[name]:.6g}" if name in result else "" for result in results))
-    Console().print(table)
+    show(table)
 
 
 def print_timing(timer: HookTimer) -> None:
     """Print the seconds that each plugin spent in each hook."""
-    from rich.console import Console
+    from trainkit.storage.console import show
 
-    Console().print(timer.table())
+    show(timer.table())

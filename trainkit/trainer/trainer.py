@@ -25,6 +25,7 @@ from trainkit.plugins.resolve import resolve_precision, resolve_strategy
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.storage.files import write_checkpoint
+from trainkit.storage.output import say
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import (
     DataArguments,
@@ -82,7 +83,7 @@ class Trainer(TrainerProperties):
         log_every_n_steps: Updates from one row of metrics to the next.
         enable_checkpointing: Whether to save checkpoints: a `ModelCheckpoint` is added if none is given.
         keep_last: Whether the newest state of the run is kept as ``last.ckpt`` in its folder
-            (``docs/explanation/checkpoints.md``). False writes that file when a signal interrupts the run, and not else.
+            (``docs/explanation/checkpoints.md``). With False that file is written only when a signal interrupts the run.
         enable_progress_bar: Whether to show a progress bar.
         enable_model_summary: Whether to print a summary of the module.
         accumulate_grad_batches: Batches per update, or a dict from the epoch to the number that holds from then on.
@@ -445,7 +446,7 @@ class Trainer(TrainerProperties):
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print on rank 0 only."""
         if self.is_global_zero:
-            print(*args, **kwargs)
+            say(*args, **kwargs)
 
     @property
     def should_stop(self) -> bool:

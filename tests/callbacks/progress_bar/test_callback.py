@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import itertools
 import math
 
@@ -269,3 +270,16 @@ def test_a_rate_that_cannot_be_is_refused(refresh_rate):
 def test_it_keeps_what_every_callback_promises(capsys):
     check_callback(ProgressBar, enable_progress_bar=True)
     assert "Epoch 2/2: 3/3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fails_in", ["show", "finish"])
+def test_a_display_that_cannot_draw_is_given_up_and_the_run_goes_on(display, monkeypatch, fails_in):
+    def fails(bars, values):
+        raise BrokenPipeError("nobody reads")
+
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    monkeypatch.setattr(display, fails_in, fails)
+    trainer = quiet_trainer(callbacks=[ProgressBar()], enable_progress_bar=True, max_epochs=2)
+    with pytest.warns(UserWarning, match="stdout cannot be written to") as told:
+        trainer.fit(TinyModule(), TinyData(3))
+    assert (len(told), trainer.global_step, display.closed) == (1, 6, 1)

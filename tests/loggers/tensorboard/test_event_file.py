@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import errno
+import os
+
+import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from trainkit.loggers.tensorboard.event_file import EventFile, cut_files, sizes_of_files
+from trainkit.loggers.tensorboard.event_file import OF_TRAINING, EventFile, sizes_of_files
 
 
 def scalar(value):
@@ -48,25 +52,20 @@ def test_files_of_one_second_are_read_in_the_order_in_which_they_were_made(tmp_p
     assert [event.step for event in events_in(tmp_path) if event.HasField("summary")] == list(range(12))
 
 
-def test_files_are_cut_back_to_the_events_that_they_had(tmp_path):
-    first = EventFile(str(tmp_path), flush_secs=0)
-    first.add_summary(scalar(0.5), 1)
-    sizes = sizes_of_files(str(tmp_path))
-    first.add_summary(scalar(0.5), 2)
-    first.close()
-    for step in (3, 4):
-        later = EventFile(str(tmp_path), flush_secs=0)
-        later.add_summary(scalar(0.5), step)
-        later.close()
-    (tmp_path / "metrics.csv").touch()
-
-    cut_files(str(tmp_path), sizes, keep=later.path.rpartition("/")[2])
-
-    (tmp_path / "metrics.csv").unlink()
-    assert [event.step for event in events_in(tmp_path) if event.HasField("summary")] == [1, 4]
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_where_there_is_no_folder_there_are_no_files(tmp_path):
+def test_only_files_of_training_are_counted(tmp_path):
+    for suffix in ("", OF_TRAINING):
+        file = EventFile(str(tmp_path), 0, suffix)
+        file.add_summary(scalar(0.5), 1)
+        file.close()
+    assert sizes_of_files(str(tmp_path)) == {os.path.basename(file.path): os.path.getsize(file.path)}
     assert sizes_of_files(str(tmp_path / "none")) == {}
-    cut_files(str(tmp_path / "none"), {}, keep=None)
+
+
+def test_a_file_that_cannot_be_begun_is_not_left(tmp_path, monkeypatch):
+    def full(self):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(EventFile, "flush", full)
+    with pytest.raises(OSError, match="full"):
+        EventFile(str(tmp_path), 0)
+    assert list(tmp_path.iterdir()) == []

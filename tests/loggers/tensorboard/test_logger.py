@@ -166,6 +166,7 @@ def test_a_file_that_is_being_written_is_not_cut(tmp_path, by_writer):
     else:
         now.log_metrics({"b": 3.0}, 0)
     now.cut_back(written)
+    now.log_metrics({"a": 4.0}, 2)
     now.finalize("success")
-    assert curve(now.log_dir, "a") == [(1, 1.0)]
+    assert curve(now.log_dir, "a") == [(1, 1.0), (2, 4.0)]
     assert curve(now.log_dir, "b") == [(0, 3.0)]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 from functools import partial
+from pathlib import PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
-from uuid import uuid4
 
 from trainkit.checkpoint.background import BackgroundJob, snapshot
-from trainkit.checkpoint.head import read_head
-from trainkit.checkpoint.locate import LAST
+from trainkit.checkpoint.locate import LAST, SUFFIX
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
@@ -33,7 +32,7 @@ class LastCheckpoint(Callback):
         at_save_points: Whether it is written when nothing has happened to the run; False leaves the interruptions.
 
     Attributes:
-        run: A name that no other run has; the processes that continue it with ``ckpt_path="last"`` take it over.
+        run: The name of the run: its file, as seen from ``default_root_dir``.
         path: The file. One of that name that belongs to another run is left alone: then it is ``last-v1.ckpt``.
     """
 
@@ -42,7 +41,8 @@ class LastCheckpoint(Callback):
     def __init__(self, *, at_save_points: bool = True) -> None:
         self.at_save_points = at_save_points
         self.path = ""
-        self.run = uuid4().hex
+        self._previous = ""  # that of the fit before
+        self.run = ""
         self._saved_run = ""
         self._saved_at: tuple[int, ...] = ()
         self._background: BackgroundJob | None = None
@@ -57,14 +57,12 @@ class LastCheckpoint(Callback):
 
     def setup(self, stage: Stage) -> None:
         if stage is Stage.FIT:
-            self.path = ""
+            self._previous, self.path = self.path, ""
 
     def on_fit_start(self, trainer: Trainer) -> None:
         self._saved_at = ()
-        if trainer.fit_run.is_resumed:
-            # From a checkpoint that the user named a new run begins: it may go back behind what the old one has saved.
-            self.run = self._saved_run if trainer.continues_last and self._saved_run else uuid4().hex
-        self.path = trainer.strategy.agreed(lambda: _own_path(trainer, self.run))
+        self.path = trainer.strategy.agreed(lambda: self._own_path(trainer))
+        self.run = PurePath(os.path.relpath(self.path, trainer.default_root_dir)).as_posix()
         if any(callback.async_save for callback in trainer.checkpoint_callbacks):
             self._background = BackgroundJob()
 
@@ -129,13 +127,16 @@ class LastCheckpoint(Callback):
         check_storable(checkpoint)
         self._background.start(partial(write_checkpoint, snapshot(checkpoint), path))
 
-
-def _own_path(trainer: Trainer, run: str) -> str:
-    """Return the first free name, or that of the file that this run has written before."""
-    folder = os.path.abspath(trainer.log_dir)
-    names = itertools.chain([LAST], (f"{LAST}-v{version}" for version in itertools.count(1)))
-    for path in (os.path.join(folder, f"{name}.ckpt") for name in names):
-        # The checkpoint that the user named is continued in its place.
-        if not checkpoint_exists(path) or path == trainer.ckpt_path or read_head(path).run == run:
-            return path
-    raise AssertionError("there are infinitely many names")
+    def _own_path(self, trainer: Trainer) -> str:
+        """Return the first free name, or the file that this run has written before."""
+        folder = os.path.abspath(trainer.log_dir)
+        # From a checkpoint that the user named another run begins: it may go back behind what the old one has saved.
+        # Only where that is such a file itself, it is continued.
+        own = [trainer.ckpt_path]
+        if trainer.continues_last:
+            own.append(os.path.join(folder, PurePosixPath(self._saved_run).name))
+        elif not trainer.fit_run.is_resumed:
+            own.append(self._previous)
+        names = itertools.chain([LAST], (f"{LAST}-v{version}" for version in itertools.count(1)))
+        paths = (os.path.join(folder, f"{name}{SUFFIX}") for name in names)
+        return next(path for path in paths if path in own or not checkpoint_exists(path))

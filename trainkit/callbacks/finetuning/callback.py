@@ -12,6 +12,7 @@ import trainkit.callbacks.finetuning.freezing as freezing
 from trainkit.errors import ModuleError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
+from trainkit.storage.output import say
 
 if TYPE_CHECKING:
     from trainkit.module import TrainModule
@@ -148,7 +149,7 @@ class BackboneFinetuning(BaseFinetuning):
             return
         self.previous_backbone_lr = own
         if self.verbose:
-            print(f"BackboneFinetuning: lr {round(rate, self.rounding)}, backbone {round(own, self.rounding)}")
+            say(f"BackboneFinetuning: lr {round(rate, self.rounding)}, backbone {round(own, self.rounding)}")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of `BaseFinetuning`, and the backbone's learning rate."""

@@ -27,6 +27,7 @@ from trainkit.storage.files import (
     share_checkpoint,
     write_checkpoint,
 )
+from trainkit.storage.output import say
 from trainkit.storage.remote import is_remote
 from trainkit.storage.storable import check_storable
 from trainkit.types import Stage
@@ -307,7 +308,7 @@ class ModelCheckpoint(KeptCheckpoints):
         if plan.newest and plan.newest != plan.last:
             share_checkpoint(plan.path or plan.last or "", plan.newest)
         if plan.message:
-            print(f"{WHERE}: {plan.message}")
+            say(f"{WHERE}: {plan.message}")
         # Last, so that a kill at any moment leaves at least as many whole files as were promised.
         self._delete_obsolete()
 

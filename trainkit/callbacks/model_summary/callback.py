@@ -10,6 +10,7 @@ from trainkit.callbacks.output_kind import output_kind
 from trainkit.checks import flag, whole
 from trainkit.hooks.callback import Callback
 from trainkit.module import TrainModule
+from trainkit.storage.output import say
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
@@ -47,10 +48,9 @@ class ModelSummary(Callback):
 def show(summary: Summary) -> None:
     """Print a summary: with colours in a terminal or a notebook, as plain text elsewhere."""
     if output_kind() == "text":
-        print(summary, flush=True)
+        say(summary)
         return
-    from rich.console import Console
-
     from trainkit.callbacks.model_summary.table import as_rich
+    from trainkit.storage import console
 
-    Console().print(as_rich(summary))
+    console.show(as_rich(summary))

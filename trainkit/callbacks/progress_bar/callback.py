@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from trainkit.callbacks.progress_bar.display import Display
 from trainkit.checks import whole
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.specs import hookimpl
+from trainkit.storage.output import printing
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -69,7 +71,8 @@ class ProgressBar(Callback):
         display, self._display = self._display, None
         self._due = math.inf
         if display is not None:
-            display.close()
+            with printing():
+                display.close()
 
     def on_log(self, metrics: dict[str, float]) -> None:
         self._values.update(metrics)  # read from the device already, for the loggers
@@ -170,16 +173,34 @@ class ProgressBar(Callback):
             self._refresh(trainer)
 
     def _refresh(self, trainer: Trainer) -> None:
-        assert self._display is not None
         started = monotonic()
-        self._display.show(self._bars, self._values.poll(self.shown_metrics(trainer)))
+        values = self._values.poll(self.shown_metrics(trainer))
+        with self._drawing() as display:
+            display.show(self._bars, values)
         ended = monotonic()
         # A refresh that took 5 ms is followed by 500 ms without one: a slow terminal must not slow down training.
-        self._due = ended + max(REFRESH_S, (ended - started) / MAX_TIME_SHARE)
+        if self._display is not None:
+            self._due = ended + max(REFRESH_S, (ended - started) / MAX_TIME_SHARE)
 
     def _finish(self, trainer: Trainer) -> None:
         if self._display is not None:
-            self._display.finish(self._bars, self._values.poll(self.shown_metrics(trainer)))
+            values = self._values.poll(self.shown_metrics(trainer))
+            with self._drawing() as display:
+                display.finish(self._bars, values)
+
+    @contextmanager
+    def _drawing(self) -> Iterator[Display]:
+        """Yield the display. Once stdout cannot be written to, that is told, and nothing is drawn any more."""
+        assert self._display is not None
+        with printing():
+            try:
+                yield self._display
+            except (OSError, ValueError):
+                # A terminal gets its cursor and its stdout back, as far as that is still possible.
+                display, self._display, self._due = self._display, None, math.inf
+                with suppress(OSError, ValueError):
+                    display.close()
+                raise
 
 
 def _epoch_label(trainer: Trainer) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar as RichBar
 from rich.table import Column, Table
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from trainkit.callbacks.progress_bar.bar import Bar, values_text
 from trainkit.callbacks.progress_bar.display import Display
+from trainkit.storage.console import RunConsole
 
 MAX_BAR_WIDTH, MIN_BAR_WIDTH = 40, 5
 MIN_COLUMN_WIDTHS = (12, 7, 13, 9)
@@ -33,7 +34,7 @@ class TerminalDisplay(Display):
     def __init__(self, leave: bool) -> None:
         self._leave = leave
         self._frame: tuple[Sequence[Bar], Mapping[str, float]] = ((), {})
-        self._console = Console()
+        self._console = RunConsole()
         # With `leave`, `finish` prints each bar above the live area. transient=True removes that area at the end: it
         # would show the last bar a second time.
         self._live = Live(get_renderable=self._drawing, console=self._console, auto_refresh=False, transient=leave)

@@ -6,13 +6,16 @@ import itertools
 import os
 import socket
 import time
-from collections.abc import Mapping
+from contextlib import suppress
 
 from tensorboard.compat.proto.event_pb2 import Event, SourceMetadata
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 PREFIX = "events.out.tfevents."
+
+OF_TRAINING = ".trainkit.fit"
+"""How the names of those files end whose rows a run that goes on logs again; all others are left alone."""
 
 # In file names, because one process may open several files within one second.
 _FILES_OF_THIS_PROCESS = itertools.count()
@@ -26,23 +29,30 @@ class EventFile:
     Args:
         folder: The folder of the file.
         flush_secs: Seconds after which the next event that is added flushes the file.
+        suffix: Put behind its name.
 
     Attributes:
         path: The path of the file.
     """
 
-    def __init__(self, folder: str, flush_secs: float) -> None:
+    def __init__(self, folder: str, flush_secs: float, suffix: str = "") -> None:
         os.makedirs(folder, exist_ok=True)
         self._flush_secs = flush_secs
         self._flushed_at = time.monotonic()
         # Readers take the files of a folder in the order of their names, and those of a SummaryWriter, which may follow
         # within the second, have bare digits where ours have "+", which sorts before them.
         number = f"{os.getpid()}.+{next(_FILES_OF_THIS_PROCESS):04d}"
-        self.path = os.path.join(folder, f"{PREFIX}{int(time.time()):010d}.{socket.gethostname()}.{number}")
+        self.path = os.path.join(folder, f"{PREFIX}{int(time.time()):010d}.{socket.gethostname()}.{number}{suffix}")
         self._records = RecordWriter(open(self.path, "xb"))  # noqa: SIM115  # closed by close()
         # Readers expect the version of the format as the first event.
-        self._add(Event(file_version="brain.Event:2", source_metadata=SourceMetadata(writer="trainkit")))
-        self.flush()
+        try:
+            self._add(Event(file_version="brain.Event:2", source_metadata=SourceMetadata(writer="trainkit")))
+            self.flush()
+        except OSError:
+            # On a full disk each row is a new try, and would leave an empty file.
+            self._abandon()
+            os.unlink(self.path)
+            raise
 
     def add_summary(self, summary: Summary, global_step: int) -> None:
         """Write values at a step, and flush if ``flush_secs`` have passed since the last flush."""
@@ -59,35 +69,19 @@ class EventFile:
         """Flush and close the file."""
         self._records.close()
 
+    def _abandon(self) -> None:
+        """Close the file, whatever becomes of what was not flushed."""
+        with suppress(OSError):
+            self._records.close()
+
     def _add(self, event: Event) -> None:
         event.wall_time = time.time()
         self._records.write(event.SerializeToString())
 
 
 def sizes_of_files(folder: str) -> dict[str, int]:
-    """Return the names of all event files in ``folder``, whoever wrote them, with their sizes in bytes."""
+    """Return the names of the event files of training in ``folder``, with their sizes in bytes."""
     if not os.path.isdir(folder):
         return {}
-    names = [name for name in sorted(os.listdir(folder)) if name.startswith(PREFIX)]
+    names = [name for name in sorted(os.listdir(folder)) if name.startswith(PREFIX) and name.endswith(OF_TRAINING)]
     return {name: os.path.getsize(os.path.join(folder, name)) for name in names}
-
-
-def cut_files(folder: str, sizes: Mapping[str, int], *, keep: str | None) -> None:
-    """Truncate the event files in ``folder`` to ``sizes``, and delete those that are not in it.
-
-    Event files only grow, record by record, so an earlier size is the end of a record.
-
-    Args:
-        folder: The folder of the files.
-        sizes: What `sizes_of_files` returned at the moment to go back to.
-        keep: The name of a file that is left as it is; None for none.
-    """
-    for name, size in sizes_of_files(folder).items():
-        path = os.path.join(folder, name)
-        # The file that is open now: it is newer than ``sizes``, and its writer goes on behind what it wrote.
-        if name == keep:
-            continue
-        if name not in sizes:
-            os.unlink(path)
-        elif sizes[name] < size:
-            os.truncate(path, sizes[name])

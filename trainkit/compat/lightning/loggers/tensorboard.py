@@ -66,5 +66,11 @@ class TensorBoardLogger(core.TensorBoardLogger):
 
     def on_fit_start(self, trainer: Any, module: TrainModule) -> None:
         super().on_fit_start(trainer, module)
-        if self._log_graph:
+        if self._log_graph and not trainer.ckpt_path:
+            self.log_graph(module)
+
+    def on_train_start(self, trainer: Any, module: TrainModule) -> None:
+        super().on_train_start(trainer, module)
+        # A run that has nothing left to train when it goes on does not come here, and changes no file.
+        if self._log_graph and trainer.ckpt_path:
             self.log_graph(module)

@@ -10,6 +10,8 @@ from time import monotonic
 
 import torch
 
+from trainkit.storage.output import say
+
 
 class Profiler:
     """Measures actions of the user's own: ``with self.profiler.profile("augment"): ...``; torch's profiler shows them.
@@ -59,7 +61,7 @@ class Profiler:
     def describe(self) -> None:
         """Print the table, or write it where it was asked for."""
         if self.dirpath is None:
-            print(self.summary())
+            say(self.summary())
             return
         os.makedirs(self.dirpath, exist_ok=True)
         with open(os.path.join(self.dirpath, f"{self.filename or 'profile'}.txt"), "w", encoding="utf-8") as file:

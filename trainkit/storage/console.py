@@ -1,0 +1,23 @@
+"""Tables and colours on stdout, drawn with rich."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from rich.console import Console, RenderableType
+
+from trainkit.storage.output import printing
+
+
+class RunConsole(Console):
+    """A console that does not end the program when the reader of stdout is gone, as rich's own does."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def show(drawn: RenderableType) -> None:
+    """Print what rich draws. Where stdout is closed or full, it is lost, which is told once."""
+    with printing():
+        RunConsole().print(drawn)

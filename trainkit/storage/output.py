@@ -1,0 +1,82 @@
+"""Printing that ends no run: where stdout is closed or full, that is told once, and training goes on."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
+from weakref import WeakSet
+
+_LOST: WeakSet[TextIO] = WeakSet()
+"""The streams of which was told that they cannot be written to. They belong to the process, and so does this."""
+
+
+def say(*values: Any, err: bool = False, **options: Any) -> None:
+    """Print as ``print`` does, and at once. A reader that is gone, or a disk that is full, does not end the run.
+
+    Args:
+        values: What to print.
+        err: Whether to print on stderr.
+        options: Those of ``print``. What goes to another ``file`` is printed as ever, errors included.
+    """
+    if options.get("file") is not None:
+        print(*values, **options)
+        return
+    # Made outside the context: what goes wrong in the `__str__` of a value is the affair of whoever prints it.
+    text = [str(value) for value in values]
+    with printing(err=err):
+        print(*text, **(options | {"file": sys.stderr if err else sys.stdout, "flush": True}))
+
+
+@contextmanager
+def printing(*, err: bool = False) -> Iterator[None]:
+    """Return a context in which what cannot be written to stdout (or stderr) is lost, which is told once."""
+    stream = sys.stderr if err else sys.stdout
+    # While bars are drawn, rich has put an object of its own in the place of stdout.
+    stream = getattr(stream, "rich_proxied_file", stream)
+    try:
+        yield
+    except OSError as error:
+        _tell(stream, error.strerror or str(error), err)
+    except ValueError as error:
+        # What Python raises where a stream was closed, or cannot hold a character; any other is a bug.
+        if not (isinstance(error, UnicodeEncodeError) or getattr(stream, "closed", False)):
+            raise
+        _tell(stream, str(error), err)
+
+
+def warn(message: str) -> None:
+    """Warn of ``message``; where stderr is gone as well, nobody can be told."""
+    with suppress(OSError, ValueError):
+        warnings.warn(message, stacklevel=2)
+
+
+def discard_at_exit() -> None:
+    """When the program ends, drop what could not be written. Python would complain, and end with exit code 120."""
+    atexit.unregister(_discard_unwritten)  # never twice
+    atexit.register(_discard_unwritten)
+
+
+def _tell(stream: TextIO | None, reason: str, err: bool) -> None:
+    if stream is None or stream in _LOST:
+        return
+    _LOST.add(stream)
+    discard_at_exit()
+    if not err:
+        warn(f"stdout cannot be written to ({reason}): what is printed there is lost from here on. The run goes on.")
+
+
+def _discard_unwritten() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            # What waits in the buffer goes where everything can be written to.
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
