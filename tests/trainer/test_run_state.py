@@ -95,7 +95,7 @@ TRAINING = {"optimizer_states", "lr_schedulers", "loops", "callbacks"}
 def test_the_keys_of_a_checkpoint(checkpoint):
     assert checkpoint.keys() == WEIGHTS | TRAINING
     own = checkpoint["trainkit"]
-    assert own.keys() == SIGNATURE | {"precision", "shuffle_seed", "flags", "ranks"}
+    assert own.keys() == SIGNATURE | {"precision", "shuffle_seed", "flags", "made_with", "ranks"}
     assert [rank.keys() for rank in own["ranks"]] == [{"metrics", "group", "data", "began", "rng"}]
     assert checkpoint["loops"]["fit"].keys() == {
         "epoch", "batch", "is_last", "epoch_ended", "validated_batch", "validation_loader", "validation_batch",
@@ -180,7 +180,7 @@ def test_a_file_of_weights_only_cannot_be_resumed(tmp_path):
 
 
 def test_a_checkpoint_of_other_optimizers_is_refused(tmp_path, checkpoint):
-    with pytest.raises(CheckpointError, match="holds 1 states of optimizers or schedulers, and[\\s\\S]*gave 0"):
+    with pytest.raises(CheckpointError, match="holds the state of StepLR, and configure_optimizers gave no scheduler"):
         fit(TinyModule(), ckpt_path=written(tmp_path, checkpoint))
 
 

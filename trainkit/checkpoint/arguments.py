@@ -68,7 +68,8 @@ def scheduler_arguments(scheduler: Any) -> Rows:
     rows = arguments_in(type(scheduler), vars_of(scheduler))
     if isinstance(scheduler, CyclicLR):
         up = scheduler.total_size * scheduler.step_ratio
-        rows |= {"step_size_up": _rounded(up), "step_size_down": _rounded(scheduler.total_size - up)}
+        sizes = {"step_size_up": _rounded(up), "step_size_down": _rounded(scheduler.total_size - up)}
+        rows |= {name: int(size) if size.is_integer() else size for name, size in sizes.items()}
     return rows
 
 

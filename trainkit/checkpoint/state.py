@@ -98,25 +98,26 @@ def restore_optimizers(optimizers: list[Any], states: list[Any], path: str, kind
             f"{path} holds {len(states)} states of {kind}s, and configure_optimizers gave {len(optimizers)}.\n{to_do}"
         )
     for optimizer, state in zip(optimizers, states, strict=True):
+        needed = _options(optimizer)
         try:
             optimizer.load_state_dict(state)
         except (ValueError, KeyError) as error:
             raise CheckpointError(
                 f"{path}: the state of {type(optimizer).__name__} does not fit: {error}\n{to_do}"
             ) from error
-        lacking = _lacking(optimizer)
+        lacking = needed - _options(optimizer)
         if lacking:
             raise CheckpointError(
                 f"{path} holds the state of another optimizer than {type(optimizer).__name__}: there is no "
-                f"{', '.join(lacking)}.\n{to_do}"
+                f"{', '.join(sorted(lacking))}.\n{to_do}"
             )
 
 
-def _lacking(optimizer: Any) -> list[str]:
-    """Return the options that an optimizer needs, and that the state of one of another class has not given it."""
+def _options(optimizer: Any) -> set[str]:
+    """Return the arguments of an optimizer that all of its groups have; none of a scheduler."""
     if not isinstance(optimizer, Optimizer):
-        return []
-    return [name for name in optimizer.defaults if any(name not in group for group in optimizer.param_groups)]
+        return set()
+    return set(optimizer.defaults).intersection(*optimizer.param_groups)
 
 
 def is_resumable(checkpoint: Mapping[str, Any]) -> bool:

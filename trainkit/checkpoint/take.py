@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
     CosineAnnealingWarmRestarts,
@@ -45,6 +45,14 @@ ANEW = ("optimizer", "scheduler")
 
 _BY_STEP = (LambdaLR, OneCycleLR, CyclicLR, CosineAnnealingWarmRestarts)
 """Their ``get_lr`` follows from the step, and not from the rate before it."""
+
+
+_BUFFERS = (
+    ("amsgrad", "max_exp_avg_sq", "exp_avg_sq"),
+    ("centered", "grad_avg", "square_avg"),
+    ("momentum", "momentum_buffer", "square_avg"),
+)
+"""Options of optimizers, the average that each needs, and one of the same optimizer that is always there."""
 
 
 class _Made(NamedTuple):
@@ -110,6 +118,12 @@ class CodeValues:
             group.update({option: _copy(values[option]) for option in taken})
             if takes_lr and "initial_lr" in values:
                 group["initial_lr"] = _copy(values["initial_lr"])
+            _add_buffers(optimizer, group)
+        if f"{made.place}.history_size" in names and isinstance(optimizer, LBFGS):
+            _shorten_history(optimizer)
+        if not {f"{made.place}.fused", f"{made.place}.capturable"}.isdisjoint(names):
+            # torch moves the counts of steps to where these options need them, whenever it loads a state.
+            optimizer.load_state_dict(optimizer.state_dict())
         for part in parts:
             _take_arguments(part, names, rows, takes_lr)
         if parts and (takes_lr or any(name.startswith("scheduler") for name in names)):
@@ -156,6 +170,25 @@ class _Schedule:
 
     def _present_shares(self, bases: list[float]) -> list[list[float] | None]:
         return [_shares(scheduler, bases) for scheduler in self._schedulers]
+
+
+def _add_buffers(optimizer: Optimizer, group: dict[str, Any]) -> None:
+    """Begin the averages that a taken option needs, as torch does at a first step and at no later one."""
+    for option, buffer, beside in _BUFFERS:
+        for parameter in group["params"] if group.get(option) else ():
+            own = optimizer.state.get(parameter, {})
+            if beside in own and buffer not in own:
+                own[buffer] = torch.zeros_like(parameter)
+
+
+def _shorten_history(optimizer: LBFGS) -> None:
+    """Keep the newest directions only, as many as the optimizer has room for."""
+    (group,) = optimizer.param_groups  # it takes no more
+    own = optimizer.state[group["params"][0]]
+    own.pop("al", None)  # is made anew, of the new size
+    for name in ("old_dirs", "old_stps", "ro"):
+        if own.get(name):
+            own[name] = own[name][-group["history_size"] :]
 
 
 def _products(shares: list[list[float] | None], known: list[int], num_groups: int) -> list[float]:
@@ -206,7 +239,19 @@ def _take_arguments(part: _Made, names: Collection[str], rows: Rows, takes_lr: b
     if takes_lr and "base_lrs" in values and not isinstance(scheduler, OneCycleLR | CyclicLR):
         attributes.append("base_lrs")
     for attribute in attributes:
-        setattr(scheduler, attribute, _copy(values[attribute]))
+        _assign(scheduler, attribute, values[attribute])
+    if taken and isinstance(scheduler, CosineAnnealingWarmRestarts):
+        scheduler.T_i = scheduler.T_0  # torch sets it anew only where it has grown
+
+
+def _assign(scheduler: Any, attribute: str, value: Any) -> None:
+    if not isinstance(value, list) or not any(has_state(item) for item in value):
+        setattr(scheduler, attribute, _copy(value))
+        return
+    # Loading has written into the user's callables themselves.
+    for item, made in zip(getattr(scheduler, attribute), value, strict=True):
+        if has_state(made):
+            vars(item).update(vars(made))
 
 
 def _is_argument(name: str, place: str) -> bool:

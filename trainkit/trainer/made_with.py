@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import sys
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -72,15 +71,19 @@ class Resumption:
         self._taken = resolve_names(take, self._now)
         recorded = checkpoint["trainkit"].get(MADE_WITH)
         self._before: Rows = _from_states(run, checkpoint) if recorded is None else recorded
-        compared = self._now
-        if recorded is None:  # an older file: only what both tell
-            compared = {name: value for name, value in self._now.items() if name in self._before}
-        else:
+        if recorded is not None:
             self._refuse_other_classes()
-        hparams = _hparams_in_both(run, data, checkpoint)
-        changes = find_changes({**self._before, **hparams[0]}, {**compared, **hparams[1]}, self._taken)
+        before, now = (
+            rows | hparams
+            for rows, hparams in zip((self._before, self._now), _hparams_of_both(run, data, checkpoint), strict=True)
+        )
+        if recorded is None:  # an older file, or one of another framework: only what both tell
+            now = {name: value for name, value in now.items() if name in before}
+            before = {name: value for name, value in before.items() if name in now}
+        changes = find_changes(before, now, self._taken)
         if changes and run.strategy.is_global_zero:
-            warnings.warn(table(changes, path), stacklevel=2)
+            # No warning: Python would leave out the same one in a notebook, where a cell is run again.
+            print(f"trainkit: {table(changes, path)}", file=sys.stderr, flush=True)
 
     def restore_optimizers(self, checkpoint: Mapping[str, Any]) -> None:
         """Load the states of optimizers and schedulers, and take what is to be taken from the code.
@@ -94,13 +97,20 @@ class Resumption:
         if "scheduler" not in taken and "optimizer" not in taken:
             schedulers = [config.scheduler for config in run.schedulers]
             state.restore_optimizers(schedulers, checkpoint["lr_schedulers"], path, kind="scheduler")
-        held = {name for name in self._now if is_in_state(name) and name in self._before and name not in taken}
-        run.made_with = self._now | {name: self._before[name] for name in held}
+        run.made_with = self._now | {name: self._before[name] for name in self._before if self._is_held(name)}
         if "optimizer" in taken:
             return
         if "scheduler" in taken:
             self._code.start_schedules()
         self._code.take([name for name in taken if "." in name], self._before, run.made_with)
+
+    def _is_held(self, name: str) -> bool:
+        """Whether the run goes on with what the checkpoint has under ``name``."""
+        if not is_in_state(name) or name in self._taken or self._taken & {*ANEW}:
+            return is_in_state(name) and name in self._now and name not in self._taken
+        # What the code does not have goes with the rest of its owner.
+        owner = name.rpartition(".")[0]
+        return name in self._now or not any(taken.rpartition(".")[0] == owner for taken in self._taken)
 
     def _refuse_other_classes(self) -> None:
         for kind in ANEW:
@@ -208,7 +218,7 @@ def _version(package: str) -> str | None:
         return version if isinstance(version, str) else None
 
 
-def _hparams_in_both(run: FitRun, data: DataConnection, checkpoint: Mapping[str, Any]) -> tuple[Rows, Rows]:
+def _hparams_of_both(run: FitRun, data: DataConnection, checkpoint: Mapping[str, Any]) -> tuple[Rows, Rows]:
     """Return the hyperparameters of the checkpoint and those of the code."""
     before: Rows = {}
     now: Rows = {}
