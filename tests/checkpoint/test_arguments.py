@@ -153,3 +153,9 @@ def test_plain_values() -> None:
 def test_names() -> None:
     assert names_of("optimizer", 1) == ["optimizer"]
     assert names_of("optimizer", 2) == ["optimizers[0]", "optimizers[1]"]
+
+
+def test_what_contains_itself_is_left_out() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    assert arguments_in(Parent, {"one": endless}) == {}

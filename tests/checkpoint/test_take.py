@@ -98,7 +98,8 @@ def test_rates_of_all_groups_go_on_from_the_new_base(made: Any, as_tensor: bool)
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        code.take({"optimizer.lr"}, {"optimizer.lr": [0.1, 0.2]}, {"optimizer.lr": [0.3, 0.1]})
+        schedulers = [config.scheduler for config in resumed[1]]
+        code.take({"optimizer.lr"}, schedulers, {"optimizer.lr": [0.1, 0.2]}, {"optimizer.lr": [0.3, 0.1]})
 
     for times in (3, 2):
         expected = step(*by_hand, times)
@@ -121,7 +122,8 @@ def test_of_several_schedulers_one_is_changed() -> None:
     for config, saved in zip(resumed[1], before[1], strict=True):
         config.scheduler.load_state_dict(copy.deepcopy(saved.scheduler.state_dict()))
 
-    code.take({"schedulers[1].gamma"}, {"optimizer.lr": 0.1}, {"optimizer.lr": 0.1})
+    schedulers = [config.scheduler for config in resumed[1]]
+    code.take({"schedulers[1].gamma"}, schedulers, {"optimizer.lr": 0.1}, {"optimizer.lr": 0.1})
 
     assert step(*resumed, 0) == pytest.approx(step(*by_hand, 3))
 
@@ -132,6 +134,19 @@ def test_a_group_that_a_callback_added_keeps_its_rate() -> None:
     optimizer.param_groups[0]["lr"] = 0.5
     optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": 0.7})
 
-    code.take({"optimizer.lr"}, {"optimizer.lr": 0.5}, {"optimizer.lr": 0.1})
+    code.take({"optimizer.lr"}, [], {"optimizer.lr": 0.5}, {"optimizer.lr": 0.1})
 
     assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.7]
+
+
+def test_a_scheduler_that_took_the_place_of_the_codes_goes_on_with_a_scaled_rate() -> None:
+    optimizer, schedulers = run([0.1], SCHEDULES["two by step"][0])
+    code = CodeValues([optimizer], schedulers)
+    optimizer.param_groups[0]["lr"] = 0.04
+    other = torch.optim.swa_utils.SWALR(optimizer, swa_lr=0.05)
+    optimizer.param_groups[0]["initial_lr"] = 0.2
+
+    code.take({"optimizer.lr", "scheduler.gamma"}, [other], {"optimizer.lr": 0.2}, {"optimizer.lr": 0.1})
+
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.02)
+    assert other.get_last_lr() == [optimizer.param_groups[0]["lr"]]

@@ -123,7 +123,9 @@ def test_a_job_that_is_always_resumed_may_take_values_at_its_first_start(trainki
     assert result.exit_code == 0, result.output
 
 
-@pytest.mark.parametrize(("arguments", "message"), [((), "there is no ckpt_path"), (("--resume",), "did you mean 'lr'")])
+@pytest.mark.parametrize(
+    ("arguments", "message"), [((), "there is no ckpt_path"), (("--resume",), "did you mean 'lr'")]
+)
 def test_values_that_cannot_be_taken_are_refused(
     trainkit_in_project: Run, arguments: tuple[str, ...], message: str
 ) -> None:

@@ -7,6 +7,7 @@ import inspect
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
@@ -83,7 +84,10 @@ def flattened(place: str, scheduler: Any) -> Iterator[tuple[str, Any]]:
 def arguments_in(cls: type, attributes: Mapping[str, Any]) -> Rows:
     """Return the arguments of a class's constructor that are among the attributes of an object, or of its state."""
     found = attributes_of_arguments(cls, attributes)
-    rows = {name: plain(attributes[attribute]) for name, attribute in found.items()}
+    rows: Rows = {}
+    for name, attribute in found.items():
+        with suppress(RecursionError):  # what contains itself
+            rows[name] = plain(attributes[attribute])
     # "max_lrs" for "max_lr": torch has made a list of it, with an item for each group.
     return {name: _one_if_equal(value) if found[name] == f"{name}s" else value for name, value in rows.items()}
 

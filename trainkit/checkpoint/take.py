@@ -82,11 +82,12 @@ class CodeValues:
             for place, config in zip(names_of("scheduler", len(schedulers)), schedulers, strict=True)
         ]
 
-    def take(self, names: Collection[str], before: Rows, rows: Rows) -> None:
+    def take(self, names: Collection[str], schedulers: Sequence[Any], before: Rows, rows: Rows) -> None:
         """Set values of the code, now that the checkpoint is loaded.
 
         Args:
             names: Of what to take: full names, such as ``optimizer.lr``.
+            schedulers: Those with which the run goes on. A callback may have put others in place of the code's.
             before: What the run was made with.
             rows: What it is made with from now on.
 
@@ -94,10 +95,10 @@ class CodeValues:
             CheckpointError: If a schedule of the code is over before the present step.
         """
         for made in self._optimizers:
-            own = [parts for parts in self._schedulers if vars_of(parts[0].owner).get("optimizer") is made.owner]
-            places = [made.place, *(part.place for parts in own for part in parts)]
-            if any(name.rpartition(".")[0] in places for name in names):
-                self._take(names, made, own, before, rows)
+            own = [scheduler for scheduler in schedulers if vars_of(scheduler).get("optimizer") is made.owner]
+            parts = [part for each in self._schedulers for part in each if any(each[0].owner is one for one in own)]
+            if any(name.rpartition(".")[0] in (made.place, *(part.place for part in parts)) for name in names):
+                _take(names, made, own, parts, before, rows)
 
     def start_schedules(self) -> None:
         """Set the rates with which the code's schedules begin; they were not restored, and the optimizers were."""
@@ -108,29 +109,6 @@ class CodeValues:
                     group.pop(option, None)
                     if option in values:
                         group[option] = _copy(values[option])
-
-    def _take(self, names: Collection[str], made: _Made, own: list[list[_Made]], before: Rows, rows: Rows) -> None:
-        optimizer, parts = made.owner, [part for each in own for part in each]
-        said, takes_lr = before.get(f"{made.place}.lr"), f"{made.place}.lr" in names
-        schedule = _Schedule(optimizer, [each[0].owner for each in own], said)
-        for group, values in zip(optimizer.param_groups, made.values, strict=False):
-            taken = [option for option in values if f"{made.place}.{option}" in names]
-            group.update({option: _copy(values[option]) for option in taken})
-            if takes_lr and "initial_lr" in values:
-                group["initial_lr"] = _copy(values["initial_lr"])
-            _add_buffers(optimizer, group)
-        if f"{made.place}.history_size" in names and isinstance(optimizer, LBFGS):
-            _shorten_history(optimizer)
-        if not {f"{made.place}.fused", f"{made.place}.capturable"}.isdisjoint(names):
-            # torch moves the counts of steps to where these options need them, whenever it loads a state.
-            optimizer.load_state_dict(optimizer.state_dict())
-        for part in parts:
-            _take_arguments(part, names, rows, takes_lr)
-        if parts and (takes_lr or any(name.startswith("scheduler") for name in names)):
-            schedule.go_on(rows.get(f"{made.place}.lr"))
-            for part in parts:
-                if "_last_lr" in vars_of(part.owner):
-                    vars(part.owner).update(_last_lr=[_copy(group["lr"]) for group in optimizer.param_groups])
 
 
 class _Schedule:
@@ -221,6 +199,32 @@ def resolve_names(take: str | Sequence[str], rows: Rows) -> set[str]:
             raise UnknownNameError("value to take", name, {*allowed, *ANEW}, "fit(take=...)")
         found |= {row for row in matches if is_in_state(row)}
     return found
+
+
+def _take(
+    names: Collection[str], made: _Made, schedulers: list[Any], parts: list[_Made], before: Rows, rows: Rows
+) -> None:
+    optimizer = made.owner
+    said, takes_lr = before.get(f"{made.place}.lr"), f"{made.place}.lr" in names
+    schedule = _Schedule(optimizer, schedulers, said)
+    for group, values in zip(optimizer.param_groups, made.values, strict=False):
+        taken = [option for option in values if f"{made.place}.{option}" in names]
+        group.update({option: _copy(values[option]) for option in taken})
+        if takes_lr and "initial_lr" in values:
+            group["initial_lr"] = _copy(values["initial_lr"])
+        _add_buffers(optimizer, group)
+    if f"{made.place}.history_size" in names and isinstance(optimizer, LBFGS):
+        _shorten_history(optimizer)
+    if not {f"{made.place}.fused", f"{made.place}.capturable"}.isdisjoint(names):
+        # torch moves the counts of steps to where these options need them, whenever it loads a state.
+        optimizer.load_state_dict(optimizer.state_dict())
+    for part in parts:
+        _take_arguments(part, names, rows, takes_lr)
+    if schedulers and (takes_lr or any(name.startswith("scheduler") for name in names)):
+        schedule.go_on(rows.get(f"{made.place}.lr"))
+        for scheduler in (inner for each in schedulers for _, inner in flattened("", each)):
+            if "_last_lr" in vars_of(scheduler):
+                vars(scheduler).update(_last_lr=[_copy(group["lr"]) for group in optimizer.param_groups])
 
 
 def _is_rate(name: str) -> bool:

@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -102,7 +103,8 @@ class Resumption:
             return
         if "scheduler" in taken:
             self._code.start_schedules()
-        self._code.take([name for name in taken if "." in name], self._before, run.made_with)
+        schedulers = [config.scheduler for config in run.schedulers]
+        self._code.take([name for name in taken if "." in name], schedulers, self._before, run.made_with)
 
     def _is_held(self, name: str) -> bool:
         """Whether the run goes on with what the checkpoint has under ``name``."""
@@ -167,7 +169,18 @@ def describe_run(
     parts = [run.module, *run.optimizers, *(config.scheduler for config in run.schedulers), run.precision, run.strategy]
     versions = {"trainkit": trainkit.__version__, "torch": str(torch.__version__)}
     versions |= _versions([*parts, *(plugin for _, plugin in plugins)])
-    return storable(rows | below("version", versions))[0]
+    return _storable_rows(rows | below("version", versions))
+
+
+def _storable_rows(rows: Rows) -> Rows:
+    """Return the rows that a checkpoint can hold."""
+    kept: Rows = {}
+    for name, value in rows.items():
+        # A mapping of the user's own may be a whole database.
+        if not isinstance(value, Mapping) or type(value) is dict:
+            with suppress(RecursionError):  # what contains itself
+                kept |= storable({name: value})[0]
+    return kept
 
 
 def _of_optimizers(groups: Sequence[Sequence[Mapping[str, Any]]], run: FitRun) -> Rows:
@@ -258,7 +271,7 @@ def _from_states(run: FitRun, checkpoint: Mapping[str, Any]) -> Rows:
         for place, config, own in zip(places, run.schedulers, states, strict=True):
             if isinstance(own, Mapping):
                 rows |= _of_scheduler_state(place, config.scheduler, own)
-    return storable(rows)[0]
+    return _storable_rows(rows)
 
 
 def _without_moved_rate(group: Mapping[str, Any], run: FitRun) -> Mapping[str, Any]:
