@@ -108,11 +108,12 @@ class Resumption:
 
     def _is_held(self, name: str) -> bool:
         """Whether the run goes on with what the checkpoint has under ``name``."""
-        if not is_in_state(name) or name in self._taken or self._taken & {*ANEW}:
-            return is_in_state(name) and name in self._now and name not in self._taken
-        # What the code does not have goes with the rest of its owner.
+        if not is_in_state(name) or name in self._taken:
+            return False
+        # What only the checkpoint has goes with its owner, where anything of that is taken.
         owner = name.rpartition(".")[0]
-        return name in self._now or not any(taken.rpartition(".")[0] == owner for taken in self._taken)
+        is_left = not self._taken.isdisjoint(ANEW) or any(each.rpartition(".")[0] == owner for each in self._taken)
+        return name in self._now or not is_left
 
     def _refuse_other_classes(self) -> None:
         for kind in ANEW:
