@@ -163,7 +163,7 @@ def test_another_number_of_optimizers_is_refused_before_any_is_changed() -> None
     one = optimizer(2)
     state = optimizer(2).state_dict()
     state["param_groups"][0]["lr"] = 9.0
-    with pytest.raises(CheckpointError, match=r"a.ckpt holds 2 states .* configure_optimizers gave 1.*load_from_ch"):
+    with pytest.raises(CheckpointError, match=r"(?s)a.ckpt holds 2 states .*_optimizers gave 1.*load_from_ch"):
         restore_optimizers([one], [state, state], "a.ckpt")
     assert one.param_groups[0]["lr"] == 0.1
 

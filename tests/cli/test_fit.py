@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -106,3 +107,46 @@ def test_fit_whose_output_nobody_reads_trains_to_its_end(trainkit_in_project: Ru
     assert "Traceback" not in ended.stderr
     (checkpoint,) = checkpoints()
     assert torch.load(checkpoint, weights_only=True)["global_step"] == 8
+
+
+@pytest.mark.parametrize("start", [("--resume",), ("ckpt_path=last",)])
+def test_values_of_the_configuration_are_taken(trainkit_in_project: Run, start: tuple[str, ...]) -> None:
+    trainkit_in_project("fit", "config.yaml")
+    job = ("fit", "config.yaml", "trainer.max_epochs=3", "module.lr=0.05", *start)
+
+    result = trainkit_in_project(*job, "--take", "lr")
+
+    assert result.exit_code == 0, result.output
+    assert re.search(r"optimizer\.lr +0\.1 +0\.05 +code", result.output)
+    newest = torch.load(max(checkpoints(), key=lambda path: path.stat().st_mtime_ns), weights_only=True)
+    assert newest["optimizer_states"][0]["param_groups"][0]["lr"] == 0.05
+
+
+def test_a_configured_value_that_the_checkpoint_overrides_is_told(trainkit_in_project: Run) -> None:
+    trainkit_in_project("fit", "config.yaml")
+
+    result = trainkit_in_project("fit", "config.yaml", "trainer.max_epochs=3", "module.lr=0.05", "--resume")
+
+    assert re.search(r"optimizer\.lr +0\.1 +0\.05 +checkpoint", result.output)
+    assert "--take lr" in result.output
+
+
+def test_a_job_that_is_always_resumed_may_take_values_at_its_first_start(trainkit_in_project: Run) -> None:
+    result = trainkit_in_project("fit", "config.yaml", "--resume", "--take", "lr")
+
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [((), "there is no ckpt_path"), (("--resume",), "did you mean 'lr'")]
+)
+def test_values_that_cannot_be_taken_are_refused(
+    trainkit_in_project: Run, arguments: tuple[str, ...], message: str
+) -> None:
+    if arguments:
+        trainkit_in_project("fit", "config.yaml")
+
+    result = trainkit_in_project("fit", "config.yaml", *arguments, "--take", "lrr")
+
+    assert result.exit_code == 2
+    assert message in result.output

@@ -100,6 +100,7 @@ def test_the_keys_of_a_checkpoint(checkpoint):
         "shuffle_seed",
         "flags",
         "stop",
+        "made_with",
         "due",
         "ranks",
     }  # due: of the hook that runs
@@ -190,7 +191,7 @@ def test_a_file_of_weights_only_cannot_be_resumed(tmp_path):
 
 
 def test_a_checkpoint_of_other_optimizers_is_refused(tmp_path, checkpoint):
-    with pytest.raises(CheckpointError, match="holds 1 states of optimizers or schedulers, and[\\s\\S]*gave 0"):
+    with pytest.raises(CheckpointError, match="holds the state of StepLR, and configure_optimizers gave no scheduler"):
         fit(TinyModule(), ckpt_path=written(tmp_path, checkpoint))
 
 

@@ -22,7 +22,9 @@
                         the ``ranks``: ``metrics``, ``group`` (an open accumulation group), ``data`` (position), ``rng``
                         and ``began`` (the states of the generators before the run was first prepared, from which a
                         random split of the data is drawn again); ``hparams_left_out``, names of hyperparameters that
-                        could not be stored; ``logged``, how much each logger had written
+                        could not be stored; ``logged``, how much each logger had written; ``made_with``, plain
+                        values by names such as ``optimizer.lr``, ``scheduler.T_max`` and ``batch_size``: what the code
+                        gave when the run began, or what was taken of it since
 ======================  ===============================================================================================
 """
 
@@ -35,6 +37,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from torch import nn
+from torch.optim import Optimizer
 
 import trainkit
 from trainkit.errors import CheckpointError
@@ -143,28 +146,47 @@ def _restore(plugin: Any, state: Any, key: str) -> None:
     )
 
 
-def restore_optimizers(optimizers: list[Any], states: list[Any], path: str) -> None:
+def restore_optimizers(optimizers: list[Any], states: list[Any], path: str, kind: str = "optimizer") -> None:
     """Load the state of each optimizer or scheduler.
 
     Args:
         optimizers: The optimizers, or the schedulers, of this run.
         states: Their states in the checkpoint, in the same order.
         path: The file, for the error.
+        kind: ``"optimizer"`` or ``"scheduler"``, for the error.
 
     Raises:
-        CheckpointError: If the numbers or the parameter groups differ.
+        CheckpointError: If the numbers, the parameter groups or the classes differ.
     """
+    to_do = (
+        f"    to do        resume with the module it was trained with; or fit(..., take=['{kind}']) starts anew what "
+        "does not fit; or load only the weights (module.load_from_checkpoint)"
+    )
     if len(optimizers) != len(states):
         raise CheckpointError(
-            f"{path} holds {len(states)} states of optimizers or schedulers, and configure_optimizers gave "
-            f"{len(optimizers)}. Resume with the module it was trained with, or load only the weights "
-            "(module.load_from_checkpoint)."
+            f"{path} holds {len(states)} states of {kind}s, and configure_optimizers gave {len(optimizers)}.\n{to_do}"
         )
     for optimizer, state in zip(optimizers, states, strict=True):
+        needed = _options(optimizer)
         try:
             optimizer.load_state_dict(state)
-        except ValueError as error:
-            raise CheckpointError(f"{path}: the state of {type(optimizer).__name__} does not fit: {error}") from error
+        except (ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"{path}: the state of {type(optimizer).__name__} does not fit: {error}\n{to_do}"
+            ) from error
+        lacking = needed - _options(optimizer)
+        if lacking:
+            raise CheckpointError(
+                f"{path} holds the state of another optimizer than {type(optimizer).__name__}: there is no "
+                f"{', '.join(sorted(lacking))}.\n{to_do}"
+            )
+
+
+def _options(optimizer: Any) -> set[str]:
+    """Return the arguments of an optimizer that all of its groups have; none of a scheduler."""
+    if not isinstance(optimizer, Optimizer):
+        return set()
+    return set(optimizer.defaults).intersection(*optimizer.param_groups)
 
 
 def is_resumable(checkpoint: Mapping[str, Any]) -> bool:

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 @click.command("fit")
 @click.option("--resume", is_flag=True, help="Continue the last run below default_root_dir, or begin the first.")
+@click.option("--take", metavar="NAMES", help="Of what a continued run uses the code's value, such as lr,T_max.")
 @configured
-def command(run: ConfiguredRun, resume: bool) -> None:
+def command(run: ConfiguredRun, resume: bool, take: str | None) -> None:
     """Train the module that CONFIG describes.
 
     Each KEY=VALUE sets one key of the configuration, ~KEY removes one:
@@ -25,9 +26,13 @@ def command(run: ConfiguredRun, resume: bool) -> None:
       trainkit fit config.yaml trainer.max_epochs=20 callbacks.early_stopping=null
       trainkit fit config.yaml ckpt_path=last
 
-    With --resume a job that was stopped is started again by the same command, and goes on exactly where it was.
+    With --resume a job that was stopped is started again by the same command, and goes on exactly where it was. What
+    the optimizers and schedulers were made with goes on too, unless --take names what is to be changed.
     """
-    run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=_last(run) if resume else run.ckpt_path)
+    ckpt_path = _last(run) if resume else run.ckpt_path
+    # The first run of a job that is always started with --resume has nothing to take values over.
+    take = None if resume and ckpt_path is None else take
+    run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=ckpt_path, take=take or ())
 
 
 def _last(run: ConfiguredRun) -> str | None:

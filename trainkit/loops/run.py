@@ -91,6 +91,7 @@ class FitRun(Run):
         next_check_batch: Before this many batches in all, nothing can be due: no validation, no end.
         counted_update: Whether an update of the running batch was counted.
         pending_update: Whether ``module.optimizer_step`` has made an update that is yet to be counted.
+        made_with: What the code gave, by names such as ``optimizer.lr``; what a checkpoint overrides is that of it.
     """
 
     training_step: Callable[..., Any]
@@ -110,6 +111,7 @@ class FitRun(Run):
     next_check_batch: float = field(default=0, init=False)
     counted_update: bool = field(default=False, init=False)
     pending_update: bool = field(default=False, init=False)
+    made_with: dict[str, Any] = field(default_factory=dict, init=False)
     _has_own_backward: bool = field(default=False, init=False)
     _has_own_zero_grad: bool = field(default=False, init=False)
 

@@ -15,6 +15,7 @@ from trainkit.trainer.bind_steps import evaluation_step, training_step
 from trainkit.trainer.compilation import step_compiler
 from trainkit.trainer.data import LOADER_OF_STAGE, DataConnection
 from trainkit.trainer.default_plugins import fit_plugins
+from trainkit.trainer.made_with import describe_run
 from trainkit.trainer.run_length import make_limits
 from trainkit.trainer.run_state import due_hook, restore_counters
 from trainkit.types import Batch, Phase
@@ -73,7 +74,7 @@ def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
     compile_step = None
     if arguments.optimization.compiles_step:
         compile_step = step_compiler(module, strategy, precision, optimizers, call.registry, arguments.optimization)
-    return FitRun(
+    run = FitRun(
         module=module,
         strategy=strategy,
         precision=precision,
@@ -96,6 +97,9 @@ def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
         is_resumed=checkpoint is not None,
         due=due,
     )
+    # Now, as the code gave it: later schedulers, plugins and the checkpoint change it.
+    run.made_with = describe_run(run, data, arguments.optimization, call.registry.plugins)
+    return run
 
 
 def _conversion(precision: Precision) -> Callable[[Batch], Batch] | None:

@@ -58,6 +58,7 @@ class Call:
         datamodule: The data module that was passed.
         ckpt_path: Where to start from: a path, "last", "best", or None.
         last_fit: The newest fit of the Trainer, if there was one.
+        take: Of what a fit that goes on uses the code's value, and not the checkpoint's.
 
     Attributes:
         stage: The same.
@@ -87,6 +88,7 @@ class Call:
         datamodule: DataModule | None,
         ckpt_path: str | os.PathLike[str] | None,
         last_fit: Call | None,
+        take: str | Sequence[str] = (),
     ) -> None:
         self.stage = stage
         self.module = module
@@ -107,6 +109,7 @@ class Call:
         self._loaders = loaders
         self._datamodule = datamodule
         self._ckpt_path = ckpt_path
+        self._take = take
         self._data: DataConnection | None = None
         self._run: Run | None = None
         self._joined: list[object] = []
@@ -365,7 +368,7 @@ class Call:
             self.fit_of_weights = self
             if checkpoint is not None:
                 # Only now, since plugins that get their state back may look at the run.
-                restore(run, self.registry.plugins, data, checkpoint, self.ckpt_path or "")
+                restore(run, self.registry.plugins, data, checkpoint, self.ckpt_path or "", self._take)
                 self.loaders.sanity = []  # it was checked when the run began
             begin_or_say_done(run)
             if trainer.checkpoint_callbacks and not trainer.fast_dev_run:

@@ -19,6 +19,7 @@ from trainkit.progress import Progress
 from trainkit.seed import rng_state, set_rng_state
 from trainkit.storage.storable import check_storable
 from trainkit.trainer.data import DataConnection
+from trainkit.trainer.made_with import MADE_WITH, Resumption
 from trainkit.trainer.run_length import restore_stop, stop_state
 from trainkit.types import Phase
 
@@ -57,6 +58,7 @@ def dump(run: FitRun, plugins: Plugins, data: DataConnection, *, due: dict[str, 
         "shuffle_seed": data.shuffle_seed,
         "flags": asdict(run.flags or Flags.of(run.module)),
         "stop": stop_state(run),
+        MADE_WITH: run.made_with,
         # Rank 0 writes for all: each has random numbers, logged values and a place in the data of its own.
         "ranks": run.strategy.all_gather_object(_of_this_rank(run, plugins, data)),
     }
@@ -149,21 +151,36 @@ def restore_counters(
         data.load_datamodule_state(ranks[rank % len(ranks)]["data"])
 
 
-def restore(run: FitRun, plugins: Plugins, data: DataConnection, checkpoint: dict[str, Any], path: str) -> None:
+def restore(
+    run: FitRun,
+    plugins: Plugins,
+    data: DataConnection,
+    checkpoint: dict[str, Any],
+    path: str,
+    take: str | Sequence[str] = (),
+) -> None:
     """Put ``run`` where `dump` found it; the weights and the counters are loaded already.
 
+    Args:
+        run: What goes on.
+        plugins: Its plugins by their names.
+        data: Its data.
+        checkpoint: From where.
+        path: The file, for errors.
+        take: Of what the code's value is used where the checkpoint has another.
+
     Raises:
-        CheckpointError: If the checkpoint has the state of another module.
+        CheckpointError: If the checkpoint has the state of another module, or of other optimizers.
     """
     own = checkpoint["trainkit"]
+    resumption = Resumption(run, data, checkpoint, path, take)
     if "flags" in own:  # not so in files of earlier versions, and of other frameworks
         # What was frozen or thawed, or set to eval mode, once in training, goes on as it was.
         Flags(**own["flags"]).apply(run.module)
     # Plugins before optimizers: one may have added parameter groups, or taken schedulers away, and does so again.
     left = state.restore_plugins(plugins, checkpoint["callbacks"])
     warn_of_dropped_averages(left, checkpoint["callbacks"], checkpoint["state_dict"])
-    state.restore_optimizers(run.optimizers, checkpoint["optimizer_states"], path)
-    state.restore_optimizers([config.scheduler for config in run.schedulers], checkpoint["lr_schedulers"], path)
+    resumption.restore_optimizers(checkpoint)
     run.precision.load_state_dict(own["precision"])
     restore_stop(run, own.get("stop", {}), [(state.state_key(name, plugin), plugin) for name, plugin in plugins])
     if own["ranks"]:  # there are none where another framework saved

@@ -47,6 +47,7 @@ from trainkit.trainer.default_plugins import (
     register,
 )
 from trainkit.trainer.loader_source import LoaderName
+from trainkit.trainer.made_with import refuse_to_take
 from trainkit.trainer.properties import TrainerProperties
 from trainkit.trainer.run_state import dump, dump_weights
 from trainkit.trainer.tables import print_results
@@ -83,7 +84,7 @@ class Trainer(TrainerProperties):
         log_every_n_steps: Updates from one row of metrics to the next.
         enable_checkpointing: Whether to save checkpoints: a `ModelCheckpoint` is added if none is given.
         keep_last: Whether the newest state of the run is kept as ``last.ckpt`` in its folder
-            (``docs/explanation/checkpoints.md``). With False that file is written only when a signal interrupts the run.
+            (``docs/explanation/checkpoints.md``). False writes it only when a signal interrupts the run.
         enable_progress_bar: Whether to show a progress bar.
         enable_model_summary: Whether to print a summary of the module.
         accumulate_grad_batches: Batches per update, or a dict from the epoch to the number that holds from then on.
@@ -236,6 +237,7 @@ class Trainer(TrainerProperties):
         datamodule: DataModule | None = None,
         ckpt_path: str | os.PathLike[str] | None = None,
         weights_only: bool | None = None,
+        take: str | Sequence[str] = (),
     ) -> None:
         """Train ``module``.
 
@@ -246,12 +248,16 @@ class Trainer(TrainerProperties):
             datamodule: Where loaders come from instead.
             ckpt_path: Continue from a checkpoint: a path, "last" (the newest under ``default_root_dir``), or "best".
             weights_only: Accepted because Lightning has it; checkpoints are always read with ``weights_only=True``.
+            take: Arguments of optimizers and schedulers, such as ``["lr", "T_max"]``, of which a run that goes on
+                uses the code's value; of all others it uses the checkpoint's, and tells where they differ.
+                ``["optimizer"]`` and ``["scheduler"]`` start these anew (``docs/how-to/resume-with-changes.md``).
 
         Raises:
             TrainkitError: If something does not fit together; see its subclasses.
         """
         loaders: dict[LoaderName, Any] = {"train": train_dataloaders, "val": val_dataloaders}
-        with self._calling(Stage.FIT, module, loaders, datamodule, ckpt_path) as call:
+        refuse_to_take(take, ckpt_path)
+        with self._calling(Stage.FIT, module, loaders, datamodule, ckpt_path, take) as call:
             call.hooks.around_fit(training.fit, call.fit_run, call.hooks, call.loaders)
 
     def validate(
@@ -327,6 +333,7 @@ class Trainer(TrainerProperties):
         loaders: Mapping[LoaderName, Any],
         datamodule: DataModule | None,
         ckpt_path: str | os.PathLike[str] | None,
+        take: str | Sequence[str] = (),
     ) -> Iterator[Call]:
         """Begin a `Call`, let a loop run inside, and end it."""
         if stage is not Stage.FIT and module is None and ckpt_path is None:
@@ -341,7 +348,7 @@ class Trainer(TrainerProperties):
         self._listed = follow_lists(self.hooks, self.callbacks, self.loggers, self._listed, self.arguments.output)
         # After an evaluation, optimizers and counters of a fit are still those of the weights: they can be saved then.
         last_fit = None if last is None else last.fit_of_weights
-        self._call = call = Call(self, stage, module, loaders, datamodule, ckpt_path, last_fit)
+        self._call = call = Call(self, stage, module, loaders, datamodule, ckpt_path, last_fit, take)
         self._previous_call = last
         own_progress = self.progress
         try:

@@ -120,9 +120,10 @@ class Trainer(core.Trainer):
         datamodule: DataModule | None = None,
         ckpt_path: Path | None = None,
         weights_only: bool | None = None,
+        take: str | Sequence[str] = (),
     ) -> None:
         self._let_callbacks_log()
-        super().fit(_uncompiled(model), train_dataloaders, val_dataloaders, datamodule, ckpt_path)
+        super().fit(_uncompiled(model), train_dataloaders, val_dataloaders, datamodule, ckpt_path, take=take)
 
     def validate(
         self,
