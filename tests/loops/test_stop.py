@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -57,7 +58,7 @@ def loader(samples: int, shuffle: bool = False) -> DataLoader:
     return DataLoader(TensorDataset(x, x[:, :2].abs()), batch_size=4, shuffle=shuffle)
 
 
-def fit(folder, *callbacks, module=None, ckpt_path=None, **arguments):
+def fit(folder, *callbacks, module=None, ckpt_path=None, make_loader=loader, **arguments):
     torch.manual_seed(3 if ckpt_path is None else 77)
     module = module or Noisy(seed=1 if ckpt_path is None else 2)
     trainer = Trainer(
@@ -72,7 +73,7 @@ def fit(folder, *callbacks, module=None, ckpt_path=None, **arguments):
         callbacks=[ModelCheckpoint(dirpath=folder, save_top_k=0), *callbacks],
         **arguments,
     )
-    trainer.fit(module, loader(22, shuffle=True), [loader(8), loader(12)], ckpt_path=ckpt_path)
+    trainer.fit(module, make_loader(22, shuffle=True), [make_loader(8), make_loader(12)], ckpt_path=ckpt_path)
     return trainer
 
 
@@ -127,6 +128,30 @@ def test_save_that_waits_for_a_validation_is_made_by_the_run_that_goes_on(tmp_pa
     kept(tmp_path / "stopped", ckpt_path=tmp_path / "stopped" / "interrupted.ckpt")
     names = [sorted(path.name for path in (tmp_path / run / "kept").iterdir()) for run in ("whole", "stopped")]
     assert names[0] == names[1]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no groups of processes")
+@pytest.mark.parametrize("kind", [KillInTraining, KillInValidation])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_signal_to_the_workers_too_is_honoured_as_one_to_the_run(tmp_path, monkeypatch, kind, persistent):
+    def with_workers(samples, shuffle=False):
+        data = loader(samples).dataset
+        return DataLoader(data, 4, shuffle, num_workers=2, persistent_workers=persistent)
+
+    def kill_all(pid, number):
+        # What a scheduler does; the group of this process has more members than the run.
+        for each in multiprocessing.active_children():
+            kill(each.pid, number)
+        kill(pid, number)
+
+    kill = os.kill
+    monkeypatch.setattr(os, "kill", kill_all)
+    whole = fit(tmp_path / "whole", make_loader=with_workers)
+    with pytest.raises(SystemExit):
+        fit(tmp_path, kind(3), make_loader=with_workers)
+    resumed = fit(tmp_path, ckpt_path=tmp_path / "interrupted.ckpt", make_loader=with_workers)
+    assert_same_weights(resumed.module, whole.module)
+    assert resumed.callback_metrics == whole.callback_metrics
 
 
 def test_second_ctrl_c_leaves_at_once(tmp_path):

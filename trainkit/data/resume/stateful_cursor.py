@@ -44,7 +44,7 @@ class StatefulCursor(Cursor):
 
     def _continue(self, given: int) -> Iterator[Batch]:
         # `load_state_dict` has put the loader at its place already.
-        return iter(self.loader)
+        return self._start(self.loader)
 
 
 def has_state(loader: Any) -> bool:
