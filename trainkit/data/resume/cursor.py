@@ -134,7 +134,7 @@ class Cursor(ABC):
         batches = start(loader)
         # A weak reference, so that the workers of a pass that nobody needs end with it.
         self._newest_pass = weakref.ref(batches) if isinstance(loader, DataLoader) else lambda: None
-        return batches
+        return batches if type(batches).__module__.startswith("torch.utils.data.") else each(batches)
 
     def _begin(self) -> Iterator[Batch]:
         """Begin a new pass and return its batches."""
@@ -157,6 +157,11 @@ class Cursor(ABC):
         # the checksum of the indices finds it.
         for generator, state in zip(generators_of(self.loader), states, strict=False):
             generator.set_state(state.cpu())
+
+
+def each(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Return an iterator over ``batches`` that shows, in a stack of calls, that one of them is being fetched."""
+    yield from batches
 
 
 def generators_of(loader: Any) -> list[torch.Generator]:
