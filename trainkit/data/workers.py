@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -40,7 +41,8 @@ def start(loader: Iterable[Any]) -> Iterator[Any]:
         return iter(loader)
     _start_helpers(context.get_start_method())
     lasting = copy.copy(context)
-    lasting.Process = process  # type: ignore[misc]  # a class variable, which is to differ in this one
+    # A class variable elsewhere, which is to differ in this one.
+    lasting.Process = partial(process, patience=_Patience())  # type: ignore[misc]
     given = loader.multiprocessing_context, loader.worker_init_fn
     # For the time of the call, and not on a copy: a loader of the user's own class may count its passes on itself.
     loader.multiprocessing_context, loader.worker_init_fn = lasting, _Outlive(loader.worker_init_fn)
@@ -99,24 +101,28 @@ def _pass_over(number: int, frame: Any) -> None:
 
 
 class _Patience:
-    """The time that workers still have to end, counted from when the first of them is waited for."""
+    """The time in which the workers of one pass may end, counted from when the first of them is waited for."""
 
-    until_s = 0.0
+    def __init__(self) -> None:
+        self._until_s: float | None = None
 
-    def left(self) -> float:
+    def left_s(self) -> float:
         now = time.monotonic()
-        # Torch waits for one worker after the other, and they were all told before. So what the first has used up is
-        # used up for the next ones too; a second later it is another occasion.
-        if now > self.until_s + 1:
-            self.until_s = now + PATIENCE_S
-        return max(self.until_s - now, 0.1)
-
-
-_patience = _Patience()
+        if self._until_s is None:
+            self._until_s = now + PATIENCE_S
+        return max(self._until_s - now, 0.1)
 
 
 class _Ended(BaseProcess):
-    """A process that SIGTERM does not end, and so is killed where others are terminated."""
+    """A process that SIGTERM does not end, and so is killed where others are terminated.
+
+    Args:
+        patience: Shared by those that are told to end together.
+    """
+
+    def __init__(self, *args: Any, patience: _Patience, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._patience = patience
 
     def start(self) -> None:
         super().start()
@@ -124,10 +130,11 @@ class _Ended(BaseProcess):
         self._popen.terminate = self._popen.kill  # type: ignore[attr-defined]
 
     def join(self, timeout: float | None = None) -> None:
-        super().join(None if timeout is None else min(timeout, _patience.left()))
+        # Torch waits for one worker after the other, and has told them all before.
+        super().join(None if timeout is None else min(timeout, self._patience.left_s()))
 
 
-_PROCESSES: dict[Any, type[BaseProcess]] = {}
+_PROCESSES: dict[Any, type[_Ended]] = {}
 """For each of Python's process classes the one that is killed."""
 
 if sys.platform != "win32":  # which has neither groups of processes nor these classes
