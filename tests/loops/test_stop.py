@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from trainkit import Trainer
 from trainkit.callbacks import ModelCheckpoint
-from trainkit.testing import Recorder, TinyModule, assert_same_weights
+from trainkit.testing import Recorder, TinyModule, assert_same_weights, quiet_trainer
 
 SIGNALS = {
     signal.SIGINT: (KeyboardInterrupt, None),
@@ -58,7 +58,7 @@ def loader(samples: int, shuffle: bool = False) -> DataLoader:
     return DataLoader(TensorDataset(x, x[:, :2].abs()), batch_size=4, shuffle=shuffle)
 
 
-def fit(folder, *callbacks, module=None, ckpt_path=None, make_loader=loader, **arguments):
+def fit(folder, *callbacks, module=None, ckpt_path=None, make_loader=loader, num_sanity_val_steps=0, **arguments):
     torch.manual_seed(3 if ckpt_path is None else 77)
     module = module or Noisy(seed=1 if ckpt_path is None else 2)
     trainer = Trainer(
@@ -68,7 +68,7 @@ def fit(folder, *callbacks, module=None, ckpt_path=None, make_loader=loader, **a
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        num_sanity_val_steps=0,
+        num_sanity_val_steps=num_sanity_val_steps,
         default_root_dir=folder,
         callbacks=[ModelCheckpoint(dirpath=folder, save_top_k=0), *callbacks],
         **arguments,
@@ -152,6 +152,84 @@ def test_signal_to_the_workers_too_is_honoured_as_one_to_the_run(tmp_path, monke
     resumed = fit(tmp_path, ckpt_path=tmp_path / "interrupted.ckpt", make_loader=with_workers)
     assert_same_weights(resumed.module, whole.module)
     assert resumed.callback_metrics == whole.callback_metrics
+
+
+IN_HOOKS = [
+    *("setup", "on_fit_start", "on_sanity_check_start", "on_sanity_check_end", "on_train_start"),
+    *("on_train_epoch_start", "on_train_batch_start", "on_before_zero_grad", "on_after_backward"),
+    *("on_before_optimizer_step", "on_after_optimizer_step", "on_train_batch_end", "on_log", "on_save_checkpoint"),
+    *("on_validation_start", "on_validation_batch_start", "on_validation_batch_end", "on_validation_epoch_end"),
+    *("on_validation_end", "on_train_epoch_end", "on_train_end", "on_fit_end", "teardown"),
+]
+
+
+# After a signal in the last step all is done, and the run that goes on says so.
+@pytest.mark.filterwarnings("ignore:nothing is left to train:UserWarning")
+@pytest.mark.parametrize("newest", [False, True], ids=["first call", "last call"])
+@pytest.mark.parametrize("hook", IN_HOOKS)
+def test_signal_in_any_hook_surfaces_and_nothing_of_training_is_lost(tmp_path, hook, newest):
+    def recorded(folder, *callbacks, **arguments):
+        recorder = Recorder()
+        try:
+            trainer = fit(folder, ModelCheckpoint(folder / "kept", mode="max"), *callbacks, recorder, **arguments)
+        except SystemExit as stopped:
+            return stopped.code, recorder.names
+        return trainer, recorder.names
+
+    whole, names = recorded(tmp_path / "whole", num_sanity_val_steps=1)
+    calls = iter(range(1, 1000))
+    at = names.count(hook) if newest else 1
+    kill = type("Kill", (), {hook: lambda self: (next(calls) == at and os.kill(os.getpid(), signal.SIGTERM)) or None})
+    code, first = recorded(tmp_path / "run", kill(), num_sanity_val_steps=1)
+    assert code == 143
+    resumed, rest = recorded(tmp_path / "run", num_sanity_val_steps=1, ckpt_path="last")
+    assert_same_weights(resumed.module, whole.module)
+    for name in (
+        "on_train_epoch_start",
+        "on_train_batch_end",
+        "on_after_optimizer_step",
+        "on_train_epoch_end",
+        "on_log",
+    ):
+        assert (first + rest).count(name) == names.count(name), name
+
+
+@pytest.mark.parametrize("method", ["validate", "test", "predict"])
+def test_signal_ends_an_evaluation_after_the_running_batch(tmp_path, method):
+    batch_end = {"validate": "on_validation_batch_end"}.get(method, f"on_{method}_batch_end")
+    recorder = Recorder(only=[batch_end])
+    kill = type("Kill", (), {batch_end: lambda self: os.kill(os.getpid(), signal.SIGTERM)})
+    trainer = quiet_trainer(callbacks=[recorder, kill()], default_root_dir=tmp_path)
+    with pytest.raises(SystemExit):
+        getattr(trainer, method)(TinyModule(), loader(12))
+    assert recorder.names == [batch_end]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks")
+def test_a_forked_child_of_the_run_dies_of_its_signals_as_without_a_run(tmp_path):
+    codes = []
+
+    class Fork:
+        def on_train_start(self):
+            child = os.fork()
+            if child == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+                os._exit(0)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    fit(tmp_path, Fork())
+    assert codes == [-signal.SIGTERM]
+
+
+def test_a_signal_that_comes_twice_is_told_once(tmp_path, capsys):
+    class Twice:
+        def on_train_batch_start(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit):
+        fit(tmp_path, Twice())
+    assert capsys.readouterr().err.count("SIGTERM") == 1
 
 
 def test_second_ctrl_c_leaves_at_once(tmp_path):
