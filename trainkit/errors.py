@@ -121,6 +121,25 @@ class LogWriteError(TrainkitError, OSError):
     """A logger could not write. Names the path."""
 
 
+class FolderInUseError(TrainkitError, RuntimeError):
+    """Another run, which has not ended, writes into a folder.
+
+    Args:
+        folder: The folder.
+        owner: Who writes into it, such as ``"process 12 on a.host"``; may be empty.
+    """
+
+    def __init__(self, folder: str, owner: str) -> None:
+        super().__init__(
+            f"{folder} is in use: another run writes into it, and the two would overwrite each other's files.\n"
+            f"    by           {owner or 'a process that is just starting'}\n"
+            "    to do        wait for that run or end it; or write elsewhere: another default_root_dir, dirpath of "
+            "ModelCheckpoint, or version of the logger"
+        )
+        self.folder = folder
+        self.owner = owner
+
+
 class UnsupportedError(TrainkitError):
     """Something that another framework has and trainkit does not have.
 

@@ -71,6 +71,10 @@ def test_stopped_job_tells_by_its_exit_code_and_the_same_command_goes_on(
     resumed = trainkit_in_project(*job)
 
     assert stopped.exit_code == code
+    given = f"module._target_=stopping.Stopping module.number={int(number)}"
+    assert f"to go on: trainkit fit config.yaml {given} --resume" in stopped.output
+    assert "Traceback" not in stopped.output
+    assert stopped.output.count(signal.Signals(number).name) == 1
     assert "there is no run to continue below" in stopped.output
     assert f"{signal.Signals(number).name}: stopping after the running batch." in stopped.output
     assert torch.load(interrupted, weights_only=True)["global_step"] == 3

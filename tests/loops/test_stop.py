@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -58,7 +59,7 @@ def loader(samples: int, shuffle: bool = False) -> DataLoader:
     return DataLoader(TensorDataset(x, x[:, :2].abs()), batch_size=4, shuffle=shuffle)
 
 
-def fit(folder, *callbacks, module=None, ckpt_path=None, **arguments):
+def fit(folder, *callbacks, module=None, ckpt_path=None, make_loader=loader, num_sanity_val_steps=0, **arguments):
     torch.manual_seed(3 if ckpt_path is None else 77)
     module = module or Noisy(seed=1 if ckpt_path is None else 2)
     trainer = Trainer(
@@ -68,12 +69,12 @@ def fit(folder, *callbacks, module=None, ckpt_path=None, **arguments):
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        num_sanity_val_steps=0,
+        num_sanity_val_steps=num_sanity_val_steps,
         default_root_dir=folder,
         callbacks=[ModelCheckpoint(dirpath=folder, save_top_k=0), *callbacks],
         **arguments,
     )
-    trainer.fit(module, loader(22, shuffle=True), [loader(8), loader(12)], ckpt_path=ckpt_path)
+    trainer.fit(module, make_loader(22, shuffle=True), [make_loader(8), make_loader(12)], ckpt_path=ckpt_path)
     return trainer
 
 
@@ -227,6 +228,108 @@ def test_a_second_ctrl_c_in_a_fit_within_a_hook_saves_neither(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "outer", Inner("on_train_batch_end", tmp_path / "inner", (Twice(),)))
     assert not list(tmp_path.rglob("last.ckpt"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no groups of processes")
+@pytest.mark.parametrize("kind", [KillInTraining, KillInValidation])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_signal_to_the_workers_too_is_honoured_as_one_to_the_run(tmp_path, monkeypatch, kind, persistent):
+    def with_workers(samples, shuffle=False):
+        data = loader(samples).dataset
+        return DataLoader(data, 4, shuffle, num_workers=2, persistent_workers=persistent)
+
+    def kill_all(pid, number):
+        # What a scheduler does; the group of this process has more members than the run.
+        for each in multiprocessing.active_children() if pid == os.getpid() else ():
+            kill(each.pid, number)
+        kill(pid, number)
+
+    kill = os.kill
+    monkeypatch.setattr(os, "kill", kill_all)
+    whole = fit(tmp_path / "whole", make_loader=with_workers)
+    with pytest.raises(SystemExit):
+        fit(tmp_path, kind(3), make_loader=with_workers)
+    resumed = fit(tmp_path, ckpt_path=tmp_path / "last.ckpt", make_loader=with_workers)
+    assert_same_weights(resumed.module, whole.module)
+    assert resumed.callback_metrics == whole.callback_metrics
+
+
+IN_HOOKS = [
+    *("setup", "on_fit_start", "on_sanity_check_start", "on_sanity_check_end", "on_train_start"),
+    *("on_train_epoch_start", "on_train_batch_start", "on_before_zero_grad", "on_after_backward"),
+    *("on_before_optimizer_step", "on_after_optimizer_step", "on_train_batch_end", "on_log", "on_save_checkpoint"),
+    *("on_validation_start", "on_validation_batch_start", "on_validation_batch_end", "on_validation_epoch_end"),
+    *("on_validation_end", "on_train_epoch_end", "on_train_end", "on_fit_end", "teardown"),
+]
+
+
+# After a signal in the last step all is done, and the run that goes on says so.
+@pytest.mark.filterwarnings("ignore:nothing is left to train:UserWarning")
+@pytest.mark.parametrize("newest", [False, True], ids=["first call", "last call"])
+@pytest.mark.parametrize("hook", IN_HOOKS)
+def test_signal_in_any_hook_surfaces_and_nothing_of_training_is_lost(tmp_path, hook, newest):
+    def recorded(folder, *callbacks, **arguments):
+        recorder = Recorder()
+        try:
+            trainer = fit(folder, ModelCheckpoint(folder / "kept", mode="max"), *callbacks, recorder, **arguments)
+        except SystemExit as stopped:
+            return stopped.code, recorder.names
+        return trainer, recorder.names
+
+    whole, names = recorded(tmp_path / "whole", num_sanity_val_steps=1)
+    calls = iter(range(1, 1000))
+    at = names.count(hook) if newest else 1
+    kill = type("Kill", (), {hook: lambda self: (next(calls) == at and os.kill(os.getpid(), signal.SIGTERM)) or None})
+    code, first = recorded(tmp_path / "run", kill(), num_sanity_val_steps=1)
+    assert code == 143
+    resumed, rest = recorded(tmp_path / "run", num_sanity_val_steps=1, ckpt_path="last")
+    assert_same_weights(resumed.module, whole.module)
+    for name in (
+        "on_train_epoch_start",
+        "on_train_batch_end",
+        "on_after_optimizer_step",
+        "on_train_epoch_end",
+        "on_log",
+    ):
+        assert (first + rest).count(name) == names.count(name), name
+
+
+@pytest.mark.parametrize("method", ["validate", "test", "predict"])
+def test_signal_ends_an_evaluation_after_the_running_batch(tmp_path, method):
+    batch_end = {"validate": "on_validation_batch_end"}.get(method, f"on_{method}_batch_end")
+    recorder = Recorder(only=[batch_end])
+    kill = type("Kill", (), {batch_end: lambda self: os.kill(os.getpid(), signal.SIGTERM)})
+    trainer = quiet_trainer(callbacks=[recorder, kill()], default_root_dir=tmp_path)
+    with pytest.raises(SystemExit):
+        getattr(trainer, method)(TinyModule(), loader(12))
+    assert recorder.names == [batch_end]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks")
+def test_a_forked_child_of_the_run_dies_of_its_signals_as_without_a_run(tmp_path):
+    codes = []
+
+    class Fork:
+        def on_train_start(self):
+            child = os.fork()
+            if child == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+                os._exit(0)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    fit(tmp_path, Fork())
+    assert codes == [-signal.SIGTERM]
+
+
+def test_a_signal_that_comes_twice_is_told_once(tmp_path, capsys):
+    class Twice:
+        def on_train_batch_start(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit):
+        fit(tmp_path, Twice())
+    assert capsys.readouterr().err.count("SIGTERM") == 1
 
 
 def test_second_ctrl_c_leaves_at_once(tmp_path):

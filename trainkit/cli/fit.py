@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +12,10 @@ from trainkit.storage.output import say
 
 if TYPE_CHECKING:
     from trainkit.config.build import ConfiguredRun
+
+
+STOPPED = range(129, 160)
+"""The exit codes of a process that a signal has ended: 128 and the number of the signal."""
 
 
 @click.command("fit")
@@ -32,7 +37,23 @@ def command(run: ConfiguredRun, resume: bool, take: str | None) -> None:
     ckpt_path = _last(run) if resume else run.ckpt_path
     # The first run of a job that is always started with --resume has nothing to take values over.
     take = None if resume and ckpt_path is None else take
-    run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=ckpt_path, take=take or ())
+    try:
+        run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=ckpt_path, take=take or ())
+    except (KeyboardInterrupt, SystemExit) as stop:
+        _tell_how_to_go_on(run, stop)
+        raise
+
+
+def _tell_how_to_go_on(run: ConfiguredRun, stop: BaseException) -> None:
+    """After a signal, print the command that continues the run, if there is something to continue."""
+    from trainkit.checkpoint.locate import any_checkpoint
+
+    # A shell's codes for signals begin above 128. Any other end was asked for by the user's code.
+    by_signal = isinstance(stop, KeyboardInterrupt) or (isinstance(stop, SystemExit) and (stop.code or 0) in STOPPED)
+    if by_signal and run.trainer.is_global_zero and any_checkpoint(run.trainer.checkpoint_roots):
+        given = click.get_current_context().params
+        command = shlex.join(["trainkit", "fit", given["config"], *given["overrides"], "--resume"])
+        click.echo(f"to go on: {command}", err=True)
 
 
 def _last(run: ConfiguredRun) -> str | None:

@@ -18,6 +18,7 @@ from trainkit.loggers.run_folder import RunFolder, writing
 from trainkit.module import TrainModule
 from trainkit.module.hparams import HyperparametersMixin, loggable_hparams
 from trainkit.storage.atomic_write import check_writable
+from trainkit.storage.claim import FolderClaim
 from trainkit.storage.output import warn
 from trainkit.types import Stage
 
@@ -73,6 +74,7 @@ class Logger(Callback, ABC):
         self._folder = RunFolder(save_dir, name or "", version)
         self._status: Status = "success"
         self._newest_step = 0
+        self._claim: FolderClaim | None = None  # for the time of a fit, on rank 0
 
     @classmethod
     def beside(cls, other: Logger) -> Self:
@@ -234,10 +236,15 @@ class Logger(Callback, ABC):
 
     def teardown(self) -> None:
         status, self._status = self._status, "success"
-        if self.writes:
-            with self.heard():
-                self.finalize(status)
-        self.trains = self._in_run = False
+        try:
+            if self.writes:
+                with self.heard():
+                    self.finalize(status)
+        finally:
+            self.trains = self._in_run = False
+            if self._claim is not None:
+                self._claim.release()
+                self._claim = None
 
     # For subclasses
 
@@ -299,6 +306,8 @@ class Logger(Callback, ABC):
             check_writable(Path(self.log_dir))
             if claims:
                 self._folder.claim()
+        if claims:
+            self._claim = FolderClaim(self.log_dir)
         return self.version
 
 

@@ -119,6 +119,7 @@ class FitRun(Run):
         # What the module's class decides is asked for once: these questions would be asked at every step.
         self.replace_optimizers(self.optimizers)
         self.stop_signal.on_change = self.check_now
+        self.stop_signal.is_whole = self.is_between_batches
         self._has_own_backward = overrides(self.module, "backward", TrainModule)
         self._has_own_zero_grad = overrides(self.module, "optimizer_zero_grad", TrainModule)
 
@@ -177,6 +178,12 @@ class FitRun(Run):
         if not self.counted_update:
             self.progress.count_update()
         self.counted_update = True
+
+    def is_between_batches(self) -> bool:
+        """Whether a batch of the running pass is done; before the first one, hooks have run that would run again."""
+        if self.phase is Phase.TRAIN:
+            return self.progress.batch > 0
+        return self.phase is Phase.SANITY_CHECK or self.progress.in_validation
 
     # When something is due after a batch
 

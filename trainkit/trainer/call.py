@@ -220,7 +220,7 @@ class Call:
             self.metrics.reset()
             stack.enter_context(self._with_callbacks_of_the_module())
             # From here on Ctrl-C is noted, and honoured between two batches.
-            stack.enter_context(self.stop_signal.listening())
+            stack.enter_context(self.stop_signal.listening(self.strategy))
             # The time between two calls is not time spent training.
             stack.callback(trainer.progress.stop_clock)
             # From here on plugins hear how the call ends: `on_exception` after an error, and `teardown` always, even if
@@ -235,12 +235,15 @@ class Call:
                 self._prepare(data, checkpoint)
                 yield self
                 teardown.close()
-            except BaseException as error:
+            except BaseException as raised:
+                error = self.stop_signal.instead_of(raised)
                 # Here too, since plugins read it in `on_exception`.
                 self.state.status = "interrupted"
                 self._handle(error)
                 with _noted_on(error):
                     teardown.close()  # does nothing if closing is what failed: the stack is empty then
+                if error is not raised:
+                    raise error from raised
                 raise
             if self.registry.timing.enabled and self.strategy.is_global_zero:
                 print_timing(self.registry.timing)

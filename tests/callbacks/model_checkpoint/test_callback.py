@@ -14,6 +14,7 @@ import torch
 from trainkit.callbacks import Callback, ModelCheckpoint
 from trainkit.callbacks.model_checkpoint import callback as model_checkpoint_file
 from trainkit.errors import CheckpointWriteError, ConfigError, MetricError, UnknownNameError
+from trainkit.storage.claim import LOCK
 from trainkit.storage.files import read_checkpoint
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
 
@@ -197,7 +198,7 @@ def test_the_new_file_is_there_before_the_old_one_goes(tmp_path: Path, monkeypat
     remove = model_checkpoint_file.remove_checkpoint
 
     def remove_and_note(path: str) -> None:
-        there.append(names(tmp_path))
+        there.append([name for name in names(tmp_path) if name != LOCK])
         remove(path)
 
     monkeypatch.setattr(model_checkpoint_file, "remove_checkpoint", remove_and_note)

@@ -19,6 +19,7 @@ from trainkit.callbacks.monitor import Mode, missing_metric, missing_metric_erro
 from trainkit.checkpoint.background import BackgroundJob, snapshot
 from trainkit.errors import ConfigError
 from trainkit.hooks.manager import PluginStage
+from trainkit.storage.claim import FolderClaim
 from trainkit.storage.files import (
     check_folder,
     copy_checkpoint,
@@ -73,6 +74,7 @@ class ModelCheckpoint(KeptCheckpoints):
     Raises:
         ConfigError: If an argument is not usable, or contradicts another.
         CheckpointWriteError: When a fit starts, if ``dirpath`` is not writable; later, if a file cannot be written.
+        FolderInUseError: When a fit starts, if another run is writing into ``dirpath``.
         MetricError: At the end of an epoch, if ``monitor`` has not been logged.
     """
 
@@ -119,6 +121,7 @@ class ModelCheckpoint(KeptCheckpoints):
         self._dirpath = self.dirpath  # as it was given; setup chooses one where it is None
         self._triggers = SaveTriggers(every_n_train_steps, train_time_interval, every_n_epochs, WHERE)
         self._background = BackgroundJob()
+        self._claim: FolderClaim | None = None  # for the time of a fit, on rank 0
         self._state_before_save: dict[str, Any] = {}  # what is true again if the newest write fails
         self._warned: set[str] = set()
 
@@ -152,7 +155,7 @@ class ModelCheckpoint(KeptCheckpoints):
             self.dirpath = trainer.strategy.broadcast_object(os.path.realpath(folder))
         # Now, and not at the first save, which may be hours away.
         if (self.save_top_k or self.save_last) and not trainer.fast_dev_run:
-            trainer.strategy.agreed(lambda: check_folder(self.dirpath or ""))
+            trainer.strategy.agreed(self._take_folder)
 
     def on_fit_start(self, trainer: Trainer) -> None:
         # The run that is resumed may have been killed after writing a file and before deleting those it displaces.
@@ -202,9 +205,19 @@ class ModelCheckpoint(KeptCheckpoints):
         self.finish_write(trainer)
 
     def teardown(self, trainer: Trainer) -> None:
-        self.finish_write(trainer)
+        try:
+            self.finish_write(trainer)
+        finally:
+            if self._claim is not None:
+                self._claim.release()
+                self._claim = None
 
     # The files
+
+    def _take_folder(self) -> None:
+        """Check that the folder can be written into, and by this run alone. Runs on rank 0."""
+        check_folder(self.dirpath or "")
+        self._claim = FolderClaim(self.dirpath or "")
 
     def _save_if_due(self, trainer: Trainer) -> None:
         # Within an accumulation group it stays due until the update is made.

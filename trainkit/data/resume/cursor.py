@@ -7,15 +7,18 @@ states, arrives at the same place.
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from trainkit.data.combined import batches_of
 from trainkit.data.counter import ItemCounter
 from trainkit.data.dataloader_copy import samplers_of
+from trainkit.data.workers import end, start
 from trainkit.errors import CheckpointError
 from trainkit.seed import isolate_rng, rng_state, set_rng_state
 from trainkit.types import Batch
@@ -43,6 +46,7 @@ class Cursor(ABC):
         self.epoch = 0
         self._given = ItemCounter()
         self._resume: dict[str, Any] | None = None  # the position from which the next pass continues
+        self._newest_pass: Callable[[], Iterator[Batch] | None] = lambda: None
 
     def __iter__(self) -> Iterator[Batch]:
         resume, self._resume = self._resume, None
@@ -121,11 +125,20 @@ class Cursor(ABC):
         """Record the state of the loader before the look-ahead batch is fetched, where the loader keeps a state."""
 
     def close(self) -> None:
-        """End worker processes that outlive a pass."""
+        """End worker processes that outlive a pass, and those of a pass that was left before its end."""
+        # An error that keeps the frames of the loop keeps the pass as well, with workers that may hang.
+        end(self._newest_pass())
+
+    def _start(self, loader: Iterable[Batch]) -> Iterator[Batch]:
+        """Return ``iter(loader)``, with workers that `close` can end."""
+        batches = start(loader)
+        # A weak reference, so that the workers of a pass that nobody needs end with it.
+        self._newest_pass = weakref.ref(batches) if isinstance(loader, DataLoader) else lambda: None
+        return batches if type(batches).__module__.startswith("torch.utils.data.") else each(batches)
 
     def _begin(self) -> Iterator[Batch]:
         """Begin a new pass and return its batches."""
-        return iter(batches_of(self.loader))
+        return self._start(batches_of(self.loader))
 
     @abstractmethod
     def _continue(self, given: int) -> Iterator[Batch]:
@@ -144,6 +157,11 @@ class Cursor(ABC):
         # the checksum of the indices finds it.
         for generator, state in zip(generators_of(self.loader), states, strict=False):
             generator.set_state(state.cpu())
+
+
+def each(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Return an iterator over ``batches`` that shows, in a stack of calls, that one of them is being fetched."""
+    yield from batches
 
 
 def generators_of(loader: Any) -> list[torch.Generator]:

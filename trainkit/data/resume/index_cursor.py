@@ -12,6 +12,7 @@ from trainkit.data.dataloader_copy import has_own_batches, index_sampler, with_b
 from trainkit.data.resume.cursor import Cursor, draws_other_samples, refuse_other_data
 from trainkit.data.resume.index_stream import IndexStream
 from trainkit.data.resume.seeding import epoch_seed
+from trainkit.data.workers import end
 from trainkit.errors import DataError
 from trainkit.seed import rng_state, same_rng_state, set_rng_state
 from trainkit.types import Batch
@@ -79,9 +80,10 @@ class IndexCursor(Cursor):
         self._stream = None
 
     def close(self) -> None:
+        super().close()
         if self._has_workers:
             self._had_workers = True
-            self._positioned._iterator._shutdown_workers()  # type: ignore[union-attr]  # torch has no public way
+            end(self._positioned._iterator)
             self._positioned._iterator = None
 
     @property
@@ -146,12 +148,12 @@ class IndexCursor(Cursor):
 
     def _begin(self) -> Iterator[Batch]:
         self._skip = 0
-        return self._positioned.__iter__()
+        return self._start(self._positioned)
 
     def _continue(self, given: int) -> Iterator[Batch]:
         # iter() opens the stream, and with workers already sends them indices.
         self._skip = given
-        batches = iter(self._positioned)
+        batches = self._start(self._positioned)
         self._skip = 0
         drawn = given + self._draw_ahead
         if self._stream is None:

@@ -20,7 +20,7 @@ class ReplayCursor(Cursor):
     """Finds its place by loading batches and throwing them away; lists and tuples are sliced instead."""
 
     def _begin(self) -> Iterator[Batch]:
-        return iter(batches_of(_without_persistent_workers(self.loader)))
+        return self._start(batches_of(_without_persistent_workers(self.loader)))
 
     def _continue(self, given: int) -> Iterator[Batch]:
         if is_sliceable(self.loader):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from trainkit.data.resume.cursor import Cursor
+from trainkit.data.resume.cursor import Cursor, each
 from trainkit.seed import isolate_rng
 from trainkit.types import Batch
 
@@ -42,9 +42,13 @@ class StatefulCursor(Cursor):
         with isolate_rng():
             iter(self.loader)
 
+    def _start(self, loader: Iterable[Batch]) -> Iterator[Batch]:
+        # Whatever iterator it is: the position that the loader keeps is not to be asked for in the midst of a batch.
+        return each(super()._start(loader))
+
     def _continue(self, given: int) -> Iterator[Batch]:
         # `load_state_dict` has put the loader at its place already.
-        return iter(self.loader)
+        return self._start(self.loader)
 
 
 def has_state(loader: Any) -> bool:
