@@ -30,7 +30,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 import trainkit
 from trainkit.errors import CheckpointError
@@ -74,13 +75,14 @@ def state_key(name: str, plugin: Any) -> str:
     return getattr(plugin, "state_key", None) or name
 
 
-def restore_optimizers(optimizers: list[Any], states: list[Any], path: str) -> None:
+def restore_optimizers(optimizers: list[Any], states: list[Any], path: str, *, keep_dtypes: bool = False) -> None:
     """Load the state of each optimizer or scheduler.
 
     Args:
         optimizers: The optimizers, or the schedulers, of this run.
         states: Their states in the checkpoint, in the same order.
         path: The file, for the error.
+        keep_dtypes: Whether states have the dtypes that they were saved with; otherwise those of the parameters now.
 
     Raises:
         CheckpointError: If the numbers or the parameter groups differ.
@@ -96,6 +98,20 @@ def restore_optimizers(optimizers: list[Any], states: list[Any], path: str) -> N
             optimizer.load_state_dict(state)
         except ValueError as error:
             raise CheckpointError(f"{path}: the state of {type(optimizer).__name__} does not fit: {error}") from error
+        if keep_dtypes:
+            _put_back_dtypes(optimizer, state)
+
+
+def _put_back_dtypes(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Undo that torch casts all that it loads, but counters of steps, to the dtype of the parameter."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    for parameter, number in zip(parameters, numbers, strict=True):
+        loaded = optimizer.state.get(parameter, {})
+        for name, saved in state["state"].get(number, {}).items():
+            # Such as the float32 scalars of ASGD and NAdam, beside parameters in bfloat16.
+            if isinstance(saved, Tensor) and saved.dtype != loaded[name].dtype:
+                loaded[name] = saved.to(loaded[name].device, copy=True)
 
 
 def is_resumable(checkpoint: Mapping[str, Any]) -> bool:

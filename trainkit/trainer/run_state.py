@@ -133,16 +133,24 @@ def restore(run: FitRun, plugins: Plugins, data: DataConnection, checkpoint: dic
         CheckpointError: If the checkpoint has the state of another module.
     """
     own = checkpoint["trainkit"]
-    if "flags" in own:  # not so in files of earlier versions, and of other frameworks
-        # What was frozen or thawed, or set to eval mode, once in training, goes on as it was.
-        Flags(**own["flags"]).apply(run.module)
     # Plugins before optimizers: one may have added parameter groups, or taken schedulers away, and does so again.
     state.restore_plugins(plugins, checkpoint["callbacks"])
-    state.restore_optimizers(run.optimizers, checkpoint["optimizer_states"], path)
+    if "flags" in own:  # not so in files of earlier versions, and of other frameworks
+        # What was frozen or thawed, or set to eval mode, once in training, goes on as it was. After plugins, which
+        # freeze and thaw as they did at the start of the epoch.
+        Flags(**own["flags"]).apply(run.module)
+    # With another precision than before, their states follow the parameters.
+    same_dtypes = _same_dtypes(run, checkpoint["state_dict"])
+    state.restore_optimizers(run.optimizers, checkpoint["optimizer_states"], path, keep_dtypes=same_dtypes)
     state.restore_optimizers([config.scheduler for config in run.schedulers], checkpoint["lr_schedulers"], path)
     run.precision.load_state_dict(own["precision"])
     if own["ranks"]:  # there are none where another framework saved
         _restore_rank(run, data, own["ranks"], checkpoint["loops"]["fit"].get("group_batches", 0), path)
+
+
+def _same_dtypes(run: FitRun, weights: dict[str, Any]) -> bool:
+    """Whether all parameters have the dtypes in which they were saved."""
+    return all(weights[name].dtype == each.dtype for name, each in run.module.named_parameters() if name in weights)
 
 
 def _restore_rank(
