@@ -43,6 +43,7 @@ class WeightAveraging(Callback):
         self._device = device
         self._options = {"use_buffers": use_buffers, **options}
         self._average: AveragedModel | None = None
+        self._saved_average: dict[str, Any] | None = None  # of a checkpoint, until the average is made
         self._is_swapped = False  # whether the module holds the average, and `_average` the newest weights
         self._latest_update_step = 0
         self._latest_update_epoch = -1
@@ -52,24 +53,25 @@ class WeightAveraging(Callback):
         return step_idx is not None
 
     def setup(self, stage: Stage) -> None:
-        self._average, self._is_swapped = None, False
+        self._average, self._saved_average, self._is_swapped = None, None, False
         self._latest_update_step, self._latest_update_epoch = 0, -1
 
-    def on_load_checkpoint(self, trainer: Trainer, module: TrainModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
         # An evaluation runs with what `state_dict` holds: the average.
         if trainer.state.fn is not Stage.FIT or "current_model_state" not in checkpoint:
             return
         # The Trainer loads `state_dict` into the module after this hook. The average is taken out of it, and the newest
         # weights are put in its place.
-        average = self._create_average(module)
-        average.load_state_dict(
-            {f"{PREFIX}{name}": value for name, value in checkpoint["state_dict"].items()}
-            | checkpoint["averaging_state"]
-        )
+        self._saved_average = {f"{PREFIX}{name}": value for name, value in checkpoint["state_dict"].items()}
+        self._saved_average |= checkpoint["averaging_state"]
         checkpoint["state_dict"] = checkpoint.pop("current_model_state")
 
     def on_fit_start(self, module: TrainModule) -> None:
-        average = self._average or self._create_average(module)  # it exists if a checkpoint was loaded
+        average = self._create_average(module)
+        if self._saved_average is not None:
+            # Not before: a copy of a module that is not converted yet would round doubles, and be wider than bfloat16.
+            average.load_state_dict(self._saved_average)
+            self._saved_average = None
         average.to(module.device if self._device is None else self._device)
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainModule) -> None:
