@@ -37,7 +37,8 @@ _CAUSES = {
 _ELSEWHERE = "batches, validations or rows fall due elsewhere: by the time, or by a counter that is not restored"
 _FROM_THE_START = (
     "two runs from the same start are not the same either, so this has nothing to do with resuming: no seed (in a "
-    f"configuration, seed=1), {_KERNEL}, or something that looks at the time or asks the system for random numbers"
+    f"configuration, seed=1), {_KERNEL}, something that looks at the time or asks the system for random numbers, or a "
+    "file that one run leaves for the next"
 )
 
 
@@ -121,9 +122,10 @@ def _comparable_data(data: dict[str, Any], progress: dict[str, Any]) -> dict[str
     # A run that was resumed never made the passes that ended before, so their positions differ, and nothing follows
     # from them.
     in_validation = progress["validation_loader"] or progress["validation_batch"]
+    in_epoch = progress["batch"] and not progress["epoch_ended"]
     return {
         **data,
-        "train": data["train"] if progress["batch"] else _between_passes(data["train"]),
+        "train": data["train"] if in_epoch else _between_passes(data["train"]),
         "val": data["val"] if in_validation else [_between_passes(loader) for loader in data["val"]],
     }
 
