@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 import trainkit
-from trainkit.callbacks import Callback
+from trainkit.callbacks import Callback, Timer
 from trainkit.testing import TinyModule, quiet_trainer
 from trainkit.testing.first_divergence import first_divergence
 from trainkit.testing.lost import Lost, lost_at_first, lost_for_good
@@ -313,7 +313,7 @@ def test_what_a_checkpoint_does_not_hold_is_named_with_what_to_do(
     assert guilty[0].was != guilty[0].now
 
 
-@pytest.mark.parametrize("make", [TinyModule, Remembers, MadeAnew, FlagsOnce])
+@pytest.mark.parametrize("make", [TinyModule, Remembers, MadeAnew, FlagsOnce, lambda: Timer(verbose=False)])
 def test_nothing_is_told_of_what_is_saved_or_made_anew(tmp_path: Path, make: Any) -> None:
     assert verified(tmp_path, make, Data) == ([], [])
 
@@ -322,3 +322,20 @@ def test_what_was_lost_is_told_also_where_nothing_depends_on_it_yet(tmp_path: Pa
     guilty, idle = verified(tmp_path, Late, Data)
     assert guilty == []
     assert {(lost.name, lost.was) for lost in idle} == {("Late.calls", "8")}
+
+
+@pytest.mark.filterwarnings("ignore:nothing is left to train")
+def test_a_run_that_ends_before_it_was_traced_for_long_enough_is_compared_to_its_end(tmp_path: Path) -> None:
+    def trained(name: str, ckpt_path: Path | None = None) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        trainer = quiet_trainer(limit_train_batches=4)
+        trainer.hooks.register(RunTrace(folder, 9, saves=ckpt_path is None))
+        trainkit.seed_everything(1)
+        trainer.fit(TinyModule(), datamodule=Data(), ckpt_path=ckpt_path)
+        return folder
+
+    whole = trained("whole")
+    stop = read_stops(whole)[-1]
+    assert stop.kind == "epoch"
+    assert first_divergence(whole, trained("resumed", whole / stop.checkpoint), stop.events) is None

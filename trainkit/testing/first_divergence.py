@@ -19,6 +19,9 @@ _NOT_RESTORED = (
 DIRPATH = "dirpath"
 """The entry by which the state of a callback is known that keeps files in the folder of its run."""
 
+_TIMES = "time_elapsed"
+"""The entry by which the state of a callback is known that measures time."""
+
 _KERNEL = "a kernel that is not deterministic (try trainer.deterministic=true)"
 # By the first word of the event that differs.
 _CAUSES = {
@@ -111,7 +114,7 @@ def comparable(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Return ``checkpoint`` without entries in which equal runs may differ: elapsed time, and paths of files."""
     progress = dict(checkpoint["loops"]["fit"])
     progress.pop("elapsed_s")
-    callbacks = {key: state for key, state in checkpoint["callbacks"].items() if DIRPATH not in state}
+    callbacks = {key: state for key, state in checkpoint["callbacks"].items() if not {DIRPATH, _TIMES} & state.keys()}
     own = {key: value for key, value in checkpoint["trainkit"].items() if key != LOGGED}
     own["ranks"] = [{**rank, "data": _comparable_data(rank["data"], progress)} for rank in own["ranks"]]
     return {**checkpoint, "loops": {"fit": progress}, "callbacks": callbacks, "trainkit": own}

@@ -135,7 +135,8 @@ class RunTrace:
         for name, value in metrics.items():
             self._note(trainer, f"logged value {name}", value, finished=True)
 
-    def on_train_end(self, trainer: Trainer) -> None:
+    # Not on_train_end, which is not called where a resumed run has nothing left to train.
+    def on_fit_end(self, trainer: Trainer) -> None:
         self._end(trainer)
 
     def teardown(self) -> None:
@@ -174,7 +175,7 @@ def read_events(folder: Path) -> list[Event]:
 
 
 def read_held(folder: Path) -> dict[str, dict[str, list[str]]]:
-    """Return what a `RunTrace` saw objects hold: by place, and there by name, owner, kind, digest and value in words."""
+    """Return what a `RunTrace` saw objects hold: by place, and there by name, owner, kind, digest and value."""
     with open(folder / "held.jsonl", encoding="utf-8") as lines:
         return {entry["when"]: entry["held"] for entry in map(json.loads, lines)}
 
