@@ -40,12 +40,12 @@ class Module(TinyModule):
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.9)]
 
 
-def fit(name, folder=None, ckpt_path=None):
+def fit(name, folder=None, ckpt_path=None, module=Module, **arguments):
     callbacks = [MAKE[name]()]
     if folder is not None:
         callbacks.append(ModelCheckpoint(folder, filename="{step}", every_n_train_steps=1, save_top_k=-1))
-    module = Module()
-    trainer = quiet_trainer(max_epochs=4, callbacks=callbacks, enable_checkpointing=folder is not None)
+    module = module()
+    trainer = quiet_trainer(max_epochs=4, callbacks=callbacks, enable_checkpointing=folder is not None, **arguments)
     trainer.fit(module, TinyData(2), TinyData(1), ckpt_path=ckpt_path)
     return module
 
@@ -58,3 +58,25 @@ def test_a_run_goes_on_from_every_step_as_if_it_had_not_stopped(name, tmp_path):
     assert len(checkpoints) == 8
     for path in checkpoints:
         assert_same_weights(fit(name, ckpt_path=path), whole)
+
+
+@pytest.mark.filterwarnings("ignore:nothing is left to train")
+def test_an_average_of_doubles_is_not_rounded(tmp_path):
+    whole = fit("exponential mean", tmp_path, precision="64-true")
+    for path in sorted(tmp_path.glob("*.ckpt")):
+        assert_same_weights(fit("exponential mean", ckpt_path=path, precision="64-true"), whole)
+
+
+class FreezesMore(Module):
+    """Freezes a parameter of the backbone by itself, in the epoch in which the callback has thawed it."""
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == 1:
+            self.backbone[0].weight.requires_grad_(False)
+
+
+@pytest.mark.filterwarnings("ignore:nothing is left to train")
+def test_what_the_module_froze_beside_the_callback_stays_frozen(tmp_path):
+    whole = fit("finetuning", tmp_path, module=FreezesMore)
+    for path in sorted(tmp_path.glob("*.ckpt")):
+        assert_same_weights(fit("finetuning", ckpt_path=path, module=FreezesMore), whole)

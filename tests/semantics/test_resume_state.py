@@ -276,3 +276,35 @@ def test_a_loader_with_a_state_gives_whole_epochs_and_validations(tmp_path, hook
     assert resumed.trained == whole.trained[len(whole.trained) - len(resumed.trained) :]
     assert resumed.validated == whole.validated[len(whole.validated) - len(resumed.validated) :]
     assert_same_weights(resumed, whole)
+
+
+# Optimizers
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+@pytest.mark.parametrize("optimizer", [torch.optim.ASGD, torch.optim.NAdam])
+def test_scalars_of_an_optimizer_keep_the_dtype_that_they_have_beside_the_parameters(optimizer, precision, tmp_path):
+    class Module(TinyModule):
+        def configure_optimizers(self):
+            self.own = optimizer(self.parameters(), lr=0.05)
+            return self.own
+
+    whole, resumed = whole_and_resumed(Module, "on_train_batch_end", tmp_path, batch=3, precision=precision)
+    assert_same_weights(resumed, whole)
+    dtypes = [
+        [value.dtype for state in module.own.state.values() for value in state.values()] for module in (whole, resumed)
+    ]
+    assert dtypes[0] == dtypes[1]
+
+
+def test_with_another_precision_the_states_of_an_optimizer_follow_the_parameters(tmp_path):
+    class Module(TinyModule):
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters())
+
+    path = tmp_path / "file.ckpt"
+    saves = SavesAt(path, "on_train_batch_end", batch=2)
+    quiet_trainer(callbacks=[saves], precision="64-true").fit(Module(), TinyData(4))
+    trainer = quiet_trainer()
+    trainer.fit(Module(), TinyData(4), ckpt_path=path)
+    assert {state["exp_avg"].dtype for state in trainer.optimizers[0].state.values()} == {torch.float32}

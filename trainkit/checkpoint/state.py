@@ -36,7 +36,8 @@ from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import Any, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import trainkit
@@ -146,7 +147,9 @@ def _restore(plugin: Any, state: Any, key: str) -> None:
     )
 
 
-def restore_optimizers(optimizers: list[Any], states: list[Any], path: str, kind: str = "optimizer") -> None:
+def restore_optimizers(
+    optimizers: list[Any], states: list[Any], path: str, kind: str = "optimizer", *, keep_dtypes: bool = False
+) -> None:
     """Load the state of each optimizer or scheduler.
 
     Args:
@@ -154,6 +157,7 @@ def restore_optimizers(optimizers: list[Any], states: list[Any], path: str, kind
         states: Their states in the checkpoint, in the same order.
         path: The file, for the error.
         kind: ``"optimizer"`` or ``"scheduler"``, for the error.
+        keep_dtypes: Whether states have the dtypes that they were saved with; otherwise those of the parameters now.
 
     Raises:
         CheckpointError: If the numbers, the parameter groups or the classes differ.
@@ -180,6 +184,8 @@ def restore_optimizers(optimizers: list[Any], states: list[Any], path: str, kind
                 f"{path} holds the state of another optimizer than {type(optimizer).__name__}: there is no "
                 f"{', '.join(sorted(lacking))}.\n{to_do}"
             )
+        if keep_dtypes:
+            _put_back_dtypes(optimizer, state)
 
 
 def _options(optimizer: Any) -> set[str]:
@@ -187,6 +193,18 @@ def _options(optimizer: Any) -> set[str]:
     if not isinstance(optimizer, Optimizer):
         return set()
     return set(optimizer.defaults).intersection(*optimizer.param_groups)
+
+
+def _put_back_dtypes(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Undo that torch casts all that it loads, but counters of steps, to the dtype of the parameter."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    for parameter, number in zip(parameters, numbers, strict=True):
+        loaded = optimizer.state.get(parameter, {})
+        for name, saved in state["state"].get(number, {}).items():
+            # Such as the float32 scalars of ASGD and NAdam, beside parameters in bfloat16.
+            if isinstance(saved, Tensor) and name in loaded and saved.dtype != loaded[name].dtype:
+                loaded[name] = saved.to(loaded[name].device, copy=True)
 
 
 def is_resumable(checkpoint: Mapping[str, Any]) -> bool:

@@ -18,8 +18,10 @@ from trainkit.cli.configured import errors_as_messages
 if TYPE_CHECKING:
     from trainkit.config.schema import Config
     from trainkit.testing.first_divergence import Divergence
+    from trainkit.testing.lost import Lost
 
 MAX_VALIDATION_BATCHES = 3  # more than one, so that a run can be stopped within a validation
+MOST_LOST = 8  # so many objects are named at most, of those that hold something else
 
 
 @click.command("verify-resume")
@@ -42,7 +44,8 @@ def command(
     It trains for some batches, and saves at several places: behind a batch, within an accumulation group, in a
     validation, at the end of an epoch. From each it continues in a new process, and compares every weight, optimizer
     entry, random number, batch, loss and row with the run that never stopped. Epochs and validations are shortened, so
-    that several fit in. It exits with 1 if anything differs, and names what differs first.
+    that several fit in. It exits with 1 if anything differs, and names what differs first, and what your own objects
+    (the module, callbacks, the data, globals) no longer held when the run went on.
 
     \b
       trainkit verify-resume config.yaml
@@ -66,6 +69,7 @@ def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -
     """Make all runs, print what is equal and what differs, and return the exit code."""
     from trainkit.config import read
     from trainkit.testing.first_divergence import first_divergence
+    from trainkit.testing.lost import lost_at_first, lost_for_good
     from trainkit.testing.trace import STOPS, read_events, read_stops
 
     shorter = [*overrides, *_shortened(read(config, overrides), steps)]
@@ -88,6 +92,7 @@ def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -
     click.echo(f"    equal in {len(read_events(whole))} things\ncontinuing it from")
     stops = read_stops(whole)
     differ, told = 0, set[str]()
+    idle: dict[str, Lost] = {}
     for stop in stops:
         resumed = run(f"from-{Path(stop.checkpoint).stem}", "--from", str(whole / stop.checkpoint))
         found = first_divergence(whole, resumed, stop.events)
@@ -96,9 +101,15 @@ def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -
         if found is not None:
             differ += 1
             _tell(found, told)
+            _tell_lost(lost_at_first(whole, again, resumed), told)
+        else:
+            idle |= {each.name: each for each in lost_for_good(whole, again, resumed)}
     missed = [place for kind, place in STOPS.items() if kind not in {stop.kind for stop in stops}]
     if missed:
         click.echo(textwrap.fill(f"not tried, as the run never was there: {', '.join(missed)}", 110))
+    if idle and not differ:
+        click.echo("lost at a stop, though nothing that was compared depends on it in these batches:")
+        _tell_lost([*idle.values()], told)
     click.echo("it continues exactly" if not differ else f"it does not continue exactly from {differ} of {len(stops)}")
     return int(differ > 0)
 
@@ -149,6 +160,18 @@ def _tell(found: Divergence, told: set[str]) -> None:
         told.add(found.cause)
         label = "        likely cause "
         click.echo(textwrap.fill(found.cause, 110, initial_indent=label, subsequent_indent=" " * len(label)))
+
+
+def _tell_lost(lost: list[Lost], told: set[str]) -> None:
+    """Print what objects no longer hold, each once."""
+    new = [each for each in lost if each.name not in told]
+    told.update(each.name for each in new)
+    for each in new[:MOST_LOST]:
+        label = "        lost         "
+        text = f"{each.name}: {each.was} without the stop, {each.now} after it. To keep it, {each.to_do}"
+        click.echo(textwrap.fill(text, 110, initial_indent=label, subsequent_indent=" " * len(label)))
+    if len(new) > MOST_LOST:
+        click.echo(f"        and {len(new) - MOST_LOST} more")
 
 
 def _trace(overrides: list[str], config: str, folder: Path, steps: int, checkpoint: str | None) -> None:

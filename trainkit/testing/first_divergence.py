@@ -19,6 +19,9 @@ _NOT_RESTORED = (
 DIRPATH = "dirpath"
 """The entry by which the state of a callback is known that keeps files in the folder of its run."""
 
+_TIMES = "time_elapsed"
+"""The entry by which the state of a callback is known that measures time."""
+
 _KERNEL = "a kernel that is not deterministic (try trainer.deterministic=true)"
 # By the first word of the event that differs.
 _CAUSES = {
@@ -37,7 +40,8 @@ _CAUSES = {
 _ELSEWHERE = "batches, validations or rows fall due elsewhere: by the time, or by a counter that is not restored"
 _FROM_THE_START = (
     "two runs from the same start are not the same either, so this has nothing to do with resuming: no seed (in a "
-    f"configuration, seed=1), {_KERNEL}, or something that looks at the time or asks the system for random numbers"
+    f"configuration, seed=1), {_KERNEL}, something that looks at the time or asks the system for random numbers, or a "
+    "file that one run leaves for the next"
 )
 
 
@@ -110,7 +114,7 @@ def comparable(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Return ``checkpoint`` without entries in which equal runs may differ: elapsed time, and paths of files."""
     progress = dict(checkpoint["loops"]["fit"])
     progress.pop("elapsed_s")
-    callbacks = {key: state for key, state in checkpoint["callbacks"].items() if DIRPATH not in state}
+    callbacks = {key: state for key, state in checkpoint["callbacks"].items() if not {DIRPATH, _TIMES} & state.keys()}
     own = {key: value for key, value in checkpoint["trainkit"].items() if key != LOGGED}
     own["ranks"] = [{**rank, "data": _comparable_data(rank["data"], progress)} for rank in own["ranks"]]
     return {**checkpoint, "loops": {"fit": progress}, "callbacks": callbacks, "trainkit": own}
@@ -121,9 +125,10 @@ def _comparable_data(data: dict[str, Any], progress: dict[str, Any]) -> dict[str
     # A run that was resumed never made the passes that ended before, so their positions differ, and nothing follows
     # from them.
     in_validation = progress["validation_loader"] or progress["validation_batch"]
+    in_epoch = progress["batch"] and not progress["epoch_ended"]
     return {
         **data,
-        "train": data["train"] if progress["batch"] else _between_passes(data["train"]),
+        "train": data["train"] if in_epoch else _between_passes(data["train"]),
         "val": data["val"] if in_validation else [_between_passes(loader) for loader in data["val"]],
     }
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from trainkit.hooks.manager import PluginStage
 from trainkit.module import TrainModule
 from trainkit.seed import rng_state
+from trainkit.testing.held import held
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
@@ -70,10 +71,12 @@ class RunTrace:
     """Records what happens in the first batches of a run, then ends the run. It has to be the last plugin of its stage.
 
     Before each training batch it records all weights, the optimizers and the random numbers, then the batch and its
-    loss. So the first event that differs between two runs shows where the difference comes from.
+    loss. So the first event that differs between two runs shows where the difference comes from. What the user's own
+    objects hold there is recorded beside the events: it is no difference in itself, but may be the cause of one.
 
     Args:
-        folder: The folder for ``events.jsonl``, ``stops.json``, checkpoints, and ``end.ckpt``, saved at the end.
+        folder: The folder for ``events.jsonl``, ``held.jsonl``, ``stops.json``, checkpoints, and ``end.ckpt``, saved at
+            the end.
         batches: The number of training batches after which the run ends.
         saves: Whether to save a checkpoint at each of `STOPS`.
     """
@@ -86,9 +89,11 @@ class RunTrace:
         self.stops: list[Stop] = []
         self._wanted = set(STOPS) if saves else set()
         self._events = open(folder / "events.jsonl", "w", encoding="utf-8")  # noqa: SIM115  # closed by teardown()
+        self._held = open(folder / "held.jsonl", "w", encoding="utf-8")  # noqa: SIM115  # closed by teardown()
         self._count = 0
 
     def on_train_batch_start(self, trainer: Trainer, module: TrainModule, batch: Any) -> None:
+        self._note_held(trainer, module)
         for what, value in _state(trainer, module):
             self._note(trainer, what, value)
         self._note(trainer, "batch", batch)
@@ -107,9 +112,10 @@ class RunTrace:
         elif progress.batch > 1 and not progress.is_last:
             self._stop(trainer, "middle")
 
-    def on_validation_batch_start(self, trainer: Trainer, batch: Any) -> None:
+    def on_validation_batch_start(self, trainer: Trainer, module: TrainModule, batch: Any) -> None:
         # A run that is resumed makes no sanity check, and nothing of it reaches training.
         if not trainer.sanity_checking:
+            self._note_held(trainer, module)
             for name, state in rng_state().items():
                 self._note(trainer, f"random numbers of {name}, in validation", state)
             self._note(trainer, "validation batch", batch)
@@ -129,11 +135,13 @@ class RunTrace:
         for name, value in metrics.items():
             self._note(trainer, f"logged value {name}", value, finished=True)
 
-    def on_train_end(self, trainer: Trainer) -> None:
+    # Not on_train_end, which is not called where a resumed run has nothing left to train.
+    def on_fit_end(self, trainer: Trainer) -> None:
         self._end(trainer)
 
     def teardown(self) -> None:
         self._events.close()
+        self._held.close()
         stops = json.dumps([asdict(stop) for stop in self.stops])
         (self.folder / "stops.json").write_text(stops, encoding="utf-8")
 
@@ -142,6 +150,11 @@ class RunTrace:
         event = Event(_when(trainer, finished=finished), what, digest(value))
         self._events.write(f"{json.dumps(asdict(event))}\n")
         self._count += 1
+
+    def _note_held(self, trainer: Trainer, module: TrainModule) -> None:
+        """Write down what objects hold now."""
+        values = {each.name: [each.owner, each.kind, digest(each.value), each.shown] for each in held(trainer, module)}
+        self._held.write(f"{json.dumps({'when': _when(trainer, finished=False), 'held': values})}\n")
 
     def _stop(self, trainer: Trainer, kind: str) -> None:
         """Save a checkpoint, if none of this kind has been saved yet."""
@@ -159,6 +172,12 @@ def read_events(folder: Path) -> list[Event]:
     """Return the events that a `RunTrace` wrote into ``folder``."""
     with open(folder / "events.jsonl", encoding="utf-8") as lines:
         return [Event(**json.loads(line)) for line in lines]
+
+
+def read_held(folder: Path) -> dict[str, dict[str, list[str]]]:
+    """Return what a `RunTrace` saw objects hold: by place, and there by name, owner, kind, digest and value."""
+    with open(folder / "held.jsonl", encoding="utf-8") as lines:
+        return {entry["when"]: entry["held"] for entry in map(json.loads, lines)}
 
 
 def read_stops(folder: Path) -> list[Stop]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -30,6 +29,7 @@ from trainkit.errors import CheckpointError, ConfigError
 from trainkit.loops.run import FitRun
 from trainkit.module.hparams import HYPER_PARAMETERS, hparams_prefix, storable
 from trainkit.module.optimizers import SchedulerConfig
+from trainkit.storage.output import say
 from trainkit.trainer.arguments import OptimizationArguments
 from trainkit.trainer.data import DataConnection
 
@@ -84,9 +84,9 @@ class Resumption:
         changes = find_changes(before, now, self._taken)
         if changes and run.strategy.is_global_zero:
             # No warning: Python would leave out the same one in a notebook, where a cell is run again.
-            print(f"trainkit: {table(changes, path)}", file=sys.stderr, flush=True)
+            say(f"trainkit: {table(changes, path)}", err=True)
 
-    def restore_optimizers(self, checkpoint: Mapping[str, Any]) -> None:
+    def restore_optimizers(self, checkpoint: Mapping[str, Any], *, keep_dtypes: bool) -> None:
         """Load the states of optimizers and schedulers, and take what is to be taken from the code.
 
         Raises:
@@ -94,7 +94,7 @@ class Resumption:
         """
         run, path, taken = self._run, self._path, self._taken
         if "optimizer" not in taken:
-            state.restore_optimizers(run.optimizers, checkpoint["optimizer_states"], path)
+            state.restore_optimizers(run.optimizers, checkpoint["optimizer_states"], path, keep_dtypes=keep_dtypes)
         if "scheduler" not in taken and "optimizer" not in taken:
             schedulers = [config.scheduler for config in run.schedulers]
             state.restore_optimizers(schedulers, checkpoint["lr_schedulers"], path, kind="scheduler")

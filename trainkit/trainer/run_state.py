@@ -174,18 +174,25 @@ def restore(
     """
     own = checkpoint["trainkit"]
     resumption = Resumption(run, data, checkpoint, path, take)
-    if "flags" in own:  # not so in files of earlier versions, and of other frameworks
-        # What was frozen or thawed, or set to eval mode, once in training, goes on as it was.
-        Flags(**own["flags"]).apply(run.module)
     # Plugins before optimizers: one may have added parameter groups, or taken schedulers away, and does so again.
     left = state.restore_plugins(plugins, checkpoint["callbacks"])
     warn_of_dropped_averages(left, checkpoint["callbacks"], checkpoint["state_dict"])
-    resumption.restore_optimizers(checkpoint)
+    if "flags" in own:  # not so in files of earlier versions, and of other frameworks
+        # What was frozen or thawed, or set to eval mode, once in training, goes on as it was. After plugins, which
+        # freeze and thaw as they did at the start of the epoch.
+        Flags(**own["flags"]).apply(run.module)
+    # With another precision than before, their states follow the parameters.
+    resumption.restore_optimizers(checkpoint, keep_dtypes=_same_dtypes(run, checkpoint["state_dict"]))
     run.precision.load_state_dict(own["precision"])
     restore_stop(run, own.get("stop", {}), [(state.state_key(name, plugin), plugin) for name, plugin in plugins])
     if own["ranks"]:  # there are none where another framework saved
         group_batches = checkpoint["loops"]["fit"].get("group_batches", 0)
         _restore_rank(run, plugins, data, own["ranks"], group_batches, path)
+
+
+def _same_dtypes(run: FitRun, weights: dict[str, Any]) -> bool:
+    """Whether all parameters have the dtypes in which they were saved."""
+    return all(weights[name].dtype == each.dtype for name, each in run.module.named_parameters() if name in weights)
 
 
 def _restore_rank(
