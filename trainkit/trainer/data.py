@@ -112,12 +112,23 @@ class DataConnection:
         if self.datamodule is not None:
             self.datamodule.teardown(self._stage)
 
-    def state_dict(self, progress: Progress) -> dict[str, Any]:
-        """Return where a fit stands in its data after what ``progress`` counts, and the state of the data module."""
+    def state_dict(self, progress: Progress, *, in_step: bool = False) -> dict[str, Any]:
+        """Return where a fit stands in its data, and the state of the data module.
+
+        Args:
+            progress: What was done.
+            in_step: Whether a training batch may be under way, which ``progress`` does not count yet.
+        """
         loaders = self._fit_loaders
+        consumed = [
+            progress.validation_batch if progress.in_validation and index == progress.validation_loader else None
+            for index in range(0 if loaders is None else len(loaders.val))
+        ]
         return {
-            "train": None if loaders is None else loaders.train.state_dict(progress.batch),
-            "val": [] if loaders is None else [loader.state_dict(progress.validation_batch) for loader in loaders.val],
+            "train": None if loaders is None else loaders.train.state_dict(progress.batch if in_step else None),
+            "val": []
+            if loaders is None
+            else [each.state_dict(n) for each, n in zip(loaders.val, consumed, strict=True)],
             "datamodule": {} if self.datamodule is None else self.datamodule.state_dict(),
             "made": self._rng_before_loaders,
         }

@@ -72,9 +72,9 @@ def _warn_in_a_step(run: FitRun, data: DataConnection) -> None:
     if run.metrics.in_training_batches and data.fit_loaders.train.is_under_way(progress.batch):
         warnings.warn(
             f"this checkpoint is saved in the middle of a step, that of batch {progress.batch} in epoch "
-            f"{progress.epoch}: a run that continues from it is not exact, because it begins that step again, or "
-            "leaves it out if the loader keeps its own position. Save in on_train_batch_end, or in any hook outside a "
-            "step.",
+            f"{progress.epoch}: a run that continues from it is not exact, because it begins that step again, from "
+            "random numbers and weights that may have changed in it. Save in on_train_batch_end, or in any hook outside "
+            "a step.",
             stacklevel=2,
         )
 
@@ -95,7 +95,7 @@ def _of_this_rank(run: FitRun, data: DataConnection) -> dict[str, Any]:
         "metrics": run.metrics.state_dict(run.module),
         # With manual optimization only the module knows whether gradients are still to be used: they are kept always.
         "group": run.accumulation.state_dict(run.module, always=not run.module.automatic_optimization),
-        "data": data.state_dict(run.progress),
+        "data": data.state_dict(run.progress, in_step=run.metrics.in_training_batches),
         "began": data.rng_at_start,
         "rng": rng_state(),
     }

@@ -20,11 +20,18 @@ class ReplayCursor(Cursor):
     """Finds its place by loading batches and throwing them away; lists and tuples are sliced instead."""
 
     def _begin(self) -> Iterator[Batch]:
-        return iter(batches_of(_without_persistent_workers(self.loader)))
+        batches = iter(batches_of(_without_persistent_workers(self.loader)))
+        return itertools.chain(self._first(batches), batches)
+
+    def _first(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        self._at_first_draw()
+        yield from itertools.islice(batches, 1)
 
     def _continue(self, given: int) -> Iterator[Batch]:
         if is_sliceable(self.loader):
             return iter(self.loader[given:])
+        if not given:
+            return self._begin()
         warnings.warn(
             f"{self.name} is a {type(self.loader).__name__}, which cannot be told where to begin: to continue "
             f"exactly, {given} batches are loaded and thrown away. A map-style dataset, or a loader with state_dict "
@@ -33,12 +40,12 @@ class ReplayCursor(Cursor):
         )
         batches = self._begin()
         # What is drawn for the first batch comes out as it did before: an `__iter__` may draw a seed for a generator of
-        # its own there. Later draws alternated with those of the training steps, which are not made again here.
+        # its own there. Later draws may have alternated with those of training, which are not made again here.
         next(batches, None)
         before = rng_state()
         for _ in itertools.islice(batches, given - 1):
             pass
-        if not same_rng_state(before, rng_state()):
+        if self.draws_in_turn and not same_rng_state(before, rng_state()):
             warnings.warn(
                 f"{self.name} draws random numbers from the global generators, in turn with training, so what was "
                 "thrown away may differ from what the run had before: a buffer that it shuffles has other samples "

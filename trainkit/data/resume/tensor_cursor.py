@@ -20,8 +20,8 @@ class TensorCursor(Cursor):
     # The indices of the pass, shape (samples,), int64; None for the tensors' own order, or before the first pass.
     _order: Tensor | None = None
 
-    def state_dict(self, ahead: int = 0) -> dict[str, Any]:
-        state = super().state_dict(ahead)
+    def state_dict(self, under_way: int = 0) -> dict[str, Any]:
+        state = super().state_dict(under_way)
         return {**state, "checksum": self._checksum(state["given"]), **self._data()}
 
     def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
@@ -29,6 +29,11 @@ class TensorCursor(Cursor):
         if self._resume is not None:
             refuse_other_data(self.name, state, **self._data())
             self._expected = state["checksum"]
+
+    def check_replay(self, state: dict[str, Any]) -> None:
+        super().check_replay(state)
+        if self._checksum(state["given"]) != state["checksum"]:
+            raise draws_other_samples(self.name)
 
     def rewind(self) -> None:
         super().rewind()
