@@ -20,9 +20,10 @@ from trainkit.data.counter import ItemCounter
 from trainkit.data.dataloader_copy import is_map_style, samplers_of
 from trainkit.data.resume.cursor import Cursor
 from trainkit.data.resume.cursors import are_replayed_together, make_cursor
+from trainkit.data.resume.other_data import Resume, other_data, warn_inexact
 from trainkit.data.sampler import is_shard
 from trainkit.data.wait_meter import WaitMeter
-from trainkit.errors import CheckpointError, DataError
+from trainkit.errors import DataError
 from trainkit.seed import RandomStream, isolate_rng, rng_state, set_rng_state
 from trainkit.types import Batch
 
@@ -150,27 +151,39 @@ class LimitedLoader:
         """Whether the loop was given one more batch than the ``consumed`` ones, and has not finished it."""
         return self._given.passed - self._ahead > consumed
 
-    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
+    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool, resume: Resume = "exact") -> None:
         """Restore a position: the next call of `batches` continues there.
 
         Args:
             state: What `state_dict` returned.
             mid_epoch: Whether the next pass is the rest of that epoch; otherwise it is a new one.
+            resume: What to do with a loader that is another one than that of the checkpoint: "exact" refuses it,
+                otherwise the pass goes on at the same place in it. "next_epoch" leaves out the rest of the epoch, so
+                that the next pass gives nothing and the one after it is a new one.
 
         Raises:
-            CheckpointError: If the loader is another one than that of the checkpoint.
+            CheckpointError: If the loader is another one, and ``resume`` is "exact".
         """
+        self._restored_end = mid_epoch and resume == "next_epoch"
+        mid_epoch = mid_epoch and resume != "next_epoch"
         if len(state["cursors"]) != len(self._cursors):
-            raise CheckpointError(
+            error = other_data(
                 f"{self.name} consists of {len(self._cursors)} loaders, and that of the run that is to be continued of "
-                f"{len(state['cursors'])}. Resume with the same loaders."
+                f"{len(state['cursors'])}."
             )
+            if resume == "exact":
+                raise error
+            if mid_epoch:
+                warn_inexact(error, max(saved["given"] for saved in state["cursors"]))
+            return
+        for cursor in self._cursors:
+            cursor.tolerant = resume != "exact"
         for cursor, saved in zip(self._cursors, state["cursors"], strict=True):
             cursor.load_state_dict(saved, mid_epoch=mid_epoch)
         self._restored = state if mid_epoch else None
         self._restored_stream = state["stream"] if mid_epoch else None
         # Older checkpoints have neither "ended" nor "began".
-        self._restored_end = mid_epoch and state.get("ended", False)
+        self._restored_end |= mid_epoch and state.get("ended", False)
         self._restored_place = state if mid_epoch else None
 
     def close(self) -> None:

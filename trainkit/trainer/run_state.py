@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from trainkit.checkpoint import state
+from trainkit.data.resume.other_data import Resume, other_data
 from trainkit.errors import CheckpointError
 from trainkit.loops.run import FitRun, Run
 from trainkit.module.hparams import store_hparams, warn_of_unstorable
@@ -73,8 +74,8 @@ def _warn_in_a_step(run: FitRun, data: DataConnection) -> None:
         warnings.warn(
             f"this checkpoint is saved in the middle of a step, that of batch {progress.batch} in epoch "
             f"{progress.epoch}: a run that continues from it is not exact, because it begins that step again, from "
-            "random numbers and weights that may have changed in it. Save in on_train_batch_end, or in any hook outside "
-            "a step.",
+            "random numbers and weights that may have changed in it. Save in on_train_batch_end, or in any hook "
+            "outside a step.",
             stacklevel=2,
         )
 
@@ -126,11 +127,19 @@ def restore_counters(
         data.load_datamodule_state(ranks[rank % len(ranks)]["data"])
 
 
-def restore(run: FitRun, plugins: Plugins, data: DataConnection, checkpoint: dict[str, Any], path: str) -> None:
+def restore(
+    run: FitRun,
+    plugins: Plugins,
+    data: DataConnection,
+    checkpoint: dict[str, Any],
+    path: str,
+    resume: Resume = "exact",
+) -> None:
     """Put ``run`` where `dump` found it; the weights and the counters are loaded already.
 
     Raises:
-        CheckpointError: If the checkpoint has the state of another module.
+        CheckpointError: If the checkpoint has the state of another module, or, with ``resume="exact"``, stands in the
+            middle of an epoch of other data.
     """
     own = checkpoint["trainkit"]
     if "flags" in own:  # not so in files of earlier versions, and of other frameworks
@@ -142,25 +151,34 @@ def restore(run: FitRun, plugins: Plugins, data: DataConnection, checkpoint: dic
     state.restore_optimizers([config.scheduler for config in run.schedulers], checkpoint["lr_schedulers"], path)
     run.precision.load_state_dict(own["precision"])
     if own["ranks"]:  # there are none where another framework saved
-        _restore_rank(run, data, own["ranks"], checkpoint["loops"]["fit"].get("group_batches", 0), path)
+        _restore_rank(run, data, own["ranks"], checkpoint["loops"]["fit"].get("group_batches", 0), path, resume)
 
 
 def _restore_rank(
-    run: FitRun, data: DataConnection, ranks: list[dict[str, Any]], group_batches: int, path: str
+    run: FitRun, data: DataConnection, ranks: list[dict[str, Any]], group_batches: int, path: str, resume: Resume
 ) -> None:
     progress, strategy = run.progress, run.strategy
     # Between epochs nothing of a rank has to fit; within one, its place in the data does.
     mid_epoch = progress.batch > 0 and not progress.epoch_ended
-    if mid_epoch and len(ranks) != strategy.world_size:
+    if mid_epoch and resume != "next_epoch" and len(ranks) != strategy.world_size:
         raise CheckpointError(
             f"{path} was saved by {len(ranks)} ranks in the middle of an epoch, and there are {strategy.world_size} "
-            f"now. Continue with {len(ranks)}, or from a checkpoint of an epoch's end."
+            f"now. Continue with {len(ranks)}, from a checkpoint of an epoch's end, or with "
+            'fit(..., resume="next_epoch"), which leaves out the rest of the epoch.'
         )
     num_batches = data.fit_loaders.train.num_batches
-    if mid_epoch and not progress.is_last and num_batches is not None and progress.batch >= num_batches:
-        raise CheckpointError(
-            f"{path} was saved behind {progress.batch} batches of epoch {progress.epoch}, and limit_train_batches ends "
-            f"an epoch after {num_batches} now. Raise it, or continue from a checkpoint of an epoch's end."
+    is_past_end = num_batches is not None and progress.batch >= num_batches
+    if mid_epoch and not progress.is_last and is_past_end and resume == "exact":
+        raise other_data(
+            f"{path} was saved behind {progress.batch} batches of epoch {progress.epoch}, and an epoch ends after "
+            f"{num_batches} now, by limit_train_batches or because there are fewer data."
+        )
+    if mid_epoch and not progress.is_last and resume == "next_epoch":
+        rest = "all" if num_batches is None else max(num_batches - progress.batch, 0)
+        warnings.warn(
+            f'resume="next_epoch" leaves out the rest of epoch {progress.epoch}: {rest} batches after the first '
+            f"{progress.batch}.",
+            stacklevel=2,
         )
     mine = ranks[strategy.rank % len(ranks)]
     # Of a phase in whose last hooks it was saved, nothing is to come.
@@ -168,6 +186,6 @@ def _restore_rank(
     run.metrics.load_state_dict(mine["metrics"], run.module, under_way)
     run.accumulation.load_state_dict(mine["group"], group_batches, run.module)
     in_loader = progress.validation_loader if progress.in_validation else None
-    data.load_state_dict(mine["data"], mid_epoch=mid_epoch, validation_loader=in_loader)
+    data.load_state_dict(mine["data"], mid_epoch=mid_epoch, validation_loader=in_loader, resume=resume)
     # Last, since everything above may have drawn.
     set_rng_state(mine["rng"])

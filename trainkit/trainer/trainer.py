@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, Never
+from typing import Any, Literal, Never, get_args
 
 from torch import Tensor
 
-from trainkit.checks import Duration
+from trainkit.checks import Duration, one_of
 from trainkit.data.module import DataModule
+from trainkit.data.resume.other_data import Resume
 from trainkit.errors import ConfigError, NotAttachedError, UnsupportedError
 from trainkit.hooks.manager import HookManager
 from trainkit.loggers.logger import Logger
@@ -229,6 +230,8 @@ class Trainer(TrainerProperties):
         datamodule: DataModule | None = None,
         ckpt_path: str | os.PathLike[str] | None = None,
         weights_only: bool | None = None,
+        *,
+        resume: Resume = "exact",
     ) -> None:
         """Train ``module``.
 
@@ -239,12 +242,17 @@ class Trainer(TrainerProperties):
             datamodule: Where loaders come from instead.
             ckpt_path: Continue from a checkpoint: a path, "last" (the newest under ``default_root_dir``), or "best".
             weights_only: Accepted because Lightning has it; checkpoints are always read with ``weights_only=True``.
+            resume: How a checkpoint of the middle of an epoch is continued where the data changed. "exact" is an error
+                then. "next_epoch" leaves out the rest of that epoch, whatever the data are: it ends as after a -1 from
+                ``on_train_batch_start``, with its end hooks and without a validation. "anyway" goes on behind as many
+                batches as were done, with what the loader gives now; a warning says that the run is not exact then.
 
         Raises:
             TrainkitError: If something does not fit together; see its subclasses.
         """
+        one_of("resume", resume, get_args(Resume), "fit(resume=...)")
         loaders: dict[LoaderName, Any] = {"train": train_dataloaders, "val": val_dataloaders}
-        with self._calling(Stage.FIT, module, loaders, datamodule, ckpt_path) as call:
+        with self._calling(Stage.FIT, module, loaders, datamodule, ckpt_path, resume) as call:
             call.hooks.around_fit(training.fit, call.fit_run, call.hooks, call.loaders)
 
     def validate(
@@ -320,6 +328,7 @@ class Trainer(TrainerProperties):
         loaders: Mapping[LoaderName, Any],
         datamodule: DataModule | None,
         ckpt_path: str | os.PathLike[str] | None,
+        resume: Resume = "exact",
     ) -> Iterator[Call]:
         """Begin a `Call`, let a loop run inside, and end it."""
         if stage is not Stage.FIT and module is None and ckpt_path is None:
@@ -334,7 +343,7 @@ class Trainer(TrainerProperties):
         self._listed = follow_lists(self.hooks, self.callbacks, self.loggers, self._listed, self.arguments.output)
         # After an evaluation, optimizers and counters of a fit are still those of the weights: they can be saved then.
         last_fit = None if last is None else last.fit_of_weights
-        self._call = call = Call(self, stage, module, loaders, datamodule, ckpt_path, last_fit)
+        self._call = call = Call(self, stage, module, loaders, datamodule, ckpt_path, last_fit, resume)
         self._previous_call = last
         own_progress = self.progress
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ import torch
 from trainkit.data.combined import batches_of
 from trainkit.data.counter import ItemCounter
 from trainkit.data.dataloader_copy import samplers_of
+from trainkit.data.resume.other_data import other_data, warn_inexact
 from trainkit.errors import CheckpointError
 from trainkit.seed import isolate_rng, rng_state, set_rng_state
 from trainkit.types import Batch
@@ -35,6 +36,7 @@ class Cursor(ABC):
         rng_at_start: The states of all generators when the pass began: ``global`` as `rng_state` gives them, ``own``
             those that the user gave to the loader. None before the first pass.
         epoch: The index of the epoch, which goes into the seeds of workers.
+        tolerant: Whether the pass goes on inexactly, with a warning, where the data are not those of the checkpoint.
         draws_in_turn: Whether others draw from the global generators between two batches of the loader.
     """
 
@@ -44,10 +46,12 @@ class Cursor(ABC):
         self.rng_at_start: dict[str, Any] | None = None
         self.epoch = 0
         self.draws_in_turn = True
+        self.tolerant = False
         self._given = ItemCounter()
         self._ended = False  # whether the pass has come to its end
         self._begun = 0  # passes over this loader within one over several loaders, in which it may be started again
         self._resume: dict[str, Any] | None = None  # the position from which the next pass continues
+        self._is_inexact = False  # whether that position is one in other data
         self._replay: dict[str, Any] | None = None  # the position to which all loaders are being replayed together
 
     def __iter__(self) -> Iterator[Batch]:
@@ -75,11 +79,18 @@ class Cursor(ABC):
             self._ended = True
             self._abandon_pass()
             return iter(())
+        if self._is_inexact:
+            return self._skipped(resume)
         # The generators already stand where training continues; finding the place must leave them there.
-        with isolate_rng():
-            set_rng_state(self.rng_at_start["global"])
-            self.set_own_generators(self.rng_at_start["own"])
-            batches = self._continue(resume["given"])
+        try:
+            with isolate_rng():
+                set_rng_state(self.rng_at_start["global"])
+                self.set_own_generators(self.rng_at_start["own"])
+                batches = self._continue(resume["given"])
+        except CheckpointError as error:
+            self._tolerate(error, resume)
+            self.set_own_generators(resume["own"])
+            return self._skipped(resume)
         # isolate_rng() knows the global generators only.
         self.set_own_generators(resume["own"])
         return self._counted(batches)
@@ -117,17 +128,21 @@ class Cursor(ABC):
                 outlives a pass is restored.
 
         Raises:
-            CheckpointError: If the state is that of another kind of loader.
+            CheckpointError: If the state is that of another loader, unless the cursor is `tolerant`.
         """
-        if state["kind"] != type(self).__name__:
-            raise CheckpointError(
-                f"{self.name} is a {type(self.loader).__name__}, whose place in an epoch is kept in another way "
-                f"({type(self).__name__}) than that of the loader in the checkpoint ({state['kind']}). Resume with "
-                "the same loader."
-            )
+        self._is_inexact = False
         self.set_own_generators(state["own"])
         # One of several loaders may have been started anew, and given nothing yet.
         self._resume = state if mid_epoch and (state["given"] or state["began"] is not None) else None
+        try:
+            if state["kind"] != type(self).__name__:
+                raise other_data(
+                    f"{self.name} is a {type(self.loader).__name__}, whose place in an epoch is kept in another way "
+                    f"({type(self).__name__}) than that of the loader in the checkpoint ({state['kind']})."
+                )
+            self._restore(state, mid_epoch=mid_epoch)
+        except CheckpointError as error:
+            self._tolerate(error, state)
 
     def discard_restored(self) -> None:
         """Drop a restored position, so that the next pass is a new one."""
@@ -145,6 +160,11 @@ class Cursor(ABC):
     def check_replay(self, state: dict[str, Any]) -> None:
         """Raise `CheckpointError` if what was replayed is not what led to the position ``state``."""
         self._replay = None
+        if state["began"] is not None and not self._is_inexact:
+            try:
+                self._require(state)
+            except CheckpointError as error:
+                self._tolerate(error, state)
 
     def rewind(self) -> None:
         """Set the position to the beginning of a pass that has not reached this loader.
@@ -159,6 +179,29 @@ class Cursor(ABC):
 
     def close(self) -> None:
         """End worker processes that outlive a pass."""
+
+    def _restore(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
+        """Restore what this kind of loader has besides, or raise `CheckpointError` if it is another one."""
+
+    def _require(self, state: dict[str, Any]) -> None:
+        """Raise `CheckpointError` if the pass that has begun is not the one of the position ``state``."""
+
+    def _tolerate(self, error: CheckpointError, state: dict[str, Any]) -> None:
+        """Raise ``error``, or warn of it."""
+        if not self.tolerant:
+            raise error
+        self._is_inexact = True
+        if self._resume is not None or self.rng_at_start is not None:
+            warn_inexact(error, state["given"])
+
+    def _skipped(self, position: dict[str, Any]) -> Iterator[Batch]:
+        """Begin a new pass, and return what comes after as many batches as were given."""
+        self.rng_at_start = {"global": rng_state(), "own": self.own_generators()}
+        return self._counted(self._begin_at(position["given"]))
+
+    def _begin_at(self, given: int) -> Iterator[Batch]:
+        """Begin a new pass and return its batches after the first ``given``."""
+        return islice(self._begin(), given, None)
 
     def _begin(self) -> Iterator[Batch]:
         """Begin a new pass and return its batches."""
@@ -217,28 +260,3 @@ def generators_of(loader: Any) -> list[torch.Generator]:
     owners = [loader, *samplers_of(loader)]
     found = [getattr(owner, "generator", None) for owner in owners]
     return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
-
-
-def refuse_other_data(name: str, saved: dict[str, Any], **now: Any) -> None:
-    """Raise `CheckpointError` unless a loader has the same size as the one in the checkpoint.
-
-    Args:
-        name: What errors call the loader.
-        saved: The position in the checkpoint.
-        now: What has to be equal in it, such as ``samples`` and ``batch_size``, as the loader has it now.
-    """
-    for what, value in now.items():
-        if saved[what] != value:
-            raise CheckpointError(
-                f"{name} has {what}={value}, and the run that is to be continued had {saved[what]}: in the middle of "
-                "an epoch it cannot go on with other data. Resume with the same loader, or from the end of an epoch."
-            )
-
-
-def draws_other_samples(name: str) -> CheckpointError:
-    """Return the error for a sampler that gives other indices when it is run again."""
-    return CheckpointError(
-        f"{name} draws other samples than in the run that is to be continued, so it cannot go on in the middle of its "
-        "epoch. Its sampler may draw random numbers from somewhere that a checkpoint does not hold, or it changed. "
-        "Give it a torch.Generator as `generator`, or resume from the end of an epoch."
-    )

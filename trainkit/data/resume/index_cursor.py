@@ -9,8 +9,9 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from trainkit.data.dataloader_copy import has_own_batches, index_sampler, with_batch_sampler, with_sampler
-from trainkit.data.resume.cursor import Cursor, draws_other_samples, refuse_other_data
+from trainkit.data.resume.cursor import Cursor
 from trainkit.data.resume.index_stream import IndexStream
+from trainkit.data.resume.other_data import draws_other_samples, refuse_other_data
 from trainkit.data.resume.seeding import epoch_seed
 from trainkit.errors import DataError
 from trainkit.seed import rng_state, same_rng_state
@@ -57,8 +58,7 @@ class IndexCursor(Cursor):
             "workers": self.loader.num_workers,
         }
 
-    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
-        super().load_state_dict(state, mid_epoch=mid_epoch)
+    def _restore(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
         self._had_workers = state.get("persistent", False)
         if self._resume is None:
             return
@@ -74,10 +74,8 @@ class IndexCursor(Cursor):
         # Older checkpoints have no "drawn", "persistent" and "workers".
         self._draw_ahead, self._expected = state.get("drawn", state["given"]) - state["given"], state["checksum"]
 
-    def check_replay(self, state: dict[str, Any]) -> None:
-        super().check_replay(state)
-        if state["began"] is not None:
-            self._require_checksum(state.get("drawn", state["given"]), state["checksum"])
+    def _require(self, state: dict[str, Any]) -> None:
+        self._require_checksum(state.get("drawn", state["given"]), state["checksum"])
 
     def rewind(self) -> None:
         super().rewind()
@@ -133,14 +131,17 @@ class IndexCursor(Cursor):
         return drawn
 
     def _begin(self) -> Iterator[Batch]:
-        self._skip = 0
-        return self._positioned.__iter__()
+        return self._begin_at(0)
 
-    def _continue(self, given: int) -> Iterator[Batch]:
+    def _begin_at(self, given: int) -> Iterator[Batch]:
         # iter() opens the stream, and with workers already sends them indices.
         self._skip = given
-        batches = iter(self._positioned)
+        batches: Iterator[Batch] = iter(self._positioned)
         self._skip = 0
+        return batches
+
+    def _continue(self, given: int) -> Iterator[Batch]:
+        batches = self._begin_at(given)
         drawn = given + self._draw_ahead
         if self._stream is None:
             raise DataError(

@@ -28,8 +28,7 @@ class StatefulCursor(Cursor):
         # A copy, because a loader may return the dictionary that it goes on changing.
         return {**state, "loader": copy.deepcopy(self.loader.state_dict()), "again": 0}
 
-    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
-        super().load_state_dict(state, mid_epoch=mid_epoch)
+    def _restore(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
         # At the end of an epoch too: the loader may count its epochs, or keep the generator that shuffles the next.
         self.loader.load_state_dict(state["loader"])
         if not mid_epoch and state["began"] is not None:
