@@ -18,6 +18,7 @@ from trainkit.checks import share
 from trainkit.data.combined import CombinedLoader, batches_of, is_sliceable
 from trainkit.data.counter import ItemCounter
 from trainkit.data.dataloader_copy import is_map_style, samplers_of
+from trainkit.data.resume.content import content_of
 from trainkit.data.resume.cursor import Cursor
 from trainkit.data.resume.cursors import are_replayed_together, make_cursor
 from trainkit.data.resume.other_data import Resume, other_data, warn_inexact
@@ -140,8 +141,10 @@ class LimitedLoader:
                     stream, cursors = stream_before, cursors_before
         if cursors is None:
             cursors = [cursor.state_dict(int(under_way)) for cursor in self._cursors]
+        contents = [content_of(cursor.loader) for cursor in self._cursors]
         return {
-            "cursors": cursors,
+            # The content as it is now: data may be changed while they are trained on.
+            "cursors": [{**cursor, "content": content} for cursor, content in zip(cursors, contents, strict=True)],
             "stream": None if stream is None else stream.state,
             "ended": self._ended and not under_way,
             "began": self._rng_at_start,
@@ -174,7 +177,7 @@ class LimitedLoader:
             if resume == "exact":
                 raise error
             if mid_epoch:
-                warn_inexact(error, max(saved["given"] for saved in state["cursors"]))
+                warn_inexact(error)
             return
         for cursor in self._cursors:
             cursor.tolerant = resume != "exact"

@@ -5,7 +5,7 @@ import pytest
 from trainkit.data.resume.other_data import (
     WAYS,
     draws_other_samples,
-    gives_other_batches,
+    gives_other_data,
     refuse_other_data,
     warn_inexact,
 )
@@ -24,7 +24,7 @@ def test_other_samples_are_told_of_with_what_to_do() -> None:
     assert "torch.Generator" in str(draws_other_samples("loader"))
 
 
-@pytest.mark.parametrize("make", [draws_other_samples, gives_other_batches])
+@pytest.mark.parametrize("make", [draws_other_samples, gives_other_data])
 def test_every_error_names_the_ways_to_go_on(make):
     assert str(make("loader")).endswith(WAYS)
     assert 'resume="next_epoch"' in WAYS
@@ -32,6 +32,6 @@ def test_every_error_names_the_ways_to_go_on(make):
 
 
 def test_who_goes_on_anyway_is_told_why_that_is_not_exact():
-    with pytest.warns(UserWarning, match="loader gives other data .* behind 3 batches .* not exact from here") as told:
-        warn_inexact(gives_other_batches("loader"), 3)
+    with pytest.warns(UserWarning, match="loader gives other data .* same place .* not exact from here") as told:
+        warn_inexact(gives_other_data("loader"))
     assert "next_epoch" not in str(told[0].message)

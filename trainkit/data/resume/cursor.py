@@ -17,7 +17,8 @@ import torch
 from trainkit.data.combined import batches_of
 from trainkit.data.counter import ItemCounter
 from trainkit.data.dataloader_copy import samplers_of
-from trainkit.data.resume.other_data import other_data, warn_inexact
+from trainkit.data.resume.content import content_of
+from trainkit.data.resume.other_data import gives_other_data, other_data, warn_inexact
 from trainkit.errors import CheckpointError
 from trainkit.seed import isolate_rng, rng_state, set_rng_state
 from trainkit.types import Batch
@@ -88,7 +89,9 @@ class Cursor(ABC):
                 self.set_own_generators(self.rng_at_start["own"])
                 batches = self._continue(resume["given"])
         except CheckpointError as error:
-            self._tolerate(error, resume)
+            if not self.tolerant:
+                raise
+            self._tolerate(error)
             self.set_own_generators(resume["own"])
             return self._skipped(resume)
         # isolate_rng() knows the global generators only.
@@ -141,8 +144,13 @@ class Cursor(ABC):
                     f"({type(self).__name__}) than that of the loader in the checkpoint ({state['kind']})."
                 )
             self._restore(state, mid_epoch=mid_epoch)
+            # Older checkpoints have no "content", and there is none where the data cannot be looked at.
+            if mid_epoch and state.get("content") not in (None, content_of(self.loader)):
+                raise gives_other_data(self.name)
         except CheckpointError as error:
-            self._tolerate(error, state)
+            if not self.tolerant:
+                raise
+            self._tolerate(error, is_told=mid_epoch)
 
     def discard_restored(self) -> None:
         """Drop a restored position, so that the next pass is a new one."""
@@ -164,7 +172,9 @@ class Cursor(ABC):
             try:
                 self._require(state)
             except CheckpointError as error:
-                self._tolerate(error, state)
+                if not self.tolerant:
+                    raise
+                self._tolerate(error)
 
     def rewind(self) -> None:
         """Set the position to the beginning of a pass that has not reached this loader.
@@ -186,13 +196,11 @@ class Cursor(ABC):
     def _require(self, state: dict[str, Any]) -> None:
         """Raise `CheckpointError` if the pass that has begun is not the one of the position ``state``."""
 
-    def _tolerate(self, error: CheckpointError, state: dict[str, Any]) -> None:
-        """Raise ``error``, or warn of it."""
-        if not self.tolerant:
-            raise error
+    def _tolerate(self, error: CheckpointError, *, is_told: bool = True) -> None:
+        """Go on inexactly in spite of ``error``."""
         self._is_inexact = True
-        if self._resume is not None or self.rng_at_start is not None:
-            warn_inexact(error, state["given"])
+        if is_told:
+            warn_inexact(error)
 
     def _skipped(self, position: dict[str, Any]) -> Iterator[Batch]:
         """Begin a new pass, and return what comes after as many batches as were given."""

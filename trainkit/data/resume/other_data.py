@@ -23,11 +23,11 @@ def other_data(reason: str) -> CheckpointError:
     return CheckpointError(reason + WAYS)
 
 
-def warn_inexact(error: CheckpointError, given: int) -> None:
-    """Say why a run goes on inexactly, as was asked for, behind ``given`` batches."""
+def warn_inexact(error: CheckpointError) -> None:
+    """Say why a run goes on inexactly, as was asked for."""
     warnings.warn(
-        f"{str(error).removesuffix(WAYS)} It goes on behind {given} batches all the same, with what the loader gives "
-        'now, because of resume="anyway": the run is not exact from here.',
+        f'{str(error).removesuffix(WAYS)} Because of resume="anyway" it goes on at the same place in the epoch, with '
+        "what the loader gives now: the run is not exact from here.",
         stacklevel=2,
     )
 
@@ -57,7 +57,7 @@ def draws_other_samples(name: str) -> CheckpointError:
     )
 
 
-def gives_other_batches(name: str) -> CheckpointError:
+def gives_other_data(name: str) -> CheckpointError:
     """Return the error for a loader whose samples are others, although their number and order may be the same."""
     return other_data(
         f"{name} gives other data than in the run that is to be continued: it changed, or was made anew, from other "

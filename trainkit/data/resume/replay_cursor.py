@@ -11,7 +11,9 @@ from torch.utils.data import DataLoader
 
 from trainkit.data.combined import batches_of, is_sliceable
 from trainkit.data.dataloader_copy import with_batch_sampler, with_sampler
+from trainkit.data.resume.content import checksum
 from trainkit.data.resume.cursor import Cursor
+from trainkit.data.resume.other_data import gives_other_data
 from trainkit.seed import rng_state, same_rng_state
 from trainkit.types import Batch
 
@@ -25,7 +27,15 @@ class ReplayCursor(Cursor):
 
     def _first(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         self._at_first_draw()
-        yield from itertools.islice(batches, 1)
+        for batch in itertools.islice(batches, 1):
+            start, content = self.rng_at_start, checksum(batch)
+            assert start is not None
+            # Where the place in a pass is found again, its first batch has to be what it was.
+            if start.setdefault("first_batch", content) != content:
+                if not self.tolerant:
+                    raise gives_other_data(self.name)
+                self._tolerate(gives_other_data(self.name))
+            yield batch
 
     def _continue(self, given: int) -> Iterator[Batch]:
         if is_sliceable(self.loader):
