@@ -66,6 +66,7 @@ class LimitedLoader:
         self.loader = loader
         self.name = name
         self._meter = meter
+        self._limit, self._argument = limit, argument
         self._length = length_of(loader)
         # The part of one rank may be empty although the whole is not: in evaluation, with fewer samples than ranks.
         if self._length == 0 and limit != 0 and not is_shard(loader):
@@ -200,6 +201,10 @@ class LimitedLoader:
         for cursor in self._cursors:
             cursor.epoch = epoch
             _set_epoch(cursor.loader, epoch)
+        # A data set may grow from epoch to epoch.
+        if self._length is not None:
+            self._length = length_of(self.loader)
+            self.num_batches = _count(self._length, self._limit, self.name, self._argument)
 
     def _counting(self, start: int, count: int) -> Iterator[tuple[int, Batch, bool]]:
         """Return the batches of a loader that knows its length: those with indices from ``start`` to ``count - 1``."""
@@ -213,16 +218,20 @@ class LimitedLoader:
         # Fewer have passed if the loader ended before its last batch: it is not asked again after its end.
         if self._given.passed >= count - 1:
             for batch in batches:
-                if self._given.passed > count:  # the loader has more than it promised
+                if self._given.passed > count:
+                    self._warn_of_length("has more")
                     return
                 yield count - 1, batch, True
                 if not self._drains:
                     return
-        if self._given.passed < count and not self._warned:
+        if self._given.passed < count:
+            self._warn_of_length(f"ended after {self._given.passed} batches")
+
+    def _warn_of_length(self, truth: str) -> None:
+        if not self._warned:
             self._warned = True
             warnings.warn(
-                f"{self.name} has a length of {self._length} and ended after {self._given.passed} batches; "
-                "let len() tell the truth, or leave it out.",
+                f"{self.name} has a length of {self._length} and {truth}; let len() tell the truth, or leave it out.",
                 stacklevel=2,
             )
 

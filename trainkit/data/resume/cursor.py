@@ -63,7 +63,7 @@ class Cursor(ABC):
         if resume is None or resume["began"] is None:
             self._given.set(0)
             replay, self._replay = self._replay, None
-            if replay is not None and replay["began"] is not None and replay["begun"] == self._begun:
+            if replay is not None and replay["began"] is not None and replay.get("begun", 1) == self._begun:
                 self.rng_at_start = replay["began"]
                 set_rng_state(self.rng_at_start["global"])
                 self.set_own_generators(self.rng_at_start["own"])
