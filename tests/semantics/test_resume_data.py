@@ -156,7 +156,7 @@ PAIRS = [pair for pair in product(LOADERS, repeat=2) if set(pair) != {"stream", 
 @pytest.mark.parametrize(("one", "two"), PAIRS)
 def test_several_loaders_do_too(tmp_path, one, two, mode):
     def make():
-        return CombinedLoader({"one": LOADERS[one](7), "two": LOADERS[two](4)}, mode)
+        return CombinedLoader({"one": LOADERS[one](7), "two": LOADERS[two](3)}, mode)
 
     require_equal(make, tmp_path, every=3)
 
