@@ -51,12 +51,16 @@ class CombinedLoader:
             raise DataError(f"CombinedLoader needs at least one loader; it got {iterables!r}.")
 
     def __iter__(self) -> Iterator[tuple[Batch, int, int]]:
+        return self._give([False] * len(self.flattened))
+
+    def _give(self, has_ended: list[bool]) -> Iterator[tuple[Batch, int, int]]:
         if self.mode == "sequential":
             for dataloader_idx, loader in enumerate(self.flattened):
                 for batch_idx, batch in enumerate(batches_of(loader)):
                     yield batch, batch_idx, dataloader_idx
         else:
-            for batch_idx, batches in enumerate(_TOGETHER[self.mode](self.flattened)):
+            together = _TOGETHER[self.mode]
+            for batch_idx, batches in enumerate(together(self.flattened, has_ended)):
                 yield _nest(self._structure, batches), batch_idx, 0
 
     def __len__(self) -> int:
@@ -65,9 +69,14 @@ class CombinedLoader:
             return sum(lengths)
         return min(lengths) if self.mode == "min_size" else max(lengths)
 
-    def batches(self) -> Iterator[Batch]:
-        """Iterate over the batches alone."""
-        return (batch for batch, _, _ in self)
+    def batches(self, has_ended: Iterable[bool] = ()) -> Iterator[Batch]:
+        """Iterate over the batches alone.
+
+        Args:
+            has_ended: In a pass that is continued, for each loader whether it has come to its end before; by default
+                none has.
+        """
+        return (batch for batch, _, _ in self._give(list(has_ended) or [False] * len(self.flattened)))
 
     def map(self, function: Callable[[Any], Any]) -> Self:
         """Return a copy in which every loader is replaced by what ``function`` returns for it."""
@@ -119,17 +128,16 @@ def batches_of(loader: Any) -> Iterable[Batch]:
     return loader.batches() if isinstance(loader, CombinedLoader) else loader
 
 
-def _min_size(loaders: list[Any]) -> Iterator[list[Batch]]:
+def _min_size(loaders: list[Any], has_ended: list[bool]) -> Iterator[list[Batch]]:
     return map(list, zip(*map(batches_of, loaders), strict=False))
 
 
-def _max_size(loaders: list[Any]) -> Iterator[list[Batch]]:
+def _max_size(loaders: list[Any], has_ended: list[bool]) -> Iterator[list[Batch]]:
     return map(list, zip_longest(*map(batches_of, loaders)))
 
 
-def _max_size_cycle(loaders: list[Any]) -> Iterator[list[Batch]]:
+def _max_size_cycle(loaders: list[Any], has_ended: list[bool]) -> Iterator[list[Batch]]:
     iterators = [iter(batches_of(loader)) for loader in loaders]
-    has_ended = [False] * len(loaders)
     # Not itertools.cycle, which would keep every batch and give the same ones again without shuffling.
     while True:
         batches = []

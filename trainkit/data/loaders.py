@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from copy import copy
 from itertools import chain, islice, repeat
 from typing import Any
@@ -17,12 +18,13 @@ from trainkit.checks import share
 from trainkit.data.combined import CombinedLoader, batches_of, is_sliceable
 from trainkit.data.counter import ItemCounter
 from trainkit.data.dataloader_copy import is_map_style, samplers_of
+from trainkit.data.resume.content import content_of
 from trainkit.data.resume.cursor import Cursor
 from trainkit.data.resume.cursors import are_replayed_together, make_cursor
-from trainkit.data.resume.stateful_cursor import StatefulCursor
+from trainkit.data.resume.other_data import Resume, other_data, warn_inexact
 from trainkit.data.sampler import is_shard
 from trainkit.data.wait_meter import WaitMeter
-from trainkit.errors import CheckpointError, DataError
+from trainkit.errors import DataError
 from trainkit.seed import RandomStream, isolate_rng, rng_state, set_rng_state
 from trainkit.types import Batch
 
@@ -64,6 +66,7 @@ class LimitedLoader:
         self.loader = loader
         self.name = name
         self._meter = meter
+        self._limit, self._argument = limit, argument
         self._length = length_of(loader)
         # The part of one rank may be empty although the whole is not: in evaluation, with fewer samples than ranks.
         if self._length == 0 and limit != 0 and not is_shard(loader):
@@ -77,19 +80,23 @@ class LimitedLoader:
         self._cursors: list[Cursor] = (
             self._source.flattened if isinstance(self._source, CombinedLoader) else [self._source]
         )
+        for cursor in self._cursors:
+            # Without a length a stream of their own is drawn from, which is shared by loaders side by side.
+            cursor.draws_in_turn = self._length is not None or self._is_side_by_side
         self._epoch = 0
         self._passes = 0
         self._given = ItemCounter()  # batches fetched from the loader in this pass
         self._ahead = 0  # how many of them the loop has not been given yet: 1 with a look-ahead batch, else 0
         self._ended = False  # whether the look-ahead found the end
         self._stream: RandomStream | None = None  # what the look-ahead draws from
-        self._stream_before_ahead: RandomStream | None = None  # its state before the look-ahead batch was fetched
+        # Where everything stood before each of the newest two batches was fetched by a look-ahead, by their indices.
+        self._before: deque[tuple[int, RandomStream, list[dict[str, Any]]]] = deque(maxlen=2)
         self._rng_at_start: dict[str, Any] | None = None  # of a pass whose loaders are replayed together
         # What `load_state_dict` restored; each is dropped when the next pass has used it.
         self._restored: dict[str, Any] | None = None
         self._restored_end = False
         self._restored_stream: dict[str, Any] | None = None
-        self._restored_pass: dict[str, Any] | None = None
+        self._restored_place: dict[str, Any] | None = None
         self._warned = False
 
     def batches(self, start: int = 0) -> Iterator[tuple[int, Batch, bool]]:
@@ -110,7 +117,7 @@ class LimitedLoader:
         # Nothing is left of this epoch, so the loader is not touched, and the next pass is a new one. If the loader has
         # to be run into its end (see `_drains`), it is not over yet.
         if ended or (self.num_batches is not None and start >= self.num_batches and not self._drains):
-            self._restored_stream = self._restored_pass = None
+            self._restored_stream = self._restored_place = None
             for cursor in self._cursors:
                 cursor.discard_restored()
             return iter(())
@@ -125,15 +132,20 @@ class LimitedLoader:
         # No pass has begun since the position was restored, so it is still that.
         if self._restored is not None:
             return self._restored
-        under_way = int(consumed is not None and self.is_under_way(consumed))
-        stream = self._stream_before_ahead if self._ahead else self._stream
+        under_way = consumed is not None and self.is_under_way(consumed)
+        stream = self._stream
+        cursors = None
+        if self._ahead or under_way:
+            upcoming = self._given.passed - self._ahead - under_way
+            for batch_idx, stream_before, cursors_before in self._before:
+                if batch_idx == upcoming:
+                    stream, cursors = stream_before, cursors_before
+        if cursors is None:
+            cursors = [cursor.state_dict(int(under_way)) for cursor in self._cursors]
+        contents = [content_of(cursor.loader) for cursor in self._cursors]
         return {
-            # A loader that keeps its own position cannot be set back before a batch that it has given, unless its state
-            # was recorded there, which is done for the look-ahead batch alone: a batch under way counts as consumed.
-            "cursors": [
-                cursor.state_dict(self._ahead + (0 if isinstance(cursor, StatefulCursor) else under_way))
-                for cursor in self._cursors
-            ],
+            # The content as it is now: data may be changed while they are trained on.
+            "cursors": [{**cursor, "content": content} for cursor, content in zip(cursors, contents, strict=True)],
             "stream": None if stream is None else stream.state,
             "ended": self._ended and not under_way,
             "began": self._rng_at_start,
@@ -143,28 +155,40 @@ class LimitedLoader:
         """Whether the loop was given one more batch than the ``consumed`` ones, and has not finished it."""
         return self._given.passed - self._ahead > consumed
 
-    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
+    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool, resume: Resume = "exact") -> None:
         """Restore a position: the next call of `batches` continues there.
 
         Args:
             state: What `state_dict` returned.
             mid_epoch: Whether the next pass is the rest of that epoch; otherwise it is a new one.
+            resume: What to do with a loader that is another one than that of the checkpoint: "exact" refuses it,
+                otherwise the pass goes on at the same place in it. "next_epoch" leaves out the rest of the epoch, so
+                that the next pass gives nothing and the one after it is a new one.
 
         Raises:
-            CheckpointError: If the loader is another one than that of the checkpoint.
+            CheckpointError: If the loader is another one, and ``resume`` is "exact".
         """
+        self._restored_end = mid_epoch and resume == "next_epoch"
+        mid_epoch = mid_epoch and resume != "next_epoch"
         if len(state["cursors"]) != len(self._cursors):
-            raise CheckpointError(
+            error = other_data(
                 f"{self.name} consists of {len(self._cursors)} loaders, and that of the run that is to be continued of "
-                f"{len(state['cursors'])}. Resume with the same loaders."
+                f"{len(state['cursors'])}."
             )
+            if resume == "exact":
+                raise error
+            if mid_epoch:
+                warn_inexact(error)
+            return
+        for cursor in self._cursors:
+            cursor.tolerant = resume != "exact"
         for cursor, saved in zip(self._cursors, state["cursors"], strict=True):
             cursor.load_state_dict(saved, mid_epoch=mid_epoch)
         self._restored = state if mid_epoch else None
         self._restored_stream = state["stream"] if mid_epoch else None
         # Older checkpoints have neither "ended" nor "began".
-        self._restored_end = mid_epoch and state.get("ended", False)
-        self._restored_pass = state if mid_epoch and state.get("began") else None
+        self._restored_end |= mid_epoch and state.get("ended", False)
+        self._restored_place = state if mid_epoch else None
 
     def close(self) -> None:
         """End worker processes that outlive a pass."""
@@ -177,6 +201,10 @@ class LimitedLoader:
         for cursor in self._cursors:
             cursor.epoch = epoch
             _set_epoch(cursor.loader, epoch)
+        # A data set may grow from epoch to epoch.
+        if self._length is not None:
+            self._length = length_of(self.loader)
+            self.num_batches = _count(self._length, self._limit, self.name, self._argument)
 
     def _counting(self, start: int, count: int) -> Iterator[tuple[int, Batch, bool]]:
         """Return the batches of a loader that knows its length: those with indices from ``start`` to ``count - 1``."""
@@ -190,28 +218,37 @@ class LimitedLoader:
         # Fewer have passed if the loader ended before its last batch: it is not asked again after its end.
         if self._given.passed >= count - 1:
             for batch in batches:
-                if self._given.passed > count:  # the loader has more than it promised
+                if self._given.passed > count:
+                    self._warn_of_length("has more")
                     return
                 yield count - 1, batch, True
                 if not self._drains:
                     return
-        if self._given.passed < count and not self._warned:
+        if self._given.passed < count:
+            self._warn_of_length(f"ended after {self._given.passed} batches")
+
+    def _warn_of_length(self, truth: str) -> None:
+        if not self._warned:
             self._warned = True
             warnings.warn(
-                f"{self.name} has a length of {self._length} and ended after {self._given.passed} batches; "
-                "let len() tell the truth, or leave it out.",
+                f"{self.name} has a length of {self._length} and {truth}; let len() tell the truth, or leave it out.",
                 stacklevel=2,
             )
 
     def _looking_ahead(self, start: int) -> Iterator[tuple[int, Batch, bool]]:
         """Give the batches of a loader without length, fetching one ahead: only its end tells which was the last."""
         self._ahead = 0
+        self._before.clear()
         nothing = object()  # None may be a batch
-        batches = self._counted_from(start)
         # The look-ahead batch is made before the step on the batch before it. From the generators that the step uses it
         # would take numbers ahead of that step, other ones than in a run that stops and continues in between.
         restored, self._restored_stream = self._restored_stream, None
         self._stream = RandomStream.branch(self._epoch) if restored is None else RandomStream(restored)
+        # Several loaders are started when their first batch is asked for, and so draw from the stream all that they
+        # draw; where they find their places together, they have to begin in it.
+        with self._stream.active() if isinstance(self._source, CombinedLoader) else nullcontext():
+            batches = self._counted_from(start)
+        self._record(start)
         with self._stream.active():
             upcoming = next(batches, nothing)
         # A pass that continues may have nothing left; one that begins with nothing is a mistake.
@@ -224,16 +261,19 @@ class LimitedLoader:
                 self._ahead = 0
                 yield batch_idx, batch, True
                 return
-            # A checkpoint taken while the loop works on `batch` must not count the next one as consumed. A shallow copy
-            # holds: a stream replaces its states, and changes none in place.
-            self._stream_before_ahead = copy(self._stream)
-            for cursor in self._cursors:
-                cursor.record_before_look_ahead()
+            self._record(batch_idx + 1)
             with self._stream.active():
                 upcoming = next(batches, nothing)
             self._ahead, self._ended = int(upcoming is not nothing), upcoming is nothing
             yield batch_idx, batch, upcoming is nothing
             batch_idx += 1
+
+    def _record(self, upcoming: int) -> None:
+        """Record where everything stands before batch ``upcoming`` is fetched."""
+        # A checkpoint taken while the loop works on a batch must not count the next one as consumed. A shallow copy
+        # holds: a stream replaces its states, and changes none in place.
+        assert self._stream is not None
+        self._before.append((upcoming, copy(self._stream), [cursor.state_dict() for cursor in self._cursors]))
 
     @property
     def _drains(self) -> bool:
@@ -256,16 +296,20 @@ class LimitedLoader:
         self._passes += 1
         if is_sliceable(self.loader):
             return self.loader[start:] if start else self.loader
-        restored_pass, self._restored_pass = self._restored_pass, None
-        if restored_pass is not None:
-            return self._replayed_together(restored_pass, start)
+        place, self._restored_place = self._restored_place, None
+        if place is not None and place.get("began"):
+            return self._replayed_together(place, start)
         batches = batches_of(self._source)
         # Each cursor goes to its own place when it is iterated over; together these are `start`.
-        if any(cursor.restored for cursor in self._cursors):
+        if place is not None:
+            if isinstance(self._source, CombinedLoader):
+                # One that was started anew had ended: a cycle ends when all have.
+                return self._source.batches(saved.get("begun", 1) > 1 for saved in place["cursors"])
             return batches
         for cursor in self._cursors:
             cursor.rewind()
-        if are_replayed_together(self._cursors):
+        self._rng_at_start = None
+        if self._is_side_by_side and are_replayed_together(self._cursors):
             self._rng_at_start = {"global": rng_state(), "own": [cursor.own_generators() for cursor in self._cursors]}
         return islice(batches, start, None)
 
@@ -274,16 +318,23 @@ class LimitedLoader:
         self._rng_at_start = at_start = state["began"]
         with isolate_rng():
             set_rng_state(at_start["global"])
-            for cursor, own in zip(self._cursors, at_start["own"], strict=True):
-                # The cursors' own positions are of no use: they would put each loader to its place alone.
-                cursor.discard_restored()
+            for cursor, saved, own in zip(self._cursors, state["cursors"], at_start["own"], strict=True):
+                # From its own position each loader would go to its place alone.
+                cursor.replay(saved)
                 cursor.set_own_generators(own)
             batches = iter(batches_of(self._source))
             deque(islice(batches, start), maxlen=0)  # load and throw away
+            for cursor, saved in zip(self._cursors, state["cursors"], strict=True):
+                cursor.check_replay(saved)
         # isolate_rng() put the global generators back, and does not know those of the loaders.
         for cursor, saved in zip(self._cursors, state["cursors"], strict=True):
             cursor.set_own_generators(saved["own"])
         return batches
+
+    @property
+    def _is_side_by_side(self) -> bool:
+        """Whether several loaders give their batches in turn."""
+        return isinstance(self._source, CombinedLoader) and self._source.mode != "sequential"
 
     def _cursor(self, loader: Any) -> Cursor:
         return make_cursor(loader, self.name)

@@ -68,6 +68,11 @@ class TensorLoader:
             sampler = RandomSampler(rows, generator=generator) if shuffle else SequentialSampler(rows)
         self.sampler = sampler
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The tensors, without their names."""
+        return self._tensors
+
     def __iter__(self) -> Iterator[Batch]:
         return self.batches(self.draw_order())
 

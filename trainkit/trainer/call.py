@@ -16,6 +16,7 @@ from trainkit.checkpoint.locate import Located, locate_checkpoint
 from trainkit.checkpoint.migrate import migrate
 from trainkit.data.fit_loaders import FitLoaders
 from trainkit.data.module import DataModule
+from trainkit.data.resume.other_data import Resume
 from trainkit.data.wait_meter import WaitMeter
 from trainkit.errors import NotAttachedError
 from trainkit.hooks.attribution import in_one_line
@@ -59,6 +60,7 @@ class Call:
         ckpt_path: Where to start from: a path, "last", "best", or None.
         last_fit: The newest fit of the Trainer, if there was one.
         take: Of what a fit that goes on uses the code's value, and not the checkpoint's.
+        resume: How a fit goes on in the middle of an epoch.
 
     Attributes:
         stage: The same.
@@ -89,6 +91,7 @@ class Call:
         ckpt_path: str | os.PathLike[str] | None,
         last_fit: Call | None,
         take: str | Sequence[str] = (),
+        resume: Resume = "exact",
     ) -> None:
         self.stage = stage
         self.module = module
@@ -110,6 +113,7 @@ class Call:
         self._datamodule = datamodule
         self._ckpt_path = ckpt_path
         self._take = take
+        self._resume = resume
         self._data: DataConnection | None = None
         self._run: Run | None = None
         self._joined: list[object] = []
@@ -371,7 +375,7 @@ class Call:
             self.fit_of_weights = self
             if checkpoint is not None:
                 # Only now, since plugins that get their state back may look at the run.
-                restore(run, self.registry.plugins, data, checkpoint, self.ckpt_path or "", self._take)
+                restore(run, self.registry.plugins, data, checkpoint, self.ckpt_path or "", self._take, self._resume)
                 self.loaders.sanity = []  # it was checked when the run began
             begin_or_say_done(run)
             if trainer.checkpoint_callbacks and not trainer.fast_dev_run:

@@ -16,6 +16,7 @@ from trainkit.data.fit_loaders import FitLoaders
 from trainkit.data.loaders import LimitedLoader
 from trainkit.data.module import DataModule
 from trainkit.data.overfit import in_fixed_order
+from trainkit.data.resume.other_data import Resume
 from trainkit.data.sampler import shard
 from trainkit.data.wait_meter import WaitMeter
 from trainkit.module import TrainModule
@@ -112,32 +113,49 @@ class DataConnection:
         if self.datamodule is not None:
             self.datamodule.teardown(self._stage)
 
-    def state_dict(self, progress: Progress) -> dict[str, Any]:
-        """Return where a fit stands in its data after what ``progress`` counts, and the state of the data module."""
+    def state_dict(self, progress: Progress, *, in_step: bool = False) -> dict[str, Any]:
+        """Return where a fit stands in its data, and the state of the data module.
+
+        Args:
+            progress: What was done.
+            in_step: Whether a training batch may be under way, which ``progress`` does not count yet.
+        """
         loaders = self._fit_loaders
+        consumed = [
+            progress.validation_batch if progress.in_validation and index == progress.validation_loader else None
+            for index in range(0 if loaders is None else len(loaders.val))
+        ]
         return {
-            "train": None if loaders is None else loaders.train.state_dict(progress.batch),
-            "val": [] if loaders is None else [loader.state_dict(progress.validation_batch) for loader in loaders.val],
+            "train": None if loaders is None else loaders.train.state_dict(progress.batch if in_step else None),
+            "val": [loaders.val[index].state_dict(n) for index, n in enumerate(consumed)] if loaders else [],
             "datamodule": {} if self.datamodule is None else self.datamodule.state_dict(),
             "made": self._rng_before_loaders,
         }
 
-    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool, validation_loader: int | None) -> None:
+    def load_state_dict(
+        self, state: dict[str, Any], *, mid_epoch: bool, validation_loader: int | None, resume: Resume = "exact"
+    ) -> None:
         """Go on where ``state`` says.
 
         Args:
             state: What `state_dict` gave.
             mid_epoch: Whether batches of its training epoch are still to come.
             validation_loader: In the middle of which validation loader it stands; None outside a validation.
+            resume: What to do in the middle of an epoch if the data are others.
         """
         # Which validation loaders there are may have changed on purpose; their place is given back only if it fits.
         if not mid_epoch:
             self.fit_loaders.resume_between_epochs()
         if state["train"] is not None:
-            self.fit_loaders.train.load_state_dict(state["train"], mid_epoch=mid_epoch)
+            self.fit_loaders.train.load_state_dict(state["train"], mid_epoch=mid_epoch, resume=resume)
         if len(state["val"]) == len(self.fit_loaders.val):
             for index, (loader, saved) in enumerate(zip(self.fit_loaders.val, state["val"], strict=True)):
-                loader.load_state_dict(saved, mid_epoch=index == validation_loader)
+                # Only the rest of a training epoch is left out: a validation is finished.
+                loader.load_state_dict(
+                    saved,
+                    mid_epoch=index == validation_loader,
+                    resume="exact" if resume == "exact" else "anyway",
+                )
 
     def load_datamodule_state(self, state: dict[str, Any]) -> None:
         """Give the data module back what it kept, and draw for loaders what was drawn, before these are asked for."""

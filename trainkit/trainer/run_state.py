@@ -9,6 +9,7 @@ from typing import Any
 
 from trainkit.checkpoint import state
 from trainkit.checkpoint.averages import warn_of_dropped_averages
+from trainkit.data.resume.other_data import Resume, other_data
 from trainkit.errors import CheckpointError
 from trainkit.hooks.due import DueHook
 from trainkit.hooks.manager import HookManager
@@ -91,9 +92,9 @@ def _warn_in_a_step(run: FitRun, data: DataConnection) -> None:
     if run.metrics.in_training_batches and data.fit_loaders.train.is_under_way(progress.batch):
         warnings.warn(
             f"this checkpoint is saved in the middle of a step, that of batch {progress.batch} in epoch "
-            f"{progress.epoch}: a run that continues from it is not exact, because it begins that step again, or "
-            "leaves it out if the loader keeps its own position. Save in on_train_batch_end, or in any hook outside a "
-            "step.",
+            f"{progress.epoch}: a run that continues from it is not exact, because it begins that step again, from "
+            "random numbers and weights that may have changed in it. Save in on_train_batch_end, or in any hook "
+            "outside a step.",
             stacklevel=2,
         )
 
@@ -114,7 +115,7 @@ def _of_this_rank(run: FitRun, plugins: Plugins, data: DataConnection) -> dict[s
         "metrics": run.metrics.state_dict(run.module, plugins),
         # With manual optimization only the module knows whether gradients are still to be used: they are kept always.
         "group": run.accumulation.state_dict(run.module, always=not run.module.automatic_optimization),
-        "data": data.state_dict(run.progress),
+        "data": data.state_dict(run.progress, in_step=run.metrics.in_training_batches),
         "began": data.rng_at_start,
         "rng": rng_state(),
     }
@@ -158,6 +159,7 @@ def restore(
     checkpoint: dict[str, Any],
     path: str,
     take: str | Sequence[str] = (),
+    resume: Resume = "exact",
 ) -> None:
     """Put ``run`` where `dump` found it; the weights and the counters are loaded already.
 
@@ -168,9 +170,11 @@ def restore(
         checkpoint: From where.
         path: The file, for errors.
         take: Of what the code's value is used where the checkpoint has another.
+        resume: How it goes on in the middle of an epoch of other data.
 
     Raises:
-        CheckpointError: If the checkpoint has the state of another module, or of other optimizers.
+        CheckpointError: If the checkpoint has the state of another module, or of other optimizers, or, with
+            ``resume="exact"``, stands in the middle of an epoch of other data.
     """
     own = checkpoint["trainkit"]
     resumption = Resumption(run, data, checkpoint, path, take)
@@ -187,7 +191,7 @@ def restore(
     restore_stop(run, own.get("stop", {}), [(state.state_key(name, plugin), plugin) for name, plugin in plugins])
     if own["ranks"]:  # there are none where another framework saved
         group_batches = checkpoint["loops"]["fit"].get("group_batches", 0)
-        _restore_rank(run, plugins, data, own["ranks"], group_batches, path)
+        _restore_rank(run, plugins, data, own["ranks"], group_batches, path, resume)
 
 
 def _same_dtypes(run: FitRun, weights: dict[str, Any]) -> bool:
@@ -196,22 +200,37 @@ def _same_dtypes(run: FitRun, weights: dict[str, Any]) -> bool:
 
 
 def _restore_rank(
-    run: FitRun, plugins: Plugins, data: DataConnection, ranks: list[dict[str, Any]], group_batches: int, path: str
+    run: FitRun,
+    plugins: Plugins,
+    data: DataConnection,
+    ranks: list[dict[str, Any]],
+    group_batches: int,
+    path: str,
+    resume: Resume,
 ) -> None:
     progress, strategy = run.progress, run.strategy
     # Between epochs nothing of a rank has to fit; within one, its place in the data does.
     mid_epoch = progress.batch > 0 and not progress.epoch_ended
     due = "" if run.due is None else run.due.name
-    if mid_epoch and len(ranks) != strategy.world_size:
+    if mid_epoch and resume != "next_epoch" and len(ranks) != strategy.world_size:
         raise CheckpointError(
             f"{path} was saved by {len(ranks)} ranks in the middle of an epoch, and there are {strategy.world_size} "
-            f"now. Continue with {len(ranks)}, or from a checkpoint of an epoch's end."
+            f"now. Continue with {len(ranks)}, from a checkpoint of an epoch's end, or with "
+            'fit(..., resume="next_epoch"), which leaves out the rest of the epoch.'
         )
     num_batches = data.fit_loaders.train.num_batches
-    if mid_epoch and not progress.is_last and num_batches is not None and progress.batch >= num_batches:
-        raise CheckpointError(
-            f"{path} was saved behind {progress.batch} batches of epoch {progress.epoch}, and limit_train_batches ends "
-            f"an epoch after {num_batches} now. Raise it, or continue from a checkpoint of an epoch's end."
+    is_past_end = num_batches is not None and progress.batch >= num_batches
+    if mid_epoch and not progress.is_last and is_past_end and resume == "exact":
+        raise other_data(
+            f"{path} was saved behind {progress.batch} batches of epoch {progress.epoch}, and an epoch ends after "
+            f"{num_batches} now, by limit_train_batches or because there are fewer data."
+        )
+    if mid_epoch and not progress.is_last and resume == "next_epoch":
+        rest = "all" if num_batches is None else max(num_batches - progress.batch, 0)
+        warnings.warn(
+            f'resume="next_epoch" leaves out the rest of epoch {progress.epoch}: {rest} batches after the first '
+            f"{progress.batch}.",
+            stacklevel=2,
         )
     mine = ranks[strategy.rank % len(ranks)]
     # Of a phase in whose last hooks it was saved, nothing is to come, unless plugins are.
@@ -221,6 +240,6 @@ def _restore_rank(
     run.metrics.load_state_dict(mine["metrics"], run.module, under_way, plugins)
     run.accumulation.load_state_dict(mine["group"], group_batches, run.module)
     in_loader = progress.validation_loader if progress.in_validation else None
-    data.load_state_dict(mine["data"], mid_epoch=mid_epoch, validation_loader=in_loader)
+    data.load_state_dict(mine["data"], mid_epoch=mid_epoch, validation_loader=in_loader, resume=resume)
     # Last, since everything above may have drawn.
     set_rng_state(mine["rng"])

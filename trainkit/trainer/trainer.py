@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, Never
+from typing import Any, Literal, Never, get_args
 
 from torch import Tensor
 
-from trainkit.checks import Duration
+from trainkit.checks import Duration, one_of
 from trainkit.data.module import DataModule
+from trainkit.data.resume.other_data import Resume
 from trainkit.errors import ConfigError, NotAttachedError, UnsupportedError
 from trainkit.hooks.due import running_hook
 from trainkit.hooks.manager import HookManager
@@ -237,7 +238,9 @@ class Trainer(TrainerProperties):
         datamodule: DataModule | None = None,
         ckpt_path: str | os.PathLike[str] | None = None,
         weights_only: bool | None = None,
+        *,
         take: str | Sequence[str] = (),
+        resume: Resume = "exact",
     ) -> None:
         """Train ``module``.
 
@@ -251,13 +254,18 @@ class Trainer(TrainerProperties):
             take: Arguments of optimizers and schedulers, such as ``["lr", "T_max"]``, of which a run that goes on
                 uses the code's value; of all others it uses the checkpoint's, and tells where they differ.
                 ``["optimizer"]`` and ``["scheduler"]`` start these anew (``docs/how-to/resume-with-changes.md``).
+            resume: How a checkpoint of the middle of an epoch is continued where the data changed. "exact" is an error
+                then. "next_epoch" leaves out the rest of that epoch, whatever the data are: it ends as after a -1 from
+                ``on_train_batch_start``, with its end hooks and without a validation. "anyway" goes on behind as many
+                batches as were done, with what the loader gives now; a warning says that the run is not exact then.
 
         Raises:
             TrainkitError: If something does not fit together; see its subclasses.
         """
+        one_of("resume", resume, get_args(Resume), "fit(resume=...)")
         loaders: dict[LoaderName, Any] = {"train": train_dataloaders, "val": val_dataloaders}
         refuse_to_take(take, ckpt_path)
-        with self._calling(Stage.FIT, module, loaders, datamodule, ckpt_path, take) as call:
+        with self._calling(Stage.FIT, module, loaders, datamodule, ckpt_path, take, resume) as call:
             call.hooks.around_fit(training.fit, call.fit_run, call.hooks, call.loaders)
 
     def validate(
@@ -334,6 +342,7 @@ class Trainer(TrainerProperties):
         datamodule: DataModule | None,
         ckpt_path: str | os.PathLike[str] | None,
         take: str | Sequence[str] = (),
+        resume: Resume = "exact",
     ) -> Iterator[Call]:
         """Begin a `Call`, let a loop run inside, and end it."""
         if stage is not Stage.FIT and module is None and ckpt_path is None:
@@ -348,7 +357,7 @@ class Trainer(TrainerProperties):
         self._listed = follow_lists(self.hooks, self.callbacks, self.loggers, self._listed, self.arguments.output)
         # After an evaluation, optimizers and counters of a fit are still those of the weights: they can be saved then.
         last_fit = None if last is None else last.fit_of_weights
-        self._call = call = Call(self, stage, module, loaders, datamodule, ckpt_path, last_fit, take)
+        self._call = call = Call(self, stage, module, loaders, datamodule, ckpt_path, last_fit, take, resume)
         self._previous_call = last
         own_progress = self.progress
         try:

@@ -33,5 +33,8 @@ def test_stream_that_draws_in_turn_with_training_is_told_of_when_it_goes_on_and_
     whole = train(DataLoader(Buffered(own=True), 4), seed=0, callbacks=saves)
     resumed = train(DataLoader(Buffered(own=True), 4), seed=1, ckpt_path=saves.files[2])
     assert resumed.seen == whole.seen[3:]
+    (tmp_path / "in turn").mkdir()
+    saves = Saves(tmp_path / "in turn")
+    train(DataLoader(Buffered(own=False), 4), seed=0, callbacks=saves)
     with pytest.warns(UserWarning, match="train_dataloader draws random numbers .* in turn with training"):
         train(DataLoader(Buffered(own=False), 4), seed=1, ckpt_path=saves.files[2])

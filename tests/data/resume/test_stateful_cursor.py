@@ -42,15 +42,31 @@ def test_the_loader_finds_its_place_itself(given):
     assert list(resumed) == list(range(given, 5))
 
 
-def test_a_batch_that_was_loaded_ahead_of_its_turn_comes_again():
+def test_a_state_stays_what_it_was_when_it_was_asked_for():
     cursor = StatefulCursor(Counting(), "loader")
     batches = iter(cursor)
     next(batches)
-    cursor.record_before_look_ahead()
+    state = cursor.state_dict()
     next(batches)
-    assert cursor.state_dict(ahead=1)["loader"] == {"next": 1}
-    assert cursor.state_dict(ahead=1)["given"] == 1
+    assert state["loader"] == {"next": 1}
     assert cursor.state_dict()["loader"] == {"next": 2}
+
+
+@pytest.mark.parametrize("found", [None, 1, 2])
+def test_a_batch_that_is_under_way_comes_again(found):
+    cursor = StatefulCursor(Counting(), "loader")
+    batches = iter(cursor)
+    if found is not None:  # a run that goes on is stopped again
+        for _ in range(found):
+            next(batches)
+        state, cursor = cursor.state_dict(), StatefulCursor(Counting(), "loader")
+        cursor.load_state_dict(state, mid_epoch=True)
+        batches = iter(cursor)
+    for _ in range(3 - (found or 0)):
+        next(batches)
+    resumed = StatefulCursor(Counting(), "loader")
+    resumed.load_state_dict(cursor.state_dict(under_way=1), mid_epoch=True)
+    assert list(resumed) == [2, 3, 4]
 
 
 def test_the_state_comes_back_between_epochs_too():

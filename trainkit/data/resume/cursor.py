@@ -10,6 +10,7 @@ from __future__ import annotations
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from torch.utils.data import DataLoader
 from trainkit.data.combined import batches_of
 from trainkit.data.counter import ItemCounter
 from trainkit.data.dataloader_copy import samplers_of
+from trainkit.data.resume.content import content_of
+from trainkit.data.resume.other_data import gives_other_data, other_data, warn_inexact
 from trainkit.data.workers import end, start
 from trainkit.errors import CheckpointError
 from trainkit.seed import isolate_rng, rng_state, set_rng_state
@@ -37,6 +40,8 @@ class Cursor(ABC):
         rng_at_start: The states of all generators when the pass began: ``global`` as `rng_state` gives them, ``own``
             those that the user gave to the loader. None before the first pass.
         epoch: The index of the epoch, which goes into the seeds of workers.
+        tolerant: Whether the pass goes on inexactly, with a warning, where the data are not those of the checkpoint.
+        draws_in_turn: Whether others draw from the global generators between two batches of the loader.
     """
 
     def __init__(self, loader: Any, name: str) -> None:
@@ -44,28 +49,58 @@ class Cursor(ABC):
         self.name = name
         self.rng_at_start: dict[str, Any] | None = None
         self.epoch = 0
+        self.draws_in_turn = True
+        self.tolerant = False
         self._given = ItemCounter()
+        self._ended = False  # whether the pass has come to its end
+        self._begun = 0  # passes over this loader within one over several loaders, in which it may be started again
         self._resume: dict[str, Any] | None = None  # the position from which the next pass continues
         self._newest_pass: Callable[[], Iterator[Batch] | None] = lambda: None
+        self._is_inexact = False  # whether that position is one in other data
+        self._replay: dict[str, Any] | None = None  # the position to which all loaders are being replayed together
 
     def __iter__(self) -> Iterator[Batch]:
         resume, self._resume = self._resume, None
+        self._ended = False
+        self._begun += 1
         # "began" is None where a pass over several loaders had begun that had not come to this one yet; see `rewind`.
         if resume is None or resume["began"] is None:
             self._given.set(0)
-            # Before iter(loader), which draws a seed for workers.
-            self.rng_at_start = {"global": rng_state(), "own": self.own_generators()}
-            return self._given.wrap(self._begin())
+            replay, self._replay = self._replay, None
+            if replay is not None and replay["began"] is not None and replay.get("begun", 1) == self._begun:
+                self.rng_at_start = replay["began"]
+                set_rng_state(self.rng_at_start["global"])
+                self.set_own_generators(self.rng_at_start["own"])
+            else:
+                self._replay = replay
+                # Before iter(loader), which draws a seed for workers.
+                self.rng_at_start = {"global": rng_state(), "own": self.own_generators()}
+            return self._counted(self._begin())
         self.rng_at_start = resume["began"]
         self._given.set(resume["given"])
+        self._begun = resume.get("begun", 1)
+        if resume.get("has_ended", False):
+            # A sampler that is run into its end once more would draw once more.
+            self._ended = True
+            self._abandon_pass()
+            return iter(())
+        if self._is_inexact:
+            return self._skipped(resume)
         # The generators already stand where training continues; finding the place must leave them there.
-        with isolate_rng():
-            set_rng_state(self.rng_at_start["global"])
-            self.set_own_generators(self.rng_at_start["own"])
-            batches = self._continue(resume["given"])
+        try:
+            with isolate_rng():
+                set_rng_state(self.rng_at_start["global"])
+                self.set_own_generators(self.rng_at_start["own"])
+                batches = self._continue(resume["given"])
+        except CheckpointError as error:
+            if not self.tolerant:
+                raise
+            self._tolerate(error)
+            self.set_own_generators(resume["own"])
+            return self._skipped(resume)
         # isolate_rng() knows the global generators only.
         self.set_own_generators(resume["own"])
-        return self._given.wrap(batches)
+        return self._counted(batches)
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -75,17 +110,20 @@ class Cursor(ABC):
         """Whether the next pass continues from a checkpoint."""
         return self._resume is not None
 
-    def state_dict(self, ahead: int = 0) -> dict[str, Any]:
+    def state_dict(self, under_way: int = 0) -> dict[str, Any]:
         """Return the position, for a checkpoint.
 
         Args:
-            ahead: How many of the batches that the loader gave have not been consumed yet.
+            under_way: 1 if the batch that was given last is still to be consumed, else 0.
         """
         return {
             "kind": type(self).__name__,
             "began": self.rng_at_start,
-            "given": max(self._given.passed - ahead, 0),
+            # One of several loaders that is at its end has given nothing to the batch that is under way.
+            "given": max(self._given.passed - under_way * (not self._ended), 0),
             "own": self.own_generators(),
+            "has_ended": self._ended,
+            "begun": self._begun,
         }
 
     def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
@@ -97,20 +135,50 @@ class Cursor(ABC):
                 outlives a pass is restored.
 
         Raises:
-            CheckpointError: If the state is that of another kind of loader.
+            CheckpointError: If the state is that of another loader, unless the cursor is `tolerant`.
         """
-        if state["kind"] != type(self).__name__:
-            raise CheckpointError(
-                f"{self.name} is a {type(self.loader).__name__}, whose place in an epoch is kept in another way "
-                f"({type(self).__name__}) than that of the loader in the checkpoint ({state['kind']}). Resume with "
-                "the same loader."
-            )
+        self._is_inexact = False
         self.set_own_generators(state["own"])
-        self._resume = state if mid_epoch and state["given"] else None
+        # One of several loaders may have been started anew, and given nothing yet.
+        self._resume = state if mid_epoch and (state["given"] or state["began"] is not None) else None
+        try:
+            if state["kind"] != type(self).__name__:
+                raise other_data(
+                    f"{self.name} is a {type(self.loader).__name__}, whose place in an epoch is kept in another way "
+                    f"({type(self).__name__}) than that of the loader in the checkpoint ({state['kind']})."
+                )
+            self._restore(state, mid_epoch=mid_epoch)
+            # Older checkpoints have no "content", and there is none where the data cannot be looked at.
+            if mid_epoch and state.get("content") not in (None, content_of(self.loader)):
+                raise gives_other_data(self.name)
+        except CheckpointError as error:
+            if not self.tolerant:
+                raise
+            self._tolerate(error, is_told=mid_epoch)
 
     def discard_restored(self) -> None:
         """Drop a restored position, so that the next pass is a new one."""
         self._resume = None
+
+    def replay(self, state: dict[str, Any]) -> None:
+        """Begin anew, together with other loaders, on the way to the position ``state``.
+
+        A loader that was started more than once draws from the random numbers with which its newest pass began.
+        """
+        self.discard_restored()
+        self.rewind()
+        self._replay = state
+
+    def check_replay(self, state: dict[str, Any]) -> None:
+        """Raise `CheckpointError` if what was replayed is not what led to the position ``state``."""
+        self._replay = None
+        if state["began"] is not None and not self._is_inexact:
+            try:
+                self._require(state)
+            except CheckpointError as error:
+                if not self.tolerant:
+                    raise
+                self._tolerate(error)
 
     def rewind(self) -> None:
         """Set the position to the beginning of a pass that has not reached this loader.
@@ -120,9 +188,8 @@ class Cursor(ABC):
         """
         self.rng_at_start = None
         self._given.set(0)
-
-    def record_before_look_ahead(self) -> None:
-        """Record the state of the loader before the look-ahead batch is fetched, where the loader keeps a state."""
+        self._ended = False
+        self._begun = 0
 
     def close(self) -> None:
         """End worker processes that outlive a pass, and those of a pass that was left before its end."""
@@ -136,6 +203,27 @@ class Cursor(ABC):
         self._newest_pass = weakref.ref(batches) if isinstance(loader, DataLoader) else lambda: None
         return batches if type(batches).__module__.startswith("torch.utils.data.") else each(batches)
 
+    def _restore(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
+        """Restore what this kind of loader has besides, or raise `CheckpointError` if it is another one."""
+
+    def _require(self, state: dict[str, Any]) -> None:
+        """Raise `CheckpointError` if the pass that has begun is not the one of the position ``state``."""
+
+    def _tolerate(self, error: CheckpointError, *, is_told: bool = True) -> None:
+        """Go on inexactly in spite of ``error``."""
+        self._is_inexact = True
+        if is_told:
+            warn_inexact(error)
+
+    def _skipped(self, position: dict[str, Any]) -> Iterator[Batch]:
+        """Begin a new pass, and return what comes after as many batches as were given."""
+        self.rng_at_start = {"global": rng_state(), "own": self.own_generators()}
+        return self._counted(self._begin_at(position["given"]))
+
+    def _begin_at(self, given: int) -> Iterator[Batch]:
+        """Begin a new pass and return its batches after the first ``given``."""
+        return islice(self._begin(), given, None)
+
     def _begin(self) -> Iterator[Batch]:
         """Begin a new pass and return its batches."""
         return self._start(batches_of(self.loader))
@@ -146,6 +234,34 @@ class Cursor(ABC):
 
         Called with all generators as they were when the pass began; the caller puts them back.
         """
+
+    def _abandon_pass(self) -> None:
+        """Leave the pass that was restored, of which nothing is to come."""
+
+    def _counted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        return chain(self._given.wrap(batches), self._at_end())
+
+    def _at_end(self) -> Iterator[Batch]:
+        """Note that the loader has given its last batch; give nothing."""
+        self._ended = True
+        yield from ()
+
+    def _at_first_draw(self) -> None:
+        """Put the generators where they stood when this pass first drew, or record where they stand."""
+        # Many draw at their first batch and not in iter(), and what was drawn in between differs: when the pass began,
+        # other loaders drew too; when a place is found again, they do not.
+        start = self.rng_at_start
+        assert start is not None
+        if "first_draw" in start:
+            set_rng_state(start["first_draw"])
+            self.set_own_generators(start.get("own_first_draw", []))
+        else:
+            self._record_first_draw(start)
+
+    def _record_first_draw(self, rng_at_start: dict[str, Any]) -> None:
+        # Into the dictionary itself, which goes into checkpoints; a second stream of the same pass changes nothing.
+        if "first_draw" not in rng_at_start:
+            rng_at_start |= {"first_draw": rng_state(), "own_first_draw": self.own_generators()}
 
     def own_generators(self) -> list[torch.Tensor]:
         """Return the states of the generators that the user gave to the loader. Each of shape (bytes,), uint8."""
@@ -170,28 +286,3 @@ def generators_of(loader: Any) -> list[torch.Generator]:
     owners = [loader, *samplers_of(loader)]
     found = [getattr(owner, "generator", None) for owner in owners]
     return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
-
-
-def refuse_other_data(name: str, saved: dict[str, Any], **now: Any) -> None:
-    """Raise `CheckpointError` unless a loader has the same size as the one in the checkpoint.
-
-    Args:
-        name: What errors call the loader.
-        saved: The position in the checkpoint.
-        now: What has to be equal in it, such as ``samples`` and ``batch_size``, as the loader has it now.
-    """
-    for what, value in now.items():
-        if saved[what] != value:
-            raise CheckpointError(
-                f"{name} has {what}={value}, and the run that is to be continued had {saved[what]}: in the middle of "
-                "an epoch it cannot go on with other data. Resume with the same loader, or from the end of an epoch."
-            )
-
-
-def draws_other_samples(name: str) -> CheckpointError:
-    """Return the error for a sampler that gives other indices when it is run again."""
-    return CheckpointError(
-        f"{name} draws other samples than in the run that is to be continued, so it cannot go on in the middle of its "
-        "epoch. Its sampler may draw random numbers from somewhere that a checkpoint does not hold, or it changed. "
-        "Give it a torch.Generator as `generator`, or resume from the end of an epoch."
-    )

@@ -9,12 +9,13 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from trainkit.data.dataloader_copy import has_own_batches, index_sampler, with_batch_sampler, with_sampler
-from trainkit.data.resume.cursor import Cursor, draws_other_samples, refuse_other_data
+from trainkit.data.resume.cursor import Cursor
 from trainkit.data.resume.index_stream import IndexStream
+from trainkit.data.resume.other_data import draws_other_samples, refuse_other_data
 from trainkit.data.resume.seeding import epoch_seed
 from trainkit.data.workers import end
 from trainkit.errors import DataError
-from trainkit.seed import rng_state, same_rng_state, set_rng_state
+from trainkit.seed import rng_state, same_rng_state
 from trainkit.types import Batch
 
 
@@ -43,8 +44,8 @@ class IndexCursor(Cursor):
         self._had_workers = False  # whether an earlier pass, perhaps before a resume, left persistent workers
         self._second_draw_watched = False
 
-    def state_dict(self, ahead: int = 0) -> dict[str, Any]:
-        state = super().state_dict(ahead)
+    def state_dict(self, under_way: int = 0) -> dict[str, Any]:
+        state = super().state_dict(under_way)
         # Workers are given indices some batches ahead. These are drawn before later random numbers of the training
         # step, so a run that continues has to draw them at once too, not when they are consumed.
         drawn, checksum = (state["given"], 0) if self._stream is None else self._stream.drawn
@@ -58,8 +59,7 @@ class IndexCursor(Cursor):
             "workers": self.loader.num_workers,
         }
 
-    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
-        super().load_state_dict(state, mid_epoch=mid_epoch)
+    def _restore(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
         self._had_workers = state.get("persistent", False)
         if self._resume is None:
             return
@@ -74,6 +74,9 @@ class IndexCursor(Cursor):
             )
         # Older checkpoints have no "drawn", "persistent" and "workers".
         self._draw_ahead, self._expected = state.get("drawn", state["given"]) - state["given"], state["checksum"]
+
+    def _require(self, state: dict[str, Any]) -> None:
+        self._require_checksum(state.get("drawn", state["given"]), state["checksum"])
 
     def rewind(self) -> None:
         super().rewind()
@@ -107,23 +110,6 @@ class IndexCursor(Cursor):
             self._record_first_draw(start)
         return self._stream
 
-    def _at_first_draw(self) -> None:
-        """Put the generators where they stood when this pass first drew an index, or record where they stand."""
-        # A RandomSampler draws its permutation here and not in iter(), and what was drawn in between differs: when the
-        # pass began, other loaders drew too; when a place is found again, they do not.
-        start = self.rng_at_start
-        assert start is not None
-        if "first_draw" in start:
-            set_rng_state(start["first_draw"])
-            self.set_own_generators(start.get("own_first_draw", []))
-        else:
-            self._record_first_draw(start)
-
-    def _record_first_draw(self, rng_at_start: dict[str, Any]) -> None:
-        # Into the dictionary itself, which goes into checkpoints; a second stream of the same pass changes nothing.
-        if "first_draw" not in rng_at_start:
-            rng_at_start |= {"first_draw": rng_state(), "own_first_draw": self.own_generators()}
-
     def _draw_second(self, indices: Iterator[Any]) -> Any:
         """Return the next of ``indices``; warn if the sampler drew random numbers for it.
 
@@ -147,24 +133,36 @@ class IndexCursor(Cursor):
         return drawn
 
     def _begin(self) -> Iterator[Batch]:
-        self._skip = 0
-        return self._start(self._positioned)
+        return self._begin_at(0)
 
-    def _continue(self, given: int) -> Iterator[Batch]:
+    def _begin_at(self, given: int) -> Iterator[Batch]:
         # iter() opens the stream, and with workers already sends them indices.
         self._skip = given
         batches = self._start(self._positioned)
         self._skip = 0
+        return batches
+
+    def _continue(self, given: int) -> Iterator[Batch]:
+        batches = self._begin_at(given)
         drawn = given + self._draw_ahead
         if self._stream is None:
             raise DataError(
                 f"{self.name}: {type(self.loader).__name__} iterates without its sampler, so its place is unknown."
             )
         # Now, while the generators stand at the epoch's beginning; after this method they stand where the run stopped.
-        self._stream.advance(drawn)
-        if self._stream.checksum(drawn) != self._expected:
-            raise draws_other_samples(self.name)
+        self._require_checksum(drawn, self._expected)
         return batches
+
+    def _require_checksum(self, drawn: int, expected: int) -> None:
+        """Raise `CheckpointError` unless the first ``drawn`` indices have the checksum ``expected``."""
+        try:
+            if self._stream is not None:
+                self._stream.advance(drawn)
+                if self._stream.checksum(drawn) == expected:
+                    return
+        except StopIteration:
+            pass  # it ends earlier than it did
+        raise draws_other_samples(self.name)
 
 
 class _IndexSource:

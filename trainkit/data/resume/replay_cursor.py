@@ -11,7 +11,9 @@ from torch.utils.data import DataLoader
 
 from trainkit.data.combined import batches_of, is_sliceable
 from trainkit.data.dataloader_copy import with_batch_sampler, with_sampler
+from trainkit.data.resume.content import checksum
 from trainkit.data.resume.cursor import Cursor
+from trainkit.data.resume.other_data import gives_other_data
 from trainkit.seed import rng_state, same_rng_state
 from trainkit.types import Batch
 
@@ -20,11 +22,26 @@ class ReplayCursor(Cursor):
     """Finds its place by loading batches and throwing them away; lists and tuples are sliced instead."""
 
     def _begin(self) -> Iterator[Batch]:
-        return self._start(batches_of(_without_persistent_workers(self.loader)))
+        batches = self._start(batches_of(_without_persistent_workers(self.loader)))
+        return itertools.chain(self._first(batches), batches)
+
+    def _first(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        self._at_first_draw()
+        for batch in itertools.islice(batches, 1):
+            start, content = self.rng_at_start, checksum(batch)
+            assert start is not None
+            # Where the place in a pass is found again, its first batch has to be what it was.
+            if start.setdefault("first_batch", content) != content:
+                if not self.tolerant:
+                    raise gives_other_data(self.name)
+                self._tolerate(gives_other_data(self.name))
+            yield batch
 
     def _continue(self, given: int) -> Iterator[Batch]:
         if is_sliceable(self.loader):
             return iter(self.loader[given:])
+        if not given:
+            return self._begin()
         warnings.warn(
             f"{self.name} is a {type(self.loader).__name__}, which cannot be told where to begin: to continue "
             f"exactly, {given} batches are loaded and thrown away. A map-style dataset, or a loader with state_dict "
@@ -33,12 +50,12 @@ class ReplayCursor(Cursor):
         )
         batches = self._begin()
         # What is drawn for the first batch comes out as it did before: an `__iter__` may draw a seed for a generator of
-        # its own there. Later draws alternated with those of the training steps, which are not made again here.
+        # its own there. Later draws may have alternated with those of training, which are not made again here.
         next(batches, None)
         before = rng_state()
         for _ in itertools.islice(batches, given - 1):
             pass
-        if not same_rng_state(before, rng_state()):
+        if self.draws_in_turn and not same_rng_state(before, rng_state()):
             warnings.warn(
                 f"{self.name} draws random numbers from the global generators, in turn with training, so what was "
                 "thrown away may differ from what the run had before: a buffer that it shuffles has other samples "

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from trainkit.data.resume.cursor import Cursor, each
@@ -14,19 +16,24 @@ from trainkit.types import Batch
 class StatefulCursor(Cursor):
     """Asks the loader itself, which has ``state_dict`` and ``load_state_dict``."""
 
-    def record_before_look_ahead(self) -> None:
+    # The state of the loader when the pass began, or where it was found again, and the batches given by then. A loader
+    # cannot be set back before a batch that it has given: where one is under way, those since then are given again.
+    _base: tuple[dict[str, Any], int] | None = None
+
+    def state_dict(self, under_way: int = 0) -> dict[str, Any]:
+        state = super().state_dict(under_way)
+        if under_way and not self._ended and self._base is not None:
+            base, given = self._base
+            return {**state, "loader": base, "again": state["given"] - given}
         # A copy, because a loader may return the dictionary that it goes on changing.
-        self._before_look_ahead = copy.deepcopy(self.loader.state_dict())
+        return {**state, "loader": copy.deepcopy(self.loader.state_dict()), "again": 0}
 
-    def state_dict(self, ahead: int = 0) -> dict[str, Any]:
-        return {**super().state_dict(ahead), "loader": self._before_look_ahead if ahead else self.loader.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
-        super().load_state_dict(state, mid_epoch=mid_epoch)
+    def _restore(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
         # At the end of an epoch too: the loader may count its epochs, or keep the generator that shuffles the next.
         self.loader.load_state_dict(state["loader"])
         if not mid_epoch and state["began"] is not None:
             self._abandon_pass()
+        self._again = state.get("again", 0)
 
     def discard_restored(self) -> None:
         if self.restored:
@@ -46,9 +53,17 @@ class StatefulCursor(Cursor):
         # Whatever iterator it is: the position that the loader keeps is not to be asked for in the midst of a batch.
         return each(super()._start(loader))
 
+    def _begin(self) -> Iterator[Batch]:
+        self._base = copy.deepcopy(self.loader.state_dict()), 0
+        return super()._begin()
+
     def _continue(self, given: int) -> Iterator[Batch]:
         # `load_state_dict` has put the loader at its place already.
-        return self._start(self.loader)
+        again, self._again = self._again, 0
+        self._base = copy.deepcopy(self.loader.state_dict()), given - again
+        batches = self._start(self.loader)
+        deque(islice(batches, again), maxlen=0)  # load and throw away
+        return batches
 
 
 def has_state(loader: Any) -> bool:

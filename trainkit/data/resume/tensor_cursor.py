@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from trainkit.data.resume.cursor import Cursor, draws_other_samples, refuse_other_data
+from trainkit.data.resume.cursor import Cursor
+from trainkit.data.resume.other_data import draws_other_samples, refuse_other_data
 from trainkit.data.tensors import TensorLoader
 from trainkit.types import Batch
 
@@ -20,23 +21,29 @@ class TensorCursor(Cursor):
     # The indices of the pass, shape (samples,), int64; None for the tensors' own order, or before the first pass.
     _order: Tensor | None = None
 
-    def state_dict(self, ahead: int = 0) -> dict[str, Any]:
-        state = super().state_dict(ahead)
+    def state_dict(self, under_way: int = 0) -> dict[str, Any]:
+        state = super().state_dict(under_way)
         return {**state, "checksum": self._checksum(state["given"]), **self._data()}
 
-    def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
-        super().load_state_dict(state, mid_epoch=mid_epoch)
+    def _restore(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
         if self._resume is not None:
             refuse_other_data(self.name, state, **self._data())
             self._expected = state["checksum"]
+
+    def _require(self, state: dict[str, Any]) -> None:
+        if self._checksum(state["given"]) != state["checksum"]:
+            raise draws_other_samples(self.name)
 
     def rewind(self) -> None:
         super().rewind()
         self._order = None  # that of the pass before
 
     def _begin(self) -> Iterator[Batch]:
+        return self._begin_at(0)
+
+    def _begin_at(self, given: int) -> Iterator[Batch]:
         self._order = self.loader.draw_order()
-        return self.loader.batches(self._order)
+        return self.loader.batches(self._order, given)
 
     def _continue(self, given: int) -> Iterator[Batch]:
         self._order = self.loader.draw_order()

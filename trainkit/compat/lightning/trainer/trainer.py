@@ -22,6 +22,7 @@ from trainkit.compat.lightning.profilers import PassThroughProfiler, Profiler, S
 from trainkit.compat.lightning.trainer.loops import FitLoop
 from trainkit.compat.lightning.trainer.settings import add_settings
 from trainkit.data.module import DataModule
+from trainkit.data.resume.other_data import Resume
 from trainkit.errors import ConfigError, UnsupportedError
 from trainkit.module import TrainModule
 from trainkit.precision.base import Precision
@@ -120,10 +121,13 @@ class Trainer(core.Trainer):
         datamodule: DataModule | None = None,
         ckpt_path: Path | None = None,
         weights_only: bool | None = None,
+        *,
         take: str | Sequence[str] = (),
+        resume: Resume = "exact",
     ) -> None:
         self._let_callbacks_log()
-        super().fit(_uncompiled(model), train_dataloaders, val_dataloaders, datamodule, ckpt_path, take=take)
+        model = _uncompiled(model)
+        super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, take=take, resume=resume)
 
     def validate(
         self,
