@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trainkit.checkpoint.locate import locate_checkpoint, newest_checkpoint
+from trainkit.checkpoint.locate import locate_checkpoint, newest_checkpoint, recorded_best
 from trainkit.errors import CheckpointError, CheckpointNotFoundError
 from trainkit.storage.files import link_checkpoint, write_checkpoint
 
@@ -120,3 +120,63 @@ def test_a_path_has_to_exist_and_none_starts_fresh(tmp_path: Path) -> None:
     path = write(tmp_path / "a.ckpt", age_s=1)
     assert locate(Path(path), tmp_path) == (path, None)
     assert locate(None, tmp_path) is None
+
+
+def of_run(run: str, step: int, **progress: Any) -> dict[str, Any]:
+    fit = {"global_step": step, "total_batches": step, **progress}
+    return {**WHOLE, "loops": {"fit": fit}, "callbacks": {"LastCheckpoint": {"run": run}}}
+
+
+def test_within_a_run_the_step_decides_and_not_the_time(tmp_path: Path) -> None:
+    furthest = write(tmp_path / "v/last.ckpt", 5, **of_run("v/last.ckpt", 24))
+    write(tmp_path / "v/checkpoints/late.ckpt", 1, **of_run("v/last.ckpt", 12))
+    assert last(tmp_path) == furthest
+
+
+def test_of_two_states_at_one_step_the_later_one_counts(tmp_path: Path) -> None:
+    ended = write(tmp_path / "last.ckpt", 2, **of_run("last.ckpt", 4, epoch=1, ended=True))
+    write(tmp_path / "epoch.ckpt", 1, **of_run("last.ckpt", 4, epoch_ended=True))
+    assert last(tmp_path) == ended
+
+
+def test_another_run_is_newer_although_it_has_not_come_as_far(tmp_path: Path) -> None:
+    write(tmp_path / "last.ckpt", 2, **of_run("last.ckpt", 24))
+    newest = write(tmp_path / "last-v1.ckpt", 1, **of_run("last-v1.ckpt", 3))
+    assert last(tmp_path) == newest
+
+
+def test_the_newest_state_counts_wherever_a_callback_saves_unless_several_have_its_name(tmp_path: Path) -> None:
+    furthest = write(tmp_path / "a/last.ckpt", 5, **of_run("last.ckpt", 24))
+    late = write(tmp_path / "ranked/late.ckpt", 1, **of_run("last.ckpt", 12))
+    assert last(tmp_path) == furthest
+    write(tmp_path / "b/last.ckpt", 6, **of_run("last.ckpt", 30))
+    assert last(tmp_path) == late
+
+
+def test_a_damaged_furthest_state_is_passed_over_for_the_next_of_its_run(tmp_path: Path) -> None:
+    furthest = write(tmp_path / "last.ckpt", 1, **of_run("last.ckpt", 24))
+    before = write(tmp_path / "a.ckpt", 4, **of_run("last.ckpt", 12))
+    write(tmp_path / "b.ckpt", 3, **of_run("last.ckpt", 6))
+    damage(furthest)
+    with pytest.warns(UserWarning, match="cut off"):
+        # What is left is ordered by time until a file can be read, and by step from there.
+        assert last(tmp_path) == before
+
+
+def test_best_is_what_the_newest_run_has_recorded(tmp_path: Path) -> None:
+    best = write(tmp_path / "best.ckpt", 9)
+    ranked = {"ModelCheckpoint": {"best_model_path": best}, "Other": ["no", "dict"]}
+    write(tmp_path / "last.ckpt", 1, **WHOLE | {"callbacks": ranked})
+    assert recorded_best([tmp_path]) == best
+    assert locate_checkpoint("best", roots=[tmp_path], best=None) == (best, None)
+    os.unlink(best)
+    with pytest.raises(CheckpointError, match="best.ckpt is not there any more"):
+        recorded_best([tmp_path])
+
+
+def test_a_recorded_best_is_no_path_to_anywhere_else(tmp_path: Path) -> None:
+    elsewhere = write(tmp_path / "elsewhere/a.ckpt", 9)
+    states = {"ModelCheckpoint": {"best_model_path": elsewhere}}
+    write(tmp_path / "root/last.ckpt", 1, **WHOLE | {"callbacks": states})
+    with pytest.raises(CheckpointError):
+        recorded_best([tmp_path / "root"])

@@ -162,3 +162,29 @@ def test_a_fit_that_has_nothing_left_to_do_says_which_limit_was_reached():
         run.limits.max_steps = run.progress.epoch = run.progress.total_batches = 0
         run.progress.is_last = False
         begin_or_say_done(run)  # nothing was to be done from the beginning
+
+
+def test_a_second_fit_says_what_goes_on_and_what_is_made_anew(capsys):
+    trainer, module = quiet_trainer(max_epochs=1), TinyModule()
+    trainer.fit(module, TinyData(3))
+    assert "counts on" not in capsys.readouterr().err
+    trainer.max_epochs = 2
+    trainer.fit(module, TinyData(3))
+    assert (
+        "this fit counts on from epoch 1, step 3, with optimizers and schedulers made anew" in capsys.readouterr().err
+    )
+    assert (trainer.current_epoch, trainer.global_step) == (2, 6)
+
+
+@pytest.mark.parametrize("limit", ["max_epochs", "max_steps"])
+def test_a_limit_may_be_changed_while_a_fit_runs(limit):
+    class Ends(TinyModule):
+        def on_train_batch_end(self, batch_idx):
+            if self.trainer.global_step == 4:
+                setattr(self.trainer, limit, 4 if limit == "max_steps" else 2)
+
+    trainer = quiet_trainer(max_epochs=9)
+    trainer.fit(Ends(), TinyData(3))
+    assert trainer.global_step == (4 if limit == "max_steps" else 6)
+    with pytest.raises(ConfigError):
+        setattr(trainer, limit, -2)

@@ -41,10 +41,10 @@ def locate_checkpoint(
     """Return the checkpoint that ``ckpt_path`` means, or None to start fresh.
 
     Args:
-        ckpt_path: A path, "best" (the best one of this Trainer's `ModelCheckpoint`), "last" (see `newest_checkpoint`;
-            with none a fit starts fresh, with a warning), or None.
-        roots: Folders below which to look for "last".
-        best: The path that "best" means; None or empty if there is none.
+        ckpt_path: A path, "best" (the best one of this Trainer's `ModelCheckpoint`, or of the newest run), "last" (see
+            `newest_checkpoint`; with none a fit starts fresh, with a warning), or None.
+        roots: Folders below which to look for "last", and for "best" if this Trainer has not saved any.
+        best: The path that this Trainer knows as "best"; None or empty if there is none.
         resumes: Whether a fit is to continue from the checkpoint, for which weights alone are not enough.
 
     Raises:
@@ -55,12 +55,7 @@ def locate_checkpoint(
     if ckpt_path is None:
         return None
     if ckpt_path == "best":
-        if not best:
-            raise CheckpointError(
-                "ckpt_path='best' asks for the best checkpoint of this Trainer, and it has saved none. Fit first, "
-                "with a ModelCheckpoint among the callbacks, or give the path of a checkpoint."
-            )
-        return Located(best)
+        return Located(best or recorded_best(roots))
     if ckpt_path == "last":
         roots = list(roots)
         newest = newest_checkpoint(roots, resumes=resumes)
@@ -120,6 +115,29 @@ def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool) -> Located | 
         reasons = "\n".join(f"    {reason}" for reason in damaged)
         raise CheckpointError(f"ckpt_path='last': none of the checkpoints that there are can be read.\n{reasons}")
     return None
+
+
+def recorded_best(roots: Iterable[FilePath]) -> str:
+    """Return the best checkpoint of the newest run below ``roots``, as that run has recorded it.
+
+    Raises:
+        CheckpointError: If there is no such run, or it has ranked nothing, or the file is not there any more.
+    """
+    roots = list(roots)
+    places = " or ".join(map(str, roots))
+    newest = newest_checkpoint(roots, resumes=True)
+    states = {} if newest is None or newest.checkpoint is None else newest.checkpoint["callbacks"]
+    recorded = [state.get("best_model_path") for state in states.values() if isinstance(state, dict)]
+    recorded = [path for path in recorded if path]
+    # A path in a file is no more than a name: it counts only if it is one of the files that were found.
+    found = [path for path in _newest_first(roots) if path in recorded]
+    if found:
+        return min(found, key=recorded.index)
+    reason = f"{recorded[0]} is not there any more" if recorded else "no run there has saved one"
+    raise CheckpointError(
+        f"ckpt_path='best' asks for the best checkpoint of this Trainer, or else of the newest run below {places}, and "
+        f"{reason}. Fit first, with a ModelCheckpoint among the callbacks, or give the path of a checkpoint."
+    )
 
 
 def any_checkpoint(roots: Iterable[FilePath]) -> bool:

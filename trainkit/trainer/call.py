@@ -378,7 +378,7 @@ class Call:
                 restore(run, self.registry.plugins, data, checkpoint, self.ckpt_path or "", self._take, self._resume)
                 self.loaders.sanity = []  # it was checked when the run began
             begin_or_say_done(run)
-            if trainer.checkpoint_callbacks and not trainer.fast_dev_run:
+            if trainer.last_checkpoint is not None:
                 # Now, and not at the first save hours later.
                 check_storable_state(run, self.registry.plugins, data)
         else:

@@ -13,6 +13,7 @@ from trainkit.errors import ConfigError
 from trainkit.loops.limits import NO_LIMIT, Limits
 from trainkit.loops.run import FitRun
 from trainkit.loops.stop import SHOULD_STOP
+from trainkit.storage.output import say
 from trainkit.trainer.arguments import DataArguments, OptimizationArguments, StopArguments
 
 DEFAULT_MAX_EPOCHS = 1000
@@ -149,6 +150,12 @@ def begin_or_say_done(run: FitRun) -> None:
         progress.ended = False
         if run.due is not None and run.due.name == "on_train_end":
             run.due = None  # it comes when training has ended anew
+        if not run.is_resumed and progress.total_batches and run.strategy.is_global_zero:
+            say(
+                f"trainkit: this fit counts on from epoch {progress.epoch}, step {progress.global_step}, with "
+                "optimizers and schedulers made anew; fit(..., ckpt_path='last') goes on with theirs too.",
+                err=True,
+            )
     # Not for max_epochs=0, which is said on purpose.
     elif progress.epoch or progress.total_batches:
         # Each time, also where one process, such as a notebook, says it again: a filter would show it once.
