@@ -21,6 +21,8 @@ class Progress:
         is_last: Whether the batch that was finished last was the last of its epoch.
         epoch_started: Whether the hooks of the running epoch's start have been called.
         epoch_ended: Whether all batches and validations of the running epoch are done; only its end hooks are to come.
+        epoch_left: Whether training has stopped within the epoch, and its end hooks were called all the same.
+        validation_started: Whether a validation has begun: its start hooks may be called.
         validation_ending: Whether the batches of a validation are done, and ``on_validation_end`` is still to come.
         validated_batch: ``batch`` at the last complete validation of the running epoch; -1 if there was none.
         validation_loader: The index of the loader that a running validation has reached.
@@ -36,6 +38,8 @@ class Progress:
     is_last: bool = False
     epoch_started: bool = False
     epoch_ended: bool = False
+    epoch_left: bool = False
+    validation_started: bool = False
     validation_ending: bool = False
     validated_batch: int = -1
     validation_loader: int = 0
@@ -82,20 +86,25 @@ class Progress:
         # here does not repeat it.
         self.validated_batch = self.batch
         self.validation_loader = self.validation_batch = 0
-        self.validation_ending = True
+        self.validation_started, self.validation_ending = False, True
 
     def drop_unfinished(self) -> None:
         """Set back what a fit left unfinished: a validation, and an epoch of which batches are to come."""
         # An epoch whose last batch is done keeps its counters: its end is made up for.
         if not self.is_last:
             self._begin_epoch()
-        self.validation_ending = False
+        self.validation_started = self.validation_ending = False
         self.validated_batch = -1  # its results are gone, and plugins may ask for them, so it runs again
         self.validation_loader = self.validation_batch = 0
 
     @property
     def in_validation(self) -> bool:
         """Whether a validation has begun and is not complete."""
+        return self.validation_started or self.has_validated
+
+    @property
+    def has_validated(self) -> bool:
+        """Whether a batch of a validation that is not complete is done."""
         return self.validation_loader > 0 or self.validation_batch > 0
 
     @property
@@ -111,10 +120,12 @@ class Progress:
             self.epoch,
             self.epoch_started,
             self.validated_batch,
+            self.validation_started,
             self.validation_loader,
             self.validation_batch,
             not self.validation_ending,
             self.epoch_ended,
+            self.epoch_left,
             self.global_step,
             self.ended,
         )
@@ -123,6 +134,11 @@ class Progress:
     def is_closing(self) -> bool:
         """Whether what follows a batch has begun and is not complete: a validation, or the end of an epoch."""
         return self.in_validation or (self.is_last and not self.epoch_ended)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something of an epoch is to come, be it only its validation, or the hooks of its end."""
+        return self.in_validation or (self.in_epoch and not self.epoch_left)
 
     def count_update(self) -> None:
         """Count one optimizer update."""
@@ -138,6 +154,7 @@ class Progress:
         self.is_last = False
         self.epoch_started = False
         self.epoch_ended = False
+        self.epoch_left = False
         self.validated_batch = -1
 
     def state_dict(self) -> dict[str, int | float]:

@@ -33,15 +33,16 @@ How = Literal["SIGTERM", "SIGINT", "SIGUSR1", "kill", "kill after a save", "save
 HOWS: tuple[How, ...] = ("SIGTERM", "SIGINT", "SIGUSR1", "kill", "kill after a save", "save and kill", "none")
 SAVING_HOOKS = (
     *("on_train_batch_end", "on_train_epoch_start", "on_train_epoch_end", "on_train_end"),
-    *("on_validation_start", "on_validation_epoch_start", "on_validation_batch_end"),
-    *("on_validation_epoch_end", "on_validation_end"),
+    *("on_validation_batch_end", "on_validation_epoch_end", "on_validation_end"),
 )
-"""The hooks between two batches: only in these is a save by hand exact."""
+"""The hooks in which a save by hand is exact. Those of a validation's start are called again, and what is drawn in them
+changes nothing then, although some of it had not been drawn."""
 AGAIN = (
     *("setup", "teardown", "on_exception", "on_load_checkpoint", "on_save_checkpoint", "on_fit_start", "on_fit_end"),
     *("on_train_start", "on_sanity_check_start", "on_sanity_check_end"),
 )
 """The hooks that belong to a call of fit and not to the run: each call has its own."""
+STARTS = ("on_validation_start", "on_validation_epoch_start")
 KILLED = 9
 REFUSED = 3
 LONGEST_S = 60
@@ -300,12 +301,10 @@ def difference(whole: Outcome, first: Outcome, resumed: Outcome, written_at_stop
         return f"the resumed run failed: {resumed.error}"
     second = resumed.trace
     if resumed.in_validation:
-        # A validation that goes on calls the hooks of its start again.
-        starts = [
-            n
-            for n, entry in enumerate(second[:4])
-            if entry.startswith(("on_validation_start", "on_validation_epoch_s"))
-        ]
+        # A validation that goes on calls the hooks of its start again, those included that had come to their end.
+        before = list(itertools.takewhile(_is_in_validation, reversed(first.trace[: resumed.begins])))
+        again = {entry.split()[0] for entry in before if entry.startswith(STARTS)}
+        starts = [n for n, entry in enumerate(second[:4]) if entry.split()[0] in again]
         second = [entry for n, entry in enumerate(second) if n not in starts]
     # A run that had left in order, and has nothing left to do, has made all that it wrote down.
     is_over = not second and not first.error.startswith("exit code")
@@ -319,6 +318,10 @@ def difference(whole: Outcome, first: Outcome, resumed: Outcome, written_at_stop
         for found in differences(getattr(resumed, what), getattr(whole, what), what):
             return str(found)
     return _of_files(whole.files, resumed.files, written_at_stop)
+
+
+def _is_in_validation(entry: str) -> bool:
+    return entry.startswith(("on_validation_", "sample", "validation")) and not entry.startswith("on_validation_end")
 
 
 def _first_unequal(one: str, two: str) -> tuple[str, str]:

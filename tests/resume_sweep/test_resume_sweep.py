@@ -11,22 +11,17 @@ from tests.resume_sweep.stops import PLACES_OF_A_PROGRAM, Sweep
 pytestmark = pytest.mark.slow
 
 STOPS = 100
-FAILED_BEFORE = (46, 136, 156, 205, 223)
-"""Seeds that once found something: flags beside finetuning, dtypes of ASGD and NAdam, an average in bfloat16."""
-
-NOT_YET = {
-    "a save in the middle of a hook leaves out what is still to come in it": (4, 12, 28, 31, 36, 52, 54, 67, 85, 86),
-    "a run that was asked to stop trains on, or its on_train_end is lost": (0, 11, 13, 17, 23, 25, 80, 82),
-}
-"""Seeds that fail for a reason that is known. A line goes when its reason does."""
+FAILED_BEFORE = (46, 136, 156, 205, 223, 263, 331, 392, 507)
+"""Seeds that once found something: flags beside finetuning, dtypes of ASGD and NAdam, an average in bfloat16, a kill
+between two saves, a validation that was due when a stop was asked for, step values of a validation."""
 
 
 @pytest.mark.parametrize("program", range(STOPS // PLACES_OF_A_PROGRAM))
 def test_a_stopped_run_ends_as_the_one_that_was_left_alone(tmp_path: Path, program: int) -> None:
-    sweep, known = Sweep(tmp_path), {seed for seeds in NOT_YET.values() for seed in seeds}
+    sweep = Sweep(tmp_path)
     seeds = range(program * PLACES_OF_A_PROGRAM, (program + 1) * PLACES_OF_A_PROGRAM)
     results = [sweep.stop(seed) for seed in seeds]
-    assert {result.seed: result.what for result in results if result.what and result.seed not in known} == {}
+    assert {result.seed: result.what for result in results if result.what} == {}
 
 
 @pytest.mark.parametrize("seed", FAILED_BEFORE)

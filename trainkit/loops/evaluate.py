@@ -10,7 +10,7 @@ from trainkit.hooks.bound import BoundHooks, EvaluationHooks
 from trainkit.loops.evaluation_mode import evaluation_mode
 from trainkit.loops.run import FitRun, Run
 from trainkit.progress import Progress
-from trainkit.seed import isolate_rng
+from trainkit.seed import isolate_rng, rng_state
 from trainkit.types import Phase
 
 
@@ -48,10 +48,11 @@ def evaluate(
     """
     # Counted on its own outside of a fit, whose counters stand for training and its validations.
     progress = progress or Progress()
+    goes_on, progress.validation_started = progress.in_validation, True
     with evaluation_mode(run, phase):
-        run.metrics.begin_phase(phase, len(loaders), resume=progress.in_validation)
+        run.metrics.begin_phase(phase, len(loaders), resume=goes_on)
         # A validation that is continued has called these before; what they draw would be drawn twice.
-        with isolate_rng(progress.in_validation):
+        with isolate_rng(goes_on):
             on.start()
             on.epoch_start()
         step = run.evaluation_step()
@@ -99,10 +100,12 @@ def sanity_check(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) 
         return
     # A plugin that stops on what it sees here would stop a run that has not begun: its wish is taken back.
     asked, by, run.phase = run.stop_signal.asked, run.stop_signal.asked_by, Phase.SANITY_CHECK
+    run.rng_outside = rng_state()
     with isolate_rng(), run.metrics.silenced():
         hooks.on_sanity_check_start()
         evaluate(run, hooks, hooks.validation, loaders, Phase.SANITY_CHECK)
         hooks.on_sanity_check_end()
+    run.rng_outside = None
     run.stop_signal.ask(asked, by=by)
 
 

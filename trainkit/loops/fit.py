@@ -64,6 +64,7 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
     if not progress.in_epoch:
         progress.epoch_started = True
         hooks.on_train_epoch_start()
+    progress.epoch_left = False
     # A run that continues may have been saved between a batch and its validation.
     stopped = progress.batch > 0 and close_batch(run, hooks, loaders)
     batches = () if stopped else loaders.train.batches(start=progress.batch)
@@ -87,7 +88,7 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
             break
     # The epoch may have ended earlier than its last group was foreseen to: by -1, a limit, or a short loader.
     optimize.close_group(run, hooks)
-    progress.epoch_ended = not stopped
+    progress.epoch_ended, progress.epoch_left = not stopped, stopped
     run.metrics.end_batches()
     hooks.on_train_epoch_end()
     run.end_epoch()
@@ -103,7 +104,7 @@ def close_batch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> bool:
     if run.validation_due():
         validate(run, hooks, loaders.val)
     run.schedule_next_check()
-    return run.is_done()
+    return run.stops_here()
 
 
 def asks_to_skip(answers: Sequence[int]) -> bool:

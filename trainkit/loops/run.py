@@ -50,6 +50,7 @@ class Run:
         stop_signal: Who has asked the run to stop: a signal, or somebody through ``trainer.should_stop``.
         phase: What is running right now.
         flags: The flags and modes of the module outside of the evaluation that is running; None if none is.
+        rng_outside: The random numbers outside of the sanity check; None where it is not running.
     """
 
     module: TrainModule
@@ -63,6 +64,7 @@ class Run:
     stop_signal: StopSignal
     phase: Phase
     flags: Flags | None = field(default=None, init=False)
+    rng_outside: dict[str, Any] | None = field(default=None, init=False)
 
     def evaluation_step(self) -> Callable[..., Any]:
         """The step of what is running right now."""
@@ -208,12 +210,14 @@ class FitRun(Run):
             asked = self.strategy.any_rank(asked or self.progress.elapsed_s >= self.limits.max_time_s)
         return asked and self.limits.stop_allowed(self.progress)
 
+    def stops_here(self) -> bool:
+        """Whether training ends after this batch. After the last batch of an epoch the end of that comes first."""
+        return not self.progress.is_closing and (self.limits.reached(self.progress) or self.stops_now())
+
     def is_done(self) -> bool:
-        """Whether training is over. A validation that was cut short comes first, and the end of a whole epoch."""
-        if self.progress.is_closing:
-            # A resumed run may stand here although its last step is done.
-            return False
-        return self.limits.reached(self.progress) or self.stops_now()
+        """Whether training is over, between two epochs, or in the middle of one that was left."""
+        # A resumed run may stand behind its last batch, with a validation or the end of the epoch still to come.
+        return not self.progress.is_open and (self.limits.reached(self.progress) or self.stops_now())
 
     def is_over(self) -> bool:
         """Whether a fit has nothing to do, not even to call hooks that a stop has left to be called."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, TypeGuard
 
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from trainkit.storage.walk import place_of_entry, walk
 
@@ -118,7 +119,8 @@ def _in_attributes(name: str, owner: object) -> Iterator[tuple[str, nn.Module]]:
 
     attributes = {key: value for key, value in getattr(owner, "__dict__", {}).items() if key not in _OF_EVERY_MODULE}
     for place, value in walk(attributes, name, enters=enters):
-        if isinstance(value, nn.Module):
+        # An average of the module has copies of its metrics, to which nobody logs.
+        if isinstance(value, nn.Module) and not isinstance(value, AveragedModel):
             yield from (
                 (place_of_entry(child, place) if child else place, each) for child, each in value.named_modules()
             )

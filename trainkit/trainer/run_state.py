@@ -117,7 +117,8 @@ def _of_this_rank(run: FitRun, plugins: Plugins, data: DataConnection) -> dict[s
         "group": run.accumulation.state_dict(run.module, always=not run.module.automatic_optimization),
         "data": data.state_dict(run.progress, in_step=run.metrics.in_training_batches),
         "began": data.rng_at_start,
-        "rng": rng_state(),
+        # A run that continues does not repeat the sanity check.
+        "rng": run.rng_outside or rng_state(),
     }
 
 
@@ -239,7 +240,7 @@ def _restore_rank(
     under_way = [Phase.TRAIN] * trains + [Phase.VALIDATE] * validates
     run.metrics.load_state_dict(mine["metrics"], run.module, under_way, plugins)
     run.accumulation.load_state_dict(mine["group"], group_batches, run.module)
-    in_loader = progress.validation_loader if progress.in_validation else None
+    in_loader = progress.validation_loader if progress.has_validated else None
     data.load_state_dict(mine["data"], mid_epoch=mid_epoch, validation_loader=in_loader, resume=resume)
     # Last, since everything above may have drawn.
     set_rng_state(mine["rng"])

@@ -57,6 +57,8 @@ class LRSchedulers(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: TrainModule) -> None:
         if self._follows_updates:
             self._step_after_update(trainer, module)
+        else:
+            self._seen_step = trainer.global_step
         # Ahead of the validation that may follow, as in Lightning. Those that need its metric: on_train_epoch_end.
         if trainer.is_last_batch:
             self._step("epoch", trainer, module, by_metric=False)
