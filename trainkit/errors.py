@@ -18,6 +18,7 @@
     ├── CompileError (RuntimeError)          a training step that cannot be compiled, or was compiled wrongly
     ├── NonFiniteLossError (FloatingPointError)  a loss became NaN or infinite
     ├── LogWriteError (OSError)              a logger could not write; names the path
+    ├── FolderInUseError (RuntimeError)      another run writes into the folder of this one
     ├── UnsupportedError                     what another framework has and trainkit has not; says what to use instead
     │   ├── UnsupportedImportError (ImportError)
     │   └── UnsupportedAttributeError (AttributeError)

@@ -30,7 +30,7 @@ class Progress:
         global_step: Optimizer updates in the whole run.
         total_batches: Training batches finished in the whole run.
         micro_batch_size: Samples of a batch that are computed at a time, after memory ran out with more; 0 is all.
-        ended: Whether training has come to an end, and ``on_train_end`` was called.
+        ended: Whether training has come to an end, and ``on_train_end`` is being called, or was.
     """
 
     epoch: int = 0

@@ -31,7 +31,8 @@ STOPPING = """
 
 
 def checkpoints() -> list[Path]:
-    return sorted(Path().rglob("*.ckpt"))
+    """Those that a callback has saved, without the newest states that runs keep."""
+    return sorted(path for path in Path().rglob("*.ckpt") if path.name != "last.ckpt")
 
 
 def test_fit_trains_what_the_file_describes(trainkit_in_project: Run) -> None:
@@ -67,7 +68,7 @@ def test_stopped_job_tells_by_its_exit_code_and_the_same_command_goes_on(
     job = ("fit", "config.yaml", "--resume", "module._target_=stopping.Stopping")
 
     stopped = trainkit_in_project(*job, f"module.number={int(number)}")
-    (interrupted,) = checkpoints()
+    (interrupted,) = Path().rglob("last.ckpt")
     resumed = trainkit_in_project(*job)
 
     assert stopped.exit_code == code
@@ -83,15 +84,15 @@ def test_stopped_job_tells_by_its_exit_code_and_the_same_command_goes_on(
     newest = torch.load(max(checkpoints(), key=lambda path: path.stat().st_mtime_ns), weights_only=True)
     assert newest["global_step"] == 8
     trainkit_in_project("fit", "config.yaml", "trainer.default_root_dir=whole")
-    (whole,) = Path("whole").rglob("*.ckpt")
+    (whole,) = Path("whole").rglob("last.ckpt")
     expected = torch.load(whole, weights_only=True)["state_dict"]
     assert all(torch.equal(newest["state_dict"][name], weight) for name, weight in expected.items())
 
 
 def test_job_of_which_no_checkpoint_can_be_read_does_not_begin_anew(trainkit_in_project: Run) -> None:
     trainkit_in_project("fit", "config.yaml", "--resume")
-    (checkpoint,) = checkpoints()
-    checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
+    for checkpoint in Path().rglob("*.ckpt"):
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
 
     result = trainkit_in_project("fit", "config.yaml", "--resume")
 

@@ -88,7 +88,7 @@ def test_signal_ends_the_run_after_the_running_batch(tmp_path, number):
     assert getattr(raised.value, "code", None) == code
     assert recorder.names == ["on_train_batch_end"] * 3 + ["on_exception", "teardown"]
     assert signal.getsignal(number) == before
-    assert (tmp_path / "last.ckpt").is_file()
+    assert (tmp_path / "checkpoints/last.ckpt").is_file()
 
 
 @pytest.mark.parametrize("call", range(1, 13))
@@ -96,7 +96,7 @@ def test_run_stopped_in_training_continues_exactly(tmp_path, call):
     whole = fit(tmp_path / "whole")
     with pytest.raises(SystemExit):
         fit(tmp_path, KillInTraining(call))
-    resumed = fit(tmp_path, ckpt_path=tmp_path / "last.ckpt")
+    resumed = fit(tmp_path, ckpt_path=tmp_path / "checkpoints/last.ckpt")
     assert_same_weights(resumed.module, whole.module)
     assert resumed.callback_metrics == whole.callback_metrics
 
@@ -107,7 +107,7 @@ def test_run_stopped_in_validation_continues_exactly(tmp_path, call):
     with pytest.raises(SystemExit):
         fit(tmp_path, KillInValidation(call))
     recorder = Recorder(only=["on_validation_batch_end"])
-    resumed = fit(tmp_path, recorder, ckpt_path=tmp_path / "last.ckpt")
+    resumed = fit(tmp_path, recorder, ckpt_path=tmp_path / "checkpoints/last.ckpt")
     assert recorder.count("on_validation_batch_end") == 30 - call
     assert_same_weights(resumed.module, whole.module)
     assert resumed.callback_metrics == whole.callback_metrics
@@ -126,7 +126,7 @@ def test_save_that_waits_for_a_validation_is_made_by_the_run_that_goes_on(tmp_pa
     kept(tmp_path / "whole")
     with pytest.raises(SystemExit):
         kept(tmp_path / "stopped", KillInValidation(call))
-    kept(tmp_path / "stopped", ckpt_path=tmp_path / "stopped" / "last.ckpt")
+    kept(tmp_path / "stopped", ckpt_path=tmp_path / "stopped" / "checkpoints/last.ckpt")
     names = [sorted(path.name for path in (tmp_path / run / "kept").iterdir()) for run in ("whole", "stopped")]
     assert names[0] == names[1]
 
@@ -156,10 +156,10 @@ def test_a_signal_in_a_fit_within_a_hook_ends_both_and_both_go_on_exactly(tmp_pa
     whole = fit(tmp_path / "whole", Inner(hook, tmp_path / "inner of whole", ()))
     with pytest.raises(SystemExit):
         fit(outer, Inner(hook, inner, (KillInTraining(inner_call),)))
-    resumed = fit(outer, ckpt_path=outer / "last.ckpt")
+    resumed = fit(outer, ckpt_path=outer / "checkpoints/last.ckpt")
     assert_same_weights(resumed.module, whole.module)
     if inner_call < 12:
-        assert (inner / "last.ckpt").is_file()
+        assert (inner / "checkpoints/last.ckpt").is_file()
 
 
 @pytest.mark.filterwarnings("ignore:this checkpoint is saved in the middle of a step")
@@ -174,7 +174,7 @@ def test_a_signal_in_a_fit_within_any_hook_saves_the_outer_one(tmp_path, hook):
     with pytest.raises(SystemExit) as raised:
         fit(tmp_path / "outer", Starts(hook, tmp_path / "inner", (KillInTraining(2, signal.SIGUSR1),)))
     assert raised.value.code == 138
-    assert (tmp_path / "outer" / "last.ckpt").is_file()
+    assert (tmp_path / "outer" / "checkpoints/last.ckpt").is_file()
 
 
 def test_a_fit_that_ends_in_a_hook_whatever_it_catches_leaves_the_outer_one_at_its_batch(tmp_path):
@@ -192,7 +192,7 @@ def test_a_fit_that_ends_in_a_hook_whatever_it_catches_leaves_the_outer_one_at_i
         fit(tmp_path / "outer", catches, recorder)
     assert catches.caught
     assert recorder.names == ["on_train_batch_end"] * 3 + ["on_exception"]
-    resumed = fit(tmp_path / "outer", ckpt_path=tmp_path / "outer" / "last.ckpt")
+    resumed = fit(tmp_path / "outer", ckpt_path=tmp_path / "outer" / "checkpoints/last.ckpt")
     assert_same_weights(resumed.module, whole.module)
 
 
@@ -201,7 +201,7 @@ def test_a_fit_that_begins_after_the_signal_ends_after_its_first_batch(tmp_path)
     with pytest.raises(SystemExit):
         fit(tmp_path / "outer", KillInTraining(3), Inner("on_train_batch_end", tmp_path / "inner", (recorder,)))
     assert recorder.count("on_train_batch_end") == 1
-    assert (tmp_path / "outer" / "last.ckpt").is_file()
+    assert (tmp_path / "outer" / "checkpoints/last.ckpt").is_file()
 
 
 def test_a_signal_that_ends_an_evaluation_within_a_hook_ends_the_fit_too(tmp_path):
@@ -215,7 +215,7 @@ def test_a_signal_that_ends_an_evaluation_within_a_hook_ends_the_fit_too(tmp_pat
     whole = fit(tmp_path / "whole")
     with pytest.raises(SystemExit):
         fit(tmp_path / "outer", Validates("on_train_batch_end", None, ()))
-    resumed = fit(tmp_path / "outer", ckpt_path=tmp_path / "outer" / "last.ckpt")
+    resumed = fit(tmp_path / "outer", ckpt_path=tmp_path / "outer" / "checkpoints/last.ckpt")
     assert_same_weights(resumed.module, whole.module)
 
 
@@ -226,7 +226,7 @@ def test_a_second_ctrl_c_in_a_fit_within_a_hook_saves_neither(tmp_path):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "outer", Inner("on_train_batch_end", tmp_path / "inner", (Twice(),)))
+        fit(tmp_path / "outer", Inner("on_train_batch_end", tmp_path / "inner", (Twice(),)), keep_last=False)
     assert not list(tmp_path.rglob("last.ckpt"))
 
 
@@ -249,7 +249,7 @@ def test_signal_to_the_workers_too_is_honoured_as_one_to_the_run(tmp_path, monke
     whole = fit(tmp_path / "whole", make_loader=with_workers)
     with pytest.raises(SystemExit):
         fit(tmp_path, kind(3), make_loader=with_workers)
-    resumed = fit(tmp_path, ckpt_path=tmp_path / "last.ckpt", make_loader=with_workers)
+    resumed = fit(tmp_path, ckpt_path=tmp_path / "checkpoints/last.ckpt", make_loader=with_workers)
     assert_same_weights(resumed.module, whole.module)
     assert resumed.callback_metrics == whole.callback_metrics
 
@@ -342,7 +342,7 @@ def test_second_ctrl_c_leaves_at_once(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path, Twice(), recorder)
     assert recorder.names == []
-    assert not (tmp_path / "last.ckpt").exists()
+    assert not (tmp_path / "checkpoints/last.ckpt").exists()
 
 
 def test_nothing_is_saved_without_checkpoints(tmp_path):

@@ -103,7 +103,7 @@ def test_a_worker_that_hangs_does_not_hold_up_the_run_which_continues_exactly(tm
     with pytest.raises(SystemExit) as raised:
         fit(tmp_path, *data)
     assert raised.value.code == 143
-    resumed = fit(tmp_path, whole, whole, ckpt_path=tmp_path / "interrupted.ckpt")
+    resumed = fit(tmp_path, whole, whole, ckpt_path=tmp_path / "checkpoints/last.ckpt")
     assert_same_weights(resumed.module, expected.module)
     assert resumed.callback_metrics == expected.callback_metrics
 
@@ -118,7 +118,7 @@ def test_a_batch_that_cannot_be_given_up_exactly_is_given_up_after_a_while(
     with pytest.raises(SystemExit):
         fit(tmp_path, loader(kind(hangs_at), num_workers), None)
     assert "may not continue bit for bit" in capsys.readouterr().err
-    resumed = fit(tmp_path, loader(kind(), num_workers), None, ckpt_path=tmp_path / "interrupted.ckpt")
+    resumed = fit(tmp_path, loader(kind(), num_workers), None, ckpt_path=tmp_path / "checkpoints/last.ckpt")
     assert resumed.global_step == 12
 
 
@@ -159,7 +159,7 @@ def test_workers_that_die_of_the_signal_are_taken_for_it(tmp_path, monkeypatch):
         fit(tmp_path, loader(Dying(), 1), None)
     assert raised.value.code == 143
     assert "DataLoader worker" in str(raised.value.__cause__)
-    assert (tmp_path / "interrupted.ckpt").exists()
+    assert (tmp_path / "checkpoints/last.ckpt").exists()
 
 
 def test_another_error_after_a_signal_stays_what_it_is(tmp_path):

@@ -53,7 +53,7 @@ def test_default_keeps_the_newest_named_by_epoch_from_zero_and_steps_done(tmp_pa
 def test_default_checkpointing_writes_below_the_default_root_dir(tmp_path):
     trainer = quiet_trainer(enable_checkpointing=True, default_root_dir=tmp_path, max_epochs=2)
     trainer.fit(TinyModule(), TinyData(5))
-    assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["epoch=1-step=10.ckpt"]
+    assert sorted(path.name for path in tmp_path.rglob("*.ckpt")) == ["epoch=1-step=10.ckpt", "last.ckpt"]
 
 
 def test_monitor_keeps_the_best(tmp_path):

@@ -57,6 +57,7 @@ class Logger(Callback, ABC):
     stage: ClassVar[PluginStage] = "observe"  # after the module, whose values it writes; before checkpoints
     shares_folder: ClassVar[bool] = True
     makes_folder: ClassVar[bool] = False
+    _claim: FolderClaim | None = None  # for the time of a fit, on rank 0
     writes: bool = True  # until `setup` knows the rank: a logger may be used without a Trainer
     trains: bool = True
     _in_run: bool = False
@@ -74,7 +75,6 @@ class Logger(Callback, ABC):
         self._folder = RunFolder(save_dir, name or "", version)
         self._status: Status = "success"
         self._newest_step = 0
-        self._claim: FolderClaim | None = None  # for the time of a fit, on rank 0
 
     @classmethod
     def beside(cls, other: Logger) -> Self:

@@ -221,9 +221,7 @@ class FitRun(Run):
 
     def is_over(self) -> bool:
         """Whether a fit has nothing to do, not even to call hooks that a stop has left to be called."""
-        if self.due is not None or self.progress.validation_ending:
-            return False
-        return self.is_done() and (self.progress.ended or not self.is_resumed)
+        return self.is_done() and self.due is None and not self.progress.validation_ending
 
     def validation_due(self) -> bool:
         """Whether to validate now, between two batches: by count, by time, or because the run is about to stop.

@@ -11,6 +11,7 @@ from trainkit.checkpoint.diff import differences
 from trainkit.loggers.logger import LOGGED
 from trainkit.storage.files import read_checkpoint
 from trainkit.testing.trace import Event, read_events
+from trainkit.trainer.made_with import MADE_WITH
 
 _NOT_RESTORED = (
     "it was changed while the run was made ready (in setup, on_fit_start or a plugin), or is not restored: what "
@@ -114,8 +115,9 @@ def comparable(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Return ``checkpoint`` without entries in which equal runs may differ: elapsed time, and paths of files."""
     progress = dict(checkpoint["loops"]["fit"])
     progress.pop("elapsed_s")
+    progress.pop("ended", None)  # a run that is over is not ended once more
     callbacks = {key: state for key, state in checkpoint["callbacks"].items() if not {DIRPATH, _TIMES} & state.keys()}
-    own = {key: value for key, value in checkpoint["trainkit"].items() if key != LOGGED}
+    own = {key: value for key, value in checkpoint["trainkit"].items() if key not in (LOGGED, MADE_WITH)}
     own["ranks"] = [{**rank, "data": _comparable_data(rank["data"], progress)} for rank in own["ranks"]]
     return {**checkpoint, "loops": {"fit": progress}, "callbacks": callbacks, "trainkit": own}
 

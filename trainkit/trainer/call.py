@@ -411,7 +411,7 @@ class Call:
                 progress = self.progress
                 say(
                     f"trainkit: saved {keeper.path} (epoch {progress.epoch}, step {progress.global_step}); "
-                    "ckpt_path='last' or --resume continues from there.",
+                    "ckpt_path='last' continues from there.",
                     err=True,
                 )
 

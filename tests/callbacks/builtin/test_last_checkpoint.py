@@ -45,6 +45,10 @@ def ranked():
     return ModelCheckpoint(monitor="score")
 
 
+def last(folder):
+    return folder / "checkpoints" / "last.ckpt"
+
+
 def step_of(path):
     return torch.load(path, weights_only=True)["global_step"]
 
@@ -56,7 +60,7 @@ def snapshot(folder):
 def test_the_newest_state_is_kept_beside_the_best(tmp_path):
     trainer = fit(tmp_path, ranked())
     assert step_of(trainer.checkpoint_callback.best_model_path) == 2
-    assert step_of(tmp_path / "last.ckpt") == 6
+    assert step_of(last(tmp_path)) == 6
 
 
 @pytest.mark.parametrize("arguments", [{"logger": None}, {"logger": False}])
@@ -77,9 +81,9 @@ def test_a_run_goes_on_from_its_newest_state_with_a_line_that_says_so(tmp_path, 
     fit(tmp_path / "run", ranked())
     resumed = fit(tmp_path / "run", ranked(), ckpt_path="last", max_epochs=5)
     assert_same_weights(resumed.module, whole.module)
-    assert f"continuing from {tmp_path / 'run' / 'last.ckpt'} (epoch 3, step 6)" in capsys.readouterr().err
-    assert step_of(tmp_path / "run" / "last.ckpt") == 10
-    assert not (tmp_path / "run" / "last-v1.ckpt").exists()
+    assert f"continuing from {last(tmp_path / 'run')} (epoch 2, step 6)" in capsys.readouterr().err
+    assert step_of(last(tmp_path / "run")) == 10
+    assert not (tmp_path / "run/checkpoints/last-v1.ckpt").exists()
 
 
 def test_it_costs_no_second_write_where_a_callback_has_written_the_same_state(tmp_path):
@@ -88,7 +92,7 @@ def test_it_costs_no_second_write_where_a_callback_has_written_the_same_state(tm
 
         def on_train_epoch_start(self, trainer):
             if trainer.current_epoch:
-                self.same = os.path.samefile(tmp_path / "last.ckpt", trainer.checkpoint_callback.best_model_path)
+                self.same = os.path.samefile(last(tmp_path), trainer.checkpoint_callback.best_model_path)
 
     looks = Looks()
     fit(tmp_path, ModelCheckpoint(), looks)
@@ -105,11 +109,11 @@ def test_it_is_the_newest_state_after_every_epoch(tmp_path, async_save, monitor)
             if trainer.current_epoch:
                 for keeper in (trainer.checkpoint_callback, trainer.last_checkpoint):
                     keeper.finish_write(trainer)
-                steps.append((step_of(tmp_path / "last.ckpt"), trainer.global_step))
+                steps.append((step_of(last(tmp_path)), trainer.global_step))
 
     fit(tmp_path, ModelCheckpoint(monitor=monitor, async_save=async_save), Looks())
     assert steps == [(2, 2), (4, 4)]
-    assert step_of(tmp_path / "last.ckpt") == 6
+    assert step_of(last(tmp_path)) == 6
 
 
 def test_it_is_written_after_validations_within_an_epoch(tmp_path):
@@ -118,7 +122,7 @@ def test_it_is_written_after_validations_within_an_epoch(tmp_path):
     class Looks:
         def on_train_batch_start(self, trainer, batch_idx):
             if batch_idx:
-                steps.append(step_of(tmp_path / "last.ckpt"))
+                steps.append(step_of(last(tmp_path)))
 
     fit(tmp_path, ranked(), Looks(), val_check_interval=1, max_epochs=2)
     assert steps == [1, 3]
@@ -128,7 +132,7 @@ def test_a_fit_that_saves_nothing_by_itself_ends_with_something_saved(tmp_path):
     never = ModelCheckpoint(save_on_train_epoch_end=False)
     trainer = make(tmp_path, never)
     trainer.fit(TinyModule(), TinyData(2))
-    assert (never.best_model_path, step_of(tmp_path / "last.ckpt")) == ("", 6)
+    assert (never.best_model_path, step_of(last(tmp_path))) == ("", 6)
 
 
 def test_a_model_without_an_optimizer_is_saved_and_goes_on(tmp_path):
@@ -195,16 +199,16 @@ def test_the_time_that_was_spent_ends_a_run(tmp_path):
 def test_another_run_in_the_same_folder_leaves_the_file_of_the_first(tmp_path):
     fit(tmp_path)
     fit(tmp_path, max_epochs=1)
-    assert (step_of(tmp_path / "last.ckpt"), step_of(tmp_path / "last-v1.ckpt")) == (6, 2)
+    assert (step_of(last(tmp_path)), step_of(tmp_path / "checkpoints/last-v1.ckpt")) == (6, 2)
     assert fit(tmp_path, ckpt_path="last", max_epochs=2).global_step == 4
-    assert step_of(tmp_path / "last-v1.ckpt") == 4
+    assert step_of(tmp_path / "checkpoints/last-v1.ckpt") == 4
     assert len({read_head(path).run for path in tmp_path.rglob("last*.ckpt")}) == 2
 
 
 def test_a_named_newest_state_is_continued_in_place(tmp_path):
     fit(tmp_path, max_epochs=1)
-    fit(tmp_path, ckpt_path=tmp_path / "last.ckpt", max_epochs=2)
-    assert [step_of(path) for path in tmp_path.glob("last*.ckpt")] == [4]
+    fit(tmp_path, ckpt_path=last(tmp_path), max_epochs=2)
+    assert [step_of(path) for path in (tmp_path / "checkpoints").glob("last*.ckpt")] == [4]
 
 
 def test_a_second_fit_of_one_trainer_goes_on_in_the_same_file(tmp_path):
@@ -212,13 +216,13 @@ def test_a_second_fit_of_one_trainer_goes_on_in_the_same_file(tmp_path):
     trainer.fit(module, TinyData(2))
     trainer.max_epochs = 2
     trainer.fit(module, TinyData(2))
-    assert [step_of(path) for path in tmp_path.glob("last*.ckpt")] == [4]
+    assert [step_of(path) for path in (tmp_path / "checkpoints").glob("last*.ckpt")] == [4]
 
 
 def test_a_callback_that_saves_its_own_last_shares_the_file(tmp_path):
-    trainer = fit(tmp_path, ModelCheckpoint(tmp_path, save_last=True))
-    assert trainer.checkpoint_callback.last_model_path == str(tmp_path / "last.ckpt")
-    assert len(list(tmp_path.glob("last*.ckpt"))) == 1
+    trainer = fit(tmp_path, ModelCheckpoint(save_last=True))
+    assert trainer.checkpoint_callback.last_model_path == str(last(tmp_path))
+    assert len(list((tmp_path / "checkpoints").glob("last*.ckpt"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -230,7 +234,7 @@ def test_it_can_be_left_out(tmp_path, arguments):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fit(tmp_path, **arguments)
-    assert not (tmp_path / "last.ckpt").exists()
+    assert not (last(tmp_path)).exists()
 
 
 def test_without_it_an_interruption_is_saved_all_the_same(tmp_path):
@@ -243,7 +247,7 @@ def test_without_it_an_interruption_is_saved_all_the_same(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path, Interrupts(), keep_last=False)
-    assert step_of(tmp_path / "last.ckpt") == 3
+    assert step_of(last(tmp_path)) == 3
 
 
 def test_an_older_write_that_fails_does_not_keep_an_interruption_from_being_saved(tmp_path, monkeypatch):
@@ -254,10 +258,10 @@ def test_an_older_write_that_fails_does_not_keep_an_interruption_from_being_save
         raise CheckpointWriteError("disk")
 
     monkeypatch.setattr(trainer.checkpoint_callback, "finish_write", fails)
-    (tmp_path / "last.ckpt").unlink()
+    (last(tmp_path)).unlink()
     with pytest.raises(CheckpointWriteError):
         trainer.last_checkpoint.save(trainer)
-    assert step_of(tmp_path / "last.ckpt") == 6
+    assert step_of(last(tmp_path)) == 6
 
 
 def test_best_is_known_in_a_new_process(tmp_path):

@@ -42,7 +42,9 @@ def fit(checkpoint: ModelCheckpoint, module: TinyModule | None = None, batches: 
     callbacks = [checkpoint, *arguments.pop("callbacks", [])]
     ckpt_path = arguments.pop("ckpt_path", None)
     val = TinyData(1) if arguments.pop("val", True) else None
-    trainer = quiet_trainer(**({"max_epochs": 2, "enable_checkpointing": True} | arguments), callbacks=callbacks)
+    # Without the newest state of the run, which has save points of its own.
+    defaults = {"max_epochs": 2, "enable_checkpointing": True, "keep_last": False}
+    trainer = quiet_trainer(**(defaults | arguments), callbacks=callbacks)
     trainer.fit(module or TinyModule(), TinyData(batches), val, ckpt_path=ckpt_path)
     return trainer
 

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainkit.checkpoint.background import BackgroundJob, snapshot
 from trainkit.checkpoint.locate import LAST, SUFFIX
+from trainkit.errors import CheckpointWriteError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
 from trainkit.storage.files import checkpoint_exists, write_checkpoint
+from trainkit.storage.output import warn
+from trainkit.storage.remote import is_remote
 from trainkit.storage.storable import check_storable
 from trainkit.types import Stage
 
@@ -24,9 +27,9 @@ if TYPE_CHECKING:
 class LastCheckpoint(Callback):
     """Keeps one file from which a run can be continued: ``last.ckpt`` in its folder, its newest state.
 
-    It is written at the end of each epoch, after each validation within an epoch, when training ends, and when a signal
-    interrupts it. Where a `ModelCheckpoint` writes the same state, the file is a hard link to that one, which costs no
-    second write.
+    It is written at the end of each epoch, also of one in which training stops, after each validation within an epoch,
+    and when a signal interrupts the run. Where a `ModelCheckpoint` writes the same state, the file is a hard link to
+    that one, which costs no second write.
 
     Args:
         at_save_points: Whether it is written when nothing has happened to the run; False leaves the interruptions.
@@ -44,8 +47,9 @@ class LastCheckpoint(Callback):
         self._previous = ""  # that of the fit before
         self.run = ""
         self._saved_run = ""
-        self._saved_at: tuple[int, ...] = ()
+        self._saved_step = -1  # global_step of the newest save: as with all save points, there is one at a step
         self._background: BackgroundJob | None = None
+        self._warned = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the name of the run."""
@@ -60,9 +64,11 @@ class LastCheckpoint(Callback):
             self._previous, self.path = self.path, ""
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        self._saved_at = ()
+        self._saved_step = -1
+        self._warned = False
         self.path = trainer.strategy.agreed(lambda: self._own_path(trainer))
-        self.run = PurePath(os.path.relpath(self.path, trainer.default_root_dir)).as_posix()
+        path = self.path if is_remote(self.path) else os.path.relpath(self.path, trainer.default_root_dir)
+        self.run = PurePath(path).as_posix()
         if any(callback.async_save for callback in trainer.checkpoint_callbacks):
             self._background = BackgroundJob()
 
@@ -78,21 +84,20 @@ class LastCheckpoint(Callback):
     def on_train_epoch_end(self, trainer: Trainer) -> None:
         self._save_point(trainer)
 
-    @hookimpl(trylast=True)
     def on_train_end(self, trainer: Trainer) -> None:
-        self._save_point(trainer)
         self.finish_write(trainer)
 
     def teardown(self, trainer: Trainer) -> None:
         self.finish_write(trainer)
 
-    def note_saved(self, trainer: Trainer) -> str | None:
-        """Return where a `ModelCheckpoint` that saves the present state has to leave a link to it, if anywhere."""
+    def note_saved(self, trainer: Trainer) -> bool:
+        """Note that a `ModelCheckpoint` saves the present state; return whether it has to leave a link at `path`."""
         if not self.at_save_points or not self.path:
-            return None
+            return False
         self.finish_write(trainer)
-        self._saved_at = trainer.progress.position
-        return self.path
+        self._saved_step = trainer.global_step
+        # At URLs there are no links, and what the callback has sent need not be sent twice.
+        return not is_remote(self.path)
 
     def save(self, trainer: Trainer) -> None:
         """Write the present state, and return when that is done."""
@@ -104,17 +109,29 @@ class LastCheckpoint(Callback):
             trainer.save_checkpoint(self.path)
 
     def finish_write(self, trainer: Trainer) -> None:
-        """Wait for the write that runs in the background; raise its error, on every rank."""
+        """Wait for the write that runs in the background."""
         if self._background is not None:
-            trainer.strategy.agreed(self._background.finish)
+            try:
+                trainer.strategy.agreed(self._background.finish)
+            except CheckpointWriteError as error:
+                self.warn(error)
+
+    def warn(self, error: CheckpointWriteError) -> None:
+        """Say once that the file could not be written. Nobody has asked for it, so it does not end the run."""
+        if not self._warned:
+            self._warned = True
+            warn(f"{error}\nThe newest state of the run is not kept while that lasts; training goes on.")
 
     def _save_point(self, trainer: Trainer) -> None:
-        position = trainer.progress.position
-        if not self.at_save_points or self._saved_at == position:
+        if not self.at_save_points or self._saved_step == trainer.global_step:
             return
         self._finish_all(trainer)
-        trainer.save_checkpoint(self.path, write=write_checkpoint if self._background is None else self._write_later)
-        self._saved_at = position
+        write = write_checkpoint if self._background is None else self._write_later
+        try:
+            trainer.save_checkpoint(self.path, write=write)
+        except CheckpointWriteError as error:
+            self.warn(error)
+        self._saved_step = trainer.global_step
 
     def _finish_all(self, trainer: Trainer) -> None:
         # A link that a callback makes in the background could take the place of the newer file.
@@ -129,10 +146,10 @@ class LastCheckpoint(Callback):
 
     def _own_path(self, trainer: Trainer) -> str:
         """Return the first free name, or the file that this run has written before."""
-        folder = os.path.abspath(trainer.log_dir)
+        folder = _folder(trainer)
         # From a checkpoint that the user named another run begins: it may go back behind what the old one has saved.
         # Only where that is such a file itself, it is continued.
-        own = [trainer.ckpt_path]
+        own = [os.path.realpath(trainer.ckpt_path or "")]
         if trainer.continues_last:
             own.append(os.path.join(folder, PurePosixPath(self._saved_run).name))
         elif not trainer.fit_run.is_resumed:
@@ -140,3 +157,13 @@ class LastCheckpoint(Callback):
         names = itertools.chain([LAST], (f"{LAST}-v{version}" for version in itertools.count(1)))
         paths = (os.path.join(folder, f"{name}{SUFFIX}") for name in names)
         return next(path for path in paths if path in own or not checkpoint_exists(path))
+
+
+def _folder(trainer: Trainer) -> str:
+    """Return the folder of the run; where checkpoints are sent to a URL, that, since this machine may not last."""
+    urls = [callback.dirpath for callback in trainer.checkpoint_callbacks if is_remote(callback.dirpath or "")]
+    if urls:
+        return str(urls[0])
+    # Without a logger a run has no folder of its own.
+    folder = trainer.log_dir if trainer.loggers else os.path.join(trainer.default_root_dir, "checkpoints")
+    return folder if is_remote(folder) else os.path.realpath(folder)

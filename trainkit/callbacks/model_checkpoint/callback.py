@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
+from trainkit.callbacks.builtin.last_checkpoint import LastCheckpoint
 from trainkit.callbacks.model_checkpoint.names import check_template, fill_template, free_path
 from trainkit.callbacks.model_checkpoint.ranking import KeptCheckpoints
 from trainkit.callbacks.model_checkpoint.triggers import SaveTriggers
 from trainkit.callbacks.monitor import Mode, missing_metric, missing_metric_error
 from trainkit.checkpoint.background import BackgroundJob, snapshot
-from trainkit.errors import ConfigError
+from trainkit.errors import CheckpointWriteError, ConfigError
 from trainkit.hooks.manager import PluginStage
 from trainkit.storage.claim import FolderClaim
 from trainkit.storage.files import (
@@ -236,16 +237,16 @@ class ModelCheckpoint(KeptCheckpoints):
             self._restore(plan.state)
             if path := plan.path or plan.last:
                 write = self._write_in_background if self.async_save else self._write
-                plan.newest = self._newest(trainer)
+                plan.keeper = self._keeper(trainer)
                 trainer.save_checkpoint(path, self.save_weights_only, write=partial(write, plan))
         except BaseException:  # KeyboardInterrupt too: without its file, a checkpoint must not be in the ranking
             self._restore(self._state_before_save)
             raise
 
-    def _newest(self, trainer: Trainer) -> str | None:
-        """Return where the run keeps its newest state, if what is saved now can be that."""
+    def _keeper(self, trainer: Trainer) -> LastCheckpoint | None:
+        """Return who keeps the newest state of the run, if what is saved now can be that."""
         keeper = trainer.last_checkpoint
-        return None if keeper is None or self.save_weights_only else keeper.note_saved(trainer)
+        return keeper if keeper is not None and not self.save_weights_only and keeper.note_saved(trainer) else None
 
     def finish_write(self, trainer: Trainer) -> None:
         """Wait for the write that runs in the background; raise its error, on every rank."""
@@ -318,8 +319,11 @@ class ModelCheckpoint(KeptCheckpoints):
         if plan.path and plan.last:
             repeat = link_checkpoint if self.save_last == "link" else copy_checkpoint
             repeat(plan.path, plan.last)
-        if plan.newest and plan.newest != plan.last:
-            share_checkpoint(plan.path or plan.last or "", plan.newest)
+        if plan.keeper is not None and plan.keeper.path != plan.last:
+            try:
+                share_checkpoint(plan.path or plan.last or "", plan.keeper.path)
+            except CheckpointWriteError as error:
+                plan.keeper.warn(error)
         if plan.message:
             say(f"{WHERE}: {plan.message}")
         # Last, so that a kill at any moment leaves at least as many whole files as were promised.
@@ -406,14 +410,14 @@ class _Plan:
         last: The path of ``last.ckpt``, if it is to be written.
         message: What to print once the files are written; may be empty.
         state: The state of the callback with these files.
-        newest: Where the run keeps its newest state, which this is; None if it is to keep no link to it.
+        keeper: Who keeps the newest state of the run, which this is, and so gets a link to it; None if nobody does.
     """
 
     path: str | None
     last: str | None
     message: str
     state: dict[str, Any]
-    newest: str | None = None
+    keeper: LastCheckpoint | None = None
 
 
 def _normalized(path: str | os.PathLike[str]) -> str:
