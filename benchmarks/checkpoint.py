@@ -125,7 +125,8 @@ class Watch:
     def on_train_batch_start(self, module: trainkit.TrainModule, trainer: trainkit.Trainer) -> None:
         if trainer.global_step < 1:
             return
-        while len(os.listdir(self.folder)) > 1:  # the save before has to be over, and what it displaced be gone
+        # The save before has to be over, and what it displaced be gone. The lock of the folder stays.
+        while len([name for name in os.listdir(self.folder) if name.endswith((".ckpt", ".tmp"))]) > 1:
             time.sleep(0.01)
         tensors = list(module.parameters()) + [
             value for state in trainer.optimizers[0].state.values() for value in state.values()
@@ -151,7 +152,9 @@ def saving_beside_training(folder: Path, megabytes: float, pairs: int) -> Compar
     folder.mkdir()
     watch = Watch(folder)
     checkpoint = ModelCheckpoint(folder, every_n_train_steps=1, async_save=True)
-    trainer = quiet_trainer(max_steps=pairs + 2, callbacks=[watch, checkpoint], enable_checkpointing=True)
+    trainer = quiet_trainer(
+        max_steps=pairs + 2, callbacks=[watch, checkpoint], enable_checkpointing=True, keep_last=False
+    )
     trainer.fit(Large(megabytes), [torch.zeros(1)] * (pairs + 2))
     return compare(watch.hand, watch.save, per_second=1e3, warm_up=1)["wall"]
 

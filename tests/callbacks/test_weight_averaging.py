@@ -73,7 +73,7 @@ def test_a_checkpoint_holds_the_average_as_weights(tmp_path):
         if False
         else fit(WeightAveraging(), enable_checkpointing=True, default_root_dir=tmp_path)
     )
-    (path,) = tmp_path.rglob("*.ckpt")
+    (path,) = tmp_path.rglob("epoch*.ckpt")
     loaded = TinyModule.load_from_checkpoint(path)
     assert close(loaded.layer.weight, torch.stack(weights.trained).mean(0))
 

@@ -255,10 +255,22 @@ def test_training_is_not_over_before_what_has_begun_is_closed():
     run.progress.validation_batch = 1
     assert not run.is_done()
     run.progress.validation_batch = 0
-    run.progress.is_last = True
+    run.progress.batch, run.progress.is_last = 2, True
     assert not run.is_done()
     run.progress.epoch_ended = True
     assert run.is_done()
+
+
+def test_an_epoch_in_whose_middle_training_ends_is_left_before_it_is_over():
+    run = run_of(max_epochs=1)
+    run.limits.max_steps, run.progress.global_step, run.progress.batch = 2, 2, 2
+    assert run.stops_here()
+    assert not run.is_done()
+    run.progress.epoch_left = True
+    assert run.is_done()
+    assert run.is_over()
+    run.progress.validation_ending = True
+    assert not run.is_over()
 
 
 def validating_run():
