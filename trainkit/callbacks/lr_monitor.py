@@ -56,7 +56,8 @@ class LearningRateMonitor(Callback):
 
     def on_train_start(self, trainer: Trainer) -> None:
         self.lrs = {name: [] for source in _sources(trainer) for name in source.names}
-        self._row_step = -1
+        if not trainer.fit_run.is_resumed:
+            self._row_step = -1
 
     def on_train_epoch_start(self, trainer: Trainer) -> None:
         if self.logging_interval != "step":
@@ -73,6 +74,14 @@ class LearningRateMonitor(Callback):
         if trainer.global_step == self._row_step:
             self._send(trainer, self._row)
             self._row_step = -1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the row that was read before an update, and is still to be sent."""
+        return {"row": self._row, "row_step": self._row_step} if self._row_step >= 0 else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._row, self._row_step = state["row"], state["row_step"]
 
     def _send(self, trainer: Trainer, row: dict[str, float]) -> None:
         for name in [name for source in _sources(trainer) for name in source.names if name in row]:

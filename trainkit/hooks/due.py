@@ -40,9 +40,15 @@ class DueHook:
         return self.manager.call_only(self.name, self.plugins, values)
 
 
-def running_hook(manager: HookManager) -> dict[str, Any] | None:
-    """Return name and plugins of the hook that is running and has plugins yet to call; None if there is none."""
+def running_hook(manager: HookManager, *, without: object = None) -> dict[str, Any] | None:
+    """Return name and plugins of the hook that is running and has plugins yet to call; None if there is none.
+
+    Args:
+        manager: Has the plugins.
+        without: A plugin that does not count.
+    """
+    left_out = [name for name, plugin in manager.plugins if plugin is without]
     for hook in FINISHED_HOOKS:
-        if plugins := manager.remaining(hook):
+        if plugins := [name for name in manager.remaining(hook) if name not in left_out]:
             return {"name": hook, "plugins": plugins}
     return None

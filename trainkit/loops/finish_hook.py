@@ -33,6 +33,8 @@ def finish_hook(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None:
         _call_rest(run)
         run.end_epoch()
     else:
+        if name == "on_train_end":
+            run.metrics.end_phase()  # that of training was over
         _call_rest(run)
 
 

@@ -440,7 +440,8 @@ class Trainer(TrainerProperties):
         else:
             # After an evaluation too: the fit whose weights these are can be resumed from here.
             in_loop = fit is call and not self.sanity_checking
-            due = running_hook(self.hooks) if in_loop else None
+            # What keeps the newest state has nothing left to do once that is saved.
+            due = running_hook(self.hooks, without=self.last_checkpoint) if in_loop else None
             checkpoint = dump(fit.fit_run, self.hooks.plugins, fit.data, due=due)
         self.hooks.hooks.on_save_checkpoint(checkpoint)
         return checkpoint

@@ -63,14 +63,24 @@ def test_the_newest_state_is_kept_beside_the_best(tmp_path):
     assert step_of(last(tmp_path)) == 6
 
 
+SAVING = {
+    "default": lambda: [ModelCheckpoint()],
+    "best": lambda: [ranked()],
+    "beside": lambda: [ModelCheckpoint(), ranked(), ModelCheckpoint(every_n_train_steps=2, save_top_k=-1)],
+    "async": lambda: [ModelCheckpoint(async_save=True)],
+    "last": lambda: [ModelCheckpoint(save_last=True)],
+}
+
+
 @pytest.mark.parametrize("arguments", [{"logger": None}, {"logger": False}])
-def test_a_run_that_is_over_does_nothing_and_says_so_every_time(tmp_path, arguments):
-    fit(tmp_path, ranked(), **arguments)
+@pytest.mark.parametrize("saving", SAVING)
+def test_a_run_that_is_over_does_nothing_and_says_so_every_time(tmp_path, saving, arguments):
+    fit(tmp_path, *SAVING[saving](), **arguments)
     files = snapshot(tmp_path)
     for _ in range(2):
         recorder = Recorder()
         with pytest.warns(UserWarning, match="nothing is left to train: 3 epochs and 6 steps"):
-            resumed = fit(tmp_path, ranked(), recorder, ckpt_path="last", **arguments)
+            resumed = fit(tmp_path, *SAVING[saving](), recorder, ckpt_path="last", **arguments)
         assert resumed.global_step == 6
         assert recorder.count("on_train_start") == recorder.count("on_train_end") == 0
     assert snapshot(tmp_path) == files

@@ -12,6 +12,7 @@ from trainkit.checkpoint.background import BackgroundJob, snapshot
 from trainkit.checkpoint.locate import LAST, SUFFIX
 from trainkit.errors import CheckpointWriteError
 from trainkit.hooks.callback import Callback
+from trainkit.hooks.due import running_hook
 from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
 from trainkit.storage.files import checkpoint_exists, write_checkpoint
@@ -47,7 +48,9 @@ class LastCheckpoint(Callback):
         self._previous = ""  # that of the fit before
         self.run = ""
         self._saved_run = ""
-        self._saved_step = -1  # global_step of the newest save: as with all save points, there is one at a step
+        # Of the newest save the global_step, since there is one at a step at most, as with all save points; and whether
+        # training had stopped within the epoch, after which nothing is to be done when the run is continued.
+        self._saved_at = (-1, False)
         self._background: BackgroundJob | None = None
         self._warned = False
 
@@ -64,7 +67,7 @@ class LastCheckpoint(Callback):
             self._previous, self.path = self.path, ""
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        self._saved_step = -1
+        self._saved_at = (-1, False)
         self._warned = False
         self.path = trainer.strategy.agreed(lambda: self._own_path(trainer))
         path = self.path if is_remote(self.path) else os.path.relpath(self.path, trainer.default_root_dir)
@@ -77,7 +80,9 @@ class LastCheckpoint(Callback):
     def on_validation_end(self, trainer: Trainer) -> None:
         # After the last batch of an epoch its end comes next, and an open accumulation group is closed soon.
         is_within_epoch = trainer.state.fn is Stage.FIT and not trainer.sanity_checking and not trainer.is_last_batch
-        if is_within_epoch and not trainer.fit_run.accumulation.batches:
+        # Where training stops here, that epoch is left next.
+        run = trainer.fit_run if is_within_epoch else None
+        if run is not None and not run.accumulation.batches and not run.stops_here():
             self._save_point(trainer)
 
     @hookimpl(trylast=True)
@@ -95,7 +100,9 @@ class LastCheckpoint(Callback):
         if not self.at_save_points or not self.path:
             return False
         self.finish_write(trainer)
-        self._saved_step = trainer.global_step
+        # Where other plugins have yet to be called, such as another `ModelCheckpoint`, the state after them is another.
+        if running_hook(trainer.hooks, without=self) is None:
+            self._saved_at = _place(trainer)
         # At URLs there are no links, and what the callback has sent need not be sent twice.
         return not is_remote(self.path)
 
@@ -123,7 +130,7 @@ class LastCheckpoint(Callback):
             warn(f"{error}\nThe newest state of the run is not kept while that lasts; training goes on.")
 
     def _save_point(self, trainer: Trainer) -> None:
-        if not self.at_save_points or self._saved_step == trainer.global_step:
+        if not self.at_save_points or self._saved_at == _place(trainer):
             return
         self._finish_all(trainer)
         write = write_checkpoint if self._background is None else self._write_later
@@ -131,7 +138,7 @@ class LastCheckpoint(Callback):
             trainer.save_checkpoint(self.path, write=write)
         except CheckpointWriteError as error:
             self.warn(error)
-        self._saved_step = trainer.global_step
+        self._saved_at = _place(trainer)
 
     def _finish_all(self, trainer: Trainer) -> None:
         # A link that a callback makes in the background could take the place of the newer file.
@@ -157,6 +164,10 @@ class LastCheckpoint(Callback):
         names = itertools.chain([LAST], (f"{LAST}-v{version}" for version in itertools.count(1)))
         paths = (os.path.join(folder, f"{name}{SUFFIX}") for name in names)
         return next(path for path in paths if path in own or not checkpoint_exists(path))
+
+
+def _place(trainer: Trainer) -> tuple[int, bool]:
+    return trainer.progress.global_step, trainer.progress.epoch_left
 
 
 def _folder(trainer: Trainer) -> str:

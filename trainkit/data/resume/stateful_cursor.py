@@ -19,6 +19,7 @@ class StatefulCursor(Cursor):
     # The state of the loader when the pass began, or where it was found again, and the batches given by then. A loader
     # cannot be set back before a batch that it has given: where one is under way, those since then are given again.
     _base: tuple[dict[str, Any], int] | None = None
+    _may_be_at_end = False  # whether the loader may stand behind the last batch of a pass that is over
 
     def state_dict(self, under_way: int = 0) -> dict[str, Any]:
         state = super().state_dict(under_way)
@@ -31,12 +32,14 @@ class StatefulCursor(Cursor):
     def _restore(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
         # At the end of an epoch too: the loader may count its epochs, or keep the generator that shuffles the next.
         self.loader.load_state_dict(state["loader"])
+        self._may_be_at_end = not mid_epoch
         if not mid_epoch and state["began"] is not None:
             self._abandon_pass()
         self._again = state.get("again", 0)
 
     def discard_restored(self) -> None:
         if self.restored:
+            self._may_be_at_end = True
             self._abandon_pass()
         super().discard_restored()
 
@@ -55,7 +58,24 @@ class StatefulCursor(Cursor):
 
     def _begin(self) -> Iterator[Batch]:
         self._base = copy.deepcopy(self.loader.state_dict()), 0
-        return super()._begin()
+        batches = super()._begin()
+        if not self._may_be_at_end:
+            return batches
+        self._may_be_at_end = False
+        return self._or_anew(batches)
+
+    def _or_anew(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Return ``batches``, or those of another pass if there are none.
+
+        Where ``__iter__`` is written as a generator, `_abandon_pass` has no effect, since nothing of it runs before the
+        first batch is asked for.
+        """
+        num_batches = 0
+        for batch in batches:
+            num_batches += 1
+            yield batch
+        if num_batches == 0:
+            yield from super()._begin()
 
     def _continue(self, given: int) -> Iterator[Batch]:
         # `load_state_dict` has put the loader at its place already.
