@@ -106,6 +106,10 @@ class LastCheckpoint(Callback):
         # At URLs there are no links, and what the callback has sent need not be sent twice.
         return not is_remote(self.path)
 
+    def has_saved(self, trainer: Trainer) -> bool:
+        """Whether the present state is kept, or is about to be."""
+        return self._saved_at == _place(trainer)
+
     def save(self, trainer: Trainer) -> None:
         """Write the present state, and return when that is done."""
         if not self.path:  # interrupted in the first hook, by a plugin that comes before this one
@@ -130,7 +134,7 @@ class LastCheckpoint(Callback):
             warn(f"{error}\nThe newest state of the run is not kept while that lasts; training goes on.")
 
     def _save_point(self, trainer: Trainer) -> None:
-        if not self.at_save_points or self._saved_at == _place(trainer):
+        if not self.at_save_points or self.has_saved(trainer):
             return
         self._finish_all(trainer)
         write = write_checkpoint if self._background is None else self._write_later
