@@ -306,13 +306,13 @@ def difference(whole: Outcome, first: Outcome, resumed: Outcome, written_at_stop
         again = {entry.split()[0] for entry in before if entry.startswith(STARTS)}
         starts = [n for n, entry in enumerate(second[:4]) if entry.split()[0] in again]
         second = [entry for n, entry in enumerate(second) if n not in starts]
-    # A run that has nothing left to do has made all that it wrote down.
-    is_over = not second
-    parts = [*(first.trace if is_over else first.trace[: resumed.begins]), *second]
+    # A run that has nothing left to do has made all that it wrote down. It may read data again, for batch statistics.
+    is_over = all(entry.startswith("samples") for entry in second)
+    parts = first.trace if is_over else [*first.trace[: resumed.begins], *second]
     # A kill between the newest state and the end of `on_train_end` is the one that loses a hook: whether the hook was
     # called is not written down, and it is called once at most.
     if is_over and first.error.startswith("exit code"):
-        parts += [entry for entry in whole.trace[len(parts) :] if entry.startswith("on_train_end")]
+        parts = [*parts, *(entry for entry in whole.trace[len(parts) :] if entry.startswith("on_train_end"))]
     for index, (expected, actual) in enumerate(zip([*whole.trace, "the end"], [*parts, "the end"], strict=False)):
         if expected != actual:
             actual, expected = _first_unequal(actual, expected)

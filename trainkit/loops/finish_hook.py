@@ -34,7 +34,7 @@ def finish_hook(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None:
         run.end_epoch()
     else:
         if name == "on_train_end":
-            run.metrics.end_phase()  # that of training was over
+            run.metrics.end_phase(resumable=progress.epoch_left)  # that of training was over
         _call_rest(run)
 
 
