@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from trainkit import Trainer
 from trainkit.callbacks import CSVLogger, EarlyStopping, ModelCheckpoint
-from trainkit.testing import TinyModule, assert_same_state, quiet_trainer
+from trainkit.testing import TinyModule, assert_same_state, assert_same_weights, quiet_trainer
 
 HOOKS = [
     "on_train_epoch_start",
@@ -59,6 +59,16 @@ class Saves(TinyModule):
 
 for each in HOOKS:
     setattr(Saves, each, lambda self, hook=each: self.called(hook))
+
+
+class Noisy(TinyModule):
+    """Draws random numbers in training."""
+
+    def training_step(self, batch, batch_idx):
+        return self.loss((torch.nn.functional.dropout(batch[0]), batch[1]))
+
+    def validation_step(self, batch, batch_idx):
+        pass
 
 
 class Counts:
@@ -196,3 +206,19 @@ def test_nothing_is_due_from_an_evaluation_or_the_sanity_check(tmp_path):
     trainer.fit(module, loader(4), loader(4))
     trainer.validate(module, loader(4))
     assert seen == [False, True, False]
+
+
+def test_a_state_that_is_saved_in_the_sanity_check_begins_the_run_as_it_would_have_begun(tmp_path):
+    class SavesInTheCheck(Noisy):
+        def on_validation_end(self):
+            if self.trainer.sanity_checking:
+                torch.rand(3)
+                self.trainer.save_checkpoint(tmp_path / "file.ckpt")
+
+    torch.manual_seed(5)
+    whole = SavesInTheCheck()
+    quiet_trainer(num_sanity_val_steps=1).fit(whole, loader(3, shuffle=True), loader(6))
+    torch.manual_seed(6)
+    resumed = Noisy(seed=9)
+    quiet_trainer().fit(resumed, loader(3, shuffle=True), loader(6), ckpt_path=tmp_path / "file.ckpt")
+    assert_same_weights(resumed, whole)

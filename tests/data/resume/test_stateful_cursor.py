@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from trainkit.data.resume.stateful_cursor import StatefulCursor, has_state
 from trainkit.errors import CheckpointError
-from trainkit.testing import TinyData
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
 class Counting:
@@ -92,3 +93,58 @@ def test_both_methods_make_a_loader_one_with_a_state():
     assert has_state(Counting())
     assert not has_state(Half())
     assert not has_state(TinyData(2))
+
+
+class Lazy:
+    """Begins anew in each pass unless a state was loaded; written as a generator, so that `iter` runs nothing of it."""
+
+    def __init__(self):
+        self.position, self.passes, self.is_loaded = 0, 0, False
+
+    def __len__(self):
+        return 3
+
+    def __iter__(self):
+        if not self.is_loaded:
+            self.position, self.passes = 0, self.passes + 1
+        self.is_loaded = False
+        while self.position < 3:
+            self.position += 1
+            yield torch.full((2, 4), 0.01 * (10 * self.passes + self.position)), torch.zeros(2, 2)
+
+    def state_dict(self):
+        return {"position": self.position, "passes": self.passes}
+
+    def load_state_dict(self, state):
+        self.position, self.passes, self.is_loaded = state["position"], state["passes"], True
+
+
+@pytest.mark.parametrize("second", range(2, 9))
+@pytest.mark.parametrize("first", range(1, 8))
+def test_a_lazy_loader_that_is_stopped_twice_gives_every_batch_once(tmp_path, first, second):
+    class Killed(Exception):
+        pass
+
+    class Saves:
+        stage = "persist"
+
+        def on_train_batch_end(self, trainer):
+            if trainer.progress.total_batches in stops:
+                trainer.save_checkpoint(tmp_path / "file.ckpt")
+                raise Killed
+
+    class Module(TinyModule):
+        def training_step(self, batch, batch_idx):
+            seen.append(round(100 * batch[0][0, 0].item()))
+            return self.loss(batch)
+
+    seen, ckpt_path = [], None
+    stops = [stop for stop in (first, second) if first < second]
+    while True:
+        try:
+            quiet_trainer(max_epochs=3, callbacks=[Saves()]).fit(Module(), Lazy(), ckpt_path=ckpt_path)
+            break
+        except Killed:
+            ckpt_path = tmp_path / "file.ckpt"
+            stops.pop(0)
+    assert seen == [11, 12, 13, 21, 22, 23, 31, 32, 33]
