@@ -6,7 +6,7 @@ import itertools
 import os
 from functools import partial
 from pathlib import PurePath, PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from trainkit.checkpoint.background import BackgroundJob, snapshot
 from trainkit.checkpoint.locate import LAST, SUFFIX
@@ -48,9 +48,7 @@ class LastCheckpoint(Callback):
         self._previous = ""  # that of the fit before
         self.run = ""
         self._saved_run = ""
-        # Of the newest save the global_step, since there is one at a step at most, as with all save points; and whether
-        # training had stopped within the epoch, after which nothing is to be done when the run is continued.
-        self._saved_at = (-1, False)
+        self._saved_at = _Place()
         self._background: BackgroundJob | None = None
         self._warned = False
 
@@ -67,7 +65,7 @@ class LastCheckpoint(Callback):
             self._previous, self.path = self.path, ""
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        self._saved_at = (-1, False)
+        self._saved_at = _Place()
         self._warned = False
         self.path = trainer.strategy.agreed(lambda: self._own_path(trainer))
         path = self.path if is_remote(self.path) else os.path.relpath(self.path, trainer.default_root_dir)
@@ -102,13 +100,17 @@ class LastCheckpoint(Callback):
         self.finish_write(trainer)
         # Where other plugins have yet to be called, such as another `ModelCheckpoint`, the state after them is another.
         if running_hook(trainer.hooks, without=self) is None:
-            self._saved_at = _place(trainer)
+            self._saved_at = _Place.of(trainer)
         # At URLs there are no links, and what the callback has sent need not be sent twice.
         return not is_remote(self.path)
 
     def has_saved(self, trainer: Trainer) -> bool:
         """Whether the present state is kept, or is about to be."""
-        return self._saved_at == _place(trainer)
+        saved, now = self._saved_at, _Place.of(trainer)
+        if saved.step != now.step or saved.ends_epoch or not now.ends_epoch:
+            return saved.step == now.step  # there is one save at a step at most, as there is of all save points
+        # But a state within an epoch that has come to its end is not one after which nothing is to be done.
+        return saved.batches < now.batches and not trainer.progress.epoch_left
 
     def save(self, trainer: Trainer) -> None:
         """Write the present state, and return when that is done."""
@@ -142,7 +144,7 @@ class LastCheckpoint(Callback):
             trainer.save_checkpoint(self.path, write=write)
         except CheckpointWriteError as error:
             self.warn(error)
-        self._saved_at = _place(trainer)
+        self._saved_at = _Place.of(trainer)
 
     def _finish_all(self, trainer: Trainer) -> None:
         # A link that a callback makes in the background could take the place of the newer file.
@@ -170,8 +172,17 @@ class LastCheckpoint(Callback):
         return next(path for path in paths if path in own or not checkpoint_exists(path))
 
 
-def _place(trainer: Trainer) -> tuple[int, bool]:
-    return trainer.progress.global_step, trainer.progress.epoch_left
+class _Place(NamedTuple):
+    """Where in a run something was saved: behind which updates and batches, and whether at the end of an epoch."""
+
+    step: int = -1
+    batches: int = -1
+    ends_epoch: bool = False
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> _Place:
+        progress = trainer.progress
+        return cls(progress.global_step, progress.total_batches, progress.epoch_ended or progress.epoch_left)
 
 
 def _folder(trainer: Trainer) -> str:
