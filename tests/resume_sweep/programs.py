@@ -301,7 +301,9 @@ def draw_program(chance: random.Random) -> Program:
         batches=pick((4, 5, 6)),
         validation=validation,
         optimizer=pick([name for name in OPTIMIZERS if name != "lbfgs" or module == "automatic"]),
-        schedule=pick([*SCHEDULES]),
+        # A schedule that is stepped by hand knows nothing of the groups that finetuning adds, and one that waits for a
+        # metric needs it in every epoch.
+        schedule=pick([name for name in SCHEDULES if _fits(name, module, others, trainer)]),
         callbacks=(*saving, *averaging, *others),
         precision=pick(("32-true",) * 4 + ("64-true", "bf16-mixed", "16-mixed", "bf16-true")),
         trainer=tuple(trainer.items()),
@@ -309,6 +311,12 @@ def draw_program(chance: random.Random) -> Program:
         flags=pick(("none", "none", "once")),
         stops_at=pick((0, 0, 0, 3, 7)),
     )
+
+
+def _fits(schedule: str, module: str, others: list[str], trainer: dict[str, Any]) -> bool:
+    if schedule == "plateau":
+        return trainer.get("check_val_every_n_epoch", 1) == 1
+    return schedule == "none" or module == "automatic" or "finetuning" not in others
 
 
 def make(program: Program, folder: Path, plugins: list[Any]) -> tuple[trainkit.Trainer, Net, Any, Any]:

@@ -144,8 +144,6 @@ class DataConnection:
             resume: What to do in the middle of an epoch if the data are others.
         """
         # Which validation loaders there are may have changed on purpose; their place is given back only if it fits.
-        if not mid_epoch:
-            self.fit_loaders.resume_between_epochs()
         if state["train"] is not None:
             self.fit_loaders.train.load_state_dict(state["train"], mid_epoch=mid_epoch, resume=resume)
         if len(state["val"]) == len(self.fit_loaders.val):

@@ -241,6 +241,8 @@ def _restore_rank(
     run.metrics.load_state_dict(mine["metrics"], run.module, under_way, plugins)
     run.accumulation.load_state_dict(mine["group"], group_batches, run.module)
     in_loader = progress.validation_loader if progress.has_validated else None
+    if not progress.in_epoch:
+        data.fit_loaders.resume_between_epochs()
     data.load_state_dict(mine["data"], mid_epoch=mid_epoch, validation_loader=in_loader, resume=resume)
     # Last, since everything above may have drawn.
     set_rng_state(mine["rng"])
