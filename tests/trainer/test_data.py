@@ -309,6 +309,8 @@ def test_loaders_that_are_due_in_the_first_epoch_after_resuming_are_made_anew(mi
 
     state = connect(train=numbers()).state_dict(Progress())
     data = connect(module=Module(), reload_dataloaders_every_n_epochs=1)
+    if not mid_epoch:
+        data.fit_loaders.resume_between_epochs()
     data.load_state_dict(state, mid_epoch=mid_epoch, validation_loader=None)
     found = data.num_batches("train")
     data.fit_loaders.start_epoch(1)
