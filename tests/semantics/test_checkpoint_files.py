@@ -164,7 +164,7 @@ def test_validation_without_an_update_since_the_last_one_saves_nothing(tmp_path)
             return None if batch_idx else self.loss(batch)
 
     recorder = Recorder(only=["on_save_checkpoint"], look=lambda trainer, module: trainer.global_step)
-    trainer = {"val_check_interval": 1, "max_epochs": 2}
+    trainer = {"val_check_interval": 1, "max_epochs": 2, "keep_last": False}
     fit(tmp_path, SkipsAfterTheFirst(), num_batches=3, save_top_k=-1, callbacks=[recorder], trainer=trainer)
     assert recorder.seen("on_save_checkpoint") == [1, 2]
 

@@ -219,6 +219,12 @@ class FitRun(Run):
         # A resumed run may stand behind its last batch, with a validation or the end of the epoch still to come.
         return not self.progress.is_open and (self.limits.reached(self.progress) or self.stops_now())
 
+    def ends_with_epoch(self) -> bool:
+        """Whether training is over when the end hooks of the running epoch have been called."""
+        progress, limits = self.progress, self.limits
+        is_last = progress.epoch + 1 >= limits.max_epochs or progress.global_step >= limits.max_steps
+        return progress.epoch_left or is_last or self.stops_now()
+
     def is_over(self) -> bool:
         """Whether a fit has nothing to do, not even to call hooks that a stop has left to be called."""
         return self.is_done() and self.due is None and not self.progress.validation_ending

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from functools import partial
 from pathlib import PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -15,7 +16,7 @@ from trainkit.hooks.callback import Callback
 from trainkit.hooks.due import running_hook
 from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
-from trainkit.storage.files import checkpoint_exists, write_checkpoint
+from trainkit.storage.files import checkpoint_exists, share_checkpoint, write_checkpoint
 from trainkit.storage.output import warn
 from trainkit.storage.remote import is_remote
 from trainkit.storage.storable import check_storable
@@ -49,6 +50,8 @@ class LastCheckpoint(Callback):
         self.run = ""
         self._saved_run = ""
         self._saved_at = _Place()
+        self._num_saves, self._linked = 0, 0
+        self._linking = threading.Lock()
         self._background: BackgroundJob | None = None
         self._warned = False
 
@@ -93,24 +96,41 @@ class LastCheckpoint(Callback):
     def teardown(self, trainer: Trainer) -> None:
         self.finish_write(trainer)
 
-    def note_saved(self, trainer: Trainer) -> bool:
-        """Note that a `ModelCheckpoint` saves the present state; return whether it has to leave a link at `path`."""
+    def note_saved(self, trainer: Trainer) -> int:
+        """Note that a `ModelCheckpoint` saves the present state; return the number of the save for `link`, or 0."""
         if not self.at_save_points or not self.path:
-            return False
+            return 0
         self.finish_write(trainer)
         # Where other plugins have yet to be called, such as another `ModelCheckpoint`, the state after them is another.
         if running_hook(trainer.hooks, without=self) is None:
             self._saved_at = _Place.of(trainer)
+        self._num_saves += 1
         # At URLs there are no links, and what the callback has sent need not be sent twice.
-        return not is_remote(self.path)
+        return 0 if is_remote(self.path) else self._num_saves
+
+    def link(self, path: str, number: int) -> None:
+        """Make ``path``, the file of save ``number``, the newest state; not if a later save has come before it.
+
+        May be called in another thread: files that are written in the background are finished late.
+        """
+        with self._linking:
+            if number <= self._linked:
+                return
+            self._linked = number
+            if path == self.path:
+                return
+            try:
+                share_checkpoint(path, self.path)
+            except CheckpointWriteError as error:
+                self.warn(error)
 
     def has_saved(self, trainer: Trainer) -> bool:
         """Whether the present state is kept, or is about to be."""
         saved, now = self._saved_at, _Place.of(trainer)
         if saved.step != now.step or saved.ends_epoch or not now.ends_epoch:
             return saved.step == now.step  # there is one save at a step at most, as there is of all save points
-        # But a state within an epoch that has come to its end is not one after which nothing is to be done.
-        return saved.batches < now.batches and not trainer.progress.epoch_left
+        # But a run that is over has to be found at its end, and not within its last epoch.
+        return saved.batches < now.batches and not trainer.fit_run.ends_with_epoch()
 
     def save(self, trainer: Trainer) -> None:
         """Write the present state, and return when that is done."""

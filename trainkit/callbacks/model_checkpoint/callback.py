@@ -18,7 +18,7 @@ from trainkit.callbacks.model_checkpoint.ranking import KeptCheckpoints
 from trainkit.callbacks.model_checkpoint.triggers import SaveTriggers
 from trainkit.callbacks.monitor import Mode, missing_metric, missing_metric_error
 from trainkit.checkpoint.background import BackgroundJob, snapshot
-from trainkit.errors import CheckpointWriteError, ConfigError
+from trainkit.errors import ConfigError
 from trainkit.hooks.manager import PluginStage
 from trainkit.storage.claim import FolderClaim
 from trainkit.storage.files import (
@@ -26,7 +26,6 @@ from trainkit.storage.files import (
     copy_checkpoint,
     link_checkpoint,
     remove_checkpoint,
-    share_checkpoint,
     write_checkpoint,
 )
 from trainkit.storage.output import say
@@ -237,16 +236,13 @@ class ModelCheckpoint(KeptCheckpoints):
             self._restore(plan.state)
             if path := plan.path or plan.last:
                 write = self._write_in_background if self.async_save else self._write
-                plan.keeper = self._keeper(trainer)
+                keeper = trainer.last_checkpoint
+                if keeper is not None and not self.save_weights_only and (number := keeper.note_saved(trainer)):
+                    plan.keeper, plan.number = keeper, number
                 trainer.save_checkpoint(path, self.save_weights_only, write=partial(write, plan))
         except BaseException:  # KeyboardInterrupt too: without its file, a checkpoint must not be in the ranking
             self._restore(self._state_before_save)
             raise
-
-    def _keeper(self, trainer: Trainer) -> LastCheckpoint | None:
-        """Return who keeps the newest state of the run, if what is saved now can be that."""
-        keeper = trainer.last_checkpoint
-        return keeper if keeper is not None and not self.save_weights_only and keeper.note_saved(trainer) else None
 
     def finish_write(self, trainer: Trainer) -> None:
         """Wait for the write that runs in the background; raise its error, on every rank."""
@@ -319,11 +315,9 @@ class ModelCheckpoint(KeptCheckpoints):
         if plan.path and plan.last:
             repeat = link_checkpoint if self.save_last == "link" else copy_checkpoint
             repeat(plan.path, plan.last)
-        if plan.keeper is not None and plan.keeper.path != plan.last:
-            try:
-                share_checkpoint(plan.path or plan.last or "", plan.keeper.path)
-            except CheckpointWriteError as error:
-                plan.keeper.warn(error)
+        if plan.keeper is not None:
+            newest = plan.last if plan.last == plan.keeper.path else plan.path or plan.last
+            plan.keeper.link(newest or "", plan.number)
         if plan.message:
             say(f"{WHERE}: {plan.message}")
         # Last, so that a kill at any moment leaves at least as many whole files as were promised.
@@ -411,6 +405,7 @@ class _Plan:
         message: What to print once the files are written; may be empty.
         state: The state of the callback with these files.
         keeper: Who keeps the newest state of the run, which this is, and so gets a link to it; None if nobody does.
+        number: The number by which the keeper knows this save.
     """
 
     path: str | None
@@ -418,6 +413,7 @@ class _Plan:
     message: str
     state: dict[str, Any]
     keeper: LastCheckpoint | None = None
+    number: int = 0
 
 
 def _normalized(path: str | os.PathLike[str]) -> str:
