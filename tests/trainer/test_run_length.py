@@ -157,10 +157,10 @@ def test_a_fit_that_has_nothing_left_to_do_says_which_limit_was_reached():
         warnings.simplefilter("error")
         run.limits.max_steps = 7
         begin_or_say_done(run)
-        run.limits.max_steps, run.progress.is_last = 6, True
+        run.limits.max_steps, run.progress.batch, run.progress.is_last = 6, 3, True
         begin_or_say_done(run)  # the end of the epoch is still to come
         run.limits.max_steps = run.progress.epoch = run.progress.total_batches = 0
-        run.progress.is_last = False
+        run.progress.batch, run.progress.is_last = 0, False
         begin_or_say_done(run)  # nothing was to be done from the beginning
 
 

@@ -81,7 +81,7 @@ class LearningRateMonitor(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self._row, self._row_step = state["row"], state["row_step"]
+        self._row, self._row_step = state.get("row", {}), state.get("row_step", -1)
 
     def _send(self, trainer: Trainer, row: dict[str, float]) -> None:
         for name in [name for source in _sources(trainer) for name in source.names if name in row]:

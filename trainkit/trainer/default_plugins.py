@@ -115,7 +115,7 @@ def register(
     # First of its plugin stage: a row is sent before anybody decides, stops or raises by what is in it.
     rows = [] if output.barebones else [MetricRows()]
     last = [LastCheckpoint(at_save_points=output.keep_last)] if output.enable_checkpointing and writes else []
-    names = [manager.register(plugin) for plugin in (*rows, *callbacks, *loggers, *last)]
+    names = [manager.register(plugin) for plugin in (*last, *rows, *callbacks, *loggers)]
     # Plugins that a fit adds later may be disabled too, so their names are known here.
     _refuse_typos(
         disabled,

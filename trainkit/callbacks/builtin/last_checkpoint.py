@@ -41,7 +41,9 @@ class LastCheckpoint(Callback):
         path: The file. One of that name that belongs to another run is left alone: then it is ``last-v1.ckpt``.
     """
 
-    stage: ClassVar[PluginStage] = "persist"
+    # Of the plugins that go last in a hook (`trylast`), the first in the order of stages is called last of all, and that
+    # is what saves the state after everybody, the progress bar included. The Trainer registers it first of its stage.
+    stage: ClassVar[PluginStage] = "setup"
 
     def __init__(self, *, at_save_points: bool = True) -> None:
         self.at_save_points = at_save_points
@@ -76,7 +78,6 @@ class LastCheckpoint(Callback):
         if any(callback.async_save for callback in trainer.checkpoint_callbacks):
             self._background = BackgroundJob()
 
-    # trylast: what is saved here has to be the state after every plugin.
     @hookimpl(trylast=True)
     def on_validation_end(self, trainer: Trainer) -> None:
         # After the last batch of an epoch its end comes next, and an open accumulation group is closed soon.
@@ -206,10 +207,14 @@ class _Place(NamedTuple):
 
 
 def _folder(trainer: Trainer) -> str:
-    """Return the folder of the run; where checkpoints are sent to a URL, that, since this machine may not last."""
-    urls = [callback.dirpath for callback in trainer.checkpoint_callbacks if is_remote(callback.dirpath or "")]
-    if urls:
-        return str(urls[0])
+    """Return the folder of the run, or where a callback saves to a URL, that, since this machine may not last."""
+    callbacks = trainer.checkpoint_callbacks
+    urls = [callback.dirpath for callback in callbacks if is_remote(callback.dirpath or "")]
+    # Where the user has asked for a last.ckpt, it is one file with that.
+    asked_for = [callback.dirpath for callback in callbacks if callback.save_last and not callback.save_weights_only]
+    for folder in (*urls, *asked_for):
+        if folder:
+            return folder
     # Without a logger a run has no folder of its own.
     folder = trainer.log_dir if trainer.loggers else os.path.join(trainer.default_root_dir, "checkpoints")
     return folder if is_remote(folder) else os.path.realpath(folder)
