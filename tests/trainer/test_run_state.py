@@ -107,7 +107,8 @@ def test_the_keys_of_a_checkpoint(checkpoint):
     assert [rank.keys() for rank in own["ranks"]] == [{"metrics", "group", "data", "began", "rng"}]
     assert checkpoint["loops"]["fit"].keys() == {
         "epoch", "batch", "is_last", "epoch_started", "epoch_ended", "epoch_left", "validated_batch",
-        "validation_started", "validation_loader", "validation_batch", "validation_ending", "global_step", "total_batches", "micro_batch_size", "group_batches",
+        "validation_started", "validation_loader", "validation_batch",
+        "validation_ending", "global_step", "total_batches", "micro_batch_size", "group_batches",
         "elapsed_s", "ended",
     }  # fmt: skip
     states = checkpoint["callbacks"]

@@ -41,8 +41,8 @@ class LastCheckpoint(Callback):
         path: The file. One of that name that belongs to another run is left alone: then it is ``last-v1.ckpt``.
     """
 
-    # Of the plugins that go last in a hook (`trylast`), the first in the order of stages is called last of all, and that
-    # is what saves the state after everybody, the progress bar included. The Trainer registers it first of its stage.
+    # Of the plugins that go last in a hook (`trylast`), the first in the order of stages is called last of all: so it
+    # saves the state after everybody, the progress bar included. The Trainer registers it first of its stage.
     stage: ClassVar[PluginStage] = "setup"
 
     def __init__(self, *, at_save_points: bool = True) -> None:
@@ -210,11 +210,14 @@ def _folder(trainer: Trainer) -> str:
     """Return the folder of the run, or where a callback saves to a URL, that, since this machine may not last."""
     callbacks = trainer.checkpoint_callbacks
     urls = [callback.dirpath for callback in callbacks if is_remote(callback.dirpath or "")]
-    # Where the user has asked for a last.ckpt, it is one file with that.
-    asked_for = [callback.dirpath for callback in callbacks if callback.save_last and not callback.save_weights_only]
+    # Where the user has asked for a last.ckpt, it is one file with that; where for a link of that name, not beside it.
+    asked_for = [each.dirpath for each in callbacks if each.save_last is True and not each.save_weights_only]
     for folder in (*urls, *asked_for):
         if folder:
             return folder
     # Without a logger a run has no folder of its own.
-    folder = trainer.log_dir if trainer.loggers else os.path.join(trainer.default_root_dir, "checkpoints")
-    return folder if is_remote(folder) else os.path.realpath(folder)
+    root = trainer.default_root_dir
+    folder = trainer.log_dir if trainer.loggers else os.path.join(root, "checkpoints")
+    folder = folder if is_remote(folder) else os.path.realpath(folder)
+    has_link = any(each.save_last == "link" and each.dirpath == folder for each in callbacks)
+    return os.path.realpath(root) if has_link else folder
