@@ -12,6 +12,7 @@ from trainkit.storage.output import say
 
 if TYPE_CHECKING:
     from trainkit.config.build import ConfiguredRun
+    from trainkit.data.resume.other_data import Resume
 
 
 STOPPED = range(129, 160)
@@ -20,9 +21,16 @@ STOPPED = range(129, 160)
 
 @click.command("fit")
 @click.option("--resume", is_flag=True, help="Continue the last run below default_root_dir, or begin the first.")
+@click.option(
+    "--resume-data",
+    type=click.Choice(["exact", "next_epoch", "anyway"]),
+    default="exact",
+    show_default=True,
+    help="What to do if the data changed in the middle of an epoch: an error, leave out its rest, or go on anyway.",
+)
 @click.option("--take", metavar="NAMES", help="Of what a continued run uses the code's value, such as lr,T_max.")
 @configured
-def command(run: ConfiguredRun, resume: bool, take: str | None) -> None:
+def command(run: ConfiguredRun, resume: bool, resume_data: Resume, take: str | None) -> None:
     """Train the module that CONFIG describes.
 
     Each KEY=VALUE sets one key of the configuration, ~KEY removes one:
@@ -38,7 +46,7 @@ def command(run: ConfiguredRun, resume: bool, take: str | None) -> None:
     # The first run of a job that is always started with --resume has nothing to take values over.
     take = None if resume and ckpt_path is None else take
     try:
-        run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=ckpt_path, take=take or ())
+        run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=ckpt_path, take=take or (), resume=resume_data)
     except (KeyboardInterrupt, SystemExit) as stop:
         _tell_how_to_go_on(run, stop)
         raise

@@ -81,27 +81,39 @@ def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -
         _run_in_new_process(["verify-resume", config, *own, *options], place / "output.txt")
         return place
 
+    def failed_runs_exit(name: str) -> Path:
+        try:
+            return run(name)
+        except _FailedError as failure:
+            click.echo(failure.output, err=True)
+            sys.exit(failure.code)
+
     # Twice from the start: if these differ, nothing that is found after a resume would be the fault of resuming.
     click.echo(f"training {config} for {steps} batches, twice")
-    whole, again = run("whole"), run("again")
+    whole, again = failed_runs_exit("whole"), failed_runs_exit("again")
     found = first_divergence(whole, again, from_the_start=True)
     if found is not None:
         click.echo("    DIFFERENT")
-        _tell(found, set())
+        _tell(found, set(), [])
         return 1
     click.echo(f"    equal in {len(read_events(whole))} things\ncontinuing it from")
     stops = read_stops(whole)
     differ, told = 0, set[str]()
     idle: dict[str, Lost] = {}
     for stop in stops:
-        resumed = run(f"from-{Path(stop.checkpoint).stem}", "--from", str(whole / stop.checkpoint))
-        found = first_divergence(whole, resumed, stop.events)
         place = f"{STOPS[stop.kind]} ({stop.when})"
+        try:
+            resumed = run(f"from-{Path(stop.checkpoint).stem}", "--from", str(whole / stop.checkpoint))
+        except _FailedError as failure:
+            differ += 1
+            click.echo(f"    {place:<72} FAILS")
+            click.echo(textwrap.indent(failure.output.strip(), " " * 8))
+            continue
+        found = first_divergence(whole, resumed, stop.events)
         click.echo(f"    {place:<72} {'equal' if found is None else 'DIFFERS'}")
         if found is not None:
             differ += 1
-            _tell(found, told)
-            _tell_lost(lost_at_first(whole, again, resumed), told)
+            _tell(found, told, lost_at_first(whole, again, resumed))
         else:
             idle |= {each.name: each for each in lost_for_good(whole, again, resumed)}
     missed = [place for kind, place in STOPS.items() if kind not in {stop.kind for stop in stops}]
@@ -142,20 +154,32 @@ def _at_most(most: int, given: Any) -> int:
 
 
 def _run_in_new_process(arguments: list[str], output: Path) -> None:
-    """Run ``trainkit`` with ``arguments``. If it fails, show the end of its output and exit with its code."""
+    """Run ``trainkit`` with ``arguments``.
+
+    Raises:
+        _FailedError: If it fails.
+    """
     command = [sys.executable, "-m", "trainkit", *arguments]
     # What can be imported here can be imported there.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with open(output, "wb") as file:
         done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
     if done.returncode:
-        click.echo(output.read_text(encoding="utf-8", errors="replace")[-4000:], err=True)
-        sys.exit(done.returncode)
+        raise _FailedError(done.returncode, output.read_text(encoding="utf-8", errors="replace")[-4000:])
 
 
-def _tell(found: Divergence, told: set[str]) -> None:
-    """Print a difference, and its likely cause unless that has been ``told`` before."""
+class _FailedError(Exception):
+    """A run failed, with an exit code and the end of what it printed."""
+
+    def __init__(self, code: int, output: str) -> None:
+        super().__init__(output)
+        self.code, self.output = code, output
+
+
+def _tell(found: Divergence, told: set[str], lost: list[Lost]) -> None:
+    """Print a difference, what was ``lost``, and the likely cause, unless these have been ``told`` before."""
     click.echo(f"        first        {found.when}: {found.what}")
+    _tell_lost(lost, told)  # ahead of the cause, which is a guess
     if found.cause not in told:
         told.add(found.cause)
         label = "        likely cause "

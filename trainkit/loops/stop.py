@@ -139,7 +139,8 @@ class StopSignal:
             return
         is_news = self.received != number
         if number == signal.SIGINT and not is_news:
-            raise KeyboardInterrupt  # asked twice: leave at once
+            self._tell("Leaving at once: what was done since the last save is lost.")
+            raise KeyboardInterrupt  # asked twice
         self._hear(number)
         if is_news:
             again = " Press Ctrl-C again to leave at once." if number == signal.SIGINT else ""

@@ -178,5 +178,5 @@ def _what_ended(run: FitRun) -> str:
     if by == SHOULD_STOP:
         return f"{by} was set. Raise max_epochs or max_steps to train on."
     if by:
-        return f"{by} has ended the run. Change its arguments, or leave it out, to train on."
+        return f"{by.partition('{')[0]} has ended the run. Change its arguments, or leave it out, to train on."
     return f"max_time={limits.max_time_s} s is over. Raise it to train on."

@@ -224,7 +224,7 @@ def _restore_rank(
     if mid_epoch and not progress.is_last and is_past_end and resume == "exact":
         raise other_data(
             f"{path} was saved behind {progress.batch} batches of epoch {progress.epoch}, and an epoch ends after "
-            f"{num_batches} now, by limit_train_batches or because there are fewer data."
+            f"{num_batches} now: by limit_train_batches, a larger batch size, or fewer data."
         )
     if mid_epoch and not progress.is_last and resume == "next_epoch":
         rest = "all" if num_batches is None else max(num_batches - progress.batch, 0)

@@ -52,6 +52,7 @@ class ProgressBar(Callback):
         self._display: Display | None = None
         self._bars: list[Bar] = []
         self._evaluated = 0  # batches of the running evaluation, over all its loaders
+        self._has_bar_of_evaluation = False
         self._values = AsyncValues()
         self._due = math.inf  # the time of the next refresh; infinite where nothing is shown, as on other ranks
 
@@ -142,7 +143,7 @@ class ProgressBar(Callback):
     def _begin(self, trainer: Trainer, label: str, num_batches: Iterable[float]) -> None:
         # A validation within an epoch: the bar of the epoch stays above, and shows how far it is.
         self._update(trainer.progress.batch)
-        self._evaluated = 0
+        self._evaluated, self._has_bar_of_evaluation = 0, True
         self._bars.append(Bar(label, _total(num_batches), now=monotonic()))
         self._refresh_if_due(trainer)
 
@@ -157,7 +158,10 @@ class ProgressBar(Callback):
         if trainer.state.fn != Stage.FIT:
             self._finish(trainer)
             return
-        del self._bars[-1:]
+        # There is none if the run goes on behind the batches of this validation.
+        if self._has_bar_of_evaluation:
+            self._has_bar_of_evaluation = False
+            del self._bars[-1:]
         # The epoch's rate and time are those of training alone.
         for bar in self._bars:
             bar.resume(monotonic())
@@ -183,7 +187,7 @@ class ProgressBar(Callback):
             self._due = ended + max(REFRESH_S, (ended - started) / MAX_TIME_SHARE)
 
     def _finish(self, trainer: Trainer) -> None:
-        if self._display is not None:
+        if self._display is not None and self._bars:
             values = self._values.poll(self.shown_metrics(trainer))
             with self._drawing() as display:
                 display.finish(self._bars, values)

@@ -12,8 +12,8 @@ Resume = Literal["exact", "next_epoch", "anyway"]
 
 WAYS = (
     "\n    to do        resume with the same data, or say how to go on with other data:"
-    '\n                 fit(..., resume="next_epoch") leaves out the rest of the epoch'
-    '\n                 fit(..., resume="anyway") goes on behind the batches that were done, with what there is now'
+    '\n                 fit(..., resume="next_epoch") (--resume-data next_epoch) leaves out the rest of the epoch'
+    '\n                 fit(..., resume="anyway") (--resume-data anyway) goes on behind the batches that were done'
 )
 """What every error of data that differ ends with."""
 
