@@ -29,42 +29,47 @@ class FolderClaim:
 
     Args:
         folder: The folder. One behind a URL cannot be claimed, and is not.
+        lock: The name of the file that is locked: another one claims a part of the folder.
+        alone: Whether no other part of this process may have the claim either.
 
     Raises:
-        FolderInUseError: If another process has claimed it.
+        FolderInUseError: If another process has claimed it, or with ``alone`` this one.
     """
 
-    def __init__(self, folder: FilePath) -> None:
-        self._folder: str | None = None
+    def __init__(self, folder: FilePath, lock: str = LOCK, *, alone: bool = False) -> None:
+        self._path: str | None = None
         if fcntl is None or is_remote(folder):
             return
         folder = os.path.realpath(folder)
-        held = _held.get(folder)
+        path = os.path.join(folder, lock)
+        held = _held.get(path)
+        if held is not None and alone:
+            raise FolderInUseError(folder, f"process {os.getpid()}, this one")
         if held is None:
             # What is wrong with the folder is told by those who write into it.
             with suppress(OSError):
-                held = _Held(os.path.isdir(folder), _lock(folder), 0)
+                held = _Held(os.path.isdir(folder), _lock(path), 0)
         if held is not None:
             held.claims += 1
-            _held[folder] = held
-            self._folder = folder
+            _held[path] = held
+            self._path = path
 
     def release(self) -> None:
         """Give the claim up; the last one of this process that does so ends it. A second call does nothing."""
-        folder, self._folder = self._folder, None
-        held = _held.get(folder or "")
-        if folder is None or held is None:  # in a forked child, the claim is that of its parent
+        path, self._path = self._path, None
+        held = _held.get(path or "")
+        if path is None or held is None:  # in a forked child, the claim is that of its parent
             return
         held.claims -= 1
         if held.claims:
             return
-        del _held[folder]
+        del _held[path]
         # While the lock is held: afterwards the file may be that of another run.
         with suppress(OSError):
-            os.unlink(os.path.join(folder, LOCK))
+            os.unlink(path)
         if not held.was_there:
             with suppress(OSError):  # there is something in it
-                os.rmdir(folder)
+                os.rmdir(os.path.dirname(path))
         os.close(held.file)
 
 
@@ -84,13 +89,12 @@ class _Held:
 
 
 _held: dict[str, _Held] = {}
-"""By folder. A process meets its own lock as if it were that of another."""
+"""By the path of the lock. A process meets its own lock as if it were that of another."""
 
 
-def _lock(folder: str) -> int:
-    """Return the locked file of ``folder``."""
-    os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, LOCK)
+def _lock(path: str) -> int:
+    """Return the locked file at ``path``, whose folder is made."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -103,7 +107,7 @@ def _lock(folder: str) -> int:
         except BlockingIOError:
             owner = os.read(file, 1000).decode(errors="replace")
             os.close(file)
-            raise FolderInUseError(folder, owner) from None
+            raise FolderInUseError(os.path.dirname(path), owner) from None
         except FileNotFoundError:
             pass
         except OSError:  # a file system without locks

@@ -440,10 +440,10 @@ class Trainer(TrainerProperties):
         else:
             # After an evaluation too: the fit whose weights these are can be resumed from here.
             in_loop = fit is call and not self.sanity_checking
-            # What keeps the newest state has nothing left to do where that is what is saved.
+            # Where this is the newest state that is kept, nobody has anything left to do.
             keeper = self.last_checkpoint
-            done = keeper if keeper is not None and keeper.has_saved(self) else None
-            due = running_hook(self.hooks, without=done) if in_loop else None
+            is_kept = keeper is not None and keeper.is_kept(self)
+            due = running_hook(self.hooks) if in_loop and not is_kept else None
             checkpoint = dump(fit.fit_run, self.hooks.plugins, fit.data, due=due)
         self.hooks.hooks.on_save_checkpoint(checkpoint)
         return checkpoint

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 from functools import partial
 from pathlib import PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from trainkit.callbacks.builtin.last_path import claim_path, folder_of
 from trainkit.checkpoint.background import BackgroundJob, snapshot
-from trainkit.checkpoint.locate import LAST, SUFFIX
+from trainkit.checkpoint.head import read_head
+from trainkit.checkpoint.state import has_state
 from trainkit.errors import CheckpointWriteError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.due import running_hook
 from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
-from trainkit.storage.files import checkpoint_exists, share_checkpoint, write_checkpoint
+from trainkit.storage.claim import FolderClaim
+from trainkit.storage.files import share_checkpoint, write_checkpoint
 from trainkit.storage.output import warn
 from trainkit.storage.remote import is_remote
 from trainkit.storage.storable import check_storable
@@ -52,6 +54,9 @@ class LastCheckpoint(Callback):
         self.run = ""
         self._saved_run = ""
         self._saved_at = _Place()
+        self._saved_s = 0.0  # the seconds spent training in the newest save
+        self._position: tuple[int, ...] = ()  # of the newest save
+        self._claim: FolderClaim | None = None
         self._num_saves, self._linked = 0, 0
         self._linking = threading.Lock()
         self._background: BackgroundJob | None = None
@@ -72,7 +77,7 @@ class LastCheckpoint(Callback):
     def on_fit_start(self, trainer: Trainer) -> None:
         self._saved_at = _Place()
         self._warned = False
-        self.path = trainer.strategy.agreed(lambda: self._own_path(trainer))
+        self.path = trainer.strategy.agreed(lambda: self._choose_path(trainer))
         path = self.path if is_remote(self.path) else os.path.relpath(self.path, trainer.default_root_dir)
         self.run = PurePath(path).as_posix()
         if any(callback.async_save for callback in trainer.checkpoint_callbacks):
@@ -93,9 +98,16 @@ class LastCheckpoint(Callback):
 
     def on_train_end(self, trainer: Trainer) -> None:
         self.finish_write(trainer)
+        # Time that was up only after the newest save, which took some itself: found there, the run would train on.
+        max_s = trainer.fit_run.limits.max_time_s
+        if self.at_save_points and trainer.strategy.any_rank(self._saved_s < max_s <= trainer.progress.elapsed_s):
+            self.save(trainer)
 
     def teardown(self, trainer: Trainer) -> None:
         self.finish_write(trainer)
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
 
     def note_saved(self, trainer: Trainer) -> int:
         """Note that a `ModelCheckpoint` saves the present state; return the number of the save for `link`, or 0."""
@@ -103,8 +115,8 @@ class LastCheckpoint(Callback):
             return 0
         self.finish_write(trainer)
         # Where other plugins have yet to be called, such as another `ModelCheckpoint`, the state after them is another.
-        if running_hook(trainer.hooks, without=self) is None:
-            self._saved_at = _Place.of(trainer)
+        if not self._awaits_others(trainer):
+            self._note(trainer)
         self._num_saves += 1
         # At URLs there are no links, and what the callback has sent need not be sent twice.
         return 0 if is_remote(self.path) else self._num_saves
@@ -126,12 +138,20 @@ class LastCheckpoint(Callback):
                 self.warn(error)
 
     def has_saved(self, trainer: Trainer) -> bool:
-        """Whether the present state is kept, or is about to be."""
-        saved, now = self._saved_at, _Place.of(trainer)
-        if saved.step != now.step or saved.ends_epoch or not now.ends_epoch:
-            return saved.step == now.step  # there is one save at a step at most, as there is of all save points
-        # But a run that is over has to be found at its end, and not within its last epoch.
-        return saved.batches < now.batches and not trainer.fit_run.ends_with_epoch()
+        """Whether a state of the present step is kept, or is about to be, so that none is to be written."""
+        # Asked on every rank, and answered by rank 0, since to save is a collective.
+        is_end = trainer.fit_run.ends_with_epoch()
+        return trainer.strategy.agreed(lambda: self._has_saved(_Place.of(trainer), is_end))
+
+    def _has_saved(self, now: _Place, is_end: bool) -> bool:
+        saved = self._saved_at
+        if saved.step != now.step:
+            return False
+        # There is one save at a step at most, as there is of all save points. But a run that is over has to be found at
+        # its end, and what was saved behind the last batch of an epoch not ahead of the end of that.
+        if saved != now and now.ends_epoch and is_end:
+            return False
+        return saved.ends_epoch or not now.ends_epoch or saved.batches < now.batches
 
     def save(self, trainer: Trainer) -> None:
         """Write the present state, and return when that is done."""
@@ -165,7 +185,22 @@ class LastCheckpoint(Callback):
             trainer.save_checkpoint(self.path, write=write)
         except CheckpointWriteError as error:
             self.warn(error)
-        self._saved_at = _Place.of(trainer)
+        self._note(trainer)
+
+    def _note(self, trainer: Trainer) -> None:
+        self._saved_at, self._saved_s = _Place.of(trainer), trainer.progress.elapsed_s
+        self._position = trainer.progress.position
+
+    def is_kept(self, trainer: Trainer) -> bool:
+        """Whether the newest state that is kept is the present one, after which no plugin has anything to do."""
+        return self._position == trainer.progress.position
+
+    def _awaits_others(self, trainer: Trainer) -> bool:
+        """Whether plugins are still to be called in the running hook that could change the state."""
+        names = (running_hook(trainer.hooks, without=self) or {"plugins": []})["plugins"]
+        # Not those that look on and have no state, such as a progress bar, which goes last of all.
+        waiting = [plugin for name, plugin in trainer.hooks.plugins if name in names]
+        return any(getattr(each, "stage", "observe") != "observe" or has_state(each) for each in waiting)
 
     def _finish_all(self, trainer: Trainer) -> None:
         # A link that a callback makes in the background could take the place of the newer file.
@@ -178,19 +213,18 @@ class LastCheckpoint(Callback):
         check_storable(checkpoint)
         self._background.start(partial(write_checkpoint, snapshot(checkpoint), path))
 
-    def _own_path(self, trainer: Trainer) -> str:
-        """Return the first free name, or the file that this run has written before."""
-        folder = _folder(trainer)
-        # From a checkpoint that the user named another run begins: it may go back behind what the old one has saved.
-        # Only where that is such a file itself, it is continued.
-        own = [os.path.realpath(trainer.ckpt_path or "")]
-        if trainer.continues_last:
-            own.append(os.path.join(folder, PurePosixPath(self._saved_run).name))
+    def _choose_path(self, trainer: Trainer) -> str:
+        before = os.path.join(folder_of(trainer), PurePosixPath(self._saved_run).name)
+        given = trainer.ckpt_path or ""
+        # A state that the user named is continued in its place if it is one of these files; otherwise another run
+        # begins, which may go back behind what the old one has saved.
+        own = {given if is_remote(given) else os.path.realpath(given)}
+        if trainer.continues_last and read_head(before).run == self._saved_run:
+            own.add(before)
         elif not trainer.fit_run.is_resumed:
-            own.append(self._previous)
-        names = itertools.chain([LAST], (f"{LAST}-v{version}" for version in itertools.count(1)))
-        paths = (os.path.join(folder, f"{name}{SUFFIX}") for name in names)
-        return next(path for path in paths if path in own or not checkpoint_exists(path))
+            own.add(self._previous)
+        path, self._claim = claim_path(trainer, own)
+        return path
 
 
 class _Place(NamedTuple):
@@ -204,20 +238,3 @@ class _Place(NamedTuple):
     def of(cls, trainer: Trainer) -> _Place:
         progress = trainer.progress
         return cls(progress.global_step, progress.total_batches, progress.epoch_ended or progress.epoch_left)
-
-
-def _folder(trainer: Trainer) -> str:
-    """Return the folder of the run, or where a callback saves to a URL, that, since this machine may not last."""
-    callbacks = trainer.checkpoint_callbacks
-    urls = [callback.dirpath for callback in callbacks if is_remote(callback.dirpath or "")]
-    # Where the user has asked for a last.ckpt, it is one file with that; where for a link of that name, not beside it.
-    asked_for = [each.dirpath for each in callbacks if each.save_last is True and not each.save_weights_only]
-    for folder in (*urls, *asked_for):
-        if folder:
-            return folder
-    # Without a logger a run has no folder of its own.
-    root = trainer.default_root_dir
-    folder = trainer.log_dir if trainer.loggers else os.path.join(root, "checkpoints")
-    folder = folder if is_remote(folder) else os.path.realpath(folder)
-    has_link = any(each.save_last == "link" and each.dirpath == folder for each in callbacks)
-    return os.path.realpath(root) if has_link else folder

@@ -367,6 +367,8 @@ class ModelCheckpoint(KeptCheckpoints):
         # The file of another ModelCheckpoint with async_save may not exist yet, although its name is taken.
         others = (each for each in trainer.checkpoint_callbacks if each is not self)
         taken = {path for each in others for path in each.paths_in_use()}
+        if filename == self.filename and trainer.last_checkpoint is not None:
+            taken.add(trainer.last_checkpoint.path)
         return free_path(
             lambda ver: self.format_checkpoint_name(values, filename, ver), self.STARTING_VERSION, reuse, taken
         )
