@@ -12,8 +12,7 @@ class Progress:
     """How far a run has come.
 
     Batches and updates are counted before the hook that reports them, an epoch after its last hook; resuming sets
-    them, and nothing
-    is guessed from them.
+    them, and nothing is guessed from them.
 
     Attributes:
         epoch: Completed epochs, and so the index of the running one.

@@ -49,19 +49,30 @@ def test_a_plugin_that_is_gone_is_passed_over():
     assert calls == ["p1"]
 
 
-def test_what_a_failure_has_left_is_forgotten_with_the_next_call_of_the_trainer():
-    manager, plugins, _ = managed(3, 0)
-    plugins[1].on_train_epoch_end = None
-    manager.unregister(plugins[1])
+def test_a_call_that_failed_is_none_that_is_running():
+    manager, _, _ = managed(3, 0)
 
     class Fails:
         def on_train_epoch_end(self):
             raise RuntimeError
 
-    fails = Fails()
-    manager.register(fails)
+    manager.register(Fails())
     manager.register(Plugin("behind", [], manager))
     with pytest.raises(RuntimeError):
+        manager.hooks.on_train_epoch_end()
+    assert running_hook(manager) is None
+
+
+def test_what_an_interrupt_has_left_is_forgotten_with_the_next_call_of_the_trainer():
+    manager, _, _ = managed(3, 0)
+
+    class Interrupted:
+        def on_train_epoch_end(self):
+            raise KeyboardInterrupt
+
+    manager.register(Interrupted())
+    manager.register(Plugin("behind", [], manager))
+    with pytest.raises(KeyboardInterrupt):
         manager.hooks.on_train_epoch_end()
     assert running_hook(manager) == {"name": "on_train_epoch_end", "plugins": ["behind"]}
     manager.attach(object(), object())

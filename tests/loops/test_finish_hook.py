@@ -222,3 +222,21 @@ def test_a_state_that_is_saved_in_the_sanity_check_begins_the_run_as_it_would_ha
     resumed = Noisy(seed=9)
     quiet_trainer().fit(resumed, loader(3, shuffle=True), loader(6), ckpt_path=tmp_path / "file.ckpt")
     assert_same_weights(resumed, whole)
+
+
+def test_the_rest_of_a_hook_within_a_validation_is_called_as_it_would_have_been(tmp_path):
+    seen = []
+
+    class Looks:
+        def on_validation_batch_end(self, trainer, module, batch_idx, dataloader_idx):
+            seen.append((batch_idx, dataloader_idx, module.training, torch.is_grad_enabled(), trainer.validating))
+
+    class Saving(Noisy):
+        def on_validation_batch_end(self, batch_idx):
+            if not self.trainer.sanity_checking and batch_idx == 1:
+                self.trainer.save_checkpoint(tmp_path / "file.ckpt")
+
+    quiet_trainer(callbacks=[Looks()]).fit(Saving(), loader(3), loader(4))
+    whole, seen = seen, []
+    quiet_trainer(callbacks=[Looks()]).fit(Noisy(), loader(3), loader(4), ckpt_path=tmp_path / "file.ckpt")
+    assert seen == whole[1:] == [(1, 0, False, False, True), (2, 0, False, False, True)]

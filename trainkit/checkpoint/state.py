@@ -24,7 +24,8 @@
                         random split of the data is drawn again); ``hparams_left_out``, names of hyperparameters that
                         could not be stored; ``logged``, how much each logger had written; ``made_with``, plain
                         values by names such as ``optimizer.lr``, ``scheduler.T_max`` and ``batch_size``: what the code
-                        gave when the run began, or what was taken of it since
+                        gave when the run began, or what was taken of it since; ``stop``, who has asked for an end, and
+                        the limits; ``due``, the hook that was running, with the plugins that it had yet to call
 ======================  ===============================================================================================
 """
 

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 if sys.platform != "win32":
     from multiprocessing.context import ForkProcess, ForkServerProcess, SpawnProcess
 
-IGNORED = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
 """What a run is told to stop with."""
 
 PATIENCE_S = 5.0
@@ -70,7 +70,7 @@ def _start_helpers(method: str) -> None:
 @contextmanager
 def _blocked() -> Iterator[None]:
     """Hold signals back inside. Processes that are started inside begin like this; `_Outlive` ends it for them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
@@ -88,10 +88,10 @@ class _Outlive:
         self.then = then
 
     def __call__(self, worker_id: int) -> None:
-        for number in IGNORED:
+        for number in STOP_SIGNALS:
             # Not SIG_IGN: programs that a dataset starts would inherit it, and could not be terminated.
             signal.signal(number, _pass_over)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         if self.then is not None:
             self.then(worker_id)
 

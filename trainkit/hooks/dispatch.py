@@ -125,6 +125,7 @@ def _innermost(hook: str, joined: list[_Joined], bound: tuple[Any, ...], newest:
                     results.append(result)
         # Not BaseException: no plugin is to blame for a Ctrl-C that arrived while it ran.
         except Exception as error:
+            del newest[hook]  # a wrapper may go on in spite of it, and this call does not
             attribution.blame(error)
             raise
         return results

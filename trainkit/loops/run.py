@@ -185,7 +185,7 @@ class FitRun(Run):
         """Whether a batch of the running pass is done; before the first one, hooks have run that would run again."""
         if self.phase is Phase.TRAIN:
             return self.progress.batch > 0
-        return self.phase is Phase.SANITY_CHECK or self.progress.in_validation
+        return self.phase is Phase.SANITY_CHECK or self.progress.has_validated
 
     # When something is due after a batch
 

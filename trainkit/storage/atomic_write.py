@@ -85,10 +85,7 @@ def replace_by_link(path: Path, target: Path) -> None:
     except OSError:
         replace_by_copy(path, target)
         return
-    # As with files, made under another name and renamed: at no time is there no `path`.
-    with _naming(path):
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+    _rename(temporary, path)
 
 
 def replace_by_hard_link(path: Path, target: Path) -> None:
@@ -107,9 +104,19 @@ def replace_by_hard_link(path: Path, target: Path) -> None:
     except OSError:
         replace_by_copy(path, target)
         return
-    with _naming(path):
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+    _rename(temporary, path)
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    """Give a link its name. As with files it was made under another one: at no time is there no `path`."""
+    try:
+        with _naming(path):
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+    finally:
+        # Two names of one file are both left by a rename.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def replace_by_copy(path: Path, original: Path) -> None:

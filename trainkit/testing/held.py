@@ -91,7 +91,7 @@ class _Walk:
         if isinstance(value, list | tuple | deque | Mapping):
             entries = value.items() if isinstance(value, Mapping) else enumerate(value)
             for key, each in itertools.islice(entries, MOST):
-                if not _is_plain(each):
+                if isinstance(each, list | tuple | deque | Mapping) or not _is_plain(each):
                     yield from self.into(each, f"{name}[{key!r}]", owner, depth + 1)
             return
         for attribute, each in _attributes(value):

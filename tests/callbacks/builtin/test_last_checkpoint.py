@@ -279,3 +279,62 @@ def test_best_is_known_in_a_new_process(tmp_path):
     trainer = make(tmp_path)
     trainer.validate(Scores(), TinyData(1), ckpt_path="best", verbose=False)
     assert trainer.ckpt_path == best
+
+
+def test_a_ranked_file_of_the_same_name_is_left_alone(tmp_path):
+    callback = ModelCheckpoint(monitor="score", filename="last")
+    fit(tmp_path, callback)
+    assert step_of(callback.best_model_path) == 2
+    assert step_of(tmp_path / "checkpoints/last-v1.ckpt") == 6
+
+
+def test_a_run_that_goes_on_elsewhere_leaves_the_newest_state_of_another_run_there(tmp_path):
+    fit(tmp_path, max_epochs=5)
+    fit(tmp_path, max_epochs=2, logger=None)
+    fit(tmp_path, max_epochs=3, ckpt_path="last")
+    assert [step_of(last(tmp_path)), step_of(tmp_path / "checkpoints/last-v1.ckpt")] == [10, 6]
+
+
+def test_a_run_in_a_hook_of_another_has_a_file_of_its_own(tmp_path):
+    class Starts:
+        def on_train_epoch_start(self, trainer):
+            if trainer.current_epoch == 1:
+                fit(tmp_path, ModelCheckpoint(tmp_path / "inner"), max_epochs=1)
+
+    fit(tmp_path, Starts(), ModelCheckpoint(tmp_path / "outer"))
+    assert sorted(step_of(path) for path in (tmp_path / "checkpoints").glob("last*.ckpt")) == [2, 6]
+
+
+def test_time_that_was_up_in_the_last_save_has_ended_the_run(tmp_path):
+    class Slow(Scores):
+        """Saving takes all of the time."""
+
+        def on_save_checkpoint(self, checkpoint):
+            self.trainer.progress._counted_s += 100
+
+    limits = {"max_time": {"seconds": 90}, "max_epochs": -1}
+    assert fit(tmp_path, module=Slow(), **limits).current_epoch == 1
+    with pytest.warns(UserWarning, match="max_time"):
+        assert fit(tmp_path, module=Slow(), ckpt_path="last", **limits).current_epoch == 1
+
+
+def test_a_run_whose_last_epoch_made_no_update_is_over_all_the_same(tmp_path):
+    class Rests(Scores):
+        def training_step(self, batch, batch_idx):
+            return None if self.trainer.current_epoch else super().training_step(batch, batch_idx)
+
+    fit(tmp_path, module=Rests())
+    files = snapshot(tmp_path)
+    with pytest.warns(UserWarning, match="nothing is left to train: 3 epochs and 2 steps"):
+        fit(tmp_path, module=Rests(), ckpt_path="last")
+    assert snapshot(tmp_path) == files
+
+
+@pytest.mark.parametrize("bar", [False, True])
+def test_a_run_writes_one_file_for_each_epoch(tmp_path, bar):
+    recorder = Recorder(["on_save_checkpoint"], look=lambda trainer, module: trainer.global_step)
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=3, default_root_dir=tmp_path, enable_progress_bar=bar, callbacks=[recorder]
+    )
+    trainer.fit(TinyModule(), TinyData(2))
+    assert recorder.seen("on_save_checkpoint") == [2, 4, 6]

@@ -57,3 +57,14 @@ def test_code_of_the_users_is_not_called():
 def test_any_batch_has_one(batch):
     assert checksum(batch) == checksum(batch)
     assert checksum([batch]) != checksum([batch, batch])
+
+
+@pytest.mark.filterwarnings("error")
+def test_whatever_a_batch_is_made_of_it_has_a_checksum():
+    array = np.arange(12.0).reshape(3, 4)
+    frozen = array.copy()
+    frozen.setflags(write=False)
+    odd = [array[::-1], array.astype(">f4"), frozen, np.array(3), np.array(["a", object()], dtype=object), array[:0]]
+    assert len({checksum(each) for each in odd}) == len(odd)
+    assert checksum(array[::-1]) == checksum(array[::-1].copy())
+    checksum(torch.sparse_coo_tensor([[0], [1]], [2.0], (2, 2), check_invariants=True))

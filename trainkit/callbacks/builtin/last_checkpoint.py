@@ -76,6 +76,7 @@ class LastCheckpoint(Callback):
 
     def on_fit_start(self, trainer: Trainer) -> None:
         self._saved_at = _Place()
+        self._position = ()
         self._warned = False
         self.path = trainer.strategy.agreed(lambda: self._choose_path(trainer))
         path = self.path if is_remote(self.path) else os.path.relpath(self.path, trainer.default_root_dir)

@@ -35,7 +35,7 @@ def folder_of(trainer: Trainer) -> str:
 
 
 def claim_path(trainer: Trainer, own: Collection[str]) -> tuple[str, FolderClaim]:
-    """Return the first name that is free or this run's own, ``last.ckpt``, ``last-v1.ckpt`` and so on, and a claim on it.
+    """Return the first of ``last.ckpt``, ``last-v1.ckpt`` ... that is free or this run's own, and a claim on it.
 
     Args:
         trainer: Whose run it is.

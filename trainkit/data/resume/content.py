@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
@@ -51,8 +52,8 @@ def checksum(data: Any, start: int = 0) -> int:
         return start
     if isinstance(data, Tensor):
         return _of_tensor(data, start)
-    if hasattr(data, "__array__") and hasattr(data, "dtype"):
-        return _of_tensor(torch.as_tensor(data), start) if data.dtype.kind in "biufc" else _add(start, len(data))
+    if isinstance(data, np.ndarray) and data.dtype.kind in "biufc":
+        return _of_array(data, start)
     return _add(start, data if isinstance(data, bool | int | float | str | bytes | None) else type(data).__name__)
 
 
@@ -65,9 +66,19 @@ def _is_in_memory(data: Any) -> bool:
     return type(data) in (TensorDataset, Tensor) or isinstance(data, TensorLoader) or is_sliceable(data)
 
 
+def _of_array(array: np.ndarray[Any, Any], start: int) -> int:
+    start = _add(start, (array.shape, str(array.dtype)))
+    # Not by way of a tensor, which takes neither negative strides nor the byte order of another machine.
+    for row in _some(array) if array.ndim else [array]:
+        start = zlib.crc32(np.ascontiguousarray(row).ravel()[: NUMBERS // LOOKED_AT].tobytes(), start)
+    return start
+
+
 def _of_tensor(tensor: Tensor, start: int) -> int:
+    if tensor.layout is not torch.strided or tensor.is_nested:  # which may have no shape
+        return _add(start, f"{tensor.layout} {tensor.dtype}")
     start = _add(start, (tuple(tensor.shape), str(tensor.dtype)))
-    if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized or tensor.numel() == 0:
+    if tensor.is_meta or tensor.is_quantized or tensor.numel() == 0:
         return start
     tensor = tensor.detach()
     # Rows first: flattening the whole of a tensor may copy it.

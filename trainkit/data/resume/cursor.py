@@ -14,7 +14,6 @@ from itertools import chain, islice
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
 from trainkit.data.combined import batches_of
 from trainkit.data.counter import ItemCounter
@@ -200,7 +199,7 @@ class Cursor(ABC):
         """Return ``iter(loader)``, with workers that `close` can end."""
         batches = start(loader)
         # A weak reference, so that the workers of a pass that nobody needs end with it.
-        self._newest_pass = weakref.ref(batches) if isinstance(loader, DataLoader) else lambda: None
+        self._newest_pass = weakref.ref(batches) if hasattr(batches, "_shutdown_workers") else lambda: None
         return batches if type(batches).__module__.startswith("torch.utils.data.") else each(batches)
 
     def _restore(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
