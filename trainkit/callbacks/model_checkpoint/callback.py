@@ -310,14 +310,16 @@ class ModelCheckpoint(KeptCheckpoints):
 
     def _write(self, plan: _Plan, checkpoint: dict[str, Any], path: str) -> None:
         """Write the files of ``plan``, and then delete those that they displace. Runs on rank 0."""
+        if plan.keeper is not None and plan.last == plan.keeper.path:
+            # It is written here: an earlier save that is finished meanwhile must not take its place.
+            plan.keeper.link(plan.last, plan.number)
         write_checkpoint(checkpoint, path)
         # Copied, or linked, instead of serialized a second time.
         if plan.path and plan.last:
             repeat = link_checkpoint if self.save_last == "link" else copy_checkpoint
             repeat(plan.path, plan.last)
         if plan.keeper is not None:
-            newest = plan.last if plan.last == plan.keeper.path else plan.path or plan.last
-            plan.keeper.link(newest or "", plan.number)
+            plan.keeper.link(plan.path or plan.last or "", plan.number)
         if plan.message:
             say(f"{WHERE}: {plan.message}")
         # Last, so that a kill at any moment leaves at least as many whole files as were promised.
