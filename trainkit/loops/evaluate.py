@@ -48,7 +48,8 @@ def evaluate(
     """
     # Counted on its own outside of a fit, whose counters stand for training and its validations.
     progress = progress or Progress()
-    goes_on, progress.validation_started = progress.in_validation, True
+    goes_on = progress.in_validation
+    progress.validation_started = True
     with evaluation_mode(run, phase):
         run.metrics.begin_phase(phase, len(loaders), resume=goes_on)
         # A validation that is continued has called these before; what they draw would be drawn twice.
@@ -99,7 +100,8 @@ def sanity_check(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) 
     if not loaders:
         return
     # A plugin that stops on what it sees here would stop a run that has not begun: its wish is taken back.
-    asked, by, run.phase = run.stop_signal.asked, run.stop_signal.asked_by, Phase.SANITY_CHECK
+    asked, by = run.stop_signal.asked, run.stop_signal.asked_by
+    run.phase = Phase.SANITY_CHECK
     run.rng_outside = rng_state()
     with isolate_rng(), run.metrics.silenced():
         hooks.on_sanity_check_start()

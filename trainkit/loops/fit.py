@@ -38,9 +38,11 @@ def fit(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None:
         sanity_check(run, hooks, loaders.sanity)
         run.phase = Phase.TRAIN
         run.clock.start()
+        # Already here, since `on_train_start` may log. `train_epoch` does it for each epoch.
         run.metrics.begin_phase(Phase.TRAIN, resume=run.is_resumed or run.progress.in_epoch)
         with isolate_rng(run.is_resumed):
             hooks.on_train_start()
+        # A checkpoint that was saved within a hook leaves plugins to be called, and no other does.
         finish_hook(run, hooks, loaders)
         # Only now: hooks until here may add parameter groups or freeze layers, which a compiled step has to know.
         step = choose_step(run)
@@ -64,7 +66,7 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
     if not progress.in_epoch:
         progress.epoch_started = True
         hooks.on_train_epoch_start()
-    progress.epoch_left = False
+    progress.epoch_left = False  # a run that had stopped in this epoch goes on in it
     # A run that continues may have been saved between a batch and its validation.
     stopped = progress.batch > 0 and close_batch(run, hooks, loaders)
     batches = () if stopped else loaders.train.batches(start=progress.batch)
@@ -88,8 +90,12 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
             break
     # The epoch may have ended earlier than its last group was foreseen to: by -1, a limit, or a short loader.
     optimize.close_group(run, hooks)
-    progress.epoch_ended, progress.epoch_left = not stopped, stopped
     run.metrics.end_batches()
+    # Ahead of the hook, as all counters: a run that was saved in it is behind it.
+    if stopped:
+        progress.epoch_left = True
+    else:
+        progress.epoch_ended = True
     hooks.on_train_epoch_end()
     run.end_epoch()
 
