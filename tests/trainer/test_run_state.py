@@ -217,7 +217,7 @@ def test_ranks_may_change_between_two_epochs(tmp_path):
 def test_a_limit_that_lies_behind_cannot_be_kept(tmp_path, checkpoint):
     path = written(tmp_path, checkpoint)
     with pytest.raises(
-        CheckpointError, match="behind 2 batches of epoch 0, and an epoch ends after 2 now, by limit_train_batches"
+        CheckpointError, match="behind 2 batches of epoch 0, and an epoch ends after 2 now: by limit_train_batches"
     ):
         fit(Module(), ckpt_path=path, limit_train_batches=2, accumulate_grad_batches=3)
 
