@@ -120,12 +120,14 @@ class StopSignal:
         try:
             yield
         finally:
-            # First, so that no reminder comes when nobody listens any more.
-            self._over.set()
-            if self._reminder is not None:
-                self._reminder.join()
-            for number, handler in self._before.items():
-                signal.signal(number, handler)
+            try:
+                # First, so that no reminder comes when nobody listens any more.
+                self._over.set()
+                if self._reminder is not None:
+                    self._reminder.join()
+            finally:  # also if a second Ctrl-C came in between
+                for number, handler in self._before.items():
+                    signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
