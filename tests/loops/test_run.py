@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trainkit.errors import OptimizerError
+from trainkit.errors import ModuleError, OptimizerError
 from trainkit.precision.base import Precision
 from trainkit.strategies.single import SingleDevice
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
@@ -312,3 +312,36 @@ def test_a_validation_by_time_is_due_when_that_has_passed():
     run.stop_signal.ask(False)
     run.limits.validate_every_s = 0.0
     assert run.validation_due()
+
+
+class Forgets(TinyModule):
+    """Computes a loss, and does not return it."""
+
+    def training_step(self, batch, batch_idx):
+        self.loss(batch)
+
+
+class NeverSteps(TinyModule):
+    automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        self.manual_backward(self.loss(batch))
+
+
+@pytest.mark.parametrize(
+    ("module", "what"), [(Forgets, "training_step computes a loss, return it"), (NeverSteps, "has to call step")]
+)
+def test_an_epoch_without_one_update_is_told_once_and_an_error_of_a_fast_dev_run(module, what):
+    with pytest.warns(UserWarning, match=f"epoch 0 has made no update of the weights in 3 batches.*{what}") as told:
+        quiet_trainer(max_epochs=3).fit(module(), TinyData(3))
+    assert len([each for each in told if "no update" in str(each.message)]) == 1
+    with pytest.raises(ModuleError, match="has made no update"):
+        quiet_trainer(fast_dev_run=2).fit(module(), TinyData(3))
+
+
+def test_a_model_without_an_optimizer_or_with_some_updates_is_not_told_of():
+    class Sometimes(TinyModule):
+        def training_step(self, batch, batch_idx):
+            return None if batch_idx else self.loss(batch)
+
+    quiet_trainer(max_epochs=2).fit(Sometimes(), TinyData(3))

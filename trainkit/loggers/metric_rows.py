@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainkit.hooks.callback import Callback
@@ -22,7 +24,8 @@ class MetricRows(Callback):
     # registers it first within this plugin stage.
     stage: ClassVar[PluginStage] = "decide"
 
-    def __init__(self) -> None:
+    def __init__(self, *, warns: bool = True) -> None:
+        self._warns = warns  # of a loss that is not finite, once
         self._seen_step: int | None = None
         self._every_n_steps = 0
 
@@ -66,6 +69,22 @@ class MetricRows(Callback):
         trainer.metrics.reduce_epoch_hook_values()
         self._send(trainer, trainer.metrics.epoch_row())
 
+    def _warn_of_nonfinite_loss(self, trainer: Trainer, row: dict[str, float]) -> None:
+        # By its name: a metric may be undefined, and NaN on purpose.
+        names = [name for name, value in row.items() if "loss" in name.lower() and not math.isfinite(value)]
+        if not names:
+            return
+        self._warns = False
+        if trainer.is_global_zero:
+            warnings.warn(
+                f"{', '.join(f'{name} is {row[name]}' for name in names)} in epoch {trainer.current_epoch}, at step "
+                f"{trainer.global_step}. A loss that is NaN makes all weights NaN: Trainer(on_nonfinite_loss='stop') "
+                "ends the fit before that, and 'ignore' leaves out this warning.",
+                stacklevel=2,
+            )
+
     def _send(self, trainer: Trainer, row: dict[str, float]) -> None:
         if row:
+            if self._warns:
+                self._warn_of_nonfinite_loss(trainer, row)
             trainer.log_metrics({"epoch": trainer.current_epoch, **row}, trainer.global_step)

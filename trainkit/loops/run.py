@@ -14,6 +14,7 @@ optimizers, schedulers  ``run.optimizers``, ``run.schedulers``              step
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +23,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from trainkit.errors import OptimizerError
+from trainkit.errors import ModuleError, OptimizerError
 from trainkit.hooks.due import DueHook
 from trainkit.loops.accumulation import Accumulation
 from trainkit.loops.limits import NO_LIMIT, Clock, Limits
@@ -86,6 +87,7 @@ class FitRun(Run):
         clock: The time spent training.
         compile_step: ``(run) -> step function``, if the whole step is to be compiled.
         is_resumed: Whether this fit continues from a checkpoint.
+        is_tried: Whether everything is only tried, with few batches: then an epoch without an update is an error.
         due: The hook within which that checkpoint was saved, if plugins were still to be called in it.
         wrapped_optimizers: What ``module.optimizers()`` gives: each optimizer with a ``step`` that the run sees.
         is_plain: Whether, in this epoch, each batch makes an update and nothing is cast, scaled or overridden.
@@ -106,6 +108,7 @@ class FitRun(Run):
     clock: Clock
     compile_step: Callable[[FitRun], Callable[..., StepOutput]] | None
     is_resumed: bool
+    is_tried: bool = False
     due: DueHook | None = None
     wrapped_optimizers: list[torch.optim.Optimizer] = field(init=False)
     is_plain: bool = field(default=False, init=False)
@@ -113,9 +116,11 @@ class FitRun(Run):
     next_check_batch: float = field(default=0, init=False)
     counted_update: bool = field(default=False, init=False)
     pending_update: bool = field(default=False, init=False)
+    _step_before_epoch: int | None = field(default=None, init=False)  # None in an epoch that began in another process
     made_with: dict[str, Any] = field(default_factory=dict, init=False)
     _has_own_backward: bool = field(default=False, init=False)
     _has_own_zero_grad: bool = field(default=False, init=False)
+    _has_said_nothing_learned: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         # What the module's class decides is asked for once: these questions would be asked at every step.
@@ -162,6 +167,7 @@ class FitRun(Run):
     def start_epoch(self, num_batches: int | None) -> None:
         """Settle what holds for one epoch, which has ``num_batches`` batches; None if the loader does not know."""
         self.is_last_batch = self.progress.is_last
+        self._step_before_epoch = None if self.progress.batch else self.progress.global_step
         self.limits.start_epoch(num_batches)
         self.accumulation.start_epoch(self.progress.epoch, num_batches)
         self.is_plain = self.accumulation.size == 1 and not self.accumulation.batches and self._has_plain_parts()
@@ -172,7 +178,31 @@ class FitRun(Run):
         # After a stop in mid-epoch the values stay: the epoch may be continued from here.
         self.metrics.end_phase(resumable=not self.progress.epoch_ended)
         if self.progress.epoch_ended:
+            self._say_if_nothing_was_learned()
             self.progress.count_epoch()
+
+    def _say_if_nothing_was_learned(self) -> None:
+        """Warn of an epoch without one update, once; raise where everything is only tried.
+
+        Raises:
+            ModuleError: If the batches of a fast dev run made no update.
+        """
+        if not self.optimizers or self.progress.global_step != self._step_before_epoch or not self.progress.batch:
+            return
+        self._step_before_epoch = None
+        name = type(self.module).__name__
+        if self.module.automatic_optimization:
+            to_do = f"If {name}.training_step computes a loss, return it: None skips the batch."
+        else:
+            to_do = f"With manual optimization {name}.training_step has to call step() of self.optimizers()."
+        message = (
+            f"epoch {self.progress.epoch} has made no update of the weights in {self.progress.batch} batches. {to_do}"
+        )
+        if self.is_tried:
+            raise ModuleError(message)
+        if not self._has_said_nothing_learned:
+            self._has_said_nothing_learned = True
+            warnings.warn(message, stacklevel=2)
 
     def count_update(self) -> None:
         """Count an update, once for a batch, however many manual optimization makes in it."""

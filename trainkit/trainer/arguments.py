@@ -109,6 +109,7 @@ class OptimizationArguments:
     accumulate_grad_batches: int | Mapping[int, int] | Literal["auto"]
     gradient_clip_val: float | None
     gradient_clip_algorithm: Literal["norm", "value"] | None
+    on_nonfinite_loss: Literal["warn", "stop", "ignore"]
     detect_anomaly: bool
     deterministic: bool | Literal["warn"] | None
     benchmark: bool | None
@@ -133,6 +134,7 @@ class OptimizationArguments:
             for epoch in accumulate:
                 whole("accumulate_grad_batches: an epoch", epoch)
         clipping(self.gradient_clip_val, self.gradient_clip_algorithm, "Trainer")
+        one_of("on_nonfinite_loss", self.on_nonfinite_loss, ["warn", "stop", "ignore"], "Trainer")
         if self.benchmark not in (None, True, False):
             raise ConfigError(f"benchmark={self.benchmark!r} is not usable. Allowed: True, False, or None to leave it.")
         if self.deterministic not in (None, True, False, "warn"):

@@ -95,6 +95,7 @@ def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
         clock=Clock(progress),
         compile_step=compile_step,
         is_resumed=checkpoint is not None,
+        is_tried=bool(arguments.data.fast_dev_run),
         due=due,
     )
     # Now, as the code gave it: later schedulers, plugins and the checkpoint change it.

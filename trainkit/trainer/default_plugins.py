@@ -9,6 +9,7 @@ from typing import Any
 from trainkit.callbacks.builtin.gradient_clipping import GradientClipping
 from trainkit.callbacks.builtin.last_checkpoint import LastCheckpoint
 from trainkit.callbacks.builtin.lr_schedulers import LRSchedulers
+from trainkit.callbacks.builtin.nonfinite_loss import StopOnNonFiniteLoss
 from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint
 from trainkit.callbacks.model_summary import ModelSummary
 from trainkit.callbacks.progress_bar import ProgressBar
@@ -99,6 +100,7 @@ def register(
     options: Mapping[str, Any],
     *,
     writes: bool = True,
+    warns: bool = True,
 ) -> None:
     """Register every plugin of a Trainer, in the order in which they are called within a stage.
 
@@ -113,7 +115,7 @@ def register(
     if options.get("timing") or output.profiler == "simple":
         manager.timing.enable()
     # First of its plugin stage: a row is sent before anybody decides, stops or raises by what is in it.
-    rows = [] if output.barebones else [MetricRows()]
+    rows = [] if output.barebones else [MetricRows(warns=warns)]
     last = [LastCheckpoint(at_save_points=output.keep_last)] if output.enable_checkpointing and writes else []
     names = [manager.register(plugin) for plugin in (*last, *rows, *callbacks, *loggers)]
     # Plugins that a fit adds later may be disabled too, so their names are known here.
@@ -197,6 +199,8 @@ def fit_plugins(
     clips = arguments.gradient_clip_val or overrides(module, "configure_gradient_clipping", TrainModule)
     if clips and not any(isinstance(callback, GradientClipping) for callback in callbacks):
         plugins.append(GradientClipping(arguments.gradient_clip_val, arguments.gradient_clip_algorithm))
+    if arguments.on_nonfinite_loss == "stop":
+        plugins.append(StopOnNonFiniteLoss())
     return plugins
 
 

@@ -92,6 +92,9 @@ class Trainer(TrainerProperties):
             ``"auto"`` is one, computed in parts if memory runs out (``docs/how-to/large-batches.md``).
         gradient_clip_val: Bound for gradients; None does not clip.
         gradient_clip_algorithm: ``norm`` (default) bounds the norm of all gradients together, ``value`` each value.
+        on_nonfinite_loss: ``warn`` tells once when a logged value is NaN or infinite, where it is read anyway; ``stop``
+            looks at the loss of each batch, which waits for the device, and raises `NonFiniteLossError` ahead of
+            backward, so that the weights stay; ``ignore`` does neither.
         deterministic: Whether torch must use deterministic algorithms; ``"warn"`` warns where there is none.
         benchmark: ``torch.backends.cudnn.benchmark``; None leaves it.
         inference_mode: Whether validate, test and predict run under ``torch.inference_mode`` rather than ``no_grad``.
@@ -142,6 +145,7 @@ class Trainer(TrainerProperties):
         accumulate_grad_batches: int | Mapping[int, int] | Literal["auto"] = 1,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: Literal["norm", "value"] | None = None,
+        on_nonfinite_loss: Literal["warn", "stop", "ignore"] = "warn",
         deterministic: bool | Literal["warn"] | None = None,
         benchmark: bool | None = None,
         inference_mode: bool = True,
@@ -191,6 +195,7 @@ class Trainer(TrainerProperties):
                 accumulate_grad_batches=accumulate_grad_batches,
                 gradient_clip_val=gradient_clip_val,
                 gradient_clip_algorithm=gradient_clip_algorithm,
+                on_nonfinite_loss=on_nonfinite_loss,
                 detect_anomaly=detect_anomaly,
                 deterministic=deterministic,
                 benchmark=benchmark,
@@ -219,8 +224,15 @@ class Trainer(TrainerProperties):
         self.progress = Progress()
         self._call = None
         self._previous_call: Call | None = None
-        writes = not self.arguments.data.fast_dev_run
-        register(self.hooks, self.callbacks, self.loggers, self.arguments.output, plugins or {}, writes=writes)
+        register(
+            self.hooks,
+            self.callbacks,
+            self.loggers,
+            self.arguments.output,
+            plugins or {},
+            writes=not fast_dev_run,
+            warns=on_nonfinite_loss == "warn",
+        )
         self._listed: list[object] = [*self.callbacks, *self.loggers]
 
     def __getstate__(self) -> Never:
