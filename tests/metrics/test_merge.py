@@ -70,7 +70,7 @@ def test_a_batch_size_of_ones_own_weighs_in_place_of_the_samples_and_is_added_up
         for size, value in ((10, 0.0), (30, 1.0))
     ]
     ((_, value, options),) = merge_logs(parts, [2, 2], CPU)
-    assert_close(value, torch.tensor(0.75))
+    assert_close(value, torch.tensor(0.75, dtype=torch.float64))
     ((_, _, whole),) = logged(lambda module: module.log("per token", 0.0, batch_size=40))
     assert options == whole
     assert parts[0][0][2] != whole, "what was noted stays as it was"

@@ -32,8 +32,12 @@ class MetricRows(Callback):
             self._seen_step = trainer.global_step
         # Read after every batch: an attribute is cheaper than the Trainer's property.
         self._every_n_steps = trainer.log_every_n_steps
+        self._accumulation = trainer.fit_run.accumulation
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
+        # At the end of a group, also of one whose update was skipped. Without accumulation there is nothing to reduce.
+        if self._accumulation.size > 1 and not self._accumulation.batches:
+            trainer.metrics.end_group()
         step = trainer.progress.global_step
         # Without an update (accumulation, a skipped batch) the step is the same, and its row has been sent.
         if step != self._seen_step:

@@ -35,6 +35,16 @@ def as_scalar(name: str, tensor: Tensor) -> Tensor:
     return tensor.reshape(())
 
 
+def refuse_complex(name: str, value: Any) -> None:
+    """Raise `MetricError` if ``value`` is a complex tensor: neither rows nor comparisons have a place for one."""
+    if isinstance(value, Tensor) and value.is_complex():
+        raise MetricError(
+            f"self.log({name!r}) got a complex tensor.\n"
+            "    allowed      a real number\n"
+            "    to do        log a part of it, such as value.abs(), value.real or value.imag"
+        )
+
+
 def as_number(name: str, value: Any) -> float:
     """Return ``value``, which is no tensor, as a float.
 
@@ -75,6 +85,7 @@ def metric_value(name: str, metric: Metric, value: Any) -> Value:
     Raises:
         MetricError: If it has not exactly one element.
     """
+    refuse_complex(name, value)
     if isinstance(value, numbers.Real):
         return float(value)
     if not isinstance(value, Tensor) or value.numel() != 1:
@@ -92,7 +103,11 @@ def metric_value(name: str, metric: Metric, value: Any) -> Value:
 
 def as_tensors(table: Table) -> dict[str, Tensor]:
     """Return the values of ``table`` as tensors of shape (), on their devices. Nothing is read."""
-    return {name: value if isinstance(value, Tensor) else torch.tensor(value) for name, value in table.items()}
+    # Numbers are doubles in Python; torch's default dtype, float32 or half, would round them.
+    return {
+        name: value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+        for name, value in table.items()
+    }
 
 
 def read(table: Table) -> dict[str, float]:
