@@ -45,14 +45,19 @@ def refuse_complex(name: str, value: Any) -> None:
         )
 
 
+def is_number(value: Any) -> bool:
+    """Whether ``value``, which is no tensor, is a real number, of Python or numpy."""
+    # numpy's scalars are numbers.Real, all but its truth values.
+    return isinstance(value, numbers.Real) or (getattr(value, "dtype", None) == "bool" and value.ndim == 0)
+
+
 def as_number(name: str, value: Any) -> float:
     """Return ``value``, which is no tensor, as a float.
 
     Raises:
         MetricError: If it is no number.
     """
-    # numpy's scalars are numbers.Real as well.
-    if isinstance(value, numbers.Real):
+    if is_number(value):
         return float(value)
     advice = "log a number that stands for it"
     if isinstance(value, Mapping) or is_metric_collection(value):
@@ -86,7 +91,7 @@ def metric_value(name: str, metric: Metric, value: Any) -> Value:
         MetricError: If it has not exactly one element.
     """
     refuse_complex(name, value)
-    if isinstance(value, numbers.Real):
+    if not isinstance(value, Tensor) and is_number(value):
         return float(value)
     if not isinstance(value, Tensor) or value.numel() != 1:
         found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
