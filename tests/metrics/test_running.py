@@ -33,7 +33,10 @@ def test_numbers_and_tensors_in_any_order_come_to_the_same(reduce_fx, values, as
     assert result == pytest.approx(REDUCTIONS[reduce_fx](values, weights), rel=1e-6, abs=1e-3)
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.bool, torch.uint8, torch.int64, torch.float8_e5m2, torch.bfloat16, torch.float16, torch.float64],
+)
 @pytest.mark.parametrize("reduce_fx", sorted(REDUCTIONS))
 def test_every_dtype_can_be_added(reduce_fx, dtype):
     values = [torch.tensor(value, dtype=dtype) for value in (1, 0, 1)]

@@ -15,7 +15,8 @@ class MetricRows(Callback):
     """Sends rows of metrics to the loggers: every ``log_every_n_steps`` updates, and after each evaluation and epoch.
 
     The x-axis of every row is ``global_step``. With ``log_every_n_steps=0`` there are rows of evaluations and epochs
-    only. Logging waits for the device when a row is read, and at no other time.
+    only. The row of an accumulated update has the values of all its batches, reduced as they were logged to be. Logging
+    waits for the device when a row is read, and at no other time.
     """
 
     # After the plugins that log in the hooks below, and ahead of those that decide by what was logged: the Trainer
