@@ -16,6 +16,8 @@ FOREIGN = {
     "_modules",
     "_parameters",
     "_replicate_for_data_parallel",
+    # nor for converting complex tensors: `Module.to` drops their imaginary part, and `Module.double` passes them over
+    "_apply",
     # torch's operations on many tensors at once, which its optimizers are made of
     "_foreach_copy_",
     "_foreach_mul_",

@@ -53,6 +53,26 @@ def test_means_are_weighed_by_samples_and_other_reductions_go_over_the_parts() -
     assert values(merged) == {"mean": 2.0, "sum": 6.0, "min": 1.0, "max": 5.0}
 
 
+@pytest.mark.parametrize("as_value", [int, torch.tensor])
+@pytest.mark.parametrize("counts", [[1, 2], [0, 0]])
+def test_whole_numbers_stay_whole(as_value: Callable[[int], Any], counts: list[int]) -> None:
+    parts = [
+        logged(
+            lambda module: module.log("mean", as_value(67_128_463)),
+            lambda module: module.log("sum", as_value(67_128_463), reduce_fx="sum"),
+        )
+        for _ in counts
+    ]
+    expected = {"mean": 67_128_463.0 if any(counts) else 0.0, "sum": 134_256_926.0}
+    assert values(merge_logs(parts, counts, CPU)) == expected
+
+
+def test_float32_stays_float32() -> None:
+    parts = [logged(lambda module: module.log("x", torch.tensor(0.1))) for _ in range(3)]
+    ((_, value, _),) = merge_logs(parts, [1, 1, 5], CPU)
+    assert_close(value, torch.tensor(0.1), rtol=0, atol=0)
+
+
 def test_a_part_that_skipped_weighs_nothing() -> None:
     merged = merge_logs([[], logged(lambda module: module.log("x", 4.0))], [3, 1], CPU)
     assert values(merged) == {"x": 4.0}
@@ -70,7 +90,7 @@ def test_a_batch_size_of_ones_own_weighs_in_place_of_the_samples_and_is_added_up
         for size, value in ((10, 0.0), (30, 1.0))
     ]
     ((_, value, options),) = merge_logs(parts, [2, 2], CPU)
-    assert_close(value, torch.tensor(0.75))
+    assert_close(value, torch.tensor(0.75, dtype=torch.float64))
     ((_, _, whole),) = logged(lambda module: module.log("per token", 0.0, batch_size=40))
     assert options == whole
     assert parts[0][0][2] != whole, "what was noted stays as it was"

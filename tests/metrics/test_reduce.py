@@ -152,6 +152,20 @@ def test_step_values_are_reduced_only_on_request(on_ranks, sync_dist, expected):
     assert on_ranks(2, see) == expected
 
 
+@pytest.mark.parametrize("as_value", [int, torch.tensor])
+def test_whole_numbers_stay_whole_over_ranks(on_ranks, as_value):
+    def see(rank):
+        collector = MetricCollector(rank)
+        collector.begin_phase(Phase.TRAIN)
+        collector.begin_batches().batch = torch.zeros(1)
+        collector.log("x", as_value(67_128_463 + rank.rank), on_epoch=True, sync_dist=True, reduce_fx="sum")
+        collector.end_batches()
+        return metrics(collector)
+
+    total = 2 * 67_128_463 + 1
+    assert on_ranks(2, see) == [{"x": total, "x_step": total, "x_epoch": total}] * 2
+
+
 def test_epoch_of_reduced_step_values_is_still_exact(on_ranks):
     def see(rank):
         collector = MetricCollector(rank)

@@ -33,14 +33,17 @@ def test_numbers_and_tensors_in_any_order_come_to_the_same(reduce_fx, values, as
     assert result == pytest.approx(REDUCTIONS[reduce_fx](values, weights), rel=1e-6, abs=1e-3)
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.bool, torch.uint8, torch.int64, torch.float8_e5m2, torch.bfloat16, torch.float16, torch.float64],
+)
 @pytest.mark.parametrize("reduce_fx", sorted(REDUCTIONS))
 def test_every_dtype_can_be_added(reduce_fx, dtype):
     values = [torch.tensor(value, dtype=dtype) for value in (1, 0, 1)]
     expected = REDUCTIONS[reduce_fx]([1, 0, 1], [2, 1, 3])
     result = running_over(reduce_fx, values, [2, 1, 3]).value()
     assert result.item() == pytest.approx(expected)
-    assert result.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert result.dtype == torch.float64
 
 
 def test_sum_of_small_values_does_not_drown_in_a_large_one():

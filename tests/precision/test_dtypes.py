@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -28,6 +29,23 @@ def test_buffers_are_converted_and_counters_are_not():
     Float16().convert(norm)
     assert norm.weight.dtype is norm.running_mean.dtype is torch.float16
     assert norm.num_batches_tracked.dtype is torch.int64
+
+
+def test_complex_numbers_are_as_wide_as_the_real_ones():
+    layer = nn.ParameterList([nn.Parameter(torch.ones(1)), nn.Parameter(torch.tensor([1 + 2j]))])
+    precision = Float64()
+    precision.convert(layer)
+    assert [parameter.dtype for parameter in layer] == [torch.float64, torch.complex128]
+    assert layer[1] == 1 + 2j
+    assert precision.convert_batch(torch.tensor([1j])).dtype is torch.complex128
+
+
+@pytest.mark.parametrize("precision", [Float16(), BFloat16()], ids=str)
+def test_complex_numbers_do_not_become_halves(precision):
+    layer = nn.ParameterList([nn.Parameter(torch.ones(1)), nn.Parameter(torch.tensor([1 + 2j]))])
+    precision.convert(layer)
+    assert [parameter.dtype for parameter in layer] == [precision.dtype, torch.complex64]
+    assert precision.convert_batch(torch.tensor([1j])).dtype is torch.complex64
 
 
 def test_values_beyond_the_range_of_float16_survive():

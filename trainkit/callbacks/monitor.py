@@ -41,17 +41,15 @@ def is_better(score: float | Tensor, than: float | Tensor, mode: Mode) -> bool:
 
 def worst(mode: Mode) -> Tensor:
     """Return the score that every finite one beats: an infinity."""
-    return torch.tensor(torch.inf if mode == "min" else -torch.inf)
+    return as_score(torch.inf if mode == "min" else -torch.inf)
 
 
 def as_score(value: float | Tensor) -> Tensor:
-    """Return a metric as a scalar on the CPU, in its own dtype; a plain number as float32 if that loses nothing."""
+    """Return a metric as a float64 scalar on the CPU, whatever its dtype: what is added to it is not rounded either."""
     if isinstance(value, Tensor):
-        return value.detach().cpu().squeeze()
-    # A score comes back from a checkpoint as a number and must equal the tensor that it was: float64 only where
-    # float32 would round it.
-    score = torch.tensor(value, dtype=torch.float32)
-    return score if value != value or score.item() == value else torch.tensor(value, dtype=torch.float64)
+        # To the CPU first, as some devices have no float64.
+        return value.detach().cpu().squeeze().double()
+    return torch.tensor(value, dtype=torch.float64)
 
 
 def missing_metric(monitor: str, available: Iterable[str], where: str) -> str:

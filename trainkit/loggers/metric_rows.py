@@ -17,7 +17,8 @@ class MetricRows(Callback):
     """Sends rows of metrics to the loggers: every ``log_every_n_steps`` updates, and after each evaluation and epoch.
 
     The x-axis of every row is ``global_step``. With ``log_every_n_steps=0`` there are rows of evaluations and epochs
-    only. Logging waits for the device when a row is read, and at no other time.
+    only. The row of an accumulated update has the values of all its batches, reduced as they were logged to be. Logging
+    waits for the device when a row is read, and at no other time.
     """
 
     # After the plugins that log in the hooks below, and ahead of those that decide by what was logged: the Trainer
@@ -35,8 +36,12 @@ class MetricRows(Callback):
             self._seen_step = trainer.global_step
         # Read after every batch: an attribute is cheaper than the Trainer's property.
         self._every_n_steps = trainer.log_every_n_steps
+        self._accumulation = trainer.fit_run.accumulation
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
+        # At the end of a group, also of one whose update was skipped. Without accumulation there is nothing to reduce.
+        if self._accumulation.size > 1 and not self._accumulation.batches:
+            trainer.metrics.end_group()
         step = trainer.progress.global_step
         # Without an update (accumulation, a skipped batch) the step is the same, and its row has been sent.
         if step != self._seen_step:

@@ -14,7 +14,18 @@ from trainkit.metrics.options import Given
 from trainkit.metrics.phase import PhaseLog, Published, refuse_place
 from trainkit.metrics.ranks import Ranks
 from trainkit.metrics.reduce import reduce_epoch
-from trainkit.metrics.scalars import Table, Value, as_number, as_scalar, as_tensors, as_weight, metric_value, read
+from trainkit.metrics.running import Running, widest
+from trainkit.metrics.scalars import (
+    Table,
+    Value,
+    as_number,
+    as_scalar,
+    as_tensors,
+    as_weight,
+    metric_value,
+    read,
+    refuse_complex,
+)
 from trainkit.metrics.slots import EPOCH_HOOK, Slot
 from trainkit.metrics.torchmetrics import (
     Metric,
@@ -73,20 +84,21 @@ class MetricCollector:
         slot = self._slots.get(name) if isinstance(name, str) else None
         if slot is None or slot.given != given:
             slot = self._open(name, given, is_metric(value))
+            refuse_complex(name, value)
         if isinstance(value, Tensor):
             # Otherwise the tables would keep the autograd graph of the batch in memory.
             value = value.detach()
             if value.ndim:
                 value = as_scalar(name, value)
         elif slot.spec.is_metric:
-            self._log_metric(slot, value)
+            self._log_metric(slot, value, batch_size)
             return
         elif type(value) is not float:
             value = as_number(name, value)
         if slot.step_tables:
             # A copy, because the user may change the tensor in place before anybody reads it. `Running` needs none: it
             # adds the value to a total of its own.
-            self._publish_step(slot, value.clone() if isinstance(value, Tensor) else value)
+            self._publish_step(slot, value.clone() if isinstance(value, Tensor) else value, batch_size)
         if slot.running is not None:
             slot.running.add(value, self._weight(slot, batch_size))
             # Callbacks may read it in the same hook, ahead of the reduction over ranks, so they get the local value.
@@ -118,8 +130,12 @@ class MetricCollector:
         if phase is not Phase.TRAIN:
             self._results = log.results
 
-    def begin_batches(self, dataloader_idx: int = 0) -> PhaseLog:
+    def begin_batches(self, dataloader_idx: int = 0, *, accumulates: bool = False) -> PhaseLog:
         """Collect for the batches of one loader from now on.
+
+        Args:
+            dataloader_idx: The index of the loader.
+            accumulates: Whether several batches make an update, whose row has then the values of all of them.
 
         Returns:
             The log of the phase. The loop assigns each batch to its attribute ``batch``, from which the batch size is
@@ -127,8 +143,13 @@ class MetricCollector:
         """
         phase = self._phases[-1]
         phase.enter(dataloader_idx)
+        phase.group = (phase.group or {}) if accumulates else None
         self._slots = phase.current
         return phase
+
+    def end_group(self) -> None:
+        """End an accumulation group: what its batches logged for rows is reduced, as `TrainModule.log` was asked to."""
+        self._phases[-1].end_group()
 
     @property
     def in_training_batches(self) -> bool:
@@ -142,6 +163,7 @@ class MetricCollector:
         Collective: every rank must call it.
         """
         phase = self._phases[-1]
+        phase.end_group()
         phase.leave_batches()
         self._slots = phase.current
         reduce_epoch(phase, phase.epoch_slots(hooks=False), self._ranks)
@@ -310,19 +332,26 @@ class MetricCollector:
             self._warn_once(f"self.log({name!r}) goes nowhere: on_step and on_epoch are both False; make one True.")
         return slot
 
-    def _publish_step(self, slot: Slot, value: Value) -> None:
+    def _publish_step(self, slot: Slot, value: Value, batch_size: Any) -> None:
         if slot.syncs_step:
             # A collective needs one dtype and one kind of device, and a rank may have logged a number.
-            tensor = torch.as_tensor(value, dtype=torch.get_default_dtype(), device=self._ranks.device)
+            device = self._ranks.device
+            tensor = torch.as_tensor(value, dtype=widest(device), device=device)
             value = self._ranks.all_reduce(tensor, slot.spec.options.reduce_fx)
         for table, key in slot.step_tables:
             table[key] = value
+        group = self._phases[-1].group
+        if group is not None and slot.spec.options.logger:
+            running = group.get(slot.step_key)
+            if running is None:
+                running = group[slot.step_key] = Running(slot.spec.options.reduce_fx)
+            running.add(value, self._weight(slot, batch_size))
 
-    def _log_metric(self, slot: Slot, metric: Metric) -> None:
+    def _log_metric(self, slot: Slot, metric: Metric, batch_size: Any) -> None:
         slot.metric = metric
         # metric.update() alone computes no value of the batch; only a call of the metric, its forward, does.
         if slot.step_tables and metric._forward_cache is not None:
-            self._publish_step(slot, metric_value(slot.spec.name, metric, metric._forward_cache))
+            self._publish_step(slot, metric_value(slot.spec.name, metric, metric._forward_cache), batch_size)
         # With several ranks compute() is a collective, which waits until `reduce_epoch_hook_values`.
         if slot.spec.place == EPOCH_HOOK and slot.spec.options.on_epoch and self._ranks.world_size == 1:
             self._phases[-1].publish_epoch(slot, slot.value())

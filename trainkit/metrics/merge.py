@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainkit.batch.split import weighted_mean
 from trainkit.errors import MetricError
 from trainkit.metrics.options import resolve
+from trainkit.metrics.running import widest
+from trainkit.metrics.scalars import is_number, refuse_complex
 from trainkit.types import Phase
 
 Logged = tuple[str, Any, list[Any]]
@@ -55,7 +55,7 @@ def merge_logs(
 
 def _merge(calls: list[tuple[Logged, int]], device: torch.device, share_objects: bool) -> Logged:
     (name, value, given), _ = calls[0]
-    if not all(isinstance(logged[1], Tensor | Real) for logged, _ in calls):
+    if not all(isinstance(logged[1], Tensor) or is_number(logged[1]) for logged, _ in calls):
         if share_objects:
             # After the last part the object has seen all samples, so one call logs it for the whole batch.
             return calls[-1][0]
@@ -63,7 +63,9 @@ def _merge(calls: list[tuple[Logged, int]], device: torch.device, share_objects:
             f"log({name!r}) got a {type(value).__name__} in a replica of strategy 'dp', which gathers only numbers and "
             "tensors:\neach replica would have a state of its own. Log a number, use one device, or strategy='ddp'."
         )
-    values = [torch.as_tensor(logged[1], device=device).detach() for logged, _ in calls]
+    refuse_complex(name, value)
+    # Wide, so that neither a Python number nor a sum of halves or of whole numbers is rounded.
+    values = [torch.as_tensor(logged[1], dtype=widest(device), device=device).detach() for logged, _ in calls]
     options, counts = list(given), [count for _, count in calls]
     # Weights that the user gave are those of the parts: the whole batch weighs their sum.
     if all(logged[2][_BATCH_SIZE] is not None for logged, _ in calls):
@@ -71,6 +73,16 @@ def _merge(calls: list[tuple[Logged, int]], device: torch.device, share_objects:
         options[_BATCH_SIZE] = sum(counts)
     # Resolved for its spelling alone ("avg", torch.mean), which does not depend on the phase.
     reduce_fx = resolve(name, (*given[:_BATCH_SIZE], *given[_BATCH_SIZE + 1 :]), Phase.TRAIN, in_batch=True).reduce_fx
-    if reduce_fx == "mean":
-        return name, weighted_mean(values, counts, device), options
-    return name, _REDUCTIONS[reduce_fx](torch.stack(values), dim=0), options
+    merged = _mean(values, counts) if reduce_fx == "mean" else _REDUCTIONS[reduce_fx](torch.stack(values), dim=0)
+    # float32 stays what it would be for the whole batch.
+    is_single = isinstance(value, Tensor) and value.dtype is torch.float32
+    return name, merged.float() if is_single else merged, options
+
+
+def _mean(values: Sequence[Tensor], counts: Sequence[float]) -> Tensor:
+    # One part is the whole batch: no arithmetic, so that its value stays the same bit for bit.
+    if len(values) == 1:
+        return values[0]
+    # Divided once, at the end: shares such as 1/3 would be rounded, and whole numbers with them.
+    weighed = torch.stack([value * count for value, count in zip(values, counts, strict=True)])
+    return weighed.sum(dim=0) / (sum(counts) or 1)  # parts without samples

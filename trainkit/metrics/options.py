@@ -35,7 +35,8 @@ class LogOptions:
         logger: Whether it is in the rows that loggers write.
         on_step: Whether the value of each batch is published.
         on_epoch: Whether the value reduced over the phase is published.
-        reduce_fx: How the values of a phase are reduced; a torchmetrics object reduces its own.
+        reduce_fx: How the values of a phase are reduced, where a torchmetrics object reduces its own, and those of the
+            batches of an accumulated update in its row.
         sync_dist: Whether it is reduced across ranks. None: epoch values are, step values are not.
         add_dataloader_idx: Whether each of several loaders has a value of its own.
         rank_zero_only: Whether rank 0 alone logs it, so that it is never reduced across ranks.

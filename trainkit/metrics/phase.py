@@ -58,6 +58,7 @@ class PhaseLog:
         slots: Every slot, by place and name.
         place: Where ``log`` is called now: the index of the dataloader whose batch runs, or `EPOCH_HOOK`.
         batch: The running batch, set by the loop; dropped once its size is known.
+        group: With accumulation, what batches of the running group logged for rows, by the key in them; else None.
         current: The slots that were used at that place, by name.
         epoch_row: Values of the phase for loggers.
         results: Values of the phase for users, one table per dataloader.
@@ -75,6 +76,7 @@ class PhaseLog:
         # A slot that all loaders share is found under each of their places, so this is not `slots` sorted by place.
         self._by_place: dict[int, dict[str, Slot]] = {EPOCH_HOOK: self.current}
         self.batch: Batch = _NOTHING
+        self.group: dict[str, Running] | None = None
         self._batch_size: int | None = None
 
     def leave_batches(self) -> None:
@@ -86,6 +88,13 @@ class PhaseLog:
         """Log at another place from now on: for batches of the dataloader ``place``, or at `EPOCH_HOOK`."""
         self.place = place
         self.current = self._by_place.setdefault(place, {})
+
+    def end_group(self) -> None:
+        """Make the value of an accumulation group, whose update was made, that of each name that it logged for rows."""
+        for key, running in (self.group or {}).items():
+            self._published.step_row[key] = self._published.logged[key] = running.value()
+        if self.group:
+            self.group = {}
 
     def batch_size(self) -> int | None:
         """Return the number of samples in the batch, or None if its tensors disagree or there are none."""
@@ -144,8 +153,13 @@ class PhaseLog:
             if slot.spec.options.on_epoch and (slot.spec.place == EPOCH_HOOK) is hooks
         ]
 
-    def publish_epoch(self, slot: Slot, value: Value) -> None:
-        """Publish ``value`` as the value of ``slot`` over the phase, in every table that its options name."""
+    def publish_epoch(self, slot: Slot, value: Value | None) -> None:
+        """Publish ``value`` as the value of ``slot`` over the phase, in every table that its options name.
+
+        None, of a torchmetrics object that has no value for the phase, is published nowhere.
+        """
+        if value is None:
+            return
         options = slot.spec.options
         # With on_step and on_epoch, callbacks and users find it as "x_epoch" and as "x", whichever they monitor.
         for key in dict.fromkeys((slot.key, slot.epoch_key)):
@@ -176,6 +190,7 @@ class PhaseLog:
             "num_dataloaders": self.num_dataloaders,
             "slots": [slot.state_dict(metric_paths.get(id(slot.metric))) for slot in self.slots.values()],
             "step_values": self._step_values(),
+            "group": {key: running.state_dict() for key, running in (self.group or {}).items()},
         }
 
     def load_state_dict(self, state: dict[str, Any], metrics: dict[str, Metric]) -> None:
@@ -196,7 +211,9 @@ class PhaseLog:
             slot.loaders = set(saved["loaders"])
             slot.running = Running.from_state(saved["running"]) if saved["running"] else None
             slot.restored = True
-        self.epoch_row.update(state.get("step_values", {}))  # not so in files of earlier versions
+        # Neither is in files of earlier versions.
+        self.epoch_row.update(state.get("step_values", {}))
+        self.group = {key: Running.from_state(saved) for key, saved in state.get("group", {}).items()} or None
 
     def pause(self) -> None:
         """Prepare to be continued later: keep what was collected, and drop the values of the whole phase.

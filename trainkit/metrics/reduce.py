@@ -39,20 +39,15 @@ def _equal_on_all_ranks(log: PhaseLog, slots: Sequence[Slot], ranks: Ranks) -> l
     slots in the same order everywhere.
     """
     local = [slot for slot in slots if not slot.spec.options.syncs_epoch]
-    offered = [
-        (slot.spec, slot.loaders, slot.running.dtype if slot.running else None) for slot in slots if slot not in local
-    ]
+    offered = [(slot.spec, slot.loaders) for slot in slots if slot not in local]
     # Ranks exchange only what the slots are; their values follow in one collective per operation.
     everyone = ranks.all_gather_object(offered)
-    _refuse_missing_metrics([[spec for spec, _, _ in offer] for offer in everyone])
+    _refuse_missing_metrics([[spec for spec, _ in offer] for offer in everyone])
     agreed: dict[tuple[int, str], Slot] = {}
-    for spec, loaders, dtype in (entry for offer in everyone for entry in offer):
+    for spec, loaders in (entry for offer in everyone for entry in offer):
         # Raises if this rank has other options for the name, and makes an empty slot if it has none.
         slot = agreed[spec.key] = log.adopt(spec)
         slot.loaders |= loaders
-        if slot.running:
-            # Without values there is no dtype yet, and the result must have the same one on every rank.
-            slot.running.dtype = slot.running.dtype or dtype
     return local + list(agreed.values())
 
 

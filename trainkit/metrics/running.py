@@ -11,6 +11,12 @@ from torch import Tensor
 from trainkit.metrics.options import ReduceFx
 
 _START: dict[ReduceFx, float] = {"mean": 0.0, "sum": 0.0, "min": math.inf, "max": -math.inf}
+# float8 only stores: torch adds and compares none of them.
+_STORAGE_DTYPES = frozenset(
+    dtype
+    for dtype in vars(torch).values()
+    if isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype.itemsize == 1
+)
 
 
 class Running:
@@ -23,18 +29,15 @@ class Running:
         reduce_fx: How values are reduced.
         total: The sum of values times weights (mean), or the sum, minimum or maximum.
         weight: The sum of all weights.
-        dtype: The dtype of the result: that of the first tensor added, but at least torch's default dtype; None if only
-            numbers were added.
     """
 
-    __slots__ = ("dtype", "reduce_fx", "total", "weight")
+    __slots__ = ("reduce_fx", "total", "weight")
 
     def __init__(self, reduce_fx: ReduceFx) -> None:
         self.reduce_fx: ReduceFx = reduce_fx
         # The identity of the reduction, so that a rank or a loader without values changes nothing.
         self.total: float | Tensor = _START[reduce_fx]
         self.weight = 0.0
-        self.dtype: torch.dtype | None = None
 
     def add(self, value: float | Tensor, weight: float) -> None:
         """Add one value: a number, or a detached tensor of shape (). The weight matters for a mean only."""
@@ -52,7 +55,10 @@ class Running:
             self.total = value
 
     def value(self) -> float | Tensor:
-        """Return the reduced value: a number if only numbers were added, else a new tensor of shape ()."""
+        """Return the reduced value: a number if only numbers were added, else a new tensor as wide as the total.
+
+        Not in the dtype of what was added: a sum of whole numbers, or one of halves, may have more digits than that.
+        """
         if isinstance(self.total, Tensor):
             return self.finish(self.total, self.weight)
         if self.reduce_fx != "mean":
@@ -61,14 +67,13 @@ class Running:
 
     def finish(self, total: Tensor, weight: float | Tensor) -> Tensor:
         """Return the value of a ``total`` and a ``weight``, which may be those of all ranks."""
-        value = total / weight if self.reduce_fx == "mean" else total
-        # copy=True: without it `to` returns the total itself if the dtype is right, and `add` changes that in place.
-        return value.to(self.dtype or torch.get_default_dtype(), copy=True)
+        # A copy, since `add` changes the total in place.
+        return total / weight if self.reduce_fx == "mean" else total.clone()
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of all attributes, from which `from_state` continues bit for bit."""
         total = self.total.clone() if isinstance(self.total, Tensor) else self.total
-        return {"reduce_fx": self.reduce_fx, "total": total, "weight": self.weight, "dtype": self.dtype}
+        return {"reduce_fx": self.reduce_fx, "total": total, "weight": self.weight}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Running:
@@ -77,13 +82,12 @@ class Running:
         # A copy, since `add` changes it in place, and the state may be loaded again.
         total = state["total"]
         running.total = total.clone() if isinstance(total, Tensor) else total
-        running.weight, running.dtype = state["weight"], state["dtype"]
+        running.weight = state["weight"]
         return running
 
     def _add_tensor(self, value: Tensor, weight: float) -> None:
         total = self.total
         if not isinstance(total, Tensor):
-            self.dtype = torch.promote_types(value.dtype, torch.get_default_dtype())
             # validate() runs in inference mode, and a tensor made there could not be changed in place outside it.
             with torch.inference_mode(False):
                 total = self.total = torch.full((), total, dtype=widest(value.device), device=value.device)
@@ -93,6 +97,8 @@ class Running:
                 total = self.total = total.to(value.device, widest(value.device))
             else:
                 value = value.to(total.device)
+        if value.dtype in _STORAGE_DTYPES:
+            value = value.to(total.dtype)
         self._add_in_place(total, value, weight)
 
     def _add_in_place(self, total: Tensor, value: float | Tensor, weight: float) -> None:

@@ -35,14 +35,29 @@ def as_scalar(name: str, tensor: Tensor) -> Tensor:
     return tensor.reshape(())
 
 
+def refuse_complex(name: str, value: Any) -> None:
+    """Raise `MetricError` if ``value`` is a complex tensor: neither rows nor comparisons have a place for one."""
+    if isinstance(value, Tensor) and value.is_complex():
+        raise MetricError(
+            f"self.log({name!r}) got a complex tensor.\n"
+            "    allowed      a real number\n"
+            "    to do        log a part of it, such as value.abs(), value.real or value.imag"
+        )
+
+
+def is_number(value: Any) -> bool:
+    """Whether ``value``, which is no tensor, is a real number, of Python or numpy."""
+    # numpy's scalars are numbers.Real, all but its truth values.
+    return isinstance(value, numbers.Real) or (getattr(value, "dtype", None) == "bool" and value.ndim == 0)
+
+
 def as_number(name: str, value: Any) -> float:
     """Return ``value``, which is no tensor, as a float.
 
     Raises:
         MetricError: If it is no number.
     """
-    # numpy's scalars are numbers.Real as well.
-    if isinstance(value, numbers.Real):
+    if is_number(value):
         return float(value)
     advice = "log a number that stands for it"
     if isinstance(value, Mapping) or is_metric_collection(value):
@@ -75,7 +90,8 @@ def metric_value(name: str, metric: Metric, value: Any) -> Value:
     Raises:
         MetricError: If it has not exactly one element.
     """
-    if isinstance(value, numbers.Real):
+    refuse_complex(name, value)
+    if not isinstance(value, Tensor) and is_number(value):
         return float(value)
     if not isinstance(value, Tensor) or value.numel() != 1:
         found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
@@ -92,7 +108,11 @@ def metric_value(name: str, metric: Metric, value: Any) -> Value:
 
 def as_tensors(table: Table) -> dict[str, Tensor]:
     """Return the values of ``table`` as tensors of shape (), on their devices. Nothing is read."""
-    return {name: value if isinstance(value, Tensor) else torch.tensor(value) for name, value in table.items()}
+    # Numbers are doubles in Python; torch's default dtype, float32 or half, would round them.
+    return {
+        name: value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+        for name, value in table.items()
+    }
 
 
 def read(table: Table) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,13 +83,22 @@ class Slot:
         self.loaders: set[int] = set()
         self.restored = False
 
-    def value(self) -> Value:
-        """Return the value of the phase so far, on this rank.
+    def value(self) -> Value | None:
+        """Return the value of the phase so far, on this rank; None if a torchmetrics object computed none.
 
         That of a torchmetrics object is over all ranks: its ``compute`` is a collective.
         """
         if self.metric is not None:
-            return metric_value(self.spec.name, self.metric, self.metric.compute())
+            computed = self.metric.compute()
+            if computed is None:
+                # Some have nothing to say of a phase, such as one without positives; another may lack its `return`.
+                warnings.warn(
+                    f"compute() of the {type(self.metric).__name__} that is logged as {self.spec.name!r} returned "
+                    "None, so it has no value here. If it should have one, see that compute() returns it.",
+                    stacklevel=2,
+                )
+                return None
+            return metric_value(self.spec.name, self.metric, computed)
         assert self.running is not None, "only what is logged on_epoch has a value of the phase"
         # validate() runs in inference mode, and what it logs is read outside of it, maybe with autograd.
         with torch.inference_mode(False), torch.no_grad():

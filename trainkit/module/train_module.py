@@ -172,12 +172,13 @@ class TrainModule(HyperparametersMixin, TransferHooks, AttachedModule):
             logger: Send it to the loggers; None is True.
             on_step: Record the value of this batch. Default: in ``training_step`` and hooks of training batches.
             on_epoch: Record the value reduced over the epoch. Default: everywhere else.
-            reduce_fx: How an epoch is reduced: ``"mean"`` (weighted by batch size), ``"sum"``, ``"min"``, ``"max"``.
+            reduce_fx: How an epoch is reduced, and the row of an update that several batches make:
+                ``"mean"`` (weighted by batch size), ``"sum"``, ``"min"``, ``"max"``. In float64, whatever is logged.
             enable_graph: Not supported: recorded values are detached.
             sync_dist: Reduce across ranks. None: epoch values yes, step values no.
             sync_dist_group: Not supported: the ranks of the strategy take part.
             add_dataloader_idx: With several loaders, add ``/dataloader_idx_N`` to the name.
-            batch_size: The weight of this batch in the epoch mean, if it cannot be told from the batch.
+            batch_size: The weight of this batch in these means, if it cannot be told from the batch.
             metric_attribute: Accepted for compatibility; a Metric is recognized without it.
             rank_zero_only: Record it on rank 0 alone. Other ranks need not call.
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from trainkit.callbacks import Callback, ModelCheckpoint
 from trainkit.callbacks.model_checkpoint import callback as model_checkpoint_file
@@ -350,8 +349,8 @@ def test_a_folder_at_a_url_without_a_file_system_is_found_when_the_fit_starts() 
 def test_scores_are_tensors_as_they_were_logged(tmp_path: Path) -> None:
     checkpoint = ModelCheckpoint(tmp_path, monitor="val/score", save_top_k=2, mode="max")
     fit(checkpoint, Scores(0.1, 0.3, 0.2), max_epochs=3)
-    assert checkpoint.best_model_score == torch.tensor(0.3)
-    assert checkpoint.current_score == torch.tensor(0.2)
+    assert checkpoint.best_model_score == 0.3
+    assert checkpoint.current_score == 0.2
     assert [score.item() for score in checkpoint.best_k_models.values()] == pytest.approx([0.3, 0.2])
     assert checkpoint.kth_best_model_path == str(tmp_path / "epoch=2-step=12.ckpt")
 
