@@ -43,9 +43,8 @@ class EarlyStopping(Callback):
     """Sets ``trainer.should_stop`` when a metric has not improved for a number of checks.
 
     There is one check for each validation, or for each epoch if nothing is validated. For a validation after the last
-    batch of an epoch the check is made at the end of the epoch, when its metrics are complete. A check that finds no value
-    newer than that of the last one does not count. If one rank stops, all
-    ranks stop.
+    batch of an epoch the check is made at the end of the epoch, when its metrics are complete. A check that finds no
+    newer value than the last one did does not count. If one rank stops, all ranks stop.
 
     Args:
         monitor: The name of the metric.

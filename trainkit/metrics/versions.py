@@ -10,8 +10,8 @@ from trainkit.metrics.scalars import Table
 class Versions:
     """A number for each name in ``callback_metrics``: another one whenever the name gets a value.
 
-    Numbers only tell whether a value is another one than before. They are in checkpoints, so that a plugin that remembers
-    the number of the value that it used last goes on with a resumed run.
+    Numbers only tell whether a value is another one than before. They are in checkpoints, so that a plugin that
+    remembers the number of the value that it used last goes on with a resumed run.
 
     Attributes:
         stepped: The names to which batches gave values since somebody asked for their number. A table like those of

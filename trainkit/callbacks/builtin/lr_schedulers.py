@@ -30,7 +30,8 @@ class LRSchedulers(Callback):
     ========  =======================================================================================================
 
     Schedulers that need a metric (``ReduceLROnPlateau``) are stepped after the validation that is due at that time, if
-    one is; the others before it. They are not stepped twice with one value: only where the metric was logged again. With manual optimization the user steps all schedulers.
+    one is; the others before it. They are not stepped twice with one value, but only where the metric has got another
+    one. With manual optimization the user steps all schedulers.
     """
 
     # In on_validation_end and on_train_epoch_end: after metrics are reduced, and before checkpoints are saved, which
@@ -79,7 +80,7 @@ class LRSchedulers(Callback):
             self._step("epoch", trainer, module, by_metric=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the update after which schedulers were stepped last, whether more await a validation, and used values."""
+        """Return the update after which schedulers were stepped last, whether more await a validation, and by what."""
         return {
             "seen_step": self._seen_step,
             "awaits_validation": self._awaits_validation,

@@ -46,8 +46,10 @@ class ModelCheckpoint(KeptCheckpoints):
     that follows the last batch of an epoch, the save point is at the end of the epoch, when schedulers and metrics are
     done. ``every_n_train_steps`` and ``train_time_interval`` replace these save points. A save that falls due within an
     accumulation group waits for its update, and one that falls due right before a validation waits for that. Nothing is
-    saved twice at one ``global_step``. A value of ``monitor`` stands for one checkpoint: a save point at which there is
-    none that is newer than at the last one is left out, but for ``save_last``. A new file is whole and on the disk before an old one is deleted.
+    saved twice at one ``global_step``. A new file is whole and on the disk before an old one is deleted.
+
+    A value of ``monitor`` ranks one checkpoint: a save point that finds no newer value than the last one did, as in an
+    epoch without validation, writes at most ``last.ckpt``.
 
     Args:
         dirpath: The folder for the files, or a URL that fsspec knows. By default ``checkpoints`` in the folder of the
@@ -265,8 +267,8 @@ class ModelCheckpoint(KeptCheckpoints):
         Runs on rank 0 alone.
         """
         path, last, message = None, None, ""
-        # An epoch that `every_n_epochs` passes over has had its value, which does not stand for a later epoch. Steps and
-        # times fall anywhere, and go by the newest value that there is.
+        # An epoch that `every_n_epochs` passes over has had its value, which does not stand for a later epoch. Steps
+        # and times fall anywhere, and go by the newest value that there is.
         is_new = (for_top_k or bool(self._triggers.every_n_epochs)) and self._use_value(trainer)
         displaced = [self.last_model_path]
         # The ranking: `path` is a new file in it, if it is good enough.
