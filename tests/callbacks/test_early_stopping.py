@@ -14,6 +14,7 @@ from trainkit.callbacks import EarlyStopping
 from trainkit.callbacks.early_stopping import EarlyStoppingReason
 from trainkit.errors import ConfigError, MetricError, UnknownNameError
 from trainkit.loops.stop import StopSignal
+from trainkit.metrics.collector import MetricCollector
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
 
 
@@ -211,7 +212,7 @@ def test_a_metric_that_one_rank_lacks_is_missing_on_all() -> None:
     with pytest.raises(MetricError):
         EarlyStopping("val/score")._check(
             SimpleNamespace(  # type: ignore[arg-type]
-                fast_dev_run=False, callback_metrics=metrics, logged_metrics=metrics, strategy=strategy
+                fast_dev_run=False, callback_metrics=metrics, metrics=MetricCollector(strategy), strategy=strategy
             )
         )
 

@@ -118,7 +118,7 @@ def fit(module, *callbacks, ckpt_path=None, **arguments):
     trainer = quiet_trainer(**(defaults | arguments), callbacks=callbacks)
     with warnings.catch_warnings():
         # Told in mid-epoch, until the metric is logged for the first time.
-        warnings.filterwarnings("ignore", message="(?s).*Until it is, nothing is ranked")
+        warnings.filterwarnings("ignore", message="(?s).*Until it is there, nothing is ranked")
         trainer.fit(module, TinyData(BATCHES), TinyData(1), ckpt_path=ckpt_path)
     return trainer
 
@@ -228,6 +228,13 @@ def test_a_metric_is_asked_for_only_where_a_save_is_due(tmp_path):
     assert [step for step, _ in kept(checkpoint)] == [8, 16, 24]
     with pytest.raises(MetricError, match="no metric 'train/odd' has been logged"):
         fit(Scores([1.0] * 25), ModelCheckpoint(tmp_path, monitor="train/odd"))
+
+
+def test_a_run_in_which_no_save_met_a_new_value_says_so(tmp_path):
+    checkpoint = ModelCheckpoint(tmp_path, monitor="val/score", every_n_epochs=3)
+    with pytest.warns(UserWarning, match="'val/score' had no new value whenever a save was due"):
+        fit(Scores([1.0] * 25), checkpoint, check_val_every_n_epoch=2, max_epochs=5)
+    assert kept(checkpoint) == []
 
 
 @pytest.mark.parametrize("when", [None, False])

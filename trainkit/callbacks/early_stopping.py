@@ -194,10 +194,10 @@ class EarlyStopping(Callback):
         if not trainer.strategy.any_rank(self.monitor not in metrics):
             return False
         if self.strict:
-            raise missing_metric_error(self.monitor, metrics, "EarlyStopping", trainer.logged_metrics)
+            raise missing_metric_error(self.monitor, metrics, "EarlyStopping", trainer.metrics)
         if not self._warned:
             self._warned = True
-            message = missing_metric(self.monitor, metrics, "EarlyStopping", trainer.logged_metrics)
+            message = missing_metric(self.monitor, metrics, "EarlyStopping", trainer.metrics)
             warnings.warn(message, stacklevel=2)
         return True
 

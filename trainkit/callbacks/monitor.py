@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trainkit.checks import one_of
 from trainkit.errors import ConfigError, MetricError, nearest_name
+from trainkit.metrics.collector import MetricCollector
 
 Mode = Literal["min", "max"]
 
@@ -56,20 +57,24 @@ def as_score(value: float | Tensor) -> Tensor:
     return score if value != value or score.item() == value else torch.tensor(value, dtype=torch.float64)
 
 
-def missing_metric(monitor: str, available: Iterable[str], where: str, logged: Iterable[str] = ()) -> str:
+def missing_metric(monitor: str, available: Iterable[str], where: str, metrics: MetricCollector | None = None) -> str:
     """Return the message for a metric that was not logged, with those that were and what may have been meant.
 
     Args:
         monitor: The name that was asked for.
         available: The names that may be monitored.
         where: Who asks.
-        logged: The names that loggers get. Among them are those whose values are of single batches of an evaluation,
-            by which nothing can be decided.
+        metrics: Where what was logged is that cannot be monitored, at least not yet.
     """
     names = sorted(available)
+    # Loggers also get values of single batches of an evaluation, by which nothing can be decided.
+    logged, awaited = ((), ()) if metrics is None else (metrics.logged_metrics, metrics.awaited)
     near = _near_misses(monitor, {*names, *logged})
     problem, to_do = f"no metric {monitor!r} has been logged.", f"self.log({monitor!r}, ...)"
-    if near and near[0] not in names:
+    if monitor in awaited:
+        near, problem = [], f"{monitor!r} has no value before the end of the epoch."
+        to_do = f"self.log({monitor!r}, ..., on_step=True), or use it at the ends of epochs only"
+    elif near and near[0] not in names:
         problem = f"{near[0]!r} has been logged for single batches only, by which nothing is decided."
         to_do = f"self.log({near[0]!r}, ..., on_epoch=True)"
         near = [name for name in near if _place(name) == _place(near[0])]
@@ -83,9 +88,11 @@ def missing_metric(monitor: str, available: Iterable[str], where: str, logged: I
     )
 
 
-def missing_metric_error(monitor: str, available: Iterable[str], where: str, logged: Iterable[str] = ()) -> MetricError:
+def missing_metric_error(
+    monitor: str, available: Iterable[str], where: str, metrics: MetricCollector | None = None
+) -> MetricError:
     """Return the error for a metric that was not logged; see `missing_metric`."""
-    return MetricError(missing_metric(monitor, available, where, logged))
+    return MetricError(missing_metric(monitor, available, where, metrics))
 
 
 def _near_misses(monitor: str, names: Iterable[str]) -> list[str]:

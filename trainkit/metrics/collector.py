@@ -231,6 +231,12 @@ class MetricCollector:
         """The newest value of every name, for decisions such as early stopping."""
         return as_tensors(self._published.callback)
 
+    @property
+    def awaited(self) -> set[str]:
+        """The names that were logged in a running phase, and get the value of the phase at its end."""
+        slots = [slot for log in self._phases for slot in log.slots.values() if slot.spec.options.on_epoch]
+        return {name for slot in slots for name in (slot.key, slot.epoch_key)}
+
     def version(self, name: str) -> int:
         """Return a number that changes whenever ``name`` in ``callback_metrics`` gets a value.
 

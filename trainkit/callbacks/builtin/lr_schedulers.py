@@ -150,7 +150,7 @@ class LRSchedulers(Callback):
 def _missing(config: SchedulerConfig, trainer: Trainer) -> str:
     assert config.monitor is not None
     where = f"{type(config.scheduler).__name__} (interval {config.interval!r})"
-    message = missing_metric(config.monitor, trainer.callback_metrics, where, trainer.logged_metrics)
+    message = missing_metric(config.monitor, trainer.callback_metrics, where, trainer.metrics)
     # The usual reason: the scheduler steps every epoch, and its metric comes from a validation every few epochs.
     every = trainer.check_val_every_n_epoch or 1
     if config.interval == "epoch" and config.frequency % every:

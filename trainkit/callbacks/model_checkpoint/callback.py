@@ -127,6 +127,7 @@ class ModelCheckpoint(KeptCheckpoints):
         self._claim: FolderClaim | None = None  # for the time of a fit, on rank 0
         self._state_before_save: dict[str, Any] = {}  # what is true again if the newest write fails
         self._lacks_monitor = False  # whether the save of this epoch's end came without a metric to rank it by
+        self._passes_over = False  # whether a save came without a new value to rank it by
         self._warned: set[str] = set()
 
     @property
@@ -209,6 +210,13 @@ class ModelCheckpoint(KeptCheckpoints):
     def on_train_end(self, trainer: Trainer) -> None:
         if self.save_top_k != 0 and not self.best_model_path and trainer.global_step and not trainer.fast_dev_run:
             self._warn_missing_monitor(trainer, self._values(trainer))
+            # On rank 0, where it is known.
+            if self._passes_over:
+                self._warn_once(
+                    "passed over",
+                    f"{WHERE}: nothing has been saved: {self.monitor!r} had no new value whenever a save was due.\n"
+                    "    to do        log it, or validate, in the epochs in which it saves",
+                )
         self.finish_write(trainer)
 
     def teardown(self, trainer: Trainer) -> None:
@@ -312,7 +320,10 @@ class ModelCheckpoint(KeptCheckpoints):
             if not trainer.is_last_batch:
                 self._warn_missing_monitor(trainer, values)
             return False
-        return is_new and self._is_among_best(torch.as_tensor(values[self.monitor]))
+        if not is_new:
+            self._passes_over = True
+            return False
+        return self._is_among_best(torch.as_tensor(values[self.monitor]))
 
     def _deletable(self, trainer: Trainer, displaced: Iterable[str]) -> set[str]:
         """Return those of ``displaced`` that may be deleted.
@@ -406,12 +417,12 @@ class ModelCheckpoint(KeptCheckpoints):
         if monitor is None or self.save_top_k == 0 or trainer.fast_dev_run or not complete:
             return
         if trainer.strategy.agreed(lambda: is_asked and monitor not in values):
-            raise missing_metric_error(monitor, values, WHERE, trainer.logged_metrics)
+            raise missing_metric_error(monitor, values, WHERE, trainer.metrics)
 
     def _warn_missing_monitor(self, trainer: Trainer, values: dict[str, Any]) -> None:
         if self.monitor is not None and self.monitor not in values and trainer.is_global_zero:
-            missing = missing_metric(self.monitor, values, WHERE, trainer.logged_metrics)
-            self._warn_once(self.monitor, f"{missing}\nUntil it is, nothing is ranked.")
+            missing = missing_metric(self.monitor, values, WHERE, trainer.metrics)
+            self._warn_once(self.monitor, f"{missing}\nUntil it is there, nothing is ranked.")
 
     def _warn_once(self, subject: str, message: str) -> None:
         if subject not in self._warned:
