@@ -112,7 +112,6 @@ class MetricCollector:
         log = self._paused.pop(phase, None)
         if not resume or log is None or log.num_dataloaders != num_dataloaders:
             log = PhaseLog(phase, num_dataloaders, self._published)
-            log.renew()
         self._phases.append(log)
         self._slots = log.current
         # `results` are those of the newest evaluation: a training epoch has none that could replace them.

@@ -65,7 +65,7 @@ class PhaseLog:
         current: The slots that were used at that place, by name.
         epoch_row: Values of the phase for loggers.
         results: Values of the phase for users, one table per dataloader.
-        version: The number of its values in `Versions`. What is reduced twice is no new value.
+        version: The number of its values in `Versions`, from the first one on. What is reduced twice is no new value.
         is_reduced: Whether what batches logged so far was reduced.
     """
 
@@ -77,7 +77,7 @@ class PhaseLog:
         self.current: dict[str, Slot] = {}
         self.epoch_row: Table = {}
         self.results: list[Table] = [{} for _ in range(num_dataloaders)]
-        self.version = 0
+        self.version: int | None = None
         self.is_reduced = False
         self._published = published
         # A slot that all loaders share is found under each of their places, so this is not `slots` sorted by place.
@@ -87,7 +87,7 @@ class PhaseLog:
 
     def renew(self) -> None:
         """Have values of the phase count as new from now on."""
-        self.version, self.is_reduced = self._published.versions.next(), False
+        self.version, self.is_reduced = None, False
 
     def leave_batches(self) -> None:
         """Log for the whole phase from now on, and for no batch."""
@@ -159,6 +159,8 @@ class PhaseLog:
     def publish_epoch(self, slot: Slot, value: Value) -> None:
         """Publish ``value`` as the value of ``slot`` over the phase, in every table that its options name."""
         options = slot.spec.options
+        if self.version is None:
+            self.version = self._published.versions.next()
         # With on_step and on_epoch, callbacks and users find it as "x_epoch" and as "x", whichever they monitor.
         for key in dict.fromkeys((slot.key, slot.epoch_key)):
             self._published.callback[key] = value
@@ -201,7 +203,7 @@ class PhaseLog:
             metrics: The torchmetrics objects by their place.
         """
         # Not so in files of earlier versions, as with `step_values`.
-        self.version, self.is_reduced = state.get("version", 0), state.get("is_reduced", False)
+        self.version, self.is_reduced = state.get("version"), state.get("is_reduced", False)
         for saved in state["slots"]:
             spec = SlotSpec(saved["name"], saved["place"], LogOptions(**saved["options"]), saved["is_metric"])
             metric = metrics.get(saved["metric_path"])
