@@ -14,6 +14,7 @@ from trainkit.callbacks import EarlyStopping
 from trainkit.callbacks.early_stopping import EarlyStoppingReason
 from trainkit.errors import ConfigError, MetricError, UnknownNameError
 from trainkit.loops.stop import StopSignal
+from trainkit.metrics.collector import MetricCollector
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
 
 
@@ -188,7 +189,12 @@ def test_all_ranks_stop_if_one_wants_to() -> None:
         strategy = SimpleNamespace(any_rank=lambda flag: asked.append(flag) or answers[len(asked) - 1])
         run = SimpleNamespace(stop_signal=StopSignal())
         return SimpleNamespace(
-            fast_dev_run=False, callback_metrics=metrics, strategy=strategy, fit_run=run, current_epoch=7
+            fast_dev_run=False,
+            callback_metrics=metrics,
+            metrics=SimpleNamespace(version=lambda name: 1),
+            strategy=strategy,
+            fit_run=run,
+            current_epoch=7,
         )
 
     asked: list[bool] = []
@@ -205,7 +211,9 @@ def test_a_metric_that_one_rank_lacks_is_missing_on_all() -> None:
     metrics = {"val/score": torch.tensor(1.0)}
     with pytest.raises(MetricError):
         EarlyStopping("val/score")._check(
-            SimpleNamespace(fast_dev_run=False, callback_metrics=metrics, strategy=strategy)  # type: ignore[arg-type]
+            SimpleNamespace(  # type: ignore[arg-type]
+                fast_dev_run=False, callback_metrics=metrics, metrics=MetricCollector(strategy), strategy=strategy
+            )
         )
 
 
@@ -227,6 +235,7 @@ def test_state_is_plain_and_goes_into_a_fresh_one() -> None:
         "stopped_epoch": 0,
         "best_score": torch.tensor(0.1).item(),
         "stopped_with": None,
+        "used_version": None,
     }
     fresh.load_state_dict(stopping.state_dict())
     assert torch.equal(fresh.best_score, stopping.best_score)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
+from trainkit.callbacks import EarlyStopping
 from trainkit.callbacks.monitor import as_score, check_mode, check_monitor, is_better, missing_metric_error, worst
 from trainkit.errors import ConfigError, MetricError, UnknownNameError
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
 def test_better_is_strictly_better() -> None:
@@ -58,3 +61,55 @@ def test_a_monitor_is_a_name(monitor: object) -> None:
 def test_a_mode_is_min_or_max() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'max'"):
         check_mode("maxx", "EarlyStopping")
+
+
+@pytest.mark.parametrize(
+    ("monitor", "logged", "meant"),
+    [
+        ("loss_step", ["loss", "acc"], "'loss'"),
+        ("val/loss_epoch", ["val/loss"], "'val/loss'"),
+        ("val/loss", ["val/loss/dataloader_idx_0", "val/loss/dataloader_idx_1"], "'val/loss/dataloader_idx_0' or "),
+        ("val/loss", ["val/loss_epoch/dataloader_idx_1", "val/acc"], "'val/loss_epoch/dataloader_idx_1'"),
+        ("val/f1", ["train/f1", "lr-Adam"], "'train/f1'"),
+        ("val_loss", ["train/loss", "val/loss"], "'val/loss' or 'train/loss'"),
+        ("validation/f1_score", ["val/f1_score", "val/r2_score"], "'val/f1_score'?"),
+        ("f1", ["model/head/val_f1", "val/loss"], "'model/head/val_f1'"),
+        ("val/los", ["val/loss"], "'val/loss'"),
+    ],
+)
+def test_near_misses_are_named(monitor: str, logged: list[str], meant: str) -> None:
+    assert f"did you mean {meant}" in str(missing_metric_error(monitor, logged, "EarlyStopping"))
+
+
+class Logs(TinyModule):
+    """Logs the given options in its validation and its training."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.options = options
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.log("acc", 1.0, on_step=False, on_epoch=True)
+        return super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val/score", 1.0, **self.options)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "options", "message"),
+    [
+        (
+            "val/score",
+            {"on_step": True, "on_epoch": False},
+            r"'val/score' has been logged for single batches only.*self\.log\('val/score', \.\.\., on_epoch=True\)",
+        ),
+        ("val/score_step", {"on_step": True, "on_epoch": True}, "single batches only.*did you mean 'val/score_epoch'"),
+        ("val/score_epoch", {}, "did you mean 'val/score'"),
+        ("acc", {}, r"'acc' has no value before the end of the epoch.*self\.log\('acc', \.\.\., on_step=True\)"),
+    ],
+)
+def test_what_was_logged_is_not_said_to_be_missing(monitor: str, options: dict[str, Any], message: str) -> None:
+    trainer = quiet_trainer(val_check_interval=2, callbacks=[EarlyStopping(monitor)])
+    with pytest.raises(MetricError, match=f"(?s){message}"):
+        trainer.fit(Logs(**options), TinyData(4), TinyData(1))

@@ -43,8 +43,8 @@ class EarlyStopping(Callback):
     """Sets ``trainer.should_stop`` when a metric has not improved for a number of checks.
 
     There is one check for each validation, or for each epoch if nothing is validated. For a validation after the last
-    batch of an epoch the check is made at the end of the epoch, when its metrics are complete. If one rank stops, all
-    ranks stop.
+    batch of an epoch the check is made at the end of the epoch, when its metrics are complete. A check that finds no
+    newer value than the last one did does not count. If one rank stops, all ranks stop.
 
     Args:
         monitor: The name of the metric.
@@ -110,12 +110,18 @@ class EarlyStopping(Callback):
         self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
         self.stopping_reason_message: str | None = None
         self.wants_stop = False
+        self._used_version: int | None = None  # the number of the value that was checked last
         self._warned = False
 
     @property
     def state_key(self) -> str:
         # Two callbacks that watch different metrics have different states in one checkpoint.
         return self._state_key(monitor=self.monitor, mode=self.mode)
+
+    def on_train_start(self, trainer: Trainer) -> None:
+        # Numbers of values are those of one Trainer, and this callback may have been in another.
+        if not trainer.fit_run.is_resumed:
+            self._used_version = None
 
     def on_validation_end(self, trainer: Trainer) -> None:
         if trainer.state.fn != Stage.FIT or trainer.sanity_checking:
@@ -142,6 +148,7 @@ class EarlyStopping(Callback):
             "stopped_epoch": self.stopped_epoch,
             "best_score": self.best_score.item(),
             "stopped_with": self._arguments() if self.wants_stop else None,
+            "used_version": self._used_version,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -149,6 +156,7 @@ class EarlyStopping(Callback):
         self.wait_count = state["wait_count"]
         self.stopped_epoch = state["stopped_epoch"]
         self.best_score = as_score(state["best_score"])
+        self._used_version = state.get("used_version")
         stopped_with = state.get("stopped_with")
         self.wants_stop = stopped_with is not None and stopped_with == self._arguments()
 
@@ -160,7 +168,11 @@ class EarlyStopping(Callback):
     def _check(self, trainer: Trainer) -> None:
         if trainer.fast_dev_run or self._is_missing(trainer):
             return
-        reason, message = self._evaluate(as_score(trainer.callback_metrics[self.monitor]))
+        # The same number may have been logged again, and counts; a value that is still there is no new one.
+        used, self._used_version = self._used_version, trainer.metrics.version(self.monitor)
+        reason, message = EarlyStoppingReason.NOT_STOPPED, ""
+        if self._used_version != used:
+            reason, message = self._evaluate(as_score(trainer.callback_metrics[self.monitor]))
         if self.verbose and message and (trainer.is_global_zero or not self.log_rank_zero_only):
             rank = f"[rank {trainer.global_rank}] " if trainer.world_size > 1 else ""
             say(f"{rank}EarlyStopping: {message}")
@@ -182,10 +194,11 @@ class EarlyStopping(Callback):
         if not trainer.strategy.any_rank(self.monitor not in metrics):
             return False
         if self.strict:
-            raise missing_metric_error(self.monitor, metrics, "EarlyStopping")
+            raise missing_metric_error(self.monitor, metrics, "EarlyStopping", trainer.metrics)
         if not self._warned:
             self._warned = True
-            warnings.warn(missing_metric(self.monitor, metrics, "EarlyStopping"), stacklevel=2)
+            message = missing_metric(self.monitor, metrics, "EarlyStopping", trainer.metrics)
+            warnings.warn(message, stacklevel=2)
         return True
 
     def _evaluate(self, score: Tensor) -> tuple[EarlyStoppingReason, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterable
 from typing import Literal, get_args
 
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from trainkit.checks import one_of
 from trainkit.errors import ConfigError, MetricError, nearest_name
+from trainkit.metrics.collector import MetricCollector
 
 Mode = Literal["min", "max"]
 
@@ -52,16 +55,60 @@ def as_score(value: float | Tensor) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
 
-def missing_metric(monitor: str, available: Iterable[str], where: str) -> str:
-    """Return the message for a metric that was not logged, with those that were and the nearest spelling."""
+def missing_metric(monitor: str, available: Iterable[str], where: str, metrics: MetricCollector | None = None) -> str:
+    """Return the message for a metric that was not logged, with those that were and what may have been meant.
+
+    Args:
+        monitor: The name that was asked for.
+        available: The names that may be monitored.
+        where: Who asks.
+        metrics: Where what was logged is that cannot be monitored, at least not yet.
+    """
     names = sorted(available)
-    lines = [f"{where}: no metric {monitor!r} has been logged."]
-    lines.append(f"    logged       {', '.join(names) or '(none)'}")
+    # Loggers also get values of single batches of an evaluation, by which nothing can be decided.
+    logged, awaited = ((), ()) if metrics is None else (metrics.logged_metrics, metrics.awaited)
+    near = _near_misses(monitor, {*names, *logged})
+    problem, to_do = f"no metric {monitor!r} has been logged.", f"self.log({monitor!r}, ...)"
+    if monitor in awaited:
+        near, problem = [], f"{monitor!r} has no value before the end of the epoch."
+        to_do = f"self.log({monitor!r}, ..., on_step=True), or use it at the ends of epochs only"
+    elif near and near[0] not in names:
+        problem = f"{near[0]!r} has been logged for single batches only, by which nothing is decided."
+        to_do = f"self.log({near[0]!r}, ..., on_epoch=True)"
+        near = [name for name in near if _place(name) == _place(near[0])]
+    near = [name for name in near if name in names]
+    return "\n".join(
+        [
+            f"{where}: {problem}",
+            f"    logged       {', '.join(names) or '(none)'}",
+            f"    did you mean {' or '.join(map(repr, near))}?" if near else f"    to do        {to_do}",
+        ]
+    )
+
+
+def missing_metric_error(
+    monitor: str, available: Iterable[str], where: str, metrics: MetricCollector | None = None
+) -> MetricError:
+    """Return the error for a metric that was not logged; see `missing_metric`."""
+    return MetricError(missing_metric(monitor, available, where, metrics))
+
+
+def _near_misses(monitor: str, names: Iterable[str]) -> list[str]:
+    """Return up to three names of what ``monitor`` may have meant, the likeliest first."""
+    names = sorted(names)
+    # Of another stage, for each batch or loader, or under another prefix: such names are not alike as text.
+    same = [name for name in names if _core(name) == _core(monitor)]
+    same.sort(key=lambda name: -difflib.SequenceMatcher(None, name, monitor).ratio())
     nearest = nearest_name(monitor, names)
-    lines += [f"    to do        self.log({monitor!r}, ...)" if nearest is None else f"    did you mean {nearest!r}?"]
-    return "\n".join(lines)
+    return same[:3] or ([] if nearest is None else [nearest])
 
 
-def missing_metric_error(monitor: str, available: Iterable[str], where: str) -> MetricError:
-    """Return the error for a metric that was not logged."""
-    return MetricError(missing_metric(monitor, available, where))
+def _place(name: str) -> str:
+    """Return ``name`` without the loader, and without whether it is of a batch or of an epoch."""
+    return re.sub(r"_(step|epoch)$", "", re.sub(r"/dataloader_idx_\d+$", "", name.lower()))
+
+
+def _core(name: str) -> str:
+    """Return ``name`` without what only says where it was logged: "loss" of "val/loss_epoch/dataloader_idx_0"."""
+    name = _place(name)
+    return re.sub(r"^(train(ing)?|val(id(ation)?)?|test)[/_.-]", "", name.rpartition("/")[2] or name)

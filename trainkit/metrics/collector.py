@@ -142,6 +142,9 @@ class MetricCollector:
             found if an epoch mean needs it.
         """
         phase = self._phases[-1]
+        # The phase was left in the middle, with the value so far: at its end there is another one.
+        if phase.is_reduced:
+            phase.renew()
         phase.enter(dataloader_idx)
         phase.group = (phase.group or {}) if accumulates else None
         self._slots = phase.current
@@ -167,6 +170,7 @@ class MetricCollector:
         phase.leave_batches()
         self._slots = phase.current
         reduce_epoch(phase, phase.epoch_slots(hooks=False), self._ranks)
+        phase.is_reduced = True
 
     def end_phase(self, *, resumable: bool = False) -> None:
         """End the innermost phase; the one within which it ran, if any, collects again.
@@ -189,11 +193,13 @@ class MetricCollector:
         For batches that are no part of the run, such as those of the sanity check.
         """
         tables = {name: dict(table) for name, table in self._published.tables().items()}
+        versions = self._published.versions.state_dict()
         results, depth = self._results, len(self._phases)
         try:
             yield
         finally:
             self._published.replace(tables)
+            self._published.versions.load_state_dict(versions)
             self._results = results
             # An exception may have left phases open.
             del self._phases[depth:]
@@ -202,6 +208,7 @@ class MetricCollector:
     def reset(self) -> None:
         """Remove all values, because a new run begins. A phase that was left in the middle may still be resumed."""
         self._published.replace({})
+        self._published.versions.clear()
         self._results = []
         self._phases.clear()
         self._slots = {}
@@ -236,6 +243,7 @@ class MetricCollector:
     def note(self, values: dict[str, float]) -> None:
         """Add values that no module logged, such as learning rates, to ``callback_metrics``."""
         self._published.callback.update(values)
+        self._published.versions.stepped.update(values)
 
     # What users read
 
@@ -243,6 +251,20 @@ class MetricCollector:
     def callback_metrics(self) -> dict[str, Tensor]:
         """The newest value of every name, for decisions such as early stopping."""
         return as_tensors(self._published.callback)
+
+    @property
+    def awaited(self) -> set[str]:
+        """The names that were logged in a running phase, and get the value of the phase at its end."""
+        slots = [slot for log in self._phases for slot in log.slots.values() if slot.spec.options.on_epoch]
+        return {name for slot in slots for name in (slot.key, slot.epoch_key)}
+
+    def version(self, name: str) -> int:
+        """Return a number that changes whenever ``name`` in ``callback_metrics`` gets a value.
+
+        By it a plugin that decides by a metric tells a new value from the one that it used last, even if both are the
+        same number. It is kept in checkpoints, so the plugin keeps it in its own state.
+        """
+        return self._published.versions.of(name)
 
     @property
     def logged_metrics(self) -> dict[str, Tensor]:
@@ -275,6 +297,7 @@ class MetricCollector:
             self._warn_of_lost_metrics(log, paths)
         return {
             **{name: dict(table) for name, table in self._published.tables().items()},
+            "versions": self._published.versions.state_dict(),
             "phases": {phase.value: log.state_dict(paths) for phase, log in phases.items()},
             "torchmetrics": metric_states(module, plugins),
         }
@@ -295,6 +318,8 @@ class MetricCollector:
             plugins: Names and plugins, which may hold such objects too.
         """
         self._published.replace(state)
+        if "versions" in state:  # not so in files of earlier versions
+            self._published.versions.load_state_dict(state["versions"])
         metrics = find_metrics(module, plugins)
         load_metric_states(module, state["torchmetrics"], plugins)
         self._paused = {}

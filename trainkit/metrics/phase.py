@@ -16,6 +16,7 @@ from trainkit.metrics.running import Running
 from trainkit.metrics.scalars import Table, Value
 from trainkit.metrics.slots import EPOCH_HOOK, EVERY_LOADER, Slot, SlotSpec
 from trainkit.metrics.torchmetrics import Metric
+from trainkit.metrics.versions import Versions
 from trainkit.types import Batch, Phase
 
 _NOTHING = object()
@@ -30,16 +31,19 @@ class Published:
         logged: The newest values logged with ``logger=True``; ``trainer.logged_metrics``.
         progress_bar: The newest values logged with ``prog_bar=True``; ``trainer.progress_bar_metrics``.
         step_row: The newest values of training batches that are in no row of metrics yet.
+        versions: Which of the values in ``callback`` are new.
     """
 
     callback: Table = field(default_factory=dict)
     logged: Table = field(default_factory=dict)
     progress_bar: Table = field(default_factory=dict)
     step_row: Table = field(default_factory=dict)
+    versions: Versions = field(default_factory=Versions)
 
     def tables(self) -> dict[str, Table]:
         """Return the tables by name."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        names = (field.name for field in dataclasses.fields(self) if field.name != "versions")
+        return {name: getattr(self, name) for name in names}
 
     def replace(self, tables: dict[str, Table]) -> None:
         """Replace all values by those of ``tables``; a table that is missing there becomes empty."""
@@ -62,6 +66,8 @@ class PhaseLog:
         current: The slots that were used at that place, by name.
         epoch_row: Values of the phase for loggers.
         results: Values of the phase for users, one table per dataloader.
+        version: The number of its values in `Versions`, from the first one on. What is reduced twice is no new value.
+        is_reduced: Whether what batches logged so far was reduced.
     """
 
     def __init__(self, phase: Phase, num_dataloaders: int, published: Published) -> None:
@@ -72,12 +78,18 @@ class PhaseLog:
         self.current: dict[str, Slot] = {}
         self.epoch_row: Table = {}
         self.results: list[Table] = [{} for _ in range(num_dataloaders)]
+        self.version: int | None = None
+        self.is_reduced = False
         self._published = published
         # A slot that all loaders share is found under each of their places, so this is not `slots` sorted by place.
         self._by_place: dict[int, dict[str, Slot]] = {EPOCH_HOOK: self.current}
         self.batch: Batch = _NOTHING
         self.group: dict[str, Running] | None = None
         self._batch_size: int | None = None
+
+    def renew(self) -> None:
+        """Have values of the phase count as new from now on."""
+        self.version, self.is_reduced = None, False
 
     def leave_batches(self) -> None:
         """Log for the whole phase from now on, and for no batch."""
@@ -161,9 +173,12 @@ class PhaseLog:
         if value is None:
             return
         options = slot.spec.options
+        if self.version is None:
+            self.version = self._published.versions.next()
         # With on_step and on_epoch, callbacks and users find it as "x_epoch" and as "x", whichever they monitor.
         for key in dict.fromkeys((slot.key, slot.epoch_key)):
             self._published.callback[key] = value
+            self._published.versions.note(key, self.version)
             for index in self._loaders_of(slot):
                 self.results[index][key] = value
         if options.prog_bar:
@@ -191,6 +206,8 @@ class PhaseLog:
             "slots": [slot.state_dict(metric_paths.get(id(slot.metric))) for slot in self.slots.values()],
             "step_values": self._step_values(),
             "group": {key: running.state_dict() for key, running in (self.group or {}).items()},
+            "version": self.version,
+            "is_reduced": self.is_reduced,
         }
 
     def load_state_dict(self, state: dict[str, Any], metrics: dict[str, Metric]) -> None:
@@ -200,6 +217,8 @@ class PhaseLog:
             state: What `state_dict` returned.
             metrics: The torchmetrics objects by their place.
         """
+        # Not so in files of earlier versions, as with `step_values`.
+        self.version, self.is_reduced = state.get("version"), state.get("is_reduced", False)
         for saved in state["slots"]:
             spec = SlotSpec(saved["name"], saved["place"], LogOptions(**saved["options"]), saved["is_metric"])
             metric = metrics.get(saved["metric_path"])
@@ -214,6 +233,7 @@ class PhaseLog:
         # Neither is in files of earlier versions.
         self.epoch_row.update(state.get("step_values", {}))
         self.group = {key: Running.from_state(saved) for key, saved in state.get("group", {}).items()} or None
+        self.epoch_row.update(state.get("step_values", {}))
 
     def pause(self) -> None:
         """Prepare to be continued later: keep what was collected, and drop the values of the whole phase.
@@ -248,7 +268,9 @@ class PhaseLog:
         training = self.phase is Phase.TRAIN
         # Callbacks must decide by a whole evaluation, never by the value of one of its batches.
         if training:
-            yield from ((self._published.callback, key) for key in dict.fromkeys((slot.key, slot.step_key)))
+            for key in dict.fromkeys((slot.key, slot.step_key)):
+                yield self._published.callback, key
+                yield self._published.versions.stepped, key
         if options.prog_bar:
             yield self._published.progress_bar, slot.step_key
         if options.logger:

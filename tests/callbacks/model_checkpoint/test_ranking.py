@@ -18,7 +18,7 @@ def rank(kept: KeptCheckpoints, scores: list[float]) -> list[str]:
     """Offer checkpoints named by their index; return those that were let go."""
     gone: list[str] = []
     for index, score in enumerate(scores):
-        if kept._is_among_best(torch.tensor(score), is_fresh=True):
+        if kept._is_among_best(torch.tensor(score)):
             gone += kept._evict()
             kept._add(str(index))
     return gone
@@ -65,15 +65,6 @@ def test_without_a_monitor_the_newest_is_the_best() -> None:
     assert (kept.best_model_path, kept.best_model_score, kept.best_k_models) == ("b", None, {})
 
 
-def test_a_score_that_was_judged_already_is_not_judged_again() -> None:
-    kept = KeptCheckpoints(None, "val/loss", "min", 3)
-    assert kept._is_among_best(torch.tensor(1.0), is_fresh=True)
-    kept._add("a")
-    assert not kept._is_among_best(torch.tensor(1.0), is_fresh=False)
-    assert kept._is_among_best(torch.tensor(0.9), is_fresh=False)
-    assert kept._is_among_best(torch.tensor(0.9), is_fresh=True)
-
-
 def test_state_goes_into_a_fresh_one() -> None:
     kept, fresh = (KeptCheckpoints("/runs", "val/loss", "max", 2) for _ in range(2))
     rank(kept, [0.1, 0.3, 0.2])
@@ -96,6 +87,7 @@ def test_state_is_plain() -> None:
         "kth_value": -math.inf,
         "last_model_path": "",
         "current_score": 0.5,
+        "used_version": None,
         "saved_step": 0,
         "obsolete": [],
     }
@@ -106,8 +98,8 @@ def test_a_smaller_k_given_in_code_wins() -> None:
     rank(kept, [1.0, 2.0, 3.0])
     smaller = KeptCheckpoints("/runs", "val/loss", "min", 1)
     smaller.load_state_dict(kept.state_dict())
-    assert not smaller._is_among_best(torch.tensor(1.5), is_fresh=True)
-    assert smaller._is_among_best(torch.tensor(0.5), is_fresh=True)
+    assert not smaller._is_among_best(torch.tensor(1.5))
+    assert smaller._is_among_best(torch.tensor(0.5))
     assert smaller._evict() == ["0", "1", "2"]
 
 
@@ -116,7 +108,7 @@ def test_in_another_folder_the_best_of_the_old_one_stays_best_until_it_is_beaten
     old_best.parent.mkdir()
     old_best.touch()
     old = KeptCheckpoints(str(old_best.parent), "val/loss", "min", 1)
-    old._is_among_best(torch.tensor(1.0), is_fresh=True)
+    old._is_among_best(torch.tensor(1.0))
     old._add(str(old_best))
 
     moved = KeptCheckpoints(str(tmp_path / "new"), "val/loss", "min", 1)

@@ -30,7 +30,8 @@ class LRSchedulers(Callback):
     ========  =======================================================================================================
 
     Schedulers that need a metric (``ReduceLROnPlateau``) are stepped after the validation that is due at that time, if
-    one is; the others before it. With manual optimization the user steps all schedulers.
+    one is; the others before it. They are not stepped twice with one value, but only where the metric has got another
+    one. With manual optimization the user steps all schedulers.
     """
 
     # In on_validation_end and on_train_epoch_end: after metrics are reduced, and before checkpoints are saved, which
@@ -42,6 +43,7 @@ class LRSchedulers(Callback):
         self._follows_updates = False
         self._seen_step: int | None = None
         self._awaits_validation = False  # whether schedulers that need a metric step after the validation that is due
+        self._used_versions: dict[int, int] = {}  # by the place of the scheduler: the value it was stepped with last
         self._warned: set[str] = set()
 
     def on_train_start(self, trainer: Trainer, module: TrainModule) -> None:
@@ -51,6 +53,8 @@ class LRSchedulers(Callback):
         # A checkpoint may have been saved between an update and this plugin's turn to see it.
         if not trainer.fit_run.is_resumed or self._seen_step is None:
             self._seen_step = trainer.global_step
+        if not trainer.fit_run.is_resumed:
+            self._used_versions = {}
 
     # First of all plugins: schedulers step between the update and everybody's on_train_batch_end, as in Lightning.
     @hookimpl(tryfirst=True)
@@ -76,13 +80,18 @@ class LRSchedulers(Callback):
             self._step("epoch", trainer, module, by_metric=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the update after which schedulers were stepped last, and whether a validation is awaited for more."""
-        return {"seen_step": self._seen_step, "awaits_validation": self._awaits_validation}
+        """Return the update after which schedulers were stepped last, whether more await a validation, and by what."""
+        return {
+            "seen_step": self._seen_step,
+            "awaits_validation": self._awaits_validation,
+            "used_versions": dict(self._used_versions),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._seen_step = state.get("seen_step")
         self._awaits_validation = state.get("awaits_validation", False)
+        self._used_versions = dict(state.get("used_versions", {}))
 
     def _step_after_update(self, trainer: Trainer, module: TrainModule) -> None:
         # No new update since: the batch was accumulated or skipped.
@@ -105,9 +114,18 @@ class LRSchedulers(Callback):
 
     def _step(self, interval: str, trainer: Trainer, module: TrainModule, *, by_metric: bool) -> None:
         for config in self._due(interval, trainer, by_metric=by_metric):
-            metric = self._metric(config, trainer) if by_metric else None
+            metric = self._new_value(config, trainer) if by_metric else None
             if metric is not None or not by_metric:
                 module.lr_scheduler_step(config.scheduler, metric)
+
+    def _new_value(self, config: SchedulerConfig, trainer: Trainer) -> Tensor | None:
+        """Return what `_metric` does, or None if ``config`` was stepped with this very value before."""
+        metric = self._metric(config, trainer)
+        if metric is None or config.monitor is None:
+            return None
+        place, version = self._configs.index(config), trainer.metrics.version(config.monitor)
+        used, self._used_versions[place] = self._used_versions.get(place), version
+        return metric if version != used else None
 
     def _metric(self, config: SchedulerConfig, trainer: Trainer) -> Tensor | None:
         """Return the newest value of the metric that ``config`` monitors.
@@ -132,7 +150,7 @@ class LRSchedulers(Callback):
 def _missing(config: SchedulerConfig, trainer: Trainer) -> str:
     assert config.monitor is not None
     where = f"{type(config.scheduler).__name__} (interval {config.interval!r})"
-    message = missing_metric(config.monitor, trainer.callback_metrics, where)
+    message = missing_metric(config.monitor, trainer.callback_metrics, where, trainer.metrics)
     # The usual reason: the scheduler steps every epoch, and its metric comes from a validation every few epochs.
     every = trainer.check_val_every_n_epoch or 1
     if config.interval == "epoch" and config.frequency % every:

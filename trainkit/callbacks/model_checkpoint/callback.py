@@ -48,6 +48,9 @@ class ModelCheckpoint(KeptCheckpoints):
     accumulation group waits for its update, and one that falls due right before a validation waits for that. Nothing is
     saved twice at one ``global_step``. A new file is whole and on the disk before an old one is deleted.
 
+    A value of ``monitor`` ranks one checkpoint: a save point that finds no newer value than the last one did, as in an
+    epoch without validation, writes at most ``last.ckpt``.
+
     Args:
         dirpath: The folder for the files, or a URL that fsspec knows. By default ``checkpoints`` in the folder of the
             logger, or in ``default_root_dir``.
@@ -75,7 +78,7 @@ class ModelCheckpoint(KeptCheckpoints):
         ConfigError: If an argument is not usable, or contradicts another.
         CheckpointWriteError: When a fit starts, if ``dirpath`` is not writable; later, if a file cannot be written.
         FolderInUseError: When a fit starts, if another run is writing into ``dirpath``.
-        MetricError: At the end of an epoch, if ``monitor`` has not been logged.
+        MetricError: At the end of an epoch with a save point, if ``monitor`` has not been logged.
     """
 
     stage: ClassVar[PluginStage] = "persist"  # the last one: the state of every other plugin is final
@@ -123,6 +126,8 @@ class ModelCheckpoint(KeptCheckpoints):
         self._background = BackgroundJob()
         self._claim: FolderClaim | None = None  # for the time of a fit, on rank 0
         self._state_before_save: dict[str, Any] = {}  # what is true again if the newest write fails
+        self._lacks_monitor = False  # whether the save of this epoch's end came without a metric to rank it by
+        self._passes_over = False  # whether a save came without a new value to rank it by
         self._warned: set[str] = set()
 
     @property
@@ -164,6 +169,9 @@ class ModelCheckpoint(KeptCheckpoints):
 
     def on_train_start(self, trainer: Trainer) -> None:
         self._triggers.start(trainer.global_step, is_resumed=trainer.fit_run.is_resumed)
+        # Numbers of values are those of one Trainer, and this callback may have been in another.
+        if not trainer.fit_run.is_resumed:
+            self._used_version = None
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
         triggers = self._triggers
@@ -188,7 +196,6 @@ class ModelCheckpoint(KeptCheckpoints):
             self._save_if_due(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer) -> None:
-        self._refuse_missing_monitor(trainer)
         # An accumulation group that the epoch's early end cut short was updated after its last batch.
         self._triggers.note_update(trainer.global_step)
         # The end of an epoch is a save point if nothing was validated in it, or if its newest validation came after the
@@ -197,11 +204,19 @@ class ModelCheckpoint(KeptCheckpoints):
         is_save_point = validated in (-1, trainer.progress.batch)
         if self.save_on_train_epoch_end or (self.save_on_train_epoch_end is None and is_save_point):
             self._triggers.note_epoch(trainer.current_epoch)
+        self._refuse_missing_monitor(trainer)
         self._save_if_due(trainer)
 
     def on_train_end(self, trainer: Trainer) -> None:
         if self.save_top_k != 0 and not self.best_model_path and trainer.global_step and not trainer.fast_dev_run:
             self._warn_missing_monitor(trainer, self._values(trainer))
+            # On rank 0, where it is known.
+            if self._passes_over:
+                self._warn_once(
+                    "passed over",
+                    f"{WHERE}: nothing has been saved: {self.monitor!r} had no new value whenever a save was due.\n"
+                    "    to do        log it, or validate, in the epochs in which it saves",
+                )
         self.finish_write(trainer)
 
     def teardown(self, trainer: Trainer) -> None:
@@ -260,9 +275,12 @@ class ModelCheckpoint(KeptCheckpoints):
         Runs on rank 0 alone.
         """
         path, last, message = None, None, ""
+        # An epoch that `every_n_epochs` passes over has had its value, which does not stand for a later epoch. Steps
+        # and times fall anywhere, and go by the newest value that there is.
+        is_new = (for_top_k or bool(self._triggers.every_n_epochs)) and self._use_value(trainer)
         displaced = [self.last_model_path]
         # The ranking: `path` is a new file in it, if it is good enough.
-        if for_top_k and self.save_top_k != 0 and self._is_wanted(trainer, values):
+        if for_top_k and self.save_top_k != 0 and self._is_wanted(trainer, values, is_new=is_new):
             leaving = self._evict()
             # A name that is about to be free is reused: the new file replaces the old one in one step.
             path = self._free_path(trainer, values, self.filename, reuse=leaving)
@@ -284,17 +302,28 @@ class ModelCheckpoint(KeptCheckpoints):
             message = f"epoch {trainer.current_epoch}, step {trainer.global_step}{score}: saved {path or last}"
         return _Plan(path, last, message, self.state_dict())
 
-    def _is_wanted(self, trainer: Trainer, values: dict[str, Any]) -> bool:
+    def _use_value(self, trainer: Trainer) -> bool:
+        """Note that the value of ``monitor`` has its turn; return whether it is another one than the last time."""
+        monitor = self.monitor or "step"
+        # What every save point has of itself is new at each.
+        version = trainer.global_step if monitor in ("epoch", "step") else trainer.metrics.version(monitor)
+        is_new, self._used_version = version != self._used_version, version
+        return is_new
+
+    def _is_wanted(self, trainer: Trainer, values: dict[str, Any], *, is_new: bool) -> bool:
         if self.monitor is None:
             return True
         if self.monitor not in values:
-            # After the last batch of an epoch `_refuse_missing_monitor` has looked: a metric that is missing there is
-            # expected from the validation of a later epoch.
+            # After the last batch `_refuse_missing_monitor` looks, at the end of the epoch, when all is logged; if it
+            # has looked, the metric is expected from the validation of a later epoch.
+            self._lacks_monitor = trainer.is_last_batch
             if not trainer.is_last_batch:
                 self._warn_missing_monitor(trainer, values)
             return False
-        is_fresh = trainer.progress.validated_batch == trainer.progress.batch
-        return self._is_among_best(torch.as_tensor(values[self.monitor]), is_fresh=is_fresh)
+        if not is_new:
+            self._passes_over = True
+            return False
+        return self._is_among_best(torch.as_tensor(values[self.monitor]))
 
     def _deletable(self, trainer: Trainer, displaced: Iterable[str]) -> set[str]:
         """Return those of ``displaced`` that may be deleted.
@@ -381,17 +410,19 @@ class ModelCheckpoint(KeptCheckpoints):
 
     def _refuse_missing_monitor(self, trainer: Trainer) -> None:
         monitor, values = self.monitor, self._values(trainer)
+        # Only an epoch with a save has to have it: it may be logged in every second one.
+        is_asked, self._lacks_monitor = self._triggers.is_due_for_top_k or self._lacks_monitor, False
         # Before the first validation has run, it may still be logged there.
         complete = trainer.progress.validated_batch >= 0 or not any(trainer.num_val_batches)
         if monitor is None or self.save_top_k == 0 or trainer.fast_dev_run or not complete:
             return
-        if trainer.strategy.agreed(lambda: monitor not in values):
-            raise missing_metric_error(monitor, values, WHERE)
+        if trainer.strategy.agreed(lambda: is_asked and monitor not in values):
+            raise missing_metric_error(monitor, values, WHERE, trainer.metrics)
 
     def _warn_missing_monitor(self, trainer: Trainer, values: dict[str, Any]) -> None:
         if self.monitor is not None and self.monitor not in values and trainer.is_global_zero:
-            missing = missing_metric(self.monitor, values, WHERE)
-            self._warn_once(self.monitor, f"{missing}\nUntil it is, nothing is ranked.")
+            missing = missing_metric(self.monitor, values, WHERE, trainer.metrics)
+            self._warn_once(self.monitor, f"{missing}\nUntil it is there, nothing is ranked.")
 
     def _warn_once(self, subject: str, message: str) -> None:
         if subject not in self._warned:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from trainkit.callbacks.monitor import Mode, as_score, check_mode, check_monitor, is_better, worst
@@ -53,6 +52,7 @@ class KeptCheckpoints(Callback):
         self.kth_value = worst(mode)
         self.last_model_path = ""
         self.current_score: Tensor | None = None
+        self._used_version: int | None = None  # the number of the newest value that had its turn in the ranking
         self._saved_step = 0  # global_step of the newest save; 0, so that nothing is saved before the first update
         self._obsolete: set[str] = set()  # displaced files that are still to be deleted
 
@@ -71,6 +71,7 @@ class KeptCheckpoints(Callback):
             "kth_value": self.kth_value.item(),
             "last_model_path": self.last_model_path,
             "current_score": _number(self.current_score),
+            "used_version": self._used_version,
             "saved_step": self._saved_step,
             # Deleted once the file that contains this state is whole. A kill may come in between; then the run that
             # resumes from that file deletes them.
@@ -102,24 +103,15 @@ class KeptCheckpoints(Callback):
         self.kth_value = as_score(state["kth_value"])
         self.last_model_path = state["last_model_path"]
         self.current_score = _score(state["current_score"])
+        self._used_version = state.get("used_version")
         self._saved_step = state.get("saved_step", 0)
         self._obsolete = set(state.get("obsolete", ()))
 
-    def _is_among_best(self, score: Tensor, *, is_fresh: bool) -> bool:
-        """Make ``score`` the current one; return whether a checkpoint with it would be kept. NaN is worst.
-
-        Args:
-            score: The value of the monitored metric.
-            is_fresh: Whether a validation has just measured it for the present weights. Otherwise it may be the value
-                that was ranked before, for other weights.
-        """
-        score = worst(self.mode) if score.isnan() else as_score(score)
-        previous, self.current_score = self.current_score, score
+    def _is_among_best(self, score: Tensor) -> bool:
+        """Make ``score`` the current one; return whether a checkpoint with it would be kept. NaN is worst."""
+        score = self.current_score = worst(self.mode) if score.isnan() else as_score(score)
         if self.save_top_k == -1:
             return True
-        # A metric that has not been logged again still has its old value, which says nothing about the new weights.
-        if not is_fresh and previous is not None and torch.equal(score, previous):
-            return False
         # Strictly better than the worst that would stay: of equal ones the earlier is kept. There may be more than
         # save_top_k, if a resumed run was given a smaller one.
         kept = sorted(self.best_k_models, key=self._sort_key)
