@@ -70,7 +70,7 @@ def _build_trainer(config: Config) -> Trainer:
         _build_callback(name, section, source) for name, section in config.callbacks.items() if section is not None
     ]
     arguments = _build_arguments(config.trainer, "trainer", source)
-    arguments["callbacks"] = [*callbacks, SavedConfig(config.to_yaml())]
+    arguments["callbacks"] = [*callbacks, SavedConfig(config)]
     # Closed: the Trainer's own ``**kwargs`` only serves its message about unknown arguments.
     trainer: Trainer = call(Trainer, arguments, "trainer", source, closed=True)
     return trainer

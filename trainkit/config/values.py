@@ -8,7 +8,7 @@ import types
 from enum import Enum
 from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, is_typeddict
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 _LISTS = (
     list,
@@ -101,7 +101,8 @@ def _convert_to_class(value: Any, kind: type) -> Any:
         return kind(value)
     if isinstance(value, str) and issubclass(kind, Enum) and value in kind.__members__:
         return kind[value]
-    # Nothing is an instance of these, as far as can be told: they describe how a value looks.
-    if is_typeddict(kind) or getattr(kind, "_is_protocol", False):
+    try:
+        fits = isinstance(value, kind)
+    except TypeError:  # most protocols, and a TypedDict: only a type checker can tell
         return value
-    return _accept_if(isinstance(value, kind), value)
+    return _accept_if(fits, value)
