@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+import sys
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from torch import nn
 
 from trainkit import TrainModule
@@ -60,6 +65,22 @@ class Mixed(Mixin, Layer):
     pass
 
 
+class GoesOn(nn.Module):
+    call_super_init = True
+
+
+class BothSides(GoesOn, Mixin):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+
+class Nested:
+    class Kind(Enum):
+        A = 1
+
+    def __init__(self, kind: Kind) -> None: ...
+
+
 class Annotated:
     def __init__(self, helper: Unknown, path: Path, many: "list['Path']", one: "int") -> None: ...  # noqa: UP037
 
@@ -78,6 +99,7 @@ def function(width: int, **options: Any) -> None: ...
         (Takes, "in_features out_features bias device dtype", True),
         (ToNobody, "", False),
         (Mixed, "rate in_features out_features bias device dtype", False),
+        (BothSides, "rate", True),
         (function, "width", True),
     ],
 )
@@ -106,3 +128,20 @@ def test_each_annotation_is_evaluated_by_itself_and_to_its_end() -> None:
 
     assert found is not None
     assert [each.annotation for each in found.named.values()] == ["Unknown", Path, list[Path], int]
+
+
+def test_annotation_may_name_what_its_class_holds_or_its_base_has_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    elsewhere = ModuleType("elsewhere")
+    monkeypatch.setitem(sys.modules, "elsewhere", elsewhere)
+    source = "from __future__ import annotations\nimport dataclasses\nfrom torch import device as Device\n"
+    exec(f"{source}@dataclasses.dataclass\nclass Base:\n    device: Device", vars(elsewhere))
+    inherited = dataclasses.make_dataclass("Inherited", ["size"], bases=(elsewhere.Base,))
+
+    nested, derived = parameters_of(Nested), parameters_of(inherited)
+
+    assert nested is not None
+    assert nested.named["kind"].annotation is Nested.Kind
+    assert derived is not None
+    assert derived.named["device"].annotation is torch.device

@@ -51,7 +51,7 @@ def _is_made_by_init(kind: Any) -> bool:
     return is_plain and inspect.isfunction(kind.__init__) and "__signature__" not in vars(kind)
 
 
-def _through_bases(kind: type) -> Parameters:
+def _through_bases(kind: Any) -> Parameters:
     """Return the parameters of ``__init__``, and of those behind it that its ``**kwargs`` reach."""
     found = Parameters()
     given: set[str] = set()  # by a constructor to the one behind it, so that nobody else may
@@ -59,7 +59,7 @@ def _through_bases(kind: type) -> Parameters:
     while True:
         base = next(each for each in classes if "__init__" in vars(each))
         # They refuse every argument, whatever their signatures say.
-        if base is object or (base is nn.Module and not nn.Module.call_super_init):
+        if base is object or (base is nn.Module and not kind.call_super_init):
             return found
         constructor = vars(base)["__init__"]
         if not inspect.isfunction(constructor):  # written in C
