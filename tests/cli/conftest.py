@@ -32,6 +32,11 @@ MODELS = """
         def training_step(self, batch, batch_idx):
             raise KeyboardInterrupt
 
+    class Unpredictable(TinyModule):
+        def predict_step(self, batch, batch_idx):
+            print("predicting")
+            raise RuntimeError("predicting failed")
+
     class Broken(TinyModule):
         def training_step(self, batch, batch_idx):
             return "a loss"

@@ -60,6 +60,32 @@ def test_run_keeps_its_configuration(trainkit_in_project: Run) -> None:
     assert "max_epochs: 1" in kept.read_text()
 
 
+@pytest.mark.parametrize("override", ["trainer.fast_dev_run=true", "trainer.logger=false", "trainer.max_epochs=3"])
+def test_fit_leaves_the_file_of_the_user_alone(override: str, trainkit_in_project: Run) -> None:
+    before = Path("config.yaml").read_text()
+
+    result = trainkit_in_project("fit", "config.yaml", override)
+
+    assert result.exit_code == 0, result.output
+    assert Path("config.yaml").read_text() == before
+    assert [path.name for path in Path().glob("*.yaml")] == ["config.yaml"]
+
+
+def test_resumed_run_keeps_the_configuration_that_it_began_with(trainkit_in_project: Run) -> None:
+    trainkit_in_project("fit", "config.yaml", "--resume")
+    (kept,) = (path for path in Path().rglob("config.yaml") if path.parent != Path())
+    before = kept.read_text()
+
+    trainkit_in_project("fit", "config.yaml", "--resume", "trainer.max_epochs=3", "seed=9")
+
+    assert kept.read_text() == before
+    assert "seed: 9" in kept.with_name("config-v1.yaml").read_text()
+    again = trainkit_in_project("fit", str(kept), "trainer.default_root_dir=again")
+    assert again.exit_code == 0
+    (weights,) = Path("again").rglob("last.ckpt")
+    assert torch.load(weights, weights_only=True)["global_step"] == 8
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
 def test_stopped_job_tells_by_its_exit_code_and_the_same_command_goes_on(
     trainkit_in_project: Run, number: int, code: int

@@ -19,6 +19,11 @@ class Net:
         self.arguments = (width, shape, name)
 
 
+class Child(Net):
+    def __init__(self, depth: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+
 class Open:
     def __init__(self, width: int = 1, **options: Any) -> None:
         self.options = options
@@ -51,8 +56,20 @@ def test_class_that_takes_any_argument_gets_it() -> None:
     assert make(Open, anything=3).options == {"anything": 3}
 
 
-def test_annotations_that_only_type_checkers_know_check_nothing() -> None:
-    assert make(HalfAnnotated, width="not checked").width == "not checked"
+def test_annotation_that_only_type_checkers_know_leaves_the_others_checked() -> None:
+    assert make(HalfAnnotated, helper="not checked", width=3).width == 3
+    with pytest.raises(ConfigError, match="module.width='abc' is not usable"):
+        make(HalfAnnotated, width="abc")
+
+
+def test_arguments_for_a_base_class_are_checked_and_converted() -> None:
+    assert make(Child, depth=1, width=3, shape=[8]).arguments == (3, (8,), None)
+    with pytest.raises(ConfigError, match=r"(?s)module.width='abc' is not usable.*says Child"):
+        make(Child, depth=1, width="abc")
+    with pytest.raises(ConfigError, match=r"(?s)unknown argument of Child 'widht'.*did you mean 'width'"):
+        make(Child, depth=1, widht=3)
+    with pytest.raises(ConfigError, match="module lacks 'width', which Child needs"):
+        make(Child, depth=1)
 
 
 def test_callable_without_signature_is_called() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional, TypeVar, Union
+from typing import Annotated, Any, Literal, Optional, Protocol, TypedDict, TypeVar, Union
 
 import pytest
 import torch
@@ -17,6 +17,14 @@ class Color(Enum):
     RED = 1
 
 
+class Shape(TypedDict):
+    a: int
+
+
+class Sized(Protocol):
+    def size(self) -> int: ...
+
+
 T = TypeVar("T")
 
 
@@ -24,7 +32,11 @@ T = TypeVar("T")
     ("value", "annotation", "converted"),
     [
         (3, int, 3),
-        (3, float, 3),
+        (3, float, 3.0),
+        (3, float | int, 3),
+        (3, float | None, 3.0),
+        ({"a": 1}, Shape, {"a": 1}),
+        (3, Sized, 3),
         (0.5, int | float, 0.5),
         (None, Optional[int], None),  # noqa: UP045
         (None, None, None),
@@ -75,11 +87,18 @@ def test_value_fits(value: Any, annotation: Any, converted: Any) -> None:
         ("relu", Callable[[torch.Tensor], torch.Tensor]),
         ("Linear", torch.nn.Module),
         ("a", int | float | None),
+        (10**400, float),
     ],
 )
 def test_value_does_not_fit(value: Any, annotation: Any) -> None:
     with pytest.raises(TypeError):
         convert(value, annotation)
+
+
+def test_whole_numbers_become_floats_within_everything() -> None:
+    converted = convert({"a": [1, [2]]}, dict[str, tuple[float, list[float]]])
+
+    assert repr(converted) == "{'a': (1.0, [2.0])}"
 
 
 @given(st.lists(st.integers() | st.text()))

@@ -83,6 +83,13 @@ def test_a_name_of_two_packages_is_an_error_that_lists_what_to_write(site: Site)
     assert catalog.find("callbacks", "ema-two:ema").distribution == "ema-two"
 
 
+def test_a_name_is_there_if_anybody_offers_it(site: Site) -> None:
+    for package in ("ema-one", "ema-two"):
+        site.install(package, "1.0", "[trainkit.callbacks]\nema = nowhere:EMA\n")
+    names = ("early_stopping", "ema", "ema-one:ema", "early_stoping")
+    assert [catalog.has("callbacks", name) for name in names] == [True, True, True, False]
+
+
 def test_a_built_in_name_cannot_be_taken_by_a_package(site: Site) -> None:
     site.install("impostor", "1.0", "[trainkit.callbacks]\nearly_stopping = nowhere:Other\n")
     assert catalog.find("callbacks", "early_stopping").distribution == "trainkit"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from trainkit.cli.configured import configured, warn_about_fresh_weights
+from trainkit.errors import ConfigError
 from trainkit.storage.output import say
 
 if TYPE_CHECKING:
@@ -19,14 +22,32 @@ if TYPE_CHECKING:
 def command(run: ConfiguredRun, output: str) -> None:
     """Predict with the module that CONFIG describes, and write what predict_step returned, batch by batch.
 
+    Folders of the file are made. One that cannot be written is an error before anything is predicted.
+
     \b
       trainkit predict config.yaml ckpt_path=last --output predictions.pt
     """
     import torch
 
+    # Each rank has the predictions of its own batches; the file has those of rank 0.
+    if run.trainer.is_global_zero:
+        _check_writable(Path(output))
     warn_about_fresh_weights(run)
     predictions = run.trainer.predict(run.module, datamodule=run.datamodule, ckpt_path=run.ckpt_path)
-    # Each rank has the predictions of its own batches; the file has those of rank 0.
     if run.trainer.is_global_zero:
         torch.save(predictions, output)
         say(f"predictions written to {output}")
+
+
+def _check_writable(output: Path) -> None:
+    """Open the file that is to be written, and leave it as it was; its folders are made."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        was_there = os.path.lexists(output)
+        # For appending, so that what is in it stays until there is something to take its place.
+        with output.open("ab"):
+            pass
+        if not was_there:
+            output.unlink()
+    except OSError as error:
+        raise ConfigError(f"--output {output} cannot be written: {error.strerror}. Nothing was predicted.") from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainkit.config.call import call
+from trainkit.config.disabled import switch_off
 from trainkit.config.read import read
 from trainkit.config.saved import SavedConfig
 from trainkit.config.schema import Config, Section, Source
@@ -65,12 +66,14 @@ def _build_trainer(config: Config) -> Trainer:
     source = config.source
     if "callbacks" in config.trainer:
         raise source.refuse("trainer.callbacks", "callbacks are a section of their own.", write="callbacks: {NAME: {}}")
-    # null in an override is how a callback of the file is left out.
     callbacks = [
         _build_callback(name, section, source) for name, section in config.callbacks.items() if section is not None
     ]
     arguments = _build_arguments(config.trainer, "trainer", source)
-    arguments["callbacks"] = [*callbacks, SavedConfig(config.to_yaml())]
+    # null in an override is how a callback of the file is left out, and one that is there by default.
+    disabled = [name for name, section in config.callbacks.items() if section is None]
+    switch_off(disabled, arguments, callbacks, source)
+    arguments["callbacks"] = [*callbacks, SavedConfig(config)]
     # Closed: the Trainer's own ``**kwargs`` only serves its message about unknown arguments.
     trainer: Trainer = call(Trainer, arguments, "trainer", source, closed=True)
     return trainer

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from inspect import Parameter
 from typing import Any
 
+from trainkit.config.parameters import Parameters, parameters_of
 from trainkit.config.schema import Section, Source
 from trainkit.config.values import convert
 from trainkit.errors import ConfigError, UnknownArgumentError
-
-_NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 def call(function: Callable[..., Any], arguments: Section, key: str, source: Source, *, closed: bool = False) -> Any:
@@ -27,9 +25,11 @@ def call(function: Callable[..., Any], arguments: Section, key: str, source: Sou
     Raises:
         ConfigError: If an argument is unknown, missing or of the wrong type, or if ``function`` refuses it.
     """
-    parameters = _parameters(function)
+    parameters = parameters_of(function)
     if parameters is not None:
-        arguments = _checked(function, parameters, arguments, key, source, closed)
+        if closed:
+            parameters.takes_any = False
+        arguments = _checked(function, parameters, arguments, key, source)
     try:
         return function(**arguments)
     # The constructor has its own message, and only here it is known where the values were written.
@@ -40,18 +40,16 @@ def call(function: Callable[..., Any], arguments: Section, key: str, source: Sou
 
 def _checked(
     function: Callable[..., Any],
-    parameters: dict[str, Parameter],
+    parameters: Parameters,
     arguments: Section,
     key: str,
     source: Source,
-    closed: bool,
 ) -> Section:
     """Return the arguments, converted to what the annotations of ``parameters`` say."""
     name_of_function = getattr(function, "__qualname__", repr(function))
-    named = {name: parameter for name, parameter in parameters.items() if parameter.kind in _NAMED}
-    takes_any = not closed and any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
+    named = parameters.named
     for name in arguments:
-        if name not in named and not takes_any:
+        if name not in named and not parameters.takes_any:
             where = source.where(f"{key}.{name}")
             raise UnknownArgumentError(f"argument of {name_of_function}", name, named, where)
     for name, parameter in named.items():
@@ -73,19 +71,6 @@ def _checked(
                 allowed=f"{_declaration(named[name])}, says {name_of_function}",
             ) from None
     return checked
-
-
-def _parameters(function: Callable[..., Any]) -> dict[str, Parameter] | None:
-    """Return the parameters, with annotations as objects where these can be evaluated; None without a signature."""
-    try:
-        return dict(inspect.signature(function, eval_str=True).parameters)
-    # Evaluating an annotation runs any expression; most often a name is missing that only type checkers import.
-    except Exception:
-        try:
-            return dict(inspect.signature(function).parameters)
-        # Some functions that are written in C have no signature. They check their arguments themselves.
-        except ValueError:
-            return None
 
 
 def _declaration(parameter: Parameter) -> str:

@@ -12,6 +12,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from trainkit.config.schema import Config, Source
 from trainkit.errors import ConfigError
+from trainkit.plugins import catalog
 
 
 def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Config:
@@ -28,8 +29,10 @@ def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Config:
     """
     tree = _load(os.fspath(path))
     written: dict[str, str] = {}
+    named = _named_callbacks(tree)
     for override in overrides:
         key = _apply(tree, override)
+        named |= _named_callbacks(tree)
         # Removed first, so that the dict is in the order in which the last override of each key was given.
         written.pop(key, None)
         written[key] = override
@@ -38,6 +41,7 @@ def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Config:
         sections: Any = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise _explain(error, source) from error
+    _leave_out_disabled(sections.get("callbacks"), named)
     return Config.from_sections(sections, source)
 
 
@@ -80,6 +84,25 @@ def _remove(tree: DictConfig, key: str) -> str:
         raise ConfigError(f"override '~{key}' removes {key!r}, which is not there.")
     del holder[name]
     return key
+
+
+def _named_callbacks(tree: DictConfig) -> set[str]:
+    """Return the keys of the callbacks that ``tree`` describes."""
+    sections: Any = OmegaConf.to_container(tree)
+    callbacks = sections.get("callbacks")
+    return {name for name in callbacks if callbacks[name] is not None} if isinstance(callbacks, dict) else set()
+
+
+def _leave_out_disabled(callbacks: Any, named: set[str]) -> None:
+    """Remove callbacks that null has disabled, if their key is the user's own: nothing else has that name.
+
+    A name of the catalog stays with its null, which also disables what is there by default. So does one that nobody
+    has used before, which is misspelt.
+    """
+    if isinstance(callbacks, dict):
+        for name in [name for name in callbacks if callbacks[name] is None and name in named]:
+            if not catalog.has("callbacks", name):
+                del callbacks[name]
 
 
 def _explain(error: OmegaConfBaseException, source: Source) -> ConfigError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -101,10 +102,28 @@ class Config:
             ckpt_path=_of_type(str, "ckpt_path", sections.get("ckpt_path"), source),
         )
 
+    def sections(self) -> Section:
+        """Return the sections by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "source"}
+
     def to_yaml(self) -> str:
         """Return the text of a file that describes the same run without overrides and interpolations."""
-        sections = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "source"}
-        return OmegaConf.to_yaml({name: section for name, section in sections.items() if section is not None})
+        sections = {name: section for name, section in self.sections().items() if section is not None}
+        return OmegaConf.to_yaml(_escaped(sections))
+
+
+def _escaped(value: Any) -> Any:
+    """Return a resolved value so that OmegaConf reads the same in it again, and finds nothing to resolve."""
+    if isinstance(value, dict):
+        return {name: _escaped(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch(r"\\*\?{3}", value):  # a value that is yet to be given
+        return f"\\{value}"
+    # Backslashes ahead of an interpolation escape each other, and the last one of an odd number the interpolation.
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
 
 
 def _mapping(key: str, value: Any, source: Source) -> Section | None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import collections.abc
+import sys
 import types
 from enum import Enum
 from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-_LISTS = (list, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
+_LISTS = (
+    list,
+    collections.abc.Sequence,
+    collections.abc.MutableSequence,
+    collections.abc.Iterable,
+    collections.abc.Collection,
+)
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 _SCALARS = (bool, int, float, str, bytes, types.NoneType)
 
@@ -17,8 +24,8 @@ _SCALARS = (bool, int, float, str, bytes, types.NoneType)
 def convert(value: Any, annotation: Any) -> Any:
     """Return ``value`` converted to what ``annotation`` asks for.
 
-    YAML has no tuples, sets, paths and enums: they are made of lists and strings. An annotation of a form that is not
-    known here accepts every value.
+    YAML has no tuples, sets, paths and enums: they are made of lists and strings. It reads 1 as a whole number, which
+    becomes a float where one is asked for. An annotation of a form that is not known here accepts every value.
 
     Raises:
         TypeError: If the value does not fit.
@@ -54,6 +61,9 @@ def _accept_if(fits: bool, value: Any) -> Any:
 
 
 def _convert_to_one_of(value: Any, annotations: tuple[Any, ...]) -> Any:
+    # A whole number stays one where it may, in any order: to ``limit_val_batches: float | int`` 1 is not 1.0.
+    if type(value) is int and int in annotations:
+        return value
     # In the order written: ``str | Path`` keeps a string, ``Path | str`` makes a path of it.
     for annotation in annotations:
         try:
@@ -81,9 +91,9 @@ def _convert_mapping(value: Any, arguments: tuple[Any, ...]) -> Any:
 
 
 def _convert_to_class(value: Any, kind: type) -> Any:
-    # YAML reads 1 as an int, and Python takes it where a float is asked for.
-    if kind is float:
-        return _accept_if(type(value) in (int, float), value)
+    if kind is float and type(value) is int:
+        # To torch a whole number is no float: a tensor of it would have another dtype.
+        return float(_accept_if(abs(value) <= sys.float_info.max, value))
     if kind in _SCALARS:
         # A bool is an int to Python, and a slip in a configuration.
         return _accept_if(type(value) is kind, value)
@@ -91,4 +101,8 @@ def _convert_to_class(value: Any, kind: type) -> Any:
         return kind(value)
     if isinstance(value, str) and issubclass(kind, Enum) and value in kind.__members__:
         return kind[value]
-    return _accept_if(isinstance(value, kind), value)
+    try:
+        fits = isinstance(value, kind)
+    except TypeError:  # most protocols, and a TypedDict: only a type checker can tell
+        return value
+    return _accept_if(fits, value)

@@ -233,7 +233,6 @@ class PhaseLog:
         # Neither is in files of earlier versions.
         self.epoch_row.update(state.get("step_values", {}))
         self.group = {key: Running.from_state(saved) for key, saved in state.get("group", {}).items()} or None
-        self.epoch_row.update(state.get("step_values", {}))
 
     def pause(self) -> None:
         """Prepare to be continued later: keep what was collected, and drop the values of the whole phase.

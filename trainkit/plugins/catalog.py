@@ -148,6 +148,17 @@ def find(kind: Kind, name: str, where: str = "") -> Entry:
     return matches[0]
 
 
+def has(kind: Kind, name: str) -> bool:
+    """Return whether anybody offers ``name``."""
+    try:
+        find(kind, name)
+    except UnknownNameError:
+        return False
+    except PluginError:  # several do
+        pass
+    return True
+
+
 def load(kind: Kind, name: str, where: str = "") -> Any:
     """Import and return the object that ``name`` stands for. Raises what `find` and `Entry.load` raise."""
     return find(kind, name, where).load()

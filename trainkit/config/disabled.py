@@ -1,0 +1,66 @@
+"""``callbacks.NAME: null``: switches off what a Trainer has by default under that name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from trainkit.config.schema import Section, Source
+from trainkit.errors import ConfigError
+from trainkit.plugins import catalog
+
+_FLAGS = {
+    "progress_bar": "enable_progress_bar",
+    "model_summary": "enable_model_summary",
+    "model_checkpoint": "enable_checkpointing",
+}
+"""The arguments of the Trainer that leave a callback out."""
+
+_LOGGERS = ("tensorboard", "csv")
+"""Those of ``Trainer(logger=True)``, in their order."""
+
+
+def switch_off(names: Collection[str], arguments: Section, callbacks: Iterable[Any], source: Source) -> None:
+    """Change the ``arguments`` of a Trainer so that it makes none of the plugins of these names by itself.
+
+    Args:
+        names: Names of the catalog. One that stands for no default is just not there.
+        arguments: The arguments, built.
+        callbacks: Those that it is given. One of the same class under another key stays.
+        source: Where the configuration was written; goes into errors.
+
+    Raises:
+        ConfigError: If a name is unknown, or an argument asks for what is switched off.
+    """
+    callbacks = list(callbacks)
+    for name in names:
+        # Also where it stands for no default: misspelt, it would leave on what it is to switch off.
+        catalog.find("callbacks", name, source.where(f"callbacks.{name}"))
+        flag = _FLAGS.get(name)
+        argument = flag or ("gradient_clip_val" if name == "gradient_clipping" else None)
+        if argument is not None and arguments.get(argument):
+            raise _contradiction(name, argument, arguments[argument], source)
+        if flag is not None and not any(isinstance(each, _load(name)) for each in callbacks):
+            arguments[flag] = False
+    if not arguments.get("barebones"):
+        _switch_off_loggers([name for name in _LOGGERS if name in names], arguments, source)
+
+
+def _switch_off_loggers(names: Collection[str], arguments: Section, source: Source) -> None:
+    given = arguments.get("logger")
+    if names and (given is None or given is True):
+        arguments["logger"] = [_load(name)() for name in _LOGGERS if name not in names] or False
+        return
+    for name in names:
+        for logger in given if isinstance(given, list) else [given]:
+            if isinstance(logger, _load(name)):
+                raise _contradiction(name, "logger", logger, source)
+
+
+def _contradiction(name: str, argument: str, value: Any, source: Source) -> ConfigError:
+    key = f"callbacks.{name}"
+    return source.refuse(key, f"{key}=null contradicts trainer.{argument}={value!r}.", allowed="one of them")
+
+
+def _load(name: str) -> Any:
+    return catalog.load("callbacks", name)
