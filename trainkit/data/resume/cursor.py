@@ -179,6 +179,14 @@ class Cursor(ABC):
                     raise
                 self._tolerate(error)
 
+    def may_have_more(self, promised: int) -> bool:
+        """Whether a pass may have more than the ``promised`` batches, of which `has_more` then tells."""
+        return False
+
+    def has_more(self) -> bool:
+        """Whether there are more batches than were given. Asked only where there may be; loads nothing."""
+        return False
+
     def rewind(self) -> None:
         """Set the position to the beginning of a pass that has not reached this loader.
 
