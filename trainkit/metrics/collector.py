@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -118,8 +118,16 @@ class MetricCollector:
         if phase is not Phase.TRAIN:
             self._results = log.results
 
-    def begin_batches(self, dataloader_idx: int = 0) -> PhaseLog:
+    def known_samples(self) -> int | None:
+        """Return of how many samples the loader made the running batch; None if it does not know."""
+        return self._phases[-1].known_samples()
+
+    def begin_batches(self, dataloader_idx: int = 0, known_samples: Callable[[], int | None] | None = None) -> PhaseLog:
         """Collect for the batches of one loader from now on.
+
+        Args:
+            dataloader_idx: The index of the loader.
+            known_samples: Tells of how many samples the loader made its newest batch.
 
         Returns:
             The log of the phase. The loop assigns each batch to its attribute ``batch``, from which the batch size is
@@ -127,6 +135,8 @@ class MetricCollector:
         """
         phase = self._phases[-1]
         phase.enter(dataloader_idx)
+        if known_samples is not None:
+            phase.known_samples = known_samples
         self._slots = phase.current
         return phase
 

@@ -187,6 +187,10 @@ class Cursor(ABC):
         """Whether there are more batches than were given. Asked only where there may be; loads nothing."""
         return False
 
+    def known_samples(self) -> int | None:
+        """Return of how many samples the newest batch was made, or None if that is not known."""
+        return None
+
     def rewind(self) -> None:
         """Set the position to the beginning of a pass that has not reached this loader.
 

@@ -45,6 +45,7 @@ class IndexStream:
         self.is_exhausted = False
         self._drawn = 0
         self._drawn_ahead: deque[Any] = deque()  # drawn from the sampler, not yet asked for by the loader
+        self._sizes: deque[int | None] = deque(maxlen=KEPT_CHECKSUMS)  # of the newest items, in indices
         # Pairs of how many items were drawn and their checksum.
         self._checksums: deque[tuple[int, int]] = deque([(0, 0)], maxlen=KEPT_CHECKSUMS)
 
@@ -88,6 +89,10 @@ class IndexStream:
         """Return the checksum of the first ``drawn`` items; the last of them must be among the newest that are kept."""
         return dict(self._checksums)[drawn]
 
+    def size(self, drawn: int) -> int | None:
+        """Return how many indices item number ``drawn`` has, the first being 1; None if it is no list of them."""
+        return self._sizes[drawn - self._drawn - 1] if drawn > self._drawn - len(self._sizes) else None
+
     def _draw(self) -> Any:
         if self.is_exhausted:
             raise StopIteration
@@ -99,6 +104,7 @@ class IndexStream:
             self.is_exhausted = True
             raise
         self._drawn += 1
+        self._sizes.append(len(indices) if isinstance(indices, list | tuple) else None)
         # repr() serves whatever a sampler gives: lists, tuples, ints, strings.
         self._checksums.append((self._drawn, zlib.crc32(repr(indices).encode(), self._checksums[-1][1])))
         return indices
