@@ -157,10 +157,10 @@ class LimitedLoader:
         return consumed >= self._furthest
 
     def known_samples(self) -> int | None:
-        """Return of how many samples the newest batch was made; None if that is not known, 0 if of several loaders'."""
+        """Return of how many samples the loop's batch was made; None if that is not known, 0 if of several loaders'."""
         if self._is_side_by_side:
             return 0
-        return None if isinstance(self._source, CombinedLoader) else self._source.known_samples()
+        return None if isinstance(self._source, CombinedLoader) else self._source.known_samples(self._ahead)
 
     def is_under_way(self, consumed: int) -> bool:
         """Whether the loop was given one more batch than the ``consumed`` ones, and has not finished it."""

@@ -187,8 +187,8 @@ class Cursor(ABC):
         """Whether there are more batches than were given. Asked only where there may be; loads nothing."""
         return False
 
-    def known_samples(self) -> int | None:
-        """Return of how many samples the newest batch was made, or None if that is not known."""
+    def known_samples(self, ahead: int) -> int | None:
+        """Return of how many samples a batch was made, or None if that is not known: the newest but ``ahead``."""
         return None
 
     def rewind(self) -> None:

@@ -90,8 +90,8 @@ class IndexCursor(Cursor):
         # In indices, as workers ask too: what is drawn here is given in its turn, and a checkpoint counts it.
         return self._stream is not None and self._stream.reaches(self._given.passed + 1)
 
-    def known_samples(self) -> int | None:
-        return None if self._stream is None else self._stream.size(self._given.passed)
+    def known_samples(self, ahead: int) -> int | None:
+        return None if self._stream is None else self._stream.size(self._given.passed - ahead)
 
     def rewind(self) -> None:
         super().rewind()

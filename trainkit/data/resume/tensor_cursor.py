@@ -42,9 +42,9 @@ class TensorCursor(Cursor):
         # The order is drawn as a whole, whatever the length of its sampler was said to be.
         return self._order is not None and self.loader.count_batches(len(self._order)) > self._given.passed
 
-    def known_samples(self) -> int | None:
+    def known_samples(self, ahead: int) -> int | None:
         samples = self.loader.num_samples if self._order is None else len(self._order)
-        return min(self.loader.batch_size, samples - (self._given.passed - 1) * self.loader.batch_size)
+        return min(self.loader.batch_size, samples - (self._given.passed - ahead - 1) * self.loader.batch_size)
 
     def rewind(self) -> None:
         super().rewind()
