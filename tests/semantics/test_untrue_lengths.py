@@ -105,8 +105,8 @@ def test_each_epoch_is_that_of_a_plain_loop(size, promised, limit, in_batches, d
             limited.set_epoch(epoch)
             epochs.append(given_by(limited))
     for epoch, (whole, seen) in enumerate(zip(expected, epochs, strict=True)):
-        if epoch and most < len(whole) and seed is not None:
-            break  # left before its end, the sampler does not draw there
+        if epoch and most <= len(whole) and seed is not None:
+            break  # a limit may leave it before its end, where it would draw
         assert [batch for _, batch, _ in seen] == whole[:most]
         assert [index for index, _, _ in seen] == list(range(len(seen)))
         is_short = len(whole) < min(promised_batches, most)
@@ -211,6 +211,44 @@ def test_a_run_goes_on_exactly_before_in_and_after_the_surplus(tmp_path, promise
         assert len(module.validated) == len([at for at in whole.validated if at >= done]), file.name
 
 
-def test_a_combined_loader_ends_at_its_length():
-    limited = LimitedLoader(CombinedLoader([batch_loader(12, 4)]))
-    assert len(list(limited.batches())) == 4
+MODES = {"min_size": 5, "max_size": 6, "max_size_cycle": 6, "sequential": 14}
+
+
+@pytest.mark.filterwarnings(TOLD)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("promised", [(1, 1), (2, 4), (6, 5)])
+def test_several_loaders_are_used_to_their_end_too(mode, promised):
+    sizes = (12, 10) if mode != "sequential" else (12, 16)
+    loaders = [batch_loader(size, count, seed=0) for size, count in zip(sizes, promised, strict=True)]
+    limited = LimitedLoader(CombinedLoader(loaders, mode))
+    for epoch in range(2):
+        limited.set_epoch(epoch)
+        assert [is_last for *_, is_last in limited.batches()] == [False] * (MODES[mode] - 1) + [True]
+
+
+@pytest.mark.filterwarnings(TOLD)
+@pytest.mark.parametrize("mode", MODES)
+def test_several_loaders_go_on_exactly_in_the_surplus(tmp_path, mode):
+    class Saves:
+        def on_train_batch_end(self, trainer, batch_idx):
+            trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}-{batch_idx}.ckpt")
+
+    class NotesAll(Notes):
+        def training_step(self, batch, batch_idx):
+            each = batch if isinstance(batch, list) else [batch]
+            batch = torch.cat([torch.tensor([-1]) if one is None else one for one in each])
+            return super().training_step(batch, batch_idx)
+
+    def fit(callbacks=(), **arguments):
+        torch.manual_seed(7)
+        module = NotesAll()
+        loader = CombinedLoader([batch_loader(12, 2), batch_loader(10, 3, seed=1)], mode)
+        quiet_trainer(max_epochs=2, callbacks=list(callbacks)).fit(module, loader, **arguments)
+        return module.seen
+
+    whole = fit([Saves()])
+    length = len(whole) // 2
+    assert length == {**MODES, "sequential": 11}[mode]
+    for file in sorted(tmp_path.iterdir()):
+        epoch, batch_idx = map(int, file.stem.split("-"))
+        assert fit(ckpt_path=file) == whole[epoch * length + batch_idx + 1 :], file.name

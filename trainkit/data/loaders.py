@@ -237,7 +237,7 @@ class LimitedLoader:
                     if not isinstance(self._limit, int):
                         self._warn_of_length("gives more, which is left out")
                     return
-                was_last = given >= end or not self._cursors[0].has_more()
+                was_last = given >= end or not self._has_more()
                 # Not where the data have grown since the epoch began: the length was true.
                 if not was_last and length_of(self.loader) == self._length:
                     self._warn_of_length("gives more, which is used")
@@ -303,10 +303,19 @@ class LimitedLoader:
         """
         if self.num_batches is None:
             return math.inf
-        has_all = self.num_batches == self._length
-        if not has_all or isinstance(self._source, CombinedLoader) or not self._source.may_have_more(self.num_batches):
+        if self.num_batches != self._length:
+            return self.num_batches
+        promised = [len(each) for each in self._cursors] if len(self._cursors) > 1 else [self.num_batches]
+        if not any(each.may_have_more(count) for each, count in zip(self._cursors, promised, strict=True)):
             return self.num_batches
         return self._limit if isinstance(self._limit, int) else math.inf
+
+    def _has_more(self) -> bool:
+        """Whether the loader has more than it has given; asked where that may be more than it promised."""
+        more = [each.has_more() for each in self._cursors]
+        if isinstance(self._source, CombinedLoader):
+            return self._source.goes_on(more, [each.was_restarted for each in self._cursors])
+        return more[0]
 
     @property
     def _drains(self) -> bool:

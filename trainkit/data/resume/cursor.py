@@ -184,8 +184,13 @@ class Cursor(ABC):
         return False
 
     def has_more(self) -> bool:
-        """Whether there are more batches than were given. Asked only where there may be; loads nothing."""
-        return False
+        """Whether there are more batches than were given, which is told without loading any."""
+        return not self._ended and self._given.passed < len(self.loader)
+
+    @property
+    def was_restarted(self) -> bool:
+        """Whether, in a pass over several loaders, this one was started again after its end."""
+        return self._begun > 1
 
     def known_samples(self, ahead: int) -> int | None:
         """Return of how many samples a batch was made, or None if that is not known: the newest but ``ahead``."""

@@ -88,7 +88,9 @@ class IndexCursor(Cursor):
 
     def has_more(self) -> bool:
         # In indices, as workers ask too: what is drawn here is given in its turn, and a checkpoint counts it.
-        return self._stream is not None and self._stream.reaches(self._given.passed + 1)
+        if self._stream is None or not self.may_have_more(len(self.loader)):
+            return super().has_more()
+        return self._stream.reaches(self._given.passed + 1)
 
     def known_samples(self, ahead: int) -> int | None:
         return None if self._stream is None else self._stream.size(self._given.passed - ahead)

@@ -40,7 +40,9 @@ class TensorCursor(Cursor):
 
     def has_more(self) -> bool:
         # The order is drawn as a whole, whatever the length of its sampler was said to be.
-        return self._order is not None and self.loader.count_batches(len(self._order)) > self._given.passed
+        if self._order is None:
+            return super().has_more()
+        return self.loader.count_batches(len(self._order)) > self._given.passed
 
     def known_samples(self, ahead: int) -> int | None:
         samples = self.loader.num_samples if self._order is None else len(self._order)
