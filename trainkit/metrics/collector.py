@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.metrics.options import Given
-from trainkit.metrics.phase import PhaseLog, Published, refuse_place
+from trainkit.metrics.phase import PhaseLog, Published, refuse_place, unknown
 from trainkit.metrics.ranks import Ranks
 from trainkit.metrics.reduce import reduce_epoch
 from trainkit.metrics.scalars import Table, Value, as_number, as_scalar, as_tensors, as_weight, metric_value, read
@@ -122,7 +122,7 @@ class MetricCollector:
         """Return of how many samples the loader made the running batch; None if it does not know."""
         return self._phases[-1].known_samples()
 
-    def begin_batches(self, dataloader_idx: int = 0, known_samples: Callable[[], int | None] | None = None) -> PhaseLog:
+    def begin_batches(self, dataloader_idx: int = 0, known_samples: Callable[[], int | None] = unknown) -> PhaseLog:
         """Collect for the batches of one loader from now on.
 
         Args:
@@ -135,8 +135,7 @@ class MetricCollector:
         """
         phase = self._phases[-1]
         phase.enter(dataloader_idx)
-        if known_samples is not None:
-            phase.known_samples = known_samples
+        phase.known_samples = known_samples
         self._slots = phase.current
         return phase
 

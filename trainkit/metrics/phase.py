@@ -21,7 +21,7 @@ from trainkit.types import Batch, Phase
 _NOTHING = object()
 
 
-def _unknown() -> None:
+def unknown() -> None:
     """What a loader that knows no number of samples tells."""
 
 
@@ -81,7 +81,7 @@ class PhaseLog:
         self._by_place: dict[int, dict[str, Slot]] = {EPOCH_HOOK: self.current}
         self.batch: Batch = _NOTHING
         self._batch_size: int | None = None
-        self.known_samples: Callable[[], int | None] = _unknown
+        self.known_samples: Callable[[], int | None] = unknown
 
     def leave_batches(self) -> None:
         """Log for the whole phase from now on, and for no batch."""
