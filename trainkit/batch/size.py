@@ -28,7 +28,9 @@ def find_batch_size(batch: Batch, samples: Callable[[], int | None] | None = Non
     readings = _readings(batch, is_top=True)
     if not readings:
         return None
-    known = samples() if samples is not None and _may_hold_samples(batch) else None
+    first = _first_tensor(batch)
+    is_plain = len(readings) == 1 and first is not None and first.shape[:1] == (readings[0],)
+    known = None if is_plain or samples is None else samples()
     if known is None or known in readings:
         return readings[0] if known is None else known
     # It is no list of samples then. What looks like one has no other reading that could be trusted.
@@ -73,13 +75,6 @@ def _as_fields(members: Sequence[Any], *, as_samples: bool = True) -> list[int] 
     return [number for number in told[0] if all(number in each for each in told)] if told else None
 
 
-def _may_hold_samples(value: Any, *, is_top: bool = True) -> bool:
-    """Whether there is a list in ``value`` that may be one of samples."""
-    return _may_be_samples(value, is_top=is_top) or any(
-        _may_hold_samples(each, is_top=False) for each in _members(value)
-    )
-
-
 def _may_be_samples(value: Any, *, is_top: bool) -> bool:
     """Whether ``value`` may be a list of samples: its members are of one kind."""
     # A tuple that is the batch itself holds inputs and targets.
@@ -87,8 +82,8 @@ def _may_be_samples(value: Any, *, is_top: bool) -> bool:
         return False
     if is_top and isinstance(value, tuple):
         return False
-    kinds = {_kind(item) for item in value}
-    return len(kinds) == 1 and None not in kinds
+    kind = _kind(value[0])
+    return kind is not None and all(_kind(item) == kind for item in value)
 
 
 def _kind(item: Any) -> Any:
