@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -25,17 +25,20 @@ def find_batch_size(batch: Batch, samples: Callable[[], int | None] | None = Non
         samples: Tells how many samples the loader made the batch of, None if it does not know. Asked only where the
             batch can be read in two ways: two tensors in a list may be two samples, or samples and their targets.
     """
+    rows = _common_rows(batch)
+    # Most batches hold no such list. This runs for every batch for which a mean is logged.
+    if not _may_hold_samples(batch, is_top=True):
+        return rows
     readings = _readings(batch, is_top=True)
     if not readings:
         return None
-    first = _first_tensor(batch)
-    is_plain = len(readings) == 1 and first is not None and first.shape[:1] == (readings[0],)
-    known = None if is_plain or samples is None else samples()
-    if known is None or known in readings:
-        return readings[0] if known is None else known
+    known = None if samples is None or readings == [rows] else samples()
+    if known is None:
+        return readings[0]
+    if known in readings:
+        return known
     # It is no list of samples then. What looks like one has no other reading that could be trusted.
-    rows = _readings(batch, is_top=True, as_samples=False)
-    return rows[0] if rows and rows[0] == readings[0] else None
+    return rows if rows == readings[0] else None
 
 
 def is_list_of_samples(value: Any, samples: int, *, is_top: bool) -> bool:
@@ -51,27 +54,52 @@ def is_list_of_samples(value: Any, samples: int, *, is_top: bool) -> bool:
     return samples not in (_as_fields(value) or ()) or _look_like_images(value)
 
 
-def _readings(value: Any, *, is_top: bool = False, as_samples: bool = True) -> list[int] | None:
+def _common_rows(batch: Batch) -> int | None:
+    """Return the number of rows that all tensors in ``batch`` have; None if they differ, or there is none."""
+    size: int | None = None
+    for tensor in _tensors(batch):
+        if tensor.ndim:  # a tensor without dimensions, such as a temperature, belongs to the whole batch
+            rows = tensor.shape[0]
+            if size is not None and rows != size:
+                return None
+            size = rows
+    return size
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in ``value``."""
+    if isinstance(value, Tensor):
+        yield value
+        return
+    for item in _members(value):
+        yield from _tensors(item)
+
+
+def _may_hold_samples(value: Any, *, is_top: bool = False) -> bool:
+    """Whether there is a list in ``value`` that may be one of samples."""
+    if isinstance(value, Tensor):
+        return False
+    return _may_be_samples(value, is_top=is_top) or any(map(_may_hold_samples, _members(value)))
+
+
+def _readings(value: Any, *, is_top: bool = False) -> list[int] | None:
     """Return what the number of samples may be, the likeliest first; None if ``value`` does not tell.
 
     Args:
         value: A batch or a part of one.
         is_top: Whether it is the batch itself.
-        as_samples: Whether lists may be lists of samples.
     """
-    # This runs for every batch for which a mean is logged.
     if isinstance(value, Tensor):
-        # A tensor without dimensions, such as a temperature, belongs to the whole batch.
         return [value.shape[0]] if value.ndim else None
-    as_fields = _as_fields(_members(value), as_samples=as_samples)
-    if as_fields is None or not as_samples or not _may_be_samples(value, is_top=is_top):
+    as_fields = _as_fields(_members(value))
+    if as_fields is None or not _may_be_samples(value, is_top=is_top):
         return as_fields
     return [len(value), *as_fields] if _look_like_images(value) else [*as_fields, len(value)]
 
 
-def _as_fields(members: Sequence[Any], *, as_samples: bool = True) -> list[int] | None:
+def _as_fields(members: Sequence[Any]) -> list[int] | None:
     """Return what the number of samples may be if each of ``members`` is of all samples."""
-    told = [each for item in members if (each := _readings(item, as_samples=as_samples)) is not None]
+    told = [each for item in members if (each := _readings(item)) is not None]
     return [number for number in told[0] if all(number in each for each in told)] if told else None
 
 
@@ -102,9 +130,7 @@ def _look_like_images(samples: Sequence[Any]) -> bool:
 
 
 def _first_tensor(value: Any) -> Tensor | None:
-    if isinstance(value, Tensor):
-        return value
-    return next((found for item in _members(value) if (found := _first_tensor(item)) is not None), None)
+    return next(_tensors(value), None)
 
 
 def _members(value: Any) -> Sequence[Any]:
