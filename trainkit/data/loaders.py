@@ -88,7 +88,7 @@ class LimitedLoader:
         self._passes = 0
         self._given = ItemCounter()  # batches fetched from the loader in this pass
         self._ahead = 0  # how many of them the loop has not been given yet: 1 with a look-ahead batch, else 0
-        self._ended = False  # whether the look-ahead found the end
+        self._ended = False  # whether a look ahead found the end, and the loader is not asked again
         self._stream: RandomStream | None = None  # what the look-ahead draws from
         # Where everything stood before each of the newest two batches was fetched by a look-ahead, by their indices.
         self._before: deque[tuple[int, RandomStream, list[dict[str, Any]]]] = deque(maxlen=2)
@@ -241,6 +241,8 @@ class LimitedLoader:
                 # Not where the data have grown since the epoch began: the length was true.
                 if not was_last and length_of(self.loader) == self._length:
                     self._warn_of_length("gives more, which is used")
+                # A run that continues here does not look for more: other loaders beside would run into their ends.
+                self._ended = was_last and given < end and not self._drains
                 yield given - 1, batch, was_last
                 if was_last and (given == end > count or not self._drains):
                     return
