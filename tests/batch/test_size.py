@@ -59,3 +59,68 @@ def test_size_is_unknown_where_there_is_doubt(batch):
 
 def test_empty_batch_has_size_0():
     assert find_batch_size(torch.zeros(0, 3)) == 0
+
+
+# Lists of samples
+
+IMAGES = [torch.zeros(3, 10, 12), torch.zeros(3, 8, 9)]
+SEQUENCES = [torch.zeros(5, 8), torch.zeros(7, 8), torch.zeros(2, 8)]
+
+
+@pytest.mark.parametrize(
+    ("batch", "size"),
+    [
+        (IMAGES, 2),
+        (SEQUENCES, 3),
+        ([torch.zeros(4), torch.zeros(6)], 2),
+        ((IMAGES, torch.zeros(2)), 2),
+        ({"images": IMAGES, "labels": torch.zeros(2), "sizes": [torch.zeros(2), torch.zeros(2)]}, 2),
+        ((tuple(SEQUENCES), ["a", "b", "c"]), 3),
+        ((IMAGES, [{"boxes": torch.zeros(5, 4)}, {"boxes": torch.zeros(1, 4)}]), 2),
+        ([{"image": IMAGES[0], "boxes": torch.zeros(2, 4)}, {"image": IMAGES[1], "boxes": torch.zeros(5, 4)}], 2),
+        ([(IMAGES[0], 1), (IMAGES[1], 0)], 2),
+        ([Sample(IMAGES[0]), Sample(IMAGES[1])], 2),
+    ],
+    ids=range(10),
+)
+def test_a_list_whose_members_differ_in_shape_is_a_list_of_samples(batch, size):
+    assert find_batch_size(batch) == size
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        [torch.zeros(4, 8), torch.zeros(4, 1)],
+        [torch.zeros(4, 3, 16, 16), torch.zeros(4, 1, 16, 16)],
+        (torch.zeros(4, 6, 8), torch.zeros(4, 2, 8)),
+        [torch.zeros(4, 8), torch.zeros(4)],
+        [torch.zeros(4, 8), torch.zeros(4, 8)],
+    ],
+    ids=range(5),
+)
+def test_inputs_and_targets_are_no_list_of_samples(batch):
+    assert find_batch_size(batch) == 4
+
+
+@pytest.mark.parametrize(
+    ("batch", "known", "size"),
+    [
+        ([torch.zeros(3, 8, 9)], 1, 1),
+        ([torch.zeros(3, 8, 9)], 3, 3),
+        ([torch.zeros(3, 8, 9), torch.zeros(3, 8, 9)], 2, 2),
+        ([torch.zeros(3, 6, 8), torch.zeros(3, 2, 8)], 3, 3),
+        (IMAGES, 2, 2),
+        ([torch.zeros(2, 900), torch.zeros(2, 700), torch.zeros(2, 800)], 3, 3),
+        # Neither: two loaders side by side, or samples that are batches themselves.
+        ([torch.zeros(4, 2), torch.zeros(8, 2)], 0, None),
+        ([torch.zeros(4, 2), torch.zeros(4, 2)], 0, 4),
+        (torch.zeros(8, 2), 4, 8),
+    ],
+    ids=range(9),
+)
+def test_the_loader_decides_where_a_batch_can_be_read_in_two_ways(batch, known, size):
+    assert find_batch_size(batch, lambda: known) == size
+
+
+def test_the_loader_is_not_asked_where_there_is_one_reading():
+    assert find_batch_size([torch.zeros(4, 8), torch.zeros(4)], lambda: 1 / 0) == 4

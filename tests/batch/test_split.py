@@ -146,3 +146,38 @@ def test_what_no_step_may_return_reaches_the_loop_as_it_is() -> None:
 def test_one_part_is_returned_without_arithmetic() -> None:
     loss: Tensor = torch.tensor(0.1)
     assert weighted_mean([loss], [0], CPU) is loss
+
+
+# Lists of samples
+
+IMAGES = [torch.full((3, height, 4), float(height)) for height in (5, 6, 7, 8)]
+
+
+def test_samples_of_different_shapes_are_split_by_items() -> None:
+    parts, sizes = split((IMAGES, torch.arange(4), [{"boxes": torch.zeros(n, 4)} for n in range(4)]), 3, WHO)
+    assert sizes == [3, 1]
+    assert [len(part) for part in parts[0]] == [3, 3, 3]
+    assert [(part[0][0] is IMAGES[3], part[1].tolist(), len(part[2][0]["boxes"])) for part in parts[1:]] == [
+        (True, [3], 3)
+    ]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_images_and_sequences_alone_are_split_by_items(count: int) -> None:
+    for samples in (IMAGES[:count], [image[0] for image in IMAGES[:count]]):
+        parts, sizes = split(samples, 2, WHO)
+        assert sizes == [2] + [count - 2] * (count > 2)
+        assert all(new is old for new, old in zip(sum(parts, []), samples, strict=True))  # noqa: RUF017
+
+
+def test_inputs_and_targets_are_split_by_rows() -> None:
+    for batch in ([torch.zeros(2, 5), torch.zeros(2, 1)], (torch.zeros(2, 5), torch.zeros(2, 1))):
+        parts, sizes = split(batch, 1, WHO)
+        assert sizes == [1, 1]
+        assert [[len(tensor) for tensor in part] for part in parts] == [[1, 1], [1, 1]]
+
+
+def test_what_the_loader_knows_decides() -> None:
+    sounds = [torch.zeros(2, 30), torch.zeros(2, 20), torch.zeros(2, 40)]
+    assert split(sounds, 2, WHO, lambda: 3)[1] == [2, 1]
+    assert split(sounds, 1, WHO)[1] == [1, 1]

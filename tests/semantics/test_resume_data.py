@@ -261,5 +261,5 @@ def test_a_sampler_that_gives_more_than_its_length_is_told():
         def __len__(self):
             return self.size - 2
 
-    with pytest.warns(UserWarning, match="train_dataloader has a length of 3 and has more"):
-        assert len(fit(numbers(5, sampler=Longer(5)), epochs=1)) == 3
+    with pytest.warns(UserWarning, match="train_dataloader has a length of 3 and gives more, which is used"):
+        assert len(fit(numbers(5, sampler=Longer(5)), epochs=1)) == 5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trainkit.batch.nested import map_leaves, map_tensors
+from trainkit.batch.size import find_batch_size, is_list_of_samples
 from trainkit.errors import DataError
 from trainkit.types import Batch
 
@@ -26,13 +27,20 @@ class Splitter(NamedTuple):
     otherwise: str
 
 
-def count_samples(batch: Batch, who: Splitter) -> int:
-    """Return how many samples are in ``batch``: the rows of the first tensor that has a dimension 0.
+def count_samples(batch: Batch, who: Splitter, known: Callable[[], int | None] | None = None) -> int:
+    """Return how many samples are in ``batch``; in doubt the rows of the first tensor that has a dimension 0.
+
+    Args:
+        batch: The batch.
+        who: Who splits it.
+        known: Tells how many samples the loader made it of; see `find_batch_size`.
 
     Raises:
         DataError: If no tensor has rows.
     """
-    samples = next((len(tensor) for tensor in _tensors(batch) if tensor.dim()), None)
+    samples = find_batch_size(batch, known)
+    if samples is None:
+        samples = next((len(tensor) for tensor in _tensors(batch) if tensor.dim()), None)
     if samples is None:
         raise DataError(
             f"{who.name} cannot split a batch of type {type(batch).__name__}: it holds no tensor with a dimension 0 "
@@ -41,11 +49,19 @@ def count_samples(batch: Batch, who: Splitter) -> int:
     return samples
 
 
-def split(batch: Batch, size: int, who: Splitter) -> tuple[list[Batch], list[int]]:
+def split(
+    batch: Batch, size: int, who: Splitter, known: Callable[[], int | None] | None = None
+) -> tuple[list[Batch], list[int]]:
     """Split ``batch`` along dimension 0 into parts of ``size`` samples; the last one may be smaller.
 
-    The first tensor tells how many samples there are. Every tensor with that many rows is split, and so is every list
-    of that length that holds no tensors (such as file names). Everything else goes whole to each part.
+    Every tensor with a row per sample is split, and so is every list with an entry per sample: one without tensors
+    (such as file names), or samples of different shapes. Everything else goes whole to each part.
+
+    Args:
+        batch: The batch.
+        size: The samples of a part.
+        who: Who splits it.
+        known: Tells how many samples the loader made it of; see `find_batch_size`.
 
     Returns:
         The parts, views of the batch, and their sizes. There is at least one.
@@ -53,13 +69,14 @@ def split(batch: Batch, size: int, who: Splitter) -> tuple[list[Batch], list[int
     Raises:
         DataError: If there is nothing to split, or an object that cannot be.
     """
-    samples = count_samples(batch, who)
+    samples = count_samples(batch, who, known)
+    is_column = partial(_is_column, samples=samples, batch=batch)
     parts, sizes = [], []
     # At least one part, also of a batch without samples: the step is called for every batch.
     for start in range(0, max(1, samples), size):
         rows = slice(start, min(start + size, samples))
-        take = partial(_take, rows=rows, samples=samples, who=who)
-        parts.append(map_leaves(take, batch, is_leaf=partial(_is_column, samples=samples)))
+        take = partial(_take, rows=rows, samples=samples, is_column=is_column, who=who)
+        parts.append(map_leaves(take, batch, is_leaf=is_column))
         sizes.append(rows.stop - rows.start)
     return parts, sizes
 
@@ -106,17 +123,19 @@ def _tensors(batch: Batch) -> list[Tensor]:
     return found
 
 
-def _is_column(value: Any, samples: int) -> bool:
-    """Whether ``value`` is a list with one entry per sample, such as file names."""
-    # One that holds tensors is walked through instead: each of them tells by its own rows whether it is split.
-    return isinstance(value, list | tuple) and len(value) == samples and not _tensors(value)
+def _is_column(value: Any, samples: int, batch: Batch) -> bool:
+    """Whether ``value`` is a list with one entry per sample, such as file names, or images of different sizes."""
+    if not isinstance(value, list | tuple) or len(value) != samples:
+        return False
+    # Another one that holds tensors is walked through: each of them tells by its own rows whether it is split.
+    return not _tensors(value) or is_list_of_samples(value, samples, is_top=value is batch)
 
 
-def _take(leaf: Any, rows: slice, samples: int, who: Splitter) -> Any:
+def _take(leaf: Any, rows: slice, samples: int, is_column: Callable[[Any], bool], who: Splitter) -> Any:
     """Return the ``rows`` of a leaf, or all of it where it has no row per sample."""
     if isinstance(leaf, Tensor):
         return leaf[rows] if leaf.dim() and len(leaf) == samples else leaf
-    if _is_column(leaf, samples):
+    if is_column(leaf):
         return leaf[rows]
     raise DataError(
         f"{who.name} cannot split a {type(leaf).__name__} in the batch: it does not say which rows it has.\n"

@@ -78,6 +78,17 @@ class CombinedLoader:
         """
         return (batch for batch, _, _ in self._give(list(has_ended) or [False] * len(self.flattened)))
 
+    def goes_on(self, have_more: Sequence[bool], were_restarted: Sequence[bool]) -> bool:
+        """Return whether there is another batch.
+
+        Args:
+            have_more: For each loader whether it has another batch.
+            were_restarted: For each loader whether it has ended before, and was started again.
+        """
+        if self.mode == "min_size":
+            return all(have_more)
+        return any(more and not restarted for more, restarted in zip(have_more, were_restarted, strict=True))
+
     def map(self, function: Callable[[Any], Any]) -> Self:
         """Return a copy in which every loader is replaced by what ``function`` returns for it."""
         clone = copy.copy(self)

@@ -6,7 +6,19 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+_OF_TORCH = (DistributedSampler, RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
 def with_sampler(loader: DataLoader[Any], sampler: Iterable[Any]) -> DataLoader[Any]:
@@ -33,6 +45,12 @@ def has_own_batches(loader: DataLoader[Any]) -> bool:
     """Return whether the user's own batch sampler decides which samples make a batch."""
     # By the exact type: a subclass of BatchSampler may have an order of its own, which a new BatchSampler would lose.
     return loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler
+
+
+def is_of_torch(sampler: Any) -> bool:
+    """Return whether ``sampler`` is one of torch's own, whose lengths are true."""
+    # By the exact type: a subclass may give what it likes.
+    return type(sampler) in _OF_TORCH
 
 
 def index_sampler(loader: DataLoader[Any]) -> Iterable[Any]:

@@ -6,6 +6,7 @@ length is not known), and, through a cursor for each loader, where a run that co
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -87,7 +88,7 @@ class LimitedLoader:
         self._passes = 0
         self._given = ItemCounter()  # batches fetched from the loader in this pass
         self._ahead = 0  # how many of them the loop has not been given yet: 1 with a look-ahead batch, else 0
-        self._ended = False  # whether the look-ahead found the end
+        self._ended = False  # whether a look ahead found the end, and the loader is not asked again
         self._stream: RandomStream | None = None  # what the look-ahead draws from
         # Where everything stood before each of the newest two batches was fetched by a look-ahead, by their indices.
         self._before: deque[tuple[int, RandomStream, list[dict[str, Any]]]] = deque(maxlen=2)
@@ -103,7 +104,7 @@ class LimitedLoader:
         """Begin a pass and return an iterator over ``(batch_idx, batch, is_last)``.
 
         Only a loader that does not know its length is asked for one batch ahead. One that ends before its promised
-        length marks no batch as the last, and warns.
+        length marks no batch as the last, and warns. One whose sampler gives more is used to its end, and warns.
 
         Args:
             start: The index of the first batch to give. The batches before it were consumed already: after
@@ -116,7 +117,7 @@ class LimitedLoader:
         ended, self._restored_end = self._restored_end, False
         # Nothing is left of this epoch, so the loader is not touched, and the next pass is a new one. If the loader has
         # to be run into its end (see `_drains`), it is not over yet.
-        if ended or (self.num_batches is not None and start >= self.num_batches and not self._drains):
+        if ended or (start >= self._furthest and not self._drains):
             self._restored_stream = self._restored_place = None
             for cursor in self._cursors:
                 cursor.discard_restored()
@@ -150,6 +151,16 @@ class LimitedLoader:
             "ended": self._ended and not under_way,
             "began": self._rng_at_start,
         }
+
+    def is_past_end(self, consumed: int) -> bool:
+        """Whether nothing can come after ``consumed`` batches of a pass."""
+        return consumed >= self._furthest
+
+    def known_samples(self) -> int | None:
+        """Return of how many samples the loop's batch was made; None if that is not known, 0 if of several loaders'."""
+        if self._is_side_by_side:
+            return 0
+        return None if isinstance(self._source, CombinedLoader) else self._source.known_samples(self._ahead)
 
     def is_under_way(self, consumed: int) -> bool:
         """Whether the loop was given one more batch than the ``consumed`` ones, and has not finished it."""
@@ -214,15 +225,26 @@ class LimitedLoader:
         return chain(zip(range(start, count - 1), batches, repeat(False)), self._ending(batches, count))
 
     def _ending(self, batches: Iterator[Batch], count: int) -> Iterator[tuple[int, Batch, bool]]:
-        """Give the last batch; warn if the loader ended before it."""
+        """Give the last batch, and those beyond the promised length; warn if the loader has not as many as it says."""
+        end = self._furthest
+        was_last = self._given.passed >= end
         # Fewer have passed if the loader ended before its last batch: it is not asked again after its end.
         if self._given.passed >= count - 1:
             for batch in batches:
-                if self._given.passed > count:
-                    self._warn_of_length("has more")
+                given = self._given.passed
+                if was_last:
+                    # A limit that is a number of batches is meant, whatever comes after them.
+                    if not isinstance(self._limit, int):
+                        self._warn_of_length("gives more, which is left out")
                     return
-                yield count - 1, batch, True
-                if not self._drains:
+                was_last = given >= end or not self._has_more()
+                # Not where the data have grown since the epoch began: the length was true.
+                if not was_last and length_of(self.loader) == self._length:
+                    self._warn_of_length("gives more, which is used")
+                # A run that continues here does not look for more: other loaders beside would run into their ends.
+                self._ended = was_last and given < end and not self._drains
+                yield given - 1, batch, was_last
+                if was_last and (given == end > count or not self._drains):
                     return
         if self._given.passed < count:
             self._warn_of_length(f"ended after {self._given.passed} batches")
@@ -274,6 +296,28 @@ class LimitedLoader:
         # holds: a stream replaces its states, and changes none in place.
         assert self._stream is not None
         self._before.append((upcoming, copy(self._stream), [cursor.state_dict() for cursor in self._cursors]))
+
+    @property
+    def _furthest(self) -> float:
+        """The number of batches after which a pass ends, whatever the loader gives; above its length if that may lie.
+
+        What cannot tell ahead whether it has more ends at its length: a stream may be endless.
+        """
+        if self.num_batches is None:
+            return math.inf
+        if self.num_batches != self._length:
+            return self.num_batches
+        promised = [len(each) for each in self._cursors] if len(self._cursors) > 1 else [self.num_batches]
+        if not any(each.may_have_more(count) for each, count in zip(self._cursors, promised, strict=True)):
+            return self.num_batches
+        return self._limit if isinstance(self._limit, int) else math.inf
+
+    def _has_more(self) -> bool:
+        """Whether the loader has more than it has given; asked where that may be more than it promised."""
+        more = [each.has_more() for each in self._cursors]
+        if isinstance(self._source, CombinedLoader):
+            return self._source.goes_on(more, [each.was_restarted for each in self._cursors])
+        return more[0]
 
     @property
     def _drains(self) -> bool:

@@ -79,7 +79,11 @@ class TensorLoader:
     def __len__(self) -> int:
         if not isinstance(self.sampler, Sized):
             raise TypeError(f"{type(self.sampler).__name__} has no length")
-        whole, rest = divmod(len(self.sampler), self.batch_size)
+        return self.count_batches(len(self.sampler))
+
+    def count_batches(self, samples: int) -> int:
+        """Return how many batches so many samples make."""
+        whole, rest = divmod(samples, self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
     def draw_order(self) -> Tensor | None:

@@ -73,8 +73,9 @@ class Accumulation:
         """How many batches the group of ``batch_idx`` is going to have; the last one of an epoch may be short."""
         if self.size == 1 or self._num_batches is None:
             return self.size
-        first = batch_idx - batch_idx % self.size
-        return min(self.size, self._num_batches - first)
+        left = self._num_batches - (batch_idx - batch_idx % self.size)
+        # None are left where the loader gives more than it promised: as many as it likes may come.
+        return min(self.size, left) if left > 0 else self.size
 
     def open(self, batch_idx: int, *, weighted: bool) -> None:
         """Begin a group with ``batch_idx``; ``weighted`` if its losses are sums that come with weights."""

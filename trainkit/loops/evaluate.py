@@ -59,7 +59,7 @@ def evaluate(
         step = run.evaluation_step()
         first, start = progress.validation_loader, progress.validation_batch
         for dataloader_idx, loader in enumerate(loaders[first:], first):
-            collected = run.metrics.begin_batches(dataloader_idx)
+            collected = run.metrics.begin_batches(dataloader_idx, loader.known_samples)
             for batch_idx, batch, _ in loader.batches(start if dataloader_idx == first else 0):
                 batch = run.transfer(batch, dataloader_idx)
                 collected.batch = batch

@@ -70,7 +70,9 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
     # A run that continues may have been saved between a batch and its validation.
     stopped = progress.batch > 0 and close_batch(run, hooks, loaders)
     batches = () if stopped else loaders.train.batches(start=progress.batch)
-    collected = run.metrics.begin_batches(accumulates=run.accumulation.size > 1)
+    collected = run.metrics.begin_batches(
+        accumulates=run.accumulation.size > 1, known_samples=loaders.train.known_samples
+    )
     for batch_idx, batch, is_last in batches:
         # What `self.log` weighs its values by is the size of this batch.
         batch = collected.batch = run.transfer(batch, 0)

@@ -81,7 +81,7 @@ def try_step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int) -> tu
     """Do forward and backward for all parts of ``batch``; return what they came to, or how many samples did not fit."""
     size, parts, samples = run.progress.micro_batch_size, [batch], [1]
     if size:
-        parts, samples = split(batch, size, WHO)
+        parts, samples = split(batch, size, WHO, run.metrics.known_samples)
     # `samples` of a whole batch is a share of 1, whatever its size: what cannot be split need not be counted.
     try:
         return compute(run, hooks, parts, samples, batch_idx), 0
@@ -90,7 +90,7 @@ def try_step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int) -> tu
             raise
     # Outside of `except`: the error holds on to everything that was computed.
     free_memory(run)
-    whole = count_samples(batch, WHO)
+    whole = count_samples(batch, WHO, run.metrics.known_samples)
     return None, min(size or whole, whole)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.metrics.options import Given
-from trainkit.metrics.phase import PhaseLog, Published, refuse_place
+from trainkit.metrics.phase import PhaseLog, Published, refuse_place, unknown
 from trainkit.metrics.ranks import Ranks
 from trainkit.metrics.reduce import reduce_epoch
 from trainkit.metrics.running import Running, widest
@@ -130,11 +130,22 @@ class MetricCollector:
         if phase is not Phase.TRAIN:
             self._results = log.results
 
-    def begin_batches(self, dataloader_idx: int = 0, *, accumulates: bool = False) -> PhaseLog:
+    def known_samples(self) -> int | None:
+        """Return of how many samples the loader made the running batch; None if it does not know."""
+        return self._phases[-1].known_samples()
+
+    def begin_batches(
+        self,
+        dataloader_idx: int = 0,
+        known_samples: Callable[[], int | None] = unknown,
+        *,
+        accumulates: bool = False,
+    ) -> PhaseLog:
         """Collect for the batches of one loader from now on.
 
         Args:
             dataloader_idx: The index of the loader.
+            known_samples: Tells of how many samples the loader made its newest batch.
             accumulates: Whether several batches make an update, whose row has then the values of all of them.
 
         Returns:
@@ -147,6 +158,7 @@ class MetricCollector:
             phase.renew()
         phase.enter(dataloader_idx)
         phase.group = (phase.group or {}) if accumulates else None
+        phase.known_samples = known_samples
         self._slots = phase.current
         return phase
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -20,6 +20,10 @@ from trainkit.metrics.versions import Versions
 from trainkit.types import Batch, Phase
 
 _NOTHING = object()
+
+
+def unknown() -> None:
+    """What a loader that knows no number of samples tells."""
 
 
 @dataclass(slots=True)
@@ -63,6 +67,7 @@ class PhaseLog:
         place: Where ``log`` is called now: the index of the dataloader whose batch runs, or `EPOCH_HOOK`.
         batch: The running batch, set by the loop; dropped once its size is known.
         group: With accumulation, what batches of the running group logged for rows, by the key in them; else None.
+        known_samples: Tells of how many samples the loader made that batch; None where it does not know.
         current: The slots that were used at that place, by name.
         epoch_row: Values of the phase for loggers.
         results: Values of the phase for users, one table per dataloader.
@@ -86,6 +91,7 @@ class PhaseLog:
         self.batch: Batch = _NOTHING
         self.group: dict[str, Running] | None = None
         self._batch_size: int | None = None
+        self.known_samples: Callable[[], int | None] = unknown
 
     def renew(self) -> None:
         """Have values of the phase count as new from now on."""
@@ -113,7 +119,7 @@ class PhaseLog:
         # Looked for when the first epoch mean of a batch needs it, and once for all names. The batch is dropped then:
         # kept any longer, it would be in memory beside the next one.
         if self.batch is not _NOTHING:
-            self._batch_size = find_batch_size(self.batch)
+            self._batch_size = find_batch_size(self.batch, self.known_samples)
             self.batch = _NOTHING
         return self._batch_size
 

@@ -104,8 +104,7 @@ class DataParallel(Strategy):
 def scatter(batch: Batch, devices: Sequence[torch.device]) -> tuple[list[Batch], list[int]]:
     """Split ``batch`` along dimension 0 into at most as many parts as there are devices.
 
-    The first tensor tells how many samples there are. Every tensor with that many rows is split, and so is every list
-    of that length that holds no tensors (such as file names). All else goes whole to each part.
+    What is split, and what goes whole to each part, `split` tells.
 
     Returns:
         The parts, each on its device, and their sizes in samples. A small batch has fewer parts than there are devices.

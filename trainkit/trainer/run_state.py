@@ -220,7 +220,7 @@ def _restore_rank(
             'fit(..., resume="next_epoch"), which leaves out the rest of the epoch.'
         )
     num_batches = data.fit_loaders.train.num_batches
-    is_past_end = num_batches is not None and progress.batch >= num_batches
+    is_past_end = data.fit_loaders.train.is_past_end(progress.batch)
     if mid_epoch and not progress.is_last and is_past_end and resume == "exact":
         raise other_data(
             f"{path} was saved behind {progress.batch} batches of epoch {progress.epoch}, and an epoch ends after "

@@ -179,6 +179,23 @@ class Cursor(ABC):
                     raise
                 self._tolerate(error)
 
+    def may_have_more(self, promised: int) -> bool:
+        """Whether a pass may have more than the ``promised`` batches, of which `has_more` then tells."""
+        return False
+
+    def has_more(self) -> bool:
+        """Whether there are more batches than were given, which is told without loading any."""
+        return not self._ended and self._given.passed < len(self.loader)
+
+    @property
+    def was_restarted(self) -> bool:
+        """Whether, in a pass over several loaders, this one was started again after its end."""
+        return self._begun > 1
+
+    def known_samples(self, ahead: int) -> int | None:
+        """Return of how many samples a batch was made, or None if that is not known: the newest but ``ahead``."""
+        return None
+
     def rewind(self) -> None:
         """Set the position to the beginning of a pass that has not reached this loader.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from trainkit.data.dataloader_copy import has_own_batches, index_sampler, with_batch_sampler, with_sampler
+from trainkit.data.dataloader_copy import has_own_batches, index_sampler, is_of_torch, with_batch_sampler, with_sampler
 from trainkit.data.resume.cursor import Cursor
 from trainkit.data.resume.index_stream import IndexStream
 from trainkit.data.resume.other_data import draws_other_samples, refuse_other_data
@@ -41,6 +41,7 @@ class IndexCursor(Cursor):
             self._positioned = with_sampler(loader, _IndexSource(loader.sampler, self))
         self._skip = 0  # for the stream that is opened next
         self._draw_ahead = 0  # indices that workers had been given, and that nobody had consumed
+        self._was_exhausted = False  # whether the sampler had been run into its end
         self._had_workers = False  # whether an earlier pass, perhaps before a resume, left persistent workers
         self._second_draw_watched = False
 
@@ -53,6 +54,7 @@ class IndexCursor(Cursor):
             **state,
             "drawn": drawn,
             "checksum": checksum,
+            "exhausted": self._stream is not None and self._stream.is_exhausted,
             "persistent": self._had_workers or self._has_workers,
             "samples": len(self.loader.dataset),
             "batch_size": self.loader.batch_size,
@@ -72,11 +74,26 @@ class IndexCursor(Cursor):
                 "the dataset draws other random numbers than it would have. From some workers to others is exact.",
                 stacklevel=2,
             )
-        # Older checkpoints have no "drawn", "persistent" and "workers".
+        # Older checkpoints have no "drawn", "persistent", "workers" and "exhausted".
+        self._was_exhausted = state.get("exhausted", False)
         self._draw_ahead, self._expected = state.get("drawn", state["given"]) - state["given"], state["checksum"]
 
     def _require(self, state: dict[str, Any]) -> None:
         self._require_checksum(state.get("drawn", state["given"]), state["checksum"])
+
+    def may_have_more(self, promised: int) -> bool:
+        # Those of torch tell the truth, and are not asked ahead of their turn: nothing is drawn in another order.
+        is_true = not has_own_batches(self.loader) and is_of_torch(index_sampler(self.loader))
+        return not is_true or len(self.loader) != promised
+
+    def has_more(self) -> bool:
+        # In indices, as workers ask too: what is drawn here is given in its turn, and a checkpoint counts it.
+        if self._stream is None or not self.may_have_more(len(self.loader)):
+            return super().has_more()
+        return self._stream.reaches(self._given.passed + 1)
+
+    def known_samples(self, ahead: int) -> int | None:
+        return None if self._stream is None else self._stream.size(self._given.passed - ahead)
 
     def rewind(self) -> None:
         super().rewind()
@@ -151,6 +168,9 @@ class IndexCursor(Cursor):
             )
         # Now, while the generators stand at the epoch's beginning; after this method they stand where the run stopped.
         self._require_checksum(drawn, self._expected)
+        if self._was_exhausted:
+            # Its end is not run into again later: it would draw once more from a generator that is put back.
+            self._stream.reaches(drawn + 1)
         return batches
 
     def _require_checksum(self, drawn: int, expected: int) -> None:

@@ -24,6 +24,9 @@ class IndexStream:
         seed: The seed of the pass, from which workers are seeded for each batch; None leaves them alone.
         at_first_draw: Called before anything is drawn from the sampler.
         draw_second: Draws the second item from the iterator that it is given.
+
+    Attributes:
+        is_exhausted: Whether the sampler has come to its end; it is not asked again.
     """
 
     def __init__(
@@ -39,8 +42,10 @@ class IndexStream:
         self._indices = iter(indices)
         self._to_skip = skip
         self._seed = seed
+        self.is_exhausted = False
         self._drawn = 0
         self._drawn_ahead: deque[Any] = deque()  # drawn from the sampler, not yet asked for by the loader
+        self._sizes: deque[int | None] = deque(maxlen=KEPT_CHECKSUMS)  # of the newest items, in indices
         # Pairs of how many items were drawn and their checksum.
         self._checksums: deque[tuple[int, int]] = deque([(0, 0)], maxlen=KEPT_CHECKSUMS)
 
@@ -67,6 +72,14 @@ class IndexStream:
         while self._drawn < drawn:
             self._drawn_ahead.append(self._draw())
 
+    def reaches(self, drawn: int) -> bool:
+        """Draw until ``drawn`` items have been drawn in all; return whether there are as many."""
+        try:
+            self.advance(drawn)
+        except StopIteration:
+            return False
+        return True
+
     @property
     def drawn(self) -> tuple[int, int]:
         """How many items were drawn, and their checksum."""
@@ -76,11 +89,22 @@ class IndexStream:
         """Return the checksum of the first ``drawn`` items; the last of them must be among the newest that are kept."""
         return dict(self._checksums)[drawn]
 
+    def size(self, drawn: int) -> int | None:
+        """Return how many indices item number ``drawn`` has, the first being 1; None if it is no list of them."""
+        return self._sizes[drawn - self._drawn - 1] if drawn > self._drawn - len(self._sizes) else None
+
     def _draw(self) -> Any:
+        if self.is_exhausted:
+            raise StopIteration
         if self._drawn == 0:
             self._at_first_draw()
-        indices = self._draw_second(self._indices) if self._drawn == 1 else next(self._indices)
+        try:
+            indices = self._draw_second(self._indices) if self._drawn == 1 else next(self._indices)
+        except StopIteration:
+            self.is_exhausted = True
+            raise
         self._drawn += 1
+        self._sizes.append(len(indices) if isinstance(indices, list | tuple) else None)
         # repr() serves whatever a sampler gives: lists, tuples, ints, strings.
         self._checksums.append((self._drawn, zlib.crc32(repr(indices).encode(), self._checksums[-1][1])))
         return indices

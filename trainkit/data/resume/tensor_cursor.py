@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from trainkit.data.dataloader_copy import is_of_torch
 from trainkit.data.resume.cursor import Cursor
 from trainkit.data.resume.other_data import draws_other_samples, refuse_other_data
 from trainkit.data.tensors import TensorLoader
@@ -33,6 +34,19 @@ class TensorCursor(Cursor):
     def _require(self, state: dict[str, Any]) -> None:
         if self._checksum(state["given"]) != state["checksum"]:
             raise draws_other_samples(self.name)
+
+    def may_have_more(self, promised: int) -> bool:
+        return not is_of_torch(self.loader.sampler)
+
+    def has_more(self) -> bool:
+        # The order is drawn as a whole, whatever the length of its sampler was said to be.
+        if self._order is None:
+            return super().has_more()
+        return self.loader.count_batches(len(self._order)) > self._given.passed
+
+    def known_samples(self, ahead: int) -> int | None:
+        samples = self.loader.num_samples if self._order is None else len(self._order)
+        return min(self.loader.batch_size, samples - (self._given.passed - ahead - 1) * self.loader.batch_size)
 
     def rewind(self) -> None:
         super().rewind()
