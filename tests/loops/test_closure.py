@@ -197,6 +197,7 @@ def test_outputs_of_a_skipped_batch_are_empty():
     ("skipped", "updates"),
     [((), 2), ((0,), 2), ((1,), 2), ((0, 1), 1), ((2, 3), 1), ((0, 1, 2, 3), 0)],
 )
+@pytest.mark.filterwarnings("ignore:epoch . has made no update")
 def test_a_group_is_as_with_the_usual_step_whatever_is_skipped_of_it(skipped, updates):
     class Usual(TinyModule):
         def training_step(self, batch, batch_idx):
@@ -234,6 +235,7 @@ class NotesExchanges(SingleDevice):
         ((0, 1), ["backward False", "backward True"]),
     ],
 )
+@pytest.mark.filterwarnings("ignore:epoch . has made no update")
 def test_ranks_exchange_the_gradients_of_a_group_once(skipped, events):
     module, strategy = Skips(), NotesExchanges()
     module.skipped = skipped

@@ -140,6 +140,7 @@ def test_gradients_are_exchanged_unscaled_and_shown_to_plugins_ahead_of_the_upda
     assert run(WithClosure(max_iter=2)) == [*prepared, *prepared, "updated", "after"]
 
 
+@pytest.mark.filterwarnings("ignore:epoch . has made no update")
 def test_an_update_that_the_precision_skips_is_not_counted():
     class SkipsAll(Precision):
         name = "skips-all"

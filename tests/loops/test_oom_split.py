@@ -306,6 +306,7 @@ def test_parts_that_are_skipped_do_not_count():
     assert_same_weights(module, by_hand, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:epoch . has made no update")
 def test_a_batch_of_which_every_part_is_skipped_makes_no_update():
     module = with_room(5, Picky)
     module.limit = -1e9

@@ -78,6 +78,7 @@ class TwoOptimizers(TinyModule):
 ALL = {"layer.weight", "layer.bias", "shared"}
 
 
+@pytest.mark.filterwarnings("ignore:epoch . has made no update")
 def test_within_toggle_model_only_its_own_parameters_require_grad():
     seen = []
 
@@ -104,6 +105,7 @@ def test_toggle_model_is_undone_after_an_exception():
     assert module.after == ALL
 
 
+@pytest.mark.filterwarnings("ignore:epoch . has made no update")
 def test_gradients_get_only_where_toggle_model_lets_them():
     def inside(module, first, second):
         with first.toggle_model():
@@ -118,6 +120,7 @@ def test_gradients_get_only_where_toggle_model_lets_them():
 
 
 @pytest.mark.parametrize("sync_grad", [True, False])
+@pytest.mark.filterwarnings("ignore:epoch . has made no update")
 def test_ranks_exchange_gradients_only_if_that_is_asked_for(sync_grad):
     class Exchange(SingleDevice):
         calls = ()

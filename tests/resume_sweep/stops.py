@@ -143,6 +143,9 @@ class Stopper:
             setattr(self, place.hook, self._stop)
 
     def _stop(self, trainer: Any) -> None:
+        # What is logged in the sanity check is no part of the run, and in a state that is saved there all the same.
+        if trainer.sanity_checking and self.place.how == "save and kill":
+            return
         self.calls += 1
         if self.calls != self.place.count:
             return

@@ -146,6 +146,7 @@ def test_two_optimizers_with_automatic_optimization_are_an_error_that_names_the_
         quiet_trainer().fit(Automatic(), TinyData(2))
 
 
+@pytest.mark.filterwarnings("ignore:epoch . has made no update")
 def test_the_last_batch_is_known_while_it_is_worked_on():
     seen = []
 

@@ -376,6 +376,7 @@ def test_rank_0_prints(capsys):
     assert capsys.readouterr().out == "one-two\n"
 
 
+@pytest.mark.filterwarnings("ignore:epoch . has made no update")
 def test_backward_by_hand_calls_the_hooks_of_backward():
     class Manual(TinyModule):
         automatic_optimization = False

@@ -74,7 +74,8 @@ def _through_bases(kind: Any) -> Parameters:
         catch_all = _catch_all(parameters)
         if catch_all is None:
             return found
-        passed = _passed_on(constructor, catch_all)
+        # torch's own is known without its source, which another library may have replaced.
+        passed = _PassedOn(None, set(), 0, False) if base is nn.Module else _passed_on(constructor, catch_all)
         found.takes_any = found.takes_any or passed is None or not passed.untouched
         if passed is None:
             return found

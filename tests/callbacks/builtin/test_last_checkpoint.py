@@ -318,6 +318,7 @@ def test_time_that_was_up_in_the_last_save_has_ended_the_run(tmp_path):
         assert fit(tmp_path, module=Slow(), ckpt_path="last", **limits).current_epoch == 1
 
 
+@pytest.mark.filterwarnings("ignore:epoch . has made no update")
 def test_a_run_whose_last_epoch_made_no_update_is_over_all_the_same(tmp_path):
     class Rests(Scores):
         def training_step(self, batch, batch_idx):

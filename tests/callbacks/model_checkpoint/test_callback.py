@@ -150,6 +150,7 @@ def test_an_update_that_closes_a_group_early_counts_too(tmp_path: Path) -> None:
     assert names(tmp_path) == ["epoch=0-step=1.ckpt", "epoch=0-step=2.ckpt"]
 
 
+@pytest.mark.filterwarnings("ignore:epoch . has made no update")
 def test_nothing_is_saved_before_the_first_update(tmp_path: Path) -> None:
     class Idle(TinyModule):
         def training_step(self, batch: Any, batch_idx: int) -> None:

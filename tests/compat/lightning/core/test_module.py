@@ -34,6 +34,7 @@ class Adversaries(pl.LightningModule):
         return torch.optim.SGD(self.one.parameters(), 0.1), torch.optim.Adam(self.other.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:epoch . has made no update")
 def test_optimizers_are_wrapped_or_bare_as_lightnings_argument_says() -> None:
     module = Adversaries()
     quiet_trainer().fit(module, TinyData(1))
@@ -43,6 +44,7 @@ def test_optimizers_are_wrapped_or_bare_as_lightnings_argument_says() -> None:
     assert isinstance(module.wrapped[0], torch.optim.SGD)
 
 
+@pytest.mark.filterwarnings("ignore:epoch . has made no update")
 def test_a_toggled_optimizer_is_the_only_one_whose_parameters_need_gradients() -> None:
     module = Adversaries()
     quiet_trainer().fit(module, TinyData(1))
