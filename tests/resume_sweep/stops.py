@@ -315,7 +315,9 @@ def difference(whole: Outcome, first: Outcome, resumed: Outcome, written_at_stop
     # A kill between the newest state and the end of `on_train_end` is the one that loses a hook: whether the hook was
     # called is not written down, and it is called once at most.
     if is_over and first.error.startswith("exit code"):
-        parts = [*parts, *(entry for entry in whole.trace[len(parts) :] if entry.startswith("on_train_end"))]
+        rest = whole.trace[len(parts) :]
+        if all(entry.startswith(("on_train_end", "samples")) for entry in rest):
+            parts = [*parts, *rest]
     for index, (expected, actual) in enumerate(zip([*whole.trace, "the end"], [*parts, "the end"], strict=False)):
         if expected != actual:
             actual, expected = _first_unequal(actual, expected)
