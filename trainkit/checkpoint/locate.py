@@ -165,8 +165,6 @@ def _siblings(paths: list[str], path: str, run: str) -> list[str]:
     """Return those of ``paths`` that may be of the same run as ``path``."""
     # Below the roots there may be thousands of files of other runs, whose heads are not read.
     local = [other for other in paths if not is_remote(other)]
-    if is_remote(path):
-        return []
     # Runs of different roots may have one name: then it cannot be told whose file it is.
     newest = [other for other in local if other.endswith(f"{os.sep}{run}".replace("/", os.sep))]
     return [other for other in local if _is_near(other, path) or newest == [other]]
