@@ -72,6 +72,17 @@ def test_the_scale_grows_and_goes_on_after_a_checkpoint(precision: MixedFloat16,
     assert resumed.scale(torch.ones(1)) == 2048.0
 
 
+def test_gradients_from_before_a_checkpoint_can_be_unscaled_behind_it(precision: MixedFloat16, weight: nn.Parameter):
+    precision.backward((weight * 3).sum())
+    resumed = MixedFloat16()
+    resumed.setup(CPU)
+    resumed.load_state_dict(precision.state_dict())
+    optimizer = torch.optim.SGD([weight], lr=0.5)
+    resumed.unscale(optimizer)
+    assert weight.grad == 3
+    assert resumed.update(optimizer)
+
+
 def test_telling_whether_the_step_was_made_leaves_no_hook_behind(precision: MixedFloat16, weight: nn.Parameter):
     optimizer = torch.optim.SGD([weight], lr=0.5)
     precision.backward(weight.sum())

@@ -8,6 +8,7 @@ import torch
 from trainkit import DataModule
 from trainkit.checkpoint import state
 from trainkit.errors import CheckpointError
+from trainkit.precision import MixedFloat16
 from trainkit.precision.base import Precision
 from trainkit.seed import rng_state, set_rng_state
 from trainkit.testing import TinyData, TinyModule, assert_same_state, assert_same_weights, quiet_trainer
@@ -284,6 +285,25 @@ def test_a_precision_has_its_state_back(tmp_path):
     path, precision = written(tmp_path, trainer.dump_checkpoint()), Counted()
     fit(TinyModule(), ckpt_path=path, precision=precision, max_epochs=3)
     assert precision.loaded == {"count": 3}
+
+
+PRECISIONS = ["32-true", "64-true", "bf16-true", "16-mixed"]
+
+
+@pytest.mark.parametrize("then", PRECISIONS)
+@pytest.mark.parametrize("now", PRECISIONS)
+def test_an_open_group_goes_on_in_another_precision(tmp_path, then, now):
+    def precision(name):
+        return MixedFloat16(torch.amp.GradScaler("cpu", init_scale=64.0)) if name == "16-mixed" else name
+
+    alone, dumps, resumed = TinyModule(), DumpsAfter(2), TinyModule()
+    arguments = {"accumulate_grad_batches": 3, "max_epochs": 1}
+    for module, given in ((alone, {}), (TinyModule(), {"dumps": dumps})):
+        torch.manual_seed(0)
+        fit(module, **given, precision=precision(then), **arguments)
+    fit(resumed, ckpt_path=written(tmp_path, dumps.checkpoint), precision=precision(now), **arguments)
+    for weight, expected in zip(resumed.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected, rtol=2e-2, atol=2e-3, check_dtype=False)
 
 
 def test_an_epoch_that_has_ended_leaves_no_metrics_to_the_next_one(tmp_path):

@@ -172,8 +172,17 @@ class Accumulation:
         gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
         return {"divisor": self.divisor, "weight": self.weight, "gradients": gradients}
 
-    def load_state_dict(self, state: dict[str, Any] | None, batches: int, module: nn.Module) -> None:
-        """Open the group again that `state_dict` gave, of so many ``batches``."""
+    def load_state_dict(
+        self, state: dict[str, Any] | None, batches: int, module: nn.Module, rescale: float = 1.0
+    ) -> None:
+        """Open the group again that `state_dict` gave, of so many ``batches``.
+
+        Args:
+            state: What was given.
+            batches: The size of the group so far.
+            module: The module whose parameters get the gradients, in their dtypes.
+            rescale: The scale of losses now, as a multiple of the one then.
+        """
         if state is None:
             return
         # By the divisor its losses were divided by, whatever accumulate_grad_batches says now.
@@ -181,4 +190,4 @@ class Accumulation:
         self.divisor, self.weight = state["divisor"], state["weight"]
         parameters = dict(module.named_parameters())
         for name, gradient in state["gradients"].items():
-            parameters[name].grad = gradient.to(parameters[name].device)
+            parameters[name].grad = gradient.to(parameters[name]).mul_(rescale)

@@ -41,6 +41,7 @@ class MixedFloat16(Precision):
 
     def setup(self, device: torch.device) -> None:
         super().setup(device)
+        self._device = device
         # A second call, for another fit or a validation, keeps the scale that was found so far.
         if self._scaler is None:
             self._scaler = torch.amp.GradScaler(device.type)
@@ -74,6 +75,9 @@ class MixedFloat16(Precision):
         # Empty in a checkpoint of another precision; GradScaler would raise.
         if state:
             self.scaler.load_state_dict(state)
+            # A group that was open when it was saved may be closed by the next update, with no loss to scale before it;
+            # and GradScaler makes its scale with the first loss.
+            self.scaler.scale(torch.zeros((), device=self._device))
 
 
 def _refuse_if_it_needs_a_closure(optimizer: torch.optim.Optimizer) -> None:

@@ -192,7 +192,9 @@ def restore(
     restore_stop(run, own.get("stop", {}), [(state.state_key(name, plugin), plugin) for name, plugin in plugins])
     if own["ranks"]:  # there are none where another framework saved
         group_batches = checkpoint["loops"]["fit"].get("group_batches", 0)
-        _restore_rank(run, plugins, data, own["ranks"], group_batches, path, resume)
+        # Another precision scales losses by something else, or not at all.
+        rescale = run.precision.state_dict().get("scale", 1.0) / own["precision"].get("scale", 1.0)
+        _restore_rank(run, plugins, data, own["ranks"], group_batches, rescale, path, resume)
 
 
 def _same_dtypes(run: FitRun, weights: dict[str, Any]) -> bool:
@@ -206,6 +208,7 @@ def _restore_rank(
     data: DataConnection,
     ranks: list[dict[str, Any]],
     group_batches: int,
+    rescale: float,
     path: str,
     resume: Resume,
 ) -> None:
@@ -239,7 +242,7 @@ def _restore_rank(
     validates = progress.in_validation or progress.validation_ending or due == "on_validation_end"
     under_way = [Phase.TRAIN] * trains + [Phase.VALIDATE] * validates
     run.metrics.load_state_dict(mine["metrics"], run.module, under_way, plugins)
-    run.accumulation.load_state_dict(mine["group"], group_batches, run.module)
+    run.accumulation.load_state_dict(mine["group"], group_batches, run.module, rescale)
     in_loader = progress.validation_loader if progress.has_validated else None
     if not progress.in_epoch:
         data.fit_loaders.resume_between_epochs()
