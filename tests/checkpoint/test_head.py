@@ -16,7 +16,7 @@ def test_a_file_that_is_none_has_an_empty_head(tmp_path):
 
 
 def test_a_file_with_code_in_it_has_an_empty_head(tmp_path):
-    torch.save({"callbacks": {"LastCheckpoint": {"run": print}}}, tmp_path / "file.ckpt")
+    torch.save({"trainkit": {"run": print}}, tmp_path / "file.ckpt")
     assert read_head(tmp_path / "file.ckpt") == Head()
 
 
@@ -31,7 +31,8 @@ def test_a_later_state_is_further(tmp_path, weights_only):
     heads = [read_head(tmp_path / f"{step}.ckpt") for step in range(1, 7)]
     assert [head.position for head in heads] == sorted(head.position for head in heads)
     assert len({head.position for head in heads}) == 6
-    assert {head.run for head in heads} == {"" if weights_only else trainer.last_checkpoint.run}
+    assert [(head.epoch, head.global_step) for head in heads] == [(step // 4, step) for step in range(1, 7)]
+    assert {head.run for head in heads} == {trainer.last_checkpoint.run}
     assert {head.resumable for head in heads} == {not weights_only}
 
 

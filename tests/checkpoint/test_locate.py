@@ -124,7 +124,7 @@ def test_a_path_has_to_exist_and_none_starts_fresh(tmp_path: Path) -> None:
 
 def of_run(run: str, step: int, **progress: Any) -> dict[str, Any]:
     fit = {"global_step": step, "total_batches": step, **progress}
-    return {**WHOLE, "loops": {"fit": fit}, "callbacks": {"LastCheckpoint": {"run": run}}}
+    return {**WHOLE, "loops": {"fit": fit}, "trainkit": WHOLE["trainkit"] | {"run": run}}
 
 
 def test_within_a_run_the_step_decides_and_not_the_time(tmp_path: Path) -> None:

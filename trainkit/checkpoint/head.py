@@ -18,12 +18,16 @@ class Head(NamedTuple):
         run: The name of its run, which is that of its newest state below ``default_root_dir``; empty if it has none, as
             in files of earlier versions and other frameworks.
         position: How far the run was; see `Progress.position`.
+        epoch: How many epochs it had completed.
+        global_step: How many updates it had made.
         resumable: Whether a fit can continue from it.
         readable: Whether it could be read at all.
     """
 
     run: str = ""
     position: tuple[int, ...] = ()
+    epoch: int = 0
+    global_step: int = 0
     resumable: bool = False
     readable: bool = False
 
@@ -42,5 +46,11 @@ def head_of(checkpoint: dict[str, Any]) -> Head:
     """Return the head of a checkpoint that was read."""
     progress = Progress(epoch=checkpoint.get("epoch", 0), global_step=checkpoint.get("global_step", 0))
     progress.load_state_dict(checkpoint.get("loops", {}).get("fit", {}))
-    keeper = checkpoint.get("callbacks", {}).get("LastCheckpoint", {})
-    return Head(str(keeper.get("run", "")), progress.position, is_resumable(checkpoint), readable=True)
+    return Head(
+        run=str(checkpoint.get("trainkit", {}).get("run", "")),
+        position=progress.position,
+        epoch=progress.epoch,
+        global_step=progress.global_step,
+        resumable=is_resumable(checkpoint),
+        readable=True,
+    )

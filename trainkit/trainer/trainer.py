@@ -439,6 +439,7 @@ class Trainer(TrainerProperties):
     def dump_checkpoint(self, weights_only: bool = False) -> dict[str, Any]:
         """Return what `save_checkpoint` would write."""
         call, is_changing = self._call, False
+        keeper = self.last_checkpoint
         if call is not None and not call.is_prepared:
             # While a call is being prepared, what the one before it made is still there.
             is_changing = call.has_changed_state
@@ -453,10 +454,11 @@ class Trainer(TrainerProperties):
             # After an evaluation too: the fit whose weights these are can be resumed from here.
             in_loop = fit is call and not self.sanity_checking
             # Where this is the newest state that is kept, nobody has anything left to do.
-            keeper = self.last_checkpoint
             is_kept = keeper is not None and keeper.is_kept(self)
             due = running_hook(self.hooks) if in_loop and not is_kept else None
             checkpoint = dump(fit.fit_run, self.hooks.plugins, fit.data, due=due)
+        if keeper is not None:
+            checkpoint["trainkit"]["run"] = keeper.run
         self.hooks.hooks.on_save_checkpoint(checkpoint)
         return checkpoint
 

@@ -444,6 +444,30 @@ def test_nothing_is_saved_again_at_the_step_a_run_was_resumed_at(tmp_path: Path)
     assert saves(recorder) == [6]
 
 
+@pytest.mark.parametrize("save_top_k", [1, -1])
+@pytest.mark.parametrize("save_weights_only", [True, False])
+def test_a_run_that_comes_by_again_writes_the_files_of_the_first_time(
+    tmp_path: Path, save_top_k: int, save_weights_only: bool
+) -> None:
+    class KeepsEarly(Callback):
+        """Copies the newest state, as if the run had been killed then, and some files been written behind it."""
+
+        def on_train_batch_end(self, trainer: Any) -> None:
+            if trainer.global_step == 6:
+                (tmp_path / "early").write_bytes((tmp_path / "checkpoints" / "last.ckpt").read_bytes())
+
+    def run(**arguments: Any) -> list[str]:
+        saves = ModelCheckpoint(
+            tmp_path / "files", every_n_train_steps=2, save_top_k=save_top_k, save_weights_only=save_weights_only
+        )
+        fit(saves, default_root_dir=tmp_path, keep_last=True, **arguments)
+        return names(tmp_path / "files")
+
+    written = run(callbacks=[KeepsEarly()])
+    last = (tmp_path / "early").rename(tmp_path / "checkpoints" / "last.ckpt")
+    assert run(ckpt_path=last) == written
+
+
 # Talking
 
 

@@ -61,6 +61,11 @@ def test_a_taken_path_gains_the_first_free_version(tmp_path: Path) -> None:
     assert free_path(path_of_version, 1, [str(tmp_path / "a-v1")], []) == str(tmp_path / "a-v1")
 
 
+def test_a_file_of_the_same_save_is_written_again(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    assert free_path(lambda version: str(tmp_path / f"a{version or ''}"), 1, [], [], lambda path: True).endswith("a")
+
+
 def test_a_link_to_nothing_is_taken_too(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("gone")
     assert free_path(lambda version: str(tmp_path / ("a" if version is None else "b")), 1, [], []) == str(

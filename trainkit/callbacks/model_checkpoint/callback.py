@@ -18,6 +18,7 @@ from trainkit.callbacks.model_checkpoint.ranking import KeptCheckpoints
 from trainkit.callbacks.model_checkpoint.triggers import SaveTriggers
 from trainkit.callbacks.monitor import Mode, missing_metric, missing_metric_error
 from trainkit.checkpoint.background import BackgroundJob, snapshot
+from trainkit.checkpoint.head import read_head
 from trainkit.errors import ConfigError
 from trainkit.hooks.manager import PluginStage
 from trainkit.storage.claim import FolderClaim
@@ -401,7 +402,11 @@ class ModelCheckpoint(KeptCheckpoints):
         if filename == self.filename and trainer.last_checkpoint is not None:
             taken.add(trainer.last_checkpoint.path)
         return free_path(
-            lambda ver: self.format_checkpoint_name(values, filename, ver), self.STARTING_VERSION, reuse, taken
+            lambda ver: self.format_checkpoint_name(values, filename, ver),
+            self.STARTING_VERSION,
+            reuse,
+            taken,
+            partial(_is_repeated, trainer),
         )
 
     def _values(self, trainer: Trainer) -> dict[str, Any]:
@@ -449,6 +454,15 @@ class _Plan:
     state: dict[str, Any]
     keeper: LastCheckpoint | None = None
     number: int = 0
+
+
+def _is_repeated(trainer: Trainer, path: str) -> bool:
+    """Whether ``path`` is the save that is due: this run was here before, and then continued from an earlier state."""
+    keeper = trainer.last_checkpoint
+    if keeper is None or not trainer.fit_run.is_resumed:
+        return False
+    head = read_head(path)
+    return (head.run, head.epoch, head.global_step) == (keeper.run, trainer.current_epoch, trainer.global_step)
 
 
 def _normalized(path: str | os.PathLike[str]) -> str:

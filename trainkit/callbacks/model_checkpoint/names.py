@@ -62,7 +62,11 @@ def fill_template(template: str, values: Mapping[str, Any], *, equals: str | Non
 
 
 def free_path(
-    path_of_version: Callable[[int | None], str], first_version: int, reuse: Collection[str], taken: Collection[str]
+    path_of_version: Callable[[int | None], str],
+    first_version: int,
+    reuse: Collection[str],
+    taken: Collection[str],
+    is_repeated: Callable[[str], bool] = lambda path: False,
 ) -> str:
     """Return the first path at which there is no file yet, or whose file may be overwritten.
 
@@ -71,9 +75,10 @@ def free_path(
         first_version: The first version to try.
         reuse: Paths whose files may be overwritten.
         taken: Paths at which a file is about to be written.
+        is_repeated: Whether the file at a path is the one that is to be written, from before the run was resumed.
     """
     path, version = path_of_version(None), first_version
-    while path not in reuse and (path in taken or checkpoint_exists(path)):
+    while path not in reuse and (path in taken or (checkpoint_exists(path) and not is_repeated(path))):
         path, version = path_of_version(version), version + 1
     return path
 
