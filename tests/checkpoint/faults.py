@@ -56,8 +56,8 @@ class FaultyFile:
     def __init__(self, faults: Faults, file: Any) -> None:
         self.write = faults.counted("write", file.write)
         self.flush = faults.counted("flush", file.flush)
-        self.fileno = file.fileno
-        self.close = file.close
+        for name in ("fileno", "close", "read", "seek", "tell", "seekable"):
+            setattr(self, name, getattr(file, name))
 
     def __enter__(self) -> FaultyFile:
         return self

@@ -49,3 +49,34 @@ def test_equal_states_have_none(value: Any) -> None:
 )
 def test_differences_are_told_with_their_places(first: Any, second: Any, expected: list[str]) -> None:
     assert told(first, second) == expected
+
+
+def unusual() -> dict[str, torch.Tensor]:
+    return {
+        "meta": torch.zeros(2, device="meta"),
+        "sparse": torch.tensor([0.0, 2.0]).to_sparse(),
+        "csr": torch.eye(2).to_sparse_csr(),
+        "csc": torch.eye(2).to_sparse_csc(),
+        "conjugate": torch.tensor([1 + 2j]).conj(),
+        "quantized": torch.quantize_per_tensor(torch.tensor([0.5, 1.0]), 0.5, 0, torch.qint8),
+        "float8": torch.ones(2, dtype=torch.float8_e4m3fn),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:Sparse CSC", "ignore:torch.quantize")
+def test_unusual_tensors_are_compared_by_what_they_store() -> None:
+    assert told(unusual(), unusual()) == []
+    other = unusual() | {
+        "sparse": torch.tensor([0.0, 5.0]).to_sparse(),
+        "csr": torch.eye(2).to_sparse_csc(),
+        "conjugate": torch.tensor([1 + 2j]),
+        "quantized": torch.quantize_per_tensor(torch.tensor([0.5, 1.5]), 0.5, 0, torch.qint8),
+        "meta": torch.zeros(2),
+    }
+    assert told(unusual(), other) == [
+        "meta: float32[2] on meta and float32[2]",
+        "sparse: 1 of 2 values differ, by at most 3",
+        "csr: float32[2, 2] sparse_csr and float32[2, 2] sparse_csc",
+        "conjugate: (1-2j) and (1+2j)",
+        "quantized: 1 of 2 values differ, by at most 0.5",
+    ]

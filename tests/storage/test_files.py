@@ -152,7 +152,7 @@ def test_a_process_that_dies_at_any_call_leaves_a_whole_checkpoint(path: Path) -
             def __exit__(self, *error): self.file.close()
             def write(self, data): return mortal(self.file.write)(data)
             def flush(self): return mortal(self.file.flush)()
-            def fileno(self): return self.file.fileno()
+            def __getattr__(self, name): return getattr(self.file, name)
 
         atomic_write.open = mortal(File)
         os.fsync, os.replace = mortal(os.fsync), mortal(os.replace)

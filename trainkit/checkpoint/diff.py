@@ -65,24 +65,54 @@ def _of_mappings(first: Mapping[Any, Any], second: Mapping[Any, Any], place: str
 
 def _of_tensors(first: Tensor, second: Tensor) -> str:
     """Say how two tensors differ; an empty text if they do not."""
-    forms = [f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}" for tensor in (first, second)]
+    forms = [_form(tensor) for tensor in (first, second)]
     if forms[0] != forms[1]:
         return f"{forms[0]} and {forms[1]}"
-    first, second = first.detach().cpu(), second.detach().cpu()
-    count = int((_bytes(first) != _bytes(second)).any(dim=1).sum())
-    if not count:
+    if first.is_meta:
         return ""
+    first, second = first.detach().cpu(), second.detach().cpu()
+    if all(_is_equal(one, other) for one, other in zip(_stored(first), _stored(second), strict=True)):
+        return ""
+    first, second = _dense(first), _dense(second)
     if first.numel() == 1:
         return f"{first.item()} and {second.item()}"
+    count = int((_bytes(first) != _bytes(second)).any(dim=1).sum())
     # Wide enough for every type, as low precision and integers could overflow in the difference.
     wide = torch.complex128 if first.is_complex() else torch.float64
-    largest = (first.to(wide) - second.to(wide)).abs().max().item()
+    largest = (first.to(wide) - second.to(wide)).abs().max().item() if count else 0.0
     return f"{count} of {first.numel()} values differ, by at most {largest:.3g}"
+
+
+def _form(tensor: Tensor) -> str:
+    """Return what has to be equal for values to be compared, such as ``float32[2, 3]``."""
+    where = " on meta" if tensor.is_meta else ""
+    layout = "" if tensor.layout is torch.strided else f" {str(tensor.layout).removeprefix('torch.')}"
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}{layout}{where}"
+
+
+def _stored(tensor: Tensor) -> list[Tensor]:
+    """Return the ordinary tensors of which an unusual one, such as a sparse one, is made."""
+    if tensor.layout is torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]  # as they are: `indices` wants them coalesced
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return [tensor.int_repr(), tensor.dequantize()] if tensor.is_quantized else [tensor]
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    dense = tensor.dequantize() if tensor.is_quantized else tensor.to_dense()
+    return dense.resolve_conj().resolve_neg()
+
+
+def _is_equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(_bytes(one), _bytes(other))
 
 
 def _bytes(tensor: Tensor) -> Tensor:
     """Return the bytes of each value. Shape (values, bytes), uint8."""
-    return tensor.contiguous().reshape(-1, 1).view(torch.uint8)
+    return tensor.resolve_conj().resolve_neg().contiguous().reshape(-1, 1).view(torch.uint8)
 
 
 def _is_sequence(value: Any) -> bool:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-import torch
-
 from trainkit.checkpoint.state import is_resumable
 from trainkit.progress import Progress
+from trainkit.storage.plain import load
 
 
 class Head(NamedTuple):
@@ -36,7 +35,7 @@ def read_head(path: str | os.PathLike[str]) -> Head:
     """Return the head of the checkpoint at ``path``. A file that cannot be read is no error: it has an empty one."""
     try:
         # Mapped into memory, so that no tensor is read from the disk; and so no checksum is looked at.
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = load(os.fspath(path), mmap=True)
         return head_of(checkpoint)
     except Exception:
         return Head()

@@ -55,7 +55,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path.parent)
         try:
-            with open(temporary, "wb") as file:
+            with open(temporary, "w+b") as file:
                 yield file
                 # Before the rename: some file systems would write the new name first, and after a power cut it would
                 # lead to a file that is empty or cut off.

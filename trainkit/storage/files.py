@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-import zipfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, BinaryIO, cast
 import torch
 
 from trainkit.errors import CheckpointError, CheckpointNotFoundError, nearest_name
-from trainkit.storage import remote
+from trainkit.storage import archive, plain, remote
 from trainkit.storage.atomic_write import (
     COPIED_AT_ONCE,
     check_writable,
@@ -24,12 +23,6 @@ from trainkit.storage.atomic_write import (
 )
 from trainkit.storage.remote import FilePath, is_remote
 from trainkit.storage.storable import check_storable
-
-_ZIP_START = b"PK\x03\x04"
-"""The first bytes of every zip archive, and so of what ``torch.save`` writes."""
-
-_FOLDER = 0x10
-"""The bit in a zip entry's attributes that marks it as a folder, from MS-DOS."""
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: FilePath) -> None:
@@ -63,19 +56,19 @@ def read_checkpoint(path: FilePath, map_location: Any = None) -> dict[str, Any]:
         CheckpointError: If it is damaged, is no checkpoint, or would have to run code.
     """
     with _opened(path) as file:
-        _verify(file, path)
-        # From a path torch reads faster than from a file object.
-        source = file if is_remote(path) else path
+        # Opened once: a path may lead to another file from one moment to the next.
+        size = _verify(file, path)
         try:
-            checkpoint = torch.load(source, map_location=map_location, weights_only=True)
-        # What weights_only=True raises for anything but tensors and plain containers.
+            checkpoint = plain.load(file, map_location)
         except pickle.UnpicklingError as error:
-            raise CheckpointError(_refusal(source, path)) from error
+            raise CheckpointError(_refusal(file, path)) from error
         # A file that matches its checksums may still be made up, and fail in any way.
         except Exception as error:
             raise CheckpointError(f"{path} cannot be loaded: {error}") from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path} is not a checkpoint: it holds a {type(checkpoint).__name__} instead of a dict.")
+    if beyond := plain.excess(checkpoint, size):
+        raise CheckpointError(f"{path} is refused: {beyond}.")
     return checkpoint
 
 
@@ -178,21 +171,16 @@ def _opened(path: FilePath) -> Iterator[BinaryIO]:
         yield file
 
 
-def _verify(file: BinaryIO, path: FilePath) -> None:
-    """Raise `CheckpointError` unless every part of ``file`` matches its checksum; leave it at its beginning."""
+def _verify(file: BinaryIO, path: FilePath) -> int:
+    """Raise `CheckpointError` unless ``file`` is whole and every part of it matches its checksum; return its size."""
     try:
-        start = file.read(len(_ZIP_START))
-        intact = start == _ZIP_START and _has_right_checksums(file)
-        file.seek(0)
+        wrong = archive.damage(file)
+        size = file.seek(0, os.SEEK_END)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
-    # An empty file is one that was cut off, not one of another kind.
-    if start and start != _ZIP_START:
-        raise CheckpointError(f"{path} is not a checkpoint: no torch.save since version 1.6 writes such a file.")
-    if not intact:
-        raise CheckpointError(
-            f"{path} is damaged or cut off: it does not match its checksums. Use an older checkpoint."
-        )
+    if wrong:
+        raise CheckpointError(f"{path} {wrong}")
+    return size
 
 
 def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
@@ -200,13 +188,26 @@ def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
     # Into a file object, not to a path: there torch writes in C++, and turns a full disk into a RuntimeError.
     sink = _ErrorKeepingFile(file)
     try:
-        torch.save(checkpoint, cast("BinaryIO", sink))
+        with _with_checksums():
+            torch.save(checkpoint, cast("BinaryIO", sink))
     except Exception:
         if sink.error is None:
             raise
     # In place of whatever torch made of it.
     if sink.error is not None:
         raise sink.error
+    archive.seal(file)
+
+
+@contextmanager
+def _with_checksums() -> Iterator[None]:
+    """Have torch write checksums inside, which a program may have switched off: without them no file can be read."""
+    computes = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(True)
+    try:
+        yield
+    finally:
+        torch.serialization.set_crc32_options(computes)
 
 
 class _ErrorKeepingFile:
@@ -227,32 +228,12 @@ class _ErrorKeepingFile:
         self._file.flush()
 
 
-def _has_right_checksums(file: BinaryIO) -> bool:
-    """Whether ``file`` is a zip archive whose parts all match their CRC32. torch.load does not look at these."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            parts = archive.infolist()
-            # No checksum covers this attribute, and torch.load leaves the tensor of a "folder" uninitialised.
-            is_folder = any(part.external_attr & _FOLDER for part in parts)
-            # A checkpoint may hold the bytes of another one, as a tensor, say. Cut off right after these, the file ends
-            # with the directory of the inner archive, and would pass for that one.
-            starts_later = min(part.header_offset for part in parts) > 0
-            return not is_folder and not starts_later and archive.testzip() is None
-    except OSError:
-        raise  # the disk cannot be read, which says nothing about the file
-    except Exception:
-        # The archive's directory may be damaged in any way, and break its reader in any way.
-        return False
-
-
-def _refusal(source: Any, path: FilePath) -> str:
+def _refusal(file: BinaryIO, path: FilePath) -> str:
     """Return the message for a file that would have to run code; it names what the file wants to import."""
     wanted: list[str] = []
     # The names only make the message better. Finding them reads the pickle without running it, and may fail.
     with suppress(Exception):
-        if is_remote(path):
-            source.seek(0)
-        wanted = torch.serialization.get_unsafe_globals_in_checkpoint(source)
+        wanted = plain.foreign_names(file)
     return (
         f"{path} is refused: loading it would run code ({', '.join(wanted) or 'instructions no tensor needs'}), and "
         "only tensors and plain containers are loaded. If you trust who made the file, make one of it that runs none: "

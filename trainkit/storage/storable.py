@@ -5,7 +5,8 @@ At load time it would be too late: the run that saved it is over.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+import warnings
+from collections import OrderedDict
 from io import BytesIO
 from typing import Any
 
@@ -13,16 +14,24 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.errors import CheckpointError
+from trainkit.storage.plain import CONTAINERS, excess, load
 from trainkit.storage.walk import walk
 
-# What torch.load(..., weights_only=True) takes. By exact type: a subclass is pickled by the name of its class.
-_CONTAINERS = (dict, OrderedDict, Counter, list, tuple, set, torch.Size)
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
+# By exact type, as for containers: a subclass is pickled by the name of its class.
+_PLAIN = (type(None), bool, float, complex, str, torch.dtype, torch.device)
 _TENSORS = (Tensor, nn.Parameter)
+_MAX_INT_BITS = 255 * 8
+_UNUSUAL = {
+    bytes: " that is empty",
+    int: " of 255 bytes or more",
+    OrderedDict: " with attributes of its own",
+    Tensor: " that is nested, or has attributes of its own",
+}
+"""What is wrong with a value whose type is allowed."""
 
 
 def find_unstorable(value: Any, where: str = "") -> list[tuple[str, type]]:
-    """Return the place and type of everything in ``value`` that ``torch.load(..., weights_only=True)`` would refuse.
+    """Return the place and type of everything in ``value`` that `plain.load` would refuse, in whatever process.
 
     Args:
         value: What is to be saved.
@@ -31,7 +40,7 @@ def find_unstorable(value: Any, where: str = "") -> list[tuple[str, type]]:
     seen: set[int] = set()
 
     def enters(item: Any) -> bool:
-        if type(item) not in _CONTAINERS or id(item) in seen:  # a container may hold itself
+        if not _is_container(item) or id(item) in seen:  # a container may hold itself
             return False
         seen.add(id(item))
         return True
@@ -46,8 +55,13 @@ def check_storable(checkpoint: dict[str, Any]) -> None:
     The error names the place and the type of each such value.
     """
     found = find_unstorable(checkpoint)
+    if not found and (beyond := excess(checkpoint, 0)):
+        raise CheckpointError(
+            f"this checkpoint could be written and not be read: {beyond}. Look at what each state_dict and "
+            "on_save_checkpoint puts in."
+        )
     if found:
-        lines = [f"    {place}: {kind.__module__}.{kind.__qualname__}" for place, kind in found]
+        lines = [f"    {place}: {kind.__module__}.{kind.__qualname__}{_UNUSUAL.get(kind, '')}" for place, kind in found]
         raise CheckpointError(
             "a checkpoint holds only what loads without running code, and so it cannot hold\n" + "\n".join(lines) + "\n"
             "    allowed    tensors, numbers, strings, bytes, None, and dict, list, tuple and set of these\n"
@@ -57,19 +71,35 @@ def check_storable(checkpoint: dict[str, Any]) -> None:
 
 def _is_storable(leaf: Any) -> bool:
     kind = type(leaf)
-    # A container is a leaf of the walk where it comes for the second time. A tensor with attributes of its own is saved
-    # with them, and so may hold anything.
-    return kind in _PLAIN or kind in _CONTAINERS or (kind in _TENSORS and not leaf.__dict__) or _survives(leaf)
+    # A container is a leaf of the walk where it comes for the second time.
+    if kind in _PLAIN or _is_container(leaf):
+        return True
+    # Pickled in a short form, of which longer ones are not read; and empty bytes as a call.
+    if kind is int:
+        return bool(leaf.bit_length() < _MAX_INT_BITS)
+    if kind is bytes:
+        return bool(leaf)
+    return (kind in _TENSORS and _is_ordinary(leaf)) or _survives(leaf)
+
+
+def _is_ordinary(tensor: Tensor) -> bool:
+    # One with attributes of its own is saved with them, and so may hold anything.
+    return tensor.layout is torch.strided and not tensor.is_nested and not tensor.__dict__
+
+
+def _is_container(value: Any) -> bool:
+    # An OrderedDict may have attributes, which are saved with it and refused.
+    return type(value) in CONTAINERS and not getattr(value, "__dict__", None)
 
 
 def _survives(value: Any) -> bool:
     """Whether a value of an unusual type, such as a tensor of a subclass, can be saved and loaded: by trying it."""
-    # The user may have added its class to torch's safe globals, so a list of types of our own would not do.
     buffer = BytesIO()
     try:
-        torch.save(value, buffer)
-        buffer.seek(0)
-        torch.load(buffer, weights_only=True)
+        # What torch has to say of sparse tensors, say, which is no reason to refuse them where warnings are errors.
+        with warnings.catch_warnings(action="ignore"):
+            torch.save(value, buffer)
+            load(buffer)
     except Exception:
         return False
     return True
