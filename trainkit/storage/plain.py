@@ -8,6 +8,7 @@ means the same in every process.
 from __future__ import annotations
 
 import pickletools
+import warnings
 import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
@@ -56,7 +57,9 @@ def load(source: BinaryIO | str, map_location: Any = "cpu", *, mmap: bool = Fals
         raise UnpicklingError(f"{', '.join(foreign)} is on no list of torch")
     if not isinstance(source, str):
         source.seek(0)
-    return torch.load(source, map_location=map_location, weights_only=True, mmap=mmap)
+    # What torch has to say of sparse tensors, say: no reason to refuse them where warnings are errors.
+    with warnings.catch_warnings(action="ignore"):
+        return torch.load(source, map_location=map_location, weights_only=True, mmap=mmap)
 
 
 def excess(value: Any, num_bytes: int) -> str:

@@ -5,7 +5,6 @@ At load time it would be too late: the run that saved it is over.
 
 from __future__ import annotations
 
-import warnings
 from collections import OrderedDict
 from io import BytesIO
 from typing import Any
@@ -96,10 +95,8 @@ def _survives(value: Any) -> bool:
     """Whether a value of an unusual type, such as a tensor of a subclass, can be saved and loaded: by trying it."""
     buffer = BytesIO()
     try:
-        # What torch has to say of sparse tensors, say, which is no reason to refuse them where warnings are errors.
-        with warnings.catch_warnings(action="ignore"):
-            torch.save(value, buffer)
-            load(buffer)
+        torch.save(value, buffer)
+        load(buffer)
     except Exception:
         return False
     return True
