@@ -335,5 +335,6 @@ MODULE_METHODS = {
     },
     "on_validation_model_zero_grad": "on_validation_start",
 }
-"""Methods of a `TrainModule` that are named like hooks but are none, since they are called on the module alone; each with
-the hook that is nearest in time."""
+"""Methods of a `TrainModule` that are named like hooks but are none, as they are called on the module alone.
+
+Each has the hook that is nearest in time."""

@@ -21,10 +21,11 @@ def manual_step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is
     Either the module calls backward and its optimizers itself, or ``configure_optimizers`` returned None.
     """
     run.counted_update = False
+    before = run.weights_version()
     with run.precision.autocast():
         output = hooks.around_training_step(run.training_step, batch, batch_idx)
-    if not run.optimizers:
-        # A model that is fitted through its buffers: each batch is a step, by which limits, rows and saves go.
+    # Without an optimizer a model is fitted through its buffers: each batch is a step, by which limits and rows go.
+    if not run.optimizers or run.has_unseen_update(before):
         run.count_update()
     if output is None:
         return {}
@@ -46,6 +47,7 @@ def step_by_hand(
     **kwargs: Any,
 ) -> Any:
     """What ``self.optimizers().step(closure)`` does with manual optimization."""
+    run.sees_steps = True
     if closure is None:
         # Each backward was local: which of them belong to this update only the module knows, and it says so now.
         run.strategy.sync_gradients(run.module)
