@@ -185,7 +185,7 @@ def test_an_iterable_of_batches_is_one_loader(batches):
         ([Stream()], 1),
         ({"a": BATCHES, "b": Batches()}, 2),
         ([Batches(), iter([1]), LOADER], 3),
-        ({"a": OwnDict(a=1), "b": [Batches(), Batches()]}, 3),
+        ({"a": Stream(), "b": [Batches(), Batches()]}, 3),
         (OrderedDict(a=BATCHES), 1),
         ([LOADER, BATCHES], 2),
     ],
@@ -202,10 +202,10 @@ def test_a_sequential_combined_loader_is_several_for_evaluation():
     assert as_several(CombinedLoader({"a": LOADER, "b": [1]}, "sequential"), "val_dataloader") == [LOADER, [1]]
 
 
-@pytest.mark.parametrize(
-    "mixture",
-    [[LOADER, [1, 2]], [LOADER, torch.zeros(1)], {"a": LOADER, "b": 3}, [LOADER, TensorDataset(torch.ones(1))]],
-)
+MIXTURES = [[LOADER, [1, 2]], [LOADER, torch.zeros(1)], {"a": LOADER, "b": 3}, [LOADER, TensorDataset(torch.ones(1))]]
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
 def test_a_mixture_is_an_error(mixture):
     for resolve in (as_one, as_several):
         with pytest.raises(DataError, match=r"(?s)train_dataloader mixes loaders with a \w+.*DataLoader"):
