@@ -114,6 +114,24 @@ def test_a_group_of_batches_serves_those_that_ask_for_the_loss_only():
         quiet_trainer(max_epochs=1, accumulate_grad_batches=2).fit(Module(Sam), TinyData(4))
 
 
+def test_the_loss_of_a_group_is_the_mean_of_its_batches():
+    seen = []
+
+    class Notes(Polyak):
+        def step(self, closure):
+            seen.append(closure().item())
+
+    class SkipsTheLast(Module):
+        def training_step(self, batch, batch_idx):
+            return None if batch_idx == 3 else super().training_step(batch, batch_idx)
+
+    data = TinyData(4)
+    module = SkipsTheLast(Notes)
+    losses = [module.loss(batch).item() for batch in data]
+    quiet_trainer(max_epochs=1, accumulate_grad_batches=2).fit(module, data)
+    assert seen == pytest.approx([sum(losses[:2]) / 2, losses[2]])
+
+
 def test_what_needs_a_closure_cannot_be_split():
     with pytest.raises(ConfigError, match="Polyak evaluates the loss"):
         quiet_trainer(max_epochs=1, accumulate_grad_batches="auto").fit(Module(Polyak), TinyData(4))

@@ -55,7 +55,9 @@ def step_with_closure(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: i
             if not group.is_open:
                 raise NothingToUpdate
             prepare_group(run, hooks, synced=bool(outputs))
-        losses.append(outputs.get("loss"))
+        if outputs:
+            group.loss += outputs["loss"]
+        losses.append(group.mean_loss() if group.is_open else None)
         return losses[-1]
 
     # Where `step_within` finds them, if an optimizer does not return what its closure gave.
