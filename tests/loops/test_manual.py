@@ -251,3 +251,9 @@ def test_an_own_optimizer_step_may_update_in_its_own_way():
     trainer = quiet_trainer(max_epochs=2, max_steps=6)
     trainer.fit(Own(), TinyData(4))
     assert trainer.global_step == 6
+
+
+def test_an_update_with_scaled_gradients_is_told():
+    module = Elsewhere(lambda module: module.trainer.optimizers[0].step())
+    with pytest.warns(UserWarning, match="'16-mixed' scales the loss"):
+        quiet_trainer(max_epochs=1, precision="16-mixed").fit(module, TinyData(2))

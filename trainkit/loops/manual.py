@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ from trainkit.errors import ModuleError
 from trainkit.hooks.bound import BoundHooks
 from trainkit.loops.optimize import detached, prepare, update
 from trainkit.loops.run import FitRun
+from trainkit.precision.base import Precision
+from trainkit.reflection import overrides
 from trainkit.types import Batch, StepOutput
 
 
@@ -25,8 +28,11 @@ def manual_step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is
     with run.precision.autocast():
         output = hooks.around_training_step(run.training_step, batch, batch_idx)
     # Without an optimizer a model is fitted through its buffers: each batch is a step, by which limits and rows go.
-    if not run.optimizers or run.has_unseen_update(before):
+    if not run.optimizers:
         run.count_update()
+    elif run.has_unseen_update(before):
+        run.count_update()
+        _warn_of_scaled_gradients(run)
     if output is None:
         return {}
     if isinstance(output, Tensor | dict):
@@ -36,6 +42,16 @@ def manual_step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is
         f"{type(run.module).__name__}.training_step returned {type(output).__name__}. {what.capitalize()} allowed are "
         "a tensor, a dict, or None."
     )
+
+
+def _warn_of_scaled_gradients(run: FitRun) -> None:
+    if overrides(run.precision, "scale", Precision):
+        warnings.warn(
+            f"weights were updated past step() of self.optimizers(), and precision {run.precision.name!r} scales the "
+            "loss: unless training_step has divided the gradients again, the update was too large by that. Call "
+            "self.optimizers().step(), or use 'bf16-mixed' or '32-true'.",
+            stacklevel=2,
+        )
 
 
 def step_by_hand(
