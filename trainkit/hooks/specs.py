@@ -334,7 +334,8 @@ MODULE_METHODS = {
         for mode in ("eval", "train")
     },
     "on_validation_model_zero_grad": "on_validation_start",
+    "transfer_batch_to_device": "on_train_batch_start",
 }
-"""Methods of a `TrainModule` that are named like hooks but are none, as they are called on the module alone.
+"""Methods of a `TrainModule` that may be taken for hooks and are none, as they are called on the module alone.
 
 Each has the hook that is nearest in time."""
