@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from trainkit.module import TrainModule
-from trainkit.reflection import describe_arguments, overrides
+from trainkit.reflection import describe_arguments, method_of, overrides
 
 
 class Module(TrainModule):
@@ -25,6 +25,18 @@ def test_a_function_set_on_the_instance_counts():
     module.training_step = lambda batch, batch_idx: None
     assert module.overrides("training_step")
     assert not module.overrides("test_step")
+
+
+def test_a_method_that_is_set_to_none_is_not_there():
+    class Without(Child):
+        configure_model = None
+
+    module = Without()
+    module.validation_step = None
+    for name in ("configure_model", "validation_step"):
+        assert not module.overrides(name)
+    assert method_of(module, "configure_model", TrainModule)() is None
+    assert method_of(Child(), "validation_step", TrainModule).__name__ == "validation_step"
 
 
 def test_arguments_are_described_alike_in_every_process():

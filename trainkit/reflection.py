@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
+from functools import partial
 from reprlib import Repr
+from typing import Any
 
 
 def overrides(owner: object, name: str, base: type) -> bool:
     """Return whether ``owner`` has a method ``name`` other than the one that ``base`` defines.
 
     A function that is set on the instance counts too. A method that ``base`` does not define at all is an override.
+    One that is set to None, on the instance or in its class, is not there.
     """
-    if name in getattr(owner, "__dict__", {}):
-        return True
+    kept = getattr(owner, "__dict__", {})
+    if name in kept:
+        return kept[name] is not None
     # Looked up on the classes, where functions are compared: bound methods are new objects at each access.
     own = getattr(type(owner), name, None)
     return own is not None and own is not getattr(base, name, None)
+
+
+def method_of(owner: object, name: str, base: type) -> Callable[..., Any]:
+    """Return the method ``name`` of ``owner``; that of ``base`` where a user has set it to None."""
+    own: Callable[..., Any] | None = getattr(owner, name)
+    return partial(getattr(base, name), owner) if own is None else own
 
 
 def describe_arguments(owner: object) -> str:

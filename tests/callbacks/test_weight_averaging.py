@@ -43,6 +43,29 @@ def test_the_mean_of_all_updates_is_validated_and_is_what_training_ends_with():
     assert not close(weights.trained[3], weights.validated[0]), "training goes on with the newest weights"
 
 
+def test_each_hook_of_the_module_in_a_validation_sees_the_average():
+    seen = {}
+
+    class Looks(TinyModule):
+        def on_validation_start(self):
+            seen["start"] = self.layer.weight.detach().clone()
+
+        def on_validation_epoch_end(self):
+            seen["epoch_end"] = self.layer.weight.detach().clone()
+
+        def on_validation_end(self):
+            seen["end"] = self.layer.weight.detach().clone()
+
+        def on_train_epoch_end(self):
+            seen["train"] = self.layer.weight.detach().clone()
+
+    weights = Weights()
+    quiet_trainer(max_epochs=1, callbacks=[WeightAveraging(), weights]).fit(Looks(), TinyData(3), TinyData(1))
+    average = torch.stack(weights.trained).mean(0)
+    assert all(close(seen[name], average) for name in ("start", "epoch_end", "end"))
+    assert torch.equal(seen["train"], weights.trained[-1])
+
+
 def test_an_exponential_mean_forgets():
     weights, module = fit(EMAWeightAveraging(decay=0.5))
     expected = weights.trained[0]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from trainkit.errors import HookError
-from trainkit.hooks.implementations import find_implementations, request_of
-from trainkit.hooks.specs import HOOKS, hookimpl
+from trainkit.hooks.implementations import find_implementations, refuse_methods_of_modules, request_of
+from trainkit.hooks.specs import HOOKS, MODULE_METHODS, hookimpl
 
 
 def found(plugin: object) -> dict[str, str | None]:
@@ -99,7 +99,8 @@ def test_properties_are_not_evaluated() -> None:
 def test_what_has_the_name_of_a_hook_must_be_a_function() -> None:
     message = refusal(on_fit_start=property(lambda self: None))
     assert "Plugin.on_fit_start has the name of a hook, but is of type property" in message
-    assert "of type partial" in refusal(on_fit_end=functools.partial(print))
+    assert "of type int" in refusal(on_fit_end=3)
+    assert "of type type" in refusal(on_fit_end=int)
 
 
 def test_a_marked_method_of_an_unknown_hook_names_the_nearest() -> None:
@@ -183,13 +184,94 @@ def test_an_optional_argument_of_ones_own_is_allowed_unless_it_is_a_typo() -> No
     assert "did you mean 'batch_idx'?" in refusal(on_train_batch_end=typo)
 
 
-def test_catch_all_arguments_are_refused() -> None:
+def test_keywords_that_catch_all_are_refused() -> None:
     def keywords(self: Any, trainer: Any, **kwargs: Any) -> None: ...
 
-    def positions(self: Any, *args: Any) -> None: ...
-
     assert "takes **kwargs: 'Any', but a hook gets the arguments it names" in refusal(on_fit_start=keywords)
-    assert "takes *args: 'Any'" in refusal(on_fit_start=positions)
+
+
+def test_args_take_the_rest_in_the_order_of_the_hook() -> None:
+    provided = HOOKS["on_train_batch_end"]
+
+    def rest(trainer: Any, module: Any, *args: Any) -> None: ...
+
+    def out_of_order(batch: Any, *args: Any, module: Any, **kwargs: Any) -> None: ...
+
+    def everything(*args: Any, **kwargs: Any) -> None: ...
+
+    assert request_of(rest, provided, provided) == (provided, ())
+    assert request_of(out_of_order, provided, provided) == (("batch", "trainer", "outputs", "batch_idx"), ("module",))
+    assert request_of(everything, provided, provided) == (provided, ())
+    assert request_of(everything, provided, provided[2:]) == (provided[2:], ())
+    for function in (rest, out_of_order, everything):
+        assert found(plugin_with(on_train_batch_end=staticmethod(function)))
+
+    def fills(self: Any, trainer: Any, limit: int = 3, *args: Any) -> None: ...
+
+    assert "has limit: 'int' = 3 before its *args" in refusal(on_train_batch_end=fills)
+
+
+def test_anything_that_can_be_called_may_be_assigned() -> None:
+    def scaled(factor: float, outputs: Any, batch: Any = None) -> float:
+        return factor * float(outputs)
+
+    class Scaled:
+        def __call__(self, outputs: Any) -> float:
+            return 4 * float(outputs)
+
+    plugin = plugin_with()
+    plugin.on_fit_end = lambda trainer: None  # type: ignore[attr-defined]
+    plugin.on_train_batch_end = functools.partial(scaled, 2.0, batch=5)  # type: ignore[attr-defined]
+    plugin.on_validation_batch_end = Scaled()  # type: ignore[attr-defined]
+    functions = {attribute: function for attribute, function, _ in find_implementations(plugin)}
+    assert functions["on_train_batch_end"](1) == 2
+    assert functions["on_validation_batch_end"](1) == 4
+    # What the partial has set is not asked for.
+    assert request_of(functions["on_train_batch_end"], HOOKS["on_train_batch_end"]) == (("outputs",), ())
+
+
+def test_a_partial_method_of_a_class_is_bound() -> None:
+    class Plugin:
+        def scaled(self, factor: float, outputs: Any) -> float:
+            return factor * float(outputs)
+
+        on_train_batch_end = functools.partialmethod(scaled, 3)
+
+    ((_, function, _),) = find_implementations(Plugin())
+    assert function(1) == 3
+
+
+def test_an_assigned_generator_is_known_for_one() -> None:
+    class Wrapper:
+        def __call__(self, outputs: Any) -> Generator[None, Any, None]:
+            yield
+
+    plugin = plugin_with()
+    for value in (Wrapper(), functools.partial(Wrapper().__call__)):
+        plugin.on_train_batch_end = value  # type: ignore[attr-defined]
+        with pytest.raises(HookError, match="is a generator"):
+            find_implementations(plugin)
+
+
+def test_an_assigned_function_that_waits_for_its_self_is_refused() -> None:
+    plugin = plugin_with()
+
+    def on_fit_start(self: Any) -> None: ...
+
+    plugin.on_fit_start = on_fit_start  # type: ignore[attr-defined]
+    with pytest.raises(HookError, match=r"needs an instance.*\n.*\n.*types.MethodType"):
+        find_implementations(plugin)
+    plugin.on_fit_start = types.MethodType(on_fit_start, plugin)  # type: ignore[attr-defined]
+    assert found(plugin) == {"on_fit_start": "on_fit_start"}
+
+
+@pytest.mark.parametrize("name", MODULE_METHODS)
+def test_a_method_that_only_modules_have_is_refused_on_a_plugin(name: str) -> None:
+    def method(self: Any) -> None: ...
+
+    with pytest.raises(HookError, match=rf"Plugin.{name} is a method of modules.*\n.*\n.*join {MODULE_METHODS[name]}"):
+        refuse_methods_of_modules(plugin_with(**{name: method}))
+    refuse_methods_of_modules(plugin_with(**{name: 3, f"_{name}": method}))
 
 
 def test_a_decorator_with_functools_wraps_keeps_the_arguments() -> None:

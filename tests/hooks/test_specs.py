@@ -35,7 +35,8 @@ def test_the_three_evaluations_have_the_same_hooks_with_the_same_arguments() -> 
 
 def test_names_with_a_special_meaning_are_hooks_or_are_none() -> None:
     assert set(HOOKS) >= USED_RESULTS
-    assert not MODULE_METHODS & set(HOOKS)
+    assert not MODULE_METHODS.keys() & HOOKS.keys()
+    assert HOOKS.keys() >= {*MODULE_METHODS.values()}
 
 
 def test_the_bus_works_without_torch() -> None:

@@ -176,3 +176,84 @@ def test_the_step_runs_under_autocast(kind):
     module = Module()
     quiet_trainer(precision="bf16-mixed").fit(module, TinyData(1))
     assert module.inside
+
+
+# Steps that the run does not see
+
+
+class TwoSteps(torch.optim.SGD):
+    """Makes its update by a method of its own."""
+
+    @torch.no_grad()
+    def second_step(self):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.sub_(group["lr"] * parameter.grad)
+
+
+class Elsewhere(ByHand):
+    """Steps past ``self.optimizers().step()``, with every second batch."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step, self.batches = step, 0
+
+    def training_step(self, batch, batch_idx):
+        assert self.batches < 50, "never ends"
+        self.batches += 1
+        self.manual_backward(self.loss(batch))
+        if self.batches % 2 == 0:
+            self.step(self)
+            self.zero_grad()
+
+    def configure_optimizers(self):
+        return TwoSteps(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda module: module.trainer.optimizers[0].step(),
+        lambda module: module.optimizers(use_wrapped=False).step(),
+        lambda module: module.optimizers().second_step(),
+    ],
+)
+def test_an_update_that_no_wrapped_step_has_made_counts(step):
+    trainer = quiet_trainer(max_epochs=-1, max_steps=10)
+    module = Elsewhere(step)
+    trainer.fit(module, TinyData(4))
+    assert (trainer.global_step, module.batches) == (10, 20)
+
+
+def test_where_steps_are_seen_nothing_else_counts():
+    class Clamps(Elsewhere):
+        def training_step(self, batch, batch_idx):
+            super().training_step(batch, batch_idx)
+            with torch.no_grad():
+                self.layer.weight.clamp_(-1, 1)
+
+    module = Clamps(lambda module: module.optimizers().step())
+    module.batches = 1  # so that the first batch makes an update
+    trainer = quiet_trainer(max_epochs=1)
+    trainer.fit(module, TinyData(6))
+    assert trainer.global_step == 3
+
+
+def test_an_own_optimizer_step_may_update_in_its_own_way():
+    class Own(TinyModule):
+        def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None):
+            optimizer_closure()
+            optimizer.second_step()
+
+        def configure_optimizers(self):
+            return TwoSteps(self.parameters(), lr=0.1)
+
+    trainer = quiet_trainer(max_epochs=2, max_steps=6)
+    trainer.fit(Own(), TinyData(4))
+    assert trainer.global_step == 6
+
+
+def test_an_update_with_scaled_gradients_is_told():
+    module = Elsewhere(lambda module: module.trainer.optimizers[0].step())
+    with pytest.warns(UserWarning, match="'16-mixed' scales the loss"):
+        quiet_trainer(max_epochs=1, precision="16-mixed").fit(module, TinyData(2))

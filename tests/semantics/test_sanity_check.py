@@ -6,10 +6,11 @@ import random
 
 import numpy
 import torch
+from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader
 
 from trainkit.callbacks import EarlyStopping, ModelCheckpoint
-from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
+from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_state, quiet_trainer
 
 
 class Drawing(TinyModule):
@@ -123,3 +124,40 @@ def test_it_does_not_run_without_validation():
     trainer.fit(TinyModule(), TinyData(2), TinyData(2))
     quiet_trainer(num_sanity_val_steps=2, callbacks=[recorder]).fit(TinyModule(), TinyData(2))
     assert recorder.names == []
+
+
+class Observing(TinyModule):
+    """Counts, grows and assigns buffers in a forward, as the observers of quantization do."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("range", torch.zeros(0))
+        self.register_buffer("last", torch.zeros(1), persistent=False)
+        self.register_buffer("late", torch.nn.parameter.UninitializedBuffer())
+        self.norm = torch.nn.BatchNorm1d(4)
+
+    def on_validation_model_eval(self):
+        """Stay in train mode, so that statistics are gathered."""
+
+    def validation_step(self, batch, batch_idx):
+        self.norm(batch[0])
+        self.seen += 1
+        self.range.resize_(2).copy_(batch[0].aminmax().min)
+        self.last = batch[0].max().reshape(1)
+        if is_lazy(self.late):
+            self.late.materialize((1,))
+
+
+def test_it_leaves_buffers_as_they_were():
+    def buffers(trainer, module):
+        return {name: buffer.clone() for name, buffer in module.named_buffers() if name != "late"}
+
+    recorder = Recorder(only=["on_train_start", "on_train_end"], look=buffers)
+    module = Observing()
+    before = buffers(None, module)
+    seen = module.seen
+    quiet_trainer(max_epochs=1, num_sanity_val_steps=1, callbacks=[recorder]).fit(module, TinyData(1), TinyData(1))
+    assert_same_state(recorder.seen("on_train_start")[0], before)
+    assert module.seen is seen
+    assert module.seen == 1  # the validation at the end of the epoch counts

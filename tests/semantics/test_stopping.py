@@ -91,14 +91,14 @@ def test_should_stop_waits_for_min_steps_and_leaves_in_mid_epoch():
     assert trainer.global_step == 7
 
 
-def test_should_stop_that_is_taken_back_before_the_minimum_does_not_stop():
-    class TakeBack:
-        def on_train_epoch_end(self, trainer):
+def test_a_stop_that_was_asked_for_is_not_taken_back_by_somebody_who_does_not_ask_for_one():
+    class Undecided:
+        def on_train_batch_end(self, trainer):
             trainer.should_stop = False
 
-    trainer = quiet_trainer(max_epochs=4, min_epochs=2, callbacks=[StopAt(2), TakeBack()])
+    trainer = quiet_trainer(max_epochs=4, min_epochs=2, callbacks=[StopAt(2), Undecided()])
     trainer.fit(TinyModule(), TinyData(num_batches=5))
-    assert trainer.global_step == 20
+    assert trainer.global_step == 10
 
 
 def test_should_stop_asked_in_validation_ends_the_run_after_it():

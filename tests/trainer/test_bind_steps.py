@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from trainkit import TrainModule
@@ -19,6 +21,34 @@ class Bare(TrainModule):
 
 def with_step(name, step):
     return type("Module", (Bare,), {name: step})()
+
+
+# Assigned
+
+
+@pytest.mark.parametrize(("phase", "name"), EVALUATIONS)
+def test_a_step_that_is_assigned_is_called_and_one_that_is_none_is_not_there(phase, name):
+    module = with_step(name, lambda self, batch: batch)
+    setattr(module, name, functools.partial(lambda factor, batch, batch_idx: factor * batch, 2))
+    assert evaluation_step(STRATEGY, module, phase, 1)(3, 0, 0) == 6
+    setattr(module, name, None)
+    if phase is Phase.PREDICT:
+        module.forward = lambda batch: batch + 1
+        assert evaluation_step(STRATEGY, module, phase, 1)(3, 0, 0) == 4
+    else:
+        with pytest.raises(ModuleError, match=f"Bare|Module has no {name}"):
+            evaluation_step(STRATEGY, module, phase, 1)
+
+
+@pytest.mark.parametrize("name", ["training_step", "validation_step"])
+def test_an_assigned_function_that_waits_for_its_self_is_refused(name):
+    module = Bare()
+    setattr(module, name, lambda self, batch: batch)
+    with pytest.raises(ModuleError, match="types.MethodType"):
+        if name == "training_step":
+            training_step(STRATEGY, module)
+        else:
+            evaluation_step(STRATEGY, module, Phase.VALIDATE, 1)
 
 
 # Training

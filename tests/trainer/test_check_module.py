@@ -120,3 +120,11 @@ def test_validation_data_without_a_validation_step_are_warned_of():
     # No warning, which the test run would take for an error.
     quiet_trainer(max_steps=1).fit(TrainsTiny(), TinyData(1))
     quiet_trainer(max_steps=1, limit_val_batches=0).fit(TrainsTiny(), TinyData(1), TinyData(1))
+
+
+@pytest.mark.parametrize("name", ["training_step", "on_train_batch_end"])
+def test_a_layer_under_the_name_of_a_method_is_refused(name):
+    module = TinyModule()
+    setattr(module, name, torch.nn.Linear(1, 1))
+    with pytest.raises(ModuleError, match=rf"TinyModule.{name} was assigned a Linear.*Give the layer another name"):
+        check_module(module, Stage.FIT)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
@@ -121,6 +123,35 @@ def test_what_is_no_data_module_is_an_error(wrong, kind):
 
 # One loader or several
 
+BATCHES = [[torch.zeros(1)], [torch.zeros(1)]]
+
+
+class Batches:
+    def __iter__(self):
+        return iter(BATCHES)
+
+
+class OwnDict(dict):
+    """A data set by name, which gives batches."""
+
+    def __iter__(self):
+        return iter(BATCHES)
+
+
+class OwnList(list):
+    def __iter__(self):
+        return iter(BATCHES)
+
+
+class Graph:
+    """A batch that can be iterated over and moved."""
+
+    def __iter__(self):
+        return iter([("x", 1)])
+
+    def to(self, device):
+        return self
+
 
 @pytest.mark.parametrize(
     "batches",
@@ -133,6 +164,9 @@ def test_what_is_no_data_module_is_an_error(wrong, kind):
         Stream(),
         iter([1]),
         CombinedLoader([[1]]),
+        OwnDict(a=1),
+        OwnList([LOADER]),
+        [Graph(), Graph()],
     ],
     ids=lambda batches: type(batches).__name__,
 )
@@ -149,6 +183,11 @@ def test_an_iterable_of_batches_is_one_loader(batches):
         ({"a": LOADER, "b": [LOADER]}, [LOADER, LOADER]),
         ([CombinedLoader([[1]])], 1),
         ([Stream()], 1),
+        ({"a": BATCHES, "b": Batches()}, 2),
+        ([Batches(), iter([1]), LOADER], 3),
+        ({"a": Stream(), "b": [Batches(), Batches()]}, 3),
+        (OrderedDict(a=BATCHES), 1),
+        ([LOADER, BATCHES], 2),
     ],
 )
 def test_a_container_of_loaders_is_several(loaders, flat):
@@ -163,7 +202,10 @@ def test_a_sequential_combined_loader_is_several_for_evaluation():
     assert as_several(CombinedLoader({"a": LOADER, "b": [1]}, "sequential"), "val_dataloader") == [LOADER, [1]]
 
 
-@pytest.mark.parametrize("mixture", [[LOADER, [1, 2]], [LOADER, torch.zeros(1)], {"a": LOADER, "b": 3}])
+MIXTURES = [[LOADER, [1, 2]], [LOADER, torch.zeros(1)], {"a": LOADER, "b": 3}, [LOADER, TensorDataset(torch.ones(1))]]
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
 def test_a_mixture_is_an_error(mixture):
     for resolve in (as_one, as_several):
         with pytest.raises(DataError, match=r"(?s)train_dataloader mixes loaders with a \w+.*DataLoader"):
@@ -175,6 +217,8 @@ def test_a_mixture_is_an_error(mixture):
     [
         (TensorDataset(torch.zeros(3)), r"TensorDataset.*DataLoader\(dataset"),
         ({"x": torch.zeros(3)}, "dict.*must hold loaders"),
+        ({"x": [1, 2], "y": ["a", "b"]}, "dict.*must hold loaders"),
+        ({"x": BATCHES, "y": torch.zeros(3)}, "dict.*must hold loaders"),
         (torch.zeros(3), "Tensor.*TensorLoader"),
         (DataLoader, r"DataLoader.*DataLoader\(\.\.\.\)"),
         ("data/", "str.*iterable of batches"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import zip_longest
 from typing import Any, Literal, Self, TypeGuard, get_args
 
@@ -99,7 +100,7 @@ class CombinedLoader:
     def _flatten(self, given: Any, *, top: bool = False) -> Any:
         """Collect the loaders in ``given``; return its structure, with the index of each loader in place of it."""
         # At the top a list is a list of loaders. Further down, one that holds no loader is an iterable of batches.
-        if isinstance(given, list | tuple | dict) and (top or holds_loader(given)):
+        if is_nest(given) and (top or holds_loader(given)):
             if isinstance(given, dict):
                 return {key: self._flatten(item) for key, item in given.items()}
             return (list if isinstance(given, list) else tuple)(self._flatten(item) for item in given)
@@ -110,12 +111,40 @@ class CombinedLoader:
 
 
 LOADERS = (DataLoader, TensorLoader, IterableDataset, CombinedLoader)
-"""What counts as a loader where a list, tuple or dict may also be an iterable of batches."""
+"""The loaders that are known by their class."""
+
+
+def is_loader(given: Any) -> bool:
+    """Whether ``given`` counts as a loader where it might also be a batch: it can be iterated over, and is no value.
+
+    Values that can be iterated over are containers, arrays, text, and what can be moved to a device, such as a graph.
+    """
+    if isinstance(given, LOADERS):
+        return True
+    is_value = isinstance(given, Mapping | Set | str | bytes | type) or is_nest(given)
+    return hasattr(given, "__iter__") and not (is_value or hasattr(given, "__array__") or hasattr(given, "to"))
+
+
+def is_nest(given: Any) -> bool:
+    """Whether ``given`` is a list, tuple or dict of items, and not of a class that iterates in its own way."""
+    return isinstance(given, list | tuple | dict) and type(given).__iter__ in _PLAIN
+
+
+_PLAIN = (list.__iter__, tuple.__iter__, dict.__iter__, OrderedDict.__iter__)
+
+
+def loaders_in(given: Any, *, top: bool = True) -> Iterator[Any]:
+    """Iterate over the loaders in ``given``, in the order of `CombinedLoader.flattened`."""
+    if is_nest(given) and (top or holds_loader(given)):
+        for item in given.values() if isinstance(given, dict) else given:
+            yield from loaders_in(item, top=False)
+    else:
+        yield given
 
 
 def leaves(given: Any) -> Iterator[Any]:
     """Iterate over what lists, tuples and dicts hold, at any depth."""
-    if isinstance(given, list | tuple | dict):
+    if is_nest(given):
         for item in given.values() if isinstance(given, dict) else given:
             yield from leaves(item)
     else:
@@ -124,7 +153,7 @@ def leaves(given: Any) -> Iterator[Any]:
 
 def holds_loader(given: Any) -> bool:
     """Return whether there is a loader among the leaves of ``given``."""
-    return any(isinstance(leaf, LOADERS) for leaf in leaves(given))
+    return any(map(is_loader, leaves(given)))
 
 
 def is_sliceable(loader: Any) -> TypeGuard[Sequence[Batch]]:

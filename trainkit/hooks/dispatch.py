@@ -20,7 +20,7 @@ from pluggy import HookImpl
 from trainkit.errors import HookError
 from trainkit.hooks.attribution import Attribution, in_one_line
 from trainkit.hooks.bound import HookCall, no_op
-from trainkit.hooks.implementations import owner_name, request_of, unbindable
+from trainkit.hooks.implementations import Request, owner_name, request_of, unbindable
 from trainkit.hooks.specs import HOOKS
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def bind(
         # A loop passes the wrapped function first. It takes a place here so that the indices of the others are right;
         # a name with spaces is one that no plugin can ask for.
         provided = (*provided[:2], "what it goes around", *provided[2:])
-    joined = [_join(impl, hook, provided, timer) for impl in impls]
+    joined = [_join(impl, hook, provided, arguments_of(impl, hook, module), timer) for impl in impls]
     bound = (trainer, module)
     call = _innermost(hook, [each for each in joined if not each.impl.wrapper], bound, calls)
     # From the inside out: the first in the order of calls is wrapped around last, and so is the outermost.
@@ -62,6 +62,14 @@ Calls = dict[str, Iterator[tuple[Callable[..., Any], Callable[..., Any], Attribu
 so that keeping it up to date costs nothing."""
 
 
+def arguments_of(impl: HookImpl, hook: str, module: object) -> Request:
+    """Return the arguments with which ``impl`` is called."""
+    member: Any = impl.plugin  # the manager's `_Member`, which stands for the plugin
+    # A module's `*args` is without trainer and module: the one is its `self`, and the other an attribute of it.
+    rest = HOOKS[hook][2:] if member.plugin is module else HOOKS[hook]
+    return request_of(impl.function, HOOKS[hook], rest)
+
+
 class _Joined(NamedTuple):
     """One implementation, ready to be called as ``function(*pick(all that the hook provides))``."""
 
@@ -71,10 +79,9 @@ class _Joined(NamedTuple):
     impl: HookImpl
 
 
-def _join(impl: HookImpl, hook: str, provided: Sequence[str], timer: HookTimer) -> _Joined:
+def _join(impl: HookImpl, hook: str, provided: Sequence[str], request: Request, timer: HookTimer) -> _Joined:
     function: Callable[..., Any] = impl.function
-    member: Any = impl.plugin  # the manager's `_Member`, which stands for the plugin
-    request = request_of(function, provided)
+    member: Any = impl.plugin
     if request.by_name:
         function = _taking_by_position(function, len(request.by_position), request.by_name)
     # Decided when hooks are bound, not at each call: a run that is not timed pays nothing for the possibility.
@@ -258,5 +265,5 @@ def _leave(joined: _Joined, generator: Generator[Any, Any, Any], resume: Callabl
 
 
 def _malformed(joined: _Joined, problem: str) -> HookError:
-    name = f"{owner_name(joined.attribution.plugin)}.{joined.impl.function.__name__}"
+    name = f"{owner_name(joined.attribution.plugin)}.{joined.attribution.hook}"
     return unbindable(f"{name} {problem}.", joined.impl.function, remedy="a wrapper yields exactly once, on every way")

@@ -11,6 +11,7 @@ import dis
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial, partialmethod, wraps
 from pathlib import Path
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ _PREFIXES = ("on_", "configure_", "around_")
 # How similar a name must be to a hook's to be taken for a slip, from 0 to 1. A transposed or missing letter gives 0.9
 # and more; lower, and methods with names of their own would be refused.
 _CLOSE = 0.8
-_BINDABLE = (FunctionType, MethodType, staticmethod, classmethod)
+_BINDABLE = (FunctionType, MethodType, staticmethod, classmethod, partial, partialmethod)
 
 
 class Implementation(NamedTuple):
@@ -57,7 +58,8 @@ class Request(NamedTuple):
 def find_implementations(plugin: object) -> list[Implementation]:
     """Return every hook implementation of ``plugin``: functions named after a hook, or marked with `hookimpl`.
 
-    Properties are never evaluated, and an attribute that is None joins nothing.
+    What was assigned to the object counts as what its class defines: a function, a ``functools.partial``, anything that
+    can be called. Properties are never evaluated, and an attribute that is None joins nothing.
 
     Raises:
         HookError: If anything is wrong with any of them.
@@ -76,13 +78,22 @@ def find_implementations(plugin: object) -> list[Implementation]:
     return [implementation for implementation in found if implementation is not None]
 
 
-def request_of(function: Callable[..., Any], provided: Sequence[str]) -> Request:
-    """Return which of the ``provided`` arguments ``function`` names, those for which it has a default included."""
+def request_of(function: Callable[..., Any], provided: Sequence[str], rest: Sequence[str] = ()) -> Request:
+    """Return which of the ``provided`` arguments ``function`` names, those for which it has a default included.
+
+    Args:
+        function: The function.
+        provided: The arguments of the hook.
+        rest: Those of which ``*args`` takes the ones that are not named, in this order.
+    """
     by_position: list[str] = []
     by_name: list[str] = []
     gap = False
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.name not in provided:
+    parameters = inspect.signature(function).parameters
+    for parameter in parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            by_position += [name for name in rest if name not in parameters]
+        elif parameter.name not in provided:
             gap = True  # this one keeps its default, so what follows has to be passed by keyword
         elif gap or parameter.kind is parameter.KEYWORD_ONLY:
             by_name.append(parameter.name)
@@ -116,6 +127,17 @@ def unbindable(
     if meant is not None:
         lines.append(f"    did you mean {meant!r}?")
     return HookError("\n".join(lines))
+
+
+def refuse_methods_of_modules(plugin: object) -> None:
+    """Raise `HookError` if ``plugin``, which is no module, has a method that is called on modules alone."""
+    for attribute, value in _stored_attributes(plugin).items():
+        if attribute in MODULE_METHODS and isinstance(value, _BINDABLE):
+            raise unbindable(
+                f"{owner_name(plugin)}.{attribute} is a method of modules, so nothing would call it on a plugin.",
+                getattr(plugin, attribute),
+                remedy=f"define it in the TrainModule, or join {MODULE_METHODS[attribute]}, the nearest hook",
+            )
 
 
 def owner_name(plugin: object) -> str:
@@ -174,7 +196,8 @@ def _implementation(plugin: object, attribute: str, value: object, options: Hook
     """Return the implementation, checked; None if ``adapt_hook`` says that it is not to be called."""
     name = f"{owner_name(plugin)}.{attribute}"
     hook = options["specname"] or attribute
-    if not isinstance(value, _BINDABLE):
+    # A class can be called too, and is never meant to be.
+    if not isinstance(value, _BINDABLE) and (not callable(value) or inspect.isclass(value)):
         raise unbindable(
             f"{name} has the name of a hook, but is of type {type(value).__name__}.",
             value,
@@ -184,6 +207,8 @@ def _implementation(plugin: object, attribute: str, value: object, options: Hook
     if hook not in HOOKS:
         raise unbindable(f"{name} joins {hook!r}, which is no hook.", function, meant=nearest_name(hook, HOOKS))
     _check_kind(name, hook, function, options)
+    if not isinstance(function, FunctionType | MethodType):
+        function = _as_function(function)
     # Before the arguments are checked, since those of another convention have other names.
     adapt = getattr(type(plugin), "adapt_hook", None)
     if adapt is not None:
@@ -196,7 +221,8 @@ def _implementation(plugin: object, attribute: str, value: object, options: Hook
 
 def _check_kind(name: str, hook: str, function: Callable[..., Any], options: HookimplOpts) -> None:
     """Check that wrappers are generators and all others are not; set ``options["wrapper"]`` for around-hooks."""
-    is_generator = inspect.isgeneratorfunction(function)
+    # Of an object that can be called it is its `__call__` that runs.
+    is_generator = any(map(inspect.isgeneratorfunction, (function, function.__call__)))  # type: ignore[operator]
     is_around = hook.startswith("around_")
     problem = remedy = ""
     if options["hookwrapper"]:
@@ -225,19 +251,30 @@ def _check_arguments(plugin: object, name: str, hook: str, function: Callable[..
     """Check that the hook provides every argument that ``function`` needs, and that no optional one is a slip."""
     provided = HOOKS[hook]
     parameters = inspect.signature(function).parameters
+    kinds = [parameter.kind for parameter in parameters.values()]
+    takes_rest = inspect.Parameter.VAR_POSITIONAL in kinds
     for argument, parameter in parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            continue
+        if parameter.kind is parameter.VAR_KEYWORD:
+            if takes_rest:
+                continue  # `*args` takes all that is left, and this stays empty
             raise unbindable(
                 f"{name} takes {parameter}, but a hook gets the arguments it names.",
                 function,
                 provided=provided,
-                remedy="name those it needs (if a decorator added this, it lacks functools.wraps)",
+                remedy="name those it needs, or take the rest by *args",
             )
         if argument in provided:
             continue
-        if argument == "self" and inspect.isclass(plugin):
+        if argument == "self":
+            raise _unbound(plugin, name, function)
+        if takes_rest and kinds.index(parameter.VAR_POSITIONAL) > [*parameters].index(argument):
             raise unbindable(
-                f"{name} needs an instance.", function, remedy=f"{plugin.__name__}(...) for {plugin.__name__}"
+                f"{name} has {parameter} before its *args, which take what this hook provides.",
+                function,
+                provided=provided,
+                remedy=f"write {argument} behind *args",
             )
         # A parameter with a default may be the plugin's own business, unless its name comes close to an argument's.
         optional = parameter.default is not parameter.empty
@@ -246,6 +283,29 @@ def _check_arguments(plugin: object, name: str, hook: str, function: Callable[..
         if meant is not None or not optional:
             problem = f"{name} asks for {argument!r}, which this hook does not provide."
             raise unbindable(problem, function, provided=provided, meant=meant)
+
+
+def _unbound(plugin: object, name: str, function: Callable[..., Any]) -> HookError:
+    """Return the error for a function that still waits for its ``self``."""
+    if inspect.isclass(plugin):
+        remedy = f"{plugin.__name__}(...) for {plugin.__name__}"
+    else:
+        remedy = "assign types.MethodType(function, object), since Python binds only what is defined in a class"
+    return unbindable(f"{name} needs an instance.", function, remedy=remedy)
+
+
+def _as_function(value: Callable[..., Any]) -> Callable[..., Any]:
+    """Return anything that can be called as a function, which is all that pluggy takes."""
+
+    @wraps(value)
+    def call(*values: Any, **named: Any) -> Any:
+        return value(*values, **named)
+
+    # What a partial has set by name stays as it is: the hook is not asked for it.
+    signature, is_set = inspect.signature(value), value.keywords if isinstance(value, partial) else ()
+    parameters = [parameter for name, parameter in signature.parameters.items() if name not in is_set]
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # read by inspect
+    return call
 
 
 def _returns_nothing(function: Callable[..., Any]) -> bool:
@@ -269,4 +329,5 @@ def _returns_nothing(function: Callable[..., Any]) -> bool:
 
 def _code_of(function: object) -> Any:
     """Return the code that the user wrote, below decorators that keep ``__wrapped__``; None if there is none."""
-    return getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+    function = inspect.unwrap(function) if callable(function) else None
+    return _code_of(function.func) if isinstance(function, partial) else getattr(function, "__code__", None)

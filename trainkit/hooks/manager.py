@@ -18,8 +18,8 @@ from pluggy import HookimplOpts
 import trainkit.hooks.specs as specs
 from trainkit.errors import HookError, PluginError, TrainkitError, UnknownNameError
 from trainkit.hooks.bound import BoundHooks, no_op
-from trainkit.hooks.dispatch import Calls, bind
-from trainkit.hooks.implementations import find_implementations, owner_name, request_of
+from trainkit.hooks.dispatch import Calls, arguments_of, bind
+from trainkit.hooks.implementations import find_implementations, owner_name, refuse_methods_of_modules
 from trainkit.hooks.specs import HOOKS, hookspec
 from trainkit.hooks.timing import HookTimer
 
@@ -131,7 +131,7 @@ class HookManager:
         left_out: list[pluggy.HookImpl] = []
         for impl in self._registry.calls(hook):
             if impl.plugin_name in names and not impl.wrapper:
-                request = request_of(impl.function, HOOKS[hook])
+                request = arguments_of(impl, hook, self._run[1])
                 has_all = there.issuperset([*request.by_position, *request.by_name])
                 (callable_ if has_all else left_out).append(impl)
         call = bind(hook, callable_, *self._run, self.timing, self._calls)
@@ -181,6 +181,7 @@ class HookManager:
         stage = getattr(plugin, "stage", "observe")
         if stage not in STAGES:
             raise UnknownNameError("plugin stage", str(stage), STAGES, where=f"{owner_name(plugin)}.stage")
+        refuse_methods_of_modules(plugin)
         given_name = name or _own_name(plugin)
         member = _Member(
             plugin,

@@ -321,16 +321,21 @@ STEP_HOOKS = frozenset(
 """The hooks from the forward pass of a training batch to the end of its update. If no plugin joins any of them, a loop
 may run forward, backward and update as one (``loops/optimize.py``)."""
 
-MODULE_METHODS = frozenset(
-    {
-        "configure_callbacks",
-        "configure_gradient_clipping",
-        "configure_model",
-        "configure_optimizers",
-        "on_after_batch_transfer",
-        "on_before_batch_transfer",
-        *(f"on_{kind}_model_{mode}" for kind in ("validation", "test", "predict") for mode in ("eval", "train")),
-        "on_validation_model_zero_grad",
-    }
-)
-"""Methods of a `TrainModule` that are named like hooks but are none: they are called on the module alone."""
+MODULE_METHODS = {
+    "configure_callbacks": "setup",
+    "configure_gradient_clipping": "on_clip_gradients",
+    "configure_model": "setup",
+    "configure_optimizers": "on_fit_start",
+    "on_after_batch_transfer": "on_train_batch_start",
+    "on_before_batch_transfer": "on_train_batch_start",
+    **{
+        f"on_{kind}_model_{mode}": f"on_{kind}_{'start' if mode == 'eval' else 'end'}"
+        for kind in ("validation", "test", "predict")
+        for mode in ("eval", "train")
+    },
+    "on_validation_model_zero_grad": "on_validation_start",
+    "transfer_batch_to_device": "on_train_batch_start",
+}
+"""Methods of a `TrainModule` that may be taken for hooks and are none, as they are called on the module alone.
+
+Each has the hook that is nearest in time."""

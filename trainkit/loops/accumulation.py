@@ -47,9 +47,10 @@ class Accumulation:
         batches: Batches of the open group so far; 0 between two groups.
         divisor: What divides each loss of the open group; 0 if the losses are sums with weights.
         weight: The weights that ``training_step`` returned in the open group, added up.
+        loss: The losses of the open group, added up; only where an optimizer may ask for them.
     """
 
-    __slots__ = ("_num_batches", "batches", "divisor", "is_open", "schedule", "size", "weight")
+    __slots__ = ("_num_batches", "batches", "divisor", "is_open", "loss", "schedule", "size", "weight")
 
     def __init__(self, schedule: Mapping[int, int]) -> None:
         self.schedule: Mapping[int, int] = schedule
@@ -58,6 +59,7 @@ class Accumulation:
         self.batches = 0
         self.divisor = 1
         self.weight: float | Tensor = 0.0
+        self.loss: float | Tensor = 0.0
         self._num_batches: int | None = None
 
     def start_epoch(self, epoch: int, num_batches: int | None) -> None:
@@ -81,7 +83,7 @@ class Accumulation:
         """Begin a group with ``batch_idx``; ``weighted`` if its losses are sums that come with weights."""
         # A sum is divided by the whole weight of the group, which is known when it closes.
         self.divisor = 0 if weighted else self.foreseen(batch_idx)
-        self.weight = 0.0
+        self.weight = self.loss = 0.0
         self.is_open = True
 
     def divide(self, loss: Tensor, weight: float | Tensor | None, share: float = 1.0) -> Tensor:
@@ -116,6 +118,10 @@ class Accumulation:
     def rewind(self, batches: int) -> None:
         """Go back to when the group had so many batches: the next one is computed again."""
         self.batches, self.is_open = batches, batches > 0
+
+    def mean_loss(self) -> Any:
+        """Return the loss whose gradients have been gathered: the mean of the open group."""
+        return self.loss / (self.weight if self.divisor == 0 else self.batches)
 
     def rescale(self, strategy: Strategy) -> float | Tensor | None:
         """Return what to multiply the gathered gradients with, so that every batch, or sample, weighs the same.
@@ -170,7 +176,7 @@ class Accumulation:
         if not (self.batches or always):
             return None
         gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
-        return {"divisor": self.divisor, "weight": self.weight, "gradients": gradients}
+        return {"divisor": self.divisor, "weight": self.weight, "loss": self.loss, "gradients": gradients}
 
     def load_state_dict(
         self, state: dict[str, Any] | None, batches: int, module: nn.Module, rescale: float = 1.0
@@ -187,7 +193,7 @@ class Accumulation:
             return
         # By the divisor its losses were divided by, whatever accumulate_grad_batches says now.
         self.rewind(batches)
-        self.divisor, self.weight = state["divisor"], state["weight"]
+        self.divisor, self.weight, self.loss = state["divisor"], state["weight"], state.get("loss", 0.0)
         parameters = dict(module.named_parameters())
         for name, gradient in state["gradients"].items():
             parameters[name].grad = gradient.to(parameters[name]).mul_(rescale)

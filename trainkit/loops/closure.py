@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trainkit.errors import ConfigError, ModuleError, OptimizerError
 from trainkit.hooks.bound import BoundHooks
+from trainkit.loops.offered_closure import evaluated_ahead, may_want_closure, needs_closure
 from trainkit.loops.optimize import backward_unless_skipped, prepare_group
 from trainkit.loops.run import FitRun
 from trainkit.module import TrainModule
@@ -20,12 +21,13 @@ from trainkit.types import Batch, StepOutput
 
 
 def takes_closure(module: TrainModule, optimizer: torch.optim.Optimizer) -> bool:
-    """Whether updates go through a closure: ``optimizer_step`` is the user's, or the optimizer evaluates the loss."""
-    return overrides(module, "optimizer_step", TrainModule) or isinstance(optimizer, torch.optim.LBFGS)
+    """Whether updates go through a closure: ``optimizer_step`` is the user's, or the optimizer may want the loss."""
+    own = overrides(module, "optimizer_step", TrainModule)
+    return own or needs_closure(optimizer) or may_want_closure(optimizer)
 
 
 def step_with_closure(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
-    """Like `step`, for an optimizer that evaluates the loss, and for modules that override ``optimizer_step``."""
+    """Like `step`, for an optimizer that may evaluate the loss, and for modules that override ``optimizer_step``."""
     run.counted_update = run.pending_update = False
     group = run.accumulation
     closes_group = group.closes(batch_idx, is_last)
@@ -53,7 +55,9 @@ def step_with_closure(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: i
             if not group.is_open:
                 raise NothingToUpdate
             prepare_group(run, hooks, synced=bool(outputs))
-        losses.append(outputs.get("loss"))
+        if outputs:
+            group.loss += outputs["loss"]
+        losses.append(group.mean_loss() if group.is_open else None)
         return losses[-1]
 
     # Where `step_within` finds them, if an optimizer does not return what its closure gave.
@@ -65,7 +69,11 @@ def step_with_closure(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: i
         return outputs or {}
     try:
         if overrides(run.module, "optimizer_step", TrainModule):
+            before = run.weights_version()
             run.module.optimizer_step(run.progress.epoch, batch_idx, run.wrapped_optimizers[0], closure)
+            run.pending_update = run.pending_update or run.has_unseen_update(before)
+        elif may_want_closure(run.optimizer):
+            step_within(run, run.optimizer, evaluated_ahead(closure, run.optimizer), hooks=hooks)
         else:
             step_within(run, run.optimizer, closure, hooks=hooks)
     except NothingToUpdate:
@@ -92,6 +100,7 @@ def step_within(
     **kwargs: Any,
 ) -> Any:
     """What ``optimizer.step(closure)`` does within ``optimizer_step``: the update is counted when that has returned."""
+    run.sees_steps = True
     if not (hooks.joined_in_step or overrides(run.precision, "update", Precision)):
         # What the rest comes to where nobody takes part, two frames nearer to the user's step.
         loss = optimizer.step() if closure is None else optimizer.step(closure)

@@ -9,6 +9,7 @@ from trainkit.data.loaders import LimitedLoader
 from trainkit.hooks.bound import BoundHooks, EvaluationHooks
 from trainkit.loops.evaluation_mode import evaluation_mode
 from trainkit.loops.run import FitRun, Run
+from trainkit.module.modes import modes_kept
 from trainkit.progress import Progress
 from trainkit.seed import isolate_rng, rng_state
 from trainkit.types import Phase
@@ -96,7 +97,7 @@ def validate(run: FitRun, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) -
 
 
 def sanity_check(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) -> None:
-    """Try a few validation batches ahead of training, and leave no trace: no metrics, no random numbers drawn."""
+    """Try a few validation batches ahead of training, and leave no trace: no metrics, random numbers, buffers."""
     if not loaders:
         return
     # A plugin that stops on what it sees here would stop a run that has not begun: its wish is taken back.
@@ -105,7 +106,9 @@ def sanity_check(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) 
     run.rng_outside = rng_state()
     with isolate_rng(), run.metrics.silenced():
         hooks.on_sanity_check_start()
-        evaluate(run, hooks, hooks.validation, loaders, Phase.SANITY_CHECK)
+        # Buffers may count or observe what they are given, such as the ranges of a model that is to be quantized.
+        with modes_kept(run.module, buffers=True):
+            evaluate(run, hooks, hooks.validation, loaders, Phase.SANITY_CHECK)
         hooks.on_sanity_check_end()
     run.rng_outside = None
     run.stop_signal.ask(asked, by=by)

@@ -33,9 +33,9 @@ def evaluation_mode(run: Run, phase: Phase) -> Iterator[None]:
     without_gradients = torch.inference_mode if run.inference_mode else torch.no_grad
     try:
         with modes_kept(module), without_gradients():
-            getattr(module, f"on_{name}_model_eval", module.eval)()
+            (getattr(module, f"on_{name}_model_eval", None) or module.eval)()
             yield
-        getattr(module, f"on_{name}_model_train", _nothing)()
+        (getattr(module, f"on_{name}_model_train", None) or _nothing)()
     finally:
         # Also after an exception: somebody may catch it around this and train on.
         run.phase, run.flags = outer_phase, None

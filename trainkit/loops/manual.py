@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ from trainkit.errors import ModuleError
 from trainkit.hooks.bound import BoundHooks
 from trainkit.loops.optimize import detached, prepare, update
 from trainkit.loops.run import FitRun
+from trainkit.precision.base import Precision
+from trainkit.reflection import overrides
 from trainkit.types import Batch, StepOutput
 
 
@@ -21,11 +24,15 @@ def manual_step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is
     Either the module calls backward and its optimizers itself, or ``configure_optimizers`` returned None.
     """
     run.counted_update = False
+    before = run.weights_version()
     with run.precision.autocast():
         output = hooks.around_training_step(run.training_step, batch, batch_idx)
+    # Without an optimizer a model is fitted through its buffers: each batch is a step, by which limits and rows go.
     if not run.optimizers:
-        # A model that is fitted through its buffers: each batch is a step, by which limits, rows and saves go.
         run.count_update()
+    elif run.has_unseen_update(before):
+        run.count_update()
+        _warn_of_scaled_gradients(run)
     if output is None:
         return {}
     if isinstance(output, Tensor | dict):
@@ -37,6 +44,16 @@ def manual_step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is
     )
 
 
+def _warn_of_scaled_gradients(run: FitRun) -> None:
+    if overrides(run.precision, "scale", Precision):
+        warnings.warn(
+            f"weights were updated past step() of self.optimizers(), and precision {run.precision.name!r} scales the "
+            "loss: unless training_step has divided the gradients again, the update was too large by that. Call "
+            "self.optimizers().step(), or use 'bf16-mixed' or '32-true'.",
+            stacklevel=2,
+        )
+
+
 def step_by_hand(
     run: FitRun,
     optimizer: torch.optim.Optimizer,
@@ -46,6 +63,7 @@ def step_by_hand(
     **kwargs: Any,
 ) -> Any:
     """What ``self.optimizers().step(closure)`` does with manual optimization."""
+    run.sees_steps = True
     if closure is None:
         # Each backward was local: which of them belong to this update only the module knows, and it says so now.
         run.strategy.sync_gradients(run.module)

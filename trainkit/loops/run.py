@@ -32,7 +32,7 @@ from trainkit.loops.wrapped_optimizer import WrappedOptimizer
 from trainkit.metrics.collector import MetricCollector
 from trainkit.module import TrainModule
 from trainkit.module.modes import Flags
-from trainkit.module.optimizers import SchedulerConfig
+from trainkit.module.optimizers import SchedulerConfig, parameters_of
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.reflection import overrides
@@ -93,6 +93,7 @@ class FitRun(Run):
         is_plain: Whether, in this epoch, each batch makes an update and nothing is cast, scaled or overridden.
         is_last_batch: Whether the training batch that is under way, or was the newest, is the last of its epoch.
         next_check_batch: Before this many batches in all, nothing can be due: no validation, no end.
+        sees_steps: Whether the module has made a step through a wrapped optimizer, and so makes all of them.
         counted_update: Whether an update of the running batch was counted.
         pending_update: Whether ``module.optimizer_step`` has made an update that is yet to be counted.
         made_with: What the code gave, by names such as ``optimizer.lr``; what a checkpoint overrides is that of it.
@@ -114,6 +115,7 @@ class FitRun(Run):
     is_plain: bool = field(default=False, init=False)
     is_last_batch: bool = field(default=False, init=False)
     next_check_batch: float = field(default=0, init=False)
+    sees_steps: bool = field(default=False, init=False)
     counted_update: bool = field(default=False, init=False)
     pending_update: bool = field(default=False, init=False)
     _step_before_epoch: int | None = field(default=None, init=False)  # None in an epoch that began in another process
@@ -210,6 +212,17 @@ class FitRun(Run):
         if not self.counted_update:
             self.progress.count_update()
         self.counted_update = True
+
+    def weights_version(self) -> int:
+        """Return a number that is another one after an update; always 0 once all updates are seen without it."""
+        if self.sees_steps:
+            return 0
+        return sum(parameter._version for optimizer in self.optimizers for parameter in parameters_of(optimizer))
+
+    def has_unseen_update(self, before: int) -> bool:
+        """Whether weights have changed since ``weights_version()`` was ``before``, past all wrapped optimizers."""
+        # By an optimizer's own `second_step`, or by the `step` of one that was not asked for by `self.optimizers()`.
+        return not self.sees_steps and self.weights_version() != before
 
     def is_between_batches(self) -> bool:
         """Whether a batch of the running pass is done; before the first one, hooks have run that would run again."""

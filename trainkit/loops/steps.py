@@ -29,9 +29,9 @@ def choose_step(run: FitRun) -> Step:
         return run.compile_step(run)
     if not run.module.automatic_optimization or not run.optimizers:
         return manual_step
-    # Ahead of splitting, which such modules are refused: the optimizer decides how often a batch is computed.
-    if takes_closure(run.module, run.optimizer):
-        return step_with_closure
+    # Ahead of closures: where an optimizer needs one, splitting was refused.
     if run.splits_batches:
         return step_in_parts
+    if takes_closure(run.module, run.optimizer):
+        return step_with_closure
     return step

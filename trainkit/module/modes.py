@@ -9,6 +9,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 
 class Snapshot:
@@ -26,7 +27,7 @@ class Snapshot:
             (submodule._buffers, name, buffer, buffer.detach().clone())
             for submodule in (module.modules() if buffers else ())
             for name, buffer in submodule._buffers.items()
-            if buffer is not None
+            if buffer is not None and not is_lazy(buffer)
         ]
 
     def restore(self) -> None:
@@ -36,6 +37,8 @@ class Snapshot:
         with torch.no_grad():
             # Values and objects: forward may write into a buffer, or assign another tensor (``self.count = ...``).
             for owner, name, buffer, value in self._buffers:
+                if buffer.shape != value.shape:
+                    buffer.resize_(value.shape)  # a forward may have let it grow
                 buffer.copy_(value)
                 owner[name] = buffer
 

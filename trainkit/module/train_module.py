@@ -29,7 +29,7 @@ from trainkit.module.from_checkpoint import (
 )
 from trainkit.module.hparams import HyperparametersMixin
 from trainkit.module.optimizers import parameters_of
-from trainkit.reflection import overrides
+from trainkit.reflection import method_of, overrides
 
 if TYPE_CHECKING:
     pass
@@ -353,7 +353,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, AttachedModule):
         # In the order of a run: late layers have to exist, and the module's own hook may change the state_dict, before
         # weights are loaded.
         module = cls(**constructor_arguments(cls, checkpoint, overrides))
-        module.configure_model()
+        method_of(module, "configure_model", TrainModule)()
         module._call_on_load_checkpoint(checkpoint)
         weights = checkpoint["state_dict"]
         strict = module.strict_loading if strict is None else strict

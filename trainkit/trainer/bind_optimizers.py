@@ -11,8 +11,9 @@ import torch
 
 from trainkit.errors import ConfigError, ModuleError, OptimizerError
 from trainkit.hooks.bound import BoundHooks
-from trainkit.loops.closure import refuse_step, step_within, takes_closure
+from trainkit.loops.closure import refuse_step, step_within
 from trainkit.loops.manual import step_by_hand
+from trainkit.loops.offered_closure import needs_closure
 from trainkit.module import TrainModule
 from trainkit.module.optimizers import SchedulerConfig, configure, parameters_of
 from trainkit.reflection import overrides
@@ -77,12 +78,12 @@ def check_optimizers(
         _refuse_to_split(module, optimizers, strategy)
 
 
-def wrapped_step(module: TrainModule, optimizers: list[torch.optim.Optimizer], hooks: BoundHooks) -> Callable[..., Any]:
+def wrapped_step(module: TrainModule, hooks: BoundHooks) -> Callable[..., Any]:
     """Return what ``step()`` of a wrapped optimizer does, which is called with ``(run, optimizer, closure)``."""
     # Partial objects, not lambdas: each Python function would lie between `Trainer.fit` and the user's step.
     if not module.automatic_optimization:
         return partial(step_by_hand, hooks=hooks)
-    if optimizers and takes_closure(module, optimizers[0]):
+    if overrides(module, "optimizer_step", TrainModule):
         return partial(step_within, hooks=hooks)
     return refuse_step
 
@@ -92,8 +93,8 @@ def _refuse_to_split(module: TrainModule, optimizers: list[torch.optim.Optimizer
     why = None
     if overrides(module, "optimizer_step", TrainModule):
         why = f"{type(module).__name__} has its own optimizer_step, which calls the step"
-    elif any(isinstance(each, torch.optim.LBFGS) for each in optimizers):
-        why = "LBFGS evaluates the loss several times per update"
+    elif needed := [type(each).__name__ for each in optimizers if needs_closure(each)]:
+        why = f"{needed[0]} evaluates the loss several times per update"
     elif strategy.is_distributed and any(isinstance(part, torch.nn.SyncBatchNorm) for part in module.modules()):
         why = "SyncBatchNorm lets ranks meet in the middle of a step, where one that has run out of memory is missing"
     if why is not None:

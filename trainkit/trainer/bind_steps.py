@@ -8,7 +8,7 @@ from typing import Any
 
 from trainkit.errors import ModuleError
 from trainkit.module import TrainModule
-from trainkit.reflection import overrides
+from trainkit.reflection import method_of, overrides
 from trainkit.strategies.base import Strategy
 from trainkit.types import Phase
 
@@ -52,7 +52,7 @@ def evaluation_step(strategy: Strategy, module: TrainModule, phase: Phase, num_l
             f"{type(module).__name__} has no {name}, which {phase} needs. Define {name}(self, batch, batch_idx)."
         )
     # Arguments are counted on the user's own function: what the strategy returns takes anything.
-    own = getattr(module, name)
+    own = method_of(module, name, TrainModule)
     return _fit_arguments(strategy.evaluation_step(own), own, num_loaders, name)
 
 
@@ -78,6 +78,11 @@ def _check_arguments(step: Callable[..., Any], name: str, provided: tuple[str, .
     """Raise `ModuleError` if ``step`` takes no batch, or needs more than is provided."""
     # At the start of a call, rather than as a TypeError out of the loop.
     signature = inspect.signature(step)
+    if next(iter(signature.parameters), "") == "self":
+        raise ModuleError(
+            f"{name}{signature} was assigned to the module, and Python binds only what is defined in a class.\n"
+            "    to do        assign types.MethodType(function, module)"
+        )
     needed = [
         p
         for p in signature.parameters.values()

@@ -88,7 +88,7 @@ def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
         training_step=step,
         optimizers=optimizers,
         schedulers=schedulers,
-        step_wrapped=wrapped_step(module, optimizers, call.hooks),
+        step_wrapped=wrapped_step(module, call.hooks),
         accumulation=Accumulation(arguments.optimization.accumulation),
         splits_batches=arguments.optimization.splits_batches,
         limits=limits,

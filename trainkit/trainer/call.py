@@ -27,6 +27,7 @@ from trainkit.module import TrainModule
 from trainkit.module.attached import attach
 from trainkit.module.from_checkpoint import load_weights, require_weights
 from trainkit.progress import Progress
+from trainkit.reflection import method_of
 from trainkit.storage.files import read_checkpoint
 from trainkit.storage.output import say
 from trainkit.trainer.build_run import build_evaluation_run, build_fit_run
@@ -275,7 +276,7 @@ class Call:
     @contextmanager
     def _with_callbacks_of_the_module(self) -> Iterator[None]:
         """Add what ``configure_callbacks`` returns for one call; each replaces the Trainer's callbacks of its type."""
-        own = self.module.configure_callbacks() or []
+        own = method_of(self.module, "configure_callbacks", TrainModule)() or []
         own = list(own) if isinstance(own, Sequence) else [own]
         given = self.callbacks
         kept = [callback for callback in given if not any(type(callback) is type(new) for new in own)]
@@ -350,7 +351,7 @@ class Call:
             restore_beginning(data, checkpoint, strategy.rank)
         data.prepare(trainer)
         self.hooks.setup(self.stage)
-        module.configure_model()
+        method_of(module, "configure_model", TrainModule)()
         if checkpoint is not None:
             # Ahead of the weights, so that a module may rename what an older version of it has saved.
             if self.stage is Stage.FIT:
@@ -399,7 +400,7 @@ class Call:
         self.hooks.on_exception(error)
         with _noted_on(error):
             if self._data is not None and self._data.datamodule is not None:
-                self._data.datamodule.on_exception(error)
+                method_of(self._data.datamodule, "on_exception", DataModule)(error)
 
     def _save_when_stopped(self) -> None:
         """After a signal, save what the loop left whole at a batch boundary, so that nothing is lost."""

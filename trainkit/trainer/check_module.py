@@ -9,6 +9,7 @@ import torch
 from trainkit.data.combined import LOADERS
 from trainkit.data.module import DataModule
 from trainkit.errors import ModuleError, nearest_name
+from trainkit.hooks.specs import HOOKS
 from trainkit.module import TrainModule
 from trainkit.reflection import overrides
 from trainkit.types import Stage
@@ -24,7 +25,7 @@ def check_module(module: Any, stage: Stage) -> TrainModule:
 
     Raises:
         ModuleError: If it is not: nothing was given, a class, a plain ``nn.Module``, or something else; or if one of
-            its methods has almost the name of a step that it lacks.
+            its methods has almost the name of a step that it lacks, or a layer that of a step or hook.
     """
     if module is None:
         raise ModuleError(f"trainer.{stage}() needs a module the first time: trainer.{stage}(module, ...).")
@@ -45,7 +46,18 @@ def check_module(module: Any, stage: Stage) -> TrainModule:
             f"trainer.{stage}() was given a {type(module).__name__}, which is {kind}. Subclass trainkit.TrainModule."
         )
     _refuse_misspelt_steps(module)
+    _refuse_hidden_layers(module)
     return module
+
+
+def _refuse_hidden_layers(module: TrainModule) -> None:
+    """Raise for a layer that was assigned under the name of a step or hook: Python still finds the class's method."""
+    for name, layer in module.named_children():
+        if name in STEPS or name in HOOKS:
+            raise ModuleError(
+                f"{type(module).__name__}.{name} was assigned a {type(layer).__name__}, which torch keeps as a layer, "
+                f"so it would not be called. Give the layer another name, and write a method {name} that calls it."
+            )
 
 
 def _refuse_misspelt_steps(module: TrainModule) -> None:

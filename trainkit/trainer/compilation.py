@@ -15,6 +15,7 @@ from trainkit.hooks.manager import HookManager
 from trainkit.loops.compiled.cuda_graph import CudaRecorder, cuda_graphs
 from trainkit.loops.compiled.graph import Backend
 from trainkit.loops.compiled.step import CompiledStep
+from trainkit.loops.offered_closure import needs_closure
 from trainkit.loops.run import FitRun
 from trainkit.loops.steps import Step
 from trainkit.module import TrainModule
@@ -152,7 +153,7 @@ def _update_obstacle(
 
 def _optimizer_obstacle(optimizer: torch.optim.Optimizer) -> Obstacle | None:
     name = type(optimizer).__name__
-    if isinstance(optimizer, torch.optim.LBFGS):
+    if needs_closure(optimizer):
         return f"{name} evaluates the loss through a closure", "use another optimizer, or leave compile out"
     # Torch calls them around `step`, of which the graph has only the inside.
     hooks = [*optimizer._optimizer_step_pre_hooks.values(), *optimizer._optimizer_step_post_hooks.values()]

@@ -21,7 +21,7 @@ from trainkit.data.sampler import shard
 from trainkit.data.wait_meter import WaitMeter
 from trainkit.module import TrainModule
 from trainkit.progress import Progress
-from trainkit.reflection import overrides
+from trainkit.reflection import method_of, overrides
 from trainkit.seed import isolate_rng, rng_state, set_rng_state
 from trainkit.trainer.arguments import DataArguments
 from trainkit.trainer.loader_source import LoaderName, LoaderSource
@@ -102,7 +102,7 @@ class DataConnection:
         # Nobody reads what is still being downloaded.
         trainer.strategy.barrier()
         if self.datamodule is not None:
-            self.datamodule.setup(self._stage)
+            method_of(self.datamodule, "setup", DataModule)(self._stage)
 
     def teardown(self) -> None:
         """End workers, and let the data module let go of what it set up."""
@@ -111,7 +111,7 @@ class DataConnection:
         for loader in chain.from_iterable(self._evaluation_loaders.values()):
             loader.close()
         if self.datamodule is not None:
-            self.datamodule.teardown(self._stage)
+            method_of(self.datamodule, "teardown", DataModule)(self._stage)
 
     def state_dict(self, progress: Progress, *, in_step: bool = False) -> dict[str, Any]:
         """Return where a fit stands in its data, and the state of the data module.

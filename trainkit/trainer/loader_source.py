@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from numbers import Number
 from typing import Any, Literal
 
 from torch.utils.data import Dataset, IterableDataset
 
-from trainkit.data.combined import LOADERS, CombinedLoader, holds_loader, leaves
+from trainkit.data.combined import CombinedLoader, holds_loader, is_loader, is_nest, loaders_in
 from trainkit.data.module import DataModule
 from trainkit.errors import DataError, nearest_name
 from trainkit.module import TrainModule
@@ -119,7 +120,7 @@ def as_several(given: Any, name: str) -> list[Any]:
     """Return what was passed for evaluation as a list of loaders, to be taken one after the other."""
     if isinstance(given, CombinedLoader) and given.mode == "sequential":
         return [_checked(loader, name) for loader in given.flattened]
-    return list(leaves(given)) if _is_several(given, name) else [_checked(given, name)]
+    return list(loaders_in(given)) if _is_several(given, name) else [_checked(given, name)]
 
 
 def _is_several(given: Any, name: str) -> bool:
@@ -128,17 +129,25 @@ def _is_several(given: Any, name: str) -> bool:
     Raises:
         DataError: If some of what it holds are loaders, and some not.
     """
-    # A list of tensors is a list of batches, and a list of DataLoaders several loaders: what is in it decides.
-    if not isinstance(given, list | tuple | dict) or not holds_loader(given):
+    if not is_nest(given):
         return False
-    stranger = next((leaf for leaf in leaves(given) if not isinstance(leaf, LOADERS)), None)
-    if stranger is not None:
+    strangers = [each for each in loaders_in(given) if not (is_loader(each) or _is_list_of_batches(each))]
+    # A list of tensors is a list of batches, and a list of DataLoaders several loaders: what is in it decides. A dict
+    # cannot be a series of batches, so there lists of batches will do.
+    if not holds_loader(given) and (strangers or not isinstance(given, dict)):
+        return False
+    if strangers:
         raise DataError(
-            f"{name} mixes loaders with a {type(stranger).__name__}.\n"
-            "    allowed      loaders only (DataLoader, TensorLoader, IterableDataset, CombinedLoader), or batches\n"
+            f"{name} mixes loaders with a {type(strangers[0]).__name__}.\n"
+            "    allowed      loaders only (iterables such as a DataLoader, lists of batches), or batches\n"
             "    to do        make a DataLoader of the data, or name the loaders in a CombinedLoader"
         )
     return True
+
+
+def _is_list_of_batches(given: Any) -> bool:
+    # A number or a text is a value of a column, and no batch.
+    return isinstance(given, list | tuple) and bool(given) and not isinstance(given[0], str | bytes | Number)
 
 
 def _checked(loader: Any, name: str) -> Any:
@@ -146,7 +155,7 @@ def _checked(loader: Any, name: str) -> Any:
     wrong = None
     if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
         wrong = "a dataset gives samples, not batches: wrap it in torch.utils.data.DataLoader(dataset, batch_size=...)"
-    elif isinstance(loader, dict):
+    elif isinstance(loader, dict) and is_nest(loader):
         wrong = "a dict must hold loaders; for batches pass a list of them or a DataLoader"
     elif hasattr(loader, "__array__"):
         wrong = "pass trainkit.data.TensorLoader(x, y, batch_size=...), a DataLoader, or a list of batches"

@@ -483,10 +483,13 @@ class Trainer(TrainerProperties):
 
     @property
     def should_stop(self) -> bool:
-        """Set it to end the fit after the running batch, as soon as ``min_epochs`` and ``min_steps`` are met."""
+        """Set it to end the fit after the running batch, as soon as ``min_epochs`` and ``min_steps`` are met.
+
+        A stop that was asked for stays: False is no answer to somebody else's True.
+        """
         return self._call is not None and self._call.stop_signal.asked
 
     @should_stop.setter
     def should_stop(self, value: bool) -> None:
-        if self._call is not None:
-            self._call.stop_signal.ask(value)
+        if value and self._call is not None:
+            self._call.stop_signal.ask()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 
 from trainkit.checks import clipping
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
-
-if TYPE_CHECKING:
-    from trainkit.module import TrainModule
+from trainkit.module import TrainModule
+from trainkit.reflection import method_of
 
 
 class GradientClipping(Callback):
@@ -40,7 +39,7 @@ class GradientClipping(Callback):
     # A hook of its own, after on_before_optimizer_step: there gradients are unscaled, and plugins see them unclipped.
     def on_clip_gradients(self, module: TrainModule, optimizer: torch.optim.Optimizer) -> None:
         # Through the module, which may override it to clip in its own way.
-        module.configure_gradient_clipping(
+        method_of(module, "configure_gradient_clipping", TrainModule)(
             optimizer,
             gradient_clip_val=self.gradient_clip_val,
             gradient_clip_algorithm=self.gradient_clip_algorithm,

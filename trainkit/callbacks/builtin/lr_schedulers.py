@@ -13,11 +13,12 @@ from trainkit.errors import MetricError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
+from trainkit.module import TrainModule
 from trainkit.module.optimizers import SchedulerConfig
+from trainkit.reflection import method_of
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
-    from trainkit.module import TrainModule
     from trainkit.trainer import Trainer
 
 
@@ -116,7 +117,7 @@ class LRSchedulers(Callback):
         for config in self._due(interval, trainer, by_metric=by_metric):
             metric = self._new_value(config, trainer) if by_metric else None
             if metric is not None or not by_metric:
-                module.lr_scheduler_step(config.scheduler, metric)
+                method_of(module, "lr_scheduler_step", TrainModule)(config.scheduler, metric)
 
     def _new_value(self, config: SchedulerConfig, trainer: Trainer) -> Tensor | None:
         """Return what `_metric` does, or None if ``config`` was stepped with this very value before."""
