@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from trainkit.checkpoint.lightning_callbacks import callbacks_from_lightning
-from trainkit.checkpoint.state import FORMAT, LIGHTNING_VERSION
+from trainkit.checkpoint.state import LIGHTNING_VERSION
 from trainkit.progress import Progress
+from trainkit.storage.layout import FORMAT
 
 Checkpoint = dict[str, Any]
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from trainkit.checkpoint.lightning import from_lightning, is_from_lightning
-from trainkit.checkpoint.state import FORMAT
 from trainkit.errors import CheckpointError
+from trainkit.storage.layout import FORMAT
 
 Checkpoint = dict[str, Any]
 

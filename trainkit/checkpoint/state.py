@@ -44,9 +44,7 @@ from torch.optim import Optimizer
 import trainkit
 from trainkit.errors import CheckpointError
 from trainkit.reflection import describe_arguments
-
-FORMAT = 2
-"""Raised by one when a key changes its meaning; older formats pass through ``migrate.py``."""
+from trainkit.storage.layout import FORMAT
 
 LIGHTNING_VERSION = "pytorch-lightning_version"
 """The key for which Lightning looks before it loads weights, and by which a checkpoint that it wrote is known."""

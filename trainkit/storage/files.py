@@ -21,6 +21,7 @@ from trainkit.storage.atomic_write import (
     replace_by_link,
     replacing,
 )
+from trainkit.storage.layout import misfit
 from trainkit.storage.remote import FilePath, is_remote
 from trainkit.storage.storable import check_storable
 
@@ -69,6 +70,10 @@ def read_checkpoint(path: FilePath, map_location: Any = None) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint: it holds a {type(checkpoint).__name__} instead of a dict.")
     if beyond := plain.excess(checkpoint, size):
         raise CheckpointError(f"{path} is refused: {beyond}.")
+    if wrong := misfit(checkpoint):
+        raise CheckpointError(
+            f"{path} is whole, and yet no checkpoint that trainkit has written: {wrong}. Use another one."
+        )
     return checkpoint
 
 

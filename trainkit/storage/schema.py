@@ -1,0 +1,154 @@
+"""Whether a value that was read from a file has the types that a program expects of it.
+
+What is expected is written as annotations: plain types, ``list[int]``, ``X | None``, a ``Literal``, a ``TypedDict``.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from functools import cache
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    NotRequired,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+
+from torch import Tensor
+
+from trainkit.storage.walk import place_of_entry
+
+_UNIONS = (Union, types.UnionType)
+_MOST = 2**53
+"""The largest number that a counter can have reached: at one per nanosecond it takes a hundred days."""
+
+
+class AtLeast(NamedTuple):
+    """A bound for whole numbers, as in ``Annotated[int, AtLeast(0)]``."""
+
+    bound: int
+
+
+Count = Annotated[int, AtLeast(0)]
+"""A whole number, not below 0."""
+
+
+def mismatch(value: Any, expected: Any, place: str = "") -> str:
+    """Return what is wrong with ``value``, with its place; empty if it is as ``expected``.
+
+    An int is taken for a float. Of a ``TypedDict`` further keys are allowed, as later versions may have more.
+
+    >>> mismatch({"lr": [0.1, "x"]}, dict[str, list[float]])
+    "lr[1] is 'x', and a float was expected"
+
+    Args:
+        value: What was read.
+        expected: An annotation.
+        place: Where ``value`` itself is.
+    """
+    if expected is Any:
+        return ""
+    if is_typeddict(expected):
+        return _in_typed_dict(value, expected, place)
+    origin, arguments = get_origin(expected), get_args(expected)
+    if origin in _UNIONS:
+        return _in_union(value, expected, place)
+    if origin is Annotated:
+        fits = type(value) is int and arguments[1].bound <= value <= _MOST
+        return "" if fits else _wrong(value, "a count", place)
+    if origin is Literal:
+        return "" if value in arguments else _wrong(value, " or ".join(map(repr, arguments)), place)
+    if origin in (list, tuple):
+        return _in_sequence(value, origin, arguments, place)
+    if origin is dict:
+        return _in_dict(value, arguments, place)
+    return "" if _is_of(value, expected) else _wrong(value, f"a {_name(expected)}", place)
+
+
+def _is_of(value: Any, expected: Any) -> bool:
+    if expected in (None, type(None)):
+        return value is None
+    if expected is float:
+        return type(value) in (int, float)
+    if expected is Tensor:
+        # One without data fits nowhere: it loads into nothing.
+        return isinstance(value, Tensor) and not value.is_meta
+    # By exact type: True is an int to isinstance. But a dict may be an OrderedDict.
+    return type(value) is expected or (expected is dict and isinstance(value, dict))
+
+
+def _in_union(value: Any, expected: Any, place: str) -> str:
+    found = [mismatch(value, each, place) for each in get_args(expected)]
+    if not all(found):
+        return ""
+    # Of what is wrong within an entry more is known than that none fits.
+    inner = [each for each in found if not each.startswith(f"{place or '(all)'} is ")]
+    return inner[0] if inner else _wrong(value, f"a {' or '.join(map(_name, get_args(expected)))}", place)
+
+
+def _in_sequence(value: Any, origin: type, arguments: tuple[Any, ...], place: str) -> str:
+    if not isinstance(value, origin):
+        return _wrong(value, f"a {origin.__name__}", place)
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        if len(value) != len(arguments):
+            return _wrong(value, f"a tuple of {len(arguments)}", place)
+        kinds: Any = arguments
+    else:
+        kinds = (arguments[0],) * len(value)
+    found = (mismatch(each, kind, f"{place}[{i}]") for i, (each, kind) in enumerate(zip(value, kinds, strict=True)))
+    return next((each for each in found if each), "")
+
+
+def _in_dict(value: Any, arguments: tuple[Any, ...], place: str) -> str:
+    if not isinstance(value, dict):
+        return _wrong(value, "a dict", place)
+    key_kind, kind = arguments
+    for key, each in value.items():
+        if found := mismatch(key, key_kind, f"a key of {place or '(all)'}") or mismatch(
+            each, kind, place_of_entry(key, place)
+        ):
+            return found
+    return ""
+
+
+def _in_typed_dict(value: Any, expected: Any, place: str) -> str:
+    if not isinstance(value, Mapping):
+        return _wrong(value, "a dict", place)
+    for key, (kind, is_required) in _entries(expected).items():
+        below = place_of_entry(key, place)
+        if key in value:
+            if found := mismatch(value[key], kind, below):
+                return found
+        elif is_required:
+            return f"there is no {below}"
+    return ""
+
+
+@cache
+def _entries(expected: Any) -> dict[str, tuple[Any, bool]]:
+    """Return the entries of a ``TypedDict``: what is expected, and whether it has to be there."""
+    # Not `__required_keys__`, which do not know of NotRequired where annotations are strings.
+    return {
+        key: (get_args(kind)[0], False) if get_origin(kind) is NotRequired else (kind, True)
+        for key, kind in get_type_hints(expected, include_extras=True).items()
+    }
+
+
+def _wrong(value: Any, expected: str, place: str) -> str:
+    shown = f"a {type(value).__name__}" if isinstance(value, Tensor | Mapping | list | tuple | set) else repr(value)
+    if isinstance(value, Tensor) and value.is_meta:
+        shown = "a tensor without data"
+    return f"{place or '(all)'} is {shown[:80]}, and {expected} was expected"
+
+
+def _name(kind: Any) -> str:
+    if get_origin(kind) is Annotated:
+        return "count"
+    return "None" if kind in (None, type(None)) else getattr(get_origin(kind) or kind, "__name__", str(kind))
