@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainkit.errors import ModuleError
 from trainkit.hooks.bound import BoundHooks
-from trainkit.loops.optimize import detached, prepare, update
+from trainkit.loops.optimize import detached, prepare, require_scalar, to_return, update
 from trainkit.loops.run import FitRun
 from trainkit.types import Batch, StepOutput
 
@@ -28,12 +28,14 @@ def manual_step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is
         run.count_update()
     if output is None:
         return {}
+    if isinstance(output, Tensor) and not run.optimizers:
+        require_scalar(output)
     if isinstance(output, Tensor | dict):
         return detached(output)
     what = "without an optimizer" if run.module.automatic_optimization else "with manual optimization"
     raise ModuleError(
         f"{type(run.module).__name__}.training_step returned {type(output).__name__}. {what.capitalize()} allowed are "
-        "a tensor, a dict, or None."
+        f"a tensor, a dict, or None.{to_return(output)}"
     )
 
 

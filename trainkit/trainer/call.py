@@ -29,10 +29,12 @@ from trainkit.module.from_checkpoint import load_weights, require_weights
 from trainkit.progress import Progress
 from trainkit.storage.files import read_checkpoint
 from trainkit.storage.output import say
+from trainkit.trainer.advice import advise
 from trainkit.trainer.build_run import build_evaluation_run, build_fit_run
 from trainkit.trainer.data import DataConnection, Rank
 from trainkit.trainer.default_plugins import checkpoints_last
 from trainkit.trainer.loader_source import LoaderName
+from trainkit.trainer.loss_shapes import one_shape_for_labels
 from trainkit.trainer.place_module import place_module
 from trainkit.trainer.run_length import begin_or_say_done
 from trainkit.trainer.run_state import check_storable_state, restore, restore_beginning
@@ -200,7 +202,7 @@ class Call:
 
             status                                      finished or interrupted
               process group                             strategy.teardown
-                torch's global flags
+                torch's global flags, filters of warnings
                   module.trainer and module.log
                     callbacks of the module
                       signal handlers, the clock of the fit
@@ -215,6 +217,7 @@ class Call:
             self.strategy.setup()
             stack.enter_context(_afterwards(self.strategy.teardown))
             stack.enter_context(torch_flags(self.arguments.optimization))
+            stack.enter_context(one_shape_for_labels())
             if self.stage is Stage.FIT:
                 # It may have been started in a hook of an evaluation, which is without gradients.
                 stack.enter_context(torch.inference_mode(False))
@@ -241,6 +244,7 @@ class Call:
                 teardown.close()
             except BaseException as raised:
                 error = self.stop_signal.instead_of(raised)
+                advise(error, self.module, infers=self._run is not None and self._run.inference_mode)
                 # Here too, since plugins read it in `on_exception`.
                 self.state.status = "interrupted"
                 self._handle(error)

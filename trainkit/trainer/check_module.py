@@ -34,6 +34,12 @@ def check_module(module: Any, stage: Stage) -> TrainModule:
             f"{module.__name__}()?"
         )
     if not isinstance(module, TrainModule):
+        if isinstance(getattr(module, "_orig_mod", None), TrainModule):
+            # Taken apart and run as it is, it would be compiled no more, and nobody would know.
+            raise ModuleError(
+                f"trainer.{stage}() was given torch.compile(module). Give the module itself, and "
+                "Trainer(compile=True), which compiles its layers."
+            )
         # Keras and scikit-learn take the data first.
         if isinstance(module, (*LOADERS, DataModule, list)):
             raise ModuleError(
@@ -44,6 +50,9 @@ def check_module(module: Any, stage: Stage) -> TrainModule:
         raise ModuleError(
             f"trainer.{stage}() was given a {type(module).__name__}, which is {kind}. Subclass trainkit.TrainModule."
         )
+    if "_modules" not in vars(module):
+        name = type(module).__name__
+        raise ModuleError(f"{name}.__init__ has not called super().__init__(), which has to be its first line.")
     _refuse_misspelt_steps(module)
     return module
 
