@@ -114,7 +114,7 @@ def test_a_stream_goes_on_from_its_state(form: Callable[[dict[str, Any]], dict[s
         assert draw() == expected
 
 
-@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, True, "1", None])
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, True, "-1", "one", None])
 def test_a_seed_that_numpy_would_not_take_is_refused(seed: Any) -> None:
     with pytest.raises(ConfigError, match=r"seed=.* must be a whole number from 0 to 4294967295"):
         seed_everything(seed)

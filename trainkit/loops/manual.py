@@ -51,8 +51,10 @@ def step_by_hand(
     if closure is None:
         # Each backward was local: which of them belong to this update only the module knows, and it says so now.
         run.strategy.sync_gradients(run.module)
+        run.gradient_watch.before_update(optimizer)
         prepare(run, hooks, optimizer)
-        return update(run, hooks, optimizer)
+        update(run, hooks, optimizer)
+        return run.gradient_watch.after_update(optimizer)
     losses: list[Any] = []
 
     def prepared_closure() -> Any:

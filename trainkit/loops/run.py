@@ -26,6 +26,7 @@ from torch import Tensor
 from trainkit.errors import ModuleError, OptimizerError
 from trainkit.hooks.due import DueHook
 from trainkit.loops.accumulation import Accumulation
+from trainkit.loops.forgotten_zero_grad import GradientWatch
 from trainkit.loops.limits import NO_LIMIT, Clock, Limits
 from trainkit.loops.stop import StopSignal
 from trainkit.loops.wrapped_optimizer import WrappedOptimizer
@@ -95,6 +96,7 @@ class FitRun(Run):
         next_check_batch: Before this many batches in all, nothing can be due: no validation, no end.
         counted_update: Whether an update of the running batch was counted.
         pending_update: Whether ``module.optimizer_step`` has made an update that is yet to be counted.
+        gradient_watch: Whether manual optimization clears its gradients.
         made_with: What the code gave, by names such as ``optimizer.lr``; what a checkpoint overrides is that of it.
     """
 
@@ -116,6 +118,7 @@ class FitRun(Run):
     next_check_batch: float = field(default=0, init=False)
     counted_update: bool = field(default=False, init=False)
     pending_update: bool = field(default=False, init=False)
+    gradient_watch: GradientWatch = field(default_factory=GradientWatch, init=False)
     _step_before_epoch: int | None = field(default=None, init=False)  # None in an epoch that began in another process
     made_with: dict[str, Any] = field(default_factory=dict, init=False)
     _has_own_backward: bool = field(default=False, init=False)

@@ -230,6 +230,7 @@ class Call:
             stack.enter_context(self.stop_signal.listening(self.strategy))
             # The time between two calls is not time spent training.
             stack.callback(trainer.progress.stop_clock)
+            stack.callback(self._stop_watching)
             # From here on plugins hear how the call ends: `on_exception` after an error, and `teardown` always, even if
             # their `setup` was not reached.
             teardown = stack.enter_context(ExitStack())
@@ -263,6 +264,10 @@ class Call:
         """Let ``plugins`` take part until the call ends."""
         self.registry.replace([], plugins)
         self._joined += plugins
+
+    def _stop_watching(self) -> None:
+        if isinstance(self._run, FitRun):
+            self._run.gradient_watch.close()
 
     @contextmanager
     def _status(self) -> Iterator[None]:
