@@ -173,6 +173,8 @@ class FitRun(Run):
         self._step_before_epoch = None if self.progress.batch else self.progress.global_step
         self.limits.start_epoch(num_batches)
         self.accumulation.start_epoch(self.progress.epoch, num_batches)
+        if not self.is_tried:
+            self.accumulation.warn_if_never_full()
         self.is_plain = self.accumulation.size == 1 and not self.accumulation.batches and self._has_plain_parts()
         self.check_now()
 

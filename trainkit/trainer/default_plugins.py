@@ -9,6 +9,7 @@ from typing import Any
 from trainkit.callbacks.builtin.gradient_clipping import GradientClipping
 from trainkit.callbacks.builtin.last_checkpoint import LastCheckpoint
 from trainkit.callbacks.builtin.lr_schedulers import LRSchedulers
+from trainkit.callbacks.builtin.monitor_watch import MonitorWatch, monitors_of
 from trainkit.callbacks.builtin.nonfinite_loss import StopOnNonFiniteLoss
 from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint
 from trainkit.callbacks.model_summary import ModelSummary
@@ -193,6 +194,8 @@ def fit_plugins(
 ) -> list[object]:
     """Return the core's own plugins that a fit needs: nothing is called in it that has nothing to do."""
     plugins: list[object] = []
+    if monitors := monitors_of((*callbacks, *schedulers)):
+        plugins.append(MonitorWatch(monitors))
     if schedulers:
         plugins.append(LRSchedulers())
     # An override is called without a value too: it may clip by what it knows itself.
