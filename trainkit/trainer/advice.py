@@ -22,8 +22,8 @@ from trainkit.batch.nested import map_tensors
 from trainkit.errors import TrainkitError
 from trainkit.hooks.attribution import in_one_line
 from trainkit.module import TrainModule
-from trainkit.trainer.check_module import STEPS
-from trainkit.types import Batch
+from trainkit.trainer.bind_steps import STEP_OF_PHASE
+from trainkit.types import Batch, Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +83,24 @@ def describe(value: Any, depth: int = 3) -> str:
 
 def _place(error: Exception, module: TrainModule, infers: bool) -> Place:
     """Find the step and the batch in the traceback: nothing else keeps them once a loop has ended."""
-    batch, step = None, None
+    batch, running, step, caller = None, None, None, ""
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_globals.get("__name__", "").startswith("trainkit.loops."):
-            batch = frame.f_locals.get("batch", batch)
-        elif frame.f_code.co_name in STEPS and any(each is module for each in frame.f_locals.values()):
-            step = frame.f_code.co_name
+        name = frame.f_globals.get("__name__", "")
+        if name in _LOOPS and "batch" in frame.f_locals:
+            batch = frame.f_locals["batch"]
+            running = STEP_OF_PHASE.get(frame.f_locals.get("phase", Phase.TRAIN), _LOOPS[name])
+        # Whatever the function is called that the user has made a step; hooks are called from there too.
+        is_called = caller.startswith(_CALL_STEPS) and not frame.f_code.co_name.startswith("on_")
+        if running and is_called and any(each is module for each in frame.f_locals.values()):
+            step = running
+        caller = name
     return Place(in_one_line(error), module, infers, step, batch)
+
+
+_LOOPS = {"trainkit.loops.fit": "training_step", "trainkit.loops.evaluate": "validation_step"}
+_CALL_STEPS = tuple(
+    f"trainkit.{name}" for name in ("loops", "hooks.dispatch", "strategies", "module", "trainer.bind_steps")
+)
 
 
 def _describe_parameters(module: TrainModule) -> str:

@@ -23,6 +23,7 @@ from trainkit.loggers.metric_rows import MetricRows
 from trainkit.loggers.tensorboard.logger import TensorBoardLogger
 from trainkit.module import TrainModule
 from trainkit.module.optimizers import SchedulerConfig
+from trainkit.plugins import catalog
 from trainkit.plugins.resolve import resolve_callback
 from trainkit.reflection import overrides
 from trainkit.trainer.arguments import DataArguments, OptimizationArguments, OutputArguments
@@ -112,7 +113,9 @@ def register(
     """
     disabled = _disabled(options)
     for name in disabled:
+        # Either name does: the one that it is written by in a configuration, and that of its class, which errors tell.
         manager.block(name)
+        manager.block(catalog.class_name("callbacks", name))
     if options.get("timing") or output.profiler == "simple":
         manager.timing.enable()
     # First of its plugin stage: a row is sent before anybody decides, stops or raises by what is in it.
@@ -182,7 +185,8 @@ def _disabled(options: Any) -> list[str]:
 def _refuse_typos(disabled: Iterable[str], known: Collection[str]) -> None:
     """Raise for a name that only comes close to that of a plugin; others may belong to plugins that are to come."""
     for name in disabled:
-        if name not in known and nearest_name(name, known, 0.8) is not None:
+        is_known = name in known or catalog.has("callbacks", name)
+        if not is_known and nearest_name(name, known, 0.8) is not None:
             raise UnknownNameError("plugin", name, known, "Trainer(plugins={'disable': ...})")
 
 
