@@ -120,6 +120,15 @@ def test_a_seed_that_numpy_would_not_take_is_refused(seed: Any) -> None:
         seed_everything(seed)
 
 
+@pytest.mark.parametrize("seed", ["4", np.int64(4), np.uint8(4)])
+def test_a_seed_may_be_of_numpy_or_of_a_command_line(seed: Any) -> None:
+    with isolate_rng():
+        seed_everything(4)
+        expected = draw()
+        given = seed_everything(seed)
+        assert (type(given), given, draw()) == (int, 4, expected)
+
+
 def test_a_seed_decides_all_generators(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRAINKIT_SEED", raising=False)
     with isolate_rng():

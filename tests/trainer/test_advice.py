@@ -105,8 +105,12 @@ class Fails(TinyModule):
 
 @pytest.mark.parametrize(
     ("stage", "where", "step"),
-    [("fit", "train", "training_step"), ("fit", "sanity_check", "validation_step")]
-    + [(stage, stage, f"{stage}_step") for stage in ("validate", "test")],
+    [
+        ("fit", "train", "training_step"),
+        ("fit", "sanity_check", "validation_step"),
+        ("validate", "validate", "validation_step"),
+        ("test", "test", "test_step"),
+    ],
 )
 def test_the_step_is_named(stage: str, where: str, step: str) -> None:
     module = Fails()

@@ -120,3 +120,20 @@ def test_validation_data_without_a_validation_step_are_warned_of():
     # No warning, which the test run would take for an error.
     quiet_trainer(max_steps=1).fit(TrainsTiny(), TinyData(1))
     quiet_trainer(max_steps=1, limit_val_batches=0).fit(TrainsTiny(), TinyData(1), TinyData(1))
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate"])
+def test_a_compiled_module_is_told_of_the_argument(stage):
+    with pytest.raises(
+        ModuleError, match=r"torch\.compile\(module\)\. Give the module itself, and Trainer\(compile=True\)"
+    ):
+        check_module(torch.compile(TinyModule(), backend="eager"), stage)
+
+
+def test_a_module_that_is_not_initialized_is_told_so():
+    class Mine(TinyModule):
+        def __init__(self):
+            self.lr = 0.1
+
+    with pytest.raises(ModuleError, match=r"Mine.__init__ has not called super\(\).__init__\(\)"):
+        check_module(Mine(), "fit")

@@ -34,7 +34,7 @@ def check_module(module: Any, stage: Stage) -> TrainModule:
             f"{module.__name__}()?"
         )
     if not isinstance(module, TrainModule):
-        if isinstance(getattr(module, "_orig_mod", None), TrainModule):
+        if _is_compiled(module):
             # Taken apart and run as it is, it would be compiled no more, and nobody would know.
             raise ModuleError(
                 f"trainer.{stage}() was given torch.compile(module). Give the module itself, and "
@@ -55,6 +55,13 @@ def check_module(module: Any, stage: Stage) -> TrainModule:
         raise ModuleError(f"{name}.__init__ has not called super().__init__(), which has to be its first line.")
     _refuse_misspelt_steps(module)
     return module
+
+
+def _is_compiled(module: Any) -> bool:
+    """Whether ``torch.compile`` was called with a `TrainModule`."""
+    return type(module).__name__ == "OptimizedModule" and any(
+        isinstance(each, TrainModule) for each in module.children()
+    )
 
 
 def _refuse_misspelt_steps(module: TrainModule) -> None:

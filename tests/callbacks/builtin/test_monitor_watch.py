@@ -100,15 +100,14 @@ def test_counters_are_no_metrics(tmp_path: Any) -> None:
 
 
 def test_it_leaves_after_the_first_batch() -> None:
+    seen: list[bool] = []
+
     class Looks(Callback):
-        seen: list[bool] = []
-
         def on_train_batch_end(self, trainer: Any) -> None:
-            self.seen.append(any("MonitorWatch" in name for name, _ in trainer.hooks.plugins))
+            seen.append(any("MonitorWatch" in name for name, _ in trainer.hooks.plugins))
 
-    looks = Looks()
-    quiet_trainer(callbacks=[looks, stopping("val/loss")]).fit(TinyModule(), TinyData(3), TinyData(1))
-    assert looks.seen[1:] == [False, False]
+    quiet_trainer(callbacks=[Looks(), stopping("val/loss")]).fit(TinyModule(), TinyData(3), TinyData(1))
+    assert seen[1:] == [False, False]
 
 
 def test_monitors_are_those_of_callbacks_and_schedulers() -> None:
