@@ -50,7 +50,7 @@ class MonitorWatch(Callback):
                     tried = "the sanity check and the first batch"
                 warnings.warn(
                     f"{missing_metric(name, names, who, trainer.metrics)}\n"
-                    f"    looked at    {tried}; it is an error if it is not there when it is used",
+                    f"    looked at    {tried}; it has to be there when it is used",
                     stacklevel=2,
                 )
 
