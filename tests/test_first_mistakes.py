@@ -199,6 +199,10 @@ def elsewhere(self: Net, batch: Any, batch_idx: int) -> Any:
     return LOSS(self(batch[0]) * torch.ones(1, device="meta"), batch[1])
 
 
+def labels_first(self: Net, batch: Any, batch_idx: int) -> Any:
+    return nn.functional.cross_entropy(batch[1], self(batch[0]))
+
+
 def binary(self: Net, batch: Any, batch_idx: int) -> Any:
     return nn.functional.binary_cross_entropy_with_logits(self(batch[0]), batch[1])
 
@@ -260,6 +264,10 @@ CASES: dict[str, tuple[Callable[[], str], list[str]]] = {
     "all frozen": (lambda: fit(frozen()), [AT_ONCE, "all parameters frozen"]),
     "backward in the step": (lambda: fit(net(training_step=backward_itself)), [AT_ONCE, "leave out loss.backward()"]),
     "changed in place": (lambda: fit(net(training_step=overwritten)), [AT_ONCE, "write x = x + y"]),
+    "class of a loss": (
+        lambda: fit(net(training_step=lambda self, batch, batch_idx: nn.MSELoss(self(batch[0]), batch[1]))),
+        [AT_ONCE, "torch.nn.MSELoss()(prediction, y)"],
+    ),
     # Data types and shapes
     "whole numbers": (lambda: fit(Net(), data(torch.ones(8, 4, dtype=torch.int64))), [AT_ONCE, "x.float()"]),
     "arrays": (lambda: fit(Net(), [(np.zeros((4, 4)), np.zeros((4, 1)))]), [AT_ONCE, "torch.tensor(x, dtype"]),
@@ -268,6 +276,17 @@ CASES: dict[str, tuple[Callable[[], str], list[str]]] = {
     "labels as int32": (lambda: fit(Classifies(), data(y=INTEGERS.int())), [AT_ONCE, "y.long()"]),
     "labels as a column": (lambda: fit(Classifies(), data(y=INTEGERS[:, None])), [AT_ONCE, "y.squeeze(1)"]),
     "labels from 1": (lambda: fit(Classifies(), data(y=INTEGERS * 0 + 3)), [AT_ONCE, "counted from 0", "y.max() + 1"]),
+    "labels ahead of predictions": (
+        lambda: fit(net(training_step=labels_first), data(y=INTEGERS)),
+        [AT_ONCE, "cross_entropy(scores, y)"],
+    ),
+    "classes instead of scores": (
+        lambda: fit(
+            net(forward=lambda self, x: self.layer(x).argmax(1), training_step=Classifies.training_step),
+            data(y=INTEGERS[:, None]),
+        ),
+        [AT_ONCE, "without argmax"],
+    ),
     "binary labels as whole numbers": (
         lambda: fit(net(training_step=binary), data(y=INTEGERS[:, None] % 2)),
         [AT_ONCE, "y.float()"],
@@ -290,6 +309,22 @@ CASES: dict[str, tuple[Callable[[], str], list[str]]] = {
     "batch is a dict": (
         lambda: fit(Net(), [{"x": torch.randn(4, 4), "y": torch.randn(4, 1)}]),
         [AT_ONCE, "{'x': float32 (4, 4), 'y': float32 (4, 1)}", "batch['x']"],
+    ),
+    "key that is not there": (
+        lambda: fit(net(training_step=lambda self, batch, batch_idx: self(batch["y"])), [{"x": torch.randn(4, 4)}]),
+        [AT_ONCE, "the batch {'x': float32 (4, 4)}"],
+    ),
+    "item that is not there": (
+        lambda: fit(net(training_step=lambda self, batch, batch_idx: self(batch[2]))),
+        [AT_ONCE, "the batch [float32 (4, 4), float32 (4, 1)]"],
+    ),
+    "last batch of one": (
+        lambda: fit(net(forward=lambda self, x: nn.BatchNorm1d(4)(x)), [(torch.randn(1, 4), torch.randn(1, 4))]),
+        [AT_ONCE, "drop_last=True"],
+    ),
+    "images without a channel": (
+        lambda: fit(net(forward=lambda self, x: nn.Conv2d(1, 1, 2)(x)), [(torch.randn(4, 4), torch.randn(4, 1))]),
+        [AT_ONCE, "x.unsqueeze(1)"],
     ),
     "several loaders": (lambda: fit(Net(), [data(), data()]), [AT_ONCE, "[[float32 (4, 4), float32 (4, 1)], ["]),
     "data set": (lambda: fit(Net(), data().dataset), [AT_ONCE, "wrap it in torch.utils.data.DataLoader"]),
@@ -339,6 +374,10 @@ CASES: dict[str, tuple[Callable[[], str], list[str]]] = {
         ["If it makes an optimizer, return it"],
     ),
     "optimizer of nothing": (lambda: fit(optimizer_of(lambda self: torch.optim.SGD([]))), ["pass self.parameters()"]),
+    "learning rate as text": (
+        lambda: fit(optimizer_of(lambda self: torch.optim.SGD(self.parameters(), lr="0.1"))),  # type: ignore[arg-type]
+        [AT_ONCE, "a number was given as text"],
+    ),
     "optimizer of a method": (
         lambda: fit(optimizer_of(lambda self: torch.optim.SGD(self.parameters))),  # type: ignore[arg-type]
         [AT_ONCE, "call it: self.parameters()"],

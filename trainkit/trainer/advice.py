@@ -181,7 +181,10 @@ _SHAPES = _always(
     "a layer was made for another size: compare its arguments (in_features, in_channels) with the shapes of the batch; "
     "x.flatten(1) makes rows of images"
 )
-_UNPACK = _always("compare what the batch is with how the step takes it apart, such as x, y = batch or batch['x']")
+_UNPACK = _always(
+    "compare what the batch is with how the step takes it apart, such as x, y = batch or batch['x']; some layers, such "
+    "as LSTM, return a tuple too"
+)
 _ONE_SHAPE = _always(
     "prediction and label need one shape: y.unsqueeze(1) makes (N, 1) of (N,), prediction.squeeze(1) the reverse; "
     "otherwise each prediction is compared with the label of every sample"
@@ -206,6 +209,12 @@ _ANSWERS: tuple[tuple[str, Callable[[Place], str | None]], ...] = (
         _always(
             "classes are counted from 0, and the last layer needs one output for each: compare its out_features with "
             "y.max() + 1"
+        ),
+    ),
+    (
+        r"log_softmax.* not implemented for|target with class probabilities",
+        _always(
+            "cross_entropy takes a score for each class, without argmax, and then the labels: cross_entropy(scores, y)"
         ),
     ),
     (r"can't be cast to the desired output type Long", _always("this loss takes labels that are floats: y.float()")),
@@ -237,6 +246,26 @@ _ANSWERS: tuple[tuple[str, Callable[[Place], str | None]], ...] = (
     ),
     (r"must be Tensor, not (list|tuple|dict|str)|values to unpack", _UNPACK),
     (r"'(list|tuple|dict)' object has no attribute", _UNPACK),
+    (r"^KeyError", lambda place: _UNPACK(place) if isinstance(place.batch, Mapping) else None),
+    (r"index out of range", lambda place: _UNPACK(place) if isinstance(place.batch, list | tuple) else None),
+    (
+        r"Boolean value of Tensor with more than one|must be Tensor, not (?!None)[A-Z]",
+        _always(
+            "layers and losses are made first, in __init__, and called then: torch.nn.MSELoss()(prediction, y); a "
+            "condition on a tensor needs .any() or .all()"
+        ),
+    ),
+    (
+        r"between instances of '(str' and '(float|int)|(float|int)' and 'str)'",
+        _always("a number was given as text, mostly an argument such as lr: float(lr)"),
+    ),
+    (r"\(batched\) input|Expected [234]D", _always("a dimension is missing: x.unsqueeze(1) adds one channel")),
+    (
+        r"more than 1 value per channel",
+        _always(
+            "normalization over the batch needs two samples: DataLoader(..., drop_last=True) leaves out a last one"
+        ),
+    ),
     (r"cannot be multiplied|size mismatch|expected input.* channels|normalized_shape", _SHAPES),
     (r"must match the size of tensor|invalid for input of size", _SHAPES),
     (r"NoneType", _forward),
