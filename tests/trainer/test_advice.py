@@ -143,3 +143,36 @@ def test_a_hook_is_no_step() -> None:
         quiet_trainer().fit(Module(), TinyData(1))
     assert "to do" in notes(caught.value)
     assert "with the batch" not in notes(caught.value)
+
+
+def test_a_batch_that_cannot_be_described_leaves_the_error_as_it_is() -> None:
+    class Odd:
+        @property
+        def shape(self) -> Any:
+            raise ValueError("has no shape")
+
+    class Module(TinyModule):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.layer(torch.zeros(1, 4).double())
+
+    with pytest.raises(RuntimeError, match="same dtype") as caught:
+        quiet_trainer().fit(Module(), [[Odd()]])
+    assert "has no shape" in notes(caught.value)
+
+
+def test_an_error_of_the_loader_is_not_taken_for_one_of_the_step() -> None:
+    def batches() -> Any:
+        yield {"x": torch.zeros(1)}
+        yield {}["y"]
+
+    class Stream(torch.utils.data.IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return batches()
+
+    class Module(TinyModule):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.layer(torch.zeros(1, 4)).sum()
+
+    with pytest.raises(KeyError) as caught:
+        quiet_trainer().fit(Module(), Stream())
+    assert notes(caught.value) == ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import re
 import textwrap
 import traceback
@@ -35,7 +36,7 @@ class Place:
         module: The module that runs.
         infers: Whether the module runs under ``torch.inference_mode``.
         step: The name of the module's step that was under way; None outside of one.
-        batch: The batch that the step had.
+        batch: The batch that the step had; None outside of one.
     """
 
     message: str
@@ -73,9 +74,9 @@ def describe(value: Any, depth: int = 3) -> str:
         return f"{_name(value.dtype)} {tuple(value.shape)}{device}"
     if isinstance(value, Mapping | list | tuple) and depth:
         keyed = isinstance(value, Mapping)
-        items = [f"{key!r}: {describe(value[key], depth - 1)}" for key in value] if keyed else []
-        items = items or [describe(item, depth - 1) for item in value]
-        text = ", ".join([*items[:6], *(["..."] if len(items) > 6 else [])])
+        some = list(itertools.islice(value, 6))
+        items = [f"{key!r}: {describe(value[key], depth - 1)}" if keyed else describe(key, depth - 1) for key in some]
+        text = ", ".join([*items, *(["..."] if len(value) > len(some) else [])])
         return f"{{{text}}}" if keyed else f"[{text}]"
     kind, shape = type(value).__name__, getattr(value, "shape", None)
     return kind if shape is None else f"{kind} of {getattr(value, 'dtype', '?')} {tuple(shape)}"
@@ -94,7 +95,7 @@ def _place(error: Exception, module: TrainModule, infers: bool) -> Place:
         if running and is_called and any(each is module for each in frame.f_locals.values()):
             step = running
         caller = name
-    return Place(in_one_line(error), module, infers, step, batch)
+    return Place(in_one_line(error), module, infers, step, batch if step else None)
 
 
 _LOOPS = {"trainkit.loops.fit": "training_step", "trainkit.loops.evaluate": "validation_step"}

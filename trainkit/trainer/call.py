@@ -245,7 +245,8 @@ class Call:
                 teardown.close()
             except BaseException as raised:
                 error = self.stop_signal.instead_of(raised)
-                advise(error, self.module, infers=self._run is not None and self._run.inference_mode)
+                with _noted_on(error):
+                    advise(error, self.module, infers=self._run is not None and self._run.inference_mode)
                 # Here too, since plugins read it in `on_exception`.
                 self.state.status = "interrupted"
                 self._handle(error)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _SIZE = r"\(torch\.Size\(\[{}\]\)\)"
 # A batch of one sample is left alone: its N x N differences are the one that was meant.
 _MANY = r"(?!1[\],])([\d, ]+)"
 _WARNINGS = tuple(
-    f"Using a target size {_SIZE.format(target)} that is different to the input size {_SIZE.format(prediction)}"
+    re.compile(
+        f"Using a target size {_SIZE.format(target)} that is different to the input size {_SIZE.format(prediction)}"
+    )
     for target, prediction in ((_MANY, r"\1, 1"), (rf"{_MANY}, 1", r"\1"))
 )
 
@@ -22,12 +26,13 @@ def one_shape_for_labels() -> Iterator[None]:
     Nobody means that. Other shapes that differ may be meant, such as one target for all rows, and are warned of by
     torch.
     """
-    before = list(warnings.filters)
-    for message in _WARNINGS:
-        warnings.filterwarnings("error", message=message, category=UserWarning)
-    added = [each for each in warnings.filters if each not in before]
+    added = [("error", pattern, UserWarning, None, 0) for pattern in _WARNINGS]
+    # Past `warnings.filterwarnings`, after which Python would tell once more all that it tells once.
+    filters: list[Any] = warnings.filters  # type: ignore[assignment]  # typed as a sequence
+    filters[:0] = added
     try:
         yield
     finally:
-        # What the user's code has added meanwhile stays.
-        warnings.filters[:] = [each for each in warnings.filters if each not in added]  # type: ignore[index]
+        # What the user's code has added meanwhile stays. It may have put another list there, too.
+        filters = warnings.filters  # type: ignore[assignment]
+        filters[:] = [each for each in filters if not any(each is own for own in added)]
