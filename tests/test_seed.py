@@ -114,10 +114,19 @@ def test_a_stream_goes_on_from_its_state(form: Callable[[dict[str, Any]], dict[s
         assert draw() == expected
 
 
-@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, True, "1", None])
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, True, "-1", "one", None])
 def test_a_seed_that_numpy_would_not_take_is_refused(seed: Any) -> None:
     with pytest.raises(ConfigError, match=r"seed=.* must be a whole number from 0 to 4294967295"):
         seed_everything(seed)
+
+
+@pytest.mark.parametrize("seed", ["4", np.int64(4), np.uint8(4)])
+def test_a_seed_may_be_of_numpy_or_of_a_command_line(seed: Any) -> None:
+    with isolate_rng():
+        seed_everything(4)
+        expected = draw()
+        given = seed_everything(seed)
+        assert (type(given), given, draw()) == (int, 4, expected)
 
 
 def test_a_seed_decides_all_generators(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import random
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -21,11 +22,11 @@ MAX_SEED = 2**32 - 1
 """The largest seed that numpy takes."""
 
 
-def seed_everything(seed: int, workers: bool = False) -> int:
+def seed_everything(seed: int | str, workers: bool = False) -> int:
     """Seed torch (every device), numpy and random.
 
     Args:
-        seed: From 0 to 2**32 - 1.
+        seed: From 0 to 2**32 - 1. One of numpy's whole numbers, or its digits as a command line gives them, will do.
         workers: Accepted because Lightning has it. Workers of a fit are always seeded from the run's own generators.
 
     Returns:
@@ -34,7 +35,10 @@ def seed_everything(seed: int, workers: bool = False) -> int:
     Raises:
         ConfigError: If ``seed`` is not a whole number in the range that numpy takes.
     """
+    if isinstance(seed, Integral | str) and str(seed).isdecimal():
+        seed = int(seed)
     whole("seed", seed, at_most=MAX_SEED)
+    assert isinstance(seed, int)
     # For processes that this one starts.
     os.environ["TRAINKIT_SEED"] = str(seed)
     random.seed(seed)

@@ -164,7 +164,12 @@ def test_a_stop_in_mid_epoch_ends_the_fit_there() -> None:
 def test_the_sanity_check_and_fast_dev_run_are_not_judged() -> None:
     stopping = EarlyStopping("val/score", patience=1)
     assert fit(stopping, 0.0, 1.0, 0.5, num_sanity_val_steps=1, max_epochs=2).current_epoch == 2
-    fit(EarlyStopping("never/logged"), 1.0, fast_dev_run=True)
+    assert fit(EarlyStopping("val/score", stopping_threshold=2.0), 1.0, fast_dev_run=True).should_stop is False
+
+
+def test_a_fast_dev_run_finds_a_metric_that_is_missing() -> None:
+    with pytest.raises(MetricError, match=r"EarlyStopping: no metric 'val/scor'(.|\n)*did you mean 'val/score'"):
+        fit(EarlyStopping("val/scor"), 1.0, fast_dev_run=True)
 
 
 def test_an_evaluation_is_not_judged() -> None:

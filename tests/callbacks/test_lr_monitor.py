@@ -39,6 +39,7 @@ class Configured(TinyModule):
         optimizers = self.optimizers()
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
             optimizer.step()
+            optimizer.zero_grad()
 
 
 class Scheduled(TinyModule):

@@ -1,7 +1,7 @@
 """Checkpoints that are whole and wrong: a value of a valid one, at any place, replaced by a wrong one.
 
-Each is used in a process of its own, forked from this one, which tells of everything that it opens for writing, deletes,
-imports, connects to or starts outside the folder of its run.
+Each is used in a process of its own, forked from this one, which tells of everything that it opens for writing,
+deletes, imports, connects to or starts outside the folder of its run.
 """
 
 from __future__ import annotations
@@ -306,5 +306,3 @@ def use(how: str, path: Path, place: Path) -> None:
             raise result.exception
         if "\x1b" in result.output:
             raise AssertionError("prints an escape sequence from the file")
-
-

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from trainkit.errors import ModuleError
 from trainkit.loops.accumulation import Accumulation, Place
 from trainkit.strategies.single import SingleDevice
-from trainkit.testing import TinyModule
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
 def started(schedule, epoch=0, num_batches=None):
@@ -155,3 +155,20 @@ def test_a_compiled_step_advances_the_group_as_an_eager_one_does():
         group.advance(place, batch_idx, torch.tensor(total))
     assert seen == [(True, False, None), (False, False, 2.0), (False, True, 5.0), (True, True, None)]
     assert not group.is_open
+
+
+def test_a_group_that_no_epoch_fills_is_told_once():
+    group = started({0: 4}, num_batches=3)
+    with pytest.warns(UserWarning, match="accumulate_grad_batches=4 is more than the 3 training batches") as told:
+        group.warn_if_never_full()
+        group.warn_if_never_full()
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("num_batches", [4, 5, 0, None])
+def test_a_group_that_an_epoch_may_fill_is_not(num_batches):
+    started({0: 4}, num_batches=num_batches).warn_if_never_full()
+
+
+def test_a_fast_dev_run_has_too_few_batches_on_purpose():
+    quiet_trainer(fast_dev_run=True, accumulate_grad_batches=4).fit(TinyModule(), TinyData(4))

@@ -239,6 +239,7 @@ def test_at_most_six_frames_of_trainkit_lie_between_fit_and_the_training_step():
     max_steps=st.integers(1, 12) | st.just(-1),
 )
 @settings(max_examples=40, deadline=None)
+@pytest.mark.filterwarnings("ignore:accumulate_grad_batches=. is more than")
 def test_counters_for_all_lengths_groups_and_limits(num_batches, accumulate, epochs, max_steps):
     recorder = Recorder(
         only=["on_train_batch_end", "on_after_optimizer_step", "on_train_epoch_end"],

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import pkgutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from trainkit import callbacks, loggers
+from trainkit.callbacks import Callback
 from trainkit.errors import DeviceError, PluginError, UnknownNameError
 from trainkit.plugins import catalog
 from trainkit.plugins.catalog import Entry, Kind
+from trainkit.precision.base import Precision
+from trainkit.strategies.base import Strategy
 
 KINDS: tuple[Kind, ...] = ("callbacks", "strategies", "precision", "cli")
 BUILTINS = [entry for kind in KINDS for entry in catalog.entries(kind) if entry.distribution == "trainkit"]
@@ -43,6 +49,36 @@ def test_every_built_in_name_leads_somewhere(entry: Entry) -> None:
     module, _, name = entry.target.partition(":")
     assert loaded.__name__ == name and loaded.__module__.startswith(module)
     assert catalog.load(entry.kind, f"trainkit:{entry.name}") is loaded
+
+
+def named(kind: Kind) -> set[Any]:
+    return {entry.load() for entry in BUILTINS if entry.kind == kind}
+
+
+def concrete(package: str, base: type) -> set[Any]:
+    """Return the classes that every file of a package defines, and that are no bases of others."""
+    folder = importlib.import_module(package)
+    names = [each.name for each in pkgutil.walk_packages(folder.__path__, f"{package}.")]
+    found = [value for name in names for value in vars(importlib.import_module(name)).values()]
+    kinds = {each for each in found if isinstance(each, type) and each.__module__.startswith(package)}
+    return {each for each in kinds if issubclass(each, base) and not inspect.isabstract(each) and each is not base}
+
+
+def test_every_public_callback_and_logger_has_a_name() -> None:
+    public = {getattr(package, name) for package in (callbacks, loggers) for name in package.__all__}
+    bases = {Callback, loggers.Logger, callbacks.BaseFinetuning}
+    assert sorted(each.__name__ for each in public - bases - named("callbacks")) == []
+
+
+def test_every_strategy_and_precision_has_a_name() -> None:
+    assert concrete("trainkit.strategies", Strategy) - named("strategies") == set()
+    assert concrete("trainkit.precision", Precision) - named("precision") == set()
+
+
+def test_a_name_tells_the_class_without_an_import(site: Site) -> None:
+    site.install("ema-one", "1.0", "[trainkit.callbacks]\nema = nowhere:inner.EMA\n")
+    names = ["early_stopping", "ema", "ema-one:ema", "Mine"]
+    assert [catalog.class_name("callbacks", name) for name in names] == ["EarlyStopping", "EMA", "EMA", "Mine"]
 
 
 def test_an_installed_package_is_found_by_name_and_not_imported(site: Site) -> None:
@@ -92,7 +128,9 @@ def test_a_name_is_there_if_anybody_offers_it(site: Site) -> None:
 
 def test_a_built_in_name_cannot_be_taken_by_a_package(site: Site) -> None:
     site.install("impostor", "1.0", "[trainkit.callbacks]\nearly_stopping = nowhere:Other\n")
-    assert catalog.find("callbacks", "early_stopping").distribution == "trainkit"
+    told = "'early_stopping' is trainkit's own callback. For one .* in another package write impostor:early_stopping"
+    with pytest.warns(UserWarning, match=told):
+        assert catalog.find("callbacks", "early_stopping").distribution == "trainkit"
     assert catalog.find("callbacks", "impostor:early_stopping").target == "nowhere:Other"
 
 

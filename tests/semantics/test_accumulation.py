@@ -61,7 +61,8 @@ def test_groups_do_not_reach_across_epochs():
 def test_group_larger_than_the_epoch_is_the_epoch():
     module, data = TinyModule(), TinyData(num_batches=3)
     expected = train_by_hand(module, [data])
-    quiet_trainer(accumulate_grad_batches=8).fit(module, data)
+    with pytest.warns(UserWarning, match="accumulate_grad_batches=8 is more than the 3 training batches of an epoch"):
+        quiet_trainer(accumulate_grad_batches=8).fit(module, data)
     assert_same_weights(module, expected)
 
 

@@ -22,7 +22,7 @@ class Asks(TinyModule):
         ({"max_epochs": 1}, 5),
         ({"max_epochs": 3}, 15),
         ({"max_epochs": 3, "accumulate_grad_batches": 2}, 9),
-        ({"max_epochs": 3, "accumulate_grad_batches": 7}, 3),
+        ({"max_epochs": 3, "accumulate_grad_batches": 5}, 3),
         ({"max_epochs": 3, "limit_train_batches": 4, "accumulate_grad_batches": 2}, 6),
         ({"max_epochs": 3, "limit_train_batches": 0.5}, 6),
         ({"max_epochs": 3, "max_steps": 4}, 4),

@@ -139,7 +139,7 @@ def test_overfit_batches_takes_a_share():
 @pytest.mark.parametrize(("asked", "batches"), [(True, 1), (1, 1), (3, 3)])
 def test_fast_dev_run_takes_a_few_batches_of_one_epoch_and_touches_nothing_else(tmp_path, asked, batches):
     recorder = Recorder()
-    callbacks = [recorder, ModelCheckpoint(dirpath=tmp_path / "saved"), EarlyStopping("never/logged")]
+    callbacks = [recorder, ModelCheckpoint(dirpath=tmp_path / "saved"), EarlyStopping("val/loss")]
     module, data = TinyModule(), TinyData(5)
     arguments = {
         "fast_dev_run": asked,

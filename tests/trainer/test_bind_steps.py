@@ -7,7 +7,7 @@ import pytest
 from trainkit import TrainModule
 from trainkit.errors import ModuleError
 from trainkit.strategies.single import SingleDevice
-from trainkit.testing import TinyModule
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
 from trainkit.trainer.bind_steps import evaluation_step, positional_arguments, requires_more_than, training_step
 from trainkit.types import Phase
 
@@ -167,3 +167,23 @@ def test_positional_arguments_are_counted_by_kind():
 @pytest.mark.parametrize(("number", "more"), [(0, True), (1, True), (2, False), (3, False)])
 def test_arguments_with_a_default_are_not_required(number, more):
     assert requires_more_than(example, number) is more
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda self, batch_idx, batch: None,
+        lambda batch, batch_idx: None,  # without self
+        lambda self, batch, dataloader_idx: None,
+        lambda self, dataloader_idx, batch: None,
+    ],
+)
+def test_names_of_arguments_at_wrong_places_are_refused(step):
+    module = type("Mine", (TinyModule,), {"validation_step": step})()
+    with pytest.raises(ModuleError, match=r"at a wrong place(.|\n)*validation_step\(self, batch, batch_idx"):
+        quiet_trainer().validate(module, TinyData(1))
+
+
+def test_arguments_may_have_names_of_their_own():
+    module = type("Mine", (TinyModule,), {"validation_step": lambda self, xy, number, dataloader_idx=0: None})()
+    quiet_trainer().validate(module, TinyData(1))

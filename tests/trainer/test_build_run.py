@@ -41,11 +41,11 @@ def test_a_fit_has_a_validation_step_where_it_validates(val):
 
 
 def test_what_is_asked_for_is_in_the_run():
-    trainer = quiet_trainer(max_epochs=2, max_steps=3, accumulate_grad_batches={0: 1, 1: 4})
+    trainer = quiet_trainer(max_epochs=2, max_steps=3, accumulate_grad_batches={0: 1, 1: 2})
     trainer.fit(TinyModule(), TinyData(2))
     run = trainer.fit_run
     assert (run.limits.max_epochs, run.limits.max_steps) == (2, 3)
-    assert run.accumulation.schedule == {0: 1, 1: 4}
+    assert run.accumulation.schedule == {0: 1, 1: 2}
     assert not run.splits_batches
     assert run.compile_step is None
     trainer = quiet_trainer(accumulate_grad_batches="auto")

@@ -128,3 +128,20 @@ def test_a_layer_under_the_name_of_a_method_is_refused(name):
     setattr(module, name, torch.nn.Linear(1, 1))
     with pytest.raises(ModuleError, match=rf"TinyModule.{name} was assigned a Linear.*Give the layer another name"):
         check_module(module, Stage.FIT)
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate"])
+def test_a_compiled_module_is_told_of_the_argument(stage):
+    with pytest.raises(
+        ModuleError, match=r"torch\.compile\(module\)\. Give the module itself, and Trainer\(compile=True\)"
+    ):
+        check_module(torch.compile(TinyModule(), backend="eager"), stage)
+
+
+def test_a_module_that_is_not_initialized_is_told_so():
+    class Mine(TinyModule):
+        def __init__(self):
+            self.lr = 0.1
+
+    with pytest.raises(ModuleError, match=r"Mine.__init__ has not called super\(\).__init__\(\)"):
+        check_module(Mine(), "fit")

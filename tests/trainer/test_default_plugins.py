@@ -233,13 +233,19 @@ def test_plugins_that_are_to_come_may_be_disabled(name):
     assert (trainer.optimizers[0].param_groups[0]["lr"] == 0.1) is (name == "LRSchedulers")
 
 
-@pytest.mark.parametrize("name", ["LRScheduler", "GradientCliping", "Mines"])
+@pytest.mark.parametrize("name", ["early_stopping", "EarlyStopping", "trainkit:early_stopping"])
+def test_a_plugin_is_disabled_by_the_name_it_is_written_by_or_by_its_class(name):
+    trainer = quiet_trainer(callbacks=["timer", EarlyStopping("val/loss")], plugins={"disable": [name]})
+    assert plugin_names(trainer) == ["MetricRows", "Timer"]
+
+
+@pytest.mark.parametrize("name", ["LRScheduler", "GradientCliping", "Mines", "early_stoping"])
 def test_a_name_that_comes_close_to_a_plugin_is_a_mistake(name):
     class Mine:
         pass
 
     with pytest.raises(UnknownNameError, match=name):
-        quiet_trainer(callbacks=[Mine()], plugins={"disable": [name]})
+        quiet_trainer(callbacks=[Mine(), EarlyStopping("val/loss")], plugins={"disable": [name]})
 
 
 @pytest.mark.parametrize("nothing", [None, {}, [], (), False])

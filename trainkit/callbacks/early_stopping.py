@@ -166,7 +166,8 @@ class EarlyStopping(Callback):
         return {name: getattr(self, name) for name in names}
 
     def _check(self, trainer: Trainer) -> None:
-        if trainer.fast_dev_run or self._is_missing(trainer):
+        # Ahead of all else: a name that is wrong is what a fast dev run is to find.
+        if self._is_missing(trainer) or trainer.fast_dev_run:
             return
         # The same number may have been logged again, and counts; a value that is still there is no new one.
         used, self._used_version = self._used_version, trainer.metrics.version(self.monitor)

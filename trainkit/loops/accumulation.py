@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -50,7 +51,7 @@ class Accumulation:
         loss: The losses of the open group, added up; only where an optimizer may ask for them.
     """
 
-    __slots__ = ("_num_batches", "batches", "divisor", "is_open", "loss", "schedule", "size", "weight")
+    __slots__ = ("_has_warned", "_num_batches", "batches", "divisor", "is_open", "loss", "schedule", "size", "weight")
 
     def __init__(self, schedule: Mapping[int, int]) -> None:
         self.schedule: Mapping[int, int] = schedule
@@ -61,11 +62,24 @@ class Accumulation:
         self.weight: float | Tensor = 0.0
         self.loss: float | Tensor = 0.0
         self._num_batches: int | None = None
+        self._has_warned = False
 
     def start_epoch(self, epoch: int, num_batches: int | None) -> None:
         """Settle what holds for ``epoch``, which has ``num_batches`` batches; None if the loader does not know."""
         self.size = self.schedule[max(start for start in self.schedule if start <= epoch)]
         self._num_batches = num_batches
+
+    def warn_if_never_full(self) -> None:
+        """Warn, once, of a group of more batches than the epoch has: its end closes it."""
+        if self._has_warned or not self._num_batches or self.size <= self._num_batches:
+            return
+        self._has_warned = True
+        warnings.warn(
+            f"accumulate_grad_batches={self.size} is more than the {self._num_batches} training batches of an epoch, "
+            f"whose end makes the update: one for each epoch, of {self._num_batches} batches. Say {self._num_batches} "
+            "if that is meant, else fewer.",
+            stacklevel=2,
+        )
 
     def closes(self, batch_idx: int, is_last: bool) -> bool:
         """Whether the weights are due for an update after this batch."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainkit.errors import ModuleError
 from trainkit.hooks.bound import BoundHooks
-from trainkit.loops.optimize import detached, prepare, update
+from trainkit.loops.optimize import detached, prepare, require_scalar, to_return, update
 from trainkit.loops.run import FitRun
 from trainkit.precision.base import Precision
 from trainkit.reflection import overrides
@@ -35,12 +35,14 @@ def manual_step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is
         _warn_of_scaled_gradients(run)
     if output is None:
         return {}
+    if isinstance(output, Tensor) and not run.optimizers:
+        require_scalar(output)
     if isinstance(output, Tensor | dict):
         return detached(output)
     what = "without an optimizer" if run.module.automatic_optimization else "with manual optimization"
     raise ModuleError(
         f"{type(run.module).__name__}.training_step returned {type(output).__name__}. {what.capitalize()} allowed are "
-        "a tensor, a dict, or None."
+        f"a tensor, a dict, or None.{to_return(output)}"
     )
 
 
@@ -67,8 +69,10 @@ def step_by_hand(
     if closure is None:
         # Each backward was local: which of them belong to this update only the module knows, and it says so now.
         run.strategy.sync_gradients(run.module)
+        run.gradient_watch.before_update(optimizer)
         prepare(run, hooks, optimizer)
-        return update(run, hooks, optimizer)
+        update(run, hooks, optimizer)
+        return run.gradient_watch.after_update(optimizer)
     losses: list[Any] = []
 
     def prepared_closure() -> Any:

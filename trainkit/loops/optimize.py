@@ -149,18 +149,39 @@ def read_loss(output: Any) -> tuple[Tensor, float | Tensor | None]:
     """
     loss, weight = (output.get("loss"), output.get("weight")) if isinstance(output, dict) else (output, None)
     if not isinstance(loss, Tensor):
-        found = (
-            f"a dict with the keys {sorted(map(str, output))}" if isinstance(output, dict) else type(output).__name__
-        )
         raise ModuleError(
-            f"training_step returned {found}, in which there is no loss tensor. Allowed: a scalar tensor, a dict with "
-            "the key 'loss' (and 'weight' if the loss is a sum), or None to skip the batch."
+            f"training_step returned {_described(output)}, in which there is no loss tensor. Allowed: a scalar tensor, "
+            "a dict with the key 'loss' (and 'weight' if the loss is a sum), or None to skip the batch."
+            + to_return(output)
         )
-    if loss.numel() != 1:
-        raise ModuleError(f"the loss has shape {tuple(loss.shape)}; it must be one number. Did you mean loss.mean()?")
+    require_scalar(loss)
     if not loss.requires_grad:
         raise ModuleError(
             "the loss does not require grad, so backward has nowhere to go. Was it detached, computed under "
             "torch.no_grad(), or are all parameters frozen?"
         )
     return loss, weight
+
+
+def require_scalar(loss: Tensor) -> None:
+    """Raise `ModuleError` if ``loss`` is not one number."""
+    if loss.numel() != 1:
+        raise ModuleError(f"the loss has shape {tuple(loss.shape)}; it must be one number. Did you mean loss.mean()?")
+
+
+def to_return(output: Any) -> str:
+    """Return a sentence that says what to return in place of ``output``, which is no loss; empty where that is open."""
+    loss = output.get("loss") if isinstance(output, dict) else output
+    if isinstance(loss, float | int) or hasattr(loss, "__array__"):
+        return " Return the tensor itself, without .item(), float() or .numpy()."
+    if isinstance(output, tuple | list):
+        return " To return more than the loss, return {'loss': loss, ...}."
+    return ""
+
+
+def _described(output: Any) -> str:
+    if not isinstance(output, dict):
+        return type(output).__name__
+    if "loss" in output:
+        return f"a dict whose 'loss' is a {type(output['loss']).__name__}"
+    return f"a dict with the keys {sorted(map(str, output))}"

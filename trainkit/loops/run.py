@@ -26,6 +26,7 @@ from torch import Tensor
 from trainkit.errors import ModuleError, OptimizerError
 from trainkit.hooks.due import DueHook
 from trainkit.loops.accumulation import Accumulation
+from trainkit.loops.forgotten_zero_grad import GradientWatch
 from trainkit.loops.limits import NO_LIMIT, Clock, Limits
 from trainkit.loops.stop import StopSignal
 from trainkit.loops.wrapped_optimizer import WrappedOptimizer
@@ -96,6 +97,7 @@ class FitRun(Run):
         sees_steps: Whether the module has made a step through a wrapped optimizer, and so makes all of them.
         counted_update: Whether an update of the running batch was counted.
         pending_update: Whether ``module.optimizer_step`` has made an update that is yet to be counted.
+        gradient_watch: Whether manual optimization clears its gradients.
         made_with: What the code gave, by names such as ``optimizer.lr``; what a checkpoint overrides is that of it.
     """
 
@@ -118,6 +120,7 @@ class FitRun(Run):
     sees_steps: bool = field(default=False, init=False)
     counted_update: bool = field(default=False, init=False)
     pending_update: bool = field(default=False, init=False)
+    gradient_watch: GradientWatch = field(default_factory=GradientWatch, init=False)
     _step_before_epoch: int | None = field(default=None, init=False)  # None in an epoch that began in another process
     made_with: dict[str, Any] = field(default_factory=dict, init=False)
     _has_own_backward: bool = field(default=False, init=False)
@@ -172,6 +175,8 @@ class FitRun(Run):
         self._step_before_epoch = None if self.progress.batch else self.progress.global_step
         self.limits.start_epoch(num_batches)
         self.accumulation.start_epoch(self.progress.epoch, num_batches)
+        if not self.is_tried:
+            self.accumulation.warn_if_never_full()
         self.is_plain = self.accumulation.size == 1 and not self.accumulation.batches and self._has_plain_parts()
         self.check_now()
 

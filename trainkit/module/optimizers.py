@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from trainkit.checks import is_whole, one_of
 from trainkit.errors import OptimizerError, UnknownNameError, nearest_name
@@ -102,14 +102,17 @@ def configure(result: Any, *, automatic: bool = True) -> tuple[list[Optimizer], 
         UnknownNameError: If a dict has an unknown key, or an interval is unknown.
     """
     if result is None:
-        warnings.warn("configure_optimizers() returned None: nothing will be updated.", stacklevel=2)
+        warnings.warn(
+            "configure_optimizers() returned None: nothing will be updated. If it makes an optimizer, return it.",
+            stacklevel=2,
+        )
         return [], []
     optimizers, schedulers = _split(result)
     for optimizer in optimizers:
         _check_optimizer(optimizer)
     # By identity, as optimizers are compared; the same one twice would step twice per update.
     if len({id(optimizer) for optimizer in optimizers}) < len(optimizers):
-        raise OptimizerError(f"{_WHERE} returned one optimizer more than once.")
+        raise OptimizerError(f"{_WHERE} returned one optimizer more than once.\n    to do        return it once")
     for config in schedulers:
         _check_scheduler(config, optimizers, automatic)
     return optimizers, schedulers
@@ -127,7 +130,7 @@ def _split(result: Any) -> tuple[list[Any], list[SchedulerConfig]]:
     if isinstance(result, dict):
         return _from_dict(result)
     if not isinstance(result, list | tuple):
-        raise OptimizerError(f"{_WHERE} returned {_described(result)}.\n    allowed      {_SHAPES}")
+        raise _no_optimizer(result, "")
     # Two optimizers are a pair as well; a pair of lists is told by its first item.
     if len(result) == 2 and isinstance(result[0], list | tuple):
         optimizers, schedulers = result
@@ -190,7 +193,7 @@ def _known(given: dict[str, Any], allowed: Sequence[str], where: str) -> dict[st
 
 def _check_optimizer(optimizer: Any) -> None:
     if not isinstance(optimizer, Optimizer):
-        raise OptimizerError(f"{_WHERE} returned {_described(optimizer)} as an optimizer.\n    allowed      {_SHAPES}")
+        raise _no_optimizer(optimizer, " as an optimizer")
     if not parameters_of(optimizer):
         raise OptimizerError(
             f"{type(optimizer).__name__} in {_WHERE} has no parameters.\n"
@@ -212,6 +215,16 @@ def _check_scheduler(config: SchedulerConfig, optimizers: list[Optimizer], autom
             f"{name} in {_WHERE} needs the name of the metric it watches.\n"
             '    to do        "lr_scheduler": {"scheduler": ..., "monitor": "val/loss"}'
         )
+
+
+def _no_optimizer(value: Any, role: str) -> OptimizerError:
+    """Return the error for ``value``, which was returned where an optimizer is needed."""
+    lines = [f"{_WHERE} returned {_described(value)}{role}.", f"    allowed      {_SHAPES}"]
+    if isinstance(value, LRScheduler | ReduceLROnPlateau):
+        lines.append('    to do        return {"optimizer": optimizer, "lr_scheduler": scheduler}')
+    elif isinstance(value, type):
+        lines.append(f"    to do        return {value.__name__}(self.parameters(), lr=...)")
+    return OptimizerError("\n".join(lines))
 
 
 def _described(value: Any) -> str:

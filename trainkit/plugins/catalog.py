@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.metadata
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,18 +26,28 @@ _SINGULAR: dict[Kind, str] = {
     "cli": "command",
 }
 
+_DEFAULTS = ("auto", "32-true")
+"""What a Trainer looks up by itself, for which no metadata is read."""
+
 # As text, so that the catalog imports none of them, and a run those it uses.
 _BUILTIN: dict[Kind, dict[str, str]] = {
     "callbacks": {
         "accumulation_schedule": "trainkit.callbacks.accumulation_schedule:GradientAccumulationScheduler",
+        "backbone_finetuning": "trainkit.callbacks.finetuning.callback:BackboneFinetuning",
         "csv": "trainkit.loggers.csv:CSVLogger",
+        "device_stats": "trainkit.callbacks.device_stats:DeviceStatsMonitor",
         "early_stopping": "trainkit.callbacks.early_stopping:EarlyStopping",
+        "ema_weight_averaging": "trainkit.callbacks.weight_averaging:EMAWeightAveraging",
         "gradient_clipping": "trainkit.callbacks.builtin.gradient_clipping:GradientClipping",
         "lr_monitor": "trainkit.callbacks.lr_monitor:LearningRateMonitor",
         "model_checkpoint": "trainkit.callbacks.model_checkpoint.callback:ModelCheckpoint",
         "model_summary": "trainkit.callbacks.model_summary:ModelSummary",
+        "prediction_writer": "trainkit.callbacks.prediction_writer:PredictionWriter",
         "progress_bar": "trainkit.callbacks.progress_bar:ProgressBar",
+        "stochastic_weight_averaging": "trainkit.callbacks.stochastic_weight_averaging:StochasticWeightAveraging",
         "tensorboard": "trainkit.loggers.tensorboard.logger:TensorBoardLogger",
+        "timer": "trainkit.callbacks.timer:Timer",
+        "weight_averaging": "trainkit.callbacks.weight_averaging:WeightAveraging",
     },
     "strategies": {
         "auto": "trainkit.strategies.single:SingleDevice",
@@ -124,9 +135,11 @@ def find(kind: Kind, name: str, where: str = "") -> Entry:
         UnknownNameError: If nobody offers the name.
         PluginError: If several packages do; the message lists the ``package:name`` forms.
     """
-    # First, so that the metadata of all installed packages is read for other names only.
+    # First: packages cannot replace them.
     builtin = [entry for entry in _builtin_entries(kind) if entry.name == name]
     if builtin:
+        if name not in _DEFAULTS:
+            _tell_of_shadowed(builtin[0], where)
         return builtin[0]
     known = entries(kind)
     # Without a colon, `package` and `separator` are empty and every package is asked.
@@ -148,6 +161,15 @@ def find(kind: Kind, name: str, where: str = "") -> Entry:
     return matches[0]
 
 
+def class_name(kind: Kind, name: str) -> str:
+    """Return the name of the class that ``name`` stands for, which nothing is imported for; ``name`` if there is none.
+
+    Plugins are registered by the names of their classes, which errors tell, and written by those of the catalog.
+    """
+    offered = [entry for entry in entries(kind) if name in (entry.name, entry.qualified_name)]
+    return offered[0].target.rpartition(":")[2].rpartition(".")[2] if offered else name
+
+
 def has(kind: Kind, name: str) -> bool:
     """Return whether anybody offers ``name``."""
     try:
@@ -162,6 +184,17 @@ def has(kind: Kind, name: str) -> bool:
 def load(kind: Kind, name: str, where: str = "") -> Any:
     """Import and return the object that ``name`` stands for. Raises what `find` and `Entry.load` raise."""
     return find(kind, name, where).load()
+
+
+def _tell_of_shadowed(own: Entry, where: str) -> None:
+    """Warn of packages that offer something under the name of a built-in part, which is what that name means."""
+    others = [entry.qualified_name for entry in _installed_entries(own.kind) if entry.name == own.name]
+    if others:
+        warnings.warn(
+            f"{f'{where}: ' if where else ''}{own.name!r} is trainkit's own {_SINGULAR[own.kind]}. For one of the same "
+            f"name in another package write {' or '.join(others)}.",
+            stacklevel=2,
+        )
 
 
 def _builtin_entries(kind: Kind) -> list[Entry]:

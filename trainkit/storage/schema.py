@@ -93,7 +93,7 @@ def _in_union(value: Any, expected: Any, place: str) -> str:
     return inner[0] if inner else _wrong(value, f"a {' or '.join(map(_name, get_args(expected)))}", place)
 
 
-def _in_sequence(value: Any, origin: type, arguments: tuple[Any, ...], place: str) -> str:
+def _in_sequence(value: Any, origin: Any, arguments: tuple[Any, ...], place: str) -> str:
     if not isinstance(value, origin):
         return _wrong(value, f"a {origin.__name__}", place)
     if origin is tuple and arguments[-1] is not Ellipsis:

@@ -19,6 +19,7 @@ from trainkit.module.optimizers import SchedulerConfig, configure, parameters_of
 from trainkit.reflection import overrides
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import OptimizationArguments
+from trainkit.trainer.hidden_layers import warn_of_hidden_layers
 
 
 def make_optimizers(module: TrainModule) -> tuple[list[torch.optim.Optimizer], list[SchedulerConfig]]:
@@ -38,6 +39,8 @@ def make_optimizers(module: TrainModule) -> tuple[list[torch.optim.Optimizer], l
     own = {id(parameter) for parameter in module.parameters()}
     for optimizer in optimizers:
         _warn_of_strangers(optimizer, own, type(module).__name__)
+    if optimizers:
+        warn_of_hidden_layers(module, optimizers)
     return optimizers, schedulers
 
 
@@ -48,7 +51,8 @@ def _warn_of_strangers(optimizer: torch.optim.Optimizer, own: set[int], module_n
         warnings.warn(
             f"{strangers} of the {len(parameters)} parameters of {type(optimizer).__name__} are not among "
             f"{module_name}.parameters(), so no checkpoint holds them. Was a layer replaced after it was given to the "
-            "optimizer? Layers in a plain list or dict belong in torch.nn.ModuleList or ModuleDict.",
+            "optimizer? Layers in a plain list or dict belong in torch.nn.ModuleList or ModuleDict."
+            + (f" No parameter of {module_name} itself is trained." if own and strangers == len(parameters) else ""),
             stacklevel=2,
         )
 

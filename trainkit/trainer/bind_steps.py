@@ -94,6 +94,13 @@ def _check_arguments(step: Callable[..., Any], name: str, provided: tuple[str, .
             f"{name}{signature} cannot be called with what there is.\n"
             f"    allowed      {name}(self, {', '.join(provided)}), of which the last may be left out"
         )
+    # Arguments are passed by position, so names in another order, or without ``self``, would stand for something else.
+    misplaced = [p for p, meant in zip(signature.parameters, provided, strict=False) if p != meant and p in provided]
+    if misplaced:
+        raise ModuleError(
+            f"{name}{signature} has {misplaced[0]!r} at a wrong place, and arguments are passed by position.\n"
+            f"    to do        {name}(self, {', '.join(provided[: max(2, len(signature.parameters))])})"
+        )
 
 
 def positional_arguments(function: Callable[..., Any]) -> list[str] | None:

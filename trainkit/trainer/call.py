@@ -30,10 +30,12 @@ from trainkit.progress import Progress
 from trainkit.reflection import method_of
 from trainkit.storage.files import read_checkpoint
 from trainkit.storage.output import say
+from trainkit.trainer.advice import advise
 from trainkit.trainer.build_run import build_evaluation_run, build_fit_run
 from trainkit.trainer.data import DataConnection, Rank
 from trainkit.trainer.default_plugins import checkpoints_last
 from trainkit.trainer.loader_source import LoaderName
+from trainkit.trainer.loss_shapes import one_shape_for_labels
 from trainkit.trainer.place_module import place_module
 from trainkit.trainer.run_length import begin_or_say_done
 from trainkit.trainer.run_state import check_storable_state, restore, restore_beginning
@@ -201,7 +203,7 @@ class Call:
 
             status                                      finished or interrupted
               process group                             strategy.teardown
-                torch's global flags
+                torch's global flags, filters of warnings
                   module.trainer and module.log
                     callbacks of the module
                       signal handlers, the clock of the fit
@@ -216,6 +218,7 @@ class Call:
             self.strategy.setup()
             stack.enter_context(_afterwards(self.strategy.teardown))
             stack.enter_context(torch_flags(self.arguments.optimization))
+            stack.enter_context(one_shape_for_labels())
             if self.stage is Stage.FIT:
                 # It may have been started in a hook of an evaluation, which is without gradients.
                 stack.enter_context(torch.inference_mode(False))
@@ -228,6 +231,7 @@ class Call:
             stack.enter_context(self.stop_signal.listening(self.strategy))
             # The time between two calls is not time spent training.
             stack.callback(trainer.progress.stop_clock)
+            stack.callback(self._stop_watching)
             # From here on plugins hear how the call ends: `on_exception` after an error, and `teardown` always, even if
             # their `setup` was not reached.
             teardown = stack.enter_context(ExitStack())
@@ -242,6 +246,8 @@ class Call:
                 teardown.close()
             except BaseException as raised:
                 error = self.stop_signal.instead_of(raised)
+                with _noted_on(error):
+                    advise(error, self.module, infers=self._run is not None and self._run.inference_mode)
                 # Here too, since plugins read it in `on_exception`.
                 self.state.status = "interrupted"
                 self._handle(error)
@@ -260,6 +266,10 @@ class Call:
         """Let ``plugins`` take part until the call ends."""
         self.registry.replace([], plugins)
         self._joined += plugins
+
+    def _stop_watching(self) -> None:
+        if isinstance(self._run, FitRun):
+            self._run.gradient_watch.close()
 
     @contextmanager
     def _status(self) -> Iterator[None]:

@@ -35,6 +35,12 @@ def check_module(module: Any, stage: Stage) -> TrainModule:
             f"{module.__name__}()?"
         )
     if not isinstance(module, TrainModule):
+        if _is_compiled(module):
+            # Taken apart and run as it is, it would be compiled no more, and nobody would know.
+            raise ModuleError(
+                f"trainer.{stage}() was given torch.compile(module). Give the module itself, and "
+                "Trainer(compile=True), which compiles its layers."
+            )
         # Keras and scikit-learn take the data first.
         if isinstance(module, (*LOADERS, DataModule, list)):
             raise ModuleError(
@@ -45,6 +51,9 @@ def check_module(module: Any, stage: Stage) -> TrainModule:
         raise ModuleError(
             f"trainer.{stage}() was given a {type(module).__name__}, which is {kind}. Subclass trainkit.TrainModule."
         )
+    if "_modules" not in vars(module):
+        name = type(module).__name__
+        raise ModuleError(f"{name}.__init__ has not called super().__init__(), which has to be its first line.")
     _refuse_misspelt_steps(module)
     _refuse_hidden_layers(module)
     return module
@@ -58,6 +67,13 @@ def _refuse_hidden_layers(module: TrainModule) -> None:
                 f"{type(module).__name__}.{name} was assigned a {type(layer).__name__}, which torch keeps as a layer, "
                 f"so it would not be called. Give the layer another name, and write a method {name} that calls it."
             )
+
+
+def _is_compiled(module: Any) -> bool:
+    """Whether ``torch.compile`` was called with a `TrainModule`."""
+    return type(module).__name__ == "OptimizedModule" and any(
+        isinstance(each, TrainModule) for each in module.children()
+    )
 
 
 def _refuse_misspelt_steps(module: TrainModule) -> None:

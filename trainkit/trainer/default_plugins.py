@@ -9,6 +9,7 @@ from typing import Any
 from trainkit.callbacks.builtin.gradient_clipping import GradientClipping
 from trainkit.callbacks.builtin.last_checkpoint import LastCheckpoint
 from trainkit.callbacks.builtin.lr_schedulers import LRSchedulers
+from trainkit.callbacks.builtin.monitor_watch import MonitorWatch, monitors_of
 from trainkit.callbacks.builtin.nonfinite_loss import StopOnNonFiniteLoss
 from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint
 from trainkit.callbacks.model_summary import ModelSummary
@@ -22,6 +23,7 @@ from trainkit.loggers.metric_rows import MetricRows
 from trainkit.loggers.tensorboard.logger import TensorBoardLogger
 from trainkit.module import TrainModule
 from trainkit.module.optimizers import SchedulerConfig
+from trainkit.plugins import catalog
 from trainkit.plugins.resolve import resolve_callback
 from trainkit.reflection import overrides
 from trainkit.trainer.arguments import DataArguments, OptimizationArguments, OutputArguments
@@ -111,7 +113,9 @@ def register(
     """
     disabled = _disabled(options)
     for name in disabled:
+        # Either name does: the one that it is written by in a configuration, and that of its class, which errors tell.
         manager.block(name)
+        manager.block(catalog.class_name("callbacks", name))
     if options.get("timing") or output.profiler == "simple":
         manager.timing.enable()
     # First of its plugin stage: a row is sent before anybody decides, stops or raises by what is in it.
@@ -181,7 +185,8 @@ def _disabled(options: Any) -> list[str]:
 def _refuse_typos(disabled: Iterable[str], known: Collection[str]) -> None:
     """Raise for a name that only comes close to that of a plugin; others may belong to plugins that are to come."""
     for name in disabled:
-        if name not in known and nearest_name(name, known, 0.8) is not None:
+        is_known = name in known or catalog.has("callbacks", name)
+        if not is_known and nearest_name(name, known, 0.8) is not None:
             raise UnknownNameError("plugin", name, known, "Trainer(plugins={'disable': ...})")
 
 
@@ -193,6 +198,8 @@ def fit_plugins(
 ) -> list[object]:
     """Return the core's own plugins that a fit needs: nothing is called in it that has nothing to do."""
     plugins: list[object] = []
+    if monitors := monitors_of((*callbacks, *schedulers)):
+        plugins.append(MonitorWatch(monitors))
     if schedulers:
         plugins.append(LRSchedulers())
     # An override is called without a value too: it may clip by what it knows itself.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from numbers import Number
 from typing import Any, Literal
 
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from trainkit.data.combined import CombinedLoader, holds_loader, is_loader, is_nest, loaders_in
 from trainkit.data.module import DataModule
@@ -155,6 +155,11 @@ def _checked(loader: Any, name: str) -> Any:
     wrong = None
     if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
         wrong = "a dataset gives samples, not batches: wrap it in torch.utils.data.DataLoader(dataset, batch_size=...)"
+    elif isinstance(getattr(loader, "dataset", None), DataLoader):
+        raise DataError(
+            f"{name} is a DataLoader whose data set is another DataLoader.\n"
+            "    to do        pass the inner one, or make one DataLoader of the data set itself"
+        )
     elif isinstance(loader, dict) and is_nest(loader):
         wrong = "a dict must hold loaders; for batches pass a list of them or a DataLoader"
     elif hasattr(loader, "__array__"):

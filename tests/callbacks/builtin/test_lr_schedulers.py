@@ -137,6 +137,7 @@ def test_with_manual_optimization_schedulers_are_the_users() -> None:
             self.automatic_optimization = False
 
         def training_step(self, batch: Any, batch_idx: int) -> None:
+            self.zero_grad()
             self.manual_backward(self.loss(batch))
             self.optimizers().step()  # type: ignore[union-attr]
 

@@ -362,7 +362,8 @@ def test_a_typo_in_the_monitor_is_an_error_at_the_end_of_the_first_epoch(tmp_pat
 
 
 def test_a_typo_is_found_without_validation_too(tmp_path: Path) -> None:
-    with pytest.raises(MetricError, match="did you mean 'train/loss'"):
+    message = "did you mean 'train/loss'"
+    with pytest.warns(UserWarning, match=message), pytest.raises(MetricError, match=message):
         fit(ModelCheckpoint(tmp_path, monitor="trian/loss"), val=False)
 
 

@@ -419,7 +419,7 @@ class ModelCheckpoint(KeptCheckpoints):
         is_asked, self._lacks_monitor = self._triggers.is_due_for_top_k or self._lacks_monitor, False
         # Before the first validation has run, it may still be logged there.
         complete = trainer.progress.validated_batch >= 0 or not any(trainer.num_val_batches)
-        if monitor is None or self.save_top_k == 0 or trainer.fast_dev_run or not complete:
+        if monitor is None or self.save_top_k == 0 or not complete:
             return
         if trainer.strategy.agreed(lambda: is_asked and monitor not in values):
             raise missing_metric_error(monitor, values, WHERE, trainer.metrics)

@@ -1,0 +1,80 @@
+"""Telling with the first batch, rather than at the end of an epoch, that nothing logs a metric that is monitored."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from trainkit.callbacks.monitor import missing_metric
+from trainkit.hooks.callback import Callback
+from trainkit.module import TrainModule
+from trainkit.reflection import overrides
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
+
+COUNTERS = ("epoch", "step")
+"""What `ModelCheckpoint` may rank by, and nobody logs."""
+
+
+class MonitorWatch(Callback):
+    """Warns of monitored metrics that neither the sanity check nor the first batch has logged, and leaves then.
+
+    It is silent where they may still come: validation has not been tried, it logs by whether it is, or somebody logs at
+    the end of an epoch.
+
+    Args:
+        monitors: The names of metrics, with who monitors them.
+    """
+
+    def __init__(self, monitors: Mapping[str, str]) -> None:
+        self.monitors = {name: who for name, who in monitors.items() if name not in COUNTERS}
+        self._tried: set[str] | None = None
+
+    def on_sanity_check_end(self, trainer: Trainer) -> None:
+        # What is logged in it is gone afterwards.
+        self._tried = set(trainer.callback_metrics)
+
+    def on_train_batch_end(self, trainer: Trainer, module: TrainModule) -> None:
+        trainer.hooks.unregister(self)
+        if self._tried is None and any(trainer.num_val_batches):
+            return
+        if _depends_on_sanity_check(module) or _logs_at_epoch_end(trainer, module) or not trainer.is_global_zero:
+            return
+        names = {*trainer.callback_metrics, *trainer.metrics.awaited, *(self._tried or ())}
+        for name, who in self.monitors.items():
+            if name not in names:
+                tried = "the first batch, there being no validation data"
+                if self._tried is not None:
+                    tried = "the sanity check and the first batch"
+                warnings.warn(
+                    f"{missing_metric(name, names, who, trainer.metrics)}\n"
+                    f"    looked at    {tried}; it has to be there when it is used",
+                    stacklevel=2,
+                )
+
+
+def monitors_of(owners: Any) -> dict[str, str]:
+    """Return the metrics that callbacks and configurations of schedulers monitor, with who does."""
+    return {
+        owner.monitor: type(getattr(owner, "scheduler", owner)).__name__
+        for owner in owners
+        if isinstance(getattr(owner, "monitor", None), str)
+    }
+
+
+def _depends_on_sanity_check(module: TrainModule) -> bool:
+    """Whether a method of the module asks if this is the sanity check, in which it may log less."""
+    classes = type(module).__mro__
+    functions = [each for kind in classes[: classes.index(TrainModule)] for each in vars(kind).values()]
+    return any("sanity_checking" in each.__code__.co_names for each in functions if hasattr(each, "__code__"))
+
+
+def _logs_at_epoch_end(trainer: Trainer, module: TrainModule) -> bool:
+    """Whether the module or a plugin that is not ours may log at the end of a training epoch."""
+    joined = trainer.hooks.order("on_train_epoch_end")
+    strangers = (type(each) for name, each in trainer.hooks.plugins if name in joined and each is not module)
+    return overrides(module, "on_train_epoch_end", TrainModule) or any(
+        not each.__module__.startswith("trainkit.") for each in strangers
+    )
