@@ -46,8 +46,10 @@ def make_limits(stop: StopArguments, data: DataArguments, *, num_batches: int | 
         validate_every_n_epochs=data.check_val_every_n_epoch,
     )
     if data.fast_dev_run:
-        # A minimum would keep the few batches from being all.
+        # A minimum would keep the few batches from being all; and all is tried, so it validates behind the last one.
         limits.min_epochs = limits.min_steps = 0
+        limits.validate_every_n_epochs = 1
+        return limits
     interval = data.val_check_interval
     if not isinstance(interval, int | float):
         limits.validate_every_s = seconds("val_check_interval", interval)
@@ -68,8 +70,9 @@ def max_epochs(stop: StopArguments, data: DataArguments) -> float:
 
 def max_steps(stop: StopArguments, data: DataArguments) -> float:
     """Return how many updates to make."""
-    steps = NO_LIMIT if stop.max_steps == -1 else stop.max_steps
-    return min(steps, int(data.fast_dev_run)) if data.fast_dev_run else steps
+    if data.fast_dev_run:
+        return int(data.fast_dev_run)  # one for each of its batches: fewer would end it ahead of the validation
+    return NO_LIMIT if stop.max_steps == -1 else stop.max_steps
 
 
 def is_endless(stop: StopArguments) -> bool:
@@ -79,7 +82,7 @@ def is_endless(stop: StopArguments) -> bool:
 
 def _validation_interval(interval: int | float, data: DataArguments, num_batches: int | None) -> float:
     # 1 is every batch, 1.0 the end of each epoch, also of one whose length nobody knows.
-    if data.fast_dev_run or (interval == 1.0 and isinstance(interval, float)):
+    if interval == 1.0 and isinstance(interval, float):
         return NO_LIMIT
     if isinstance(interval, float):
         if num_batches is None:
