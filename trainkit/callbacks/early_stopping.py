@@ -61,6 +61,7 @@ class EarlyStopping(Callback):
 
     Attributes:
         best_score: The best value so far.
+        best_epoch: The epoch in which that was; None if there was none.
         wait_count: Checks since then.
         stopped_epoch: The epoch in which it stopped the fit; 0 if it did not.
         stopping_reason: Why it stopped the fit.
@@ -105,6 +106,7 @@ class EarlyStopping(Callback):
         self.check_on_train_epoch_end = check_on_train_epoch_end
         self.log_rank_zero_only = log_rank_zero_only
         self.best_score = worst(mode)
+        self.best_epoch: int | None = None
         self.wait_count = 0
         self.stopped_epoch = 0
         self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
@@ -147,6 +149,7 @@ class EarlyStopping(Callback):
             "wait_count": self.wait_count,
             "stopped_epoch": self.stopped_epoch,
             "best_score": self.best_score.item(),
+            "best_epoch": self.best_epoch,
             "stopped_with": self._arguments() if self.wants_stop else None,
             "used_version": self._used_version,
         }
@@ -156,6 +159,7 @@ class EarlyStopping(Callback):
         self.wait_count = state["wait_count"]
         self.stopped_epoch = state["stopped_epoch"]
         self.best_score = as_score(state["best_score"])
+        self.best_epoch = state.get("best_epoch")
         self._used_version = state.get("used_version")
         stopped_with = state.get("stopped_with")
         self.wants_stop = stopped_with is not None and stopped_with == self._arguments()
@@ -172,7 +176,10 @@ class EarlyStopping(Callback):
         used, self._used_version = self._used_version, trainer.metrics.version(self.monitor)
         reason, message = EarlyStoppingReason.NOT_STOPPED, ""
         if self._used_version != used:
+            before = self.best_score
             reason, message = self._evaluate(as_score(trainer.callback_metrics[self.monitor]))
+            if self.best_score is not before:
+                self.best_epoch = trainer.current_epoch
         if self.verbose and message and (trainer.is_global_zero or not self.log_rank_zero_only):
             rank = f"[rank {trainer.global_rank}] " if trainer.world_size > 1 else ""
             say(f"{rank}EarlyStopping: {message}")

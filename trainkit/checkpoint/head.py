@@ -20,12 +20,14 @@ class Head(NamedTuple):
         position: How far the run was; see `Progress.position`.
         resumable: Whether a fit can continue from it.
         readable: Whether it could be read at all.
+        epoch: The epoch in which it was saved; None if it could not be read.
     """
 
     run: str = ""
     position: tuple[int, ...] = ()
     resumable: bool = False
     readable: bool = False
+    epoch: int | None = None
 
 
 def read_head(path: str | os.PathLike[str]) -> Head:
@@ -43,4 +45,4 @@ def head_of(checkpoint: dict[str, Any]) -> Head:
     progress = Progress(epoch=checkpoint.get("epoch", 0), global_step=checkpoint.get("global_step", 0))
     progress.load_state_dict(checkpoint.get("loops", {}).get("fit", {}))
     keeper = checkpoint.get("callbacks", {}).get("LastCheckpoint", {})
-    return Head(str(keeper.get("run", "")), progress.position, is_resumable(checkpoint), readable=True)
+    return Head(str(keeper.get("run", "")), progress.position, is_resumable(checkpoint), True, checkpoint.get("epoch"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -487,4 +488,5 @@ class Trainer(TrainerProperties):
     @should_stop.setter
     def should_stop(self, value: bool) -> None:
         if self._call is not None:
-            self._call.stop_signal.ask(value)
+            # Whoever wonders why a fit has ended wants to know where that was decided.
+            self._call.stop_signal.ask(value, place=sys._getframe(1).f_code.co_qualname)
