@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,7 +21,7 @@ from trainkit.callbacks.monitor import (
 from trainkit.checks import number, whole
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
-from trainkit.storage.output import say
+from trainkit.storage.output import say, warn
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -121,6 +120,7 @@ class EarlyStopping(Callback):
         return self._state_key(monitor=self.monitor, mode=self.mode)
 
     def on_train_start(self, trainer: Trainer) -> None:
+        self._warned = False
         # Numbers of values are those of one Trainer, and this callback may have been in another.
         if not trainer.fit_run.is_resumed:
             self._used_version = None
@@ -205,7 +205,7 @@ class EarlyStopping(Callback):
         if not self._warned:
             self._warned = True
             message = missing_metric(self.monitor, metrics, "EarlyStopping", trainer.metrics)
-            warnings.warn(message, stacklevel=2)
+            warn(message)
         return True
 
     def _evaluate(self, score: Tensor) -> tuple[EarlyStoppingReason, str]:

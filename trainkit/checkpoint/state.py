@@ -31,7 +31,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import count
@@ -44,6 +43,7 @@ from torch.optim import Optimizer
 import trainkit
 from trainkit.errors import CheckpointError
 from trainkit.reflection import describe_arguments
+from trainkit.storage.output import warn
 
 FORMAT = 2
 """Raised by one when a key changes its meaning; older formats pass through ``migrate.py``."""
@@ -140,11 +140,10 @@ def _restore(plugin: Any, state: Any, key: str) -> None:
     if getattr(plugin, "load_state_dict", None) is not None:
         plugin.load_state_dict(state)
         return
-    warnings.warn(
+    warn(
         f"the checkpoint has a state of {key}, which begins anew all the same: {type(plugin).__qualname__} has a "
         "state_dict and no load_state_dict. Define load_state_dict(self, state), which brings back what state_dict "
-        "returned.",
-        stacklevel=2,
+        "returned."
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -13,7 +12,7 @@ from trainkit.errors import ConfigError
 from trainkit.loops.limits import NO_LIMIT, Limits
 from trainkit.loops.run import FitRun
 from trainkit.loops.stop import SHOULD_STOP
-from trainkit.storage.output import say
+from trainkit.storage.output import say, warn
 from trainkit.trainer.arguments import DataArguments, OptimizationArguments, StopArguments
 
 DEFAULT_MAX_EPOCHS = 1000
@@ -32,10 +31,7 @@ def make_limits(stop: StopArguments, data: DataArguments, *, num_batches: int | 
         ConfigError: If the validation interval does not fit the epoch.
     """
     if is_endless(stop) and not data.fast_dev_run:
-        warnings.warn(
-            f"max_epochs is not set: training for {DEFAULT_MAX_EPOCHS} epochs. For no limit say max_epochs=-1.",
-            stacklevel=2,
-        )
+        warn(f"max_epochs is not set: training for {DEFAULT_MAX_EPOCHS} epochs. For no limit say max_epochs=-1.")
     limits = Limits(
         max_epochs=max_epochs(stop, data),
         min_epochs=stop.min_epochs or 0,
@@ -161,14 +157,9 @@ def begin_or_say_done(run: FitRun) -> None:
             )
     # Not for max_epochs=0, which is said on purpose.
     elif progress.epoch or progress.total_batches:
-        # Each time, also where one process, such as a notebook, says it again: a filter would show it once.
-        warnings.warn_explicit(
+        warn(
             f"nothing is left to train: {progress.epoch} epochs and {progress.global_step} steps are done, and "
-            f"{_what_ended(run)}",
-            UserWarning,
-            __file__,
-            lineno=0,
-            registry={},
+            f"{_what_ended(run)}"
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -27,7 +26,7 @@ from trainkit.plugins.resolve import resolve_precision, resolve_strategy
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.storage.files import write_checkpoint
-from trainkit.storage.output import say
+from trainkit.storage.output import say, warn
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import (
     DataArguments,
@@ -392,10 +391,9 @@ class Trainer(TrainerProperties):
         """What is evaluated if neither a module nor a checkpoint is given; None is the module as it stands."""
         if self.fast_dev_run or not getattr(self.checkpoint_callback, "best_model_path", ""):
             return None
-        warnings.warn(
+        warn(
             f"trainer.{stage}() was called without a module and uses the best checkpoint of the last fit. To use the "
-            f"module as it stands, pass it: trainer.{stage}(module, ...).",
-            stacklevel=6,
+            f"module as it stands, pass it: trainer.{stage}(module, ...)."
         )
         return "best"
 
