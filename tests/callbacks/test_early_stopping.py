@@ -239,6 +239,7 @@ def test_state_is_plain_and_goes_into_a_fresh_one() -> None:
         "wait_count": 1,
         "stopped_epoch": 0,
         "best_score": torch.tensor(0.1).item(),
+        "best_epoch": None,
         "stopped_with": None,
         "used_version": None,
     }

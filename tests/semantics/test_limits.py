@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from trainkit.callbacks import EarlyStopping, ModelCheckpoint
+from trainkit.callbacks import CSVLogger, EarlyStopping, ModelCheckpoint, TensorBoardLogger
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
 
 
@@ -136,10 +136,19 @@ def test_overfit_batches_takes_a_share():
     assert trainer.global_step == 2
 
 
+@pytest.mark.parametrize(
+    "cadence", [{}, {"check_val_every_n_epoch": 4}, {"check_val_every_n_epoch": None, "val_check_interval": 50}]
+)
 @pytest.mark.parametrize(("asked", "batches"), [(True, 1), (1, 1), (3, 3)])
-def test_fast_dev_run_takes_a_few_batches_of_one_epoch_and_touches_nothing_else(tmp_path, asked, batches):
+def test_fast_dev_run_takes_a_few_batches_of_one_epoch_and_touches_nothing_else(tmp_path, asked, batches, cadence):
     recorder = Recorder()
-    callbacks = [recorder, ModelCheckpoint(dirpath=tmp_path / "saved"), EarlyStopping("val/loss")]
+    callbacks = [
+        recorder,
+        ModelCheckpoint(dirpath=tmp_path / "saved"),
+        EarlyStopping("val/loss"),
+        CSVLogger(tmp_path),
+        TensorBoardLogger(),
+    ]
     module, data = TinyModule(), TinyData(5)
     arguments = {
         "fast_dev_run": asked,
@@ -149,6 +158,7 @@ def test_fast_dev_run_takes_a_few_batches_of_one_epoch_and_touches_nothing_else(
         "num_sanity_val_steps": 2,
         "enable_progress_bar": False,
         "enable_model_summary": False,
+        **cadence,
     }
     from trainkit import Trainer
 

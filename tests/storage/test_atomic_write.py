@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,12 +121,26 @@ def test_a_folder_that_can_be_made_is_writable_and_is_not_made(tmp_path: Path) -
 
 def test_a_folder_below_a_file_is_not_writable(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
-    with pytest.raises(CheckpointWriteError, match=r"could not write .*/a/b: Not a directory \(ENOTDIR\)"):
+    with pytest.raises(CheckpointWriteError, match=r"could not write .*/a/b: .*/a is no folder \(ENOTDIR\)"):
         check_writable(tmp_path / "a" / "b")
 
 
-def test_a_folder_without_rights_is_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [(errno.EACCES, r"\(EACCES\).*Change the rights"), (errno.EROFS, r"\(EROFS\)"), (errno.ENOSPC, "Free some space")],
+)
+def test_a_folder_without_rights_or_room_is_not_writable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, message: str
+) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise OSError(code, os.strerror(code))
+
     # The rights themselves cannot be taken from a superuser, under whom tests may run.
-    monkeypatch.setattr(os, "access", lambda folder, mode: False)
-    with pytest.raises(CheckpointWriteError, match=r"Permission denied \(EACCES\).*Change the rights"):
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(CheckpointWriteError, match=message):
         check_writable(tmp_path)
+
+
+def test_a_name_that_no_file_system_has_is_not_writable(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointWriteError, match="could not write"):
+        check_writable(tmp_path / ("x" * 300) / "checkpoints")

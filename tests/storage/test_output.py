@@ -5,10 +5,12 @@ import io
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
-from trainkit.storage.output import printing, say, warn
+import trainkit
+from trainkit.storage.output import begin_telling, printing, say, warn
 
 
 class Gone(io.StringIO):
@@ -72,3 +74,42 @@ def test_a_program_ends_well_where_its_output_cannot_be_written(redirection):
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr
     assert "Exception ignored" not in ended.stderr
+
+
+def test_a_warning_is_told_once_in_a_run_and_in_each_run_anew(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = lambda message, *_: print(message)
+        for _ in range(2):
+            begin_telling()
+            for _ in range(3):
+                warn("this will surprise")
+    assert capsys.readouterr().out == "this will surprise\n" * 2
+
+
+def test_filters_hold_as_for_all_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="surprise"):
+            warn("this will surprise")
+        warnings.filterwarnings("ignore", module=__name__)
+        warn("this will surprise")
+
+
+def test_the_line_that_is_named_is_one_of_the_users():
+    from trainkit.testing import TinyData, TinyModule, quiet_trainer
+
+    class Nothing(TinyModule):
+        def training_step(self, batch, batch_idx):
+            return None
+
+    with pytest.warns(UserWarning, match="has made no update") as told:
+        quiet_trainer(max_epochs=1).fit(Nothing(), TinyData(2))
+    assert {warning.filename for warning in told} == {__file__}
+
+
+def test_all_warnings_come_from_one_place():
+    root = Path(trainkit.__file__).parent
+    calling = [str(path.relative_to(root)) for path in root.rglob("*.py") if "warnings.warn" in path.read_text()]
+    # That of Lightning's names is called by the user's code, for warnings of its own.
+    assert sorted(calling) == ["compat/lightning/rank_zero.py", "storage/output.py"]

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 
 import pytest
 
-from trainkit.callbacks import ModelCheckpoint
+from trainkit.callbacks import EarlyStopping, ModelCheckpoint
 from trainkit.errors import DataError, NotAttachedError
 from trainkit.loops.run import FitRun, Run
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
@@ -198,3 +199,26 @@ def test_a_fit_that_failed_behind_its_checkpoint_leaves_nothing_mixed_to_save(tm
     saved = trainer.dump_checkpoint()
     assert saved["global_step"] == 3
     assert "optimizer_states" not in saved
+
+
+def test_each_run_tells_its_warnings_also_the_second_of_one_trainer():
+    class Lost(TinyModule):
+        def training_step(self, batch, batch_idx):
+            self.log("loss", float("nan"), on_epoch=True)
+
+        def validation_step(self, batch, batch_idx):
+            pass
+
+    stopping = EarlyStopping("never/logged", strict=False)
+    again = quiet_trainer(max_epochs=1, callbacks=[stopping])
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        told = []
+        warnings.showwarning = lambda message, *_: told.append(str(message))
+        for trainer in (quiet_trainer(max_epochs=1), again, again):
+            told.clear()
+            trainer.max_epochs = trainer.current_epoch + 2
+            trainer.fit(Lost(), TinyData(2), TinyData(1))
+            assert sum("has made no update" in each for each in told) == 1
+            assert sum("loss_epoch is nan" in each for each in told) == 1
+            assert sum("never/logged" in each for each in told) == (trainer is again)

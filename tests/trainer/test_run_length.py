@@ -36,7 +36,7 @@ def limits_of(num_batches=10, validates=True, **arguments):
         ({"max_epochs": None, "max_time": "00:00:01:00"}, NO_LIMIT, NO_LIMIT, False),
         ({"max_epochs": 3, "max_steps": 5}, 3, 5, False),
         ({"max_epochs": 3, "fast_dev_run": True}, 1, 1, False),
-        ({"max_epochs": None, "max_steps": 5, "fast_dev_run": 7}, 1, 5, False),
+        ({"max_epochs": None, "max_steps": 5, "fast_dev_run": 7}, 1, 7, False),
         ({"max_epochs": -1, "fast_dev_run": 7}, 1, 7, False),
     ],
 )
@@ -89,7 +89,15 @@ def test_a_time_takes_the_place_of_an_interval_in_batches():
 
 
 def test_a_fast_dev_run_validates_once_at_its_end():
-    assert limits_of(val_check_interval=0.25, fast_dev_run=4).validate_every_n_batches == NO_LIMIT
+    for cadence in (
+        {"val_check_interval": 0.25},
+        {"check_val_every_n_epoch": 5},
+        {"check_val_every_n_epoch": None, "val_check_interval": 3},
+        {"val_check_interval": {"hours": 1}},
+    ):
+        limits = limits_of(**cadence, fast_dev_run=4)
+        assert (limits.validate_every_n_epochs, limits.validate_every_n_batches) == (1, NO_LIMIT)
+        assert limits.validate_every_s is None
 
 
 def test_an_interval_that_does_not_fit_is_refused_before_anything_runs():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,7 +21,7 @@ from trainkit.callbacks.monitor import (
 from trainkit.checks import number, whole
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
-from trainkit.storage.output import say
+from trainkit.storage.output import say, warn
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -61,6 +60,7 @@ class EarlyStopping(Callback):
 
     Attributes:
         best_score: The best value so far.
+        best_epoch: The epoch in which that was; None if there was none.
         wait_count: Checks since then.
         stopped_epoch: The epoch in which it stopped the fit; 0 if it did not.
         stopping_reason: Why it stopped the fit.
@@ -105,6 +105,7 @@ class EarlyStopping(Callback):
         self.check_on_train_epoch_end = check_on_train_epoch_end
         self.log_rank_zero_only = log_rank_zero_only
         self.best_score = worst(mode)
+        self.best_epoch: int | None = None
         self.wait_count = 0
         self.stopped_epoch = 0
         self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
@@ -119,6 +120,7 @@ class EarlyStopping(Callback):
         return self._state_key(monitor=self.monitor, mode=self.mode)
 
     def on_train_start(self, trainer: Trainer) -> None:
+        self._warned = False
         # Numbers of values are those of one Trainer, and this callback may have been in another.
         if not trainer.fit_run.is_resumed:
             self._used_version = None
@@ -147,6 +149,7 @@ class EarlyStopping(Callback):
             "wait_count": self.wait_count,
             "stopped_epoch": self.stopped_epoch,
             "best_score": self.best_score.item(),
+            "best_epoch": self.best_epoch,
             "stopped_with": self._arguments() if self.wants_stop else None,
             "used_version": self._used_version,
         }
@@ -156,6 +159,7 @@ class EarlyStopping(Callback):
         self.wait_count = state["wait_count"]
         self.stopped_epoch = state["stopped_epoch"]
         self.best_score = as_score(state["best_score"])
+        self.best_epoch = state.get("best_epoch")
         self._used_version = state.get("used_version")
         stopped_with = state.get("stopped_with")
         self.wants_stop = stopped_with is not None and stopped_with == self._arguments()
@@ -173,7 +177,10 @@ class EarlyStopping(Callback):
         used, self._used_version = self._used_version, trainer.metrics.version(self.monitor)
         reason, message = EarlyStoppingReason.NOT_STOPPED, ""
         if self._used_version != used:
+            before = self.best_score
             reason, message = self._evaluate(as_score(trainer.callback_metrics[self.monitor]))
+            if self.best_score is not before:
+                self.best_epoch = trainer.current_epoch
         if self.verbose and message and (trainer.is_global_zero or not self.log_rank_zero_only):
             rank = f"[rank {trainer.global_rank}] " if trainer.world_size > 1 else ""
             say(f"{rank}EarlyStopping: {message}")
@@ -199,7 +206,7 @@ class EarlyStopping(Callback):
         if not self._warned:
             self._warned = True
             message = missing_metric(self.monitor, metrics, "EarlyStopping", trainer.metrics)
-            warnings.warn(message, stacklevel=2)
+            warn(message)
         return True
 
     def _evaluate(self, score: Tensor) -> tuple[EarlyStoppingReason, str]:

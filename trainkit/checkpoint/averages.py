@@ -8,11 +8,11 @@ module. Where an average is what the run is evaluated with, ``state_dict`` is th
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trainkit.hooks.bound import Hook
+from trainkit.storage.output import warn
 
 AVERAGE = "average"
 NEWEST = "current_model_state"
@@ -42,11 +42,10 @@ def warn_of_dropped_averages(left: Iterable[str], states: Mapping[str, Any], wei
     """Say which averages are dropped, because their state belongs to no plugin of this run."""
     for key in left:
         if _has_average(states[key], weights):
-            warnings.warn(
+            warn(
                 f"the checkpoint has an average of weights, that of {key}, which is not among the callbacks of this "
                 "run: training goes on from the newest weights, and the average is dropped. To keep it, add the "
-                "callback again; to train on from the average, load it with the module's load_from_checkpoint.",
-                stacklevel=2,
+                "callback again; to train on from the average, load it with the module's load_from_checkpoint."
             )
 
 

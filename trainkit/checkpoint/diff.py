@@ -93,7 +93,8 @@ def _form(tensor: Tensor) -> str:
 def _stored(tensor: Tensor) -> list[Tensor]:
     """Return the ordinary tensors of which an unusual one, such as a sparse one, is made."""
     if tensor.layout is torch.sparse_coo:
-        return [tensor._indices(), tensor._values()]  # as they are: `indices` wants them coalesced
+        tensor = tensor.coalesce()
+        return [tensor.indices(), tensor.values()]
     if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
         return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
     if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):

@@ -17,7 +17,7 @@ class Head(NamedTuple):
         run: The name of its run, which is that of its newest state below ``default_root_dir``; empty if it has none, as
             in files of earlier versions and other frameworks.
         position: How far the run was; see `Progress.position`.
-        epoch: How many epochs it had completed.
+        epoch: The epoch in which it was saved; None if it could not be read.
         global_step: How many updates it had made.
         resumable: Whether a fit can continue from it.
         readable: Whether it could be read at all.
@@ -25,7 +25,7 @@ class Head(NamedTuple):
 
     run: str = ""
     position: tuple[int, ...] = ()
-    epoch: int = 0
+    epoch: int | None = None
     global_step: int = 0
     resumable: bool = False
     readable: bool = False
@@ -48,7 +48,7 @@ def head_of(checkpoint: dict[str, Any]) -> Head:
     return Head(
         run=str(checkpoint.get("trainkit", {}).get("run", "")),
         position=progress.position,
-        epoch=progress.epoch,
+        epoch=checkpoint.get("epoch"),
         global_step=progress.global_step,
         resumable=is_resumable(checkpoint),
         readable=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from trainkit.checkpoint.state import is_resumable
 from trainkit.errors import CheckpointError, CheckpointNotFoundError, ConfigError
 from trainkit.storage import remote
 from trainkit.storage.files import not_found, read_checkpoint
+from trainkit.storage.output import warn
 from trainkit.storage.remote import FilePath, is_remote
 
 SUFFIX = ".ckpt"
@@ -69,10 +69,7 @@ def locate_checkpoint(
                 )
             # No error: the same command starts a run, and continues it after it was killed, whether that was before the
             # first save or later.
-            warnings.warn(
-                f"ckpt_path='last': no checkpoint from which a fit can continue below {places}; starting fresh.",
-                stacklevel=3,
-            )
+            warn(f"ckpt_path='last': no checkpoint from which a fit can continue below {places}; starting fresh.")
         return newest
     if not ckpt_path or not isinstance(ckpt_path, str | os.PathLike):
         raise ConfigError(f"ckpt_path={ckpt_path!r} is not usable. Allowed: {_ALLOWED}, or None.")
@@ -108,7 +105,7 @@ def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool) -> Located | 
             continue
         # Only now, since the warning names the file that is used instead.
         for reason in damaged:
-            warnings.warn(f"ckpt_path='last': {reason}\nUsing the next older one, {path}.", stacklevel=4)
+            warn(f"ckpt_path='last': {reason}\nUsing the next older one, {path}.")
         return Located(path, checkpoint)
     # Starting fresh would hide that a run was lost.
     if damaged:

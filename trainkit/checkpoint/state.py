@@ -31,7 +31,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import count
@@ -45,6 +44,7 @@ import trainkit
 from trainkit.errors import CheckpointError
 from trainkit.reflection import describe_arguments
 from trainkit.storage.layout import FORMAT
+from trainkit.storage.output import warn
 
 LIGHTNING_VERSION = "pytorch-lightning_version"
 """The key for which Lightning looks before it loads weights, and by which a checkpoint that it wrote is known."""
@@ -138,11 +138,10 @@ def _restore(plugin: Any, state: Any, key: str) -> None:
     if getattr(plugin, "load_state_dict", None) is not None:
         plugin.load_state_dict(state)
         return
-    warnings.warn(
+    warn(
         f"the checkpoint has a state of {key}, which begins anew all the same: {type(plugin).__qualname__} has a "
         "state_dict and no load_state_dict. Define load_state_dict(self, state), which brings back what state_dict "
-        "returned.",
-        stacklevel=2,
+        "returned."
     )
 
 

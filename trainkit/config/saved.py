@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from trainkit.config.read import read
 from trainkit.config.schema import Config
 from trainkit.errors import ConfigError
 from trainkit.hooks.callback import Callback
+from trainkit.storage.output import warn
 from trainkit.storage.remote import is_remote
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class SavedConfig(Callback):
         try:
             _write_beside(folder, self.config)
         except (OSError, ConfigError) as error:
-            warnings.warn(f"the configuration of this run is not kept in {folder}: {error}", stacklevel=2)
+            warn(f"the configuration of this run is not kept in {folder}: {error}")
 
 
 def _folder_of(trainer: Trainer) -> Path | None:

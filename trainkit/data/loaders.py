@@ -7,7 +7,6 @@ length is not known), and, through a cursor for each loader, where a run that co
 from __future__ import annotations
 
 import math
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -27,6 +26,7 @@ from trainkit.data.sampler import is_shard
 from trainkit.data.wait_meter import WaitMeter
 from trainkit.errors import DataError
 from trainkit.seed import RandomStream, isolate_rng, rng_state, set_rng_state
+from trainkit.storage.output import warn
 from trainkit.types import Batch
 
 
@@ -252,10 +252,7 @@ class LimitedLoader:
     def _warn_of_length(self, truth: str) -> None:
         if not self._warned:
             self._warned = True
-            warnings.warn(
-                f"{self.name} has a length of {self._length} and {truth}; let len() tell the truth, or leave it out.",
-                stacklevel=2,
-            )
+            warn(f"{self.name} has a length of {self._length} and {truth}; let len() tell the truth, or leave it out.")
 
     def _looking_ahead(self, start: int) -> Iterator[tuple[int, Batch, bool]]:
         """Give the batches of a loader without length, fetching one ahead: only its end tells which was the last."""

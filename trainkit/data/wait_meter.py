@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader, RandomSampler, TensorDataset, default_c
 from trainkit.data.combined import CombinedLoader
 from trainkit.data.dataloader_copy import has_own_batches, index_sampler
 from trainkit.data.tensors import TensorLoader
+from trainkit.storage.output import warn
 from trainkit.types import Batch
 
 SKIPPED, MEASURED = 20, 100
@@ -97,10 +97,9 @@ class WaitMeter:
         advice = advise(loader, self._waited_s / MEASURED)
         if advice:
             lines = "\n".join(f"    {'to do' if line is advice[0] else '':12} {line}" for line in advice)
-            warnings.warn(
+            warn(
                 f"training waits for {self._name} {self._waited_s / self._whole_s:.0%} of its time: for "
-                f"{self._waited_s / MEASURED * 1e3:.3g} of {self._whole_s / MEASURED * 1e3:.3g} ms per batch.\n{lines}",
-                stacklevel=2,
+                f"{self._waited_s / MEASURED * 1e3:.3g} of {self._whole_s / MEASURED * 1e3:.3g} ms per batch.\n{lines}"
             )
 
 

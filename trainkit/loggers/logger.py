@@ -44,7 +44,7 @@ class Logger(Callback, ABC):
         prefix: Put before the names of metrics, with a ``-`` between.
 
     Attributes:
-        writes: Whether this process logs: True on rank 0 alone.
+        writes: Whether this process logs: True on rank 0 alone, and not in a fast dev run.
         trains: Whether what is logged are rows of training, which a run that goes on logs again. It is False within an
             evaluation, and after a run.
         shares_folder: Whether two loggers of this class may write into one folder.
@@ -171,7 +171,9 @@ class Logger(Callback, ABC):
 
     def setup(self, trainer: Trainer) -> None:
         self.default_to(trainer.default_root_dir)
-        self.writes = trainer.is_global_zero
+        self.writes = trainer.is_global_zero and not trainer.fast_dev_run
+        if trainer.fast_dev_run:
+            return  # neither a folder, nor a claim on one
         loggers = loggers_of(trainer)
         if not self.shares_folder:
             self._refuse_shared_folder(loggers)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
+from trainkit.storage.output import warn
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
@@ -26,11 +26,12 @@ class MetricRows(Callback):
     stage: ClassVar[PluginStage] = "decide"
 
     def __init__(self, *, warns: bool = True) -> None:
-        self._warns = warns  # of a loss that is not finite, once
+        self._is_to_warn = self._warns = warns  # of a loss that is not finite, once in a run
         self._seen_step: int | None = None
         self._every_n_steps = 0
 
     def on_train_start(self, trainer: Trainer) -> None:
+        self._warns = self._is_to_warn
         # A checkpoint may have been saved between an update and this plugin's turn to see it.
         if not trainer.fit_run.is_resumed or self._seen_step is None:
             self._seen_step = trainer.global_step
@@ -81,11 +82,10 @@ class MetricRows(Callback):
             return
         self._warns = False
         if trainer.is_global_zero:
-            warnings.warn(
+            warn(
                 f"{', '.join(f'{name} is {row[name]}' for name in names)} in epoch {trainer.current_epoch}, at step "
                 f"{trainer.global_step}. A loss that is NaN makes all weights NaN: Trainer(on_nonfinite_loss='stop') "
-                "ends the fit before that, and 'ignore' leaves out this warning.",
-                stacklevel=2,
+                "ends the fit before that, and 'ignore' leaves out this warning."
             )
 
     def _send(self, trainer: Trainer, row: dict[str, float]) -> None:

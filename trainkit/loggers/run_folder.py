@@ -14,7 +14,15 @@ from trainkit.errors import ConfigError, LogWriteError
 
 _NUMBERED = re.compile(r"version_(\d+)")
 _ELSEWHERE = "Write elsewhere (default_root_dir, or the save_dir of the logger), or train with logger=False."
-_ADVICE = {errno.ENOSPC: "Free some space. ", errno.EDQUOT: "Free some space. ", errno.EACCES: "Change its rights. "}
+_FULL, _NOT_ALLOWED = "Free some space. ", "Change its rights. "
+_ADVICE = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EACCES: _NOT_ALLOWED,
+    errno.EPERM: _NOT_ALLOWED,
+    errno.EROFS: _NOT_ALLOWED,
+    errno.ENOTDIR: "A part of the path is a file and no folder. ",
+}
 
 
 def next_version(root: str | os.PathLike[str]) -> int:

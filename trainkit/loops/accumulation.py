@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.errors import ModuleError
+from trainkit.storage.output import warn
 from trainkit.strategies.base import Strategy
 
 TINY = torch.finfo(torch.float32).tiny
@@ -74,11 +74,10 @@ class Accumulation:
         if self._has_warned or not self._num_batches or self.size <= self._num_batches:
             return
         self._has_warned = True
-        warnings.warn(
+        warn(
             f"accumulate_grad_batches={self.size} is more than the {self._num_batches} training batches of an epoch, "
             f"whose end makes the update: one for each epoch, of {self._num_batches} batches. Say {self._num_batches} "
             "if that is meant, else fewer.",
-            stacklevel=2,
         )
 
     def closes(self, batch_idx: int, is_last: bool) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 from trainkit.data.fit_loaders import FitLoaders
 from trainkit.hooks.bound import BoundHooks
 from trainkit.loops.evaluate import end
 from trainkit.loops.evaluation_mode import evaluation_mode
 from trainkit.loops.run import FitRun
+from trainkit.storage.output import warn
 from trainkit.types import Phase
 
 
@@ -66,9 +65,8 @@ def _call_rest(run: FitRun) -> None:
         place = {"batch_idx": progress.validation_batch - 1, "dataloader_idx": progress.validation_loader}
     left_out = due.call(place)
     if left_out:
-        warnings.warn(
+        warn(
             f"the checkpoint was saved in {due.name}, ahead of {', '.join(left_out)}, which asks for the batch or its "
             "outputs. These are in no checkpoint, so it is not called for that batch. Save in a plugin of the stage "
-            "'persist', which comes last.",
-            stacklevel=2,
+            "'persist', which comes last."
         )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor, nn
 
 from trainkit.module.optimizers import parameters_of
+from trainkit.storage.output import warn
 
 
 class GradientWatch:
@@ -24,10 +23,9 @@ class GradientWatch:
         """Warn if what the last update used is still in what this one is about to use."""
         watched = self._watched.get(id(optimizer))
         if watched is not None and watched.end():
-            warnings.warn(
+            warn(
                 f"{type(optimizer).__name__} makes its second update with the gradients of the first one added to its "
                 "own: nothing has cleared them. Call optimizer.zero_grad() ahead of manual_backward.",
-                stacklevel=2,
             )
 
     def after_update(self, optimizer: torch.optim.Optimizer) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from trainkit.loops.optimize import detached, prepare, require_scalar, to_return
 from trainkit.loops.run import FitRun
 from trainkit.precision.base import Precision
 from trainkit.reflection import overrides
+from trainkit.storage.output import warn
 from trainkit.types import Batch, StepOutput
 
 
@@ -48,11 +48,10 @@ def manual_step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is
 
 def _warn_of_scaled_gradients(run: FitRun) -> None:
     if overrides(run.precision, "scale", Precision):
-        warnings.warn(
+        warn(
             f"weights were updated past step() of self.optimizers(), and precision {run.precision.name!r} scales the "
             "loss: unless training_step has divided the gradients again, the update was too large by that. Call "
             "self.optimizers().step(), or use 'bf16-mixed' or '32-true'.",
-            stacklevel=2,
         )
 
 

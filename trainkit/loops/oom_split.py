@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from trainkit.module.attached import log_to
 from trainkit.module.modes import Snapshot
 from trainkit.module.optimizers import parameters_of
 from trainkit.seed import rng_state, set_rng_state
+from trainkit.storage.output import warn
 from trainkit.types import Batch, StepOutput
 
 WHO = Splitter("accumulate_grad_batches='auto'", "give a number of batches")
@@ -146,10 +146,9 @@ def make_smaller(run: FitRun, failed_at: int) -> None:
         )
     run.progress.micro_batch_size = size = -(-failed_at // 2)
     if run.strategy.is_global_zero:
-        warnings.warn(
+        warn(
             f"out of memory with {failed_at} samples: this batch and those that follow are computed {size} samples at "
-            "a time. The gradients stay those of whole batches.",
-            stacklevel=2,
+            "a time. The gradients stay those of whole batches."
         )
 
 

@@ -14,7 +14,6 @@ optimizers, schedulers  ``run.optimizers``, ``run.schedulers``              step
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,6 +36,7 @@ from trainkit.module.optimizers import SchedulerConfig, parameters_of
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.reflection import overrides
+from trainkit.storage.output import warn
 from trainkit.strategies.base import Strategy
 from trainkit.types import Batch, Phase, StepOutput
 
@@ -209,7 +209,7 @@ class FitRun(Run):
             raise ModuleError(message)
         if not self._has_said_nothing_learned:
             self._has_said_nothing_learned = True
-            warnings.warn(message, stacklevel=2)
+            warn(message)
 
     def count_update(self) -> None:
         """Count an update, once for a batch, however many manual optimization makes in it."""

@@ -39,6 +39,7 @@ class StopSignal:
         honoured: Whether a loop was left for it, at a batch boundary.
         asked: Whether somebody asked for an end of training.
         asked_by: Who did: the state key of a plugin, or `SHOULD_STOP`.
+        asked_in: In which function ``trainer.should_stop`` was set; empty if nobody did, or in another process.
         on_change: Called when one of these has happened.
         is_whole: Called while the loop waits for a batch: whether a run could continue exactly from there.
     """
@@ -48,6 +49,7 @@ class StopSignal:
         self.honoured = False
         self.asked = False
         self.asked_by = ""
+        self.asked_in = ""
         self.on_change: Callable[[], object] = int  # does nothing, until there is a run to be told
         self._outer: StopSignal | None = None  # that of the call in one of whose hooks this one runs
         self._passed_on: BaseException | None = None  # with what a call in a hook of this one was left
@@ -59,9 +61,9 @@ class StopSignal:
         self._is_reminder = False  # whether the signal that comes next is the reminder's
         self._over = threading.Event()
 
-    def ask(self, asked: bool = True, *, by: str = SHOULD_STOP) -> None:
+    def ask(self, asked: bool = True, *, by: str = SHOULD_STOP, place: str = "") -> None:
         """Ask for an end of training, or take that back."""
-        self.asked, self.asked_by = asked, by if asked else ""
+        self.asked, self.asked_by, self.asked_in = asked, by if asked else "", place if asked else ""
         self.on_change()
 
     def check(self, strategy: Strategy) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,6 +35,7 @@ from trainkit.metrics.torchmetrics import (
     load_metric_states,
     metric_states,
 )
+from trainkit.storage.output import warn
 from trainkit.types import Phase
 
 
@@ -224,6 +224,7 @@ class MetricCollector:
         self._results = []
         self._phases.clear()
         self._slots = {}
+        self._warned.clear()
 
     # What the plugin that writes rows calls
 
@@ -412,4 +413,4 @@ class MetricCollector:
         if message not in self._warned:
             self._warned.add(message)
             # The user's line: _warn_once, _open or _weight, log, and TrainModule.log are below it.
-            warnings.warn(message, stacklevel=5)
+            warn(message, stacklevel=5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from trainkit.metrics.options import Given, LogOptions
 from trainkit.metrics.running import Running
 from trainkit.metrics.scalars import Table, Value, metric_value
 from trainkit.metrics.torchmetrics import Metric
+from trainkit.storage.output import warn
 
 EVERY_LOADER = -1
 """The place of a value that all dataloaders share. The value of one dataloader has that one's index as its place."""
@@ -92,10 +92,9 @@ class Slot:
             computed = self.metric.compute()
             if computed is None:
                 # Some have nothing to say of a phase, such as one without positives; another may lack its `return`.
-                warnings.warn(
+                warn(
                     f"compute() of the {type(self.metric).__name__} that is logged as {self.spec.name!r} returned "
-                    "None, so it has no value here. If it should have one, see that compute() returns it.",
-                    stacklevel=2,
+                    "None, so it has no value here. If it should have one, see that compute() returns it."
                 )
                 return None
             return metric_value(self.spec.name, self.metric, computed)

@@ -7,7 +7,6 @@ import dataclasses
 import inspect
 import os
 import sys
-import warnings
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from types import FrameType
@@ -16,6 +15,7 @@ from typing import Any, TypeGuard
 import torch
 
 from trainkit.errors import ConfigError, UnknownNameError, nearest_name
+from trainkit.storage.output import warn
 
 # Keys in a checkpoint, before which a data module puts "datamodule_". The first two are Lightning's, at the top level;
 # the third is trainkit's own, and is kept under "trainkit".
@@ -161,11 +161,10 @@ def warn_of_unstorable(owner: HyperparametersMixin | None) -> None:
     if left_out:
         name = type(owner).__name__
         example = ", ".join(f"{each}=..." for each in left_out)
-        warnings.warn(
+        warn(
             f"checkpoints cannot hold these hyperparameters of {name}, because loading them would run code: "
             f"{', '.join(left_out)}. {name}.load_from_checkpoint(path, {example}) will need them again. "
-            f"To be silent, leave them out: save_hyperparameters(ignore={left_out}).",
-            stacklevel=2,
+            f"To be silent, leave them out: save_hyperparameters(ignore={left_out})."
         )
 
 

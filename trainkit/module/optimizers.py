@@ -14,7 +14,6 @@ The dict of a scheduler has the fields of `SchedulerConfig`, of which ``schedule
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol
@@ -25,6 +24,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from trainkit.checks import is_whole, one_of
 from trainkit.errors import OptimizerError, UnknownNameError, nearest_name
+from trainkit.storage.output import warn
 
 _WHERE = "configure_optimizers()"
 _OPTIMIZER_KEYS = ("optimizer", "lr_scheduler", "monitor")
@@ -102,10 +102,7 @@ def configure(result: Any, *, automatic: bool = True) -> tuple[list[Optimizer], 
         UnknownNameError: If a dict has an unknown key, or an interval is unknown.
     """
     if result is None:
-        warnings.warn(
-            "configure_optimizers() returned None: nothing will be updated. If it makes an optimizer, return it.",
-            stacklevel=2,
-        )
+        warn("configure_optimizers() returned None: nothing will be updated. If it makes an optimizer, return it.")
         return [], []
     optimizers, schedulers = _split(result)
     for optimizer in optimizers:
@@ -165,7 +162,7 @@ def _scheduler_config(given: Any, monitor: str | None = None) -> SchedulerConfig
         raise OptimizerError(f"lr_scheduler is a dict without 'scheduler'; its keys: {', '.join(given) or '(none)'}.")
     config = SchedulerConfig(**{"monitor": monitor, **given})
     if isinstance(config.scheduler, OneCycleLR) and config.interval == "epoch":
-        warnings.warn("OneCycleLR steps once per epoch here; it is usually meant with interval='step'.", stacklevel=2)
+        warn("OneCycleLR steps once per epoch here; it is usually meant with interval='step'.")
     return config
 
 
@@ -183,10 +180,9 @@ def _known(given: dict[str, Any], allowed: Sequence[str], where: str) -> dict[st
         if nearest_name(key, allowed) is not None:
             raise UnknownNameError("key", key, allowed, where)
     if unknown:
-        warnings.warn(
+        warn(
             f"{where}: the keys {', '.join(map(repr, unknown))} mean nothing here and are left out. Allowed: "
-            f"{', '.join(allowed)}.",
-            stacklevel=2,
+            f"{', '.join(allowed)}."
         )
     return {key: value for key, value in given.items() if key in allowed}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
@@ -30,6 +29,7 @@ from trainkit.module.from_checkpoint import (
 from trainkit.module.hparams import HyperparametersMixin
 from trainkit.module.optimizers import parameters_of
 from trainkit.reflection import method_of, overrides
+from trainkit.storage.output import warn
 
 if TYPE_CHECKING:
     pass
@@ -382,7 +382,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, AttachedModule):
     def _warn_of_log(self, name: str) -> None:
         if not self._warned_of_log:
             self._warned_of_log = True
-            warnings.warn(f"log({name!r}) outside a run records nothing; further calls are silent.", stacklevel=3)
+            warn(f"log({name!r}) outside a run records nothing; further calls are silent.", stacklevel=3)
 
     def _tensors(self) -> Iterator[Tensor]:
         """Yield parameters and buffers, those of a replica of ``nn.DataParallel`` too."""

@@ -10,11 +10,11 @@ import functools
 import importlib
 import importlib.metadata
 import re
-import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from trainkit.errors import PluginError, TrainkitError, UnknownNameError
+from trainkit.storage.output import warn
 
 Kind = Literal["callbacks", "strategies", "precision", "cli"]
 """The kind of part that a name stands for. Its entry points are in the group ``trainkit.<kind>``."""
@@ -190,10 +190,9 @@ def _tell_of_shadowed(own: Entry, where: str) -> None:
     """Warn of packages that offer something under the name of a built-in part, which is what that name means."""
     others = [entry.qualified_name for entry in _installed_entries(own.kind) if entry.name == own.name]
     if others:
-        warnings.warn(
+        warn(
             f"{f'{where}: ' if where else ''}{own.name!r} is trainkit's own {_SINGULAR[own.kind]}. For one of the same "
             f"name in another package write {' or '.join(others)}.",
-            stacklevel=2,
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ from trainkit.errors import CheckpointWriteError
 
 ABANDONED_AFTER_S = 3600.0
 """The age, in seconds since the last write, from which on a temporary file counts as left by a killed process."""
+
+TRIED_BYTES = 4096
+"""How much is written to find out whether files can be: a block, which a full disk has not."""
 
 COPIED_AT_ONCE = 2**20
 """How many bytes of a file are in memory at a time while it is copied."""
@@ -130,16 +134,19 @@ def replace_by_copy(path: Path, original: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise an error early, and without making anything, if files cannot be written into ``folder``.
+    """Raise an error early, and without leaving anything, if files cannot be written into ``folder``.
 
     Raises:
-        CheckpointWriteError: If it, or the nearest folder above it that exists, is no folder or not writable.
+        CheckpointWriteError: If it, or the nearest folder above it that exists, is no folder, not writable, or full.
     """
-    # The folder itself may be made later, by the first file in it.
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    code = errno.ENOTDIR if not nearest.is_dir() else 0 if os.access(nearest, os.W_OK | os.X_OK) else errno.EACCES
-    if code:
-        raise _write_error(folder, OSError(code, os.strerror(code)))
+    with _naming(folder):
+        # The folder itself may be made later, by the first file in it.
+        nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        if not nearest.is_dir():
+            raise OSError(errno.ENOTDIR, f"{nearest} is no folder")
+        # Tried, since rights say little: not what a full disk, a quota or a file system that is no disk will do.
+        with tempfile.TemporaryFile(dir=nearest) as file:
+            file.write(bytes(TRIED_BYTES))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Printing that ends no run: where stdout is closed or full, that is told once, and training goes on."""
+"""Printing and warning. It ends no run: where stdout is closed or full, that is told once, and training goes on."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any, TextIO
 from weakref import WeakSet
 
 _LOST: WeakSet[TextIO] = WeakSet()
 """The streams of which was told that they cannot be written to. They belong to the process, and so does this."""
+
+_TOLD: dict[str | tuple[str, type[Warning], int], int] = {}
+"""What `warn` has told in the newest run, in the form in which ``warnings`` remembers it."""
 
 
 def say(*values: Any, err: bool = False, **options: Any) -> None:
@@ -49,10 +53,44 @@ def printing(*, err: bool = False) -> Iterator[None]:
         _tell(stream, str(error), err)
 
 
-def warn(message: str) -> None:
-    """Warn of ``message``; where stderr is gone as well, nobody can be told."""
+def warn(message: str, *, stacklevel: int | None = None) -> None:
+    """Warn of ``message``, in each run anew; where stderr is gone as well, nobody can be told.
+
+    All warnings of a run come from here. ``warnings.warn`` tells a text once in a process: of the second run in a
+    notebook, or in a loop over settings, nothing would be heard. Here it is told once in a run. Filters hold as ever:
+    for errors, for silence, by the module that warns.
+
+    Args:
+        message: What works and will surprise, and what to do about it.
+        stacklevel: Whose line is named, as for ``warnings.warn``; by default it is the one that has called trainkit.
+    """
+    caller = sys._getframe(1)
+    frame = sys._getframe(stacklevel) if stacklevel is not None else _outside(caller)
     with suppress(OSError, ValueError):
-        warnings.warn(message, stacklevel=2)
+        warnings.warn_explicit(
+            message,
+            UserWarning,
+            frame.f_code.co_filename,
+            frame.f_lineno,
+            module=caller.f_globals.get("__name__"),
+            registry=_TOLD,
+        )
+
+
+def begin_telling() -> None:
+    """A run begins, and tells what was told in earlier ones too."""
+    _TOLD.clear()
+
+
+def _outside(frame: FrameType) -> FrameType:
+    """Return the frame from which trainkit was called, ``frame`` being one of its own."""
+    line, each = frame, frame.f_back
+    # The outermost of our frames, as the user's hooks and torch are called by others of them.
+    while each is not None:
+        if str(each.f_globals.get("__name__")).startswith("trainkit."):
+            line = each
+        each = each.f_back
+    return line.f_back or line
 
 
 def discard_at_exit() -> None:

@@ -6,7 +6,6 @@ A step is four functions: `scatter` the batch, `replicate` the module, `run_para
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
@@ -22,6 +21,7 @@ from trainkit.errors import ConfigError
 from trainkit.metrics.merge import Logged, merge_logs, note
 from trainkit.module import TrainModule
 from trainkit.module.attached import log_to, sink_of
+from trainkit.storage.output import warn
 from trainkit.strategies.base import Strategy
 from trainkit.types import Batch
 
@@ -50,10 +50,7 @@ class DataParallel(Strategy):
 
     def assign(self, devices: Sequence[torch.device]) -> None:
         if devices and devices[0].type != "cuda":
-            warnings.warn(
-                f"strategy 'dp' splits batches over CUDA devices, and there are none: training on {devices[0]} alone.",
-                stacklevel=4,  # where the Trainer is made
-            )
+            warn(f"strategy 'dp' splits batches over CUDA devices, and there are none: training on {devices[0]} alone.")
             devices = devices[:1]
         self._use(devices)
 

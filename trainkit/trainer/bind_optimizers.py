@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from trainkit.loops.offered_closure import needs_closure
 from trainkit.module import TrainModule
 from trainkit.module.optimizers import SchedulerConfig, configure, parameters_of
 from trainkit.reflection import overrides
+from trainkit.storage.output import warn
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import OptimizationArguments
 from trainkit.trainer.hidden_layers import warn_of_hidden_layers
@@ -48,12 +48,11 @@ def _warn_of_strangers(optimizer: torch.optim.Optimizer, own: set[int], module_n
     parameters = parameters_of(optimizer)
     strangers = sum(id(parameter) not in own for parameter in parameters)
     if strangers:
-        warnings.warn(
+        warn(
             f"{strangers} of the {len(parameters)} parameters of {type(optimizer).__name__} are not among "
             f"{module_name}.parameters(), so no checkpoint holds them. Was a layer replaced after it was given to the "
             "optimizer? Layers in a plain list or dict belong in torch.nn.ModuleList or ModuleDict."
-            + (f" No parameter of {module_name} itself is trained." if own and strangers == len(parameters) else ""),
-            stacklevel=2,
+            + (f" No parameter of {module_name} itself is trained." if own and strangers == len(parameters) else "")
         )
 
 

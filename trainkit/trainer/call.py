@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from trainkit.module.from_checkpoint import load_weights, require_weights
 from trainkit.progress import Progress
 from trainkit.reflection import method_of
 from trainkit.storage.files import read_checkpoint
-from trainkit.storage.output import say
+from trainkit.storage.output import begin_telling, say, warn
 from trainkit.trainer.advice import advise
 from trainkit.trainer.build_run import build_evaluation_run, build_fit_run
 from trainkit.trainer.data import DataConnection, Rank
@@ -213,6 +212,7 @@ class Call:
                               preparation and loop
         """
         trainer = self._trainer
+        begin_telling()
         with ExitStack() as stack:
             stack.enter_context(self._status())
             self.strategy.setup()
@@ -300,11 +300,10 @@ class Call:
             self.registry.replace(own, replaced)
             found, self.callbacks = self.callbacks, given
             if found != listed:
-                warnings.warn(
+                warn(
                     f"trainer.callbacks was changed during trainer.{self.stage}(), which had no effect. While it "
                     "runs, callbacks join with trainer.hooks.register(callback) and leave with unregister. The list is "
-                    "read when a call begins.",
-                    stacklevel=2,
+                    "read when a call begins."
                 )
 
     def _find_checkpoint(self) -> dict[str, Any] | None:

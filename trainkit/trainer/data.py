@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -23,6 +22,7 @@ from trainkit.module import TrainModule
 from trainkit.progress import Progress
 from trainkit.reflection import method_of, overrides
 from trainkit.seed import isolate_rng, rng_state, set_rng_state
+from trainkit.storage.output import warn
 from trainkit.trainer.arguments import DataArguments
 from trainkit.trainer.loader_source import LoaderName, LoaderSource
 from trainkit.types import Batch, Stage
@@ -210,10 +210,9 @@ class DataConnection:
             if overrides(self._module, "validation_step", TrainModule):
                 val = self._make_evaluation_loaders("val")
             else:
-                warnings.warn(
+                warn(
                     f"there is validation data, but {type(self._module).__name__} has no validation_step, so nothing "
-                    "is validated. Write one, or set limit_val_batches=0.",
-                    stacklevel=2,
+                    "is validated. Write one, or set limit_val_batches=0."
                 )
         return FitLoaders(
             train=LimitedLoader(

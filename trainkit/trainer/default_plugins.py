@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from trainkit.callbacks.builtin.fit_report import FitReport
 from trainkit.callbacks.builtin.gradient_clipping import GradientClipping
 from trainkit.callbacks.builtin.last_checkpoint import LastCheckpoint
 from trainkit.callbacks.builtin.lr_schedulers import LRSchedulers
@@ -121,12 +122,11 @@ def register(
     # First of its plugin stage: a row is sent before anybody decides, stops or raises by what is in it.
     rows = [] if output.barebones else [MetricRows(warns=warns)]
     last = [LastCheckpoint(at_save_points=output.keep_last)] if output.enable_checkpointing and writes else []
-    names = [manager.register(plugin) for plugin in (*last, *rows, *callbacks, *loggers)]
+    report = [FitReport()] if output.enable_progress_bar else []
+    names = [manager.register(plugin) for plugin in (*last, *rows, *report, *callbacks, *loggers)]
     # Plugins that a fit adds later may be disabled too, so their names are known here.
-    _refuse_typos(
-        disabled,
-        {*names, *(plugin.__name__ for plugin in (MetricRows, LRSchedulers, GradientClipping, LastCheckpoint))},
-    )
+    own = (MetricRows, FitReport, LRSchedulers, GradientClipping, LastCheckpoint)
+    _refuse_typos(disabled, {*names, *(plugin.__name__ for plugin in own)})
 
 
 def follow_lists(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterable, Iterator
 
 import torch
 from torch import nn
 
 from trainkit.module.optimizers import parameters_of
+from trainkit.storage.output import warn
 
 
 def warn_of_hidden_layers(module: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> None:
@@ -22,11 +22,10 @@ def warn_of_hidden_layers(module: nn.Module, optimizers: Iterable[torch.optim.Op
     hidden = [name for name, parameters in _held(module) if any(_is_left(each, known) for each in parameters)]
     if hidden:
         kind = type(module).__name__
-        warnings.warn(
+        warn(
             f"nothing trains what is in {', '.join(f'{kind}.{name}' for name in hidden)}: {kind}.parameters() does not "
             "find layers in a plain list, tuple or dict. Put them into torch.nn.ModuleList or ModuleDict, or freeze "
             "them (requires_grad_(False)).",
-            stacklevel=2,
         )
 
 

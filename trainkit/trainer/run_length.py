@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -13,7 +12,7 @@ from trainkit.errors import ConfigError
 from trainkit.loops.limits import NO_LIMIT, Limits
 from trainkit.loops.run import FitRun
 from trainkit.loops.stop import SHOULD_STOP
-from trainkit.storage.output import say
+from trainkit.storage.output import say, warn
 from trainkit.trainer.arguments import DataArguments, OptimizationArguments, StopArguments
 
 DEFAULT_MAX_EPOCHS = 1000
@@ -32,10 +31,7 @@ def make_limits(stop: StopArguments, data: DataArguments, *, num_batches: int | 
         ConfigError: If the validation interval does not fit the epoch.
     """
     if is_endless(stop) and not data.fast_dev_run:
-        warnings.warn(
-            f"max_epochs is not set: training for {DEFAULT_MAX_EPOCHS} epochs. For no limit say max_epochs=-1.",
-            stacklevel=2,
-        )
+        warn(f"max_epochs is not set: training for {DEFAULT_MAX_EPOCHS} epochs. For no limit say max_epochs=-1.")
     limits = Limits(
         max_epochs=max_epochs(stop, data),
         min_epochs=stop.min_epochs or 0,
@@ -46,8 +42,10 @@ def make_limits(stop: StopArguments, data: DataArguments, *, num_batches: int | 
         validate_every_n_epochs=data.check_val_every_n_epoch,
     )
     if data.fast_dev_run:
-        # A minimum would keep the few batches from being all.
+        # A minimum would keep the few batches from being all; and all is tried, so it validates behind the last one.
         limits.min_epochs = limits.min_steps = 0
+        limits.validate_every_n_epochs = 1
+        return limits
     interval = data.val_check_interval
     if not isinstance(interval, int | float):
         limits.validate_every_s = seconds("val_check_interval", interval)
@@ -68,8 +66,9 @@ def max_epochs(stop: StopArguments, data: DataArguments) -> float:
 
 def max_steps(stop: StopArguments, data: DataArguments) -> float:
     """Return how many updates to make."""
-    steps = NO_LIMIT if stop.max_steps == -1 else stop.max_steps
-    return min(steps, int(data.fast_dev_run)) if data.fast_dev_run else steps
+    if data.fast_dev_run:
+        return int(data.fast_dev_run)  # one for each of its batches: fewer would end it ahead of the validation
+    return NO_LIMIT if stop.max_steps == -1 else stop.max_steps
 
 
 def is_endless(stop: StopArguments) -> bool:
@@ -79,7 +78,7 @@ def is_endless(stop: StopArguments) -> bool:
 
 def _validation_interval(interval: int | float, data: DataArguments, num_batches: int | None) -> float:
     # 1 is every batch, 1.0 the end of each epoch, also of one whose length nobody knows.
-    if data.fast_dev_run or (interval == 1.0 and isinstance(interval, float)):
+    if interval == 1.0 and isinstance(interval, float):
         return NO_LIMIT
     if isinstance(interval, float):
         if num_batches is None:
@@ -158,14 +157,9 @@ def begin_or_say_done(run: FitRun) -> None:
             )
     # Not for max_epochs=0, which is said on purpose.
     elif progress.epoch or progress.total_batches:
-        # Each time, also where one process, such as a notebook, says it again: a filter would show it once.
-        warnings.warn_explicit(
+        warn(
             f"nothing is left to train: {progress.epoch} epochs and {progress.global_step} steps are done, and "
-            f"{_what_ended(run)}",
-            UserWarning,
-            __file__,
-            lineno=0,
-            registry={},
+            f"{_what_ended(run)}"
         )
 
 

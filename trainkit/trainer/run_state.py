@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -18,6 +17,7 @@ from trainkit.module.hparams import store_hparams, warn_of_unstorable
 from trainkit.module.modes import Flags
 from trainkit.progress import Progress
 from trainkit.seed import rng_state, set_rng_state
+from trainkit.storage.output import warn
 from trainkit.storage.storable import check_storable
 from trainkit.trainer.data import DataConnection
 from trainkit.trainer.made_with import MADE_WITH, Resumption
@@ -90,12 +90,11 @@ def _warn_in_a_step(run: FitRun, data: DataConnection) -> None:
     # The batch was given out and is not counted yet: a hook between forward and `on_train_batch_end` saves.
     progress = run.progress
     if run.metrics.in_training_batches and data.fit_loaders.train.is_under_way(progress.batch):
-        warnings.warn(
+        warn(
             f"this checkpoint is saved in the middle of a step, that of batch {progress.batch} in epoch "
             f"{progress.epoch}: a run that continues from it is not exact, because it begins that step again, from "
             "random numbers and weights that may have changed in it. Save in on_train_batch_end, or in any hook "
-            "outside a step.",
-            stacklevel=2,
+            "outside a step."
         )
 
 
@@ -231,10 +230,9 @@ def _restore_rank(
         )
     if mid_epoch and not progress.is_last and resume == "next_epoch":
         rest = "all" if num_batches is None else max(num_batches - progress.batch, 0)
-        warnings.warn(
+        warn(
             f'resume="next_epoch" leaves out the rest of epoch {progress.epoch}: {rest} batches after the first '
-            f"{progress.batch}.",
-            stacklevel=2,
+            f"{progress.batch}."
         )
     mine = ranks[strategy.rank % len(ranks)]
     # Of a phase in whose last hooks it was saved, nothing is to come, unless plugins are.

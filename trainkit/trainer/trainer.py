@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -26,7 +26,7 @@ from trainkit.plugins.resolve import resolve_precision, resolve_strategy
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.storage.files import write_checkpoint
-from trainkit.storage.output import say
+from trainkit.storage.output import say, warn
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import (
     DataArguments,
@@ -391,10 +391,9 @@ class Trainer(TrainerProperties):
         """What is evaluated if neither a module nor a checkpoint is given; None is the module as it stands."""
         if self.fast_dev_run or not getattr(self.checkpoint_callback, "best_model_path", ""):
             return None
-        warnings.warn(
+        warn(
             f"trainer.{stage}() was called without a module and uses the best checkpoint of the last fit. To use the "
-            f"module as it stands, pass it: trainer.{stage}(module, ...).",
-            stacklevel=6,
+            f"module as it stands, pass it: trainer.{stage}(module, ...)."
         )
         return "best"
 
@@ -492,4 +491,5 @@ class Trainer(TrainerProperties):
     @should_stop.setter
     def should_stop(self, value: bool) -> None:
         if value and self._call is not None:
-            self._call.stop_signal.ask()
+            # Whoever wonders why a fit has ended wants to know where that was decided.
+            self._call.stop_signal.ask(place=sys._getframe(1).f_code.co_qualname)

@@ -339,3 +339,26 @@ def test_a_run_writes_one_file_for_each_epoch(tmp_path, bar):
     )
     trainer.fit(TinyModule(), TinyData(2))
     assert recorder.seen("on_save_checkpoint") == [2, 4, 6]
+
+
+@pytest.mark.parametrize("place", ["root", "root/runs"])
+def test_a_root_that_is_a_file_is_an_error_before_training_where_nothing_else_is_kept(tmp_path, place):
+    (tmp_path / "root").write_text("")
+    trainer = make(tmp_path / place, ModelCheckpoint(save_top_k=0))
+    with pytest.raises(CheckpointWriteError, match="root is no folder"):
+        trainer.fit(Scores(), TinyData(2), TinyData(1))
+    assert trainer.global_step == 0
+
+
+def test_a_root_that_is_a_file_is_told_when_training_begins_where_something_else_is_kept(tmp_path):
+    (tmp_path / "root").write_text("")
+
+    class Ends(TinyModule):
+        def on_train_start(self):
+            raise RuntimeError("training has begun")
+
+    with (
+        pytest.warns(UserWarning, match=r"root is no folder(.|\n)*newest state of the run is not kept"),
+        pytest.raises(RuntimeError, match="has begun"),
+    ):
+        fit(tmp_path / "root", ModelCheckpoint(tmp_path / "elsewhere"), module=Ends())

@@ -283,3 +283,16 @@ def test_a_display_that_cannot_draw_is_given_up_and_the_run_goes_on(display, mon
     with pytest.warns(UserWarning, match="stdout cannot be written to") as told:
         trainer.fit(TinyModule(), TinyData(3))
     assert (len(told), trainer.global_step, display.closed) == (1, 6, 1)
+
+
+def test_an_epoch_that_is_interrupted_stays_with_the_batches_that_were_done(display, monkeypatch):
+    class Fails(Logs):
+        def on_train_batch_end(self, batch_idx):
+            if batch_idx == 2:
+                raise RuntimeError("no more")
+
+    bars = []
+    monkeypatch.setattr(display, "show", lambda shown, values: bars.extend(shown))
+    with pytest.raises(RuntimeError, match="no more"):
+        trainer_with(ProgressBar(refresh_rate=100)).fit(Fails(), TinyData(5))
+    assert [bar.count_text for bar in bars] == ["3/5"]

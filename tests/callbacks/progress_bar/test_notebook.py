@@ -19,11 +19,23 @@ def bar_at(done, label="Epoch 1/2", total=40):
 
 @pytest.fixture
 def shown(monkeypatch):
-    """What was handed to ``IPython.display.display``."""
+    """What was handed to ``IPython.display.display``, and by what it was replaced."""
     import IPython.display
 
     shown = []
-    monkeypatch.setattr(IPython.display, "display", shown.append)
+
+    class Handle:
+        def __init__(self, place):
+            self.place = place
+
+        def update(self, bundle, raw):
+            shown[self.place] = bundle
+
+    def display(widget, display_id):
+        shown.append(widget)
+        return Handle(len(shown) - 1)
+
+    monkeypatch.setattr(IPython.display, "display", display)
     return shown
 
 
@@ -62,14 +74,16 @@ def test_the_same_widgets_are_used_again(widgets, shown):
     assert len(shown) == 1
 
 
-def test_the_last_state_stays(widgets, shown):
+def test_text_remains_and_no_widget(widgets, shown, capsys):
     display = widgets(leave=False)
     display.show([bar_at(1)], {})
     display.finish([bar_at(40)], {"loss": 0.1})
+    display.show([bar_at(7, "Epoch 2/2")], {"loss": 0.1})  # and is interrupted there
     display.close()
-    rows, metrics = contents(shown[0])
-    assert rows[0][1] == 1.0
-    assert "loss 0.1" in metrics
+    assert shown == [{"text/plain": ""}]
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "Epoch 1/2: 40/40  0:02  20.0 it/s  loss 0.1"
+    assert second.startswith("Epoch 2/2: 7/40")
 
 
 def test_leave_begins_new_widgets(widgets, shown):
@@ -81,11 +95,12 @@ def test_leave_begins_new_widgets(widgets, shown):
     assert [contents(box)[0][0][:2] for box in shown] == [("<b>Epoch 1/2</b>", 1.0), ("<b>Epoch 2/2</b>", 1.0)]
 
 
-def test_closing_what_was_never_shown_shows_nothing(widgets, shown):
+def test_what_was_never_shown_is_told_in_a_line(widgets, shown, capsys):
     display = widgets(leave=False)
     display.finish([bar_at(40)], {})
     display.close()
     assert shown == []
+    assert capsys.readouterr().out.startswith("Epoch 1/2: 40/40")
 
 
 def test_without_widgets_text_is_replaced_in_place():
@@ -112,7 +127,8 @@ def test_without_widgets_text_is_replaced_in_place():
         assert outputs == [
             (False, "Epoch 1/2  0/40  0:00"),
             (True, "Epoch 1/2  20/40  0:02 < 0:02  10.0 it/s\\nloss 0.5"),
-            (True, "Epoch 1/2  40/40  0:04  10.0 it/s\\nloss 0.25"),
+            (True, ""),
         ], outputs
+        assert captured.stdout == "Epoch 1/2: 40/40  0:04  10.0 it/s  loss 0.25\\n", captured.stdout
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)

@@ -71,16 +71,30 @@ def test_bars_and_metrics_are_drawn_over_what_was_drawn_before(terminal):
     assert metrics == "loss 0.25"
 
 
-def test_the_last_state_stays_although_it_was_never_shown(terminal):
+def test_a_line_of_each_epoch_stays_above_the_bar(terminal):
     screen = terminal()
     display = TerminalDisplay(leave=False)
     display.show([bar_at(1)], {"loss": 0.5})
     display.finish([bar_at(40)], {"loss": 0.1})
-    assert "40/40" not in screen.getvalue()
+    assert "40/40" not in screen.getvalue()  # nothing is drawn until the next drawing is due
+    display.show([bar_at(3, "Epoch 2/2")], {"loss": 0.1})
+    line, bar, _ = screen.lines()
+    assert line == "Epoch 1/2: 40/40  0:02  20.0 it/s  loss 0.1"
+    assert bar.split()[-6:] == ["3/40", "0:02", "<", "0:25", "1.50", "it/s"]
+    display.finish([bar_at(40, "Epoch 2/2")], {})
     display.close()
-    assert len(screen.lines()) == 2
-    assert "40/40" in screen.lines()[0]
-    assert screen.lines()[1] == "loss 0.1"
+    assert screen.lines() == [line, "Epoch 2/2: 40/40  0:02  20.0 it/s"]
+
+
+def test_an_epoch_that_is_interrupted_stays_as_it_was_drawn_last(terminal):
+    screen = terminal()
+    display = TerminalDisplay(leave=False)
+    display.finish([bar_at(40)], {})
+    display.show([bar_at(7, "Epoch 2/2")], {"loss": 0.1})
+    display.close()
+    line, bar, metrics = screen.lines()
+    assert (line[:16], metrics) == ("Epoch 1/2: 40/40", "loss 0.1")
+    assert "7/40" in bar
 
 
 def test_leave_keeps_the_bar_of_each_epoch_once(terminal):

@@ -18,7 +18,7 @@ from trainkit.hooks.due import running_hook
 from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
 from trainkit.storage.claim import FolderClaim
-from trainkit.storage.files import share_checkpoint, write_checkpoint
+from trainkit.storage.files import check_folder, share_checkpoint, write_checkpoint
 from trainkit.storage.output import warn
 from trainkit.storage.remote import is_remote
 from trainkit.storage.storable import check_storable
@@ -83,6 +83,8 @@ class LastCheckpoint(Callback):
         self.run = PurePath(path).as_posix()
         if any(callback.async_save for callback in trainer.checkpoint_callbacks):
             self._background = BackgroundJob()
+        if self.at_save_points:
+            trainer.strategy.agreed(lambda: self._check_folder(trainer))
 
     @hookimpl(trylast=True)
     def on_validation_end(self, trainer: Trainer) -> None:
@@ -176,6 +178,19 @@ class LastCheckpoint(Callback):
         if not self._warned:
             self._warned = True
             warn(f"{error}\nThe newest state of the run is not kept while that lasts; training goes on.")
+
+    def _check_folder(self, trainer: Trainer) -> None:
+        """Find out now, and not at the first save, whether the file can be written. Runs on rank 0.
+
+        Raises:
+            CheckpointWriteError: If it cannot, and it is all that would be kept of the run.
+        """
+        try:
+            check_folder(os.path.dirname(self.path))
+        except CheckpointWriteError as error:
+            if not any(callback.save_top_k or callback.save_last for callback in trainer.checkpoint_callbacks):
+                raise
+            self.warn(error)
 
     def _save_point(self, trainer: Trainer) -> None:
         if not self.at_save_points or self.has_saved(trainer):

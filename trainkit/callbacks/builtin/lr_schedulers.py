@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +15,7 @@ from trainkit.hooks.specs import hookimpl
 from trainkit.module import TrainModule
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.reflection import method_of
+from trainkit.storage.output import warn
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class LRSchedulers(Callback):
             if config.strict:
                 raise MetricError(message)
             self._warned.add(config.monitor)
-            warnings.warn(f"{message}\nIt is not stepped.", stacklevel=2)
+            warn(f"{message}\nIt is not stepped.")
         return metrics.get(config.monitor)
 
 

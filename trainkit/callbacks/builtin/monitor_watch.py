@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from trainkit.callbacks.monitor import missing_metric
 from trainkit.hooks.callback import Callback
 from trainkit.module import TrainModule
 from trainkit.reflection import overrides
+from trainkit.storage.output import warn
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
@@ -48,10 +48,9 @@ class MonitorWatch(Callback):
                 tried = "the first batch, there being no validation data"
                 if self._tried is not None:
                     tried = "the sanity check and the first batch"
-                warnings.warn(
+                warn(
                     f"{missing_metric(name, names, who, trainer.metrics)}\n"
                     f"    looked at    {tried}; it has to be there when it is used",
-                    stacklevel=2,
                 )
 
 

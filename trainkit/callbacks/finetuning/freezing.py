@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
@@ -11,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from trainkit.module.optimizers import parameters_of
+from trainkit.storage.output import warn
 
 Modules: TypeAlias = nn.Module | Iterable["Modules"]
 """A module, or modules in any nesting."""
@@ -65,11 +65,10 @@ def filter_on_optimizer(optimizer: Optimizer, params: Iterable[nn.Parameter]) ->
     given = list(params)
     new = [parameter for parameter in given if parameter not in known]
     if len(new) < len(given):
-        warnings.warn(
+        warn(
             f"{len(given) - len(new)} parameters to be unfrozen are in {type(optimizer).__name__} already and stay in "
             "their group. To add them later, leave them out in configure_optimizers: "
-            "filter(lambda p: p.requires_grad, self.parameters()).",
-            stacklevel=3,
+            "filter(lambda p: p.requires_grad, self.parameters())."
         )
     return new
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,7 +28,7 @@ from trainkit.storage.files import (
     remove_checkpoint,
     write_checkpoint,
 )
-from trainkit.storage.output import say
+from trainkit.storage.output import say, warn
 from trainkit.storage.remote import is_remote
 from trainkit.storage.storable import check_storable
 from trainkit.types import Stage
@@ -155,6 +154,7 @@ class ModelCheckpoint(KeptCheckpoints):
     def setup(self, trainer: Trainer, stage: Stage) -> None:
         if stage != Stage.FIT:
             return
+        self._warned.clear()
         # For each fit, because the logger has a new folder for each run. The version of rank 0 counts.
         if self._dirpath is None:
             folder = os.path.join(trainer.log_dir or trainer.default_root_dir, "checkpoints")
@@ -432,7 +432,7 @@ class ModelCheckpoint(KeptCheckpoints):
     def _warn_once(self, subject: str, message: str) -> None:
         if subject not in self._warned:
             self._warned.add(subject)
-            warnings.warn(message, stacklevel=3)
+            warn(message)
 
 
 @dataclass(slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from string import Formatter
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from trainkit.errors import ConfigError, nearest_name
 from trainkit.storage.files import checkpoint_exists
+from trainkit.storage.output import warn
 
 
 def check_template(template: str, where: str) -> None:
@@ -51,10 +51,9 @@ def fill_template(template: str, values: Mapping[str, Any], *, equals: str | Non
         parts.append(literal)
         if field is not None:
             if field not in values and (nearest := nearest_name(field, values, cutoff=0.8)) is not None:
-                warnings.warn(
+                warn(
                     f"filename={template!r} names {field!r}, which has not been logged and counts as 0. Did you mean "
-                    f"{nearest!r}?",
-                    stacklevel=2,
+                    f"{nearest!r}?"
                 )
             value = _format(values.get(field, 0), spec or "", field, template)
             parts.append(value if equals is None else f"{field.replace('/', '-')}{equals}{value}")

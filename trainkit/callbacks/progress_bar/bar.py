@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 RATE_WINDOW_S = 5.0
 """Time constant of the rate: a batch that was seen this many seconds ago counts 1/e of a new one."""
@@ -89,6 +89,14 @@ def three_digits(number: float) -> str:
     """Return a positive number with three digits, or all of them before the decimal point."""
     # From 99.95 on, three digits are a whole number. "#" keeps trailing zeros, so that the width does not change.
     return f"{number:.0f}" if number >= 99.95 else f"{number:#.3g}"
+
+
+def line_text(bars: Sequence[Bar], values: Mapping[str, float]) -> str:
+    """Return the innermost of ``bars``, with the names of those around it, and the metrics in one line."""
+    bar = bars[-1]
+    label = ", ".join(each.label for each in bars)
+    parts = [f"{label}: {bar.count_text}", bar.time_text, bar.rate_text, values_text(values)]
+    return "  ".join(part for part in parts if part)
 
 
 def values_text(values: Mapping[str, float]) -> str:

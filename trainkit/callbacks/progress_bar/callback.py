@@ -67,6 +67,11 @@ class ProgressBar(Callback):
             self._display = open_display(self.leave)
             self._due = -math.inf
 
+    def on_exception(self, trainer: Trainer) -> None:
+        # What stays on the screen is how far the epoch has come, and not where it was at the last refresh.
+        if trainer.state.fn == Stage.FIT and not self._has_bar_of_evaluation:
+            self._update(trainer.progress.batch)
+
     def teardown(self) -> None:
         # Also after an exception: a terminal has to get its cursor and its stdout back.
         display, self._display = self._display, None

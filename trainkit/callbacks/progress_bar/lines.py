@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from time import monotonic
 
-from trainkit.callbacks.progress_bar.bar import Bar, values_text
+from trainkit.callbacks.progress_bar.bar import Bar, line_text
 from trainkit.callbacks.progress_bar.display import Display
 
 MIN_INTERVAL_S = 10.0
@@ -39,9 +39,7 @@ class LineDisplay(Display):
 
     def _print(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
         bar = bars[-1]
-        label = ", ".join(each.label for each in bars)
-        parts = [f"{label}: {bar.count_text}", bar.time_text, bar.rate_text, values_text(values)]
         # Without flush a line waits in the buffer of a pipe or a file, and the log looks as if the run hung.
-        print("  ".join(part for part in parts if part), flush=True)
+        print(line_text(bars, values), flush=True)
         self._printed_at = monotonic()
         self._printed = (bar, bar.fraction or 0.0)

@@ -1,4 +1,7 @@
-"""Progress bars in a notebook: widgets, or text where ipywidgets is not installed."""
+"""Progress bars in a notebook: widgets, or text where ipywidgets is not installed.
+
+A line of text remains of what is finished. Of widgets a notebook that is saved, or opened elsewhere, keeps nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from trainkit.callbacks.progress_bar.bar import Bar, values_text
+from trainkit.callbacks.progress_bar.bar import Bar, line_text, values_text
 from trainkit.callbacks.progress_bar.display import Display
 
 
@@ -18,25 +21,27 @@ def open_notebook_display(leave: bool) -> Display:
 
 
 class WidgetDisplay(Display):
-    """One widget for each bar, and the metrics underneath.
+    """One widget for each bar, and the metrics underneath. They go at the end, and lines of text remain.
 
     Args:
-        leave: Whether the bars of each epoch stay.
+        leave: Whether the bars of each epoch stay beside its line.
     """
 
     def __init__(self, leave: bool) -> None:
         self._widgets: Any = import_module("ipywidgets")
         self._leave = leave
         self._box: Any = None
+        self._handle: Any = None  # by which what was displayed can be replaced
         self._rows: list[Any] = []
         self._metrics: Any = None
         self._frame: tuple[Sequence[Bar], Mapping[str, float]] = ((), {})  # the newest state, drawn or not
+        self._told: Bar | None = None  # the newest of which a line remains
 
     def show(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
         self._frame = (bars, values)
         if self._box is None:
             self._rows, self._metrics, self._box = [], self._widgets.HTML(), self._widgets.VBox()
-            _display(self._box)
+            self._handle = _display(self._box, display_id=True)
         # Rows are kept and used again, for the next validation: the browser keeps every widget that was ever made.
         self._rows += [self._row() for _ in bars[len(self._rows) :]]
         rows = self._rows[: len(bars)]
@@ -49,15 +54,21 @@ class WidgetDisplay(Display):
             self._box.children = children
 
     def finish(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
-        self._frame = (bars, values)
-        if self._leave:
-            self.close()
+        # Drawn once more: the final state may not have been. Nothing, if nothing ever was.
+        if self._leave and self._box is not None:
+            self.show(bars, values)
             self._box = None
+        self._frame, self._told = (bars, values), bars[-1]
+        print(line_text(bars, values))
 
-    # Drawn once more: `finish` keeps the final state, which may not have been drawn. Nothing, if nothing ever was.
     def close(self) -> None:
+        bars, values = self._frame
+        if bars and bars[-1] is not self._told:
+            print(line_text(bars, values))
         if self._box is not None:
-            self.show(*self._frame)
+            self._handle.update({"text/plain": ""}, raw=True)
+            self._box.close()
+            self._box = None
 
     def _row(self) -> Any:
         label = self._widgets.HTML(layout={"width": "10em"})
@@ -65,16 +76,17 @@ class WidgetDisplay(Display):
 
 
 class TextDisplay(Display):
-    """Text in the output of the cell, replaced at each refresh.
+    """Text in the output of the cell, replaced at each refresh. A line remains of what is finished.
 
     Args:
-        leave: Whether the text of each epoch stays.
+        leave: Whether the text of each epoch stays, instead of a line.
     """
 
     def __init__(self, leave: bool) -> None:
         self._leave = leave
         self._handle: Any = None
-        self._frame: tuple[Sequence[Bar], Mapping[str, float]] = ((), {})
+        self._frame: tuple[Sequence[Bar], Mapping[str, float]] = ((), {})  # the newest state, drawn or not
+        self._told: Bar | None = None  # the newest of which a line remains
 
     def show(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
         self._frame = (bars, values)
@@ -87,14 +99,21 @@ class TextDisplay(Display):
             self._handle.update(bundle, raw=True)
 
     def finish(self, bars: Sequence[Bar], values: Mapping[str, float]) -> None:
-        self._frame = (bars, values)
         if self._leave:
-            self.close()
+            self.show(bars, values)
             self._handle = None
+        else:
+            print(line_text(bars, values))
+        self._frame, self._told = (bars, values), bars[-1]
 
     def close(self) -> None:
-        if self._handle is not None:
-            self.show(*self._frame)
+        if self._handle is None:
+            return
+        bars, values = self._frame
+        if bars[-1] is self._told:
+            self._handle.update({"text/plain": ""}, raw=True)
+        else:
+            self.show(bars, values)
 
 
 def _display(*args: Any, **kwargs: Any) -> Any:

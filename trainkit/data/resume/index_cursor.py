@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from trainkit.data.resume.seeding import epoch_seed
 from trainkit.data.workers import end
 from trainkit.errors import DataError
 from trainkit.seed import rng_state, same_rng_state
+from trainkit.storage.output import warn
 from trainkit.types import Batch
 
 
@@ -69,10 +69,9 @@ class IndexCursor(Cursor):
         # Without workers the dataset draws from the generators of this process, with workers from seeds per batch.
         workers, had = self.loader.num_workers, state.get("workers", self.loader.num_workers)
         if bool(workers) != bool(had):
-            warnings.warn(
+            warn(
                 f"{self.name} has num_workers={workers}, and the run that is to be continued had {had}: in this epoch "
-                "the dataset draws other random numbers than it would have. From some workers to others is exact.",
-                stacklevel=2,
+                "the dataset draws other random numbers than it would have. From some workers to others is exact."
             )
         # Older checkpoints have no "drawn", "persistent", "workers" and "exhausted".
         self._was_exhausted = state.get("exhausted", False)
@@ -140,12 +139,11 @@ class IndexCursor(Cursor):
         drawn = next(indices)
         if not same_rng_state(before, rng_state()):
             sampler = self.loader.batch_sampler if has_own_batches(self.loader) else index_sampler(self.loader)
-            warnings.warn(
+            warn(
                 f"{self.name}: {type(sampler).__name__} draws random numbers batch by batch from global generators. "
                 "If training draws from them too, in Dropout for instance, a run cannot be continued in the middle of "
                 "an epoch. Draw the whole order at the beginning of __iter__, or from a torch.Generator that is the "
-                "sampler's attribute `generator`.",
-                stacklevel=2,
+                "sampler's attribute `generator`."
             )
         return drawn
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal
 
 from trainkit.errors import CheckpointError
+from trainkit.storage.output import warn
 
 Resume = Literal["exact", "next_epoch", "anyway"]
 """How a run goes on in the middle of an epoch: exactly or not at all, with the next epoch, or with other data too."""
@@ -25,10 +25,9 @@ def other_data(reason: str) -> CheckpointError:
 
 def warn_inexact(error: CheckpointError) -> None:
     """Say why a run goes on inexactly, as was asked for."""
-    warnings.warn(
+    warn(
         f'{str(error).removesuffix(WAYS)} Because of resume="anyway" it goes on at the same place in the epoch, with '
-        "what the loader gives now: the run is not exact from here.",
-        stacklevel=2,
+        "what the loader gives now: the run is not exact from here."
     )
 
 

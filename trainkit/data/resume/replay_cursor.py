@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from trainkit.data.resume.content import checksum
 from trainkit.data.resume.cursor import Cursor
 from trainkit.data.resume.other_data import gives_other_data
 from trainkit.seed import rng_state, same_rng_state
+from trainkit.storage.output import warn
 from trainkit.types import Batch
 
 
@@ -42,11 +42,10 @@ class ReplayCursor(Cursor):
             return iter(self.loader[given:])
         if not given:
             return self._begin()
-        warnings.warn(
+        warn(
             f"{self.name} is a {type(self.loader).__name__}, which cannot be told where to begin: to continue "
             f"exactly, {given} batches are loaded and thrown away. A map-style dataset, or a loader with state_dict "
-            "and load_state_dict, skips them.",
-            stacklevel=2,
+            "and load_state_dict, skips them."
         )
         batches = self._begin()
         # What is drawn for the first batch comes out as it did before: an `__iter__` may draw a seed for a generator of
@@ -56,11 +55,10 @@ class ReplayCursor(Cursor):
         for _ in itertools.islice(batches, given - 1):
             pass
         if self.draws_in_turn and not same_rng_state(before, rng_state()):
-            warnings.warn(
+            warn(
                 f"{self.name} draws random numbers from the global generators, in turn with training, so what was "
                 "thrown away may differ from what the run had before: a buffer that it shuffles has other samples "
-                "now. Let the dataset draw from a torch.Generator that it makes in __iter__.",
-                stacklevel=2,
+                "now. Let the dataset draw from a torch.Generator that it makes in __iter__."
             )
         return batches
 

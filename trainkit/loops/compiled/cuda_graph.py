@@ -8,7 +8,6 @@ lie. The batch is copied to where it lay when the step was recorded.
 from __future__ import annotations
 
 import operator
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from trainkit.errors import CompileError
+from trainkit.storage.output import warn
 
 MOVES = 4
 """So often a step is recorded anew because something lies elsewhere; then it is said."""
@@ -155,10 +155,9 @@ class RecordedGraph:
         self._replay, self._is_warm = None, False
         self._moves += 1
         if self._moves == MOVES:
-            warnings.warn(
+            warn(
                 f'compile="cuda-graph" has recorded the step {MOVES} times, as tensors that it uses lie elsewhere each '
-                f"time: {', '.join(moved[:3])}. Change them in place.",
-                stacklevel=2,
+                f"time: {', '.join(moved[:3])}. Change them in place."
             )
         return self._warm_up(inputs)
 

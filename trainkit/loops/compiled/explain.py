@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 from torch import Tensor
 
 from trainkit.errors import CompileError
 from trainkit.module import TrainModule
+from trainkit.storage.output import warn
 
 OBSTACLES = {
     "data-dependent": "let no branch depend on values of tensors: use torch.where, or compute both and choose",
@@ -90,10 +89,9 @@ def graphs_without_cuda_graph() -> int:
 
 def warn_of_missing_cuda_graph() -> None:
     """Say that a step is compiled, but not launched as a whole."""
-    warnings.warn(
+    warn(
         'compile="step" could not record the step as a CUDA graph, so its kernels are launched one by one. '
-        "TORCH_LOGS=perf_hints says why.",
-        stacklevel=2,
+        "TORCH_LOGS=perf_hints says why."
     )
 
 

@@ -1,0 +1,58 @@
+"""Why a fit has ended, in words, and what would let it go on."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, NamedTuple
+
+from trainkit.hooks.attribution import in_one_line
+from trainkit.loops.limits import NO_LIMIT
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
+
+
+class Ending(NamedTuple):
+    """How a fit has ended.
+
+    Attributes:
+        reason: Why, as a clause: ``max_epochs=3 is reached``.
+        to_go_on: What has to be changed for a fit that goes on from there to train; empty if nothing has.
+    """
+
+    reason: str
+    to_go_on: str = ""
+
+
+def why_ended(trainer: Trainer, error: BaseException | None) -> Ending:
+    """Say how the fit of ``trainer`` has ended, once its loop was left, with ``error`` or without one."""
+    run = trainer.fit_run
+    progress, limits, stop = run.progress, run.limits, run.stop_signal
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        name = signal.Signals(stop.received).name if stop.received else type(error).__name__
+        return Ending(f"interrupted by {name}")
+    if error is not None:
+        return Ending(f"failed with {in_one_line(error).splitlines()[0]}")
+    if trainer.fast_dev_run:
+        return Ending("all was tried that fast_dev_run asks for")
+    if progress.epoch >= limits.max_epochs:
+        return Ending(f"max_epochs={limits.max_epochs} is reached", "a larger max_epochs")
+    if progress.global_step >= limits.max_steps:
+        return Ending(f"max_steps={limits.max_steps} is reached", "a larger max_steps")
+    if stop.asked:
+        return _on_request(trainer)
+    if limits.max_time_s < NO_LIMIT:
+        return Ending(f"max_time is over, {limits.max_time_s:.0f} s of training", "a longer max_time")
+    return Ending("there was nothing to train on")
+
+
+def _on_request(trainer: Trainer) -> Ending:
+    for callback in trainer.early_stopping_callbacks:
+        if callback.wants_stop:
+            message = (callback.stopping_reason_message or callback.monitor).removesuffix(".")
+            return Ending(f"EarlyStopping: {message}", "other arguments of EarlyStopping")
+    stop = trainer.fit_run.stop_signal
+    # Of a method of its own, such as `Timer._end_if_due`, the class says more.
+    place = stop.asked_in.partition("._")[0]
+    who = f"{stop.asked_by} was set" + (f" in {place}" if place else "")
+    return Ending(who, "a larger max_epochs or max_steps")
