@@ -18,6 +18,7 @@ from trainkit.data.combined import batches_of
 from trainkit.errors import ConfigError, OptimizerError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
+from trainkit.module.weight_names import named_as_in
 from trainkit.types import Phase
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ class StochasticWeightAveraging(Callback):
         average = state[AVERAGE]
         if average and self._trained is not None:
             # Without the buffers and the other names of tied parameters. A new parameter begins as it is.
+            average = named_as_in(self._trained.state_dict(), average)
             average = {name: average.get(name, p.detach().clone()) for name, p in self._trained.named_parameters()}
         self._average = {name: value.to(self._device or value.device) for name, value in average.items()}
         if state["scheduler"] is not None and self._trainer is not None:

@@ -16,6 +16,7 @@ from trainkit.hooks.manager import HookManager
 from trainkit.loops.run import FitRun, Run
 from trainkit.module.hparams import store_hparams, warn_of_unstorable
 from trainkit.module.modes import Flags
+from trainkit.module.weight_names import named_as_in
 from trainkit.progress import Progress
 from trainkit.seed import rng_state, set_rng_state
 from trainkit.storage.storable import check_storable
@@ -197,7 +198,8 @@ def restore(
 
 def _same_dtypes(run: FitRun, weights: dict[str, Any]) -> bool:
     """Whether all parameters have the dtypes in which they were saved."""
-    return all(weights[name].dtype == each.dtype for name, each in run.module.named_parameters() if name in weights)
+    saved = named_as_in(run.module.state_dict(), weights)
+    return all(saved[name].dtype == each.dtype for name, each in run.module.named_parameters() if name in saved)
 
 
 def _restore_rank(

@@ -12,6 +12,7 @@ import trainkit.callbacks.finetuning.freezing as freezing
 from trainkit.errors import ModuleError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
+from trainkit.module.weight_names import translated
 from trainkit.storage.output import say
 
 if TYPE_CHECKING:
@@ -77,8 +78,12 @@ class BaseFinetuning(Callback):
         if self._state is None or self._trainer is None or self._trainer.module is None:
             return
         parameters = dict(self._trainer.module.named_parameters())
+        # Of a module that was compiled, or is now, the names are others.
+        trained = [name for groups in self._state["groups"] for group in groups for name in group]
+        own_names = translated([*trained, *self._state["trained"]], parameters)
+        still_trained = {own_names.get(name, name) for name in self._state["trained"]}
         for name, parameter in parameters.items():
-            parameter.requires_grad = name in self._state["trained"]
+            parameter.requires_grad = name in still_trained
         for name, child in self._trainer.module.named_modules():
             if hasattr(child, "track_running_stats"):
                 # Freezing a BatchNorm layer switches this off, and it is in no state_dict.
@@ -86,7 +91,7 @@ class BaseFinetuning(Callback):
         for optimizer, groups in zip(self._trainer.optimizers, self._state["groups"], strict=True):
             # The first groups are those of configure_optimizers; the others were added by `finetune_function`.
             for names in groups[len(optimizer.param_groups) :]:
-                optimizer.add_param_group({"params": [parameters[name] for name in names]})
+                optimizer.add_param_group({"params": [parameters[own_names.get(name, name)] for name in names]})
 
     def _lacks(self, method: str) -> ModuleError:
         return ModuleError(f"{type(self).__name__} does not define {method}, which every finetuning needs.")
