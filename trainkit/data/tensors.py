@@ -130,6 +130,12 @@ class TensorLoader:
         clone.sampler = sampler
         return clone
 
+    def keeping_last(self) -> Self:
+        """Return a loader over the same tensors that gives a last batch of fewer samples too."""
+        clone = copy.copy(self)
+        clone.drop_last = False
+        return clone
+
 
 def _order_of(sampler: Iterable[int]) -> Tensor:
     """Run ``sampler``; return the indices that it gives. Shape (samples,), int64."""

@@ -19,6 +19,7 @@ from trainkit.data.overfit import in_fixed_order
 from trainkit.data.resume.other_data import Resume
 from trainkit.data.sampler import shard
 from trainkit.data.wait_meter import WaitMeter
+from trainkit.data.whole import with_all_samples
 from trainkit.module import TrainModule
 from trainkit.progress import Progress
 from trainkit.reflection import overrides
@@ -235,7 +236,10 @@ class DataConnection:
         )
 
     def _make_evaluation_loaders(self, name: LoaderName) -> list[LimitedLoader]:
-        loaders = [self._shared(loader, training=False) for loader in self._source.evaluation(name)]
+        sources = self._source.evaluation(name)
+        if name == "predict":
+            sources = [with_all_samples(loader) for loader in sources]
+        loaders = [self._shared(loader, training=False) for loader in sources]
         limit = self._use.limit(name)
         return [LimitedLoader(loader, limit, f"{name}_dataloader", f"limit_{name}_batches") for loader in loaders]
 
