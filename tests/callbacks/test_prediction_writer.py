@@ -120,7 +120,9 @@ class Uneven(Sized):
     """A batch sampler of batches of different sizes."""
 
     def __iter__(self) -> Any:
-        return (torch.randint(self.of, (size % 3 + 1,), generator=self.generator).tolist() for size in range(self.count))
+        return (
+            torch.randint(self.of, (size % 3 + 1,), generator=self.generator).tolist() for size in range(self.count)
+        )
 
 
 def drawn_loader(draw: random.Random) -> Any:

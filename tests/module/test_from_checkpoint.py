@@ -4,6 +4,7 @@ from argparse import Namespace
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
 from trainkit.compat.lightning import LightningModule
@@ -55,13 +56,17 @@ def test_saved_values_are_passed_and_overrides_go_first():
 def test_nested_values_can_be_read_by_attribute_as_before():
     config = arguments(Plain(3, config=Namespace(model=Namespace(size=[Namespace(x=1)]))))["config"]
     assert config.model.size[0].x == 1
-    assert config == {"model": {"size": [{"x": 1}]}}
+    assert config == Namespace(model=Namespace(size=[Namespace(x=1)]))
+    config = arguments(Plain(3, config=OmegaConf.create({"model": {"size": [{"x": 1}]}})))["config"]
+    assert config.model.size[0].x == 1
 
 
 def test_a_class_that_takes_one_object_gets_one():
     built = arguments(TakesOne(Namespace(lr=0.1, width=3)), lr=0.5, scale=2.0)
-    assert built == {"hparams": {"lr": 0.5, "width": 3}, "scale": 2.0}
-    assert built["hparams"].lr == 0.5
+    assert built == {"hparams": Namespace(lr=0.5, width=3), "scale": 2.0}
+    built = arguments(TakesOne(OmegaConf.create({"lr": 0.1})))
+    assert built["hparams"].lr == 0.1
+    assert type(arguments(TakesOne({"lr": 0.1}))["hparams"]) is dict
     assert arguments(TakesOne({"lr": 0.1}), hparams={"lr": 1})["hparams"] == {"lr": 1}
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from trainkit.errors import CheckpointError, UnknownNameError
-from trainkit.module.hparams import HPARAMS_NAME, HYPER_PARAMETERS, LEFT_OUT, AttributeDict, hparams_prefix
+from trainkit.module.hparam_types import Description, read_by_attribute, restore, restore_enum
+from trainkit.module.hparams import ENUMS, HPARAMS_NAME, HYPER_PARAMETERS, LEFT_OUT, TYPES, hparams_prefix
 from trainkit.module.weight_names import named_as_in, prefix_before
 from trainkit.reflection import overrides
 
@@ -46,18 +47,24 @@ def constructor_arguments(cls: type, checkpoint: Mapping[str, Any], overrides: M
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     prefix = hparams_prefix(cls)
     kept = checkpoint.get(f"{prefix}{HYPER_PARAMETERS}", {})
-    # A Namespace or a configuration was saved as plain dicts, and the constructor may read ``config.optimizer.lr``.
-    saved = {name: _attribute_dicts(value) for name, value in kept.items()}
+    own = {key: checkpoint.get("trainkit", {}).get(f"{prefix}{key}", {}) for key in (LEFT_OUT, TYPES, ENUMS)}
+    # Older files and Lightning's do not tell: a Namespace or a configuration was saved as plain dicts, and the
+    # constructor may read ``config.optimizer.lr``.
+    types: Description = own[TYPES] or {"type": "AttributeDict"} | read_by_attribute(kept)
+    enums = {name: restore_enum(cls, name, described) for name, described in dict(own[ENUMS]).items()}
+    saved = restore(dict(kept), {"items": types.get("items", {})})
+    saved |= {name: member for name, member in enums.items() if member is not None}
     # What was passed but could not be stored has to be passed again, even where the constructor has a default: the
     # default would build another model in silence.
-    left_out = set(checkpoint.get("trainkit", {}).get(f"{prefix}{LEFT_OUT}", ()))
+    left_out = {*own[LEFT_OUT], *enums} - saved.keys()
 
     container = checkpoint.get(f"{prefix}{HPARAMS_NAME}")
     # The class takes its hyperparameters as one object: overrides that are no arguments are entries of that object.
     if container in names:
         inside = {name: value for name, value in overrides.items() if name not in names}
         left_out = set() if container in overrides else left_out - set(inside)
-        saved = {container: AttributeDict(saved | inside)}
+        items = {name: each for name, each in types.get("items", {}).items() if name not in inside}
+        saved = {container: restore(dict(kept) | inside, {**types, "items": items})}
         overrides = {name: value for name, value in overrides.items() if name in names}
     elif not takes_any:
         left_out &= set(names)  # a subclass need not be given what only its parent took
@@ -128,9 +135,9 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], *, strict: bo
         raise CheckpointError(_difference(module, state_dict, source) or f"{source}: no name matches.")
     if missing and unexpected:
         warnings.warn(
-            f"not all of the weights in {source} are in {type(module).__name__}, some of which stay as they were made.\n"
+            f"the weights in {source} are not all those of {type(module).__name__}; what is missing stays as made.\n"
             + "\n".join(_listed(missing, unexpected))
-            + "\n    to do        nothing if this is meant, else rename the weights in on_load_checkpoint of the module",
+            + "\n    to do        nothing if this is meant, else rename them in on_load_checkpoint(self, checkpoint)",
             stacklevel=2,
         )
 
@@ -144,15 +151,6 @@ def _parameters(cls: type) -> list[inspect.Parameter]:
     init = cls.__init__  # type: ignore[misc]  # only inspected
     # That of nn.Module takes *args and **kwargs only to refuse them, so a class without one of its own takes nothing.
     return [] if init is nn.Module.__init__ else list(inspect.signature(init).parameters.values())[1:]
-
-
-def _attribute_dicts(value: Any) -> Any:
-    """Return ``value`` with all dicts in it as `AttributeDict`."""
-    if isinstance(value, dict):
-        return AttributeDict({key: _attribute_dicts(item) for key, item in value.items()})
-    if type(value) in (list, tuple):
-        return type(value)(_attribute_dicts(item) for item in value)
-    return value
 
 
 def _difference(module: nn.Module, state_dict: Mapping[str, Any], source: object) -> str | None:

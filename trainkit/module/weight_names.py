@@ -40,7 +40,7 @@ def named_as_in(own: Iterable[str], weights: Mapping[str, Any]) -> dict[str, Any
 
 
 def prefix_before(names: Iterable[str], others: Iterable[str]) -> str:
-    """Return what stands before each of ``names`` that has one of ``others`` as its end; "" if that is not one thing."""
+    """Return what stands before those of ``names`` that end like one of ``others``; "" if that is not one thing."""
     others = set(others)
     found = {name.removesuffix(end) for name in names for end in _ends(name) if end in others}
     return found.pop() if len(found) == 1 else ""

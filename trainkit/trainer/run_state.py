@@ -152,6 +152,9 @@ def restore_counters(
     ranks = checkpoint["trainkit"]["ranks"]
     if ranks:
         data.load_datamodule_state(ranks[rank % len(ranks)]["data"])
+    elif data.datamodule is not None and (kept := checkpoint.get(type(data.datamodule).__qualname__)):
+        # Lightning keeps it by the name of the class.
+        data.load_datamodule_state({"datamodule": kept})
 
 
 def restore(

@@ -197,7 +197,7 @@ class Cursor(ABC):
         return None
 
     def known_indices(self, ahead: int) -> list[Any] | None:
-        """Return the samples' indices in the dataset of a batch, or None if they are not known: the newest but ``ahead``."""
+        """Return the indices of which a batch was made, or None if they are not known: the newest but ``ahead``."""
         return None
 
     def rewind(self) -> None:

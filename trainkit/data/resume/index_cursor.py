@@ -128,7 +128,7 @@ class IndexCursor(Cursor):
         start = self.rng_at_start
         # Without workers, samples draw from the same generators as the training step, as in a loop written by hand.
         seed = epoch_seed(start["global"]["torch"], self.epoch) if self.loader.num_workers and start else None
-        # Those that workers are given ahead of their turn, the newest batch, one that is loaded ahead and one to know of.
+        # What workers are given ahead of its turn, the newest batch, one that is loaded ahead, and one to know of.
         kept = self.loader.num_workers * (self.loader.prefetch_factor or 0) + 3
         self._stream = IndexStream(indices, self._skip, seed, self._at_first_draw, self._draw_second, kept)
         if self._had_workers and not self._has_workers and start is not None:
