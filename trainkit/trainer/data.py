@@ -25,6 +25,7 @@ from trainkit.progress import Progress
 from trainkit.reflection import overrides
 from trainkit.seed import isolate_rng, rng_state, set_rng_state
 from trainkit.trainer.arguments import DataArguments
+from trainkit.trainer.drawn_alike import drawn_alike
 from trainkit.trainer.loader_source import LoaderName, LoaderSource
 from trainkit.types import Batch, Stage
 
@@ -103,7 +104,9 @@ class DataConnection:
         # Nobody reads what is still being downloaded.
         trainer.strategy.barrier()
         if self.datamodule is not None:
-            self.datamodule.setup(self._stage)
+            # A random split without a seed has to be the same split on every rank.
+            with drawn_alike(trainer.strategy):
+                self.datamodule.setup(self._stage)
 
     def teardown(self) -> None:
         """End workers, and let the data module let go of what it set up."""

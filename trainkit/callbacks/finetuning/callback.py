@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 import trainkit.callbacks.finetuning.freezing as freezing
+from trainkit.checks import flags, function, number, whole
 from trainkit.errors import ModuleError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
@@ -124,6 +125,14 @@ class BackboneFinetuning(BaseFinetuning):
         verbose: bool = False,
         rounding: int = 12,
     ) -> None:
+        where = "BackboneFinetuning"
+        whole("unfreeze_backbone_at_epoch", unfreeze_backbone_at_epoch, where=where)
+        function(where, lambda_func=lambda_func)
+        number("backbone_initial_ratio_lr", backbone_initial_ratio_lr, at_least=0, finite=True, where=where)
+        number("backbone_initial_lr", backbone_initial_lr, at_least=0, finite=True, optional=True, where=where)
+        number("initial_denom_lr", initial_denom_lr, where=where)
+        whole("rounding", rounding, where=where)
+        flags(where, should_align=should_align, train_bn=train_bn, verbose=verbose)
         self.unfreeze_backbone_at_epoch = unfreeze_backbone_at_epoch
         self.lambda_func = lambda_func
         self.backbone_initial_ratio_lr = backbone_initial_ratio_lr
