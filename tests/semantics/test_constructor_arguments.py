@@ -159,7 +159,8 @@ def run(cls, name, value, folder):
 
 
 # Devices of other kinds are not there, a metric of any name may be, and what data hold is not known before.
-NOT_RUN = {"sampler", "iterables", "example_input", "flops", "val_check_interval", "monitor", "device", "devices", "process_group_backend", "max_time", "accelerator", "compile"}
+NOT_RUN = {"sampler", "iterables", "monitor", "flops", "val_check_interval", "device", "devices", "max_time", "compile"}
+NOT_RUN |= {"process_group_backend", "accelerator"}
 
 
 def allowed():
