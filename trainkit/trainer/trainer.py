@@ -229,7 +229,7 @@ class Trainer(TrainerProperties):
             self.callbacks,
             self.loggers,
             self.arguments.output,
-            given(plugins, {}),
+            plugins or {},
             writes=not fast_dev_run,
             warns=on_nonfinite_loss == "warn",
         )
