@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from trainkit import checks
 from trainkit.checks import clipping, flag, is_number, is_share, is_whole, number, one_of, seconds, share, whole
 from trainkit.errors import ConfigError, DataError, UnknownNameError
 
@@ -136,3 +140,46 @@ def test_what_is_no_duration_is_refused(value: Any) -> None:
     assert refused(partial(seconds, "max_time"), value).startswith(
         f"max_time={value!r} is not a duration. Allowed: 'DD:HH"
     )
+
+
+@pytest.mark.parametrize(
+    ("check", "allowed", "refused"),
+    [
+        (checks.flags, [True, False, 1, 0], ["no", 2, 0.0, math.nan, None]),
+        (checks.text, ["", "a"], [1, b"a", None]),
+        (checks.file_path, ["a", Path("a"), None], [1, b"a", True]),
+        (checks.function, [len, lambda: 1], [1, "len", None]),
+    ],
+)
+def test_values_of_a_kind_are_told_from_others(check, allowed, refused):
+    for value in allowed:
+        check("Owner", argument=value)
+    for value in refused:
+        with pytest.raises(ConfigError, match=f"Owner: argument={re.escape(repr(value))} must be"):
+            check("Owner", argument=value)
+
+
+@pytest.mark.parametrize("check", [checks.flags, checks.text, checks.function])
+def test_none_is_allowed_where_it_is_said(check):
+    check("Owner", optional=True, argument=None)
+
+
+def test_a_device_is_told_by_its_name():
+    assert checks.named_device("Owner", "cpu") == torch.device("cpu")
+    assert checks.named_device("Owner", None) is None
+    for wrong in ("gpuu", 1.5, True, -1, []):
+        with pytest.raises(ConfigError, match=r"Owner: devices=.* must be a torch.device, or the name of one"):
+            checks.named_device("Owner", wrong, "devices")
+
+
+@pytest.mark.parametrize("value", ["-1:00:00:00", timedelta(seconds=-1), {}, {"hours": -1}])
+def test_a_duration_is_not_negative_and_not_nothing(value):
+    with pytest.raises(ConfigError, match="is not a duration"):
+        checks.seconds("max_time", value)
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, True, "1"])
+def test_a_number_may_have_to_be_above_another(value):
+    checks.number("timeout", 0.5, above=0)
+    with pytest.raises(ConfigError, match=r"must be a number above 0\."):
+        checks.number("timeout", value, above=0)

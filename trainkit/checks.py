@@ -7,9 +7,12 @@ allowed; they are called in constructors, so that a mistake is found before any 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import TypeGuard
+from typing import Any, TypeGuard
+
+import torch
 
 from trainkit.errors import ConfigError, TrainkitError, UnknownNameError
 
@@ -75,6 +78,7 @@ def number(
     at_most: float = math.inf,
     finite: bool = False,
     optional: bool = False,
+    above: float = -math.inf,
     where: str = "",
 ) -> None:
     """Raise `ConfigError` unless ``value`` is an int or float within the bounds.
@@ -86,12 +90,14 @@ def number(
         at_most: The largest one.
         finite: Whether infinity is refused.
         optional: Whether None is allowed too.
+        above: What it has to be more than.
         where: Whose argument it is, such as ``"ModelCheckpoint"``.
     """
     if value is None and optional:
         return
-    if not is_number(value, at_least=at_least, at_most=at_most) or (finite and math.isinf(value)):
-        raise ConfigError(_refusal(name, value, f"a number {_bounds(at_least, at_most)}", optional, where))
+    if not is_number(value, at_least=at_least, at_most=at_most) or (finite and math.isinf(value)) or value <= above:
+        bounds = _bounds(at_least, at_most) if above == -math.inf else f"above {above}"
+        raise ConfigError(_refusal(name, value, f"a number {bounds}".rstrip(), optional, where))
 
 
 def clipping(value: object, algorithm: object, where: str = "") -> None:
@@ -113,6 +119,61 @@ def flag(name: str, value: object) -> None:
     """Raise `ConfigError` unless ``value`` is True or False."""
     if not isinstance(value, bool):
         raise ConfigError(_refusal(name, value, "True or False"))
+
+
+def flags(where: str, *, optional: bool = False, **values: object) -> None:
+    """Raise `ConfigError` unless each value is True or False, or 1 or 0 in their place.
+
+    A text such as ``"no"`` would count as true.
+
+    Args:
+        where: Whose arguments these are, such as ``"ModelCheckpoint"``.
+        optional: Whether None is allowed too.
+        values: The arguments.
+    """
+    for name, value in values.items():
+        if not (isinstance(value, int) and value in (0, 1)) and not (value is None and optional):
+            raise ConfigError(_refusal(name, value, "True or False", optional, where))
+
+
+def text(where: str, *, optional: bool = False, **values: object) -> None:
+    """Raise `ConfigError` unless each value is a str. For the arguments see `flags`."""
+    for name, value in values.items():
+        if not isinstance(value, str) and not (value is None and optional):
+            raise ConfigError(_refusal(name, value, "a str", optional, where))
+
+
+def file_path(where: str, **values: object) -> None:
+    """Raise `ConfigError` unless each value is a path (str or `os.PathLike`) or None. For the arguments see `flags`."""
+    for name, value in values.items():
+        if not isinstance(value, str | os.PathLike | None):
+            raise ConfigError(_refusal(name, value, "a path", True, where))
+
+
+def function(where: str, *, optional: bool = False, **values: object) -> None:
+    """Raise `ConfigError` unless each value can be called. For the arguments see `flags`."""
+    for name, value in values.items():
+        if not callable(value) and not (value is None and optional):
+            raise ConfigError(_refusal(name, value, "a function", optional, where))
+
+
+def named_device(where: str, value: Any, name: str = "device") -> torch.device | None:
+    """Return the device that ``value`` names; None for None.
+
+    Args:
+        where: Whose argument it is, such as ``"SingleDevice"``.
+        value: A device, its name such as ``"cuda:1"``, or the index of an accelerator.
+        name: What the argument is called.
+
+    Raises:
+        ConfigError: If it names none.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return None if value is None else torch.device(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(_refusal(name, value, "a torch.device, or the name of one", True, where)) from error
 
 
 def one_of(kind: str, value: object, allowed: Iterable[str], where: str = "") -> None:
@@ -145,22 +206,27 @@ def seconds(name: str, value: Duration | None) -> float:
     """
     if value is None:
         return math.inf
+    given = value
     try:
         if isinstance(value, str):
             days, hours, minutes, secs = (int(part) for part in value.split(":"))
             value = timedelta(days=days, hours=hours, minutes=minutes, seconds=secs)
         elif isinstance(value, dict):
             value = timedelta(**value)
+        if value < timedelta() or (not value and given == {}):
+            raise ValueError("it is negative, or nothing")
         return value.total_seconds()
     # In order: parts that are no numbers or not four, arguments that timedelta does not know, values of other types.
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{name}={value!r} is not a duration. Allowed: 'DD:HH:MM:SS', a datetime.timedelta, or its arguments as a "
+            f"{name}={given!r} is not a duration. Allowed: 'DD:HH:MM:SS', a datetime.timedelta, or its arguments as a "
             "dict such as {'hours': 2}."
         ) from error
 
 
 def _bounds(at_least: float, at_most: float) -> str:
+    if at_least == -math.inf and at_most == math.inf:
+        return ""
     return f"of at least {at_least}" if at_most == math.inf else f"from {at_least} to {at_most}"
 
 

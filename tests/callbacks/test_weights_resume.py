@@ -80,3 +80,43 @@ def test_what_the_module_froze_beside_the_callback_stays_frozen(tmp_path):
     whole = fit("finetuning", tmp_path, module=FreezesMore)
     for path in sorted(tmp_path.glob("*.ckpt")):
         assert_same_weights(fit("finetuning", ckpt_path=path, module=FreezesMore), whole)
+
+
+class Holder(nn.Module):
+    """What torch.compile makes of a module, without compiling it."""
+
+    def __init__(self, module):
+        super().__init__()
+        self._orig_mod = module
+
+    def forward(self, x):
+        return self._orig_mod(x)
+
+
+class Compiled(Module):
+    """`Module`, with other names for the weights and children of its backbone."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone[0].bias.requires_grad = False
+        self.backbone = Holder(self.backbone)
+
+
+class Uncompiled(Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone[0].bias.requires_grad = False
+
+
+@pytest.mark.filterwarnings("ignore:nothing is left to train")
+@pytest.mark.parametrize("modules", [(Compiled, Uncompiled), (Uncompiled, Compiled)], ids=["without", "with"])
+@pytest.mark.parametrize("name", MAKE)
+def test_a_run_goes_on_with_its_layers_in_a_wrapper_or_without(name, modules, tmp_path):
+    first, then = modules
+    whole = fit(name, tmp_path, module=first)
+    for path in sorted(tmp_path.glob("*.ckpt")):
+        went_on = fit(name, ckpt_path=path, module=then)
+        weights = [[*module.parameters(), *module.buffers()] for module in (went_on, whole)]
+        assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
+        flags = [[each.requires_grad for each in module.parameters()] for module in (went_on, whole)]
+        assert flags[0] == flags[1]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from trainkit.checkpoint.convert import convert_checkpoint
+from trainkit.data import DataModule
 from trainkit.errors import CheckpointError, CheckpointNotFoundError
 from trainkit.storage.files import read_checkpoint
 from trainkit.testing import TinyModule, assert_same_weights
@@ -68,6 +70,30 @@ def test_hyperparameters_that_were_left_out_have_to_be_passed(unsafe: Path, tmp_
     with pytest.raises(CheckpointError, match="does not hold: criterion"):
         Wants.load_from_checkpoint(tmp_path / "new.ckpt")
     assert Wants.load_from_checkpoint(tmp_path / "new.ckpt", criterion=torch.nn.MSELoss()).lr == 0.25
+
+
+class Data(DataModule):
+    def __init__(self, folder: Any = None, transform: Any = None, splits: Any = ()) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+
+def test_hyperparameters_of_a_data_module_are_kept_one_by_one(unsafe: Path, tmp_path: Path) -> None:
+    checkpoint = torch.load(unsafe, weights_only=False)
+    checkpoint["datamodule_hyper_parameters"] = {
+        "folder": Path("data"),
+        "transform": Opaque(),
+        "splits": OrderedDict(a=1),
+    }
+    checkpoint["datamodule_hparams_name"] = "kwargs"
+    torch.save(checkpoint, unsafe)
+
+    assert "datamodule_hyper_parameters.transform" in convert_checkpoint(unsafe, tmp_path / "new.ckpt")
+
+    with pytest.raises(CheckpointError, match="does not hold: transform"):
+        Data.load_from_checkpoint(tmp_path / "new.ckpt")
+    data = Data.load_from_checkpoint(tmp_path / "new.ckpt", transform=None)
+    assert data.hparams == {"folder": Path("data"), "splits": OrderedDict(a=1), "transform": None}
 
 
 def test_a_run_goes_on_from_the_converted_file(unsafe: Path, tmp_path: Path) -> None:

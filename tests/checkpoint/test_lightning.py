@@ -8,6 +8,7 @@ import torch
 
 from trainkit.callbacks import EarlyStopping
 from trainkit.checkpoint.lightning import from_lightning, is_from_lightning
+from trainkit.data import DataModule
 from trainkit.progress import Progress
 from trainkit.storage.files import read_checkpoint
 from trainkit.testing import TinyData, TinyModule, assert_same_weights, quiet_trainer
@@ -96,3 +97,29 @@ def test_the_scaler_of_mixed_precision_comes_along() -> None:
     scale = {"scale": 128.0, "growth_factor": 2.0}
     checkpoint = {**read_checkpoint(FINAL), "MixedPrecision": scale}
     assert from_lightning(checkpoint)["trainkit"]["precision"] == scale
+
+
+class Data(DataModule):
+    """Counts what it has prepared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prepared = 0
+
+    def train_dataloader(self) -> Any:
+        return TinyData(5)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"prepared": self.prepared}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.prepared = state_dict["prepared"]
+
+
+@pytest.mark.parametrize("path", [EPOCH_END, MID_EPOCH])
+def test_the_state_of_a_data_module_comes_along(path: Path, tmp_path: Path) -> None:
+    # Lightning keeps it by the name of the class.
+    torch.save(read_checkpoint(path) | {"Data": {"prepared": 7}}, tmp_path / "a.ckpt")
+    data = Data()
+    quiet_trainer(max_epochs=2).fit(Module(), datamodule=data, ckpt_path=tmp_path / "a.ckpt")
+    assert data.prepared == 7

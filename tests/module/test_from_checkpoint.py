@@ -4,6 +4,7 @@ from argparse import Namespace
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
 from trainkit.compat.lightning import LightningModule
@@ -55,13 +56,17 @@ def test_saved_values_are_passed_and_overrides_go_first():
 def test_nested_values_can_be_read_by_attribute_as_before():
     config = arguments(Plain(3, config=Namespace(model=Namespace(size=[Namespace(x=1)]))))["config"]
     assert config.model.size[0].x == 1
-    assert config == {"model": {"size": [{"x": 1}]}}
+    assert config == Namespace(model=Namespace(size=[Namespace(x=1)]))
+    config = arguments(Plain(3, config=OmegaConf.create({"model": {"size": [{"x": 1}]}})))["config"]
+    assert config.model.size[0].x == 1
 
 
 def test_a_class_that_takes_one_object_gets_one():
     built = arguments(TakesOne(Namespace(lr=0.1, width=3)), lr=0.5, scale=2.0)
-    assert built == {"hparams": {"lr": 0.5, "width": 3}, "scale": 2.0}
-    assert built["hparams"].lr == 0.5
+    assert built == {"hparams": Namespace(lr=0.5, width=3), "scale": 2.0}
+    built = arguments(TakesOne(OmegaConf.create({"lr": 0.1})))
+    assert built["hparams"].lr == 0.1
+    assert type(arguments(TakesOne({"lr": 0.1}))["hparams"]) is dict
     assert arguments(TakesOne({"lr": 0.1}), hparams={"lr": 1})["hparams"] == {"lr": 1}
 
 
@@ -129,6 +134,51 @@ def test_weights_of_another_model_are_described_briefly():
         "    other shape  layer0.weight (2, 2) instead of (2, 3)",
         "    to do        build the module with the arguments it was trained with",
     ]
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    ("rename", "to_do"),
+    [
+        (lambda name: f"model.{name}", "remove 'model.' from the names"),
+        (lambda name: name.removeprefix("net."), "put 'net.' before the names"),
+        (lambda name: name.replace(".", "/"), "no name matches"),
+    ],
+    ids=["with a prefix", "without one", "other names"],
+)
+def test_weights_of_which_no_name_matches_are_never_left_out(rename, to_do, strict):
+    target = nn.ModuleDict({"net": nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))})
+    weights = {rename(name): value for name, value in target.state_dict().items()}
+    with pytest.raises(CheckpointError, match=f"(?s)a.ckpt are not those of ModuleDict.*to do  *{to_do}") as caught:
+        load_weights(target, weights, strict=strict, source="a.ckpt")
+    assert "strict=False" not in str(caught.value)
+
+
+def test_weights_that_fit_in_part_are_told():
+    source = nn.ModuleDict({"net": nn.Linear(2, 2), "old_head": nn.Linear(2, 2)}).state_dict()
+    target = nn.ModuleDict({"net": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    with pytest.warns(UserWarning, match=r"(?s)missing +head.weight, head.bias\n +unexpected +old_head.weight"):
+        load_weights(target, source, strict=False, source="a.ckpt")
+    assert torch.equal(target.net.weight, source["net.weight"])
+
+
+def test_additional_weights_or_fewer_are_no_more_than_was_asked_for():
+    source = nn.ModuleDict({"net": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    net = nn.ModuleDict({"net": nn.Linear(2, 2)})
+    load_weights(net, source.state_dict(), strict=False, source="a.ckpt")
+    load_weights(source, nn.ModuleDict({"net": net.net}).state_dict(), strict=False, source="a.ckpt")
+    load_weights(nn.ReLU(), source.state_dict(), strict=False, source="a.ckpt")
+
+
+def test_a_module_that_renames_the_weights_itself_gets_them_as_they_are():
+    class Renames(nn.Linear):
+        def load_state_dict(self, state_dict, **options):
+            super().load_state_dict({name[len("_orig_mod.") :]: value for name, value in state_dict.items()}, **options)
+
+    source, target = nn.Linear(2, 2), Renames(2, 2)
+    weights = {f"_orig_mod.{name}": value for name, value in source.state_dict().items()}
+    load_weights(target, weights, strict=False, source="a.ckpt")
+    assert torch.equal(target.weight, source.weight)
 
 
 def test_an_error_of_the_modules_own_is_passed_on():

@@ -100,4 +100,4 @@ def test_what_cannot_be_stored_is_named_once_when_the_fit_starts(tmp_path):
     with pytest.raises(TrainkitError, match="criterion"):
         Judged.load_from_checkpoint(trainer.checkpoint_callback.best_model_path)
     again = Judged.load_from_checkpoint(trainer.checkpoint_callback.best_model_path, criterion=None)
-    assert again.hparams.folder == str(tmp_path)
+    assert again.hparams.folder == tmp_path

@@ -89,7 +89,7 @@ WEIGHTS = {
     "hyper_parameters",
     "hparams_name",
 }
-SIGNATURE = {"format", "version", "module", "hparams_left_out"}
+SIGNATURE = {"format", "version", "module", "hparams_left_out", "hparams_types", "hparams_enums"}
 TRAINING = {"optimizer_states", "lr_schedulers", "loops", "callbacks"}
 
 
@@ -121,7 +121,8 @@ def test_weights_alone_have_nothing_of_training():
     trainer = fit(Module())
     weights = dump_weights(trainer.run, trainer._data)
     assert weights.keys() == WEIGHTS
-    assert weights["trainkit"] == state.signature(trainer.module) | {"hparams_left_out": []}
+    hparams = {"hparams_left_out": [], "hparams_types": {"items": {}}, "hparams_enums": {}}
+    assert weights["trainkit"] == state.signature(trainer.module) | hparams
     assert (weights["epoch"], weights["global_step"]) == (2, 10)
     assert_same_state(weights["state_dict"], trainer.module.state_dict())
 

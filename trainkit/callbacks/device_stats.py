@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainkit.checks import flags
 from trainkit.hooks.callback import Callback
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class DeviceStatsMonitor(Callback):
     """
 
     def __init__(self, cpu_stats: bool | None = None) -> None:
+        flags("DeviceStatsMonitor", optional=True, cpu_stats=cpu_stats)
         self.cpu_stats = cpu_stats
 
     def on_train_batch_start(self, trainer: Trainer) -> None:

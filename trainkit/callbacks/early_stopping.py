@@ -18,7 +18,7 @@ from trainkit.callbacks.monitor import (
     missing_metric_error,
     worst,
 )
-from trainkit.checks import number, whole
+from trainkit.checks import flags, number, whole
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.storage.output import say, warn
@@ -93,6 +93,11 @@ class EarlyStopping(Callback):
         check_mode(mode, "EarlyStopping")
         whole("patience", patience, where="EarlyStopping")
         number("min_delta", min_delta, at_least=0, finite=True, where="EarlyStopping")
+        for name, threshold in (("stopping", stopping_threshold), ("divergence", divergence_threshold)):
+            number(f"{name}_threshold", threshold, optional=True, where="EarlyStopping")
+        flags("EarlyStopping", verbose=verbose, strict=strict, check_finite=check_finite)
+        flags("EarlyStopping", log_rank_zero_only=log_rank_zero_only)
+        flags("EarlyStopping", optional=True, check_on_train_epoch_end=check_on_train_epoch_end)
         self.monitor = monitor
         self.min_delta = min_delta
         self.patience = patience

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from torch.optim import Optimizer
 
-from trainkit.checks import one_of
+from trainkit.checks import flags, one_of
 from trainkit.errors import ConfigError
 from trainkit.hooks.callback import Callback
 
@@ -47,6 +47,7 @@ class LearningRateMonitor(Callback):
     ) -> None:
         if logging_interval is not None:
             one_of("logging_interval", logging_interval, ("step", "epoch"), "LearningRateMonitor")
+        flags("LearningRateMonitor", log_momentum=log_momentum, log_weight_decay=log_weight_decay)
         self.logging_interval = logging_interval
         self.log_momentum = log_momentum
         self.log_weight_decay = log_weight_decay

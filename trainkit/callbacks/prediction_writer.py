@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from torch.utils.data import SequentialSampler
-
 from trainkit.checks import one_of
-from trainkit.data.dataloader_copy import is_map_style, samplers_of
-from trainkit.data.sampler import is_shard
 from trainkit.errors import ModuleError
 from trainkit.hooks.callback import Callback
 from trainkit.reflection import overrides
@@ -50,7 +46,6 @@ class PredictionWriter(Callback):
         self.interval = write_interval
         self._predictions: list[list[Any]] = []
         self._indices: list[list[list[int] | None]] = []
-        self._upcoming: Iterator[Any] | None = None
 
     def write_on_batch_end(
         self,
@@ -68,7 +63,7 @@ class PredictionWriter(Callback):
             trainer: The Trainer.
             module: The module.
             prediction: What ``predict_step`` returned.
-            batch_indices: The samples' indices in the dataset; None for a loader that shuffles or has no sampler.
+            batch_indices: The samples' indices in the dataset; None for a loader without a sampler.
             batch: The batch.
             batch_idx: Its index.
             dataloader_idx: The index of its loader.
@@ -93,11 +88,7 @@ class PredictionWriter(Callback):
     def on_predict_batch_end(
         self, trainer: Trainer, module: TrainModule, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int
     ) -> None:
-        if batch_idx == 0:
-            # Batches come without indices, so the sampler of the loader is iterated a second time, beside it.
-            several, loaders = len(trainer.num_predict_batches) > 1, trainer.predict_dataloaders
-            self._upcoming = _index_batches(loaders[dataloader_idx] if several else loaders)
-        indices = _as_list(next(self._upcoming, None)) if self._upcoming is not None else None
+        indices = trainer.predict_batch_indices(dataloader_idx)
         if self.interval != "epoch":
             self.write_on_batch_end(trainer, module, outputs, indices, batch, batch_idx, dataloader_idx)
         if self.interval != "batch":
@@ -109,22 +100,4 @@ class PredictionWriter(Callback):
             predictions = self._predictions[0] if len(self._predictions) == 1 else self._predictions
             self.write_on_epoch_end(trainer, module, predictions, self._indices)
         # Predictions of a whole epoch may be large; the callback lives on with its Trainer.
-        self._predictions, self._indices, self._upcoming = [], [], None
-
-
-def _index_batches(loader: Any) -> Iterator[Any] | None:
-    """Return an iterator over the indices of each batch of ``loader``; None if they cannot be known.
-
-    They are known where iterating over the sampler a second time gives the same order and draws no random numbers.
-    """
-    if not is_map_style(loader):
-        return None
-    if not is_shard(loader) and not any(isinstance(sampler, SequentialSampler) for sampler in samplers_of(loader)):
-        return None
-    # Without a batch sampler, each index of the sampler is a batch of its own.
-    batches: Iterable[Any] = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
-    return iter(batches)
-
-
-def _as_list(indices: Any) -> list[int] | None:
-    return indices if indices is None or isinstance(indices, list) else [indices]
+        self._predictions, self._indices = [], []

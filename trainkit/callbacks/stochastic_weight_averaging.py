@@ -13,11 +13,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import SWALR
 
 from trainkit.checkpoint.averages import AVERAGE
-from trainkit.checks import is_share, is_whole, one_of
+from trainkit.checks import function, is_share, is_whole, named_device, one_of, whole
 from trainkit.data.combined import batches_of
 from trainkit.errors import ConfigError, OptimizerError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
+from trainkit.module.weight_names import named_as_in
 from trainkit.types import Phase
 
 if TYPE_CHECKING:
@@ -64,19 +65,22 @@ class StochasticWeightAveraging(Callback):
         annealing_epochs: int = 10,
         annealing_strategy: Literal["cos", "linear"] = "cos",
         avg_fn: AverageFunction | None = None,
-        device: torch.device | str | None = "cpu",
+        device: torch.device | str | int | None = "cpu",
     ) -> None:
         rates = swa_lrs if isinstance(swa_lrs, list) else [swa_lrs]
-        if not rates or not all(isinstance(rate, float) and rate > 0 for rate in rates):
+        if not rates or not all(isinstance(rate, float) and 0 < rate < math.inf for rate in rates):
             raise ConfigError(f"swa_lrs={swa_lrs!r} must be a float above 0, or a list of them.")
         if not is_whole(swa_epoch_start, at_least=1) and not is_share(swa_epoch_start):
             raise ConfigError(f"swa_epoch_start={swa_epoch_start!r} must be an epoch from 1 on, or a share (float).")
+        whole("annealing_epochs", annealing_epochs, where="StochasticWeightAveraging")
+        function("StochasticWeightAveraging", optional=True, avg_fn=avg_fn)
         one_of("annealing_strategy", annealing_strategy, ("cos", "linear"))
         self.swa_lrs = swa_lrs
         self.swa_epoch_start = swa_epoch_start
         self.annealing_epochs = annealing_epochs
         self.annealing_strategy: Literal["cos", "linear"] = annealing_strategy
         self._avg_fn = avg_fn or mean
+        named_device("StochasticWeightAveraging", device)
         self._device = device
         self._trainer: Trainer | None = None
         self._trained: TrainModule | None = None
@@ -146,6 +150,7 @@ class StochasticWeightAveraging(Callback):
         average = state[AVERAGE]
         if average and self._trained is not None:
             # Without the buffers and the other names of tied parameters. A new parameter begins as it is.
+            average = named_as_in(self._trained.state_dict(), average)
             average = {name: average.get(name, p.detach().clone()) for name, p in self._trained.named_parameters()}
         self._average = {name: value.to(self._device or value.device) for name, value in average.items()}
         if state["scheduler"] is not None and self._trainer is not None:

@@ -6,7 +6,7 @@ import math
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from trainkit.checks import Duration, one_of, seconds
+from trainkit.checks import Duration, flags, one_of, seconds
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.storage.output import say
@@ -40,6 +40,7 @@ class Timer(Callback):
     ) -> None:
         one_of("interval", interval, ("step", "epoch"), "Timer")
         self._duration_s = seconds("duration", duration)
+        flags("Timer", verbose=verbose)
         self.interval = interval
         self.verbose = verbose
         self._started: dict[Phase, float] = {}

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from trainkit.checkpoint.averages import AVERAGE, AVERAGING_STATE, NEWEST
-from trainkit.checks import number
+from trainkit.checks import flags, named_device, number, whole
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
@@ -51,6 +51,8 @@ class WeightAveraging(Callback):
     def __init__(
         self, device: torch.device | str | int | None = None, use_buffers: bool = True, **options: Any
     ) -> None:
+        flags(type(self).__name__, use_buffers=use_buffers)
+        named_device(type(self).__name__, device)
         self._device = device
         self._options = {"use_buffers": use_buffers, **options}
         self._forget()
@@ -187,7 +189,7 @@ class EMAWeightAveraging(WeightAveraging):
         options: Further arguments of ``torch.optim.swa_utils.AveragedModel``.
 
     Raises:
-        ConfigError: If ``decay`` is not between 0 and 1.
+        ConfigError: If ``decay`` is not between 0 and 1, or another argument is not usable.
     """
 
     def __init__(
@@ -202,6 +204,10 @@ class EMAWeightAveraging(WeightAveraging):
     ) -> None:
         number("decay", decay, at_least=0, at_most=1, where="EMAWeightAveraging")
         super().__init__(device, use_buffers, avg_fn=get_ema_avg_fn(decay), **options)  # type: ignore[no-untyped-call]
+        where = "EMAWeightAveraging"
+        whole("update_every_n_steps", update_every_n_steps, at_least=1, where=where)
+        whole("update_starting_at_step", update_starting_at_step, optional=True, where=where)
+        whole("update_starting_at_epoch", update_starting_at_epoch, optional=True, where=where)
         self.decay = decay
         self.update_every_n_steps = update_every_n_steps
         self.update_starting_at_step = update_starting_at_step

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 from trainkit.checkpoint.migrate import migrate
+from trainkit.data.module import DataModule
 from trainkit.errors import CheckpointError
+from trainkit.module import TrainModule
 from trainkit.module.from_checkpoint import require_weights
-from trainkit.module.hparams import HYPER_PARAMETERS, LEFT_OUT, storable
+from trainkit.module.hparams import HYPER_PARAMETERS, LEFT_OUT, TYPES, describe_types, hparams_prefix, storable
 from trainkit.storage.files import verify, write_checkpoint
 from trainkit.storage.remote import FilePath
 from trainkit.storage.storable import find_unstorable
@@ -50,21 +52,32 @@ def convert_checkpoint(old: FilePath, new: FilePath) -> list[str]:
     checkpoint["state_dict"] = dict(checkpoint["state_dict"])
     # Hyperparameters first: some that are not storable as they are, such as a Namespace, can be converted. Then single
     # callbacks, so that one bad state does not take the others along, and at last whole entries.
-    left_out = _store_hyperparameters(checkpoint)
+    left_out = [
+        place for cls in (TrainModule, DataModule) for place in _store_hyperparameters(checkpoint, hparams_prefix(cls))
+    ]
     for container, where in ((checkpoint.get("callbacks", {}), "callbacks"), (checkpoint, "")):
         left_out += _drop_unstorable(container, where)
     write_checkpoint(checkpoint, new)
     return left_out
 
 
-def _store_hyperparameters(checkpoint: dict[str, Any]) -> list[str]:
-    """Convert the hyperparameters; remove those that cannot be stored, and return their places."""
-    if HYPER_PARAMETERS not in checkpoint:
+def _store_hyperparameters(checkpoint: dict[str, Any], prefix: str) -> list[str]:
+    """Convert the hyperparameters; remove those that cannot be stored, and return their places.
+
+    Args:
+        checkpoint: The checkpoint.
+        prefix: Before the keys: that of the module's, or that of the data module's.
+    """
+    key, own = f"{prefix}{HYPER_PARAMETERS}", checkpoint.setdefault("trainkit", {})
+    if key not in checkpoint:
         return []
-    checkpoint[HYPER_PARAMETERS], names = storable(checkpoint[HYPER_PARAMETERS])
+    given = checkpoint[key]
+    checkpoint[key], names = storable(given)
+    # Those of trainkit tell themselves of which types they were.
+    own.setdefault(f"{prefix}{TYPES}", {"type": "AttributeDict", "items": describe_types(given, checkpoint[key])})
     if names:  # load_from_checkpoint then asks for them by name
-        checkpoint.setdefault("trainkit", {})[LEFT_OUT] = names
-    return [f"{HYPER_PARAMETERS}.{name}" for name in names]
+        own[f"{prefix}{LEFT_OUT}"] = [*own.get(f"{prefix}{LEFT_OUT}", ()), *names]
+    return [f"{key}.{name}" for name in names]
 
 
 def _drop_unstorable(container: dict[Any, Any], where: str) -> list[str]:

@@ -22,10 +22,11 @@
                         the ``ranks``: ``metrics``, ``group`` (an open accumulation group), ``data`` (position), ``rng``
                         and ``began`` (the states of the generators before the run was first prepared, from which a
                         random split of the data is drawn again); ``hparams_left_out``, names of hyperparameters that
-                        could not be stored; ``logged``, how much each logger had written; ``made_with``, plain
-                        values by names such as ``optimizer.lr``, ``scheduler.T_max`` and ``batch_size``: what the code
-                        gave when the run began, or what was taken of it since; ``stop``, who has asked for an end, and
-                        the limits; ``due``, the hook that was running, with the plugins that it had yet to call
+                        could not be stored, ``hparams_types``, of which types they were, and ``hparams_enums``;
+                        ``logged``, how much each logger had written; ``made_with``, plain values by names such as
+                        ``optimizer.lr``, ``scheduler.T_max`` and ``batch_size``: what the code gave when the run
+                        began, or what was taken of it since; ``stop``, who has asked for an end, and the limits;
+                        ``due``, the hook that was running, with the plugins that it had yet to call
 ======================  ===============================================================================================
 """
 

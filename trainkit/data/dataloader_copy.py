@@ -36,6 +36,14 @@ def with_batch_sampler(loader: DataLoader[Any], batch_sampler: Iterable[list[Any
     return _copy_with(loader, batch_sampler=batch_sampler)
 
 
+def keeping_last(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """Return a copy of ``loader``, whose batches are torch's own, that gives a last batch of fewer samples too."""
+    if loader.batch_sampler is None:
+        return loader
+    batch_sampler = BatchSampler(index_sampler(loader), loader.batch_sampler.batch_size, drop_last=False)  # type: ignore[attr-defined]
+    return _copy_with(loader, batch_sampler=batch_sampler, drop_last=False)
+
+
 def is_map_style(loader: Any) -> bool:
     """Return whether ``loader`` is a DataLoader that fetches samples by index, so that it has a sampler to replace."""
     return isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
@@ -66,7 +74,7 @@ def samplers_of(loader: Any) -> list[Any]:
     return list({id(sampler): sampler for sampler in found if sampler is not None}.values())
 
 
-def _copy_with(loader: DataLoader[Any], **samplers: Iterable[Any] | Sampler[Any]) -> DataLoader[Any]:
+def _copy_with(loader: DataLoader[Any], **samplers: Iterable[Any] | Sampler[Any] | bool) -> DataLoader[Any]:
     # A shallow copy survives subclasses with constructors of their own. DataLoader.__setattr__ forbids to change these
     # attributes, as an iterator with persistent workers may be using them; the copy starts without one.
     clone = copy.copy(loader)

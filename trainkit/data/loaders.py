@@ -162,6 +162,10 @@ class LimitedLoader:
             return 0
         return None if isinstance(self._source, CombinedLoader) else self._source.known_samples(self._ahead)
 
+    def known_indices(self) -> list[Any] | None:
+        """Return the samples' indices in the dataset of the loop's batch; None if that is not known."""
+        return None if isinstance(self._source, CombinedLoader) else self._source.known_indices(self._ahead)
+
     def is_under_way(self, consumed: int) -> bool:
         """Whether the loop was given one more batch than the ``consumed`` ones, and has not finished it."""
         return self._given.passed - self._ahead > consumed

@@ -40,7 +40,10 @@ class DataModule(HyperparametersMixin, TransferHooks):
         """
 
     def setup(self, stage: str) -> None:
-        """Make the datasets for ``stage`` (``fit``, ``validate``, ``test``, ``predict``). Called in every process."""
+        """Make the datasets for ``stage`` (``fit``, ``validate``, ``test``, ``predict``). Called in every process.
+
+        Random numbers are those of rank 0 in every process, so that a random split is the same in all.
+        """
 
     def teardown(self, stage: str) -> None:
         """Release what ``setup`` acquired. Called after an exception too."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import RandomSampler, SequentialSampler
 
-from trainkit.checks import whole
+from trainkit.checks import flags, whole
 from trainkit.errors import DataError
 from trainkit.types import Batch
 
@@ -57,6 +57,11 @@ class TensorLoader:
         self._names, self._tensors = _named(tensors)
         self.num_samples = _count(self._tensors)
         whole("batch_size", batch_size, at_least=1, error=DataError)
+        flags("TensorLoader", shuffle=shuffle, drop_last=drop_last, views=views)
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise DataError(f"TensorLoader: generator={generator!r} must be a torch.Generator, or None.")
+        if sampler is not None and not isinstance(sampler, Iterable):
+            raise DataError(f"TensorLoader: sampler={sampler!r} must be an iterable of indices, or None.")
         if shuffle and sampler is not None:
             raise DataError("shuffle=True and sampler contradict each other: both decide the order. Leave out one.")
         self.batch_size = batch_size
@@ -128,6 +133,12 @@ class TensorLoader:
         """Return a loader over the same tensors that takes the samples in the order of ``sampler``."""
         clone = copy.copy(self)
         clone.sampler = sampler
+        return clone
+
+    def keeping_last(self) -> Self:
+        """Return a loader over the same tensors that gives a last batch of fewer samples too."""
+        clone = copy.copy(self)
+        clone.drop_last = False
         return clone
 
 

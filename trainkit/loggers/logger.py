@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
+from trainkit.checks import file_path, text
 from trainkit.errors import ConfigError, LogWriteError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
@@ -71,6 +72,10 @@ class Logger(Callback, ABC):
         *,
         prefix: str = "",
     ) -> None:
+        where = type(self).__name__
+        file_path(where, save_dir=save_dir)
+        text(where, optional=True, name=name)
+        text(where, prefix=prefix)
         self.prefix = prefix
         self._folder = RunFolder(save_dir, name or "", version)
         self._status: Status = "success"

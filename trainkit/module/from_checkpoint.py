@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from trainkit.errors import CheckpointError, UnknownNameError
-from trainkit.module.hparams import HPARAMS_NAME, HYPER_PARAMETERS, LEFT_OUT, AttributeDict, hparams_prefix
+from trainkit.module.hparam_types import Description, read_by_attribute, restore, restore_enum
+from trainkit.module.hparams import ENUMS, HPARAMS_NAME, HYPER_PARAMETERS, LEFT_OUT, TYPES, hparams_prefix
+from trainkit.module.weight_names import named_as_in, prefix_before
+from trainkit.reflection import overrides
+from trainkit.storage.output import warn
 
 _NAMES_SHOWN = 5
 
@@ -43,18 +47,24 @@ def constructor_arguments(cls: type, checkpoint: Mapping[str, Any], overrides: M
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     prefix = hparams_prefix(cls)
     kept = checkpoint.get(f"{prefix}{HYPER_PARAMETERS}", {})
-    # A Namespace or a configuration was saved as plain dicts, and the constructor may read ``config.optimizer.lr``.
-    saved = {name: _attribute_dicts(value) for name, value in kept.items()}
+    own = {key: checkpoint.get("trainkit", {}).get(f"{prefix}{key}", {}) for key in (LEFT_OUT, TYPES, ENUMS)}
+    # Older files and Lightning's do not tell: a Namespace or a configuration was saved as plain dicts, and the
+    # constructor may read ``config.optimizer.lr``.
+    types: Description = own[TYPES] or {"type": "AttributeDict"} | read_by_attribute(kept)
+    enums = {name: restore_enum(cls, name, described) for name, described in dict(own[ENUMS]).items()}
+    saved = restore(dict(kept), {"items": types.get("items", {})})
+    saved |= {name: member for name, member in enums.items() if member is not None}
     # What was passed but could not be stored has to be passed again, even where the constructor has a default: the
     # default would build another model in silence.
-    left_out = set(checkpoint.get("trainkit", {}).get(f"{prefix}{LEFT_OUT}", ()))
+    left_out = {*own[LEFT_OUT], *enums} - saved.keys()
 
     container = checkpoint.get(f"{prefix}{HPARAMS_NAME}")
     # The class takes its hyperparameters as one object: overrides that are no arguments are entries of that object.
     if container in names:
         inside = {name: value for name, value in overrides.items() if name not in names}
         left_out = set() if container in overrides else left_out - set(inside)
-        saved = {container: AttributeDict(saved | inside)}
+        items = {name: each for name, each in types.get("items", {}).items() if name not in inside}
+        saved = {container: restore(dict(kept) | inside, {**types, "items": items})}
         overrides = {name: value for name, value in overrides.items() if name in names}
     elif not takes_any:
         left_out &= set(names)  # a subclass need not be given what only its parent took
@@ -99,17 +109,36 @@ def read_hparams(cls: type, path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def load_weights(module: nn.Module, state_dict: Mapping[str, Any], *, strict: bool, source: object) -> None:
-    """Load ``state_dict`` into ``module``.
+    """Load ``state_dict`` into ``module``. Names that differ by wrappers alone, such as ``_orig_mod.``, are recognised.
+
+    Args:
+        module: What to load into.
+        state_dict: The weights.
+        strict: Whether all names must match. Otherwise those that do not are told, if there are some on both sides.
+        source: Where the weights are from, for errors.
 
     Raises:
-        CheckpointError: If the weights are those of another model. Names ``source``, where they are from, and the
-            tensors that are missing, unexpected or of another shape.
+        CheckpointError: If the weights are those of another model, and always if no name matches. Names ``source``,
+            and the tensors that are missing, unexpected or of another shape.
     """
+    # One that has its own way of loading may expect the names as they are.
+    if not overrides(module, "load_state_dict", nn.Module):
+        state_dict = named_as_in(module.state_dict(), state_dict)
     try:
-        module.load_state_dict(state_dict, strict=strict)
+        loaded = module.load_state_dict(state_dict, strict=strict)
     except RuntimeError as error:
         # torch's message lists every tensor, which for a wrong model are hundreds.
         raise CheckpointError(_difference(module, state_dict, source) or f"{source}: {error}") from error
+    # An override may return nothing.
+    missing, unexpected = getattr(loaded, "missing_keys", ()), getattr(loaded, "unexpected_keys", ())
+    if missing and unexpected and set(missing) >= module.state_dict().keys():
+        raise CheckpointError(_difference(module, state_dict, source) or f"{source}: no name matches.")
+    if missing and unexpected:
+        warn(
+            f"the weights in {source} are not all those of {type(module).__name__}; what is missing stays as made.\n"
+            + "\n".join(_listed(missing, unexpected))
+            + "\n    to do        nothing if this is meant, else rename them in on_load_checkpoint(self, checkpoint)",
+        )
 
 
 def call_with(function: Callable[..., Any], **available: Any) -> Any:
@@ -121,15 +150,6 @@ def _parameters(cls: type) -> list[inspect.Parameter]:
     init = cls.__init__  # type: ignore[misc]  # only inspected
     # That of nn.Module takes *args and **kwargs only to refuse them, so a class without one of its own takes nothing.
     return [] if init is nn.Module.__init__ else list(inspect.signature(init).parameters.values())[1:]
-
-
-def _attribute_dicts(value: Any) -> Any:
-    """Return ``value`` with all dicts in it as `AttributeDict`."""
-    if isinstance(value, dict):
-        return AttributeDict({key: _attribute_dicts(item) for key, item in value.items()})
-    if type(value) in (list, tuple):
-        return type(value)(_attribute_dicts(item) for item in value)
-    return value
 
 
 def _difference(module: nn.Module, state_dict: Mapping[str, Any], source: object) -> str | None:
@@ -145,15 +165,34 @@ def _difference(module: nn.Module, state_dict: Mapping[str, Any], source: object
     if not (shapes or missing or unexpected):
         return None  # then a loading hook of the module's own raised, about something else
     lines = [f"the weights in {source} are not those of {type(module).__name__}."]
-    for label, names in (("missing", missing), ("unexpected", unexpected), ("other shape", shapes)):
-        if names:
-            rest = f", and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-            lines.append(f"    {label:<12} {', '.join(names[:_NAMES_SHOWN])}{rest}")
-    if shapes:
+    lines += _listed(missing, unexpected, shapes)
+    if missing and len(missing) == len(own):
+        lines.append(f"    to do        {_way_to_match(own, state_dict)}")
+    elif shapes:
         lines.append("    to do        build the module with the arguments it was trained with")
     else:
         lines.append("    to do        strict=False (or module.strict_loading = False) if this is meant")
     return "\n".join(lines)
+
+
+def _listed(missing: Sequence[str], unexpected: Sequence[str], shapes: Sequence[str] = ()) -> list[str]:
+    """Return a line for each kind of tensors that do not fit."""
+    lines = []
+    for label, names in (("missing", missing), ("unexpected", unexpected), ("other shape", shapes)):
+        if names:
+            rest = f", and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+            lines.append(f"    {label:<12} {', '.join(names[:_NAMES_SHOWN])}{rest}")
+    return lines
+
+
+def _way_to_match(own: Iterable[str], weights: Iterable[str]) -> str:
+    """Say what to do about names of which none matches; to load what matches would leave the module as it was made."""
+    rename = "in on_load_checkpoint(self, checkpoint) of the module"
+    if prefix := prefix_before(weights, own):
+        return f"remove {prefix!r} from the names in checkpoint['state_dict'], {rename}"
+    if prefix := prefix_before(own, weights):
+        return f"put {prefix!r} before the names in checkpoint['state_dict'], {rename}"
+    return f"no name matches: load it into the module it is of, or rename the weights {rename}"
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

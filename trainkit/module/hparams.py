@@ -8,48 +8,36 @@ import inspect
 import os
 import sys
 from argparse import Namespace
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, TypeGuard
 
 import torch
 
-from trainkit.errors import ConfigError, UnknownNameError, nearest_name
+from trainkit.errors import ConfigError, UnknownNameError
+from trainkit.module.attribute_dict import AttributeDict
+from trainkit.module.hparam_types import (
+    Description,
+    describe,
+    describe_enum,
+    describe_outside,
+    has_known_factory,
+    is_omegaconf,
+)
 from trainkit.storage.output import warn
 
 # Keys in a checkpoint, before which a data module puts "datamodule_". The first two are Lightning's, at the top level;
-# the third is trainkit's own, and is kept under "trainkit".
+# the others are trainkit's own, and are kept under "trainkit".
 HYPER_PARAMETERS = "hyper_parameters"
 HPARAMS_NAME = "hparams_name"
 LEFT_OUT = "hparams_left_out"
+TYPES = "hparams_types"
+ENUMS = "hparams_enums"
 
 # Types that ``torch.load(weights_only=True)`` loads unchanged. It refuses their subclasses, such as enums and numpy's
 # float64, so types are compared and not asked by `isinstance`. Bytes are left out: it refuses empty ones.
 _SAFE_TYPES = (type(None), bool, int, float, complex, str, torch.dtype, torch.device, torch.Size)
-
-
-class AttributeDict(dict[str, Any]):
-    """A dict whose string keys can also be read and written as attributes."""
-
-    # Called only for names that dict itself does not have: an entry named "items" is read as ``hparams["items"]``.
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            nearest = nearest_name(name, map(str, self))
-            hint = f" Did you mean {nearest!r}?" if nearest else ""
-            raise AttributeError(f"no hyperparameter {name!r}; there are: {', '.join(map(str, self))}.{hint}") from None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self[name] = value
-
-    def __delattr__(self, name: str) -> None:
-        if name not in self:
-            raise AttributeError(f"no hyperparameter {name!r}")
-        del self[name]
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({super().__repr__()})"
 
 
 class HyperparametersMixin:
@@ -59,6 +47,7 @@ class HyperparametersMixin:
     _hparams: AttributeDict | None = None
     _hparams_initial: AttributeDict | None = None
     _hparams_name: str | None = None
+    _hparams_described: Mapping[str, Any] = MappingProxyType({})  # the object that the argument of that name takes
     _hparams_logged: bool = True
     _hparams_prefix: str = ""
 
@@ -109,6 +98,9 @@ class HyperparametersMixin:
         if len(args) == len(containers) == 1:
             # The class takes its hyperparameters as one object: rebuilding must pass them the same way.
             self._hparams_name = next((name for name, value in arguments.items() if value is containers[0]), None)
+            # A dataclass is kept by its fields, which are read by attribute.
+            is_dict = type(containers[0]) is dict
+            self._hparams_described = {} if is_dict else describe_outside(containers[0]) or {"type": "AttributeDict"}
         self._hparams_logged = logger
         self.hparams.update(kept)
         # Removed and not merely left out: a parent's ``__init__`` may have saved them before.
@@ -120,9 +112,10 @@ class HyperparametersMixin:
 def storable(hparams: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Split hyperparameters into those that a checkpoint can hold and the names of those that it cannot.
 
-    A value is converted where a constructor can use the result in its place: a Namespace, an `AttributeDict` or an
-    OmegaConf container becomes a dict (or list), a Path a str, a numpy scalar a number. Modules, functions, classes and
-    all other objects are left out. So is a container that holds one, since half of it would be another argument.
+    A value is converted where it can be made again, see `hparam_types`, or a constructor can use the result in its
+    place: a Namespace, another mapping or an OmegaConf container becomes a dict (or list), a frozenset a set, a Path a
+    str, a numpy scalar a number. Modules, functions, classes and all other objects are left out. So is a container that
+    holds one, since half of it would be another argument.
 
     Returns:
         The values that ``torch.load(weights_only=True)`` gives back, and the names that were left out.
@@ -146,18 +139,36 @@ def hparams_prefix(cls: type) -> str:
 def store_hparams(owner: HyperparametersMixin, checkpoint: dict[str, Any]) -> list[str]:
     """Put the hyperparameters of ``owner`` into ``checkpoint``; return the names of those that cannot be stored."""
     kept, left_out = storable(owner.hparams)
+    enums = describe_enums(owner)
+    left_out = [name for name in left_out if name not in enums]
     # Without any, no key: `load_from_checkpoint` then builds the class from its defaults.
-    if kept or left_out:
+    if owner.hparams:
         prefix = owner._hparams_prefix
         checkpoint[f"{prefix}{HYPER_PARAMETERS}"] = kept
         checkpoint[f"{prefix}{HPARAMS_NAME}"] = owner._hparams_name or "kwargs"  # Lightning's word for "by name"
-        checkpoint.setdefault("trainkit", {})[f"{prefix}{LEFT_OUT}"] = left_out
+        types = {**owner._hparams_described, "items": describe_types(owner.hparams, kept)}
+        own = {LEFT_OUT: left_out, TYPES: types, ENUMS: enums}
+        checkpoint.setdefault("trainkit", {}).update({f"{prefix}{key}": value for key, value in own.items()})
     return left_out
+
+
+def describe_types(hparams: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Description]:
+    """Return of which types the hyperparameters that are ``kept`` were, by their names."""
+    described = ((str(name), describe(value, kept[str(name)])) for name, value in hparams.items() if str(name) in kept)
+    return {name: each for name, each in described if each}
+
+
+def describe_enums(owner: HyperparametersMixin) -> dict[str, list[str]]:
+    """Return the hyperparameters of ``owner`` that are enums which its constructor names, by their names."""
+    described = ((str(name), describe_enum(type(owner), name, value)) for name, value in owner.hparams.items())
+    return {name: each for name, each in described if each is not None}
 
 
 def warn_of_unstorable(owner: HyperparametersMixin | None) -> None:
     """Warn of the hyperparameters of ``owner`` that a checkpoint cannot hold, naming them all."""
     left_out = [] if owner is None else storable(owner.hparams)[1]
+    if owner is not None and left_out:
+        left_out = [name for name in left_out if name not in describe_enums(owner)]
     if left_out:
         name = type(owner).__name__
         example = ", ".join(f"{each}=..." for each in left_out)
@@ -217,7 +228,10 @@ def _snapshot(value: Any) -> Any:
         _plain(value)
     except _NotStorableError:
         return value
-    return copy.deepcopy(value)
+    try:
+        return copy.deepcopy(value)
+    except TypeError:  # such as of a mapping that is a view of another
+        return value
 
 
 class _NotStorableError(Exception):
@@ -228,27 +242,25 @@ def _plain(value: Any) -> Any:
     """Return ``value`` converted to types that load safely. Raises `_NotStorableError` if that is not possible."""
     if type(value) in _SAFE_TYPES or isinstance(value, torch.Tensor):
         return value
-    if _is_omegaconf(value):
+    if is_omegaconf(value):
         from omegaconf import OmegaConf
 
         return _plain(OmegaConf.to_container(value, resolve=True))
     if isinstance(value, Namespace):
         return _plain(vars(value))
+    if isinstance(value, defaultdict) and not has_known_factory(value):
+        raise _NotStorableError("a defaultdict of a function")
     if isinstance(value, Mapping):
         return {_plain(key): _plain(item) for key, item in value.items()}
     if type(value) in (list, tuple, set):
         return type(value)(_plain(item) for item in value)
+    if type(value) is frozenset:
+        return {_plain(item) for item in value}
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if _is_numpy_scalar(value):
         return value.item()
     raise _NotStorableError(type(value).__name__)
-
-
-def _is_omegaconf(value: Any) -> bool:
-    # Not imported for the question: a value of its types exists only if somebody has imported it.
-    omegaconf = sys.modules.get("omegaconf")
-    return omegaconf is not None and omegaconf.OmegaConf.is_config(value)
 
 
 def _is_numpy_scalar(value: Any) -> TypeGuard[Any]:

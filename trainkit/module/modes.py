@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -10,6 +10,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+
+from trainkit.module.weight_names import translated
 
 
 class Snapshot:
@@ -63,12 +65,20 @@ class Flags:
 
     def apply(self, module: nn.Module) -> None:
         """Give them to ``module``."""
-        for name, parameter in module.named_parameters():
+        parameters, children = dict(module.named_parameters()), dict(module.named_modules())
+        frozen, in_eval = _named_now(self.frozen, parameters), _named_now(self.in_eval, children)
+        for name, parameter in parameters.items():
             # Whole numbers cannot require gradients, so they are among the frozen ones or new.
             if parameter.is_floating_point() or parameter.is_complex():
-                parameter.requires_grad = name not in self.frozen
-        for name, child in module.named_modules():
-            child.training = name not in self.in_eval
+                parameter.requires_grad = name not in frozen
+        for name, child in children.items():
+            child.training = name not in in_eval
+
+
+def _named_now(saved: list[str], own: Iterable[str]) -> set[str]:
+    """Return saved names as they are now: of a module that was compiled, or is now, they are others."""
+    names = translated(saved, own)
+    return {names.get(name, name) for name in saved}
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch import nn
 
 from trainkit.batch.split import Splitter, count_samples, gather, split
 from trainkit.batch.transfer import move
+from trainkit.checks import named_device
 from trainkit.errors import ConfigError
 from trainkit.metrics.merge import Logged, merge_logs, note
 from trainkit.module import TrainModule
@@ -46,7 +47,10 @@ class DataParallel(Strategy):
     def __init__(self, devices: Sequence[torch.device | str] | None = None) -> None:
         self._threads: ThreadPoolExecutor | None = None
         if devices is not None:
-            self._use([torch.device(device) for device in devices])
+            if isinstance(devices, str | bytes) or not isinstance(devices, Sequence):
+                raise ConfigError(f"DataParallel: devices={devices!r} must be a list of devices, or None.")
+            named = [named_device("DataParallel", device, "devices") for device in devices]
+            self._use([device for device in named if device is not None])
 
     def assign(self, devices: Sequence[torch.device]) -> None:
         if devices and devices[0].type != "cuda":

@@ -13,6 +13,7 @@ from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from trainkit.checks import flags, number, text
 from trainkit.errors import DeviceError, ModuleError
 from trainkit.module import TrainModule
 from trainkit.strategies.base import Strategy
@@ -50,6 +51,10 @@ class DDP(Strategy):
         process_group_backend: str | None = None,
         timeout_s: float = 1800.0,
     ) -> None:
+        flags("DDP", find_unused_parameters=find_unused_parameters, static_graph=static_graph)
+        flags("DDP", gradient_as_bucket_view=gradient_as_bucket_view)
+        text("DDP", optional=True, process_group_backend=process_group_backend)
+        number("timeout_s", timeout_s, above=0, finite=True, where="DDP")
         self.find_unused_parameters = find_unused_parameters
         self.static_graph = static_graph
         self.gradient_as_bucket_view = gradient_as_bucket_view

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from trainkit.checks import named_device
 from trainkit.module import TrainModule
 from trainkit.strategies.base import Strategy
 
@@ -21,9 +22,10 @@ class SingleDevice(Strategy):
     name = "single"
     compiles = "step"  # nothing has to happen between forward, backward and update
 
-    def __init__(self, device: torch.device | str | None = None) -> None:
-        if device is not None:
-            self.assign([torch.device(device)])
+    def __init__(self, device: torch.device | str | int | None = None) -> None:
+        chosen = named_device("SingleDevice", device)
+        if chosen is not None:
+            self.assign([chosen])
 
     def wrap(self, module: TrainModule) -> None:
         module.to(self.device)

@@ -135,7 +135,7 @@ class OptimizationArguments:
                 whole("accumulate_grad_batches: an epoch", epoch)
         clipping(self.gradient_clip_val, self.gradient_clip_algorithm, "Trainer")
         one_of("on_nonfinite_loss", self.on_nonfinite_loss, ["warn", "stop", "ignore"], "Trainer")
-        if self.benchmark not in (None, True, False):
+        if not isinstance(self.benchmark, bool | None):  # torch takes no 1 for True
             raise ConfigError(f"benchmark={self.benchmark!r} is not usable. Allowed: True, False, or None to leave it.")
         if self.deterministic not in (None, True, False, "warn"):
             raise ConfigError(f"deterministic={self.deterministic!r} is not usable. Allowed: True, False, 'warn'.")

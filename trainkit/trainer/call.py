@@ -33,6 +33,7 @@ from trainkit.trainer.advice import advise
 from trainkit.trainer.build_run import build_evaluation_run, build_fit_run
 from trainkit.trainer.data import DataConnection, Rank
 from trainkit.trainer.default_plugins import checkpoints_last
+from trainkit.trainer.drawn_alike import drawn_alike
 from trainkit.trainer.loader_source import LoaderName
 from trainkit.trainer.loss_shapes import one_shape_for_labels
 from trainkit.trainer.place_module import place_module
@@ -359,7 +360,8 @@ class Call:
             # A random split of the data in `setup` has to come out as in the process that began the run.
             restore_beginning(data, checkpoint, strategy.rank)
         data.prepare(trainer)
-        self.hooks.setup(self.stage)
+        with drawn_alike(strategy):  # a module may split its data here too
+            self.hooks.setup(self.stage)
         method_of(module, "configure_model", TrainModule)()
         if checkpoint is not None:
             # Ahead of the weights, so that a module may rename what an older version of it has saved.

@@ -18,12 +18,14 @@ from trainkit.data.overfit import in_fixed_order
 from trainkit.data.resume.other_data import Resume
 from trainkit.data.sampler import shard
 from trainkit.data.wait_meter import WaitMeter
+from trainkit.data.whole import with_all_samples
 from trainkit.module import TrainModule
 from trainkit.progress import Progress
 from trainkit.reflection import method_of, overrides
 from trainkit.seed import isolate_rng, rng_state, set_rng_state
 from trainkit.storage.output import warn
 from trainkit.trainer.arguments import DataArguments
+from trainkit.trainer.drawn_alike import drawn_alike
 from trainkit.trainer.loader_source import LoaderName, LoaderSource
 from trainkit.types import Batch, Stage
 
@@ -102,7 +104,9 @@ class DataConnection:
         # Nobody reads what is still being downloaded.
         trainer.strategy.barrier()
         if self.datamodule is not None:
-            method_of(self.datamodule, "setup", DataModule)(self._stage)
+            # A random split without a seed has to be the same split on every rank.
+            with drawn_alike(trainer.strategy):
+                method_of(self.datamodule, "setup", DataModule)(self._stage)
 
     def teardown(self) -> None:
         """End workers, and let the data module let go of what it set up."""
@@ -234,7 +238,10 @@ class DataConnection:
         )
 
     def _make_evaluation_loaders(self, name: LoaderName) -> list[LimitedLoader]:
-        loaders = [self._shared(loader, training=False) for loader in self._source.evaluation(name)]
+        sources = self._source.evaluation(name)
+        if name == "predict":
+            sources = [with_all_samples(loader) for loader in sources]
+        loaders = [self._shared(loader, training=False) for loader in sources]
         limit = self._use.limit(name)
         return [LimitedLoader(loader, limit, f"{name}_dataloader", f"limit_{name}_batches") for loader in loaders]
 

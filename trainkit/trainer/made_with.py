@@ -28,7 +28,7 @@ from trainkit.data.combined import CombinedLoader
 from trainkit.data.loaders import length_of
 from trainkit.errors import CheckpointError, ConfigError
 from trainkit.loops.run import FitRun
-from trainkit.module.hparams import HYPER_PARAMETERS, hparams_prefix, storable
+from trainkit.module.hparams import ENUMS, HYPER_PARAMETERS, describe_enums, hparams_prefix, storable
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.storage.output import say
 from trainkit.trainer.arguments import OptimizationArguments
@@ -240,9 +240,14 @@ def _hparams_of_both(run: FitRun, data: DataConnection, checkpoint: Mapping[str,
     for owner, name in ((run.module, "hparams"), (data.datamodule, "data.hparams")):
         key = f"{hparams_prefix(type(owner))}{HYPER_PARAMETERS}"
         if owner is not None and key in checkpoint:
-            before |= dict(_flat(checkpoint[key], name))
-            now |= dict(_flat(storable(owner.hparams)[0], name))
+            enums = checkpoint["trainkit"].get(f"{hparams_prefix(type(owner))}{ENUMS}", {})
+            before |= dict(_flat(dict(checkpoint[key]) | _named(enums), name))
+            now |= dict(_flat(storable(owner.hparams)[0] | _named(describe_enums(owner)), name))
     return before, now
+
+
+def _named(enums: Mapping[str, Sequence[str]]) -> Rows:
+    return {name: ".".join(described) for name, described in enums.items()}
 
 
 def _flat(values: Any, place: str) -> Iterator[tuple[str, Any]]:

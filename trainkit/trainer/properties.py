@@ -322,6 +322,18 @@ class TrainerProperties:
         """Batches of each prediction loader."""
         return [] if self._data is None else self._data.num_batches("predict")
 
+    def predict_batch_indices(self, dataloader_idx: int = 0) -> list[Any] | None:
+        """Return the samples' indices in the dataset of the batch that is being predicted.
+
+        Args:
+            dataloader_idx: The index of its loader.
+
+        Returns:
+            What the sampler gave; None for a loader that has none, and outside of a prediction.
+        """
+        loaders = self._data.evaluation_loaders("predict") if self.state.fn is Stage.PREDICT and self._data else []
+        return loaders[dataloader_idx].known_indices() if loaders else None
+
     @property
     def num_sanity_val_batches(self) -> list[float]:
         """Batches of each validation loader that are tried ahead of training."""

@@ -15,6 +15,7 @@ from trainkit.hooks.manager import HookManager
 from trainkit.loops.run import FitRun, Run
 from trainkit.module.hparams import store_hparams, warn_of_unstorable
 from trainkit.module.modes import Flags
+from trainkit.module.weight_names import named_as_in
 from trainkit.progress import Progress
 from trainkit.seed import rng_state, set_rng_state
 from trainkit.storage.output import warn
@@ -150,6 +151,9 @@ def restore_counters(
     ranks = checkpoint["trainkit"]["ranks"]
     if ranks:
         data.load_datamodule_state(ranks[rank % len(ranks)]["data"])
+    elif data.datamodule is not None and (kept := checkpoint.get(type(data.datamodule).__qualname__)):
+        # Lightning keeps it by the name of the class.
+        data.load_datamodule_state({"datamodule": kept})
 
 
 def restore(
@@ -198,7 +202,8 @@ def restore(
 
 def _same_dtypes(run: FitRun, weights: dict[str, Any]) -> bool:
     """Whether all parameters have the dtypes in which they were saved."""
-    return all(weights[name].dtype == each.dtype for name, each in run.module.named_parameters() if name in weights)
+    saved = named_as_in(run.module.state_dict(), weights)
+    return all(saved[name].dtype == each.dtype for name, each in run.module.named_parameters() if name in saved)
 
 
 def _restore_rank(

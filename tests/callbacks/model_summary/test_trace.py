@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import random
 
 import pytest
 import torch
@@ -57,6 +58,63 @@ def test_one_sample_is_enough_for_a_batch_norm(net):
 def test_operations_are_counted(net):
     found = trace(net, torch.zeros(8, 4), flops=True)
     assert found.flops["head"] == found.flops[""] == 2 * 8 * 4 * 2
+
+
+def test_attention_is_counted_whatever_kernel_it_has():
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    x = torch.zeros(1, 3, 8)
+    # Four projections of 3 tokens, and two products of 3 by 3 scores with 2 heads of 4.
+    expected = 4 * 2 * 3 * 8 * 8 + 2 * 2 * 2 * 3 * 3 * 4
+    assert trace(attention, (x, x, x), flops=True).flops[""] == expected
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    found = trace(layer, x, flops=True)
+    assert found.flops["self_attn"] == expected
+    assert found.flops[""] == expected + 2 * 2 * 3 * 8 * 16
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+def test_recurrent_layers_are_counted(kind):
+    gates = {nn.RNN: 1, nn.GRU: 3, nn.LSTM: 4}[kind]
+    assert trace(kind(4, 6), torch.zeros(5, 1, 4), flops=True).flops[""] == 2 * 5 * gates * 6 * (4 + 6)
+
+
+class Drawn(nn.Module):
+    """Blocks of layers of drawn widths, some of them one object in several places, called several times each."""
+
+    def __init__(self, draw, shared, depth=0):
+        super().__init__()
+        self.calls = []
+        for index in range(draw.randint(1, 3)):
+            layer = draw.choice(shared) if depth or draw.random() < 0.5 else Drawn(draw, shared, depth + 1)
+            # Of two names in one place the first counts.
+            if layer not in self.children():
+                self.add_module(f"part{index}", layer)
+                self.calls += [f"part{index}"] * draw.randint(0, 2)
+
+    def forward(self, x):
+        for name in self.calls:
+            x = self._modules[name](x)
+        return x
+
+    def expected(self, place, flops):
+        """Count by hand, under each name."""
+        own = 0
+        for name in self.calls:
+            part, below = self._modules[name], f"{place}{name}"
+            once = part.expected(f"{below}.", flops) if isinstance(part, Drawn) else 2 * 3 * 4 * 4
+            flops[below] = flops.get(below, 0) + once
+            own += once
+        return own
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_layer_in_several_places_is_counted_in_each(seed):
+    draw = random.Random(seed)
+    net = Drawn(draw, [nn.Linear(4, 4) for _ in range(2)])
+    expected = {}
+    total = net.expected("", expected)
+    assert trace(net, torch.zeros(3, 4), flops=True).flops == {**expected, "": total}
 
 
 @pytest.mark.parametrize("raises", [False, True])

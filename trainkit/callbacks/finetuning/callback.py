@@ -9,9 +9,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 import trainkit.callbacks.finetuning.freezing as freezing
+from trainkit.checks import flags, function, number, whole
 from trainkit.errors import ModuleError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
+from trainkit.module.weight_names import translated
 from trainkit.storage.output import say
 
 if TYPE_CHECKING:
@@ -77,8 +79,12 @@ class BaseFinetuning(Callback):
         if self._state is None or self._trainer is None or self._trainer.module is None:
             return
         parameters = dict(self._trainer.module.named_parameters())
+        # Of a module that was compiled, or is now, the names are others.
+        trained = [name for groups in self._state["groups"] for group in groups for name in group]
+        own_names = translated([*trained, *self._state["trained"]], parameters)
+        still_trained = {own_names.get(name, name) for name in self._state["trained"]}
         for name, parameter in parameters.items():
-            parameter.requires_grad = name in self._state["trained"]
+            parameter.requires_grad = name in still_trained
         for name, child in self._trainer.module.named_modules():
             if hasattr(child, "track_running_stats"):
                 # Freezing a BatchNorm layer switches this off, and it is in no state_dict.
@@ -86,7 +92,7 @@ class BaseFinetuning(Callback):
         for optimizer, groups in zip(self._trainer.optimizers, self._state["groups"], strict=True):
             # The first groups are those of configure_optimizers; the others were added by `finetune_function`.
             for names in groups[len(optimizer.param_groups) :]:
-                optimizer.add_param_group({"params": [parameters[name] for name in names]})
+                optimizer.add_param_group({"params": [parameters[own_names.get(name, name)] for name in names]})
 
     def _lacks(self, method: str) -> ModuleError:
         return ModuleError(f"{type(self).__name__} does not define {method}, which every finetuning needs.")
@@ -119,6 +125,14 @@ class BackboneFinetuning(BaseFinetuning):
         verbose: bool = False,
         rounding: int = 12,
     ) -> None:
+        where = "BackboneFinetuning"
+        whole("unfreeze_backbone_at_epoch", unfreeze_backbone_at_epoch, where=where)
+        function(where, lambda_func=lambda_func)
+        number("backbone_initial_ratio_lr", backbone_initial_ratio_lr, at_least=0, finite=True, where=where)
+        number("backbone_initial_lr", backbone_initial_lr, at_least=0, finite=True, optional=True, where=where)
+        number("initial_denom_lr", initial_denom_lr, where=where)
+        whole("rounding", rounding, where=where)
+        flags(where, should_align=should_align, train_bn=train_bn, verbose=verbose)
         self.unfreeze_backbone_at_epoch = unfreeze_backbone_at_epoch
         self.lambda_func = lambda_func
         self.backbone_initial_ratio_lr = backbone_initial_ratio_lr

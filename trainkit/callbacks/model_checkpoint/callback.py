@@ -18,6 +18,7 @@ from trainkit.callbacks.model_checkpoint.triggers import SaveTriggers
 from trainkit.callbacks.monitor import Mode, missing_metric, missing_metric_error
 from trainkit.checkpoint.background import BackgroundJob, snapshot
 from trainkit.checkpoint.head import read_head
+from trainkit.checks import file_path, flags, text
 from trainkit.errors import ConfigError
 from trainkit.hooks.manager import PluginStage
 from trainkit.storage.claim import FolderClaim
@@ -108,6 +109,11 @@ class ModelCheckpoint(KeptCheckpoints):
         enable_version_counter: bool = True,
         async_save: bool = False,
     ) -> None:
+        file_path(WHERE, dirpath=dirpath)
+        text(WHERE, optional=True, filename=filename)
+        flags(WHERE, verbose=verbose, save_weights_only=save_weights_only, async_save=async_save)
+        flags(WHERE, auto_insert_metric_name=auto_insert_metric_name, enable_version_counter=enable_version_counter)
+        flags(WHERE, optional=True, save_on_train_epoch_end=save_on_train_epoch_end)
         super().__init__(None if dirpath is None else _normalized(dirpath), monitor, mode, save_top_k)
         if filename is not None:
             check_template(filename, WHERE)

@@ -25,7 +25,8 @@ class Trace:
     Attributes:
         in_sizes: The size of the input.
         out_sizes: The size of the output.
-        flops: Floating-point operations in it and its submodules; "" is the whole module. Empty if not counted.
+        flops: Floating-point operations in it and its submodules; "" is the whole module. Empty if not counted. A layer
+            in several places has those of each under its name there.
     """
 
     in_sizes: dict[str, Size] = field(default_factory=dict)
@@ -49,7 +50,8 @@ def trace(module: nn.Module, example_input: Any, *, flops: bool) -> Trace:
         module.eval()  # BatchNorm in train mode refuses a batch of one sample
         for name, child in module.named_modules():
             stack.enter_context(_recording_sizes(child, name, found))
-        counter = stack.enter_context(_flop_counter()) if flops else None
+        if flops:
+            stack.enter_context(_counting(module, found.flops))
         try:
             module(*args, **kwargs)
         except Exception as error:
@@ -58,12 +60,6 @@ def trace(module: nn.Module, example_input: Any, *, flops: bool) -> Trace:
                 "forward takes: one tensor, a tuple of its arguments, or a dict of its keyword arguments."
             )
             raise
-    if counter is not None:
-        # The counter names modules "Net.encoder.0", after the class of the root; elsewhere they are "encoder.0".
-        root = type(module).__name__
-        for path, counts in counter.get_flop_counts().items():
-            found.flops[path.removeprefix(root).removeprefix(".")] = sum(counts.values())
-        found.flops[""] = counter.get_total_flops()
     return found
 
 
@@ -81,11 +77,48 @@ def _recording_sizes(child: nn.Module, name: str, found: Trace) -> Iterator[None
         handle.remove()
 
 
-def _flop_counter() -> Any:
+@contextmanager
+def _counting(module: nn.Module, flops: dict[str, int]) -> Iterator[None]:
+    """Count the operations of each submodule inside, by its name in the place from which it is called."""
     # Imported late: it is needed by few runs.
     from torch.utils.flop_counter import FlopCounterMode
 
-    return FlopCounterMode(display=False)
+    names: dict[nn.Module, list[str]] = {}
+    for name, child in module.named_modules(remove_duplicate=False):
+        names.setdefault(child, []).append(name)
+    running: list[tuple[str, int]] = []  # the names of those that are running, and the operations before each
+
+    with ExitStack() as stack:
+        # The counter does not know the fused kernels of attention and recurrent layers, and counts them as nothing.
+        recurrent = bool(torch.backends.mkldnn.enabled)  # a property of torch's
+        stack.callback(_use_kernels, torch.backends.mha.get_fastpath_enabled(), recurrent)
+        _use_kernels(False, False)
+        counter = stack.enter_context(FlopCounterMode(display=False))
+
+        def begin(child: nn.Module, _: Any) -> None:
+            running.append((_name_from(running[-1][0] if running else "", names[child]), counter.get_total_flops()))
+
+        def end(*_: Any) -> None:
+            name, before = running.pop()
+            flops[name] = flops.get(name, 0) + counter.get_total_flops() - before
+
+        for child in names:
+            stack.callback(child.register_forward_pre_hook(begin).remove)
+            stack.callback(child.register_forward_hook(end).remove)
+        yield
+
+
+def _use_kernels(attention: bool, recurrent: bool) -> None:
+    torch.backends.mha.set_fastpath_enabled(attention)
+    # Not its flags(), which sets others too.
+    torch.backends.mkldnn.enabled = recurrent  # type: ignore[assignment]  # a property of torch's
+
+
+def _name_from(caller: str, names: list[str]) -> str:
+    """Return that of the names of a layer under which ``caller`` has it: as its own, or else further down."""
+    own = [name for name in names if name.rpartition(".")[0] == caller]
+    below = [name for name in names if not caller or name.startswith(f"{caller}.")]
+    return [*own, *below, *names][0]
 
 
 def _arguments(example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

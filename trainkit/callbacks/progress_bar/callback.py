@@ -12,7 +12,7 @@ from trainkit.callbacks.progress_bar.async_values import AsyncValues
 from trainkit.callbacks.progress_bar.bar import Bar
 from trainkit.callbacks.progress_bar.choose import open_display
 from trainkit.callbacks.progress_bar.display import Display
-from trainkit.checks import whole
+from trainkit.checks import flags, whole
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.specs import hookimpl
 from trainkit.storage.output import printing
@@ -47,6 +47,7 @@ class ProgressBar(Callback):
 
     def __init__(self, refresh_rate: int = 1, leave: bool = False) -> None:
         whole("refresh_rate", refresh_rate)
+        flags("ProgressBar", leave=leave)
         self.refresh_rate = refresh_rate
         self.leave = leave
         self._display: Display | None = None

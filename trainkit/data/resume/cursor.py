@@ -196,6 +196,10 @@ class Cursor(ABC):
         """Return of how many samples a batch was made, or None if that is not known: the newest but ``ahead``."""
         return None
 
+    def known_indices(self, ahead: int) -> list[Any] | None:
+        """Return the indices of which a batch was made, or None if they are not known: the newest but ``ahead``."""
+        return None
+
     def rewind(self) -> None:
         """Set the position to the beginning of a pass that has not reached this loader.
 

@@ -94,6 +94,14 @@ class IndexCursor(Cursor):
     def known_samples(self, ahead: int) -> int | None:
         return None if self._stream is None else self._stream.size(self._given.passed - ahead)
 
+    def known_indices(self, ahead: int) -> list[Any] | None:
+        # A subclass may leave batches out, or give some of its own.
+        if self._stream is None or type(self.loader).__iter__ is not DataLoader.__iter__:
+            return None
+        item = self._stream.item(self._given.passed - ahead)
+        # Without a batch sampler, each index of the sampler is a batch of its own.
+        return list(item) if isinstance(item, list | tuple) else None if item is None else [item]
+
     def rewind(self) -> None:
         super().rewind()
         self._stream = None
@@ -119,7 +127,9 @@ class IndexCursor(Cursor):
         start = self.rng_at_start
         # Without workers, samples draw from the same generators as the training step, as in a loop written by hand.
         seed = epoch_seed(start["global"]["torch"], self.epoch) if self.loader.num_workers and start else None
-        self._stream = IndexStream(indices, self._skip, seed, self._at_first_draw, self._draw_second)
+        # What workers are given ahead of its turn, the newest batch, one that is loaded ahead, and one to know of.
+        kept = self.loader.num_workers * (self.loader.prefetch_factor or 0) + 3
+        self._stream = IndexStream(indices, self._skip, seed, self._at_first_draw, self._draw_second, kept)
         if self._had_workers and not self._has_workers and start is not None:
             # Starting workers draws a base seed, and in the run that is continued an earlier pass had started them. The
             # seed is not drawn yet here: recording the state now lets the first draw put the generators back to it.

@@ -24,6 +24,7 @@ class IndexStream:
         seed: The seed of the pass, from which workers are seeded for each batch; None leaves them alone.
         at_first_draw: Called before anything is drawn from the sampler.
         draw_second: Draws the second item from the iterator that it is given.
+        kept_items: How many of the newest items are kept.
 
     Attributes:
         is_exhausted: Whether the sampler has come to its end; it is not asked again.
@@ -36,6 +37,7 @@ class IndexStream:
         seed: int | None,
         at_first_draw: Callable[[], None],
         draw_second: Callable[[Iterator[Any]], Any],
+        kept_items: int = 1,
     ) -> None:
         self._at_first_draw = at_first_draw
         self._draw_second = draw_second
@@ -46,6 +48,7 @@ class IndexStream:
         self._drawn = 0
         self._drawn_ahead: deque[Any] = deque()  # drawn from the sampler, not yet asked for by the loader
         self._sizes: deque[int | None] = deque(maxlen=KEPT_CHECKSUMS)  # of the newest items, in indices
+        self._items: deque[Any] = deque(maxlen=kept_items)
         # Pairs of how many items were drawn and their checksum.
         self._checksums: deque[tuple[int, int]] = deque([(0, 0)], maxlen=KEPT_CHECKSUMS)
 
@@ -93,6 +96,10 @@ class IndexStream:
         """Return how many indices item number ``drawn`` has, the first being 1; None if it is no list of them."""
         return self._sizes[drawn - self._drawn - 1] if drawn > self._drawn - len(self._sizes) else None
 
+    def item(self, drawn: int) -> Any:
+        """Return item number ``drawn``, the first being 1; None if it is not among the newest that are kept."""
+        return self._items[drawn - self._drawn - 1] if drawn > self._drawn - len(self._items) else None
+
     def _draw(self) -> Any:
         if self.is_exhausted:
             raise StopIteration
@@ -104,6 +111,7 @@ class IndexStream:
             self.is_exhausted = True
             raise
         self._drawn += 1
+        self._items.append(indices)
         self._sizes.append(len(indices) if isinstance(indices, list | tuple) else None)
         # repr() serves whatever a sampler gives: lists, tuples, ints, strings.
         self._checksums.append((self._drawn, zlib.crc32(repr(indices).encode(), self._checksums[-1][1])))

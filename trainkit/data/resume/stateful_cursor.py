@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from torch.utils.data import SequentialSampler
+
+from trainkit.data.dataloader_copy import has_own_batches, is_map_style
 from trainkit.data.resume.cursor import Cursor, each
 from trainkit.seed import isolate_rng
 from trainkit.types import Batch
@@ -36,6 +39,16 @@ class StatefulCursor(Cursor):
         if not mid_epoch and state["began"] is not None:
             self._abandon_pass()
         self._again = state.get("again", 0)
+
+    def known_indices(self, ahead: int) -> list[Any] | None:
+        # Only in order: it keeps to itself what its sampler gives.
+        if not is_map_style(self.loader) or type(getattr(self.loader, "sampler", None)) is not SequentialSampler:
+            return None
+        size = self.loader.batch_size
+        if size is None or has_own_batches(self.loader):
+            return None
+        first = (self._given.passed - ahead - 1) * size
+        return list(range(first, min(first + size, len(self.loader.dataset))))
 
     def discard_restored(self) -> None:
         if self.restored:

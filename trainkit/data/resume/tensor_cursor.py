@@ -48,6 +48,13 @@ class TensorCursor(Cursor):
         samples = self.loader.num_samples if self._order is None else len(self._order)
         return min(self.loader.batch_size, samples - (self._given.passed - ahead - 1) * self.loader.batch_size)
 
+    def known_indices(self, ahead: int) -> list[Any] | None:
+        size = self.loader.batch_size
+        first = (self._given.passed - ahead - 1) * size
+        if self._order is None:
+            return list(range(first, min(first + size, self.loader.num_samples)))
+        return self._order[first : first + size].tolist()
+
     def rewind(self) -> None:
         super().rewind()
         self._order = None  # that of the pass before

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trainkit.errors import ConfigError, LogWriteError
+from trainkit.checks import number
+from trainkit.errors import LogWriteError
 from trainkit.loggers.dummy import DummyExperiment
 from trainkit.loggers.hparams_yaml import update_hparams_file
 from trainkit.loggers.logger import Logger, Status
@@ -50,8 +51,7 @@ class TensorBoardLogger(Logger):
         flush_secs: float = 30.0,
     ) -> None:
         super().__init__(save_dir, name, version, prefix=prefix)
-        if not flush_secs >= 0:  # NaN is refused too
-            raise ConfigError(f"flush_secs={flush_secs!r} is not usable. Allowed: seconds, 0 or more.")
+        number("flush_secs", flush_secs, at_least=0, where="TensorBoardLogger")
         self.flush_secs = flush_secs
         self._events: Any = None  # an EventFile, or the file of the SummaryWriter, which has the same methods
         self._summary_writer: SummaryWriter | None = None

@@ -1,5 +1,5 @@
 """A dict whose keys are attributes too."""
 
-from trainkit.module.hparams import AttributeDict
+from trainkit.module.attribute_dict import AttributeDict
 
 __all__ = ["AttributeDict"]
