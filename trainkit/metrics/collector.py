@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trainkit.metrics.options import Given
 from trainkit.metrics.phase import PhaseLog, Published, refuse_place, unknown
 from trainkit.metrics.ranks import Ranks
-from trainkit.metrics.reduce import reduce_epoch
+from trainkit.metrics.reduce import reduce_epoch, settle_metrics
 from trainkit.metrics.running import Running, widest
 from trainkit.metrics.scalars import (
     Table,
@@ -26,7 +26,8 @@ from trainkit.metrics.scalars import (
     read,
     refuse_complex,
 )
-from trainkit.metrics.slots import EPOCH_HOOK, Slot
+from trainkit.metrics.sharing import refuse_mixture
+from trainkit.metrics.slots import EPOCH_HOOK, EVERY_LOADER, Slot
 from trainkit.metrics.torchmetrics import (
     Metric,
     Plugins,
@@ -52,6 +53,7 @@ class MetricCollector:
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
+        self._module: nn.Module | None = None
         self._published = Published()
         self._phases: list[PhaseLog] = []  # a stack: a validation may run within a training epoch
         self._paused: dict[Phase, PhaseLog] = {}  # left or loaded in mid-phase, for begin_phase(resume=True)
@@ -156,6 +158,11 @@ class MetricCollector:
         # The phase was left in the middle, with the value so far: at its end there is another one.
         if phase.is_reduced:
             phase.renew()
+        if phase.place not in (EPOCH_HOOK, dataloader_idx):
+            self._end_loader(phase)
+            before = phase.metric_slots_of_loaders(range(dataloader_idx))
+            phase.aside.begin_loader(slot.metric for slot in before if slot.metric is not None)
+        self._set_aside(phase)
         phase.enter(dataloader_idx)
         phase.group = (phase.group or {}) if accumulates else None
         phase.known_samples = known_samples
@@ -179,6 +186,9 @@ class MetricCollector:
         """
         phase = self._phases[-1]
         phase.end_group()
+        if phase.num_dataloaders > 1 and phase.place != EPOCH_HOOK:
+            self._end_loader(phase)
+        phase.aside.end_batches(phase.metrics())
         phase.leave_batches()
         self._slots = phase.current
         reduce_epoch(phase, phase.epoch_slots(hooks=False), self._ranks)
@@ -217,8 +227,11 @@ class MetricCollector:
             del self._phases[depth:]
             self._slots = self._phases[-1].current if self._phases else {}
 
-    def reset(self) -> None:
-        """Remove all values, because a new run begins. A phase that was left in the middle may still be resumed."""
+    def reset(self, module: nn.Module | None = None) -> None:
+        """Remove all values, because a run of ``module`` begins. A phase that was left may still be resumed."""
+        self._module = module
+        for log in reversed(self._phases):
+            log.reset_metrics()  # an exception ended it
         self._published.replace({})
         self._published.versions.clear()
         self._results = []
@@ -353,6 +366,27 @@ class MetricCollector:
                     "it anew. Make it an attribute of one of them, or put it into a list or dict that is one."
                 )
 
+    # torchmetrics objects that collect for several things
+
+    def _set_aside(self, phase: PhaseLog) -> None:
+        if len(self._phases) > 1:
+            around = [metric for log in self._phases[:-1] for metric in log.metrics()]
+            phase.aside.begin(around, find_metrics(self._module).values() if self._module is not None else ())
+
+    def _end_loader(self, phase: PhaseLog) -> None:
+        settle_metrics(phase, phase.metric_slots_of_loaders([phase.place]), self._ranks)
+        phase.aside.end_loader()
+        for slot in phase.metric_slots_of_loaders([EVERY_LOADER]):
+            if slot.metric is not None:
+                self._refuse_mixture(slot, slot.metric)
+
+    def _refuse_mixture(self, slot: Slot, metric: Metric) -> None:
+        phase = self._phases[-1]
+        others = {each.spec.place for each in phase.slots.values() if each.metric is metric}
+        if mixed := phase.aside.mixed_with(metric, slot.spec.place, others):
+            found = find_metrics(self._module) if self._module is not None else {}
+            refuse_mixture(slot.spec.name, metric, next((name for name in found if found[name] is metric), None), mixed)
+
     # Collecting
 
     def _open(self, name: str, given: Given, of_metric: bool) -> Slot:
@@ -385,7 +419,9 @@ class MetricCollector:
             running.add(value, self._weight(slot, batch_size))
 
     def _log_metric(self, slot: Slot, metric: Metric, batch_size: Any) -> None:
-        slot.metric = metric
+        if slot.metric is not metric:
+            self._refuse_mixture(slot, metric)
+            slot.metric = metric
         # metric.update() alone computes no value of the batch; only a call of the metric, its forward, does.
         if slot.step_tables and metric._forward_cache is not None:
             self._publish_step(slot, metric_value(slot.spec.name, metric, metric._forward_cache), batch_size)

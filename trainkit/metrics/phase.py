@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-import torch
-
 from trainkit.batch.size import find_batch_size
 from trainkit.errors import MetricError
 from trainkit.metrics.options import Given, LogOptions, describe, refuse_difference, resolve
 from trainkit.metrics.running import Running
 from trainkit.metrics.scalars import Table, Value
+from trainkit.metrics.sharing import SetAside
 from trainkit.metrics.slots import EPOCH_HOOK, EVERY_LOADER, Slot, SlotSpec
-from trainkit.metrics.torchmetrics import Metric
+from trainkit.metrics.torchmetrics import Metric, reset
 from trainkit.metrics.versions import Versions
 from trainkit.types import Batch, Phase
 
@@ -73,6 +72,7 @@ class PhaseLog:
         results: Values of the phase for users, one table per dataloader.
         version: The number of its values in `Versions`, from the first one on. What is reduced twice is no new value.
         is_reduced: Whether what batches logged so far was reduced.
+        aside: What torchmetrics objects held that this phase uses for something else.
     """
 
     def __init__(self, phase: Phase, num_dataloaders: int, published: Published) -> None:
@@ -85,6 +85,7 @@ class PhaseLog:
         self.results: list[Table] = [{} for _ in range(num_dataloaders)]
         self.version: int | None = None
         self.is_reduced = False
+        self.aside = SetAside()
         self._published = published
         # A slot that all loaders share is found under each of their places, so this is not `slots` sorted by place.
         self._by_place: dict[int, dict[str, Slot]] = {EPOCH_HOOK: self.current}
@@ -193,13 +194,19 @@ class PhaseLog:
             self._published.logged[slot.epoch_key] = value
             self.epoch_row[slot.epoch_key] = value
 
+    def metrics(self) -> list[Metric]:
+        """Return the torchmetrics objects that were logged. One object may be logged under several names."""
+        return list({id(slot.metric): slot.metric for slot in self.slots.values() if slot.metric}.values())
+
+    def metric_slots_of_loaders(self, loaders: Iterable[int]) -> list[Slot]:
+        """Return the slots of torchmetrics objects that have a value for one of ``loaders``."""
+        return [slot for slot in self.epoch_slots(hooks=False) if slot.spec.is_metric and slot.spec.place in loaders]
+
     def reset_metrics(self) -> None:
-        """Reset the torchmetrics objects for the next phase."""
-        # reset() makes new states; made in inference mode, a later phase outside it could not change them in place.
-        with torch.inference_mode(False):
-            # One object may be logged under several names.
-            for metric in {id(slot.metric): slot.metric for slot in self.slots.values() if slot.metric}.values():
-                metric.reset()
+        """Reset the torchmetrics objects for the next phase, and give back what they held of the one around this."""
+        for metric in self.metrics():
+            reset(metric)
+        self.aside.end()
 
     def state_dict(self, metric_paths: dict[int, str]) -> dict[str, Any]:
         """Return what has been collected so far.
@@ -214,6 +221,7 @@ class PhaseLog:
             "group": {key: running.state_dict() for key, running in (self.group or {}).items()},
             "version": self.version,
             "is_reduced": self.is_reduced,
+            "aside": self.aside.state_dict(metric_paths),
         }
 
     def load_state_dict(self, state: dict[str, Any], metrics: dict[str, Metric]) -> None:
@@ -235,7 +243,10 @@ class PhaseLog:
             slot.metric = metric
             slot.loaders = set(saved["loaders"])
             slot.running = Running.from_state(saved["running"]) if saved["running"] else None
+            slot.settled = list(saved.get("settled", ()))
             slot.restored = True
+        if "aside" in state:
+            self.aside.load_state_dict(state["aside"], metrics)
         # Neither is in files of earlier versions.
         self.epoch_row.update(state.get("step_values", {}))
         self.group = {key: Running.from_state(saved) for key, saved in state.get("group", {}).items()} or None
