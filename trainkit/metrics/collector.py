@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainkit.metrics.options import Given
+from trainkit.metrics.options import Given, describe
 from trainkit.metrics.phase import PhaseLog, Published, refuse_place, unknown
 from trainkit.metrics.ranks import Ranks
 from trainkit.metrics.reduce import reduce_epoch, settle_metrics
@@ -54,6 +54,7 @@ class MetricCollector:
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
         self._module: nn.Module | None = None
+        self._closed_by: str | None = None  # where nothing can be logged, though a phase runs
         self._published = Published()
         self._phases: list[PhaseLog] = []  # a stack: a validation may run within a training epoch
         self._paused: dict[Phase, PhaseLog] = {}  # left or loaded in mid-phase, for begin_phase(resume=True)
@@ -105,6 +106,7 @@ class MetricCollector:
             slot.running.add(value, self._weight(slot, batch_size))
             # Callbacks may read it in the same hook, ahead of the reduction over ranks, so they get the local value.
             if slot.spec.place == EPOCH_HOOK:
+                self._warn_if_late(slot)
                 self._phases[-1].publish_epoch(slot, slot.value())
 
     # What loops call
@@ -174,10 +176,14 @@ class MetricCollector:
         self._phases[-1].end_group()
 
     @property
+    def in_training(self) -> bool:
+        """Whether the innermost phase is training."""
+        return bool(self._phases) and self._phases[-1].phase is Phase.TRAIN
+
+    @property
     def in_training_batches(self) -> bool:
         """Whether the innermost phase is training, between its first and its last batch."""
-        phase = self._phases[-1] if self._phases else None
-        return phase is not None and phase.phase is Phase.TRAIN and phase.place != EPOCH_HOOK
+        return self.in_training and self._phases[-1].place != EPOCH_HOOK
 
     def end_batches(self) -> None:
         """Reduce what batches logged over the phase and over all ranks. Later values are logged for the whole phase.
@@ -227,6 +233,15 @@ class MetricCollector:
             del self._phases[depth:]
             self._slots = self._phases[-1].current if self._phases else {}
 
+    @contextmanager
+    def closed(self, where: str) -> Iterator[None]:
+        """Return a context in which nothing can be logged; ``where`` says in an error what it is."""
+        before, self._slots, self._closed_by = (self._slots, self._closed_by), {}, where
+        try:
+            yield
+        finally:
+            self._slots, self._closed_by = before
+
     def reset(self, module: nn.Module | None = None) -> None:
         """Remove all values, because a run of ``module`` begins. A phase that was left may still be resumed."""
         self._module = module
@@ -249,21 +264,22 @@ class MetricCollector:
         reduce_epoch(phase, phase.epoch_slots(hooks=True), self._ranks)
 
     def step_row(self) -> dict[str, float]:
-        """Return the newest values that training batches logged ``on_step`` for loggers since the last call.
+        """Return the newest values that batches of this phase logged ``on_step`` for loggers since the last call.
 
-        Waits for the device.
+        Waits for the device, if there are any.
         """
+        table = self._phases[-1].step_row
         # Each value is in one row only: a name that is logged seldom is not repeated with an old value.
-        row = read(self._published.step_row)
-        self._published.step_row.clear()
+        row = read(table)
+        table.clear()
         return row
 
     def epoch_row(self) -> dict[str, float]:
-        """Return what was logged ``on_epoch`` for loggers in the phase that is ending. Waits for the device.
-
-        The row of an evaluation also has its newest ``on_step`` values, because an evaluation has no other row.
-        """
-        return read(self._phases[-1].epoch_row) if self._phases else {}
+        """Return what was logged ``on_epoch`` for loggers in the phase that is ending. Waits for the device."""
+        if not self._phases:
+            return {}
+        self._phases[-1].is_sent = True
+        return read(self._phases[-1].epoch_row)
 
     def note(self, values: dict[str, float]) -> None:
         """Add values that no module logged, such as learning rates, to ``callback_metrics``."""
@@ -276,6 +292,11 @@ class MetricCollector:
     def callback_metrics(self) -> dict[str, Tensor]:
         """The newest value of every name, for decisions such as early stopping."""
         return as_tensors(self._published.callback)
+
+    @property
+    def awaits_row(self) -> bool:
+        """Whether training has logged values ``on_step`` for loggers that are in no row yet."""
+        return bool(self._published.step_row)
 
     @property
     def awaited(self) -> set[str]:
@@ -390,8 +411,8 @@ class MetricCollector:
     # Collecting
 
     def _open(self, name: str, given: Given, of_metric: bool) -> Slot:
-        if not self._phases:
-            refuse_place(name, None)
+        if not self._phases or self._closed_by is not None:
+            refuse_place(name, self._closed_by or "outside a training epoch, a validation or a test")
         slot = self._phases[-1].open(name, given, is_metric=of_metric)
         # Without `given` the next call comes here too, so that a number under the name of a torchmetrics object is
         # refused: `log` itself does not compare the kinds of values.
@@ -427,6 +448,7 @@ class MetricCollector:
             self._publish_step(slot, metric_value(slot.spec.name, metric, metric._forward_cache), batch_size)
         # With several ranks compute() is a collective, which waits until `reduce_epoch_hook_values`.
         if slot.spec.place == EPOCH_HOOK and slot.spec.options.on_epoch and self._ranks.world_size == 1:
+            self._warn_if_late(slot)
             self._phases[-1].publish_epoch(slot, slot.value())
 
     def _weight(self, slot: Slot, batch_size: Any) -> float:
@@ -443,6 +465,13 @@ class MetricCollector:
             )
             return 1
         return size
+
+    def _warn_if_late(self, slot: Slot) -> None:
+        if self._phases[-1].is_sent and slot.spec.options.logger:
+            self._warn_once(
+                f"self.log({slot.spec.name!r}) comes after the row of {describe(self._phases[-1].phase)} was sent, so "
+                "no logger gets it. Log it in a plugin of an earlier stage, or in an earlier hook."
+            )
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
