@@ -51,7 +51,10 @@ class SetAside:
     def end_batches(self, used: Iterable[Metric]) -> None:
         """Give back what was set aside, but for the objects that this phase has ``used``."""
         keys = {id(metric) for metric in used}
-        self._give_back(key for key in list(self._around) if key not in keys)
+        returned = [key for key in self._around if key not in keys]
+        self._give_back(returned)
+        # Logged from now on, they would be reset at the end of the phase, with what the one around it has collected.
+        self.foreign |= dict.fromkeys(returned, 0)
 
     def end(self) -> None:
         """Give back all that was set aside; what this phase has collected is gone by now."""
