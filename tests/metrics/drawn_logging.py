@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import sys
+import tempfile
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ import torch
 import torchmetrics
 from torch.utils.data import DataLoader
 
+from trainkit.callbacks import Callback
 from trainkit.testing import Recorder, TinyModule, quiet_trainer
 
 
@@ -129,7 +133,7 @@ def draw(seed: int) -> Program:
             flags = rng.choice(((None, None), (True, True), (False, True), (True, False)))
             logs.append(
                 Log(
-                    name, stage, hook, rng.choice(sorted(KINDS)), rng.choice(sorted(REDUCTIONS)),
+                    name, stage, hook, rng.choice(sorted(KINDS)), rng.choice(("mean", "mean", *sorted(REDUCTIONS))),
                     flags if in_batch else (None, None), rng.random() < 0.8, rng.random() < 0.8,
                     rng.choice((None, None, None, 0, 3)), rng.choice((1, 1, 1, 2)), metric, forwards[metric],
                 )
@@ -161,6 +165,10 @@ class ByHand:
         self._phases: list[Phase] = []
         self._waiting: dict[str, float] = {}
         self._group: defaultdict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+
+    @property
+    def is_validating(self) -> bool:
+        return bool(self._phases) and self._phases[-1].stage == "val"
 
     def begin(self, stage: str, epoch: int) -> None:
         self.epoch = epoch
@@ -269,7 +277,9 @@ class Logs(TinyModule):
         self.metrics = torch.nn.ModuleList(METRICS[kind]() for kind in program.metrics)
         self.drawn = random.Random(0)
         self.place = (0, 0, 0)  # batch_idx, the size of the batch, dataloader_idx
+        self.train_place = self.place
         self.batches: defaultdict[tuple[str, int], int] = defaultdict(int)
+        self.goes_on = False
 
     @property
     def stage(self) -> str:
@@ -313,6 +323,8 @@ class Logs(TinyModule):
     # Hooks
 
     def on_train_start(self) -> None:
+        if self.goes_on:
+            return  # like other hooks of a start, it was called before the stop
         self.by_hand.begin("train", 0)
         self.at("on_train_start")
 
@@ -360,6 +372,9 @@ class Logs(TinyModule):
         self.by_hand.end()
 
     def on_validation_start(self) -> None:
+        self.is_continued = self.by_hand.is_validating
+        if self.is_continued:
+            return
         self.train_place = self.place
         self.batches = defaultdict(int, {key: value for key, value in self.batches.items() if key[0] == "train"})
         if not self.trainer.sanity_checking:
@@ -367,6 +382,8 @@ class Logs(TinyModule):
         self.at("on_validation_start")
 
     def on_validation_epoch_start(self) -> None:
+        if self.is_continued:
+            return
         self.at("on_validation_epoch_start")
 
     def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -402,40 +419,71 @@ def loader(sizes: tuple[int, ...]) -> DataLoader:
     return DataLoader(torch.zeros(int(ends[-1]), 4), batch_sampler=batches)
 
 
-def differences(seed: int) -> list[str]:
-    """Run the program of ``seed``: a fit, and a validation; return what is not as it is by hand."""
+class Saves(Callback):
+    """Saves at the ``at``-th batch of all, and notes how far the module is."""
+
+    stage = "persist"
+
+    def __init__(self, path: Path, at: int) -> None:
+        self.path, self.left = path, at
+        self.noted: dict[str, Any] = {}
+
+    def on_train_batch_end(self, trainer: Any, module: Any) -> None:
+        self.left -= not trainer.sanity_checking
+        if self.left == 0 and not self.noted:
+            trainer.save_checkpoint(self.path)
+            self.noted = {name: copy.deepcopy(getattr(module, name)) for name in _STATE}
+            self.noted["by_hand"].rows = []
+
+    on_validation_batch_end = on_train_batch_end
+
+
+_STATE = ("by_hand", "drawn", "place", "train_place", "batches")
+
+
+def differences(seed: int, folder: Path) -> list[str]:
+    """Run the program of ``seed``: a fit, the rest of that fit once more, and a validation.
+
+    Returns:
+        What is not as it is by hand.
+    """
     program = draw(seed)
-    module, recorder = Logs(program), Recorder(["on_log"])
-    trainer = quiet_trainer(**program.arguments, callbacks=[recorder])
-    val = [loader(sizes) for sizes in program.val]
-    found = []
-    for stage in ("fit", "validate") if val else ("fit",):
+    saves = Saves(folder / f"{seed}.ckpt", at=random.Random(seed).randint(1, 9))
+    module, found = Logs(program), []
+    # States of torchmetrics are float32.
+    tolerances = {log.name: 1e-6 for log in program.logs if log.metric is not None}
+
+    def compare(what: str, own: list[dict[str, float]], expected: list[dict[str, float]]) -> None:
+        if len(own) != len(expected):
+            found.append(f"{what}: {len(own)} for {len(expected)}")
+        for row, by_hand in zip(own, expected, strict=False):
+            for name in sorted(row.keys() | by_hand.keys()):
+                value, right = row.get(name), by_hand.get(name)
+                tolerance = tolerances.get(name[0], 1e-12)  # names are single letters
+                if None in (value, right) or not np.isclose(value, right, rtol=tolerance, atol=0, equal_nan=True):
+                    found.append(f"{what} at step {by_hand.get('step')}: {name} is {value} and not {right}")
+
+    for stage in ("fit", "resumed", "validate"):
+        recorder = Recorder(["on_log"])
+        trainer = quiet_trainer(**program.arguments, callbacks=[recorder, *([saves] if stage == "fit" else [])])
+        val = [loader(sizes) for sizes in program.val]
         if stage == "fit":
             trainer.fit(module, loader(program.train), val or None)
-        else:
-            recorder.calls.clear()
-            module.by_hand.rows, module.by_hand.callback = [], {}
+        elif stage == "resumed" and saves.noted:
+            module = Logs(program)
+            vars(module).update(saves.noted, goes_on=True)
+            trainer.fit(module, loader(program.train), val or None, ckpt_path=saves.path)
+        elif stage == "validate" and val:
+            module = Logs(program)
             results = trainer.validate(module, val, verbose=False)
-            found += _compared(f"{stage}: results", results, module.by_hand.results)
-        rows = [(call["step"], call["metrics"]) for call in recorder.arguments("on_log")]
-        expected = module.by_hand.rows
-        found += [] if len(rows) == len(expected) else [f"{stage}: {len(rows)} rows for {len(expected)}"]
-        for row, other in zip(rows, expected, strict=False):
-            found += _compared(f"{stage}: row at step {row[0]}", [{"step": row[0], **row[1]}], [{"step": other[0], **other[1]}])
+            compare(f"{stage}: results", results, module.by_hand.results)
+        else:
+            continue
+        rows = [{"step": call["step"], **call["metrics"]} for call in recorder.arguments("on_log")]
+        compare(f"{stage}: row", rows, [{"step": step, **row} for step, row in module.by_hand.rows])
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        found += _compared(f"{stage}: callback_metrics", [metrics], [module.by_hand.callback])
+        compare(f"{stage}: callback_metrics", [metrics], [module.by_hand.callback])
     return found
-
-
-def _compared(what: str, found: list[dict[str, float]], expected: list[dict[str, float]]) -> list[str]:
-    told = []
-    for own, other in zip(found, expected, strict=True):
-        for name in sorted(own.keys() | other.keys()):
-            value, right = own.get(name), other.get(name)
-            # States of torchmetrics are float32.
-            if value is None or right is None or not np.isclose(value, right, rtol=1e-6, atol=0, equal_nan=True):
-                told.append(f"{what}: {name} is {value} and not {right}")
-    return told
 
 
 def main(first: int, last: int) -> None:
@@ -443,7 +491,8 @@ def main(first: int, last: int) -> None:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                found = differences(seed)
+                with tempfile.TemporaryDirectory() as folder:
+                    found = differences(seed, Path(folder))
             except Exception as error:
                 found = [repr(error)]
         told = {str(warning.message) for warning in caught}
