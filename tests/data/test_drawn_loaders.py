@@ -60,13 +60,14 @@ class Sized(Plain):
 
 
 def draw(rng):
-    """Return a loader, and how many samples it has."""
+    """Return a loader, how many samples it has, and whether it gives lists of one tensor."""
     count, rank = rng.randint(1, 9), rng.randint(0, 3)
+    # What a list of single numbers weighs is not known, which is told.
     is_ragged = rank > 0 and rng.random() < 0.5
     shape = tuple(rng.randint(1, 4) for _ in range(rank))
     shapes = [tuple(rng.randint(1, 4) for _ in shape) if is_ragged else shape for _ in range(count)]
     samples, batch_size = Samples(shapes), rng.randint(1, 5)
-    collate = {"collate_fn": list} if is_ragged or rng.random() < 0.2 else {}
+    collate = {"collate_fn": list} if is_ragged or (rank and rng.random() < 0.2) else {}
     sampler = rng.choice((SequentialSampler, RandomSampler, lambda data: SubsetRandomSampler(range(len(data)))))(
         samples
     )
@@ -77,20 +78,24 @@ def draw(rng):
             samples, batch_sampler=BatchSampler(sampler, batch_size, drop_last=False), **collate
         ),
         "lists": lambda: DataLoader(samples, batch_sampler=[[index] for index in range(1, count)] + [[0]], **collate),
-        "stream": lambda: DataLoader(Stream(samples), batch_size, **collate),
+        # A list from a stream is known for one where no batch can be short.
+        "stream": lambda: DataLoader(Stream(samples), 1 if collate else batch_size, **collate),
         "tensors": lambda: TensorLoader(torch.arange(float(count)), batch_size=batch_size, shuffle=True),
     }[rng.choice(("shuffled", "sampler", "batch sampler", "lists", "stream", "tensors"))]()
-    return rng.choice((lambda loader: loader, lambda loader: loader, Plain, Sized))(loader), count
+    # From a loader that is not torch's, a list with one tensor may be one sample, or a batch of several in one tensor.
+    wrap = (lambda own: own) if collate else rng.choice((lambda own: own, Plain, Sized))
+    return wrap(loader), count, isinstance(loader, TensorLoader)
 
 
 class Counts(TinyModule):
-    def __init__(self):
+    def __init__(self, *unpacks):
         super().__init__()
+        self.unpacks = dict(zip(("train", "val"), unpacks, strict=True))
         self.seen = {"train": Counter(), "val": Counter()}
 
     def see(self, stage, batch):
-        if isinstance(batch, tuple) or (isinstance(batch, list) and len(batch) == 1 and batch[0].ndim == 1):
-            batch = batch[0]
+        if self.unpacks[stage]:
+            (batch,) = batch
         indices = torch.stack([sample.flatten()[0] for sample in batch])
         self.seen[stage].update(indices.int().tolist())
         self.log(stage, indices.mean(), on_step=False, on_epoch=True)
@@ -106,8 +111,8 @@ class Counts(TinyModule):
 @pytest.mark.parametrize("seed", range(50))
 def test_each_sample_comes_once_and_weighs_the_same(seed):
     rng = random.Random(seed)
-    (train, train_count), (val, val_count) = draw(rng), draw(rng)
-    epochs, module = rng.randint(1, 2), Counts()
+    (train, train_count, train_unpacks), (val, val_count, val_unpacks) = draw(rng), draw(rng)
+    epochs, module = rng.randint(1, 2), Counts(train_unpacks, val_unpacks)
     trainer = quiet_trainer(
         max_epochs=epochs, num_sanity_val_steps=0, accumulate_grad_batches=rng.randint(1, 3),
     )  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 from tests.metrics.drawn_logging import differences
 
 # Of what failed once: two loaders and training with one object, values of transfer hooks, batches of an evaluation.
-FAILED = (54, 65, 74, 88, 98)
+FAILED = (54, 55, 65, 74, 80, 98, 99)
 
 
 @pytest.mark.parametrize("seed", [*range(50), *FAILED])
