@@ -14,7 +14,7 @@ class Logs(TinyModule):
     """Logs which step and which epoch it is."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
-        self.log("step", float(self.global_step), on_step=True, on_epoch=False)
+        self.log("at", float(self.global_step), on_step=True, on_epoch=False)
         self.log("mean", float(batch_idx), on_step=False, on_epoch=True, batch_size=1)
         return self.loss(batch)
 
@@ -37,19 +37,19 @@ def rows(module: TinyModule | None = None, batches: int = 2, **arguments: Any) -
 
 def test_rows_of_updates_validations_and_epochs_stand_at_the_global_step() -> None:
     assert rows() == [
-        (1, {"epoch": 0, "step": 0.0}),
-        (2, {"epoch": 0, "step": 1.0}),
+        (1, {"epoch": 0, "at": 0.0}),
+        (2, {"epoch": 0, "at": 1.0}),
         (2, {"epoch": 0, "val": 1.0}),
         (2, {"epoch": 0, "mean": 0.5}),
-        (3, {"epoch": 1, "step": 2.0}),
-        (4, {"epoch": 1, "step": 3.0}),
+        (3, {"epoch": 1, "at": 2.0}),
+        (4, {"epoch": 1, "at": 3.0}),
         (4, {"epoch": 1, "val": 1.0}),
         (4, {"epoch": 1, "mean": 0.5}),
     ]
 
 
 def step_rows(**arguments: Any) -> list[int]:
-    return [step for step, row in rows(**arguments) if "step" in row]
+    return [step for step, row in rows(**arguments) if "at" in row]
 
 
 def test_rows_between_are_due_by_updates_of_the_whole_run() -> None:

@@ -65,7 +65,7 @@ def test_step_values_of_a_validation_are_shown_but_decide_nothing(validating):
     validating.log("x", 2.0, on_step=True, prog_bar=True)
     validating.end_batches()
     assert numbers(validating.callback_metrics) == {"x": 1.5, "x_epoch": 1.5}
-    assert (validating.step_row(), validating.epoch_row()) == ({}, {"x_step": 2.0, "x_epoch": 1.5})
+    assert (validating.step_row(), validating.epoch_row()) == ({"x_step": 2.0}, {"x_epoch": 1.5})
 
 
 def test_logger_and_prog_bar_choose_the_tables(training):

@@ -79,4 +79,4 @@ def test_step_values_of_an_evaluation_outlive_its_interruption_and_its_epoch_val
     else:
         state, log = log.state_dict({}), PhaseLog(Phase.VALIDATE, 1, Published())
         log.load_state_dict(state, {})
-    assert log.epoch_row == {"both_step": 0.5}
+    assert (log.step_row, log.epoch_row) == ({"both_step": 0.5}, {})

@@ -210,8 +210,8 @@ def _update_batch_norm(trainer: Trainer, layers: list[_BatchNorm]) -> None:
         run.metrics.begin_phase(Phase.TRAIN)
         collected = run.metrics.begin_batches()
         for batch_idx, batch in enumerate(islice(batches_of(trainer.train_dataloader), limit)):
-            batch = run.transfer(batch, 0)
             collected.batch = batch
+            batch = collected.batch = run.transfer(batch, 0)
             run.training_step(batch, batch_idx)
     for layer, momentum in momenta.items():
         layer.momentum = momentum

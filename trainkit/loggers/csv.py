@@ -64,7 +64,8 @@ class CSVLogger(Logger):
         if not self.writes:
             return
         step, row = self.step_of(step), self.row_of(metrics)
-        self._pending.append(({"step": step, **row}, self.trains))
+        # On both sides: it is the first column, and never what somebody has logged under this name.
+        self._pending.append(({"step": step} | row | {"step": step}, self.trains))
         if self._behind is not None and self.trains:
             self._behind.log(step, row)
         # True for the first row; later ones are written in groups.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
-from trainkit.storage.output import warn
+from trainkit.storage.output import say, warn
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 class MetricRows(Callback):
     """Sends rows of metrics to the loggers: every ``log_every_n_steps`` updates, and after each evaluation and epoch.
 
-    The x-axis of every row is ``global_step``. With ``log_every_n_steps=0`` there are rows of evaluations and epochs
-    only. The row of an accumulated update has the values of all its batches, reduced as they were logged to be. Logging
-    waits for the device when a row is read, and at no other time.
+    An evaluation also has a row for each batch that logs a value ``on_step``, since none of them is the newest of many.
+
+    The x-axis of every row is ``global_step``, or a metric that is named ``step``. With ``log_every_n_steps=0`` there
+    are rows of evaluations and epochs only. The row of an accumulated update has the values of all its batches, reduced
+    as they were logged to be. Logging waits for the device when a row is read, and at no other time.
     """
 
     # After the plugins that log in the hooks below, and ahead of those that decide by what was logged: the Trainer
@@ -55,6 +57,24 @@ class MetricRows(Callback):
         self._seen_step = trainer.global_step
         self._send_epoch(trainer)
 
+    def on_train_end(self, trainer: Trainer) -> None:
+        has_rows = not self._every_n_steps or trainer.global_step >= self._every_n_steps
+        if has_rows or trainer.fast_dev_run or not trainer.loggers or not trainer.metrics.awaits_row:
+            return
+        if trainer.is_global_zero:
+            say(
+                "trainkit: no row of what training logged per step was written, since there were "
+                f"{trainer.global_step} updates and log_every_n_steps={self._every_n_steps}",
+                err=True,
+            )
+
+    def on_validation_batch_end(self, trainer: Trainer) -> None:
+        if not trainer.sanity_checking:
+            self._send(trainer, trainer.metrics.step_row())
+
+    def on_test_batch_end(self, trainer: Trainer) -> None:
+        self._send(trainer, trainer.metrics.step_row())
+
     def on_validation_end(self, trainer: Trainer) -> None:
         if not trainer.sanity_checking:
             self._send_epoch(trainer)
@@ -73,7 +93,9 @@ class MetricRows(Callback):
     def _send_epoch(self, trainer: Trainer) -> None:
         # A collective: all ranks come here, also those that have no loggers.
         trainer.metrics.reduce_epoch_hook_values()
-        self._send(trainer, trainer.metrics.epoch_row())
+        # What a batch has logged behind this plugin, as plugins of a later stage do, is in no row yet.
+        steps = {} if trainer.metrics.in_training else trainer.metrics.step_row()
+        self._send(trainer, {**steps, **trainer.metrics.epoch_row()})
 
     def _warn_of_nonfinite_loss(self, trainer: Trainer, row: dict[str, float]) -> None:
         # By its name: a metric may be undefined, and NaN on purpose.
@@ -92,4 +114,4 @@ class MetricRows(Callback):
         if row:
             if self._warns:
                 self._warn_of_nonfinite_loss(trainer, row)
-            trainer.log_metrics({"epoch": trainer.current_epoch, **row}, trainer.global_step)
+            trainer.log_metrics({"epoch": trainer.current_epoch, **row})

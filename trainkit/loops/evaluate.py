@@ -62,8 +62,8 @@ def evaluate(
         for dataloader_idx, loader in enumerate(loaders[first:], first):
             collected = run.metrics.begin_batches(dataloader_idx, loader.known_samples)
             for batch_idx, batch, _ in loader.batches(start if dataloader_idx == first else 0):
-                batch = run.transfer(batch, dataloader_idx)
                 collected.batch = batch
+                batch = collected.batch = run.transfer(batch, dataloader_idx)
                 on.batch_start(batch, batch_idx, dataloader_idx)
                 with run.precision.autocast():
                     outputs = hooks.around_evaluation_step(step, batch, batch_idx, dataloader_idx)

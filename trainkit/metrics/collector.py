@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainkit.metrics.options import Given
+from trainkit.metrics.options import Given, describe
 from trainkit.metrics.phase import PhaseLog, Published, refuse_place, unknown
 from trainkit.metrics.ranks import Ranks
-from trainkit.metrics.reduce import reduce_epoch
+from trainkit.metrics.reduce import reduce_epoch, settle_metrics
 from trainkit.metrics.running import Running, widest
 from trainkit.metrics.scalars import (
     Table,
@@ -25,7 +25,8 @@ from trainkit.metrics.scalars import (
     read,
     refuse_complex,
 )
-from trainkit.metrics.slots import EPOCH_HOOK, Slot
+from trainkit.metrics.sharing import refuse_mixture
+from trainkit.metrics.slots import EPOCH_HOOK, EVERY_LOADER, Slot
 from trainkit.metrics.torchmetrics import (
     Metric,
     Plugins,
@@ -52,6 +53,8 @@ class MetricCollector:
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
+        self._module: nn.Module | None = None
+        self._closed_by: str | None = None  # where nothing can be logged, though a phase runs
         self._published = Published()
         self._phases: list[PhaseLog] = []  # a stack: a validation may run within a training epoch
         self._paused: dict[Phase, PhaseLog] = {}  # left or loaded in mid-phase, for begin_phase(resume=True)
@@ -103,6 +106,7 @@ class MetricCollector:
             slot.running.add(value, self._weight(slot, batch_size))
             # Callbacks may read it in the same hook, ahead of the reduction over ranks, so they get the local value.
             if slot.spec.place == EPOCH_HOOK:
+                self._warn_if_late(slot)
                 self._phases[-1].publish_epoch(slot, slot.value())
 
     # What loops call
@@ -156,6 +160,11 @@ class MetricCollector:
         # The phase was left in the middle, with the value so far: at its end there is another one.
         if phase.is_reduced:
             phase.renew()
+        if phase.place not in (EPOCH_HOOK, dataloader_idx):
+            self._end_loader(phase)
+            before = phase.metric_slots_of_loaders(range(dataloader_idx))
+            phase.aside.begin_loader(slot.metric for slot in before if slot.metric is not None)
+        self._set_aside(phase)
         phase.enter(dataloader_idx)
         phase.group = (phase.group or {}) if accumulates else None
         phase.known_samples = known_samples
@@ -167,10 +176,14 @@ class MetricCollector:
         self._phases[-1].end_group()
 
     @property
+    def in_training(self) -> bool:
+        """Whether the innermost phase is training."""
+        return bool(self._phases) and self._phases[-1].phase is Phase.TRAIN
+
+    @property
     def in_training_batches(self) -> bool:
         """Whether the innermost phase is training, between its first and its last batch."""
-        phase = self._phases[-1] if self._phases else None
-        return phase is not None and phase.phase is Phase.TRAIN and phase.place != EPOCH_HOOK
+        return self.in_training and self._phases[-1].place != EPOCH_HOOK
 
     def end_batches(self) -> None:
         """Reduce what batches logged over the phase and over all ranks. Later values are logged for the whole phase.
@@ -179,6 +192,9 @@ class MetricCollector:
         """
         phase = self._phases[-1]
         phase.end_group()
+        if phase.num_dataloaders > 1 and phase.place != EPOCH_HOOK:
+            self._end_loader(phase)
+        phase.aside.end_batches(phase.metrics())
         phase.leave_batches()
         self._slots = phase.current
         reduce_epoch(phase, phase.epoch_slots(hooks=False), self._ranks)
@@ -217,8 +233,20 @@ class MetricCollector:
             del self._phases[depth:]
             self._slots = self._phases[-1].current if self._phases else {}
 
-    def reset(self) -> None:
-        """Remove all values, because a new run begins. A phase that was left in the middle may still be resumed."""
+    @contextmanager
+    def closed(self, where: str) -> Iterator[None]:
+        """Return a context in which nothing can be logged; ``where`` says in an error what it is."""
+        before, self._slots, self._closed_by = (self._slots, self._closed_by), {}, where
+        try:
+            yield
+        finally:
+            self._slots, self._closed_by = before
+
+    def reset(self, module: nn.Module | None = None) -> None:
+        """Remove all values, because a run of ``module`` begins. A phase that was left may still be resumed."""
+        self._module = module
+        for log in reversed(self._phases):
+            log.reset_metrics()  # an exception ended it
         self._published.replace({})
         self._published.versions.clear()
         self._results = []
@@ -237,21 +265,22 @@ class MetricCollector:
         reduce_epoch(phase, phase.epoch_slots(hooks=True), self._ranks)
 
     def step_row(self) -> dict[str, float]:
-        """Return the newest values that training batches logged ``on_step`` for loggers since the last call.
+        """Return the newest values that batches of this phase logged ``on_step`` for loggers since the last call.
 
-        Waits for the device.
+        Waits for the device, if there are any.
         """
+        table = self._phases[-1].step_row
         # Each value is in one row only: a name that is logged seldom is not repeated with an old value.
-        row = read(self._published.step_row)
-        self._published.step_row.clear()
+        row = read(table)
+        table.clear()
         return row
 
     def epoch_row(self) -> dict[str, float]:
-        """Return what was logged ``on_epoch`` for loggers in the phase that is ending. Waits for the device.
-
-        The row of an evaluation also has its newest ``on_step`` values, because an evaluation has no other row.
-        """
-        return read(self._phases[-1].epoch_row) if self._phases else {}
+        """Return what was logged ``on_epoch`` for loggers in the phase that is ending. Waits for the device."""
+        if not self._phases:
+            return {}
+        self._phases[-1].is_sent = True
+        return read(self._phases[-1].epoch_row)
 
     def note(self, values: dict[str, float]) -> None:
         """Add values that no module logged, such as learning rates, to ``callback_metrics``."""
@@ -264,6 +293,11 @@ class MetricCollector:
     def callback_metrics(self) -> dict[str, Tensor]:
         """The newest value of every name, for decisions such as early stopping."""
         return as_tensors(self._published.callback)
+
+    @property
+    def awaits_row(self) -> bool:
+        """Whether training has logged values ``on_step`` for loggers that are in no row yet."""
+        return bool(self._published.step_row)
 
     @property
     def awaited(self) -> set[str]:
@@ -354,11 +388,32 @@ class MetricCollector:
                     "it anew. Make it an attribute of one of them, or put it into a list or dict that is one."
                 )
 
+    # torchmetrics objects that collect for several things
+
+    def _set_aside(self, phase: PhaseLog) -> None:
+        if len(self._phases) > 1:
+            around = [metric for log in self._phases[:-1] for metric in log.metrics()]
+            phase.aside.begin(around, find_metrics(self._module).values() if self._module is not None else ())
+
+    def _end_loader(self, phase: PhaseLog) -> None:
+        settle_metrics(phase, phase.metric_slots_of_loaders([phase.place]), self._ranks)
+        phase.aside.end_loader()
+        for slot in phase.metric_slots_of_loaders([EVERY_LOADER]):
+            if slot.metric is not None:
+                self._refuse_mixture(slot, slot.metric)
+
+    def _refuse_mixture(self, slot: Slot, metric: Metric) -> None:
+        phase = self._phases[-1]
+        others = {each.spec.place for each in phase.slots.values() if each.metric is metric}
+        if mixed := phase.aside.mixed_with(metric, slot.spec.place, others):
+            found = find_metrics(self._module) if self._module is not None else {}
+            refuse_mixture(slot.spec.name, metric, next((name for name in found if found[name] is metric), None), mixed)
+
     # Collecting
 
     def _open(self, name: str, given: Given, of_metric: bool) -> Slot:
-        if not self._phases:
-            refuse_place(name, None)
+        if not self._phases or self._closed_by is not None:
+            refuse_place(name, self._closed_by or "outside a training epoch, a validation or a test")
         slot = self._phases[-1].open(name, given, is_metric=of_metric)
         # Without `given` the next call comes here too, so that a number under the name of a torchmetrics object is
         # refused: `log` itself does not compare the kinds of values.
@@ -386,12 +441,15 @@ class MetricCollector:
             running.add(value, self._weight(slot, batch_size))
 
     def _log_metric(self, slot: Slot, metric: Metric, batch_size: Any) -> None:
-        slot.metric = metric
+        if slot.metric is not metric:
+            self._refuse_mixture(slot, metric)
+            slot.metric = metric
         # metric.update() alone computes no value of the batch; only a call of the metric, its forward, does.
         if slot.step_tables and metric._forward_cache is not None:
             self._publish_step(slot, metric_value(slot.spec.name, metric, metric._forward_cache), batch_size)
         # With several ranks compute() is a collective, which waits until `reduce_epoch_hook_values`.
         if slot.spec.place == EPOCH_HOOK and slot.spec.options.on_epoch and self._ranks.world_size == 1:
+            self._warn_if_late(slot)
             self._phases[-1].publish_epoch(slot, slot.value())
 
     def _weight(self, slot: Slot, batch_size: Any) -> float:
@@ -408,6 +466,13 @@ class MetricCollector:
             )
             return 1
         return size
+
+    def _warn_if_late(self, slot: Slot) -> None:
+        if self._phases[-1].is_sent and slot.spec.options.logger:
+            self._warn_once(
+                f"self.log({slot.spec.name!r}) comes after the row of {describe(self._phases[-1].phase)} was sent, so "
+                "no logger gets it. Log it in a plugin of an earlier stage, or in an earlier hook."
+            )
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:

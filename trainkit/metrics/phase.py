@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-import torch
-
 from trainkit.batch.size import find_batch_size
 from trainkit.errors import MetricError
 from trainkit.metrics.options import Given, LogOptions, describe, refuse_difference, resolve
 from trainkit.metrics.running import Running
 from trainkit.metrics.scalars import Table, Value
+from trainkit.metrics.sharing import SetAside
 from trainkit.metrics.slots import EPOCH_HOOK, EVERY_LOADER, Slot, SlotSpec
-from trainkit.metrics.torchmetrics import Metric
+from trainkit.metrics.torchmetrics import Metric, reset
 from trainkit.metrics.versions import Versions
 from trainkit.types import Batch, Phase
 
@@ -69,10 +68,13 @@ class PhaseLog:
         group: With accumulation, what batches of the running group logged for rows, by the key in them; else None.
         known_samples: Tells of how many samples the loader made that batch; None where it does not know.
         current: The slots that were used at that place, by name.
+        step_row: Values of batches for loggers that are in no row yet.
         epoch_row: Values of the phase for loggers.
         results: Values of the phase for users, one table per dataloader.
         version: The number of its values in `Versions`, from the first one on. What is reduced twice is no new value.
         is_reduced: Whether what batches logged so far was reduced.
+        is_sent: Whether loggers have been sent those of the phase.
+        aside: What torchmetrics objects held that this phase uses for something else.
     """
 
     def __init__(self, phase: Phase, num_dataloaders: int, published: Published) -> None:
@@ -81,10 +83,14 @@ class PhaseLog:
         self.slots: dict[tuple[int, str], Slot] = {}
         self.place = EPOCH_HOOK
         self.current: dict[str, Slot] = {}
+        # A validation within a training epoch must not send what training has logged for a row that is yet to come.
+        self.step_row: Table = published.step_row if phase is Phase.TRAIN else {}
         self.epoch_row: Table = {}
         self.results: list[Table] = [{} for _ in range(num_dataloaders)]
         self.version: int | None = None
         self.is_reduced = False
+        self.is_sent = False
+        self.aside = SetAside()
         self._published = published
         # A slot that all loaders share is found under each of their places, so this is not `slots` sorted by place.
         self._by_place: dict[int, dict[str, Slot]] = {EPOCH_HOOK: self.current}
@@ -110,7 +116,7 @@ class PhaseLog:
     def end_group(self) -> None:
         """Make the value of an accumulation group, whose update was made, that of each name that it logged for rows."""
         for key, running in (self.group or {}).items():
-            self._published.step_row[key] = self._published.logged[key] = running.value()
+            self.step_row[key] = self._published.logged[key] = running.value()
         if self.group:
             self.group = {}
 
@@ -131,7 +137,7 @@ class PhaseLog:
                 other options before.
         """
         if self.phase is Phase.PREDICT:
-            refuse_place(name, self.phase)
+            refuse_place(name, describe(self.phase))
         _check_name(name)
         in_batch = self.place != EPOCH_HOOK
         options = resolve(name, given, self.phase, in_batch=in_batch)
@@ -193,13 +199,19 @@ class PhaseLog:
             self._published.logged[slot.epoch_key] = value
             self.epoch_row[slot.epoch_key] = value
 
+    def metrics(self) -> list[Metric]:
+        """Return the torchmetrics objects that were logged. One object may be logged under several names."""
+        return list({id(slot.metric): slot.metric for slot in self.slots.values() if slot.metric}.values())
+
+    def metric_slots_of_loaders(self, loaders: Iterable[int]) -> list[Slot]:
+        """Return the slots of torchmetrics objects that have a value for one of ``loaders``."""
+        return [slot for slot in self.epoch_slots(hooks=False) if slot.spec.is_metric and slot.spec.place in loaders]
+
     def reset_metrics(self) -> None:
-        """Reset the torchmetrics objects for the next phase."""
-        # reset() makes new states; made in inference mode, a later phase outside it could not change them in place.
-        with torch.inference_mode(False):
-            # One object may be logged under several names.
-            for metric in {id(slot.metric): slot.metric for slot in self.slots.values() if slot.metric}.values():
-                metric.reset()
+        """Reset the torchmetrics objects for the next phase, and give back what they held of the one around this."""
+        for metric in self.metrics():
+            reset(metric)
+        self.aside.end()
 
     def state_dict(self, metric_paths: dict[int, str]) -> dict[str, Any]:
         """Return what has been collected so far.
@@ -210,10 +222,12 @@ class PhaseLog:
         return {
             "num_dataloaders": self.num_dataloaders,
             "slots": [slot.state_dict(metric_paths.get(id(slot.metric))) for slot in self.slots.values()],
-            "step_values": self._step_values(),
             "group": {key: running.state_dict() for key, running in (self.group or {}).items()},
+            # Those of training are among what is published.
+            "step_values": {} if self.phase is Phase.TRAIN else dict(self.step_row),
             "version": self.version,
             "is_reduced": self.is_reduced,
+            "aside": self.aside.state_dict(metric_paths),
         }
 
     def load_state_dict(self, state: dict[str, Any], metrics: dict[str, Metric]) -> None:
@@ -223,7 +237,7 @@ class PhaseLog:
             state: What `state_dict` returned.
             metrics: The torchmetrics objects by their place.
         """
-        # Not so in files of earlier versions, as with `step_values`.
+        # Not so in files of earlier versions.
         self.version, self.is_reduced = state.get("version"), state.get("is_reduced", False)
         for saved in state["slots"]:
             spec = SlotSpec(saved["name"], saved["place"], LogOptions(**saved["options"]), saved["is_metric"])
@@ -235,15 +249,16 @@ class PhaseLog:
             slot.metric = metric
             slot.loaders = set(saved["loaders"])
             slot.running = Running.from_state(saved["running"]) if saved["running"] else None
+            slot.settled = list(saved.get("settled", ()))
             slot.restored = True
+        if "aside" in state:
+            self.aside.load_state_dict(state["aside"], metrics)
         # Neither is in files of earlier versions.
-        self.epoch_row.update(state.get("step_values", {}))
+        self.step_row.update(state.get("step_values", {}))
         self.group = {key: Running.from_state(saved) for key, saved in state.get("group", {}).items()} or None
 
     def pause(self) -> None:
         """Prepare to be continued later: keep what was collected, and drop the values of the whole phase.
-
-        The newest values of an evaluation's batches are kept: batches that log others may not come again.
 
         Its values are reduced at its end. What hooks outside batches log again until then takes the place of what they
         had logged; the hooks of its start are not called again.
@@ -251,17 +266,8 @@ class PhaseLog:
         for slot in self._by_place[EPOCH_HOOK].values():
             slot.restored = True
         self._by_place[EPOCH_HOOK].clear()
-        step_values = self._step_values()
         for table in (self.epoch_row, *self.results):
             table.clear()
-        self.epoch_row.update(step_values)
-
-    def _step_values(self) -> Table:
-        """Return what batches logged ``on_step`` for the one row of an evaluation."""
-        keys = {
-            key for slot in self.slots.values() for table, key in self._step_tables(slot) if table is self.epoch_row
-        }
-        return {key: value for key, value in self.epoch_row.items() if key in keys}
 
     def _loaders_of(self, slot: Slot) -> Iterable[int]:
         return range(self.num_dataloaders) if slot.spec.place == EPOCH_HOOK else slot.loaders
@@ -280,15 +286,14 @@ class PhaseLog:
             yield self._published.progress_bar, slot.step_key
         if options.logger:
             yield self._published.logged, slot.step_key
-            # An evaluation writes no rows between its batches: its one row has the newest of these values.
-            yield self._published.step_row if training else self.epoch_row, slot.step_key
+            yield self.step_row, slot.step_key
 
 
-def refuse_place(name: str, phase: Phase | None) -> NoReturn:
-    """Raise `MetricError`: nothing can be logged in ``phase``, which is None where no phase runs."""
+def refuse_place(name: str, here: str) -> NoReturn:
+    """Raise `MetricError`: nothing can be logged ``here``."""
     raise MetricError(
         f"self.log({name!r}) was called from the wrong place.\n"
-        f"    here         {'outside a training epoch, a validation or a test' if phase is None else describe(phase)}\n"
+        f"    here         {here}\n"
         "    allowed      training_step, validation_step, test_step, and the hooks between the start and the end of\n"
         "                 a training epoch, a validation or a test\n"
         "    to do        keep the value in an attribute, and log it in one of these"

@@ -32,6 +32,18 @@ def reduce_epoch(log: PhaseLog, slots: Sequence[Slot], ranks: Ranks) -> None:
         log.publish_epoch(slot, reduced[slot] if slot in reduced else slot.value())
 
 
+def settle_metrics(log: PhaseLog, slots: Sequence[Slot], ranks: Ranks) -> None:
+    """Settle the values of ``slots``, of torchmetrics objects, ahead of the end of the phase.
+
+    Collective: every rank must call it.
+
+    Raises:
+        MetricError: If an object was logged on some ranks only.
+    """
+    for slot in _equal_on_all_ranks(log, slots, ranks) if ranks.world_size > 1 else slots:
+        slot.settle()
+
+
 def _equal_on_all_ranks(log: PhaseLog, slots: Sequence[Slot], ranks: Ranks) -> list[Slot]:
     """Return the slots that any rank has: local ones, then the shared ones in an order that is the same on every rank.
 

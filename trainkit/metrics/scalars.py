@@ -84,6 +84,21 @@ def as_weight(name: str, batch_size: Any) -> float:
     raise MetricError(f"self.log({name!r}, batch_size={batch_size!r}): batch_size is a number, 0 or more.")
 
 
+def as_step(value: float) -> int:
+    """Return a logged ``step``, at which a row is to stand, as a whole number.
+
+    Raises:
+        MetricError: If it is none.
+    """
+    if not float(value).is_integer():
+        raise MetricError(
+            f"self.log('step', {value}): a metric of this name is where the row stands on the x-axis of loggers.\n"
+            "    allowed      a whole number\n"
+            "    to do        use another name, if it is a value like others"
+        )
+    return int(value)
+
+
 def metric_value(name: str, metric: Metric, value: Any) -> Value:
     """Return a copy of ``value``, which ``metric`` computed, as a number or a tensor of shape ().
 

@@ -56,14 +56,15 @@ class Slot:
         syncs_step: Whether values of a batch are reduced across ranks first.
         running: The value of the phase so far; None if it is not logged ``on_epoch``, or is a torchmetrics object.
         metric: The torchmetrics object, if it is one.
+        settled: The value of the phase, where it is known before its end; None within a list where there is none.
         loaders: The dataloaders in whose batches it was logged.
         restored: Whether it comes from a checkpoint and was not logged since.
     """
 
     # Read on every call of log(): slots are faster than a dict, and a misspelt attribute is an error.
     __slots__ = (
-        "epoch_key", "given", "key", "loaders", "metric", "restored", "running", "spec", "step_key", "step_tables",
-        "syncs_step",
+        "epoch_key", "given", "key", "loaders", "metric", "restored", "running", "settled", "spec", "step_key",
+        "step_tables", "syncs_step",
     )  # fmt: skip
 
     def __init__(self, spec: SlotSpec, *, several_loaders: bool) -> None:
@@ -80,6 +81,7 @@ class Slot:
         self.syncs_step = False
         self.running = Running(options.reduce_fx) if options.on_epoch and not spec.is_metric else None
         self.metric: Metric | None = None
+        self.settled: list[Value | None] = []
         self.loaders: set[int] = set()
         self.restored = False
 
@@ -88,6 +90,8 @@ class Slot:
 
         That of a torchmetrics object is over all ranks: its ``compute`` is a collective.
         """
+        if self.settled:
+            return self.settled[0]
         if self.metric is not None:
             computed = self.metric.compute()
             if computed is None:
@@ -103,12 +107,16 @@ class Slot:
         with torch.inference_mode(False), torch.no_grad():
             return self.running.value()
 
+    def settle(self) -> None:
+        """Keep the value so far as that of the phase: what the torchmetrics object gets later is not of this slot."""
+        self.settled = [self.value()]
+
     def continue_from(self, older: Slot) -> None:
         """Take over what ``older`` collected before a checkpoint, unless it was reduced in another way."""
         # A sum so far is no mean so far: with another reduce_fx the value starts again with the resumed batches.
         if self.running and older.running and self.running.reduce_fx == older.running.reduce_fx:
             self.running = older.running
-        self.metric = older.metric
+        self.metric, self.settled = older.metric, older.settled
         self.loaders |= older.loaders
 
     def state_dict(self, metric_path: str | None) -> dict[str, Any]:
@@ -126,4 +134,5 @@ class Slot:
             "loaders": sorted(self.loaders),
             "running": self.running.state_dict() if self.running else None,
             "metric_path": metric_path,
+            "settled": list(self.settled),
         }

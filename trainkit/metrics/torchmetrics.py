@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, TypeGuard
 
+import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -23,10 +24,12 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 class Metric(Protocol):
     """The part of ``torchmetrics.Metric`` that trainkit uses."""
 
-    # Private in torchmetrics, which offers no other way to the value of a batch and to the count of updates.
+    # Private in torchmetrics, which offers no other way to the value of a batch, to the count of updates, and to how
+    # the states of two parts of the data become one.
     _forward_cache: Any
     _computed: Any
     _update_count: int
+    _reductions: dict[str, Any]
 
     @property
     def metric_state(self) -> dict[str, Any]:
@@ -54,6 +57,53 @@ def has_data(metric: Metric) -> bool:
     return metric._update_count > 0
 
 
+def num_updates(metric: Metric) -> int:
+    """Return how often ``metric`` was updated since its last reset."""
+    return metric._update_count
+
+
+def is_compound(metric: Metric) -> bool:
+    """Return whether ``metric`` is made of other metrics, such as those of ``torchmetrics.wrappers``."""
+    return isinstance(metric, nn.Module) and any(is_metric(child) for child in metric.modules() if child is not metric)
+
+
+def state_of(metric: Metric) -> dict[str, Any]:
+    """Return a copy of what ``metric`` holds."""
+    states = {name: _copied(state) for name, state in metric.metric_state.items()}
+    return {"update_count": metric._update_count, "states": states}
+
+
+def load_state(metric: Metric, state: dict[str, Any]) -> None:
+    """Let ``metric`` hold what `state_of` returned, and nothing else."""
+    for name, value in state["states"].items():
+        setattr(metric, name, _moved(value, metric))
+    # Without a count, compute() warns that it was called before update().
+    metric._update_count = state["update_count"]
+    metric._computed = None  # the cached result of compute(), which is that of other states
+
+
+def merge_state(metric: Metric, earlier: dict[str, Any]) -> bool:
+    """Let ``metric`` also hold what it held ``earlier``, as ranks merge their states; return whether that can be.
+
+    Where it cannot, ``metric`` is left as it is.
+    """
+    if not has_data(metric):
+        load_state(metric, earlier)
+        return True
+    states = {name: _merged(metric, name, earlier) for name in earlier["states"]}
+    if any(state is None for state in states.values()):
+        return False
+    load_state(metric, {"update_count": earlier["update_count"] + metric._update_count, "states": states})
+    return True
+
+
+def reset(metric: Metric) -> None:
+    """Reset ``metric``, so that it can be used in every mode afterwards."""
+    # reset() makes new states; made in inference mode, a later phase outside it could not change them in place.
+    with torch.inference_mode(False):
+        metric.reset()
+
+
 def find_metrics(module: nn.Module, plugins: Plugins = ()) -> dict[str, Any]:
     """Return every torchmetrics object by its place: those of ``module``, also in plain lists, and those of plugins.
 
@@ -76,22 +126,14 @@ def metric_states(module: nn.Module, plugins: Plugins = ()) -> dict[str, Any]:
 
     ``module.state_dict()`` has only those that were made persistent, and a run that resumes in mid-epoch needs all.
     """
-    return {
-        name: {"update_count": metric._update_count, "states": {k: _copied(v) for k, v in metric.metric_state.items()}}
-        for name, metric in find_metrics(module, plugins).items()
-        if has_data(metric)
-    }
+    return {name: state_of(metric) for name, metric in find_metrics(module, plugins).items() if has_data(metric)}
 
 
 def load_metric_states(module: nn.Module, states: dict[str, Any], plugins: Plugins = ()) -> None:
     """Restore what `metric_states` returned. Objects that are gone or new since then are passed over."""
     for name, metric in find_metrics(module, plugins).items():
         if name in states:
-            for key, value in states[name]["states"].items():
-                setattr(metric, key, _moved(value, metric))
-            # Without a count, compute() warns that it was called before update().
-            metric._update_count = states[name]["update_count"]
-            metric._computed = None  # the cached result of compute(), which is that of other states
+            load_state(metric, states[name])
 
 
 def reset_metrics(module: nn.Module) -> None:
@@ -124,6 +166,24 @@ def _in_attributes(name: str, owner: object) -> Iterator[tuple[str, nn.Module]]:
             yield from (
                 (place_of_entry(child, place) if child else place, each) for child, each in value.named_modules()
             )
+
+
+def _merged(metric: Metric, name: str, earlier: dict[str, Any]) -> Any:
+    """Return the state ``name`` of all that ``metric`` held ``earlier`` and holds now; None if there is no such."""
+    from torchmetrics.utilities.data import dim_zero_cat, dim_zero_mean
+
+    # What the author of the metric has declared for the states of ranks holds for those of loaders.
+    reduction, states = metric._reductions[name], [earlier["states"][name], getattr(metric, name)]
+    if isinstance(states[1], list):
+        return states[0] + states[1]
+    if reduction is None:
+        return None
+    if reduction is dim_zero_cat:
+        return dim_zero_cat(states)
+    if reduction is dim_zero_mean:
+        counts = earlier["update_count"], metric._update_count
+        return (states[0] * counts[0] + states[1] * counts[1]) / sum(counts)
+    return reduction(torch.stack(states))
 
 
 def _copied(state: Any) -> Any:

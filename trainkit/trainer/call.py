@@ -226,7 +226,7 @@ class Call:
                 stack.enter_context(torch.enable_grad())
             self.registry.attach(trainer, self.module)
             stack.callback(attach(self.module, trainer, self.metrics))
-            self.metrics.reset()
+            self.metrics.reset(self.module)
             stack.enter_context(self._with_callbacks_of_the_module())
             # From here on Ctrl-C is noted, and honoured between two batches.
             stack.enter_context(self.stop_signal.listening(self.strategy))

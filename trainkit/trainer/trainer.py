@@ -21,6 +21,7 @@ from trainkit.loggers.logger import Logger
 from trainkit.loops import evaluate as evaluation
 from trainkit.loops import fit as training
 from trainkit.metrics.collector import MetricCollector
+from trainkit.metrics.scalars import as_step
 from trainkit.module import TrainModule
 from trainkit.plugins.resolve import resolve_precision, resolve_strategy
 from trainkit.precision.base import Precision
@@ -458,15 +459,26 @@ class Trainer(TrainerProperties):
             checkpoint = dump(fit.fit_run, self.hooks.plugins, fit.data, due=due)
         if keeper is not None:
             checkpoint["trainkit"]["run"] = keeper.run
-        self.hooks.hooks.on_save_checkpoint(checkpoint)
+        # What is logged by now is in the checkpoint, and the row of the epoch may be written.
+        with self.metrics.closed("on_save_checkpoint"):
+            self.hooks.hooks.on_save_checkpoint(checkpoint)
         return checkpoint
 
     # What plugins and modules do through the Trainer
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Send a row of metrics to the loggers, at ``step`` (default: the current ``global_step``)."""
-        if metrics:
-            self.hooks.hooks.on_log(dict(metrics), self.global_step if step is None else step)
+        """Send a row of metrics to the loggers.
+
+        Args:
+            metrics: Numbers by name.
+            step: Where the row stands on the x-axis of every logger; by default at the metric ``step``, which is taken
+                out of the row, and where there is none at the current ``global_step``.
+        """
+        row = dict(metrics)
+        if step is None:
+            step = as_step(row.pop("step", self.global_step))
+        if row:
+            self.hooks.hooks.on_log(row, step)
 
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """What ``module.manual_backward`` does: hooks, precision, backward."""

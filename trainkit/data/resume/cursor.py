@@ -14,6 +14,7 @@ from itertools import chain, islice
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from trainkit.data.combined import batches_of
 from trainkit.data.counter import ItemCounter
@@ -194,7 +195,10 @@ class Cursor(ABC):
 
     def known_samples(self, ahead: int) -> int | None:
         """Return of how many samples a batch was made, or None if that is not known: the newest but ``ahead``."""
-        return None
+        if not isinstance(self.loader, DataLoader):
+            return None
+        # Of a stream nobody knows its end, where a batch may be short.
+        return self.loader.batch_size if self.loader.batch_size == 1 or self.loader.drop_last else None
 
     def known_indices(self, ahead: int) -> list[Any] | None:
         """Return the indices of which a batch was made, or None if they are not known: the newest but ``ahead``."""
