@@ -10,6 +10,7 @@ from tests.metrics.drawn_logging import differences
 FAILED = (54, 55, 65, 74, 80, 98, 99)
 
 
+@pytest.mark.filterwarnings("ignore:accumulate_grad_batches")
 @pytest.mark.parametrize("seed", [*range(50), *FAILED])
 def test_everything_is_as_by_hand(seed, tmp_path):
     assert differences(seed, tmp_path) == []

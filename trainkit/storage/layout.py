@@ -102,12 +102,20 @@ class Slot(TypedDict):
     """Something that was logged in a phase."""
 
     name: str
-    place: Count
+    place: int
     options: Options
     is_metric: bool
     loaders: list[Count]
     running: Running | None
     metric_path: str | None
+
+
+class Aside(TypedDict):
+    """What torchmetrics objects hold of loaders and phases whose turn it is not."""
+
+    has_begun: bool
+    around: dict[str, Any]
+    before: dict[str, Any]
 
 
 class PhaseLog(TypedDict):
@@ -119,6 +127,7 @@ class PhaseLog(TypedDict):
     group: NotRequired[dict[str, Running]]
     version: NotRequired[int | None]
     is_reduced: NotRequired[bool]
+    aside: NotRequired[Aside]
 
 
 class Versions(TypedDict):
@@ -203,7 +212,7 @@ class Signature(TypedDict):
 
     format: Count
     version: str
-    module: str
+    module: NotRequired[str]
     run: NotRequired[str]
     hparams_left_out: NotRequired[list[str]]
     datamodule_hparams_left_out: NotRequired[list[str]]
@@ -213,7 +222,7 @@ class Own(Signature):
     """Below ``trainkit``: what trainkit alone needs in order to continue."""
 
     precision: dict[str, Any]
-    shuffle_seed: int
+    shuffle_seed: NotRequired[int | None]
     flags: NotRequired[Flags]
     stop: NotRequired[Stop]
     made_with: NotRequired[dict[str, Any]]
