@@ -36,7 +36,13 @@ Began = TypedDict(  # as a call, because "global" is a word of Python
         "own_first_draw": NotRequired[list[Tensor] | None],
     },
 )
-"""Random numbers with which a pass over a loader began: those of the process, and those that the loader owns."""
+Began.__doc__ = (
+    "Random numbers with which a pass over a loader began: those of the process, and those that the loader owns."
+)
+
+
+BeganTogether = TypedDict("BeganTogether", {"global": Rng, "own": list[list[Tensor]]})
+BeganTogether.__doc__ = "The same of several loaders that are gone through side by side."
 
 
 class Cursor(TypedDict):
@@ -65,7 +71,7 @@ class Loader(TypedDict):
     cursors: list[Cursor]
     stream: Rng | None
     ended: NotRequired[bool]
-    began: NotRequired[Rng | None]
+    began: NotRequired[BeganTogether | None]
 
 
 class Data(TypedDict):
@@ -108,6 +114,7 @@ class Slot(TypedDict):
     loaders: list[Count]
     running: Running | None
     metric_path: str | None
+    settled: NotRequired[Any]
 
 
 class Aside(TypedDict):
