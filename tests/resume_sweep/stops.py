@@ -332,7 +332,9 @@ def difference(whole: Outcome, first: Outcome, resumed: Outcome, written_at_stop
 
 
 def _is_in_validation(entry: str) -> bool:
-    return entry.startswith(("on_validation_", "sample", "validation")) and not entry.startswith("on_validation_end")
+    # Rows, and what is noted of data, have no hook: those of training ahead of a validation change nothing here.
+    is_of_validation = entry.startswith("on_validation_") and not entry.startswith("on_validation_end")
+    return is_of_validation or not entry.startswith("on_")
 
 
 def _first_unequal(one: str, two: str) -> tuple[str, str]:

@@ -36,9 +36,7 @@ Began = TypedDict(  # as a call, because "global" is a word of Python
         "own_first_draw": NotRequired[list[Tensor] | None],
     },
 )
-Began.__doc__ = (
-    "Random numbers with which a pass over a loader began: those of the process, and those that the loader owns."
-)
+Began.__doc__ = "Random numbers with which a pass over a loader began: those of the process and of the loader."
 
 
 BeganTogether = TypedDict("BeganTogether", {"global": Rng, "own": list[list[Tensor]]})
