@@ -6,22 +6,60 @@ allowed; they are called in constructors, so that a mistake is found before any 
 
 from __future__ import annotations
 
+import functools
 import math
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar
 
 from trainkit.errors import ConfigError, TrainkitError, UnknownNameError
 
 if TYPE_CHECKING:
     import torch
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 Duration = str | timedelta | dict[str, float]
 """A duration as users write it; see `seconds`."""
 
 CLIP_ALGORITHMS = ("norm", "value")
 """Ways to clip gradients: scale all to a total norm, or cut off each value."""
+
+
+def takes_numpy(function: Callable[P, T]) -> Callable[P, T]:
+    """Let ``function``, mostly an ``__init__``, take numbers of numpy: they arrive as Python's.
+
+    Such are the values of a sweep and those in a row of pandas. What is kept of them is in states and configurations,
+    which have numbers of Python only.
+    """
+
+    @functools.wraps(function)
+    def with_python_numbers(*args: P.args, **kwargs: P.kwargs) -> T:
+        values = (without_numpy(value) for value in args)
+        return function(*values, **{name: without_numpy(value) for name, value in kwargs.items()})
+
+    return with_python_numbers
+
+
+def without_numpy(value: Any) -> Any:
+    """Return ``value`` with numbers, truth values and texts of numpy as Python's, in dicts, lists and tuples too."""
+    if is_numpy_scalar(value):
+        return value.item()
+    # One that holds none stays the object that was given, which its owner may change later.
+    if type(value) is dict and any(map(_holds_numpy, (*value, *value.values()))):
+        return {without_numpy(key): without_numpy(item) for key, item in value.items()}
+    if type(value) in (list, tuple) and any(map(_holds_numpy, value)):
+        return type(value)(map(without_numpy, value))
+    return value
+
+
+def is_numpy_scalar(value: object) -> TypeGuard[Any]:
+    """Return whether ``value`` is a number, a truth value or a text of numpy. Nothing is before numpy is imported."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.number | numpy.bool_ | numpy.str_)
 
 
 def is_whole(value: object, *, at_least: float = -math.inf, at_most: float = math.inf) -> TypeGuard[int]:
@@ -226,6 +264,10 @@ def seconds(name: str, value: Duration | None) -> float:
             f"{name}={given!r} is not a duration. Allowed: 'DD:HH:MM:SS', a datetime.timedelta, or its arguments as a "
             "dict such as {'hours': 2}."
         ) from error
+
+
+def _holds_numpy(value: Any) -> bool:
+    return is_numpy_scalar(value) or without_numpy(value) is not value
 
 
 def _bounds(at_least: float, at_most: float) -> str:

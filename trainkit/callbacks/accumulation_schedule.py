@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from trainkit.checks import is_whole
+from trainkit.checks import is_whole, takes_numpy
 from trainkit.errors import ConfigError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
@@ -29,6 +29,7 @@ class GradientAccumulationScheduler(Callback):
 
     stage: ClassVar[PluginStage] = "setup"  # first in on_fit_start: all other plugins see the schedule
 
+    @takes_numpy
     def __init__(self, scheduling: Mapping[int, int]) -> None:
         if not isinstance(scheduling, Mapping) or not scheduling:
             raise ConfigError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trainkit.checks import flags
+from trainkit.checks import flags, takes_numpy
 from trainkit.hooks.callback import Callback
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class DeviceStatsMonitor(Callback):
         cpu_stats: Whether to send those of the CPU; None sends them if training runs on the CPU.
     """
 
+    @takes_numpy
     def __init__(self, cpu_stats: bool | None = None) -> None:
         flags("DeviceStatsMonitor", optional=True, cpu_stats=cpu_stats)
         self.cpu_stats = cpu_stats

@@ -18,7 +18,7 @@ from trainkit.callbacks.monitor import (
     missing_metric_error,
     worst,
 )
-from trainkit.checks import flags, number, whole
+from trainkit.checks import flags, number, takes_numpy, whole
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.storage.output import say, warn
@@ -74,6 +74,7 @@ class EarlyStopping(Callback):
 
     stage: ClassVar[PluginStage] = "decide"  # after everything that logs, and before checkpoints are saved
 
+    @takes_numpy
     def __init__(
         self,
         monitor: str,

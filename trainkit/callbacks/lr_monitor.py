@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from torch.optim import Optimizer
 
-from trainkit.checks import flags, one_of
+from trainkit.checks import flags, one_of, takes_numpy
 from trainkit.errors import ConfigError
 from trainkit.hooks.callback import Callback
 
@@ -39,6 +39,7 @@ class LearningRateMonitor(Callback):
         ConfigError: When a fit starts, if two parameter groups of an optimizer have one name.
     """
 
+    @takes_numpy
     def __init__(
         self,
         logging_interval: Interval | None = None,

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import SWALR
 
 from trainkit.checkpoint.averages import AVERAGE
-from trainkit.checks import function, is_share, is_whole, named_device, one_of, whole
+from trainkit.checks import function, is_share, is_whole, named_device, one_of, takes_numpy, whole
 from trainkit.data.combined import batches_of
 from trainkit.errors import ConfigError, OptimizerError
 from trainkit.hooks.callback import Callback
@@ -58,6 +58,7 @@ class StochasticWeightAveraging(Callback):
 
     stage: ClassVar[PluginStage] = "modify"  # ahead of the module's own hooks, and of plugins that save
 
+    @takes_numpy
     def __init__(
         self,
         swa_lrs: float | list[float],

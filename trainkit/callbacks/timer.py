@@ -6,7 +6,7 @@ import math
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from trainkit.checks import Duration, flags, one_of, seconds
+from trainkit.checks import Duration, flags, one_of, seconds, takes_numpy
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.storage.output import say
@@ -35,6 +35,7 @@ class Timer(Callback):
 
     stage: ClassVar[PluginStage] = "decide"
 
+    @takes_numpy
     def __init__(
         self, duration: Duration | None = None, interval: Literal["step", "epoch"] = "step", verbose: bool = True
     ) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from trainkit.checkpoint.averages import AVERAGE, AVERAGING_STATE, NEWEST
-from trainkit.checks import flags, named_device, number, whole
+from trainkit.checks import flags, named_device, number, takes_numpy, whole
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
@@ -48,6 +48,7 @@ class WeightAveraging(Callback):
     _is_swapped: bool  # whether the module holds the average, and `_average` the newest weights
     _loaded: dict[str, Any] | None  # the average of a checkpoint, until the module is ready for it
 
+    @takes_numpy
     def __init__(
         self, device: torch.device | str | int | None = None, use_buffers: bool = True, **options: Any
     ) -> None:
@@ -192,6 +193,7 @@ class EMAWeightAveraging(WeightAveraging):
         ConfigError: If ``decay`` is not between 0 and 1, or another argument is not usable.
     """
 
+    @takes_numpy
     def __init__(
         self,
         device: torch.device | str | int | None = None,

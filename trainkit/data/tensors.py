@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import RandomSampler, SequentialSampler
 
-from trainkit.checks import flags, whole
+from trainkit.checks import flags, takes_numpy, whole
 from trainkit.errors import DataError
 from trainkit.types import Batch
 
@@ -44,6 +44,7 @@ class TensorLoader:
         DataError: If the tensors do not fit together, or the arguments contradict each other.
     """
 
+    @takes_numpy
     def __init__(
         self,
         *tensors: Tensor | Mapping[str, Tensor],

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from trainkit.checks import whole
+from trainkit.checks import takes_numpy, whole
 from trainkit.loggers.csv_table import append_rows, count_rows, replace_rows, rows_behind, size_of
 from trainkit.loggers.hparams_yaml import update_hparams_file
 from trainkit.loggers.logger import Logger, Status
@@ -36,6 +36,7 @@ class CSVLogger(Logger):
     shares_folder: ClassVar[bool] = False  # the name of the file is fixed
     makes_folder: ClassVar[bool] = True
 
+    @takes_numpy
     def __init__(
         self,
         save_dir: str | os.PathLike[str] | None = None,

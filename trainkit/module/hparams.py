@@ -11,10 +11,11 @@ from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from types import FrameType, MappingProxyType
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 
+from trainkit.checks import is_numpy_scalar
 from trainkit.errors import ConfigError, UnknownNameError
 from trainkit.module.attribute_dict import AttributeDict
 from trainkit.module.hparam_types import (
@@ -258,11 +259,6 @@ def _plain(value: Any) -> Any:
         return {_plain(item) for item in value}
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if _is_numpy_scalar(value):
+    if is_numpy_scalar(value):
         return value.item()
     raise _NotStorableError(type(value).__name__)
-
-
-def _is_numpy_scalar(value: Any) -> TypeGuard[Any]:
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.number | numpy.bool_ | numpy.str_)

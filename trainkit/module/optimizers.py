@@ -22,7 +22,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from trainkit.checks import is_whole, one_of
+from trainkit.checks import is_whole, one_of, without_numpy
 from trainkit.errors import OptimizerError, UnknownNameError, nearest_name
 from trainkit.storage.output import warn
 
@@ -79,6 +79,7 @@ class SchedulerConfig:
                 "    allowed      an instance of torch.optim.lr_scheduler.LRScheduler, or of a class with its methods"
             )
         one_of("interval", self.interval, ("epoch", "step"), f"{_WHERE}: lr_scheduler")
+        self.frequency = without_numpy(self.frequency)
         if not is_whole(self.frequency, at_least=1):
             raise OptimizerError(
                 f"frequency={self.frequency!r} of {type(self.scheduler).__name__} must be a whole number of at least 1."

@@ -17,7 +17,7 @@ from torch import nn
 
 from trainkit.batch.split import Splitter, count_samples, gather, split
 from trainkit.batch.transfer import move
-from trainkit.checks import named_device
+from trainkit.checks import named_device, takes_numpy
 from trainkit.errors import ConfigError
 from trainkit.metrics.merge import Logged, merge_logs, note
 from trainkit.module import TrainModule
@@ -44,6 +44,7 @@ class DataParallel(Strategy):
     uses_all_devices = True
     compiles = "nothing"  # a replica would call the compiled layers of its original, on that one's device
 
+    @takes_numpy
     def __init__(self, devices: Sequence[torch.device | str] | None = None) -> None:
         self._threads: ThreadPoolExecutor | None = None
         if devices is not None:

@@ -13,7 +13,7 @@ from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trainkit.checks import flags, number, text
+from trainkit.checks import flags, number, takes_numpy, text
 from trainkit.errors import DeviceError, ModuleError
 from trainkit.module import TrainModule
 from trainkit.strategies.base import Strategy
@@ -42,6 +42,7 @@ class DDP(Strategy):
     name = "ddp"
     uses_all_devices = True
 
+    @takes_numpy
     def __init__(
         self,
         *,

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from trainkit.checks import named_device
+from trainkit.checks import named_device, takes_numpy
 from trainkit.module import TrainModule
 from trainkit.strategies.base import Strategy
 
@@ -22,6 +22,7 @@ class SingleDevice(Strategy):
     name = "single"
     compiles = "step"  # nothing has to happen between forward, backward and update
 
+    @takes_numpy
     def __init__(self, device: torch.device | str | int | None = None) -> None:
         chosen = named_device("SingleDevice", device)
         if chosen is not None:

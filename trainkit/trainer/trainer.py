@@ -11,7 +11,7 @@ from typing import Any, Literal, Never, get_args
 
 from torch import Tensor
 
-from trainkit.checks import Duration, one_of
+from trainkit.checks import Duration, one_of, takes_numpy
 from trainkit.data.module import DataModule
 from trainkit.data.resume.other_data import Resume
 from trainkit.errors import ConfigError, NotAttachedError, UnsupportedError
@@ -114,6 +114,7 @@ class Trainer(TrainerProperties):
         ConfigError: If an argument is not usable, or contradicts another. Nothing has been started then.
     """
 
+    @takes_numpy
     def __init__(
         self,
         *,

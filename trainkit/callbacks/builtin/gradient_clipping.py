@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from trainkit.checks import clipping
+from trainkit.checks import clipping, takes_numpy
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.module import TrainModule
@@ -27,6 +27,7 @@ class GradientClipping(Callback):
 
     stage: ClassVar[PluginStage] = "modify"
 
+    @takes_numpy
     def __init__(
         self,
         gradient_clip_val: float | None = None,

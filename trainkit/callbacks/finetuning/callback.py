@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 import trainkit.callbacks.finetuning.freezing as freezing
-from trainkit.checks import flags, function, number, whole
+from trainkit.checks import flags, function, number, takes_numpy, whole
 from trainkit.errors import ModuleError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
@@ -113,6 +113,7 @@ class BackboneFinetuning(BaseFinetuning):
         rounding: The digits after the point in what is printed.
     """
 
+    @takes_numpy
     def __init__(
         self,
         unfreeze_backbone_at_epoch: int = 10,

@@ -18,7 +18,7 @@ from trainkit.callbacks.model_checkpoint.triggers import SaveTriggers
 from trainkit.callbacks.monitor import Mode, missing_metric, missing_metric_error
 from trainkit.checkpoint.background import BackgroundJob, snapshot
 from trainkit.checkpoint.head import read_head
-from trainkit.checks import file_path, flags, text
+from trainkit.checks import file_path, flags, takes_numpy, text
 from trainkit.errors import ConfigError
 from trainkit.hooks.manager import PluginStage
 from trainkit.storage.claim import FolderClaim
@@ -90,6 +90,7 @@ class ModelCheckpoint(KeptCheckpoints):
     FILE_EXTENSION = ".ckpt"
     STARTING_VERSION = 1
 
+    @takes_numpy
     def __init__(
         self,
         dirpath: str | os.PathLike[str] | None = None,

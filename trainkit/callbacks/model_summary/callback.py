@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from trainkit.callbacks.model_summary.summarize import summarize
 from trainkit.callbacks.model_summary.summary import Summary
 from trainkit.callbacks.output_kind import output_kind
-from trainkit.checks import flag, whole
+from trainkit.checks import flag, takes_numpy, whole
 from trainkit.hooks.callback import Callback
 from trainkit.module import TrainModule
 from trainkit.storage.output import say
@@ -29,6 +29,7 @@ class ModelSummary(Callback):
         ConfigError: If an argument is not usable.
     """
 
+    @takes_numpy
     def __init__(self, max_depth: int = 1, *, flops: bool = False) -> None:
         whole("max_depth", max_depth, at_least=-1)
         flag("flops", flops)

@@ -12,7 +12,7 @@ from trainkit.callbacks.progress_bar.async_values import AsyncValues
 from trainkit.callbacks.progress_bar.bar import Bar
 from trainkit.callbacks.progress_bar.choose import open_display
 from trainkit.callbacks.progress_bar.display import Display
-from trainkit.checks import flags, whole
+from trainkit.checks import flags, takes_numpy, whole
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.specs import hookimpl
 from trainkit.storage.output import printing
@@ -45,6 +45,7 @@ class ProgressBar(Callback):
         ConfigError: If ``refresh_rate`` is not usable.
     """
 
+    @takes_numpy
     def __init__(self, refresh_rate: int = 1, leave: bool = False) -> None:
         whole("refresh_rate", refresh_rate)
         flags("ProgressBar", leave=leave)

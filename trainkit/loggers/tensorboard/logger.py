@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trainkit.checks import number
+from trainkit.checks import number, takes_numpy
 from trainkit.errors import LogWriteError
 from trainkit.loggers.dummy import DummyExperiment
 from trainkit.loggers.hparams_yaml import update_hparams_file
@@ -41,6 +41,7 @@ class TensorBoardLogger(Logger):
     shares_folder: ClassVar[bool] = False
     makes_folder: ClassVar[bool] = True
 
+    @takes_numpy
     def __init__(
         self,
         save_dir: str | os.PathLike[str] | None = None,

@@ -11,6 +11,7 @@ from torch import Tensor
 from trainkit.callbacks import early_stopping as core
 from trainkit.callbacks.early_stopping import EarlyStoppingReason
 from trainkit.callbacks.monitor import Mode
+from trainkit.checks import takes_numpy
 from trainkit.compat.lightning.binding import takes_all
 from trainkit.compat.lightning.callbacks.callback import Callback
 
@@ -30,6 +31,7 @@ class EarlyStopping(core.EarlyStopping, Callback):
 
     mode_dict: ClassVar[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {"min": torch.lt, "max": torch.gt}
 
+    @takes_numpy
     def __init__(
         self,
         monitor: str,

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from trainkit.callbacks.model_checkpoint import callback as core
 from trainkit.callbacks.monitor import Mode
+from trainkit.checks import takes_numpy
 from trainkit.compat.lightning.binding import takes_all
 from trainkit.compat.lightning.callbacks.checkpoint import Checkpoint
 from trainkit.storage.files import checkpoint_exists
@@ -42,6 +43,7 @@ class ModelCheckpoint(core.ModelCheckpoint, Checkpoint):
         enable_version_counter: See there.
     """
 
+    @takes_numpy
     def __init__(
         self,
         dirpath: str | os.PathLike[str] | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainkit.callbacks.model_summary import callback as core
+from trainkit.checks import takes_numpy
 from trainkit.compat.lightning.binding import takes_all
 from trainkit.compat.lightning.callbacks.callback import Callback
 
@@ -18,5 +19,6 @@ class ModelSummary(core.ModelSummary, Callback):
         summarize_kwargs: Accepted: how the table looks is not a matter of options.
     """
 
+    @takes_numpy
     def __init__(self, max_depth: int = 1, **summarize_kwargs: Any) -> None:
         super().__init__(max_depth)

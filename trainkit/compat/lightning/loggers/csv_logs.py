@@ -7,12 +7,14 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
+from trainkit.checks import takes_numpy
 from trainkit.loggers import csv as core
 
 
 class CSVLogger(core.CSVLogger):
     """trainkit's `CSVLogger`, under ``lightning_logs``; see `trainkit.callbacks.CSVLogger`."""
 
+    @takes_numpy
     def __init__(
         self,
         save_dir: str | os.PathLike[str] | None = None,

@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from trainkit.checks import takes_numpy
 from trainkit.errors import ConfigError
 from trainkit.loggers.tensorboard import logger as core
 
@@ -30,6 +31,7 @@ class TensorBoardLogger(core.TensorBoardLogger):
         writer_options: Accepted: other options of ``SummaryWriter``.
     """
 
+    @takes_numpy
     def __init__(
         self,
         save_dir: str | os.PathLike[str] | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from trainkit.checks import takes_numpy
 from trainkit.strategies.ddp import DDP
 from trainkit.trainer.default_plugins import refuse_unknown_arguments
 
@@ -25,6 +26,7 @@ class DDPStrategy(DDP):
         UnknownArgumentError: If an argument of Lightning's is given that trainkit does not have.
     """
 
+    @takes_numpy
     def __init__(
         self,
         *,

@@ -13,6 +13,7 @@ import torch
 from trainkit import trainer as core
 from trainkit.callbacks import model_summary, progress_bar
 from trainkit.callbacks.model_checkpoint import callback as model_checkpoint
+from trainkit.checks import takes_numpy
 from trainkit.compat.lightning.absent import LATER_PROFILER, LATER_TUNER, Absent
 from trainkit.compat.lightning.accelerators import Accelerator, accelerator_of
 from trainkit.compat.lightning.callbacks import Callback, ModelCheckpoint, ModelSummary, TQDMProgressBar
@@ -56,6 +57,7 @@ class Trainer(core.Trainer):
     distributed_sampler_kwargs = Absent("trainer.world_size and trainer.global_rank")
     val_check_batch = Absent("trainer.val_check_interval")
 
+    @takes_numpy
     def __init__(
         self,
         *,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from trainkit.callbacks.progress_bar import callback as core
+from trainkit.checks import takes_numpy
 from trainkit.compat.lightning.binding import takes_all
 from trainkit.compat.lightning.callbacks.callback import Callback
 from trainkit.compat.lightning.callbacks.progress.silent_bar import SilentBar
@@ -33,6 +34,7 @@ class ProgressBar(core.ProgressBar, Callback):
     train_progress_bar = val_progress_bar = test_progress_bar = predict_progress_bar = SilentBar()
     main_progress_bar = val_sanity_check_bar = progress = SilentBar()
 
+    @takes_numpy
     def __init__(self, refresh_rate: int = 0, leave: bool = False) -> None:
         super().__init__(refresh_rate, leave)
 

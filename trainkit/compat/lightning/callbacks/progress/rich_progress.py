@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from trainkit.checks import takes_numpy
 from trainkit.compat.lightning.callbacks.progress.progress_bar import ProgressBar
 
 
@@ -28,6 +29,7 @@ class RichProgressBar(ProgressBar):
         console_kwargs: Accepted: the bar is drawn where the run prints.
     """
 
+    @takes_numpy
     def __init__(
         self,
         refresh_rate: int = 1,

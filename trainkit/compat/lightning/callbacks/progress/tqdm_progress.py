@@ -1,5 +1,6 @@
 """`TQDMProgressBar`: trainkit's bar, which needs no tqdm."""
 
+from trainkit.checks import takes_numpy
 from trainkit.compat.lightning.callbacks.progress.progress_bar import ProgressBar
 
 
@@ -12,5 +13,6 @@ class TQDMProgressBar(ProgressBar):
         leave: Whether the bar of each epoch stays when the next one begins.
     """
 
+    @takes_numpy
     def __init__(self, refresh_rate: int = 1, process_position: int = 0, leave: bool = False) -> None:
         super().__init__(refresh_rate, leave)
