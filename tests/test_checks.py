@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable
@@ -8,11 +9,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import trainkit
 from trainkit import checks
-from trainkit.checks import clipping, flag, is_number, is_share, is_whole, number, one_of, seconds, share, whole
+from trainkit.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from trainkit.checks import (
+    clipping,
+    flag,
+    is_number,
+    is_share,
+    is_whole,
+    number,
+    one_of,
+    seconds,
+    share,
+    takes_numpy,
+    whole,
+    without_numpy,
+)
+from trainkit.data import TensorLoader
 from trainkit.errors import ConfigError, DataError, UnknownNameError
 
 NEITHER = [True, False, None, "1", [1], math.nan]
@@ -183,3 +201,79 @@ def test_a_number_may_have_to_be_above_another(value):
     checks.number("timeout", 0.5, above=0)
     with pytest.raises(ConfigError, match=r"must be a number above 0\."):
         checks.number("timeout", value, above=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        (np.int64(3), 3),
+        (np.float32(0.5), 0.5),
+        (np.float64(0.1), 0.1),
+        (np.bool_(True), True),
+        (np.str_("min"), "min"),
+        ({np.int64(0): np.int64(2)}, {0: 2}),
+        ([np.int64(0), (np.int64(1), "a")], [0, (1, "a")]),
+    ],
+)
+def test_numpy_gives_numbers_of_python(given: object, plain: object) -> None:
+    # Not only equal: np.float64(0.1) is equal to 0.1, and in no checkpoint.
+    assert repr(without_numpy(given)) == repr(plain)
+
+
+@pytest.mark.parametrize("given", [3, "a", {0: [1, 2]}, [1, (2, {"a": torch.ones(2)})], np.ones(2), None])
+def test_what_holds_no_number_of_numpy_stays_the_object_it_is(given: object) -> None:
+    assert without_numpy(given) is given
+
+
+def test_arguments_of_numpy_arrive_as_numbers_of_python() -> None:
+    @takes_numpy
+    def function(first: int, *, second: object) -> str:
+        """What it does."""
+        return repr((first, second))
+
+    assert function(np.int64(1), second={"a": np.bool_(False)}) == "(1, {'a': False})"  # type: ignore[arg-type]
+    assert function.__doc__ == "What it does." and list(inspect.signature(function).parameters) == ["first", "second"]
+
+
+def _public_classes() -> list[type]:
+    found = {
+        value
+        for module in (trainkit, trainkit.callbacks, trainkit.loggers, trainkit.data, trainkit.strategies)
+        for value in (getattr(module, name) for name in module.__all__)
+        if inspect.isclass(value) and "__init__" in vars(value)
+    }
+    return sorted(found, key=lambda each: each.__qualname__)
+
+
+@pytest.mark.parametrize("each", _public_classes(), ids=lambda each: each.__qualname__)
+def test_a_constructor_with_numbers_takes_those_of_numpy(each: type) -> None:
+    parameters = inspect.signature(vars(each)["__init__"]).parameters.values()
+    numbers = [each.name for each in parameters if re.search(r"\b(int|float|bool|Duration)\b", str(each.annotation))]
+    assert not numbers or hasattr(vars(each)["__init__"], "__wrapped__"), numbers
+
+
+def test_values_of_a_sweep_are_kept_as_numbers_of_python(tmp_path: Path) -> None:
+    trainer = trainkit.Trainer(
+        max_epochs=np.int64(2),  # type: ignore[arg-type]
+        limit_train_batches=np.float64(0.5),
+        accumulate_grad_batches={np.int64(0): np.int64(2)},  # type: ignore[dict-item]
+        gradient_clip_val=np.float32(0.5),  # type: ignore[arg-type]
+        enable_progress_bar=np.bool_(False),  # type: ignore[arg-type]
+        devices=np.int64(1),  # type: ignore[arg-type]
+        default_root_dir=tmp_path,
+    )
+    stopping = EarlyStopping("loss", patience=np.int64(3), min_delta=np.float32(0.5))  # type: ignore[arg-type]
+    checkpoint = ModelCheckpoint(save_top_k=np.int64(2), monitor="loss")  # type: ignore[arg-type]
+    loader = TensorLoader(torch.ones(8, 1), batch_size=np.int64(4))  # type: ignore[arg-type]
+    kept = (*vars(trainer.arguments.stop).values(), *vars(trainer.arguments.optimization).values())
+    kept += (stopping.patience, stopping.min_delta, checkpoint.save_top_k, loader.batch_size)
+    assert not any(isinstance(value, np.generic) for value in kept)
+    assert trainer.max_epochs == 2 and stopping.patience == 3
+    assert Timer({"hours": np.int64(2)}).time_remaining() == 7200  # type: ignore[dict-item]
+
+
+def test_a_number_of_numpy_that_is_not_allowed_is_refused_as_any_other() -> None:
+    with pytest.raises(ConfigError, match=r"patience=-1"):
+        EarlyStopping("loss", patience=np.int64(-1))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"max_epochs=2\.0"):
+        trainkit.Trainer(max_epochs=np.float64(2))  # type: ignore[arg-type]

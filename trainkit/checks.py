@@ -45,14 +45,21 @@ def takes_numpy(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def without_numpy(value: Any) -> Any:
-    """Return ``value`` with numbers, truth values and texts of numpy as Python's, in dicts, lists and tuples too."""
+    """Return ``value`` with numbers, truth values and texts of numpy as Python's, in dicts, lists and tuples too.
+
+    A container that holds none is returned itself: its owner may go on to change it.
+    """
     if is_numpy_scalar(value):
         return value.item()
-    # One that holds none stays the object that was given, which its owner may change later.
-    if type(value) is dict and any(map(_holds_numpy, (*value, *value.values()))):
-        return {without_numpy(key): without_numpy(item) for key, item in value.items()}
-    if type(value) in (list, tuple) and any(map(_holds_numpy, value)):
-        return type(value)(map(without_numpy, value))
+    if type(value) is dict:
+        held = (*value, *value.values())
+        plain = without_numpy(held)
+        return value if plain is held else dict(zip(plain[: len(value)], plain[len(value) :], strict=True))
+    if type(value) in (list, tuple):
+        items = [without_numpy(item) for item in value]
+        # By identity: tensors compare element by element.
+        same = all(item is own for item, own in zip(items, value, strict=True))
+        return value if same else type(value)(items)
     return value
 
 
@@ -264,10 +271,6 @@ def seconds(name: str, value: Duration | None) -> float:
             f"{name}={given!r} is not a duration. Allowed: 'DD:HH:MM:SS', a datetime.timedelta, or its arguments as a "
             "dict such as {'hours': 2}."
         ) from error
-
-
-def _holds_numpy(value: Any) -> bool:
-    return is_numpy_scalar(value) or without_numpy(value) is not value
 
 
 def _bounds(at_least: float, at_most: float) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -76,6 +77,10 @@ def test_unknown_reduction_is_refused_with_what_is_allowed(reduce_fx):
 def test_misspelled_reduction_names_the_nearest():
     with pytest.raises(MetricError, match="did you mean 'mean'"):
         resolved(reduce_fx="meen")
+
+
+def test_truth_values_of_numpy_are_taken():
+    assert resolved(prog_bar=np.bool_(True), on_epoch=np.bool_(True)) == resolved(prog_bar=True, on_epoch=True)
 
 
 @pytest.mark.parametrize(

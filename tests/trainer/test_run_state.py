@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
@@ -256,6 +257,22 @@ def test_a_value_that_cannot_be_saved_is_found_when_the_fit_starts(tmp_path):
         trainer.fit(Module(), TinyData(2))
     assert trainer.global_step == 0
     fit(Module(), callbacks=[Odd()])
+
+
+def test_a_learning_rate_of_numpy_is_saved_as_a_number_of_python(tmp_path):
+    class Module(TinyModule):
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(self.parameters(), lr=np.logspace(-2, -1, 2)[0], momentum=np.float32(0.5))
+            scheduler = torch.optim.lr_scheduler.StepLR(optimizer, np.int64(1), gamma=np.float64(0.5))
+            return [optimizer], [{"scheduler": scheduler, "frequency": np.int64(1)}]
+
+    trainer = quiet_trainer(max_epochs=1, default_root_dir=tmp_path)
+    trainer.fit(Module(), TinyData())
+    trainer.save_checkpoint(tmp_path / "numpy.ckpt")
+    trainer = quiet_trainer(max_epochs=2, default_root_dir=tmp_path)
+    trainer.fit(Module(), TinyData(), ckpt_path=tmp_path / "numpy.ckpt")
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.01 * 0.5**2
+    assert trainer.current_epoch == 2
 
 
 def test_a_data_module_that_cannot_be_saved_is_found_too(tmp_path):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
-from trainkit.checks import file_path, text
+from trainkit.checks import file_path, takes_numpy, text
 from trainkit.errors import ConfigError, LogWriteError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
@@ -64,6 +64,7 @@ class Logger(Callback, ABC):
     _in_run: bool = False
     _has_told: bool = False
 
+    @takes_numpy
     def __init__(
         self,
         save_dir: str | os.PathLike[str] | None = None,

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 import torch
 
+from trainkit.checks import without_numpy
 from trainkit.errors import MetricError, nearest_name
 from trainkit.types import Phase
 
@@ -75,7 +76,7 @@ def resolve(name: str, given: Given, phase: Phase, *, in_batch: bool) -> LogOpti
     Raises:
         MetricError: If an option has a value that is not allowed, or is not allowed here.
     """
-    options = dict(zip(_FIELDS, given, strict=True))
+    options = dict(zip(_FIELDS, without_numpy(given), strict=True))
     _check_flags(name, options)
     if options["on_step"] and not in_batch:
         raise MetricError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from trainkit.checkpoint import state
 from trainkit.checkpoint.averages import warn_of_dropped_averages
+from trainkit.checks import without_numpy
 from trainkit.data.resume.other_data import Resume, other_data
 from trainkit.errors import CheckpointError
 from trainkit.hooks.due import DueHook
@@ -60,7 +61,7 @@ def dump(run: FitRun, plugins: Plugins, data: DataConnection, *, due: dict[str, 
         "shuffle_seed": data.shuffle_seed,
         "flags": asdict(run.flags or Flags.of(run.module)),
         "stop": stop_state(run),
-        MADE_WITH: run.made_with,
+        MADE_WITH: without_numpy(run.made_with),
         # Rank 0 writes for all: each has random numbers, logged values and a place in the data of its own.
         "ranks": run.strategy.all_gather_object(_of_this_rank(run, plugins, data)),
     }
@@ -101,8 +102,9 @@ def _warn_in_a_step(run: FitRun, data: DataConnection) -> None:
 
 def _equal_on_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
     return {
-        "optimizer_states": [optimizer.state_dict() for optimizer in run.optimizers],
-        "lr_schedulers": [config.scheduler.state_dict() for config in run.schedulers],
+        # A learning rate is often one of numpy, as np.logspace gives them.
+        "optimizer_states": without_numpy([optimizer.state_dict() for optimizer in run.optimizers]),
+        "lr_schedulers": without_numpy([config.scheduler.state_dict() for config in run.schedulers]),
         # The size of the open group stands with the counters, and its gradients with each rank.
         "loops": {"fit": run.progress.state_dict() | {"group_batches": run.accumulation.batches}},
         "callbacks": state.collect_plugins(plugins),
