@@ -138,6 +138,9 @@ def draw(seed: int) -> Program:
                     rng.choice((None, None, None, 0, 3)), rng.choice((1, 1, 1, 2)), metric, forwards[metric],
                 )
             )  # fmt: skip
+    # Each log in a batch updates its object, which is refused between two names of one batch.
+    updates = {(log.stage, log.metric): log for log in reversed(logs) if log.in_batch and log.metric is not None}
+    logs = [log for log in logs if updates.get((log.stage, log.metric), log) is log or not log.in_batch]
     # An object is logged at an end only where batches have given it something.
     given = {(log.stage, log.metric) for log in logs if log.in_batch}
     logs = [log for log in logs if log.in_batch or log.metric is None or (log.stage, log.metric) in given]

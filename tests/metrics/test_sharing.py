@@ -249,3 +249,72 @@ def test_pearson_is_right_for_each_loader():
     module = Correlates(PearsonCorrCoef(), at_end=False)
     results = quiet_trainer().validate(module, [loader(FIRST), loader(FIRST)])
     assert [value for result in results for value in result.values()] == pytest.approx([1.0, -1.0])
+
+
+class TwoQuantities(TinyModule):
+    """Updates one object for two names within a batch."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.mse, self.options = torchmetrics.MeanSquaredError(), options
+
+    def two(self, batch):
+        self.mse(batch, batch)
+        self.log("zero", self.mse, **self.options)
+        self.mse(batch, batch + 2)
+        self.log("four", self.mse, **self.options)
+
+    def training_step(self, batch, batch_idx):
+        self.two(batch)
+        return self.layer.weight.sum()
+
+
+TWO_NAMES = r"'four'.* since it was logged as 'zero'.*\n.* self\.mse\n.*for each"
+
+
+def test_an_update_between_two_names_of_a_batch_is_refused_in_an_evaluation(tmp_path):
+    class Module(TwoQuantities):
+        def validation_step(self, batch, batch_idx):
+            self.two(batch)
+
+    with pytest.raises(MetricError, match=TWO_NAMES):
+        quiet_trainer(default_root_dir=tmp_path).validate(Module(), [torch.ones(2)])
+
+
+@pytest.mark.parametrize("on_step", [True, False])
+def test_an_update_between_two_names_of_a_batch_is_refused_in_training(tmp_path, on_step):
+    module = TwoQuantities(on_step=on_step, on_epoch=True)
+    with pytest.raises(MetricError, match=TWO_NAMES):
+        quiet_trainer(max_epochs=1, default_root_dir=tmp_path).fit(module, [torch.ones(2)])
+
+
+def test_values_of_single_batches_are_those_of_each_update(tmp_path):
+    trainer = quiet_trainer(max_epochs=1, default_root_dir=tmp_path)
+    trainer.fit(TwoQuantities(on_step=True, on_epoch=False), [torch.ones(2)] * 2)
+    assert (trainer.callback_metrics["zero"], trainer.callback_metrics["four"]) == (0, 4)
+
+
+def test_names_that_share_what_an_object_has_are_right(tmp_path):
+    class Module(TinyModule):
+        """Two names in each order, one of them not in each batch, one twice in a batch, and one in a hook."""
+
+        def __init__(self):
+            super().__init__()
+            self.mean = torchmetrics.MeanMetric()
+
+        def validation_step(self, batch, batch_idx, dataloader_idx=0):
+            self.mean.update(batch)
+            if batch_idx == 1:
+                self.log("sometimes", self.mean)
+            self.log("always", self.mean)
+            self.mean.update(batch)
+            self.log("always", self.mean)
+
+        def on_validation_epoch_end(self):
+            self.log("hook", self.mean)
+
+    batches = [torch.tensor(value) for value in (1.0, 5.0)]
+    loaders = [DataLoader(each, batch_size=None) for each in (batches, batches[:1])]
+    first, second = quiet_trainer(default_root_dir=tmp_path).validate(Module(), loaders)
+    assert first == {"sometimes/dataloader_idx_0": 3, "always/dataloader_idx_0": 3, "hook": pytest.approx(7 / 3)}
+    assert second == {"always/dataloader_idx_1": 1, "hook": pytest.approx(7 / 3)}

@@ -211,7 +211,7 @@ def _update_batch_norm(trainer: Trainer, layers: list[_BatchNorm]) -> None:
         run.metrics.begin_phase(Phase.TRAIN)
         collected = run.metrics.begin_batches()
         for batch_idx, batch in enumerate(islice(batches_of(trainer.train_dataloader), limit)):
-            collected.batch = batch
+            collected.batch, collected.batch_idx = batch, batch_idx
             batch = collected.batch = run.transfer(batch, 0)
             run.training_step(batch, batch_idx)
     for layer, momentum in momenta.items():

@@ -62,7 +62,7 @@ def evaluate(
         for dataloader_idx, loader in enumerate(loaders[first:], first):
             collected = run.metrics.begin_batches(dataloader_idx, loader.known_samples)
             for batch_idx, batch, _ in loader.batches(start if dataloader_idx == first else 0):
-                collected.batch = batch
+                collected.batch, collected.batch_idx = batch, batch_idx
                 batch = collected.batch = run.transfer(batch, dataloader_idx)
                 on.batch_start(batch, batch_idx, dataloader_idx)
                 with run.precision.autocast():

@@ -75,7 +75,7 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
     )
     for batch_idx, batch, is_last in batches:
         # What `self.log` weighs its values by is the size of this batch; transfer hooks may log, and change it.
-        collected.batch = batch
+        collected.batch, collected.batch_idx = batch, batch_idx
         batch = collected.batch = run.transfer(batch, 0)
         run.is_last_batch = is_last
         # A hook that nobody joins is false, which spares the two hottest places the call.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -406,8 +406,11 @@ class MetricCollector:
         phase = self._phases[-1]
         others = {each.spec.place for each in phase.slots.values() if each.metric is metric}
         if mixed := phase.aside.mixed_with(metric, slot.spec.place, others):
-            found = find_metrics(self._module) if self._module is not None else {}
-            refuse_mixture(slot.spec.name, metric, next((name for name in found if found[name] is metric), None), mixed)
+            self._refuse(slot, metric, mixed)
+
+    def _refuse(self, slot: Slot, metric: Metric, mixed: str) -> NoReturn:
+        found = find_metrics(self._module) if self._module is not None else {}
+        refuse_mixture(slot.spec.name, metric, next((name for name in found if found[name] is metric), None), mixed)
 
     # Collecting
 
@@ -444,6 +447,8 @@ class MetricCollector:
         if slot.metric is not metric:
             self._refuse_mixture(slot, metric)
             slot.metric = metric
+        if other := self._phases[-1].note_metric(slot, metric):
+            self._refuse(slot, metric, f"was updated since it was logged as {other!r}, and has one value for both")
         # metric.update() alone computes no value of the batch; only a call of the metric, its forward, does.
         if slot.step_tables and metric._forward_cache is not None:
             self._publish_step(slot, metric_value(slot.spec.name, metric, metric._forward_cache), batch_size)

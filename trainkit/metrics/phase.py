@@ -14,7 +14,7 @@ from trainkit.metrics.running import Running
 from trainkit.metrics.scalars import Table, Value
 from trainkit.metrics.sharing import SetAside
 from trainkit.metrics.slots import EPOCH_HOOK, EVERY_LOADER, Slot, SlotSpec
-from trainkit.metrics.torchmetrics import Metric, reset
+from trainkit.metrics.torchmetrics import Metric, num_updates, reset
 from trainkit.metrics.versions import Versions
 from trainkit.types import Batch, Phase
 
@@ -65,6 +65,8 @@ class PhaseLog:
         slots: Every slot, by place and name.
         place: Where ``log`` is called now: the index of the dataloader whose batch runs, or `EPOCH_HOOK`.
         batch: The running batch, set by the loop; dropped once its size is known.
+        batch_idx: Its index, set by the loop.
+        sharers: The slot under which each torchmetrics object was logged last, by the ``id`` of the object.
         group: With accumulation, what batches of the running group logged for rows, by the key in them; else None.
         known_samples: Tells of how many samples the loader made that batch; None where it does not know.
         current: The slots that were used at that place, by name.
@@ -95,6 +97,8 @@ class PhaseLog:
         # A slot that all loaders share is found under each of their places, so this is not `slots` sorted by place.
         self._by_place: dict[int, dict[str, Slot]] = {EPOCH_HOOK: self.current}
         self.batch: Batch = _NOTHING
+        self.batch_idx = -1
+        self.sharers: dict[int, Slot] = {}
         self.group: dict[str, Running] | None = None
         self._batch_size: int | None = None
         self.known_samples: Callable[[], int | None] = unknown
@@ -198,6 +202,19 @@ class PhaseLog:
         if options.logger:
             self._published.logged[slot.epoch_key] = value
             self.epoch_row[slot.epoch_key] = value
+
+    def note_metric(self, slot: Slot, metric: Metric) -> str | None:
+        """Note that ``metric`` is logged under ``slot``; return the name under which it had less in the same batch.
+
+        That is None where it has nothing of another name. A name that comes again in one batch has its second part.
+        """
+        here, updates = (self.place, self.batch_idx), num_updates(metric)
+        before, self.sharers[id(metric)] = self.sharers.get(id(metric), slot), slot
+        has_more = before is not slot and before.logged_in == here != slot.logged_in and before.updates < updates
+        slot.logged_in, slot.updates = here, updates
+        # Values of batches are those that its forward gave each time, and those of hooks what it has computed there.
+        is_mixed = has_more and self.place != EPOCH_HOOK and (slot.spec.options.on_epoch or before.spec.options.on_epoch)
+        return before.spec.name if is_mixed else None
 
     def metrics(self) -> list[Metric]:
         """Return the torchmetrics objects that were logged. One object may be logged under several names."""

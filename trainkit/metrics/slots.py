@@ -59,12 +59,14 @@ class Slot:
         settled: The value of the phase, where it is known before its end; None within a list where there is none.
         loaders: The dataloaders in whose batches it was logged.
         restored: Whether it comes from a checkpoint and was not logged since.
+        logged_in: The dataloader and the batch in which a torchmetrics object was logged last.
+        updates: How many updates that object had had then.
     """
 
     # Read on every call of log(): slots are faster than a dict, and a misspelt attribute is an error.
     __slots__ = (
-        "epoch_key", "given", "key", "loaders", "metric", "restored", "running", "settled", "spec", "step_key",
-        "step_tables", "syncs_step",
+        "epoch_key", "given", "key", "loaders", "logged_in", "metric", "restored", "running", "settled", "spec",
+        "step_key", "step_tables", "syncs_step", "updates",
     )  # fmt: skip
 
     def __init__(self, spec: SlotSpec, *, several_loaders: bool) -> None:
@@ -84,6 +86,8 @@ class Slot:
         self.settled: list[Value | None] = []
         self.loaders: set[int] = set()
         self.restored = False
+        self.logged_in: tuple[int, int] | None = None
+        self.updates = 0
 
     def value(self) -> Value | None:
         """Return the value of the phase so far, on this rank; None if a torchmetrics object computed none.
