@@ -4,6 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+import torchmetrics
 
 from trainkit.errors import ConfigError, ModuleError
 from trainkit.loops.closure import takes_closure
@@ -301,3 +302,77 @@ def test_step_returns_the_loss_of_an_optimizer_that_returns_none(callbacks):
     assert [getattr(value, "item", lambda: None)() for value in module.returned] == [
         loss.item() for loss in module.losses
     ]
+
+
+class Logs(TinyModule):
+    """Logs a count of batches and the loss, also with objects and in a hook of the step, and evaluates thrice."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean, self.count, self.first = torchmetrics.MeanMetric(), torchmetrics.SumMetric(), []
+
+    def training_step(self, batch, batch_idx):
+        loss = self.loss(batch)
+        self.log("batches", 1.0, reduce_fx="sum", on_step=False, on_epoch=True)
+        self.log("loss", loss, on_step=True, on_epoch=True)
+        self.count(1.0)
+        self.log("object", self.count, on_step=True, on_epoch=True)
+        self.mean.update(loss.detach())
+        if len(self.first) == batch_idx:
+            self.first.append(loss.item())
+        return loss
+
+    def on_before_optimizer_step(self, optimizer):
+        self.log("in a hook", 1.0, reduce_fx="sum", on_step=False, on_epoch=True)
+
+    def on_train_epoch_end(self):
+        self.log("at the end", self.mean)
+
+
+class LogsLbfgs(Logs):
+    configure_optimizers = Lbfgs.configure_optimizers
+    max_iter = 3
+
+
+class LogsSam(Logs):
+    """Moves the weights within ``optimizer_step``, and evaluates there."""
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None):
+        optimizer_closure()
+        with torch.no_grad():
+            self.layer.weight += 1
+        optimizer_closure()
+        with torch.no_grad():
+            self.layer.weight -= 1
+        optimizer.step(optimizer_closure)
+
+
+class Sam(torch.optim.SGD):
+    """One of another package: moves the weights by the gradients that are there, and evaluates then."""
+
+    def step(self, closure):
+        with torch.no_grad():
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.add_(parameter.grad)
+        closure()
+        super().step()
+
+
+class LogsOwnSam(Logs):
+    def configure_optimizers(self):
+        return Sam(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("kind", [LogsLbfgs, LogsSam, LogsOwnSam])
+def test_a_batch_counts_once_in_what_is_logged(kind):
+    module, trainer = kind(), quiet_trainer(max_epochs=1, limit_train_batches=4)
+    trainer.fit(module, TinyData())
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert logged["batches"] == logged["in a hook"] == logged["object_epoch"] == len(module.first) == 4
+    assert logged["object_step"] == 1 and logged["loss_step"] == pytest.approx(module.first[-1])
+    mean = pytest.approx(sum(module.first) / 4, rel=1e-6)
+    assert logged["loss_epoch"] == mean and logged["at the end"] == mean

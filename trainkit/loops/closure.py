@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -46,15 +47,17 @@ def step_with_closure(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: i
             )
         # The optimizer may call several times: each evaluation takes the place of the one before.
         group.rewind(waiting)
-        with run.strategy.gradient_sync(enabled=closes_group):
-            # What `forward_and_backward` does, one frame nearer to the user's step.
-            with run.precision.autocast():
-                output = hooks.around_training_step(run.training_step, batch, batch_idx)
-            outputs = backward_unless_skipped(run, hooks, output, batch_idx)
-        if closes_group:
-            if not group.is_open:
-                raise NothingToUpdate
-            prepare_group(run, hooks, synced=bool(outputs))
+        # A batch counts once in what is logged: as it was evaluated first, with the weights as they were.
+        with nullcontext() if outputs is None else run.metrics.discarding():
+            with run.strategy.gradient_sync(enabled=closes_group):
+                # What `forward_and_backward` does, one frame nearer to the user's step.
+                with run.precision.autocast():
+                    output = hooks.around_training_step(run.training_step, batch, batch_idx)
+                outputs = backward_unless_skipped(run, hooks, output, batch_idx)
+            if closes_group:
+                if not group.is_open:
+                    raise NothingToUpdate
+                prepare_group(run, hooks, synced=bool(outputs))
         if outputs:
             group.loss += outputs["loss"]
         losses.append(group.mean_loss() if group.is_open else None)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from trainkit.metrics.options import Given, describe
+from trainkit.metrics.options import NOWHERE, Given, describe
 from trainkit.metrics.phase import PhaseLog, Published, refuse_place, unknown
 from trainkit.metrics.ranks import Ranks
 from trainkit.metrics.reduce import reduce_epoch, settle_metrics
@@ -26,7 +26,7 @@ from trainkit.metrics.scalars import (
     refuse_complex,
 )
 from trainkit.metrics.sharing import refuse_mixture
-from trainkit.metrics.slots import EPOCH_HOOK, EVERY_LOADER, Slot
+from trainkit.metrics.slots import EPOCH_HOOK, EVERY_LOADER, Slot, SlotSpec
 from trainkit.metrics.torchmetrics import (
     Metric,
     Plugins,
@@ -34,7 +34,9 @@ from trainkit.metrics.torchmetrics import (
     has_data,
     is_metric,
     load_metric_states,
+    load_state,
     metric_states,
+    state_of,
 )
 from trainkit.storage.output import warn
 from trainkit.types import Phase
@@ -55,6 +57,7 @@ class MetricCollector:
         self._ranks = ranks
         self._module: nn.Module | None = None
         self._closed_by: str | None = None  # where nothing can be logged, though a phase runs
+        self._discards = False  # whether what is logged goes nowhere
         self._published = Published()
         self._phases: list[PhaseLog] = []  # a stack: a validation may run within a training epoch
         self._paused: dict[Phase, PhaseLog] = {}  # left or loaded in mid-phase, for begin_phase(resume=True)
@@ -242,6 +245,23 @@ class MetricCollector:
         finally:
             self._slots, self._closed_by = before
 
+    @contextmanager
+    def discarding(self) -> Iterator[None]:
+        """Return a context in which what is logged goes nowhere, and torchmetrics objects of the module collect nothing.
+
+        For a batch that is evaluated once more: it counts once.
+        """
+        metrics = find_metrics(self._module).values() if self._module is not None else ()
+        held = [(metric, state_of(metric), metric._forward_cache) for metric in metrics]
+        before, self._slots, self._discards = (self._slots, self._discards), {}, True
+        try:
+            yield
+        finally:
+            self._slots, self._discards = before
+            for metric, state, value_of_batch in held:
+                load_state(metric, state)
+                metric._forward_cache = value_of_batch
+
     def reset(self, module: nn.Module | None = None) -> None:
         """Remove all values, because a run of ``module`` begins. A phase that was left may still be resumed."""
         self._module = module
@@ -417,6 +437,8 @@ class MetricCollector:
     def _open(self, name: str, given: Given, of_metric: bool) -> Slot:
         if not self._phases or self._closed_by is not None:
             refuse_place(name, self._closed_by or "outside a training epoch, a validation or a test")
+        if self._discards:
+            return Slot(SlotSpec(name, self._phases[-1].place, NOWHERE, of_metric), several_loaders=False)
         slot = self._phases[-1].open(name, given, is_metric=of_metric)
         # Without `given` the next call comes here too, so that a number under the name of a torchmetrics object is
         # refused: `log` itself does not compare the kinds of values.
@@ -444,6 +466,8 @@ class MetricCollector:
             running.add(value, self._weight(slot, batch_size))
 
     def _log_metric(self, slot: Slot, metric: Metric, batch_size: Any) -> None:
+        if self._discards:
+            return
         if slot.metric is not metric:
             self._refuse_mixture(slot, metric)
             slot.metric = metric

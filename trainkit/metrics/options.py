@@ -64,6 +64,13 @@ class LogOptions:
         return self.sync_dist is True and not self.rank_zero_only
 
 
+NOWHERE = LogOptions(
+    prog_bar=False, logger=False, on_step=False, on_epoch=False, reduce_fx="sum", sync_dist=False,
+    add_dataloader_idx=False, rank_zero_only=False,
+)  # fmt: skip
+"""The options of a value that nobody is to see."""
+
+
 def resolve(name: str, given: Given, phase: Phase, *, in_batch: bool) -> LogOptions:
     """Return the options for ``name``, with a default for each that was not given.
 
