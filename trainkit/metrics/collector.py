@@ -247,7 +247,7 @@ class MetricCollector:
 
     @contextmanager
     def discarding(self) -> Iterator[None]:
-        """Return a context in which what is logged goes nowhere, and torchmetrics objects of the module collect nothing.
+        """Return a context in which what is logged goes nowhere, and in which torchmetrics objects collect nothing.
 
         For a batch that is evaluated once more: it counts once.
         """
