@@ -26,6 +26,7 @@ from trainkit.errors import ModuleError, OptimizerError
 from trainkit.hooks.due import DueHook
 from trainkit.loops.accumulation import Accumulation
 from trainkit.loops.forgotten_zero_grad import GradientWatch
+from trainkit.loops.learned import LearningWatch, without_count, without_gradient, without_update
 from trainkit.loops.limits import NO_LIMIT, Clock, Limits
 from trainkit.loops.stop import StopSignal
 from trainkit.loops.wrapped_optimizer import WrappedOptimizer
@@ -98,6 +99,7 @@ class FitRun(Run):
         counted_update: Whether an update of the running batch was counted.
         pending_update: Whether ``module.optimizer_step`` has made an update that is yet to be counted.
         gradient_watch: Whether manual optimization clears its gradients.
+        learning: Whether its updates come to anything.
         made_with: What the code gave, by names such as ``optimizer.lr``; what a checkpoint overrides is that of it.
     """
 
@@ -121,6 +123,7 @@ class FitRun(Run):
     counted_update: bool = field(default=False, init=False)
     pending_update: bool = field(default=False, init=False)
     gradient_watch: GradientWatch = field(default_factory=GradientWatch, init=False)
+    learning: LearningWatch = field(default_factory=LearningWatch, init=False)
     _step_before_epoch: int | None = field(default=None, init=False)  # None in an epoch that began in another process
     made_with: dict[str, Any] = field(default_factory=dict, init=False)
     _has_own_backward: bool = field(default=False, init=False)
@@ -173,6 +176,7 @@ class FitRun(Run):
         """Settle what holds for one epoch, which has ``num_batches`` batches; None if the loader does not know."""
         self.is_last_batch = self.progress.is_last
         self._step_before_epoch = None if self.progress.batch else self.progress.global_step
+        self.learning.start_epoch(self.optimizers)
         self.limits.start_epoch(num_batches)
         self.accumulation.start_epoch(self.progress.epoch, num_batches)
         if not self.is_tried:
@@ -184,38 +188,50 @@ class FitRun(Run):
         """Count an epoch whose end hooks were called, unless training has stopped in its middle."""
         # After a stop in mid-epoch the values stay: the epoch may be continued from here.
         self.metrics.end_phase(resumable=not self.progress.epoch_ended)
+        self._say_if_nothing_was_learned()
         if self.progress.epoch_ended:
-            self._say_if_nothing_was_learned()
             self.progress.count_epoch()
 
     def _say_if_nothing_was_learned(self) -> None:
-        """Warn of an epoch without one update, once; raise where everything is only tried.
+        """Warn of an epoch that has changed no weight, once; raise where everything is only tried.
 
         Raises:
-            ModuleError: If the batches of a fast dev run made no update.
+            ModuleError: If the batches of a fast dev run have changed none.
         """
-        if not self.optimizers or self.progress.global_step != self._step_before_epoch or not self.progress.batch:
+        before, self._step_before_epoch = self._step_before_epoch, None
+        if not self.optimizers or before is None or not self.progress.batch:
             return
-        self._step_before_epoch = None
-        name = type(self.module).__name__
-        if self.module.automatic_optimization:
-            to_do = f"If {name}.training_step computes a loss, return it: None skips the batch."
-        else:
-            to_do = f"With manual optimization {name}.training_step has to call step() of self.optimizers()."
-        message = (
-            f"epoch {self.progress.epoch} has made no update of the weights in {self.progress.batch} batches. {to_do}"
-        )
-        if self.is_tried:
+        has_updates = self.progress.global_step != before
+        # One that was left may have ended ahead of its first update.
+        if not has_updates and not self.progress.epoch_ended:
+            return
+        message = self._nothing_learned(has_updates)
+        if message and self.is_tried:
             raise ModuleError(message)
-        if not self._has_said_nothing_learned:
+        if message and not self._has_said_nothing_learned:
             self._has_said_nothing_learned = True
             warn(message)
+
+    def _nothing_learned(self, has_updates: bool) -> str:
+        """Return what there is to say of an epoch that has learned nothing; empty for all others."""
+        if has_updates and not self.learning.has_gradients:
+            self.learning.look(self.optimizers)  # those of the last update, which the plain step leaves to be looked at
+        if has_updates and self.learning.has_gradients:
+            return ""
+        place = (self.progress.epoch, self.progress.batch)
+        has_changed = self.learning.has_changed(self.optimizers)
+        if has_updates:
+            return "" if has_changed is not False else without_gradient(self.module, *place, self.optimizers)
+        is_unseen = has_changed and not self.module.automatic_optimization
+        return (without_count if is_unseen else without_update)(self.module, *place)
 
     def count_update(self) -> None:
         """Count an update, once for a batch, however many manual optimization makes in it."""
         # A GAN steps two optimizers in a batch; global_step counts the batches in which something was updated.
         if not self.counted_update:
             self.progress.count_update()
+            if not self.learning.has_gradients:
+                self.learning.look(self.optimizers)
         self.counted_update = True
 
     def weights_version(self) -> int:

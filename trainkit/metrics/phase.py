@@ -213,10 +213,8 @@ class PhaseLog:
         has_more = before is not slot and before.logged_in == here != slot.logged_in and before.updates < updates
         slot.logged_in, slot.updates = here, updates
         # Values of batches are those that its forward gave each time, and those of hooks what it has computed there.
-        is_mixed = (
-            has_more and self.place != EPOCH_HOOK and (slot.spec.options.on_epoch or before.spec.options.on_epoch)
-        )
-        return before.spec.name if is_mixed else None
+        by_epoch = self.place != EPOCH_HOOK and (slot.spec.options.on_epoch or before.spec.options.on_epoch)
+        return before.spec.name if has_more and by_epoch else None
 
     def metrics(self) -> list[Metric]:
         """Return the torchmetrics objects that were logged. One object may be logged under several names."""

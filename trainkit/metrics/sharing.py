@@ -103,7 +103,7 @@ def refuse_mixture(name: str, metric: Metric, attribute: str | None, mixed: str)
     raise MetricError(
         f"self.log({name!r}) got a {type(metric).__name__} that {mixed}.\n"
         f"    the object   {f'self.{attribute}' if attribute else 'an attribute of no module'}\n"
-        "    to do        make an object for each of them, such as one for training and one for validation, or one for each name"
+        "    to do        make an object for each of them: for each name, for training and for validation"
     )
 
 
