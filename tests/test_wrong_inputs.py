@@ -430,6 +430,7 @@ def test_wrong_optimizers(configure, parts):
     assert isinstance(caught.value, OptimizerError | UnknownNameError)
 
 
+@pytest.mark.filterwarnings("ignore:epoch 0 has changed no weight")
 def test_optimizer_of_parameters_that_are_not_of_the_module():
     def configure(module):
         optimizer = sgd(module)

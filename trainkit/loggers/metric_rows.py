@@ -58,6 +58,10 @@ class MetricRows(Callback):
         self._send_epoch(trainer)
 
     def on_train_end(self, trainer: Trainer) -> None:
+        # What is in no row has been read by nobody here: a fit may be shorter than one row, and a bar has none.
+        if self._warns:
+            newest = trainer.metrics.progress_bar_metrics | trainer.metrics.logged_metrics
+            self._warn_of_nonfinite_loss(trainer, {name: value.item() for name, value in newest.items()})
         has_rows = not self._every_n_steps or trainer.global_step >= self._every_n_steps
         if has_rows or trainer.fast_dev_run or not trainer.loggers or not trainer.metrics.awaits_row:
             return
@@ -106,8 +110,8 @@ class MetricRows(Callback):
         if trainer.is_global_zero:
             warn(
                 f"{', '.join(f'{name} is {row[name]}' for name in names)} in epoch {trainer.current_epoch}, at step "
-                f"{trainer.global_step}. A loss that is NaN makes all weights NaN: Trainer(on_nonfinite_loss='stop') "
-                "ends the fit before that, and 'ignore' leaves out this warning."
+                f"{trainer.global_step}. Weights become NaN where it is what they are trained by: "
+                "Trainer(on_nonfinite_loss='stop') ends a fit before that, and 'ignore' leaves out this warning."
             )
 
     def _send(self, trainer: Trainer, row: dict[str, float]) -> None:

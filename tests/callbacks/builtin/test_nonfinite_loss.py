@@ -38,6 +38,33 @@ def test_it_is_told_once_where_it_is_read():
     assert len([each for each in told if "nan" in str(each.message)]) == 1
 
 
+@pytest.mark.parametrize("options", [{}, {"prog_bar": True, "logger": False}])
+@pytest.mark.parametrize("arguments", [{}, {"fast_dev_run": 3}, {"max_steps": 4}, {"log_every_n_steps": 0}])
+def test_it_is_told_at_the_end_of_a_fit_that_is_shorter_than_a_row(options, arguments):
+    class Short(TinyModule):
+        def training_step(self, batch, batch_idx):
+            loss = self.loss(batch) * float("nan")
+            self.log("loss", loss, **options)
+            return loss
+
+    with pytest.warns(UserWarning, match=r"^loss is nan in epoch") as told:
+        quiet_trainer(**({"max_epochs": 1} | arguments)).fit(Short(), TinyData(5))
+    assert len(told) == 1
+
+
+def test_what_is_not_trained_by_is_not_said_to_make_weights_nan():
+    class Best(TinyModule):
+        def validation_step(self, batch, batch_idx):
+            self.log("val/best_loss", float("inf"))
+
+    module = Best()
+    with pytest.warns(
+        UserWarning, match=r"val/best_loss is inf.* NaN where it is what they are trained by"
+    ):
+        quiet_trainer(max_epochs=1).fit(module, TinyData(2), TinyData(1))
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
+
+
 def test_an_undefined_metric_is_no_loss():
     class Undefined(TinyModule):
         def training_step(self, batch, batch_idx):
