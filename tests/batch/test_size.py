@@ -122,5 +122,27 @@ def test_the_loader_decides_where_a_batch_can_be_read_in_two_ways(batch, known, 
     assert find_batch_size(batch, lambda: known) == size
 
 
+@pytest.mark.parametrize(
+    ("batch", "known"),
+    [
+        ([torch.zeros(5, 5, 6), torch.zeros(5, 7, 6)], 2),
+        ([torch.zeros(5, 5, 6), torch.zeros(5, 5, 8), torch.zeros(5, 7, 6)], 3),
+        ([torch.zeros(3, 5, 6)], 1),
+        ([torch.zeros(3, 5, 6), torch.zeros(3, 5, 6)], 2),
+        ({"a": [torch.zeros(5, 5, 6), torch.zeros(5, 7, 6)]}, 2),
+        ([(torch.zeros(5, 5, 6), torch.zeros(5)), (torch.zeros(5, 7, 6), torch.zeros(5))], 2),
+    ],
+    ids=range(6),
+)
+def test_images_of_any_channels_may_be_sequences_and_their_targets(batch, known):
+    assert find_batch_size(batch) is None
+    assert find_batch_size(batch, lambda: known) == known
+    assert find_batch_size((batch, torch.zeros(known))) == known, "the labels tell"
+
+
+def test_a_list_with_as_many_images_as_channels_is_read_in_one_way():
+    assert find_batch_size([torch.zeros(2, 5, 6), torch.zeros(2, 7, 6)]) == 2
+
+
 def test_the_loader_is_not_asked_where_there_is_one_reading():
     assert find_batch_size([torch.zeros(4, 8), torch.zeros(4)], lambda: 1 / 0) == 4

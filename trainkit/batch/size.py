@@ -34,7 +34,7 @@ def find_batch_size(batch: Batch, samples: Callable[[], int | None] | None = Non
         return None
     known = None if samples is None or readings == [rows] else samples()
     if known is None:
-        return readings[0]
+        return None if len(set(readings)) > 1 and _may_hold_images(batch, is_top=True) else readings[0]
     if known in readings:
         return known
     # It is no list of samples then. What looks like one has no other reading that could be trusted.
@@ -125,8 +125,20 @@ def _kind(item: Any) -> Any:
 
 def _look_like_images(samples: Sequence[Any]) -> bool:
     """Whether the members of a list are, or begin with, images of different sizes."""
-    shapes = {tuple(tensor.shape) for item in samples if (tensor := _first_tensor(item)) is not None}
+    shapes = _shapes(samples)
     return len(shapes) > 1 and all(len(shape) == 3 and shape[0] in IMAGE_CHANNELS for shape in shapes)
+
+
+def _may_hold_images(value: Any, *, is_top: bool = False) -> bool:
+    """Whether there is a list in ``value`` that may be one of images, or a batch of sequences and one of targets."""
+    if _may_be_samples(value, is_top=is_top) and all(len(shape) == 3 for shape in _shapes(value)):
+        return not _look_like_images(value)
+    return any(map(_may_hold_images, _members(value)))
+
+
+def _shapes(samples: Sequence[Any]) -> set[tuple[int, ...]]:
+    """Return the shapes that the first tensors of the members of a list have."""
+    return {tuple(tensor.shape) for item in samples if (tensor := _first_tensor(item)) is not None}
 
 
 def _first_tensor(value: Any) -> Tensor | None:

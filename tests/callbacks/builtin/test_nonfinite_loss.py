@@ -58,9 +58,7 @@ def test_what_is_not_trained_by_is_not_said_to_make_weights_nan():
             self.log("val/best_loss", float("inf"))
 
     module = Best()
-    with pytest.warns(
-        UserWarning, match=r"val/best_loss is inf.* NaN where it is what they are trained by"
-    ):
+    with pytest.warns(UserWarning, match=r"val/best_loss is inf.* NaN where it is what they are trained by"):
         quiet_trainer(max_epochs=1).fit(module, TinyData(2), TinyData(1))
     assert all(parameter.isfinite().all() for parameter in module.parameters())
 
