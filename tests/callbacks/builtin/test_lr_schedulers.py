@@ -86,6 +86,8 @@ def test_when_an_ordinary_scheduler_steps(
         ({"interval": "step", "frequency": 2}, {"val_check_interval": 2}, [(2, 1.0), (4, 2.0), (6, 3.0), (8, 4.0)]),
         ({"interval": "step", "frequency": 3}, {"val_check_interval": 2}, [(3, 1.0), (6, 3.0)]),
         ({}, {"max_steps": 6}, [(4, 1.0)]),
+        ({}, {"max_epochs": 5, "check_val_every_n_epoch": 2}, [(8, 1.0), (16, 2.0)]),
+        ({"interval": "step"}, {"val_check_interval": 2}, [(2, 1.0), (4, 2.0), (6, 3.0), (8, 4.0)]),
     ],
 )
 def test_when_a_plateau_steps_and_with_which_value(
@@ -166,6 +168,13 @@ def test_a_missing_metric_is_an_error_with_the_nearest_spelling(interval: str) -
                 scores=scores(),
             )
         )
+
+
+def test_a_metric_that_the_first_validation_has_not_logged_is_missing_then() -> None:
+    module = Steps({"monitor": "val/scoer"}, scores=scores())
+    with pytest.raises(MetricError, match="did you mean 'val/score'"):
+        steps(module, max_epochs=5, check_val_every_n_epoch=3)
+    assert module.trainer.current_epoch == 2
 
 
 def test_without_strict_a_missing_metric_is_one_warning_and_no_step() -> None:

@@ -32,7 +32,8 @@ class LRSchedulers(Callback):
 
     Schedulers that need a metric (``ReduceLROnPlateau``) are stepped after the validation that is due at that time, if
     one is; the others before it. They are not stepped twice with one value, but only where the metric has got another
-    one. With manual optimization the user steps all schedulers.
+    one, and not ahead of the first validation of a fit, where it has none yet. With manual optimization the user steps
+    all schedulers.
     """
 
     # In on_validation_end and on_train_epoch_end: after metrics are reduced, and before checkpoints are saved, which
@@ -46,6 +47,7 @@ class LRSchedulers(Callback):
         self._awaits_validation = False  # whether schedulers that need a metric step after the validation that is due
         self._used_versions: dict[int, int] = {}  # by the place of the scheduler: the value it was stepped with last
         self._warned: set[str] = set()
+        self._awaits_first = False  # whether the fit has yet to make its first validation
 
     def on_train_start(self, trainer: Trainer, module: TrainModule) -> None:
         # The list itself, not a copy: a callback that replaces the schedulers in mid-run empties it.
@@ -56,6 +58,7 @@ class LRSchedulers(Callback):
             self._seen_step = trainer.global_step
         if not trainer.fit_run.is_resumed:
             self._used_versions = {}
+        self._awaits_first = any(trainer.num_val_batches)
 
     # First of all plugins: schedulers step between the update and everybody's on_train_batch_end, as in Lightning.
     @hookimpl(tryfirst=True)
@@ -70,6 +73,7 @@ class LRSchedulers(Callback):
 
     def on_validation_end(self, trainer: Trainer, module: TrainModule) -> None:
         # Only a validation of the fit, and not one of trainer.validate().
+        self._awaits_first = self._awaits_first and trainer.state.fn != Stage.FIT
         if self._awaits_validation and trainer.state.fn == Stage.FIT:
             self._awaits_validation = False
             self._step("step", trainer, module, by_metric=True)
@@ -132,28 +136,21 @@ class LRSchedulers(Callback):
         """Return the newest value of the metric that ``config`` monitors.
 
         Returns:
-            None, with one warning, if it has not been logged and ``strict`` is False.
+            None if it has not been logged and a validation is still to come; with one warning if none is, and
+            ``strict`` is False.
 
         Raises:
-            MetricError: If it has not been logged and ``strict`` is True.
+            MetricError: If it has not been logged by the end of the first validation, and ``strict`` is True.
         """
         assert config.monitor is not None, "configure_optimizers was checked for it"
         metrics = trainer.callback_metrics
-        if config.monitor not in metrics and (config.strict or config.monitor not in self._warned):
-            message = _missing(config, trainer)
+        # It may be of a validation that is made every few epochs.
+        is_missing = config.monitor not in metrics and not self._awaits_first
+        if is_missing and (config.strict or config.monitor not in self._warned):
+            where = f"{type(config.scheduler).__name__} (interval {config.interval!r})"
+            message = missing_metric(config.monitor, metrics, where, trainer.metrics)
             if config.strict:
                 raise MetricError(message)
             self._warned.add(config.monitor)
             warn(f"{message}\nIt is not stepped.")
         return metrics.get(config.monitor)
-
-
-def _missing(config: SchedulerConfig, trainer: Trainer) -> str:
-    assert config.monitor is not None
-    where = f"{type(config.scheduler).__name__} (interval {config.interval!r})"
-    message = missing_metric(config.monitor, trainer.callback_metrics, where, trainer.metrics)
-    # The usual reason: the scheduler steps every epoch, and its metric comes from a validation every few epochs.
-    every = trainer.check_val_every_n_epoch or 1
-    if config.interval == "epoch" and config.frequency % every:
-        message += f"\n    if it is one of validation, which is due every {every} epochs: 'frequency': {every}"
-    return message
