@@ -57,6 +57,14 @@ def test_buffers_come_back_as_often_as_they_are_restored(module: nn.Module) -> N
         assert modes(module) == [True, True, True, False]
 
 
+def test_a_buffer_that_was_none_is_none_again(module: nn.Module) -> None:
+    module.register_buffer("center", None)
+    before = Snapshot(module, buffers=True)
+    module.center = torch.ones(2)
+    before.restore()
+    assert module.center is None and "center" in dict(module._buffers)
+
+
 def test_buffers_that_do_not_exist_yet_are_no_hindrance() -> None:
     module = nn.BatchNorm1d(2, track_running_stats=False)
     with modes_kept(module, buffers=True):

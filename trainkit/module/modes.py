@@ -25,11 +25,11 @@ class Snapshot:
     def __init__(self, module: nn.Module, *, buffers: bool = False) -> None:
         # Each submodule for itself: ``module.train()`` would also unfreeze those that the user keeps in eval mode.
         self._modes = [(submodule, submodule.training) for submodule in module.modules()]
-        self._buffers: list[tuple[dict[str, Tensor | None], str, Tensor, Tensor]] = [
-            (submodule._buffers, name, buffer, buffer.detach().clone())
+        self._buffers: list[tuple[dict[str, Tensor | None], str, Tensor | None, Tensor | None]] = [
+            (submodule._buffers, name, buffer, None if buffer is None else buffer.detach().clone())
             for submodule in (module.modules() if buffers else ())
             for name, buffer in submodule._buffers.items()
-            if buffer is not None and not is_lazy(buffer)
+            if buffer is None or not is_lazy(buffer)
         ]
 
     def restore(self) -> None:
@@ -39,10 +39,12 @@ class Snapshot:
         with torch.no_grad():
             # Values and objects: forward may write into a buffer, or assign another tensor (``self.count = ...``).
             for owner, name, buffer, value in self._buffers:
+                owner[name] = buffer  # None again where a forward has made it of its first batch
+                if buffer is None or value is None:
+                    continue
                 if buffer.shape != value.shape:
                     buffer.resize_(value.shape)  # a forward may have let it grow
                 buffer.copy_(value)
-                owner[name] = buffer
 
 
 @dataclass(frozen=True)

@@ -144,3 +144,17 @@ def test_an_example_that_does_not_fit_says_what_it_must_be(net):
 def test_the_example_moves_to_the_module():
     net = nn.Linear(4, 2, device="meta")
     assert trace(net, torch.zeros(3, 4), flops=False).out_sizes[""] == [3, 2]
+
+
+def test_a_bilinear_layer_counts():
+    class Module(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Bilinear(3, 4, 5)
+
+        def forward(self, x, y):
+            return self.layer(x, y)
+
+    first = 2 * 7 * 3 * 5 * 4  # with the first input, for each output and each element of the second
+    found = trace(Module(), (torch.zeros(7, 3), torch.zeros(7, 4)), flops=True)
+    assert found.flops["layer"] == first + 2 * 7 * 5 * 4

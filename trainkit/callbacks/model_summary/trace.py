@@ -93,7 +93,8 @@ def _counting(module: nn.Module, flops: dict[str, int]) -> Iterator[None]:
         recurrent = bool(torch.backends.mkldnn.enabled)  # a property of torch's
         stack.callback(_use_kernels, torch.backends.mha.get_fastpath_enabled(), recurrent)
         _use_kernels(False, False)
-        counter = stack.enter_context(FlopCounterMode(display=False))
+        counting = FlopCounterMode(display=False, custom_mapping={torch.ops.aten._trilinear: _bilinear_flops})
+        counter = stack.enter_context(counting)
 
         def begin(child: nn.Module, _: Any) -> None:
             running.append((_name_from(running[-1][0] if running else "", names[child]), counter.get_total_flops()))
@@ -106,6 +107,12 @@ def _counting(module: nn.Module, flops: dict[str, int]) -> Iterator[None]:
             stack.callback(child.register_forward_pre_hook(begin).remove)
             stack.callback(child.register_forward_hook(end).remove)
         yield
+
+
+def _bilinear_flops(first: list[int], weight: list[int], second: list[int], *_: Any, **__: Any) -> int:
+    """Return the operations of `torch.nn.Bilinear`: two contractions, of which torch's counter knows nothing."""
+    num_out, num_first, num_second = weight
+    return 2 * first[0] * num_out * num_second * (num_first + 1)
 
 
 def _use_kernels(attention: bool, recurrent: bool) -> None:
