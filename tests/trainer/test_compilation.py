@@ -31,6 +31,12 @@ def test_looking_at_single_operations_is_refused():
         quiet_trainer(compile="step", detect_anomaly=True)
 
 
+@pytest.mark.parametrize("choice", ["step", "cuda-graph"])
+def test_to_stop_at_a_loss_that_is_not_finite_is_refused_beside_a_compiled_step(choice):
+    with pytest.raises(ConfigError, match=rf"on_nonfinite_loss='stop'.*compile='{choice}'.*Use 'warn'"):
+        quiet_trainer(compile=choice, on_nonfinite_loss="stop")
+
+
 @pytest.mark.parametrize("hook", WITHIN)
 def test_plugin_that_listens_within_the_graph_is_refused_by_name(hook):
     with pytest.raises(CompileError, match=rf"watcher listens on {hook}[\s\S]*on_train_batch_end"):

@@ -154,6 +154,11 @@ class OptimizationArguments:
             raise ConfigError(
                 f"detect_anomaly=True looks at single operations, of which compile={self.compile!r} leaves none."
             )
+        if self.compiles_step and self.on_nonfinite_loss == "stop":
+            raise ConfigError(
+                "on_nonfinite_loss='stop' looks at each loss ahead of backward, which within the one graph of "
+                f"compile={self.compile!r} nobody can. Use 'warn', which tells of a logged one, or compile=True."
+            )
         for name in ("detect_anomaly", "sync_batchnorm", "inference_mode"):
             flag(name, getattr(self, name))
 
