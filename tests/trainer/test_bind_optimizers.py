@@ -128,6 +128,7 @@ def test_a_single_process_has_nobody_to_meet():
 # What step() does
 
 
+@pytest.mark.filterwarnings("ignore:epoch 0 has changed no weight")
 @pytest.mark.parametrize(
     ("kind", "has_own"), [(TinyModule, False), (Manual, True), (OwnOptimizerStep, True), (WithLbfgs, True)]
 )

@@ -61,7 +61,8 @@ class MetricRows(Callback):
         # What is in no row has been read by nobody here: a fit may be shorter than one row, and a bar has none.
         if self._warns:
             newest = trainer.metrics.progress_bar_metrics | trainer.metrics.logged_metrics
-            self._warn_of_nonfinite_loss(trainer, {name: value.item() for name, value in newest.items()})
+            numbers = {name: value.item() for name, value in newest.items()}
+            self._warn_of_nonfinite_loss(trainer, numbers, "when training ends")
         has_rows = not self._every_n_steps or trainer.global_step >= self._every_n_steps
         if has_rows or trainer.fast_dev_run or not trainer.loggers or not trainer.metrics.awaits_row:
             return
@@ -101,7 +102,7 @@ class MetricRows(Callback):
         steps = {} if trainer.metrics.in_training else trainer.metrics.step_row()
         self._send(trainer, {**steps, **trainer.metrics.epoch_row()})
 
-    def _warn_of_nonfinite_loss(self, trainer: Trainer, row: dict[str, float]) -> None:
+    def _warn_of_nonfinite_loss(self, trainer: Trainer, row: dict[str, float], when: str) -> None:
         # By its name: a metric may be undefined, and NaN on purpose.
         names = [name for name, value in row.items() if "loss" in name.lower() and not math.isfinite(value)]
         if not names:
@@ -109,7 +110,7 @@ class MetricRows(Callback):
         self._warns = False
         if trainer.is_global_zero:
             warn(
-                f"{', '.join(f'{name} is {row[name]}' for name in names)} in epoch {trainer.current_epoch}, at step "
+                f"{', '.join(f'{name} is {row[name]}' for name in names)} {when}, at step "
                 f"{trainer.global_step}. Weights become NaN where it is what they are trained by: "
                 "Trainer(on_nonfinite_loss='stop') ends a fit before that, and 'ignore' leaves out this warning."
             )
@@ -117,5 +118,5 @@ class MetricRows(Callback):
     def _send(self, trainer: Trainer, row: dict[str, float]) -> None:
         if row:
             if self._warns:
-                self._warn_of_nonfinite_loss(trainer, row)
+                self._warn_of_nonfinite_loss(trainer, row, f"in epoch {trainer.current_epoch}")
             trainer.log_metrics({"epoch": trainer.current_epoch, **row})
