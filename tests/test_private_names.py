@@ -22,6 +22,7 @@ FOREIGN = {
     "_foreach_copy_",
     "_foreach_mul_",
     "_foreach_norm",
+    "_trilinear",
     # torch's compiler, what it and schedulers note on others, and what tells whether a tensor was changed
     "_compiled_call_impl",
     "_dynamo",
