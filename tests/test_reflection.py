@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import sys
+
 from trainkit.module import TrainModule
-from trainkit.reflection import describe_arguments, method_of, overrides
+from trainkit.reflection import describe_arguments, is_ours, method_of, overrides
 
 
 class Module(TrainModule):
@@ -60,3 +62,10 @@ def test_the_private_one_is_what_was_given():
             self._folder, self.folder = folder, folder or "chosen"
 
     assert describe_arguments(Chooses()) == "folder=None"
+
+
+def test_a_frame_is_ours_if_its_code_is_of_trainkit():
+    assert not is_ours(sys._getframe())
+    ours = {"__name__": "trainkit.somewhere", "sys": sys}
+    exec("def frame(): return sys._getframe()", ours)
+    assert is_ours(ours["frame"]())

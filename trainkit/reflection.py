@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from reprlib import Repr
+from types import FrameType
 from typing import Any
 
 
@@ -28,6 +29,11 @@ def method_of(owner: object, name: str, base: type) -> Callable[..., Any]:
     """Return the method ``name`` of ``owner``; that of ``base`` where a user has set it to None."""
     own: Callable[..., Any] | None = getattr(owner, name)
     return partial(getattr(base, name), owner) if own is None else own
+
+
+def is_ours(frame: FrameType) -> bool:
+    """Return whether ``frame`` runs code of trainkit."""
+    return str(frame.f_globals.get("__name__")).startswith("trainkit.")
 
 
 def describe_arguments(owner: object) -> str:

@@ -108,6 +108,22 @@ def test_the_line_that_is_named_is_one_of_the_users():
     assert {warning.filename for warning in told} == {__file__}
 
 
+def test_the_line_that_has_called_a_part_of_trainkit_can_be_named():
+    # A module of its own, whose code is that of trainkit.
+    ours = {"__name__": "trainkit.somewhere", "warn": warn}
+    exec("def inner(**options): warn('this will surprise', **options)\ndef outer(call): call()", ours)
+
+    def hook():
+        ours["inner"](innermost=True)
+
+    with pytest.warns(UserWarning, match="surprise") as told:
+        ours["outer"](hook)
+        begin_telling()
+        ours["outer"](ours["inner"])
+    first = hook.__code__.co_firstlineno
+    assert [(each.filename, each.lineno) for each in told] == [(__file__, first + 1), (__file__, first + 6)]
+
+
 def test_all_warnings_come_from_one_place():
     root = Path(trainkit.__file__).parent
     calling = [str(path.relative_to(root)) for path in root.rglob("*.py") if "warnings.warn" in path.read_text()]

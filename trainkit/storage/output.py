@@ -12,6 +12,8 @@ from types import FrameType
 from typing import Any, TextIO
 from weakref import WeakSet
 
+from trainkit.reflection import is_ours
+
 _LOST: WeakSet[TextIO] = WeakSet()
 """The streams of which was told that they cannot be written to. They belong to the process, and so does this."""
 
@@ -53,7 +55,7 @@ def printing(*, err: bool = False) -> Iterator[None]:
         _tell(stream, str(error), err)
 
 
-def warn(message: str, *, stacklevel: int | None = None) -> None:
+def warn(message: str, *, innermost: bool = False) -> None:
     """Warn of ``message``, in each run anew; where stderr is gone as well, nobody can be told.
 
     All warnings of a run come from here. ``warnings.warn`` tells a text once in a process: of the second run in a
@@ -62,10 +64,11 @@ def warn(message: str, *, stacklevel: int | None = None) -> None:
 
     Args:
         message: What works and will surprise, and what to do about it.
-        stacklevel: Whose line is named, as for ``warnings.warn``; by default it is the one that has called trainkit.
+        innermost: Whether the line is named that has called this part of trainkit, such as one in a hook; by default it
+            is that of the program that has called trainkit.
     """
     caller = sys._getframe(1)
-    frame = sys._getframe(stacklevel) if stacklevel is not None else _outside(caller)
+    frame = _within(caller) if innermost else _outside(caller)
     with suppress(OSError, ValueError):
         warnings.warn_explicit(
             message,
@@ -87,10 +90,18 @@ def _outside(frame: FrameType) -> FrameType:
     line, each = frame, frame.f_back
     # The outermost of our frames, as the user's hooks and torch are called by others of them.
     while each is not None:
-        if str(each.f_globals.get("__name__")).startswith("trainkit."):
+        if is_ours(each):
             line = each
         each = each.f_back
     return line.f_back or line
+
+
+def _within(frame: FrameType) -> FrameType:
+    """Return the newest frame that is not ours and has led to ``frame``."""
+    each: FrameType | None = frame
+    while each is not None and is_ours(each):
+        each = each.f_back
+    return each or frame
 
 
 def discard_at_exit() -> None:

@@ -502,6 +502,12 @@ class Trainer(TrainerProperties):
 
     @should_stop.setter
     def should_stop(self, value: bool) -> None:
-        if value and self._call is not None:
+        if self._call is None:
+            return
+        stop = self._call.stop_signal
+        if value:
             # Whoever wonders why a fit has ended wants to know where that was decided.
-            self._call.stop_signal.ask(place=sys._getframe(1).f_code.co_qualname)
+            stop.ask(place=sys._getframe(1).f_code.co_qualname)
+        elif stop.asked:
+            who = stop.asked_in or stop.asked_by
+            warn(f"trainer.should_stop = False is ignored: {who} has asked for a stop, which stays.", innermost=True)
