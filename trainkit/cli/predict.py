@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,16 +27,24 @@ def command(run: ConfiguredRun, output: str) -> None:
     \b
       trainkit predict config.yaml ckpt_path=last --output predictions.pt
     """
-    import torch
-
     # Each rank has the predictions of its own batches; the file has those of rank 0.
     if run.trainer.is_global_zero:
         _check_writable(Path(output))
     warn_about_fresh_weights(run)
     predictions = run.trainer.predict(run.module, datamodule=run.datamodule, ckpt_path=run.ckpt_path)
     if run.trainer.is_global_zero:
-        torch.save(predictions, output)
+        _save(predictions, Path(output))
         say(f"predictions written to {output}")
+
+
+def _save(predictions: Any, output: Path) -> None:
+    """Write the predictions: over a file whole or not at all, into a device or a pipe as they come."""
+    import torch
+
+    from trainkit.storage.atomic_write import replacing
+
+    with open(output, "wb") if output.exists() and not output.is_file() else replacing(output) as file:
+        torch.save(predictions, file)
 
 
 def _check_writable(output: Path) -> None:
