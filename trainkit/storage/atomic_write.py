@@ -90,8 +90,8 @@ def replace_by_link(path: Path, target: Path) -> None:
 def replace_by_hard_link(path: Path, target: Path) -> None:
     """Make ``path`` a second name of the file ``target``, or a copy of it where the file system has no such links.
 
-    The file stays under this name when the other one is deleted or replaced. It is a copy as well if ``path`` lets others
-    do less than ``target``.
+    The file stays under this name when the other one is deleted or replaced. It is a copy as well if ``path`` lets
+    others do less than ``target``.
 
     Raises:
         CheckpointWriteError: If the file system refuses.

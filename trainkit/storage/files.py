@@ -144,6 +144,17 @@ def checkpoint_exists(path: FilePath) -> bool:
     return remote.exists(path) if is_remote(path) else os.path.lexists(path)
 
 
+def refuse_same_file(source: FilePath, path: FilePath) -> None:
+    """Raise an error if what is made of the checkpoint ``source`` would be written over it, by whatever name.
+
+    Raises:
+        CheckpointError: If it would.
+    """
+    with suppress(OSError):  # one of them does not exist
+        if os.path.samefile(source, path):
+            raise CheckpointError(f"{path} is the checkpoint itself, which would be lost. Choose another name.")
+
+
 def check_folder(folder: FilePath) -> None:
     """Raise an error early, and without writing anything, if checkpoints cannot be written into ``folder``.
 

@@ -24,6 +24,8 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+CAN_LOCK = fcntl is not None
+
 PATTERN = re.compile(r"\.trainkit-([0-9a-f]{8})-[0-9a-f]{16}\.tmp")
 """The names of temporary files: the kernel under which one was made, and a random number."""
 
@@ -45,7 +47,7 @@ def replacement(path: Path, like: Path | None = None) -> Iterator[BinaryIO]:
         OSError: If the file system refuses, or ``path`` is a device or a pipe, which is not to be replaced.
     """
     remove_abandoned(path.parent)
-    temporary, file = _created(path, _replaced(path) or (like and _replaced(like)))
+    temporary, file = _created(path, _replaced(path) or (None if like is None else _replaced(like)))
     owner = os.dup(file.fileno())
     try:
         with file:
@@ -63,8 +65,8 @@ def replacement(path: Path, like: Path | None = None) -> Iterator[BinaryIO]:
 
 def temporary_for(path: Path) -> Path:
     """Return a name for what is to become ``path``: in the same folder, as a rename cannot leave a file system."""
-    # Random: two that write one path, in whatever containers or machines, must not write into one file. Not of `random`,
-    # which draws the same in forked processes, and whose state belongs to the run.
+    # Random: two that write one path, in whatever containers or machines, must not write into one file. Not by the
+    # module of that name, which draws the same in forked processes, and whose state belongs to the run.
     return path.with_name(f".trainkit-{_kernel()}-{secrets.token_hex(8)}.tmp")
 
 
@@ -73,7 +75,7 @@ def remove_abandoned(folder: Path) -> None:
 
     Where files cannot be locked, nothing proves that their owner is dead, and none is deleted.
     """
-    if fcntl is None:
+    if not CAN_LOCK:
         return
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
@@ -122,7 +124,7 @@ def _created(path: Path, old: os.stat_result | None) -> tuple[Path, BinaryIO]:
 
 def _lock(descriptor: int, temporary: Path) -> bool:
     """Lock a new file; return False if another process came first, and has deleted it as a leftover or is about to."""
-    if fcntl is None:
+    if not CAN_LOCK:
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
