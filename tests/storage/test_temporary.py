@@ -73,6 +73,17 @@ def test_a_file_that_is_being_written_stays_however_old(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == b"whole"
 
 
+def test_a_file_that_is_being_renamed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def replace(source: Path, path: Path) -> None:
+        remove_abandoned(tmp_path)
+        source.rename(path)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with replacement(tmp_path / "a") as file:
+        file.write(b"whole")
+    assert (tmp_path / "a").read_bytes() == b"whole"
+
+
 def test_a_lock_on_a_file_of_another_machine_is_believed_only_after_long(leftover: Path) -> None:
     young = of_another_kernel(leftover, age_s=ABANDONED_AFTER_S / 2)
     remove_abandoned(young.parent)

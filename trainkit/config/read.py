@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -85,11 +84,10 @@ def _apply(tree: DictConfig, override: str) -> str:
         if removes:
             return _remove(tree, key[1:])
         # As YAML, so that numbers, lists and null on the command line are what they are in a file.
-        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
+        value = OmegaConf.to_container(load_yaml(text, lambda text: OmegaConf.from_dotlist([f"value={text}"])))
         assert isinstance(value, dict)
         OmegaConf.update(tree, key, value["value"], force_add=True)
-    # Values that do not fit their tags fail in any way.
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError, KeyError, AttributeError) as error:
+    except (ValueError, OmegaConfBaseException) as error:
         raise ConfigError(f"override {override!r} is not usable: {first_line(error)}") from error
     return key
 
