@@ -81,6 +81,25 @@ def test_convert_runs_code_only_if_told_to(folder: Path, tmp_path: Path) -> None
     assert read_checkpoint(new)["global_step"] == 2
 
 
+@pytest.mark.parametrize("options", [[], ["--trust"]])
+def test_convert_says_first_that_there_is_no_file(tmp_path: Path, options: list[str]) -> None:
+    result = run("convert", tmp_path / "old.ckpt", tmp_path / "new.ckpt", *options)
+    assert result.exit_code == 1
+    assert result.output == f"CheckpointNotFoundError: there is no checkpoint {tmp_path}/old.ckpt.\n"
+
+
+@pytest.mark.parametrize("arguments", [["export"], ["convert", "--trust"]])
+@pytest.mark.parametrize("name", ["first.ckpt", "link.ckpt", "../{folder}/first.ckpt"])
+def test_no_checkpoint_is_replaced_by_what_is_made_of_it(folder: Path, arguments: list[str], name: str) -> None:
+    (folder / "link.ckpt").symlink_to("first.ckpt")
+    before = (folder / "first.ckpt").read_bytes()
+    result = run(*arguments, folder / "first.ckpt", folder / name.format(folder=folder.name))
+    assert result.exit_code == 1
+    assert "is the checkpoint itself, which would be lost. Choose another name." in result.output
+    assert (folder / "first.ckpt").read_bytes() == before
+    assert (folder / "link.ckpt").is_symlink()
+
+
 def test_the_refusal_of_a_file_names_the_command_that_converts_it(tmp_path: Path) -> None:
     torch.save({"state_dict": Path("somewhere")}, tmp_path / "a.ckpt")
     result = run("show", tmp_path / "a.ckpt")

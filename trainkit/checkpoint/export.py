@@ -10,7 +10,7 @@ from torch import Tensor
 from trainkit.errors import CheckpointError, PluginError
 from trainkit.module.from_checkpoint import require_weights
 from trainkit.storage.atomic_write import replacing
-from trainkit.storage.files import read_checkpoint
+from trainkit.storage.files import read_checkpoint, refuse_same_file
 from trainkit.storage.remote import FilePath
 
 
@@ -27,13 +27,14 @@ def export_weights(checkpoint_path: FilePath, path: FilePath, *, prefix: str = "
 
     Raises:
         PluginError: If the package safetensors is not installed.
-        CheckpointError: If there are no such weights.
+        CheckpointError: If there are no such weights, or ``path`` is the checkpoint itself.
         CheckpointWriteError: If the file system refuses.
     """
     try:
         from safetensors.torch import save
     except ImportError as error:
         raise PluginError("exporting needs safetensors: pip install 'trainkit[export]'") from error
+    refuse_same_file(checkpoint_path, path)
     checkpoint = read_checkpoint(checkpoint_path, map_location="cpu")
     require_weights(checkpoint, checkpoint_path)
     chosen = _chosen(checkpoint["state_dict"], prefix)

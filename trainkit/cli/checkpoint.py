@@ -91,6 +91,10 @@ def convert(old: str, new: str, trust: bool) -> None:
     It unpickles OLD, and whatever code is in OLD is run. No other command does so.
     """
     with errors_as_messages():
+        from trainkit.storage.files import verify as check
+
+        # Ahead of what is said about code in it: there may be no such file, or a damaged one.
+        check(old)
         if not trust:
             raise click.UsageError(
                 f"convert unpickles {old}, which runs whatever code is in it. If you would let whoever made it run a "

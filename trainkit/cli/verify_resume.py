@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainkit.checks import is_whole
-from trainkit.cli.configured import errors_as_messages
+from trainkit.cli.configured import errors_as_messages, import_from_current_folder
 
 if TYPE_CHECKING:
     from trainkit.config.schema import Config
@@ -52,9 +52,7 @@ def command(
       trainkit verify-resume config.yaml data.num_workers=4 --steps 50
     """
     with errors_as_messages():
-        # As in `configured`: modules in the current directory can be named.
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
+        import_from_current_folder()
         # The command starts itself in a new process for each run, as a run that is resumed has nothing of what an
         # earlier process kept in memory.
         if trace_into is not None:

@@ -65,6 +65,8 @@ class Config:
         callbacks: By any name: ``use``, the name of a plugin (or the key is that name), or ``_target_``, a class, with
             their arguments; None disables one.
         ckpt_path: The checkpoint to start from: a path, ``best`` or ``last``.
+        unresolved: The sections as they were written, if something in them is asked of a resolver, such as
+            ``${oc.env:TOKEN}``; else None.
     """
 
     source: Source
@@ -74,15 +76,21 @@ class Config:
     trainer: Section
     callbacks: dict[str, Section | None]
     ckpt_path: str | None = None
+    unresolved: Section | None = None
 
     @classmethod
-    def from_sections(cls, sections: Mapping[Any, Any], source: Source) -> Config:
+    def from_sections(cls, sections: Mapping[Any, Any], source: Source, unresolved: Section | None = None) -> Config:
         """Check the names and shapes of the sections.
+
+        Args:
+            sections: The sections, resolved.
+            source: Where they were written.
+            unresolved: What they were before, as far as it matters.
 
         Raises:
             ConfigError: If a section is unknown or missing, or not of the shape it must have.
         """
-        allowed = [field.name for field in fields(cls) if field.name != "source"]
+        allowed = _names(cls)
         for name in sections:
             if name not in allowed:
                 raise UnknownNameError("section", str(name), allowed, source.where(str(name)))
@@ -100,16 +108,28 @@ class Config:
             trainer=_mapping("trainer", sections.get("trainer"), source) or {},
             callbacks={name: _mapping(f"callbacks.{name}", callbacks[name], source) for name in callbacks},
             ckpt_path=_of_type(str, "ckpt_path", sections.get("ckpt_path"), source),
+            unresolved=unresolved,
         )
 
     def sections(self) -> Section:
         """Return the sections by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "source"}
+        return {name: getattr(self, name) for name in _names(type(self))}
 
     def to_yaml(self) -> str:
-        """Return the text of a file that describes the same run without overrides and interpolations."""
+        """Return the text of a file that describes the same run without overrides.
+
+        Interpolations are resolved, unless a resolver is among them: what it answers may be a password, or depend on
+        the machine, and other interpolations may lead to it.
+        """
         sections = {name: section for name, section in self.sections().items() if section is not None}
-        return OmegaConf.to_yaml(_escaped(sections))
+        if self.unresolved is None:
+            return OmegaConf.to_yaml(_escaped(sections))
+        return OmegaConf.to_yaml({name: self.unresolved[name] for name in sections if name in self.unresolved})
+
+
+def _names(config: type[Config]) -> list[str]:
+    """Return the names of the sections."""
+    return [field.name for field in fields(config) if field.name not in ("source", "unresolved")]
 
 
 def _escaped(value: Any) -> Any:
