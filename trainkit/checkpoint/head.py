@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from trainkit.checkpoint.state import is_resumable
 from trainkit.progress import Progress
 from trainkit.storage.plain import load
+from trainkit.storage.remote import fetched, is_remote
 
 
 class Head(NamedTuple):
@@ -39,6 +40,20 @@ def read_head(path: str | os.PathLike[str]) -> Head:
         return head_of(checkpoint)
     except Exception:
         return Head()
+
+
+def run_of(path: str) -> str:
+    """Return the name of the run that has written the checkpoint at ``path``; empty if it cannot be told.
+
+    A remote one is fetched for that, as a whole.
+    """
+    if not is_remote(path):
+        return read_head(path).run
+    try:
+        with fetched(path) as copy:
+            return head_of(load(copy)).run
+    except Exception:  # as `read_head`
+        return ""
 
 
 def head_of(checkpoint: dict[str, Any]) -> Head:

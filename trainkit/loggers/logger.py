@@ -16,6 +16,7 @@ from trainkit.errors import ConfigError, LogWriteError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.loggers.run_folder import RunFolder, writing
+from trainkit.loggers.run_mark import make_mark, mark_of
 from trainkit.module import TrainModule
 from trainkit.module.hparams import HyperparametersMixin, loggable_hparams
 from trainkit.storage.atomic_write import check_writable
@@ -172,6 +173,24 @@ class Logger(Callback, ABC):
         """
         return self._folder.continue_from(checkpoint)
 
+    def continue_run(self, checkpoint: str, logged: Iterable[Mapping[str, Any]]) -> None:
+        """Use the folder of the run that saved ``checkpoint``, which may lie elsewhere.
+
+        Args:
+            checkpoint: The path.
+            logged: What is in it under `LOGGED`. A folder that is named there counts if it has the mark of the run, as
+                that run has rows which this one will remove.
+        """
+        if self.continue_from(checkpoint):
+            return
+        root = os.path.join(os.path.realpath(self.root_dir), "")
+        for entry in logged:
+            folder = entry["folder"]
+            # Only below the folder that the user has chosen is the mark looked for at all.
+            is_here = _is_text(folder) and "\0" not in folder and os.path.realpath(folder).startswith(root)
+            if is_here and _is_marked(entry) and self.continue_from(os.path.join(folder, os.path.basename(checkpoint))):
+                return
+
     # Hooks of the run
 
     def setup(self, trainer: Trainer) -> None:
@@ -214,7 +233,10 @@ class Logger(Callback, ABC):
         with self.heard():
             self.save()
         with self.heard():
-            entry = {"logger": type(self).__qualname__, "folder": _absolute(self.log_dir), "written": self.written()}
+            folder = _absolute(self.log_dir)
+            entry = {"logger": type(self).__qualname__, "folder": folder, "written": self.written()}
+            if folder is not None and (mark := (make_mark if self.trains else mark_of)(self.log_dir)):
+                entry["mark"] = mark
             checkpoint["trainkit"].setdefault(LOGGED, []).append(entry)
 
     def on_load_checkpoint(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
@@ -227,9 +249,12 @@ class Logger(Callback, ABC):
             for entry in checkpoint.get("trainkit", {}).get(LOGGED, ())
             if entry["logger"] == type(self).__qualname__
         ]
+        if folder is None:
+            return
+        is_within = os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), ""))
         # Only the files of the same run: a run that resumes in a new folder leaves those of the old one alone.
-        mine = [entry for entry in entries if folder is not None and entry["folder"] == folder]
-        if not mine and folder is not None and path.startswith(os.path.join(folder, "")):
+        mine = [entry for entry in entries if entry["folder"] == folder and (is_within or _is_marked(entry))]
+        if not mine and path.startswith(os.path.join(folder, "")):
             # The folder was moved as a whole, with the checkpoint in it, so that the stored path is wrong. Which of
             # several loggers of this kind it was is told by their order.
             alike = [logger for logger in loggers_of(trainer) if type(logger) is type(self)]
@@ -327,6 +352,15 @@ def loggers_of(trainer: Trainer) -> list[Logger]:
 def _alike(one: Logger, other: Logger) -> bool:
     """Whether two loggers write files of the same kind, as a class and its subclass do."""
     return isinstance(one, type(other)) or isinstance(other, type(one))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_marked(entry: Mapping[str, Any]) -> bool:
+    """Whether the folder that a checkpoint names has the mark that is in the checkpoint."""
+    return _is_text(entry.get("mark")) and mark_of(entry["folder"]) == entry["mark"]
 
 
 def _absolute(folder: str | None) -> str | None:

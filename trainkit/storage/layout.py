@@ -203,8 +203,9 @@ class LoggedTo(TypedDict):
     """How much a logger had written."""
 
     logger: str
-    folder: str
+    folder: str | None
     written: Any
+    mark: NotRequired[str]
 
 
 class Signature(TypedDict):
