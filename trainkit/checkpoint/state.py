@@ -17,7 +17,8 @@
 ``hparams_name``        the constructor argument that takes them all, or ``"kwargs"``
 ``datamodule_...``      the same two of the data module, if it has hyperparameters
 ``pytorch-...``         `LIGHTNING_VERSION`: lets Lightning load the weights
-``trainkit``            ``format``, ``version``, ``module``, ``run`` (its name), ``precision``, ``shuffle_seed``,
+``trainkit``            ``format``, ``version``, ``module``, ``run`` (its name), ``mark`` (a random text that only
+                        files of the run hold), ``precision``, ``shuffle_seed``,
                         ``flags`` (which parameters are frozen and which submodules in eval mode), and of each of
                         the ``ranks``: ``metrics``, ``group`` (an open accumulation group), ``data`` (position), ``rng``
                         and ``began`` (the states of the generators before the run was first prepared, from which a

@@ -235,7 +235,7 @@ class Logger(Callback, ABC):
         with self.heard():
             folder = _absolute(self.log_dir)
             entry = {"logger": type(self).__qualname__, "folder": folder, "written": self.written()}
-            if folder is not None and (mark := (make_mark if self.trains else mark_of)(self.log_dir)):
+            if folder is not None and (mark := make_mark(self.log_dir)):
                 entry["mark"] = mark
             checkpoint["trainkit"].setdefault(LOGGED, []).append(entry)
 

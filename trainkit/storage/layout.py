@@ -215,6 +215,7 @@ class Signature(TypedDict):
     version: str
     module: NotRequired[str]
     run: NotRequired[str]
+    mark: NotRequired[str]
     hparams_left_out: NotRequired[list[str]]
     datamodule_hparams_left_out: NotRequired[list[str]]
 

@@ -173,7 +173,7 @@ class ModelCheckpoint(KeptCheckpoints):
 
     def on_fit_start(self, trainer: Trainer) -> None:
         keeper = trainer.last_checkpoint
-        self._own.begin(self.dirpath or "", "" if keeper is None else keeper.run)
+        self._own.begin(self.dirpath or "", "" if keeper is None else keeper.mark)
         # The run that is resumed may have been killed after writing a file and before deleting those it displaces.
         if trainer.is_global_zero:
             self._delete_obsolete()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from trainkit.checkpoint.head import run_of
+from trainkit.checkpoint.head import mark_of
 from trainkit.storage.remote import is_remote
 
 
@@ -13,24 +13,24 @@ class OwnFiles:
 
     Which files a run that goes on had written is in its checkpoint, and a path in a file is no more than a name: it may
     lead anywhere. So a file is the run's own if it lies directly in a folder into which the callback writes, and was
-    written by this process, or has the name of the run in it.
+    written by this process, or has the mark of the run in it, which only files of the run have.
 
     Args:
         suffix: How the names of checkpoints end.
 
     Attributes:
-        run: The name of the run; empty if it has none.
+        mark: That of the run; empty if it has none.
     """
 
     def __init__(self, suffix: str) -> None:
-        self.run = ""
+        self.mark = ""
         self._suffix = suffix
         self._folders: set[str] = set()
         self._written: set[str] = set()
 
-    def begin(self, folder: str, run: str) -> None:
-        """Begin a run of this name, which writes into ``folder``."""
-        self.run = run
+    def begin(self, folder: str, mark: str) -> None:
+        """Begin a run with this mark, which writes into ``folder``."""
+        self.mark = mark
         self._folders = {_real(folder)}
 
     def note(self, path: str) -> None:
@@ -50,7 +50,7 @@ class OwnFiles:
     def has(self, path: object) -> bool:
         """Whether ``path`` is a checkpoint that this run has written. May read a part of the file, or fetch it."""
         place = self.place_of(path)
-        return bool(place) and (place in self._written or (bool(self.run) and run_of(place) == self.run))
+        return bool(place) and (place in self._written or (bool(self.mark) and mark_of(place) == self.mark))
 
 
 def lies_in(path: object, folder: str | None) -> bool:
