@@ -16,12 +16,13 @@ from trainkit.errors import ConfigError, LogWriteError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.loggers.run_folder import RunFolder, writing
-from trainkit.loggers.run_mark import make_mark, mark_of
+from trainkit.loggers.run_mark import is_marked, make_mark
 from trainkit.module import TrainModule
 from trainkit.module.hparams import HyperparametersMixin, loggable_hparams
 from trainkit.storage.atomic_write import check_writable
 from trainkit.storage.claim import FolderClaim
 from trainkit.storage.output import warn
+from trainkit.storage.places import lies_in
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -183,12 +184,11 @@ class Logger(Callback, ABC):
         """
         if self.continue_from(checkpoint):
             return
-        root = os.path.join(os.path.realpath(self.root_dir), "")
         for entry in logged:
             folder = entry["folder"]
             # Only below the folder that the user has chosen is the mark looked for at all.
-            is_here = _is_text(folder) and "\0" not in folder and os.path.realpath(folder).startswith(root)
-            if is_here and _is_marked(entry) and self.continue_from(os.path.join(folder, os.path.basename(checkpoint))):
+            if lies_in(folder, self.root_dir) and is_marked(folder, entry.get("mark")):
+                self.continue_from(os.path.join(folder, os.path.basename(checkpoint)))
                 return
 
     # Hooks of the run
@@ -253,7 +253,8 @@ class Logger(Callback, ABC):
             return
         is_within = os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), ""))
         # Only the files of the same run: a run that resumes in a new folder leaves those of the old one alone.
-        mine = [entry for entry in entries if entry["folder"] == folder and (is_within or _is_marked(entry))]
+        mine = [each for each in entries if each["folder"] == folder]
+        mine = [each for each in mine if is_within or is_marked(folder, each.get("mark"))]
         if not mine and path.startswith(os.path.join(folder, "")):
             # The folder was moved as a whole, with the checkpoint in it, so that the stored path is wrong. Which of
             # several loggers of this kind it was is told by their order.
@@ -352,15 +353,6 @@ def loggers_of(trainer: Trainer) -> list[Logger]:
 def _alike(one: Logger, other: Logger) -> bool:
     """Whether two loggers write files of the same kind, as a class and its subclass do."""
     return isinstance(one, type(other)) or isinstance(other, type(one))
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value != ""
-
-
-def _is_marked(entry: Mapping[str, Any]) -> bool:
-    """Whether the folder that a checkpoint names has the mark that is in the checkpoint."""
-    return _is_text(entry.get("mark")) and mark_of(entry["folder"]) == entry["mark"]
 
 
 def _absolute(folder: str | None) -> str | None:

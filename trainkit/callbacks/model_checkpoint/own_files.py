@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from trainkit.checkpoint.head import mark_of
-from trainkit.storage.remote import is_remote
+from trainkit.storage.places import real
 
 
 class OwnFiles:
@@ -31,11 +31,11 @@ class OwnFiles:
     def begin(self, folder: str, mark: str) -> None:
         """Begin a run with this mark, which writes into ``folder``."""
         self.mark = mark
-        self._folders = {_real(folder)}
+        self._folders = {real(folder)}
 
     def note(self, path: str) -> None:
         """Note that this process has written ``path``. By its template it may be in a folder below that of the run."""
-        self._folders.add(_real(os.path.dirname(path)))
+        self._folders.add(real(os.path.dirname(path)))
         self._written.add(self.place_of(path))
 
     def place_of(self, path: object) -> str:
@@ -44,30 +44,10 @@ class OwnFiles:
             return ""
         folder, name = os.path.split(path)
         # fsspec reads "a::b" as a way through several file systems.
-        folder = "" if "::" in name else _real(folder)
+        folder = "" if "::" in name else real(folder)
         return os.path.join(folder, name) if folder in self._folders else ""
 
     def has(self, path: object) -> bool:
         """Whether ``path`` is a checkpoint that this run has written. May read a part of the file, or fetch it."""
         place = self.place_of(path)
         return bool(place) and (place in self._written or (bool(self.mark) and mark_of(place) == self.mark))
-
-
-def lies_in(path: object, folder: str | None) -> bool:
-    """Whether ``path`` is in ``folder``, or below it; where that is a URL, it is compared as text, and asks nobody."""
-    if not isinstance(path, str) or not folder or is_remote(path) != is_remote(folder):
-        return False
-    rest = path.removeprefix(os.path.join(folder, "")) if is_remote(folder) else ""
-    if is_remote(folder):
-        return rest != path and "::" not in rest and "://" not in rest and ".." not in rest.split("/")
-    return os.path.join(_real(os.path.dirname(path)), "").startswith(os.path.join(_real(folder), ""))
-
-
-def _real(folder: str) -> str:
-    """Return a folder without links; empty for what can be none, such as a name with a zero byte."""
-    if is_remote(folder):
-        return folder
-    try:
-        return os.path.realpath(folder)
-    except (OSError, ValueError):
-        return ""

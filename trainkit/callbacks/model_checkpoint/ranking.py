@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
-from trainkit.callbacks.model_checkpoint.own_files import lies_in
 from trainkit.callbacks.monitor import Mode, as_score, check_mode, check_monitor, is_better, worst
 from trainkit.checks import whole
 from trainkit.errors import ConfigError
 from trainkit.hooks.callback import Callback
 from trainkit.storage.files import checkpoint_exists
+from trainkit.storage.places import lies_in
 from trainkit.storage.remote import is_remote
 
 
