@@ -85,7 +85,7 @@ def test_step_values_of_an_evaluation_outlive_its_interruption_and_its_epoch_val
 def test_a_loader_that_is_not_there_is_refused():
     phase = PhaseLog(Phase.VALIDATE, 2, Published())
     phase.enter(1)
-    phase.open("loss", Given(on_epoch=True))
+    phase.open("loss", DEFAULTS, is_metric=False)
     state = phase.state_dict({})
     state["slots"][0]["loaders"] = [10**12]
     with pytest.raises(CheckpointError, match="'loss' was logged for loader 1000000000000, which is not there"):
