@@ -173,9 +173,9 @@ def restore_optimizers(
         raise CheckpointError(
             f"{path} holds {len(states)} states of {kind}s, and configure_optimizers gave {len(optimizers)}.\n{to_do}"
         )
-    for count in (count for state in states if kind == "scheduler" for count in _counts(state)):
-        if count > MOST_STEPS:
-            raise CheckpointError(f"{path} says that a scheduler was stepped {count} times, which none was.")
+    most = max(_counts(states), default=0) if kind == "scheduler" else 0
+    if most > MOST_STEPS:
+        raise CheckpointError(f"{path} says that a scheduler was stepped {most} times, which none was.")
     for optimizer, state in zip(optimizers, states, strict=True):
         needed = _options(optimizer)
         try:
