@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from trainkit.batch.size import find_batch_size
-from trainkit.errors import MetricError
+from trainkit.errors import CheckpointError, MetricError
 from trainkit.metrics.options import Given, LogOptions, describe, refuse_difference, resolve
 from trainkit.metrics.running import Running
 from trainkit.metrics.scalars import Table, Value
@@ -248,6 +248,8 @@ class PhaseLog:
             slot = self.adopt(spec)
             slot.metric = metric
             slot.loaders = set(saved["loaders"])
+            if max(slot.loaders, default=0) >= max(self.num_dataloaders, 1):
+                raise CheckpointError(f"{spec.name!r} was logged for loader {max(slot.loaders)}, which is not there.")
             slot.running = Running.from_state(saved["running"]) if saved["running"] else None
             slot.settled = list(saved.get("settled", ()))
             slot.restored = True

@@ -458,7 +458,7 @@ class Trainer(TrainerProperties):
             due = running_hook(self.hooks) if in_loop and not is_kept else None
             checkpoint = dump(fit.fit_run, self.hooks.plugins, fit.data, due=due)
         if keeper is not None:
-            checkpoint["trainkit"]["run"] = keeper.run
+            checkpoint["trainkit"] |= {"run": keeper.run, "mark": keeper.mark}
         # What is logged by now is in the checkpoint, and the row of the epoch may be written.
         with self.metrics.closed("on_save_checkpoint"):
             self.hooks.hooks.on_save_checkpoint(checkpoint)
