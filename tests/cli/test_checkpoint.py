@@ -33,7 +33,7 @@ def test_show_says_what_is_in_a_file(folder: Path) -> None:
     assert "module           TinyModule: 10 numbers in 2 tensors\n" in result.output
     assert "progress         epoch 1, 2 updates; at the end of an epoch" in result.output
     assert "layer.bias" not in result.output
-    assert "    state_dict.layer.bias  float32 [2]\n" in run("show", "--tensors", folder / "first.ckpt").output
+    assert "    state_dict.layer.bias  float32[2]\n" in run("show", "--tensors", folder / "first.ckpt").output
 
 
 def test_verify_tells_whole_files_from_damaged_ones(folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import trainkit
-from trainkit.storage.output import begin_telling, printing, say, warn
+from trainkit.storage.output import begin_telling, print_as_is, printing, say, warn
 
 
 class Gone(io.StringIO):
@@ -27,7 +27,7 @@ class Closed(io.StringIO):
 
 
 def test_what_is_said_is_what_print_prints(capsys):
-    say("a", 1, sep="-", end="!\n")
+    print_as_is("a", 1, sep="-", end="!\n")
     say("b", err=True)
     assert capsys.readouterr() == ("a-1!\n", "b\n")
 
@@ -63,7 +63,7 @@ def test_mistakes_are_not_taken_for_a_stream_that_is_gone():
     with pytest.raises(ValueError, match="boom"), printing():
         raise ValueError("boom")
     with pytest.raises(BrokenPipeError):
-        say("a", file=Gone())
+        print_as_is("a", file=Gone())
 
 
 @pytest.mark.parametrize("redirection", [">/dev/full", ">/dev/full 2>/dev/full", ">&-", ">&- 2>&-", "| true"])
