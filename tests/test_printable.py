@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from trainkit.errors import CheckpointError, CheckpointNotFoundError, LogWriteError, UnsupportedImportError
-from trainkit.printable import printable, printable_lines
+from trainkit.printable import is_writable, printable, printable_lines
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,10 @@ def test_the_text_of_an_error_cannot_act_on_a_terminal(kind: type[Exception]) ->
 
 def test_nor_that_of_an_error_that_is_another_builtin_one() -> None:
     assert str(UnsupportedImportError("\x07", "b")) == "trainkit has no \\x07.\n    instead      b"
+
+
+@pytest.mark.parametrize(
+    ("text", "can_be_held"), [("val/é\n", True), ("", True), ("half \ud800", False), ("a\0", False)]
+)
+def test_what_no_file_can_hold_is_known(text: str, can_be_held: bool) -> None:
+    assert is_writable(text) is can_be_held

@@ -20,6 +20,17 @@ def printable_lines(text: object) -> str:
     return _written_out(str(text), keeping="\n\t")
 
 
+def is_writable(text: str) -> bool:
+    r"""Return whether files, their names and other programs can hold ``text``.
+
+    They cannot hold a zero character, nor half of a character beyond 16 bits, as JSON may escape one: ``"\ud83d"``.
+    """
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
 def _written_out(text: str, keeping: str) -> str:
     if text.isprintable():
         return text

@@ -80,3 +80,9 @@ def test_step_values_of_an_evaluation_outlive_its_interruption_and_its_epoch_val
         state, log = log.state_dict({}), PhaseLog(Phase.VALIDATE, 1, Published())
         log.load_state_dict(state, {})
     assert (log.step_row, log.epoch_row) == ({"both_step": 0.5}, {})
+
+
+@pytest.mark.parametrize("name", ["half \ud800", "zero \0"])
+def test_a_name_that_no_file_can_hold_is_an_error_at_once(log, name):
+    with pytest.raises(MetricError, match="no file can hold this name"):
+        log.open(name, DEFAULTS, is_metric=False)

@@ -113,3 +113,15 @@ def test_all_warnings_come_from_one_place():
     calling = [str(path.relative_to(root)) for path in root.rglob("*.py") if "warnings.warn" in path.read_text()]
     # That of Lightning's names is called by the user's code, for warnings of its own.
     assert sorted(calling) == ["compat/lightning/rank_zero.py", "storage/output.py"]
+
+
+def test_what_trainkit_says_cannot_act_on_a_terminal(capsys):
+    say("a\x1b[2J\n  b\u202e \ud800")
+    assert capsys.readouterr().out == "a\\x1b[2J\n  b\\u202e \\ud800\n"
+    with pytest.warns(UserWarning, match=r"^a\\x1b\[2J$"):
+        warn("a\x1b[2J")
+
+
+def test_what_a_user_prints_may_be_coloured(capsys):
+    trainkit.Trainer(logger=False).print("\x1b[31mred\x1b[0m")
+    assert capsys.readouterr().out == "\x1b[31mred\x1b[0m\n"
