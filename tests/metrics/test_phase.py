@@ -90,3 +90,9 @@ def test_a_loader_that_is_not_there_is_refused():
     state["slots"][0]["loaders"] = [10**12]
     with pytest.raises(CheckpointError, match="'loss' was logged for loader 1000000000000, which is not there"):
         PhaseLog(Phase.VALIDATE, 2, Published()).load_state_dict(state, {})
+
+
+@pytest.mark.parametrize("name", ["half \ud800", "zero \0"])
+def test_a_name_that_no_file_can_hold_is_an_error_at_once(log, name):
+    with pytest.raises(MetricError, match="no file can hold this name"):
+        log.open(name, DEFAULTS, is_metric=False)

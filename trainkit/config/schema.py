@@ -96,9 +96,7 @@ class Config:
                 raise UnknownNameError("section", str(name), allowed, source.where(str(name)))
         module = _mapping("module", sections.get("module"), source)
         if module is None:
-            raise source.refuse(
-                "module", "no section 'module' says what to train.", write="module: {_target_: package.file.MyModule}"
-            )
+            raise source.refuse("module", "no section 'module' says what to train.", write=written("module", None))
         callbacks = _mapping("callbacks", sections.get("callbacks"), source) or {}
         return cls(
             source=source,
@@ -132,6 +130,27 @@ def _names(config: type[Config]) -> list[str]:
     return [field.name for field in fields(config) if field.name not in ("source", "unresolved")]
 
 
+def written(key: str, value: Any) -> str:
+    """Return how the section ``key``, or an entry of ``callbacks``, is written that names a class.
+
+    Args:
+        key: The key path.
+        value: What was written there: the class alone, or under a key that is not ours.
+    """
+    if key == "callbacks":
+        return "callbacks: {early_stopping: {monitor: val/loss}, ANY_NAME: {_target_: package.file.MyCallback, ...}}"
+    section = value if isinstance(value, dict) else {"class": value}
+    named = (section[name] for name in _OTHER_WORDS if name in section)
+    target = next((each for each in named if isinstance(each, str) and "." in each), "package.file.MyClass")
+    arguments = ", ..." if section.keys() - _OTHER_WORDS else ""
+    names = key.split(".")
+    return "".join(f"{name}: {{" for name in names) + f"_target_: {target}{arguments}" + "}" * len(names)
+
+
+_OTHER_WORDS = ("class", "class_path", "target", "_target_")
+"""What others call ``_target_``."""
+
+
 def _escaped(value: Any) -> Any:
     """Return a resolved value so that OmegaConf reads the same in it again, and finds nothing to resolve."""
     if isinstance(value, dict):
@@ -151,7 +170,8 @@ def _mapping(key: str, value: Any, source: Source) -> Section | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise source.refuse(key, f"{key}={value!r} is not usable.", allowed="a mapping, null")
+        write = "" if key == "trainer" else written(key, value)
+        raise source.refuse(key, f"{key}={value!r} is not usable.", allowed="a mapping, null", write=write)
     for name in value:
         # YAML also allows numbers as keys; arguments and plugins have names.
         if not isinstance(name, str):

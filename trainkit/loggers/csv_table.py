@@ -133,8 +133,9 @@ def _row_line(row: Mapping[str, Any], columns: Sequence[str], of_training: bool)
 
 def _line(cells: Sequence[Any], end: str = "\n") -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator=end).writerow(cells)
-    return text.getvalue()
+    # Quoted is a cell with a character of the line end, and readers take either of the two for one.
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n") + end
 
 
 def _widened(text: str, number: int) -> str:

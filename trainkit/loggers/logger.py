@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from torch import Tensor
 
 from trainkit.checks import file_path, text
-from trainkit.errors import ConfigError, LogWriteError
+from trainkit.errors import ConfigError, LogWriteError, MetricError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.loggers.run_folder import RunFolder, writing
 from trainkit.loggers.run_mark import is_marked, make_mark
 from trainkit.module import TrainModule
 from trainkit.module.hparams import HyperparametersMixin, loggable_hparams
+from trainkit.printable import is_writable
 from trainkit.storage.atomic_write import check_writable
 from trainkit.storage.claim import FolderClaim
 from trainkit.storage.output import warn
@@ -303,9 +304,12 @@ class Logger(Callback, ABC):
     def row_of(self, metrics: Mapping[str, Any]) -> dict[str, float]:
         """Return ``metrics`` as plain numbers, with the prefix before their names. Waits for devices that hold some."""
         before = f"{self.prefix}-" if self.prefix else ""
-        return {
-            f"{before}{name}": value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()
-        }
+        row = {}
+        for name, value in metrics.items():
+            if not is_writable(str(name)):
+                raise MetricError(f"no file can hold the name {name!r}, under which a value is logged. Change it.")
+            row[f"{before}{name}"] = value.item() if isinstance(value, Tensor) else value
+        return row
 
     def step_of(self, step: int | None) -> int:
         """Return ``step``, or that of the newest row if it is None."""

@@ -16,6 +16,7 @@ from trainkit.metrics.sharing import SetAside
 from trainkit.metrics.slots import EPOCH_HOOK, EVERY_LOADER, Slot, SlotSpec
 from trainkit.metrics.torchmetrics import Metric, reset
 from trainkit.metrics.versions import Versions
+from trainkit.printable import is_writable
 from trainkit.types import Batch, Phase
 
 _NOTHING = object()
@@ -307,6 +308,11 @@ def _check_name(name: Any) -> None:
         raise MetricError(
             f"self.log({name!r}, ...): the name is a str, not a {type(name).__name__}.\n"
             "    to do        self.log('train/loss', loss): first the name, then the value"
+        )
+    if not is_writable(name):
+        raise MetricError(
+            f"self.log({name!r}, ...): no file can hold this name, since a zero character or half of a character is in "
+            "it.\n    to do        give it another name"
         )
     if "/dataloader_idx_" in name:
         raise MetricError(

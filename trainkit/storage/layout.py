@@ -297,6 +297,8 @@ class Whole(Weights):
 def misfit(checkpoint: Mapping[str, Any]) -> str:
     """Return what in a checkpoint is not as this layout has it; empty if all is, or if it is of another program."""
     own = checkpoint.get("trainkit")
+    if isinstance(own, dict) and "format" in own and (wrong := mismatch(own["format"], Count, "trainkit.format")):
+        return wrong
     if not isinstance(own, dict) or own.get("format") != FORMAT:
         weights = checkpoint.get("state_dict", {})
         return mismatch(weights, dict[str, Any], "state_dict")

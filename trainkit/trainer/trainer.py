@@ -27,7 +27,7 @@ from trainkit.plugins.resolve import resolve_precision, resolve_strategy
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.storage.files import write_checkpoint
-from trainkit.storage.output import say, warn
+from trainkit.storage.output import print_as_is, warn
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import (
     DataArguments,
@@ -490,7 +490,7 @@ class Trainer(TrainerProperties):
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print on rank 0 only."""
         if self.is_global_zero:
-            say(*args, **kwargs)
+            print_as_is(*args, **kwargs)
 
     @property
     def should_stop(self) -> bool:

@@ -22,6 +22,7 @@ from trainkit.checkpoint.head import read_head
 from trainkit.checks import file_path, flags, text
 from trainkit.errors import ConfigError
 from trainkit.hooks.manager import PluginStage
+from trainkit.printable import printable
 from trainkit.storage.claim import FolderClaim
 from trainkit.storage.files import (
     check_folder,
@@ -362,7 +363,7 @@ class ModelCheckpoint(KeptCheckpoints):
         if plan.keeper is not None:
             plan.keeper.link(plan.path or plan.last or "", plan.number)
         if plan.message:
-            say(f"{WHERE}: {plan.message}")
+            say(f"{WHERE}: {printable(plan.message)}")
         # Last, so that a kill at any moment leaves at least as many whole files as were promised.
         self._delete_obsolete()
 
