@@ -61,7 +61,7 @@ def _tell_how_to_go_on(run: ConfiguredRun, stop: BaseException) -> None:
     if by_signal and run.trainer.is_global_zero and any_checkpoint(run.trainer.checkpoint_roots):
         given = click.get_current_context().params
         command = shlex.join(["trainkit", "fit", given["config"], *given["overrides"], "--resume"])
-        click.echo(f"to go on: {command}", err=True)
+        say(f"to go on: {command}", err=True)
 
 
 def _last(run: ConfiguredRun) -> str | None:

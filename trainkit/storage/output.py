@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, TextIO
 from weakref import WeakSet
 
+from trainkit.printable import printable_lines
 from trainkit.reflection import is_ours
 
 _LOST: WeakSet[TextIO] = WeakSet()
@@ -21,8 +22,20 @@ _TOLD: dict[str | tuple[str, type[Warning], int], int] = {}
 """What `warn` has told in the newest run, in the form in which ``warnings`` remembers it."""
 
 
-def say(*values: Any, err: bool = False, **options: Any) -> None:
-    """Print as ``print`` does, and at once. A reader that is gone, or a disk that is full, does not end the run.
+def say(text: object, *, err: bool = False) -> None:
+    """Print what trainkit says, and at once. Nothing in it acts on a terminal: see `trainkit.printable`.
+
+    Args:
+        text: One line or several.
+        err: Whether to print on stderr.
+    """
+    print_as_is(printable_lines(text), err=err)
+
+
+def print_as_is(*values: Any, err: bool = False, **options: Any) -> None:
+    """Print as ``print`` does, for a user, whose text may have colours in it.
+
+    A reader that is gone, or a disk that is full, does not end the run.
 
     Args:
         values: What to print.
@@ -71,7 +84,7 @@ def warn(message: str, *, innermost: bool = False) -> None:
     frame = _within(caller) if innermost else _outside(caller)
     with suppress(OSError, ValueError):
         warnings.warn_explicit(
-            message,
+            printable_lines(message),
             UserWarning,
             frame.f_code.co_filename,
             frame.f_lineno,

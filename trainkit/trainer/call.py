@@ -336,13 +336,9 @@ class Call:
             doing = "continuing" if self.stage is Stage.FIT else self.stage
             say(f"trainkit: {doing} from {path} ({step})", err=True)
         if self.continues_last:
-            # Checkpoints may be elsewhere than in the folder of their run.
-            logged = checkpoint.get("trainkit", {}).get(LOGGED, ())
-            name = os.path.basename(path)
-            places = [path, *(os.path.join(entry["folder"], name) for entry in logged if entry["folder"])]
             for logger in loggers_of(trainer):
                 logger.default_to(trainer.default_root_dir)
-                any(logger.continue_from(place) for place in places)
+                logger.continue_run(path, checkpoint.get("trainkit", {}).get(LOGGED, ()))
         return checkpoint
 
     def _connect_data(self) -> DataConnection:

@@ -85,3 +85,7 @@ def test_values_have_four_digits():
     assert values_text({"train/loss": 0.312345, "n": 12.0, "lr": 1e-5, "x": float("nan")}) == (
         "train/loss 0.3123  n 12  lr 1e-05  x nan"
     )
+
+
+def test_names_of_values_cannot_act_on_a_terminal():
+    assert values_text({"a\x1b[2J": 1.0, "50\r": 2.0}) == r"a\x1b[2J 1  50\r 2"

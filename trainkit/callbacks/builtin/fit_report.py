@@ -18,6 +18,7 @@ from trainkit.hooks.callback import Callback
 from trainkit.hooks.specs import hookimpl
 from trainkit.loggers.dummy import DummyLogger
 from trainkit.loggers.logger import loggers_of
+from trainkit.printable import printable
 from trainkit.storage.files import checkpoint_exists
 from trainkit.storage.output import say
 from trainkit.types import Stage
@@ -45,7 +46,7 @@ class FitReport(Callback):
         self._tells = stage is Stage.FIT and is_shown and trainer.is_global_zero
         self._figures = self._interruption = None
         if self._tells:
-            say(f"trainkit: {type(module).__name__} on {_place(trainer)}")
+            say(f"trainkit: {printable(type(module).__name__)} on {_place(trainer)}")
 
     def on_train_start(self, trainer: Trainer) -> None:
         # An epoch that is resumed has begun before, and is not begun again.
@@ -190,11 +191,12 @@ def _best(trainer: Trainer) -> Iterator[str]:
             told.add(saver.monitor)
             epoch = read_head(saver.best_model_path).epoch
             when = "" if epoch is None else f" in epoch {epoch}"
-            yield f"{saver.monitor} {saver.best_model_score.item():.6g}{when}: {_short(saver.best_model_path)}"
+            score = f"{printable(saver.monitor)} {saver.best_model_score.item():.6g}"
+            yield f"{score}{when}: {_short(saver.best_model_path)}"
     for stopper in trainer.early_stopping_callbacks:
         if stopper.monitor not in told and stopper.best_epoch is not None:
             told.add(stopper.monitor)
-            yield f"{stopper.monitor} {stopper.best_score.item():.6g} in epoch {stopper.best_epoch}"
+            yield f"{printable(stopper.monitor)} {stopper.best_score.item():.6g} in epoch {stopper.best_epoch}"
 
 
 def _folders(trainer: Trainer) -> list[str]:
@@ -212,5 +214,5 @@ def _short(path: str) -> str:
     with suppress(OSError, ValueError):  # the working folder may be gone, or on another drive
         relative = os.path.relpath(os.path.realpath(path))
         if "://" not in path and not relative.startswith(os.pardir):
-            return relative
-    return path
+            path = relative
+    return printable(path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from trainkit.printable import printable
+
 RATE_WINDOW_S = 5.0
 """Time constant of the rate: a batch that was seen this many seconds ago counts 1/e of a new one."""
 
@@ -101,4 +103,4 @@ def line_text(bars: Sequence[Bar], values: Mapping[str, float]) -> str:
 
 def values_text(values: Mapping[str, float]) -> str:
     """Return metrics in one line, such as ``train/loss 0.3123  val/accuracy 0.9712``."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+    return "  ".join(f"{printable(name)} {value:.4g}" for name, value in values.items())
