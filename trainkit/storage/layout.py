@@ -229,11 +229,12 @@ class LoggedTo(TypedDict):
     written: Any
 
 
-Description = TypedDict(
-    "Description",
-    {"type": NotRequired[str], "factory": NotRequired[str], "items": NotRequired[dict[Any, "Description"]]},
-)
-"""Of which type a hyperparameter was, and what is in it."""
+class Description(TypedDict):
+    """Of which type a hyperparameter was, and what is in it."""
+
+    type: NotRequired[str]
+    factory: NotRequired[str]
+    items: NotRequired[dict[Any, Description]]
 
 
 class Signature(TypedDict):

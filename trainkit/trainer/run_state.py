@@ -183,7 +183,7 @@ def restore(
     own = checkpoint["trainkit"]
     resumption = Resumption(run, data, checkpoint, path, take)
     # Plugins before optimizers: one may have added parameter groups, or taken schedulers away, and does so again.
-    left = state.restore_plugins(plugins, checkpoint["callbacks"])
+    left = state.restore_plugins(plugins, checkpoint["callbacks"], path)
     warn_of_dropped_averages(left, checkpoint["callbacks"], checkpoint["state_dict"])
     if "flags" in own:  # not so in files of earlier versions, and of other frameworks
         # What was frozen or thawed, or set to eval mode, once in training, goes on as it was. After plugins, which
