@@ -10,11 +10,12 @@ import math
 import os
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, TypeGuard
-
-import torch
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from trainkit.errors import ConfigError, TrainkitError, UnknownNameError
+
+if TYPE_CHECKING:
+    import torch
 
 Duration = str | timedelta | dict[str, float]
 """A duration as users write it; see `seconds`."""
@@ -171,6 +172,9 @@ def named_device(where: str, value: Any, name: str = "device") -> torch.device |
     try:
         if isinstance(value, bool):
             raise TypeError
+        # Here, as the command line asks for other checks before torch is wanted.
+        import torch
+
         return None if value is None else torch.device(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(_refusal(name, value, "a torch.device, or the name of one", True, where)) from error

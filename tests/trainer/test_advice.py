@@ -125,7 +125,9 @@ def step_of_another_name(module: TinyModule, batch: Any, batch_idx: int) -> Tens
     return module.layer(batch[0].double()).sum()  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("arguments", [{}, {"strategy": DDP()}, {"precision": "bf16-true"}], ids=str)
+@pytest.mark.parametrize(
+    "arguments", [{}, {"strategy": DDP()}, {"precision": "bf16-true"}], ids=["plain", "ddp", "bf16-true"]
+)
 def test_a_step_is_known_whatever_its_function_is_called(arguments: Any) -> None:
     module = TinyModule()
     module.training_step = partial(step_of_another_name, module)  # type: ignore[method-assign]

@@ -29,6 +29,9 @@ _PLAIN_PATHS = {"foreach": False, "fused": None, "capturable": False, "different
 _NEEDED = ("base_lrs", "best", "last_epoch", "num_bad_epochs", "_schedulers")
 """What a scheduler that has it cannot go on without. For all else the code's value will do."""
 
+_OF_ONE_LENGTH = ("base_lrs", "max_lrs", "min_lrs", "base_momentums", "max_momentums", "lr_lambdas", "_schedulers")
+"""Lists with an entry for each parameter group, or each scheduler within."""
+
 _CLOSED = (
     schedulers.StepLR,
     schedulers.MultiStepLR,
@@ -39,6 +42,7 @@ _CLOSED = (
     schedulers.CosineAnnealingLR,
     schedulers.CosineAnnealingWarmRestarts,
     schedulers.OneCycleLR,
+    schedulers.CyclicLR,
 )
 """Schedulers that compute rates from their state alone, and call nothing of the user's."""
 
@@ -62,7 +66,7 @@ def check_state(owner: Any, state: Any) -> None:
     if isinstance(owner, Optimizer):
         wrong = mismatch(state, _State) or next(_wrong_in_optimizer(owner, state), "")
     else:
-        wrong = _unlike(state, owner.state_dict(), "")
+        wrong = _unlike(state, owner.state_dict(), "") or next(_wrong_in_options(owner, state, vars(owner), ""), "")
     if wrong:
         raise StateError(wrong)
 
@@ -70,7 +74,10 @@ def check_state(owner: Any, state: Any) -> None:
 def check_loaded(owner: Any) -> None:
     """Raise an error, of whatever kind, if a scheduler of torch cannot compute rates from the state that it has."""
     for _, scheduler in flattened("", owner):
-        if type(scheduler) in _CLOSED:
+        has_own_scale = (
+            type(scheduler) is schedulers.CyclicLR and scheduler.state_dict()["_scale_fn_custom"] is not None
+        )
+        if type(scheduler) in _CLOSED and not has_own_scale:
             _compute_rates(scheduler)
 
 
@@ -105,35 +112,36 @@ def _wrong_in_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> Itera
                 yield wrong
 
 
-def _wrong_in_options(
-    optimizer: Optimizer, group: Mapping[str, Any], own: Mapping[str, Any], place: str
-) -> Iterator[str]:
-    """Compare the options of a group with what torch has annotated, as far as the code's own options are of that."""
-    kinds = dict.fromkeys(_RATES, Scalar) | _annotations(optimizer)
-    for name, kind in kinds.items():
-        if name in group and not mismatch(_as_tuple(own.get(name, group[name])), kind):
-            if wrong := mismatch(_as_tuple(group[name]), kind, f"{place}.{name}"):
+def _wrong_in_options(owner: Any, options: Mapping[str, Any], own: Mapping[str, Any], place: str) -> Iterator[str]:
+    """Compare arguments with what torch has annotated, as far as the code's own ones are of that."""
+    kinds = dict.fromkeys(_RATES, Scalar) | _annotations(owner)
+    for name in kinds.keys() & options.keys():
+        value, below = _as_tuple(options[name]), place_of_entry(name, place)
+        if not mismatch(_as_tuple(own.get(name, value)), kinds[name]):
+            if wrong := mismatch(value, kinds[name], below):
                 yield wrong
-            if isinstance(group[name], Tensor) and group[name].numel() != 1:
-                yield f"{place}.{name} has {group[name].numel()} numbers in place of one"
+            if isinstance(value, Tensor) and value.numel() != 1:
+                yield f"{below} has {value.numel()} numbers in place of one"
 
 
 def _states_or_nothing(
     optimizer: Optimizer, group: Mapping[str, Any], own: Mapping[str, Any], place: str
 ) -> list[dict[str, Any]]:
-    try:
-        return _states_after_a_step(optimizer, group, own, place)
-    except StateError:
-        raise
-    except Exception:
-        # Some cannot step without data, or without a closure: of their states nothing is known.
-        return [{} for _ in own["params"]]
+    # Some read a value, and so cannot step without data: there it is one number in as many dimensions.
+    for device in ("meta", "cpu"):
+        try:
+            return _states_after_a_step(optimizer, group, own, place, device)
+        except StateError:
+            raise
+        except Exception:
+            continue
+    return [{} for _ in own["params"]]
 
 
 def _states_after_a_step(
-    optimizer: Optimizer, group: Mapping[str, Any], own: Mapping[str, Any], place: str
+    optimizer: Optimizer, group: Mapping[str, Any], own: Mapping[str, Any], place: str, device: str
 ) -> list[dict[str, Any]]:
-    """Return what the state of each parameter of a group has after a step, in tensors without data.
+    """Return what the state of each parameter of a group has after a step.
 
     It is found by a step of another optimizer of that class, with the options of the file.
 
@@ -146,8 +154,9 @@ def _states_after_a_step(
     forms = [(each.shape, each.dtype) for each in own["params"]]
     for form in forms:
         if form not in stand_ins:
-            stand_ins[form] = nn.Parameter(torch.empty(form[0], dtype=form[1], device="meta"))
-            stand_ins[form].grad = torch.empty_like(stand_ins[form])
+            shape = form[0] if device == "meta" else [1] * len(form[0])
+            stand_ins[form] = nn.Parameter(torch.zeros(shape, dtype=form[1], device=device))
+            stand_ins[form].grad = torch.ones_like(stand_ins[form])
     _make(optimizer, stand_ins, own)  # those of the code, which may be of a subclass that takes others
     try:
         trial = _make(optimizer, stand_ins, {**group, "lr": own["lr"]})
@@ -155,7 +164,7 @@ def _states_after_a_step(
         raise StateError(f"{place} has options that {type(optimizer).__name__} does not take: {error}") from error
     with torch.no_grad():
         # Without the hooks around it, which may be the user's.
-        inspect.unwrap(type(trial).step)(trial)
+        inspect.unwrap(type(trial).step)(trial, lambda: torch.zeros(()))
     return [dict(trial.state[stand_ins[form]]) for form in forms]
 
 
@@ -169,16 +178,19 @@ def _wrong_in_value(saved: Any, expected: Any, place: str) -> str:
     if not isinstance(expected, Tensor):
         return "" if expected is None else mismatch(saved, type(expected), place)
     if expected.ndim == 0:
-        return mismatch(saved, Scalar, place)  # earlier versions of torch counted steps in numbers
+        # Earlier versions of torch counted steps in numbers.
+        wrong = mismatch(saved, Scalar, place)
+        return wrong or ("" if not place.endswith(".step") or saved >= 0 else f"{place} is below 0")
     wrong = mismatch(saved, Tensor, place)
-    if not wrong and saved.shape != expected.shape:
+    differs = not wrong and (saved.shape != expected.shape if expected.is_meta else saved.ndim != expected.ndim)
+    if differs:
         wrong = f"{place} has the shape {tuple(saved.shape)}, and that of its parameter is {tuple(expected.shape)}"
     return wrong
 
 
-def _annotations(optimizer: Optimizer) -> dict[str, Any]:
-    """Return the options with which an optimizer is made, and of which types they are."""
-    hints = typing.get_type_hints(optimizer.__init__)  # type: ignore[misc]  # only looked at
+def _annotations(owner: Any) -> dict[str, Any]:
+    """Return the arguments with which an optimizer or scheduler is made, and of which types they are."""
+    hints = typing.get_type_hints(owner.__init__)
     return {name: hint for name, hint in hints.items() if name not in ("params", "return")}
 
 
@@ -215,7 +227,7 @@ def _unlike_mapping(saved: Any, own: Mapping[Any, Any], place: str) -> str:
         wrong = _unlike(value, alike, below) or ("" if isinstance(any_key, str) else _unlike(key, any_key, below))
         if wrong:
             return wrong
-        if key in ("base_lrs", "_schedulers") and key in own and len(value) != len(own[key]):
+        if key in _OF_ONE_LENGTH and key in own and len(value) != len(own[key]):
             return f"{below} has {len(value)} entries, and that of the code {len(own[key])}"
     return ""
 

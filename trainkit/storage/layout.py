@@ -45,7 +45,13 @@ Began = TypedDict(  # as a call, because "global" is a word of Python
         "first_batch": NotRequired[int],
     },
 )
-"""Random numbers with which a pass over a loader began: those of the process, and those that the loader owns."""
+Began.__doc__ = (
+    "Random numbers with which a pass over a loader began: those of the process, and those that the loader owns."
+)
+
+
+BeganTogether = TypedDict("BeganTogether", {"global": Rng, "own": list[list[Generator]]})
+BeganTogether.__doc__ = "The same of several loaders that are gone through side by side."
 
 
 class Cursor(TypedDict):
@@ -74,7 +80,7 @@ class Loader(TypedDict):
     cursors: list[Cursor]
     stream: Rng | None
     ended: NotRequired[bool]
-    began: NotRequired[Rng | None]
+    began: NotRequired[BeganTogether | None]
 
 
 class Data(TypedDict):

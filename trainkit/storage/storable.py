@@ -23,7 +23,7 @@ _MAX_INT_BITS = 255 * 8
 _UNUSUAL = {
     bytes: " that is empty",
     int: " of 255 bytes or more",
-    OrderedDict: " with attributes of its own",
+    OrderedDict: " with such a thing as an attribute",
     Tensor: " that is nested, or has attributes of its own",
 }
 """What is wrong with a value whose type is allowed."""
@@ -87,8 +87,9 @@ def _is_ordinary(tensor: Tensor) -> bool:
 
 
 def _is_container(value: Any) -> bool:
-    # An OrderedDict may have attributes, which are saved with it and refused.
-    return type(value) in CONTAINERS and not getattr(value, "__dict__", None)
+    # What an OrderedDict has as attributes is saved with it, such as the versions in the state of a module.
+    attributes = getattr(value, "__dict__", None)
+    return type(value) in CONTAINERS and not (attributes and find_unstorable(attributes))
 
 
 def _survives(value: Any) -> bool:

@@ -144,6 +144,7 @@ def test_an_epoch_without_a_last_one_has_just_a_number(display, limits):
     assert display.finished[0][0][0][0] == "Epoch 1"
 
 
+@pytest.mark.filterwarnings("ignore:self.log.'late'. comes after the row")
 def test_the_epoch_ends_with_values_that_were_logged_at_its_end(display):
     class Late:
         stage = "decide"
