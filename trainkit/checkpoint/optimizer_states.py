@@ -10,6 +10,8 @@ import inspect
 import typing
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any, TypedDict
 
 import torch
@@ -176,7 +178,7 @@ def _make(optimizer: Optimizer, parameters: Mapping[Any, nn.Parameter], options:
 
 def _wrong_in_value(saved: Any, expected: Any, place: str) -> str:
     if not isinstance(expected, Tensor):
-        return "" if expected is None else mismatch(saved, type(expected), place)
+        return _unlike(saved, expected, place)
     if expected.ndim == 0:
         # Earlier versions of torch counted steps in numbers.
         wrong = mismatch(saved, Scalar, place)
@@ -190,7 +192,11 @@ def _wrong_in_value(saved: Any, expected: Any, place: str) -> str:
 
 def _annotations(owner: Any) -> dict[str, Any]:
     """Return the arguments with which an optimizer or scheduler is made, and of which types they are."""
-    hints = typing.get_type_hints(owner.__init__)
+    make = owner.__init__
+    hints: dict[str, Any] = {}
+    for name, hint in inspect.get_annotations(make).items():
+        with suppress(NameError):  # torch imports some types for type checkers only
+            hints |= typing.get_type_hints(SimpleNamespace(__annotations__={name: hint}), make.__globals__)
     return {name: hint for name, hint in hints.items() if name not in ("params", "return")}
 
 
