@@ -53,7 +53,11 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Restore the states that `rng_state` returned. Those of devices that do not exist here are left out."""
+    """Restore the states that `rng_state` returned. Those of devices that do not exist here are left out.
+
+    Raises:
+        Exception: Of any kind, if it is no such state.
+    """
     torch.set_rng_state(state["torch"].cpu())
     # Both forms of a state are taken, that of a generator and that of a checkpoint; see `_states`.
     version, internal, gauss = state["random"]

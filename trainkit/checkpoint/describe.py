@@ -20,19 +20,19 @@ def describe(checkpoint: Mapping[str, Any]) -> list[tuple[str, str]]:
     Args:
         checkpoint: A checkpoint of trainkit, or any other dictionary: what it lacks is left out.
     """
-    own: Mapping[str, Any] = checkpoint.get("trainkit", {})
-    weights = checkpoint.get("state_dict", {})
+    own = _mapping(checkpoint.get("trainkit"))
+    weights = _mapping(checkpoint.get("state_dict"))
     numbers = sum(tensor.numel() for _, tensor in tensors_in(weights))
     lines = [
         ("written by", _writer(own)),
         ("module", f"{own.get('module', '(unknown)')}: {numbers:,} numbers in {len(weights)} tensors"),
         ("progress", _progress(checkpoint)),
-        ("hyperparameters", _assignments(checkpoint.get(HYPER_PARAMETERS, {}))),
-        ("optimizers", _counted(checkpoint.get("optimizer_states", ()))),
-        ("schedulers", _counted(checkpoint.get("lr_schedulers", ()))),
+        ("hyperparameters", _assignments(_mapping(checkpoint.get(HYPER_PARAMETERS)))),
+        ("optimizers", _counted(_list(checkpoint.get("optimizer_states")))),
+        ("schedulers", _counted(_list(checkpoint.get("lr_schedulers")))),
         # A state key is the name of the class and, in a bracket, the arguments that tell two of one class apart.
-        ("callbacks", ", ".join(re.split(r" \(|\{", str(key))[0] for key in checkpoint.get("callbacks", {}))),
-        ("ranks", str(len(own.get("ranks", ())) or "")),
+        ("callbacks", ", ".join(re.split(r" \(|\{", str(key))[0] for key in _mapping(checkpoint.get("callbacks")))),
+        ("ranks", str(len(_list(own.get("ranks"))) or "")),
     ]
     sizes = {key: _size(value) for key, value in checkpoint.items()}
     lines.append(("tensors", ", ".join(f"{key} {_shown(size)}" for key, size in sizes.items() if size)))
@@ -46,26 +46,40 @@ def tensors_in(value: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
             yield where, leaf
 
 
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Return ``value``; nothing if another program has put something else there."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _writer(own: Mapping[str, Any]) -> str:
-    return f"trainkit {own['version']}, format {own['format']}" if "format" in own else "another program"
+    return f"trainkit {own.get('version')}, format {own['format']}" if "format" in own else "another program"
 
 
 def _progress(checkpoint: Mapping[str, Any]) -> str:
     """Say at which point of the run the checkpoint was taken."""
     if "epoch" not in checkpoint:
         return ""
-    fit = checkpoint.get("loops", {}).get("fit", {})
+    fit = _mapping(_mapping(checkpoint.get("loops")).get("fit"))
     counted = f"epoch {checkpoint['epoch']}, {checkpoint.get('global_step')} updates"
     if not fit:
         return f"{counted}; weights only"
     if fit.get("validation_batch") or fit.get("validation_loader"):
-        where = f"in a validation, behind batch {fit['validation_batch']} of loader {fit['validation_loader']}"
-    elif fit["epoch_ended"] or not fit["batch"]:
+        where = f"in a validation, behind batch {fit.get('validation_batch')} of loader {fit.get('validation_loader')}"
+    elif fit.get("epoch_ended") or not fit.get("batch"):
         where = "at the end of an epoch"
     else:
         where = f"behind batch {fit['batch']} of the epoch"
         where += ", within an accumulation group" if fit.get("group_batches") else ""
-    return f"{counted}; {where}; {fit['elapsed_s']:.0f} s of training"
+    return f"{counted}; {where}; {_seconds(fit)} s of training"
+
+
+def _seconds(fit: Mapping[str, Any]) -> str:
+    elapsed = fit.get("elapsed_s", 0)
+    return f"{elapsed:.0f}" if isinstance(elapsed, int | float) else "?"
 
 
 def _assignments(values: Mapping[str, Any]) -> str:

@@ -43,11 +43,11 @@ from torch.optim import Optimizer
 
 import trainkit
 from trainkit.checkpoint.optimizer_states import check_loaded, check_state, is_of_torch
-from trainkit.checkpoint.owners import given_to, restoring
 from trainkit.errors import CheckpointError
 from trainkit.reflection import describe_arguments
 from trainkit.storage.layout import FORMAT
 from trainkit.storage.output import warn
+from trainkit.storage.owners import given_to, restoring
 
 LIGHTNING_VERSION = "pytorch-lightning_version"
 """The key for which Lightning looks before it loads weights, and by which a checkpoint that it wrote is known."""
@@ -240,4 +240,6 @@ def require_training_state(checkpoint: Mapping[str, Any], path: str) -> None:
 def _missing(checkpoint: Mapping[str, Any]) -> list[str]:
     """Return the keys that a fit needs in order to continue, and that ``checkpoint`` lacks."""
     needed = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "trainkit")
-    return [key for key in needed if key not in checkpoint]
+    missing = [key for key in needed if key not in checkpoint]
+    # Another program's entry of that name, perhaps.
+    return missing or ([] if "format" in checkpoint["trainkit"] else ["trainkit.format"])

@@ -125,7 +125,7 @@ class Resumption:
                 for rows in (self._before, self._now)
             )
             if before != now:
-                held, given = (", ".join(rows.values()) or f"no {kind}" for rows in (before, now))
+                held, given = (", ".join(map(str, rows.values())) or f"no {kind}" for rows in (before, now))
                 raise CheckpointError(
                     f"{self._path} holds the state of {held}, and configure_optimizers gave {given}, which cannot go "
                     f"on from it.\n    to do        return {held} again; or fit(..., take=['{kind}']), on the command "
