@@ -115,9 +115,9 @@ class Fuzz:
         place, wrong = chance.choice(self._places[number]), chance.choice(WRONG)
         return Mutation(seed, number, self.valid[number][0], place, wrong, use)
 
-    def try_one(self, seed: int) -> str:
+    def try_one(self, mutation: Mutation) -> str:
         """Return what is wrong with how a mutation is met; empty if it is a named error, or all is well."""
-        mutation, place = self.draw(seed), self.folder / str(seed)
+        place = self.folder / str(mutation.seed)
         # As files lie in the folder of a run.
         run = place / "trainkit_logs" / "version_0"
         run.mkdir(parents=True)

@@ -250,6 +250,7 @@ class Signature(TypedDict):
     version: str
     module: NotRequired[str]
     run: NotRequired[str]
+    logged: NotRequired[list[LoggedTo]]
     hparams_left_out: NotRequired[list[str]]
     hparams_types: NotRequired[Description]
     hparams_enums: NotRequired[dict[str, list[str]]]
@@ -268,7 +269,6 @@ class Own(Signature):
     made_with: NotRequired[dict[str, Any]]
     ranks: list[RankState]
     due: NotRequired[Due]
-    logged: NotRequired[list[LoggedTo]]
 
 
 class Fit(TypedDict):
