@@ -142,7 +142,7 @@ def in_child(work: Callable[[], None], place: Path) -> tuple[int, list[str]]:
             descriptor = os.open(output, os.O_WRONLY | os.O_CREAT)
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
-            sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+            sys.stdout, sys.stderr = (os.fdopen(to, "w", errors="backslashreplace", closefd=False) for to in (1, 2))
             torch.set_num_threads(1)
             warnings.simplefilter("ignore")
             signal.signal(signal.SIGALRM, signal.SIG_DFL)

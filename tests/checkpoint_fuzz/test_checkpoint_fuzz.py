@@ -40,6 +40,10 @@ MET_BADLY_BEFORE: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ("manual", ("trainkit", "ranks"), [], "fit"),
     ("manual", ("callbacks", "Remembers", "seen"), 0, "fit"),
     ("lightning", ("loops", "fit_loop"), GONE, "fit"),
+    ("lightning", ("optimizer_states", 0, "param_groups"), "x", "fit"),
+    ("tuned", ("callbacks", "BackboneFinetuning", "finetuning"), {"trained": [], "groups": 7}, "fit"),
+    ("half", ("trainkit", "ranks", 0, "data", "made", "random", 0), -1, "fit"),
+    ("half", ("trainkit", "ranks", 0, "data", "made", "random", 1), [], "fit"),
 ]
 """The program, the place, what was there, and who met it."""
 

@@ -240,6 +240,4 @@ def require_training_state(checkpoint: Mapping[str, Any], path: str) -> None:
 def _missing(checkpoint: Mapping[str, Any]) -> list[str]:
     """Return the keys that a fit needs in order to continue, and that ``checkpoint`` lacks."""
     needed = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "trainkit")
-    missing = [key for key in needed if key not in checkpoint]
-    # Another program's entry of that name, perhaps.
-    return missing or ([] if "format" in checkpoint["trainkit"] else ["trainkit.format"])
+    return [key for key in needed if key not in checkpoint]

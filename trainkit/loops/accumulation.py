@@ -209,6 +209,6 @@ class Accumulation:
         self.divisor, self.weight, self.loss = state["divisor"], state["weight"], state.get("loss", 0.0)
         parameters = dict(module.named_parameters())
         if unknown := sorted(state["gradients"].keys() - parameters.keys()):
-            raise StateError(f"it has gradients of {', '.join(unknown)}, of which there is no parameter")
+            raise StateError(f"it has gradients of {', '.join(map(repr, unknown))}, of which there is no parameter")
         for name, gradient in state["gradients"].items():
             parameters[name].grad = gradient.to(parameters[name]).mul_(rescale)

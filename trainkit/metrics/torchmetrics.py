@@ -81,9 +81,7 @@ def check_state(metric: Metric, state: dict[str, Any], place: str) -> None:
     """
     own, states = metric.metric_state, state["states"]
     if own.keys() != states.keys():
-        raise StateError(
-            f"{place} has the states {', '.join(states) or '(none)'}, and a {type(metric).__name__} {', '.join(own)}"
-        )
+        raise StateError(f"{place} has the states {[*states]}, and a {type(metric).__name__} {[*own]}")
     for name, value in states.items():
         # What is concatenated over batches is a list, and one tensor once it was exchanged between ranks.
         if isinstance(value, list) and not isinstance(own[name], list):

@@ -29,7 +29,7 @@ class Rng(TypedDict):
     """The states of the random number generators of a process."""
 
     torch: Generator
-    random: tuple[int, Words, float | None]
+    random: tuple[Literal[2, 3], Words, float | None]
     numpy: tuple[Literal["MT19937"], Words, Count, Count, float]
     cuda: NotRequired[list[Generator]]
     mps: NotRequired[Generator]

@@ -14,6 +14,7 @@ from typing import (
     Literal,
     NamedTuple,
     NotRequired,
+    TypedDict,
     TypeVar,
     Union,
     get_args,
@@ -42,9 +43,11 @@ class AtLeast(NamedTuple):
 
     @property
     def words(self) -> str:
+        """What is expected, for messages."""
         return f"a whole number of at least {self.bound}" if self.bound else "a count"
 
     def fits(self, value: Any) -> bool:
+        """Return whether ``value`` is as expected."""
         return type(value) is int and self.bound <= value <= _MOST
 
 
@@ -56,10 +59,12 @@ class Like(NamedTuple):
 
     @property
     def words(self) -> str:
+        """What is expected, for messages."""
         kind = "" if self.dtype is None else f" of {self.dtype}"
         return f"a tensor{kind} with {self.ndim} dimensions"
 
     def fits(self, value: Any) -> bool:
+        """Return whether ``value`` is as expected."""
         return _is_of(value, Tensor) and value.ndim == self.ndim and self.dtype in (None, value.dtype)
 
 
@@ -85,15 +90,15 @@ def mismatch(value: Any, expected: Any, place: str = "") -> str:
     """
     if expected is Any:
         return ""
-    if is_typeddict(expected):
+    origin, arguments = _taken_apart(expected)
+    if origin is TypedDict:
         return _in_typed_dict(value, expected, place)
-    origin, arguments = get_origin(expected), get_args(expected)
     if origin in _UNIONS:
         return _in_union(value, expected, place)
     if origin is Annotated:
         return "" if arguments[1].fits(value) else _wrong(value, arguments[1].words, place)
     if origin is Literal:
-        fits = isinstance(value, str) and value in arguments
+        fits = type(value) in (str, int) and value in arguments
         return "" if fits else _wrong(value, " or ".join(map(repr, arguments)), place)
     if origin in (list, tuple):
         return _in_sequence(value, origin, arguments, place)
@@ -121,6 +126,11 @@ def takes(expected: Any) -> Callable[[Callable[[Owner, Any], None]], Callable[[O
         return checked
 
     return decorate
+
+
+@cache  # there are few of them, and each is met often
+def _taken_apart(expected: Any) -> tuple[Any, tuple[Any, ...]]:
+    return (TypedDict, ()) if is_typeddict(expected) else (get_origin(expected), get_args(expected))
 
 
 def _is_of(value: Any, expected: Any) -> bool:

@@ -31,6 +31,7 @@ from trainkit.loops.run import FitRun
 from trainkit.module.hparams import ENUMS, HYPER_PARAMETERS, describe_enums, hparams_prefix, storable
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.storage.output import say
+from trainkit.storage.owners import restoring
 from trainkit.trainer.arguments import OptimizationArguments
 from trainkit.trainer.data import DataConnection
 
@@ -72,7 +73,8 @@ class Resumption:
         self._now = run.made_with
         self._taken = resolve_names(take, self._now)
         recorded = checkpoint["trainkit"].get(MADE_WITH)
-        self._before: Rows = _from_states(run, checkpoint) if recorded is None else recorded
+        with restoring("optimizer_states or lr_schedulers", path):
+            self._before: Rows = _from_states(run, checkpoint) if recorded is None else recorded
         if recorded is not None:
             self._refuse_other_classes()
         before, now = (

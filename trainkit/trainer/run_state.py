@@ -148,6 +148,8 @@ def restore_counters(
         CheckpointError: If a fit cannot continue from the checkpoint.
     """
     state.require_training_state(checkpoint, path)
+    if "ranks" not in checkpoint["trainkit"]:  # an entry of that name of another program
+        raise CheckpointError(f"{path} is no checkpoint of trainkit: there is no trainkit.format. Use another one.")
     progress.load_state_dict(checkpoint["loops"]["fit"])
     # What the data module kept may decide which loaders it gives.
     ranks = checkpoint["trainkit"]["ranks"]

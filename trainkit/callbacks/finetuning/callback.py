@@ -108,7 +108,7 @@ class BaseFinetuning(Callback):
         if unknown or len(self._state["groups"]) != len(self._trainer.optimizers):
             raise StateError(
                 f"finetuning.groups has those of {len(self._state['groups'])} optimizers, and of parameters that are "
-                f"not there: {', '.join(sorted(unknown)) or 'none'}"
+                f"not there: {', '.join(map(repr, sorted(unknown))) or 'none'}"
             )
         still_trained = {own_names.get(name, name) for name in self._state["trained"]}
         for name, parameter in parameters.items():
