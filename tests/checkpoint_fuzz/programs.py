@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +74,10 @@ class Manual(Module):
         self.log("loss", loss)
 
     def configure_optimizers(self) -> Any:
-        kinds = (torch.optim.SGD, functools.partial(torch.optim.SGD, momentum=0.9))
-        return [kind([each], lr=0.01) for kind, each in zip(kinds, self.parameters(), strict=True)]
+        return [
+            torch.optim.SGD([each], lr=0.01, momentum=momentum)
+            for momentum, each in zip((0.0, 0.9), self.parameters(), strict=True)
+        ]
 
 
 class Tuned(Module):

@@ -41,6 +41,7 @@ MET_BADLY_BEFORE: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ("manual", ("callbacks", "Remembers", "seen"), 0, "fit"),
     ("lightning", ("loops", "fit_loop"), GONE, "fit"),
     ("lightning", ("optimizer_states", 0, "param_groups"), "x", "fit"),
+    ("averaged", ("callbacks", "StochasticWeightAveraging", "scheduler"), {"anneal_epochs": "x"}, "fit"),
     ("tuned", ("callbacks", "BackboneFinetuning", "finetuning"), {"trained": [], "groups": 7}, "fit"),
     ("half", ("trainkit", "ranks", 0, "data", "made", "random", 0), -1, "fit"),
     ("half", ("trainkit", "ranks", 0, "data", "made", "random", 1), [], "fit"),

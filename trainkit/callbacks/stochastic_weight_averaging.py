@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import SWALR
 
 from trainkit.checkpoint.averages import AVERAGE
+from trainkit.checkpoint.optimizer_states import check_state
 from trainkit.checks import function, is_share, is_whole, named_device, one_of, whole
 from trainkit.data.combined import batches_of
 from trainkit.errors import ConfigError, OptimizerError, StateError
@@ -167,7 +168,9 @@ class StochasticWeightAveraging(Callback):
                     raise StateError(f"average.{name} has another shape than that parameter")
         self._average = {name: value.to(self._device or value.device) for name, value in average.items()}
         if state["scheduler"] is not None and self._trainer is not None:
-            self._replace_schedulers(self._trainer).load_state_dict(state["scheduler"])
+            scheduler = self._replace_schedulers(self._trainer)
+            check_state(scheduler, state["scheduler"])
+            scheduler.load_state_dict(state["scheduler"])
 
     def _under_other_names(self) -> dict[str, Tensor]:
         """Return the averages of tied parameters by their further names, by which ``on_load_checkpoint`` finds them."""
