@@ -29,6 +29,7 @@ from trainkit.progress import Progress
 from trainkit.reflection import method_of
 from trainkit.storage.files import read_checkpoint
 from trainkit.storage.output import begin_telling, say, warn
+from trainkit.storage.owners import given_to
 from trainkit.trainer.advice import advise
 from trainkit.trainer.build_run import build_evaluation_run, build_fit_run
 from trainkit.trainer.data import DataConnection, Rank
@@ -354,17 +355,18 @@ class Call:
             self.fit_of_weights = None  # its optimizers are not those of the weights there are now
         if self.stage is Stage.FIT:
             # A random split of the data in `setup` has to come out as in the process that began the run.
-            restore_beginning(data, checkpoint, strategy.rank)
+            restore_beginning(data, checkpoint, self.ckpt_path or "", strategy.rank)
         data.prepare(trainer)
         with drawn_alike(strategy):  # a module may split its data here too
             self.hooks.setup(self.stage)
         method_of(module, "configure_model", TrainModule)()
         if checkpoint is not None:
             # Ahead of the weights, so that a module may rename what an older version of it has saved.
-            if self.stage is Stage.FIT:
-                load_newest(checkpoint, self.hooks.on_load_checkpoint)
-            else:
-                self.hooks.on_load_checkpoint(checkpoint)
+            with given_to(trainer, "the whole", self.ckpt_path or ""):
+                if self.stage is Stage.FIT:
+                    load_newest(checkpoint, self.hooks.on_load_checkpoint)
+                else:
+                    self.hooks.on_load_checkpoint(checkpoint)
         # After `setup`, in which the user may have seeded.
         data.shuffle_seed = self._shuffle_seed(checkpoint)
         if self.stage is not Stage.FIT and checkpoint is not None:

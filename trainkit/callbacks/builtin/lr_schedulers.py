@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 from torch import Tensor
 
@@ -16,10 +16,19 @@ from trainkit.module import TrainModule
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.reflection import method_of
 from trainkit.storage.output import warn
+from trainkit.storage.schema import Count, takes
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
+
+
+class _State(TypedDict):
+    """When schedulers were stepped last, and by what."""
+
+    seen_step: NotRequired[Count | None]
+    awaits_validation: NotRequired[bool]
+    used_versions: NotRequired[dict[Count, Count]]
 
 
 class LRSchedulers(Callback):
@@ -88,6 +97,7 @@ class LRSchedulers(Callback):
             "used_versions": dict(self._used_versions),
         }
 
+    @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._seen_step = state.get("seen_step")

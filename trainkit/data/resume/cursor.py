@@ -22,7 +22,7 @@ from trainkit.data.dataloader_copy import samplers_of
 from trainkit.data.resume.content import content_of
 from trainkit.data.resume.other_data import gives_other_data, other_data, warn_inexact
 from trainkit.data.workers import end, start
-from trainkit.errors import CheckpointError
+from trainkit.errors import CheckpointError, StateError
 from trainkit.seed import isolate_rng, rng_state, set_rng_state
 from trainkit.types import Batch
 
@@ -296,7 +296,10 @@ class Cursor(ABC):
         # Not strict: the loader may have gained or lost a generator since the checkpoint. If that changes its order,
         # the checksum of the indices finds it.
         for generator, state in zip(generators_of(self.loader), states, strict=False):
-            generator.set_state(state.cpu())
+            try:
+                generator.set_state(state.cpu())
+            except (RuntimeError, TypeError) as error:
+                raise StateError(f"no state of a generator of {self.name}: {error}") from error
 
 
 def each(batches: Iterator[Batch]) -> Iterator[Batch]:
