@@ -400,10 +400,11 @@ class LimitedLoader:
         return make_cursor(loader, self.name)
 
     def _why_nothing_came(self) -> str:
-        # An iterator is its own iter(): a generator that the epoch before, or the sanity check, has used up.
-        if self._passes > 1 and iter(self.loader) is self.loader:
+        # A generator, or another iterator, that the epoch before, or the sanity check, has used up.
+        used_up = next((each.loader for each in self._cursors if isinstance(each.loader, Iterator)), None)
+        if self._passes > 1 and used_up is not None:
             return (
-                f"{self.name} is used up: a {type(self.loader).__name__} can be iterated over only once.\n"
+                f"{self.name} is used up: a {type(used_up).__name__} can be iterated over only once.\n"
                 "    to do        pass what starts anew at every iter(): a list, a DataLoader, an IterableDataset"
             )
         return f"{self.name} gave no batches."
