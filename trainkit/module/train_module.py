@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -48,11 +48,14 @@ class TrainModule(HyperparametersMixin, TransferHooks, AttachedModule):
             ``training_step``.
         strict_loading: Whether the weights of a checkpoint must match exactly.
         example_input_array: An input of ``forward`` (a tuple: its arguments), for summaries and exports.
+        weighs_losses: Whether a ``"weight"`` in the dict that ``training_step`` returns says that the loss is a sum, by
+            what to divide it.
     """
 
     automatic_optimization: bool = True
     strict_loading: bool = True
     example_input_array: Any = None
+    weighs_losses: ClassVar[bool] = True
 
     _warned_of_log: bool = False
 

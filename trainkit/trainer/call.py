@@ -32,7 +32,7 @@ from trainkit.storage.output import begin_telling, say, warn
 from trainkit.storage.owners import given_to
 from trainkit.trainer.advice import advise
 from trainkit.trainer.build_run import build_evaluation_run, build_fit_run
-from trainkit.trainer.data import DataConnection, Rank
+from trainkit.trainer.data import LOADER_OF_STAGE, DataConnection, Rank
 from trainkit.trainer.default_plugins import checkpoints_last
 from trainkit.trainer.drawn_alike import drawn_alike
 from trainkit.trainer.loader_source import LoaderName
@@ -40,6 +40,7 @@ from trainkit.trainer.loss_shapes import one_shape_for_labels
 from trainkit.trainer.place_module import place_module
 from trainkit.trainer.run_length import begin_or_say_done
 from trainkit.trainer.run_state import check_storable_state, restore, restore_beginning
+from trainkit.trainer.same_data import warn_of_other_data
 from trainkit.trainer.tables import print_timing
 from trainkit.trainer.torch_flags import torch_flags
 from trainkit.types import Phase, Stage
@@ -382,6 +383,7 @@ class Call:
         if self.stage is Stage.FIT:
             self._has_changed_state = True  # counters go back to the beginning of an epoch, or forth to the checkpoint
             self._run = run = build_fit_run(self, data, checkpoint)
+            warn_of_other_data(strategy, [data.fit_loaders.train, *data.fit_loaders.val])
             self.fit_of_weights = self
             if checkpoint is not None:
                 # Only now, since plugins that get their state back may look at the run.
@@ -393,6 +395,7 @@ class Call:
                 check_storable_state(run, self.registry.plugins, data)
         else:
             self._run = build_evaluation_run(self, data)
+            warn_of_other_data(strategy, data.evaluation_loaders(LOADER_OF_STAGE[self.stage]))
 
     def _shuffle_seed(self, checkpoint: dict[str, Any] | None) -> int:
         """Return the seed with which all ranks shuffle: a resumed run keeps the one that it began with."""
