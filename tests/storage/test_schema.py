@@ -10,6 +10,10 @@ from trainkit.errors import StateError
 from trainkit.storage.schema import Count, Like, Scalar, mismatch, takes
 
 
+class Loose(TypedDict, total=False):
+    count: Count
+
+
 class Inner(TypedDict):
     count: Count
     names: NotRequired[list[str]]
@@ -29,6 +33,7 @@ class Inner(TypedDict):
         ("norm", Literal["norm", "value"]),
         (torch.zeros(1), torch.Tensor | float),
         ({"count": 3, "more": object()}, Inner),
+        ({}, Loose),
         (object(), Any),
         (torch.zeros(3, dtype=torch.uint8), Annotated[torch.Tensor, Like(1, torch.uint8)]),
         (torch.tensor(1.0), Scalar),

@@ -197,9 +197,10 @@ def _in_typed_dict(value: Any, expected: Any, place: str) -> str:
 @cache
 def _entries(expected: Any) -> dict[str, tuple[Any, bool]]:
     """Return the entries of a ``TypedDict``: what is expected, and whether it has to be there."""
-    # Not `__required_keys__`, which do not know of NotRequired where annotations are strings.
+    # Not `__required_keys__` alone, which do not know of NotRequired where annotations are strings.
+    required = expected.__required_keys__
     return {
-        key: (get_args(kind)[0], False) if get_origin(kind) is NotRequired else (kind, True)
+        key: (get_args(kind)[0], False) if get_origin(kind) is NotRequired else (kind, key in required)
         for key, kind in get_type_hints(expected, include_extras=True).items()
     }
 
