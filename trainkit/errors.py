@@ -24,6 +24,7 @@
     │   └── UnsupportedAttributeError (AttributeError)
     └── CheckpointError (RuntimeError)       a checkpoint that cannot be found, trusted or applied
         ├── CheckpointNotFoundError (FileNotFoundError)
+        ├── StateError                       a state that is not what its owner saves
         └── CheckpointWriteError (OSError)   a checkpoint that could not be written; names the path
 
 Each is also the builtin exception that it resembles, so that callers may catch either. A message says what is wrong
@@ -173,6 +174,10 @@ class CheckpointError(TrainkitError, RuntimeError):
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
     """No checkpoint where one was asked for."""
+
+
+class StateError(CheckpointError):
+    """A state that is not what its owner saves. Says what is wrong in it; who reads it from a file names that."""
 
 
 class CheckpointWriteError(CheckpointError, OSError):

@@ -65,7 +65,7 @@ def test_a_state_that_cannot_be_given_back_is_told() -> None:
     plugins = [("gives", OnlyGives())]
     assert collect_plugins(plugins) == {"gives": {"n": 1}}
     with pytest.warns(UserWarning, match="OnlyGives has a state_dict and no load_state_dict"):
-        assert restore_plugins(plugins, {"gives": {"n": 1}}) == []
+        assert restore_plugins(plugins, {"gives": {"n": 1}}, "a.ckpt") == []
 
 
 class Keeps(Remembers):
@@ -78,7 +78,7 @@ class Keeps(Remembers):
 
 def restored(plugins: list[Keeps], states: dict[str, Any]) -> list[str]:
     """Return whose state each of ``plugins`` got; its own name where it got none."""
-    restore_plugins([(str(number), plugin) for number, plugin in enumerate(plugins)], states)
+    restore_plugins([(str(number), plugin) for number, plugin in enumerate(plugins)], states, "a.ckpt")
     return [plugin.state["of"] for plugin in plugins]
 
 
@@ -132,14 +132,14 @@ def test_states_come_back_to_their_plugins_and_those_that_nobody_takes_are_told(
     a, own, new = Remembers({}), Remembers({}, "own"), Remembers({"n": 9})
     plugins = [("a", a), ("b", Forgets()), ("d", own), ("new", new)]
     states = {"a": {"n": 1}, "own": {"n": 2}, "b": {"n": 3}, "gone": {"n": 4}}
-    assert restore_plugins(plugins, states) == ["b", "gone"]
+    assert restore_plugins(plugins, states, "a.ckpt") == ["b", "gone"]
     assert (a.state, own.state, new.state) == ({"n": 1}, {"n": 2}, {"n": 9})
     assert list(states) == ["a", "own", "b", "gone"], "the checkpoint stays as it is"
 
 
 def test_an_empty_state_that_was_saved_comes_back_too() -> None:
     plugin = Remembers({"n": 1})
-    assert restore_plugins([("a", plugin)], {"a": {}}) == []
+    assert restore_plugins([("a", plugin)], {"a": {}}, "a.ckpt") == []
     assert plugin.state == {}
 
 

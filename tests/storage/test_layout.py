@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterator
 from enum import Enum
@@ -14,9 +15,11 @@ from trainkit import DataModule
 from trainkit.callbacks import Callback, CSVLogger, EarlyStopping, WeightAveraging
 from trainkit.checkpoint.state import LIGHTNING_VERSION
 from trainkit.errors import CheckpointError
+from trainkit.hooks.due import FINISHED_HOOKS
 from trainkit.storage.files import read_checkpoint, write_checkpoint
-from trainkit.storage.layout import Cursor, Weights, Whole, misfit
+from trainkit.storage.layout import Cursor, Due, Metrics, Weights, Whole, misfit
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
+from trainkit.types import Phase
 
 
 @pytest.fixture(params=[True, False], ids=["weights", "whole"])
@@ -49,6 +52,39 @@ def test_a_wrong_value_is_named_when_it_is_read(tmp_path: Any, checkpoint: Any, 
 def test_a_file_of_another_program_needs_no_more_than_weights() -> None:
     assert misfit({"state_dict": {"a": torch.zeros(1)}, "loops": 3, "epoch": "x"}) == ""
     assert misfit({"anything": 1}) == ""
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        (("epoch",), 7, "epoch is 7, and loops.fit.epoch is 1"),
+        (("trainkit", "ranks"), [], "trainkit.ranks is empty"),
+        (("loops", "fit", "group_batches"), 1, r"ranks\[0\].group is None, and loops.fit.group_batches is 1"),
+        (
+            ("trainkit", "ranks", 0, "rng", "torch"),
+            torch.zeros(3),
+            "rng.torch is a Tensor, and a tensor of torch.uint8",
+        ),
+        (("trainkit",), {}, ""),
+        (("trainkit",), 1, "trainkit is 1, and a dict was expected"),
+        (("trainkit", "format"), "x", "trainkit.format is 'x', and a count was expected"),
+    ],
+)
+def test_places_that_contradict_each_other_are_told(place: Any, value: Any, told: str) -> None:
+    trainer = quiet_trainer(max_epochs=1)
+    trainer.fit(TinyModule(), TinyData(2))
+    checkpoint: Any = trainer.dump_checkpoint()
+    inner = checkpoint
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    assert re.search(told, misfit(checkpoint)) and bool(told) == bool(misfit(checkpoint))
+
+
+def test_the_hooks_and_phases_are_those_that_there_are() -> None:
+    hooks, phases = get_type_hints(Due)["name"], get_type_hints(Metrics)["phases"]
+    assert get_args(hooks) == FINISHED_HOOKS
+    assert get_args(get_args(phases)[0]) == tuple(phase.value for phase in Phase)
 
 
 def unknown(value: Any, expected: Any, place: str = "") -> Iterator[str]:

@@ -373,12 +373,12 @@ def test_a_resumed_run_is_prepared_from_the_random_numbers_it_began_with():
     ranks = {"trainkit": {"ranks": [{"began": other}, {"began": began}]}}
     for rank, expected in ((0, other), (1, began), (2, other)):
         torch.manual_seed(5)
-        restore_beginning(data, ranks, rank)
+        restore_beginning(data, ranks, "file.ckpt", rank)
         assert_same_state(rng_state(), expected)
         assert_same_state(data.rng_at_start, expected)
     for nothing in (None, {}, {"trainkit": {"ranks": []}}, {"trainkit": {"ranks": [{}]}}):
         set_rng_state(began)
-        restore_beginning(data, nothing, 0)
+        restore_beginning(data, nothing, "file.ckpt", 0)
         assert_same_state(rng_state(), began)
         assert_same_state(data.rng_at_start, began)
 

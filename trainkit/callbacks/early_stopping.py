@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 from torch import Tensor
 
@@ -23,6 +23,7 @@ from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.printable import printable
 from trainkit.storage.output import say, warn
+from trainkit.storage.schema import Count, Scalar, takes
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -37,6 +38,17 @@ class EarlyStoppingReason(StrEnum):
     STOPPING_THRESHOLD = "stopping threshold"
     DIVERGENCE_THRESHOLD = "divergence threshold"
     NON_FINITE_METRIC = "non-finite metric"
+
+
+class _State(TypedDict):
+    """The best score, and how long ago that was."""
+
+    wait_count: Count
+    stopped_epoch: Count
+    best_score: Scalar
+    best_epoch: NotRequired[Count | None]
+    stopped_with: NotRequired[dict[str, Any] | None]
+    used_version: NotRequired[Count | None]
 
 
 class EarlyStopping(Callback):
@@ -160,6 +172,7 @@ class EarlyStopping(Callback):
             "used_version": self._used_version,
         }
 
+    @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.wait_count = state["wait_count"]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from trainkit.checkpoint.state import is_resumable
 from trainkit.progress import Progress
+from trainkit.storage.layout import misfit
 from trainkit.storage.plain import load
 from trainkit.storage.remote import fetched, is_remote
 
@@ -39,7 +40,7 @@ def read_head(path: str | os.PathLike[str]) -> Head:
     try:
         # Mapped into memory, so that no tensor is read from the disk; and so no checksum is looked at.
         checkpoint = load(os.fspath(path), mmap=True)
-        return head_of(checkpoint)
+        return Head() if misfit(checkpoint) else head_of(checkpoint)
     except Exception:
         return Head()
 

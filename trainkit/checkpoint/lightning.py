@@ -11,6 +11,7 @@ from typing import Any
 
 from trainkit.checkpoint.lightning_callbacks import callbacks_from_lightning
 from trainkit.checkpoint.state import LIGHTNING_VERSION
+from trainkit.errors import StateError
 from trainkit.progress import Progress
 from trainkit.storage.layout import FORMAT
 
@@ -45,7 +46,9 @@ def _progress(checkpoint: Checkpoint) -> Progress:
     Lightning has four for batches and for epochs: ready, started, processed and completed. Hooks run between them, so
     which one tells how far the run had come depends on the hook that saved.
     """
-    loop = checkpoint["loops"].get("fit_loop", {})
+    if "fit_loop" not in checkpoint["loops"]:
+        raise StateError("there is no loops.fit_loop")
+    loop = checkpoint["loops"]["fit_loop"]
     epochs = loop.get("epoch_progress", {}).get("current", {})
     batches = loop.get("epoch_loop.batch_progress", {})
     if not batches or epochs["completed"] == epochs["ready"]:  # saved after a fit

@@ -43,10 +43,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import trainkit
+from trainkit.checkpoint.optimizer_states import check_loaded, check_state, is_of_torch
 from trainkit.errors import CheckpointError
 from trainkit.reflection import describe_arguments
 from trainkit.storage.layout import FORMAT
 from trainkit.storage.output import warn
+from trainkit.storage.owners import given_to, restoring
 
 LIGHTNING_VERSION = "pytorch-lightning_version"
 """The key for which Lightning looks before it loads weights, and by which a checkpoint that it wrote is known."""
@@ -66,10 +68,18 @@ def collect_plugins(plugins: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return {key: state for key, state in states.items() if state}
 
 
-def restore_plugins(plugins: Iterable[tuple[str, Any]], states: Mapping[str, Any]) -> list[str]:
+def restore_plugins(plugins: Iterable[tuple[str, Any]], states: Mapping[str, Any], path: str) -> list[str]:
     """Restore the state of every plugin; return the keys of states that belong to no plugin of this run.
 
     A plugin without a state in the checkpoint is new in this run, and starts as it was made.
+
+    Args:
+        plugins: The plugins by their names.
+        states: Their states by their keys.
+        path: The file, for errors.
+
+    Raises:
+        CheckpointError: If the state of a plugin of trainkit is not as that plugin saves it.
     """
     members = keyed(plugins)
     left = list(states)
@@ -78,7 +88,8 @@ def restore_plugins(plugins: Iterable[tuple[str, Any]], states: Mapping[str, Any
         for member in list(members):
             key = next((key for key in left if is_it(member, key)), None)
             if key is not None:
-                _restore(member.plugin, states[key], key)
+                with given_to(member.plugin, f"callbacks.{key}", path):
+                    _restore(member.plugin, states[key], key)
                 members.remove(member)
                 left.remove(key)
     return left
@@ -176,14 +187,19 @@ def restore_optimizers(
     most = max(_counts(states), default=0) if kind == "scheduler" else 0
     if most > MOST_STEPS:
         raise CheckpointError(f"{path} says that a scheduler was stepped {most} times, which none was.")
-    for optimizer, state in zip(optimizers, states, strict=True):
+    for index, (optimizer, state) in enumerate(zip(optimizers, states, strict=True)):
         needed = _options(optimizer)
-        try:
-            optimizer.load_state_dict(state)
-        except (ValueError, KeyError) as error:
-            raise CheckpointError(
-                f"{path}: the state of {type(optimizer).__name__} does not fit: {error}\n{to_do}"
-            ) from error
+        place = f"{'optimizer_states' if kind == 'optimizer' else 'lr_schedulers'}[{index}]"
+        owned = restoring(place, path) if is_of_torch(optimizer) else given_to(optimizer, place, path)
+        with owned:
+            check_state(optimizer, state)
+            try:
+                optimizer.load_state_dict(state)
+            except (ValueError, KeyError) as error:
+                raise CheckpointError(
+                    f"{path}: the state of {type(optimizer).__name__} does not fit: {error}\n{to_do}"
+                ) from error
+            check_loaded(optimizer)
         lacking = needed - _options(optimizer)
         if lacking:
             raise CheckpointError(

@@ -23,6 +23,7 @@ from trainkit.printable import is_writable
 from trainkit.storage.atomic_write import check_writable
 from trainkit.storage.claim import FolderClaim
 from trainkit.storage.output import warn
+from trainkit.storage.owners import given_to
 from trainkit.storage.places import lies_in
 from trainkit.types import Stage
 
@@ -262,7 +263,8 @@ class Logger(Callback, ABC):
             alike = [logger for logger in loggers_of(trainer) if type(logger) is type(self)]
             mine = entries[alike.index(self) :][:1]
         for entry in mine[:1]:
-            self.cut_back(entry["written"])
+            with given_to(self, "trainkit.logged", path):
+                self.cut_back(entry["written"])
 
     # Only noted here: `teardown`, which also runs after an exception, closes the files with it.
     def on_exception(self, exception: BaseException) -> None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.storage.output import say, warn
+from trainkit.storage.schema import Count, takes
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
+
+
+class _State(TypedDict):
+    """The update whose row was sent last."""
+
+    seen_step: Count
 
 
 class MetricRows(Callback):
@@ -86,6 +93,7 @@ class MetricRows(Callback):
         """Return the update whose row was sent last."""
         return {} if self._seen_step is None else {"seen_step": self._seen_step}
 
+    @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._seen_step = state["seen_step"]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from trainkit.errors import StateError
 from trainkit.storage.walk import place_of_entry, walk_attributes
 
 Plugins = Iterable[tuple[str, object]]
@@ -65,6 +66,20 @@ def state_of(metric: Metric) -> dict[str, Any]:
     """Return a copy of what ``metric`` holds."""
     states = {name: _copied(state) for name, state in metric.metric_state.items()}
     return {"update_count": metric._update_count, "states": states}
+
+
+def check_state(metric: Metric, state: dict[str, Any], place: str) -> None:
+    """Raise `StateError` if ``state``, which is at ``place`` of a file, is not what ``metric`` holds.
+
+    It may be set as attributes then, which could be any otherwise.
+    """
+    own, states = metric.metric_state, state["states"]
+    if own.keys() != states.keys():
+        raise StateError(f"{place} has the states {[*states]}, and a {type(metric).__name__} {[*own]}")
+    for name, value in states.items():
+        # What is concatenated over batches is a list, and one tensor once it was exchanged between ranks.
+        if isinstance(value, list) and not isinstance(own[name], list):
+            raise StateError(f"{place}.states.{name} is a list, and in a {type(metric).__name__} a tensor")
 
 
 def load_state(metric: Metric, state: dict[str, Any]) -> None:
@@ -127,6 +142,7 @@ def load_metric_states(module: nn.Module, states: dict[str, Any], plugins: Plugi
     """Restore what `metric_states` returned. Objects that are gone or new since then are passed over."""
     for name, metric in find_metrics(module, plugins).items():
         if name in states:
+            check_state(metric, states[name], f"torchmetrics.{name}")
             load_state(metric, states[name])
 
 

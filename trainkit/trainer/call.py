@@ -31,9 +31,10 @@ from trainkit.progress import Progress
 from trainkit.reflection import is_ours, method_of
 from trainkit.storage.files import read_checkpoint
 from trainkit.storage.output import begin_telling, say, warn
+from trainkit.storage.owners import given_to
 from trainkit.trainer.advice import advise
 from trainkit.trainer.build_run import build_evaluation_run, build_fit_run
-from trainkit.trainer.data import DataConnection, Rank
+from trainkit.trainer.data import LOADER_OF_STAGE, DataConnection, Rank
 from trainkit.trainer.default_plugins import checkpoints_last
 from trainkit.trainer.drawn_alike import drawn_alike
 from trainkit.trainer.loader_source import LoaderName
@@ -41,6 +42,7 @@ from trainkit.trainer.loss_shapes import named_error, one_shape_for_labels
 from trainkit.trainer.place_module import place_module
 from trainkit.trainer.run_length import begin_or_say_done
 from trainkit.trainer.run_state import check_storable_state, restore, restore_beginning
+from trainkit.trainer.same_data import warn_of_other_data
 from trainkit.trainer.tables import print_timing
 from trainkit.trainer.torch_flags import torch_flags
 from trainkit.types import Phase, Stage
@@ -357,17 +359,18 @@ class Call:
             self.fit_of_weights = None  # its optimizers are not those of the weights there are now
         if self.stage is Stage.FIT:
             # A random split of the data in `setup` has to come out as in the process that began the run.
-            restore_beginning(data, checkpoint, strategy.rank)
+            restore_beginning(data, checkpoint, self.ckpt_path or "", strategy.rank)
         data.prepare(trainer)
         with drawn_alike(strategy):  # a module may split its data here too
             self.hooks.setup(self.stage)
         method_of(module, "configure_model", TrainModule)()
         if checkpoint is not None:
             # Ahead of the weights, so that a module may rename what an older version of it has saved.
-            if self.stage is Stage.FIT:
-                load_newest(checkpoint, self.hooks.on_load_checkpoint)
-            else:
-                self.hooks.on_load_checkpoint(checkpoint)
+            with given_to(trainer, "the whole", self.ckpt_path or ""):
+                if self.stage is Stage.FIT:
+                    load_newest(checkpoint, self.hooks.on_load_checkpoint)
+                else:
+                    self.hooks.on_load_checkpoint(checkpoint)
         # After `setup`, in which the user may have seeded.
         data.shuffle_seed = self._shuffle_seed(checkpoint)
         if self.stage is not Stage.FIT and checkpoint is not None:
@@ -383,6 +386,7 @@ class Call:
         if self.stage is Stage.FIT:
             self._has_changed_state = True  # counters go back to the beginning of an epoch, or forth to the checkpoint
             self._run = run = build_fit_run(self, data, checkpoint)
+            warn_of_other_data(strategy, [data.fit_loaders.train, *data.fit_loaders.val])
             self.fit_of_weights = self
             if checkpoint is not None:
                 # Only now, since plugins that get their state back may look at the run.
@@ -394,6 +398,7 @@ class Call:
                 check_storable_state(run, self.registry.plugins, data)
         else:
             self._run = build_evaluation_run(self, data)
+            warn_of_other_data(strategy, data.evaluation_loaders(LOADER_OF_STAGE[self.stage]))
 
     def _shuffle_seed(self, checkpoint: dict[str, Any] | None) -> int:
         """Return the seed with which all ranks shuffle: a resumed run keeps the one that it began with."""

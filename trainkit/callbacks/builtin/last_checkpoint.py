@@ -7,7 +7,7 @@ import secrets
 import threading
 from functools import partial
 from pathlib import PurePath, PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypedDict
 
 from trainkit.callbacks.builtin.last_path import claim_path, folder_of
 from trainkit.checkpoint.background import BackgroundJob, snapshot
@@ -22,11 +22,18 @@ from trainkit.storage.claim import FolderClaim
 from trainkit.storage.files import check_folder, share_checkpoint, write_checkpoint
 from trainkit.storage.output import warn
 from trainkit.storage.remote import is_remote
+from trainkit.storage.schema import takes
 from trainkit.storage.storable import check_storable
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
+
+
+class _State(TypedDict):
+    """The name of the run."""
+
+    run: str
 
 
 class LastCheckpoint(Callback):
@@ -69,6 +76,7 @@ class LastCheckpoint(Callback):
         """Return the name of the run."""
         return {"run": self.run}
 
+    @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Note what `state_dict` returned: whether the run is continued, or another one begins, is known later."""
         self._saved_run = str(state["run"])

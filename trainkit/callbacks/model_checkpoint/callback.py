@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict
 
 import torch
 
@@ -33,6 +33,7 @@ from trainkit.storage.files import (
 )
 from trainkit.storage.output import say, warn
 from trainkit.storage.remote import is_remote
+from trainkit.storage.schema import Count, Scalar, takes
 from trainkit.storage.storable import check_storable
 from trainkit.types import Stage
 
@@ -40,6 +41,25 @@ if TYPE_CHECKING:
     from trainkit.trainer import Trainer
 
 WHERE = "ModelCheckpoint"
+
+
+class _State(TypedDict):
+    """Paths and scores of files, and whether a save is due."""
+
+    monitor: str | None
+    dirpath: str | None
+    best_model_path: str
+    best_model_score: Scalar | None
+    best_k_models: dict[str, Scalar]
+    kth_best_model_path: str
+    kth_value: Scalar
+    last_model_path: str
+    current_score: Scalar | None
+    used_version: NotRequired[Count | None]
+    saved_step: NotRequired[Count]
+    obsolete: NotRequired[list[str]]
+    due: NotRequired[tuple[bool, bool] | list[bool]]
+    seen_step: NotRequired[Count | None]
 
 
 class ModelCheckpoint(KeptCheckpoints):
@@ -154,6 +174,7 @@ class ModelCheckpoint(KeptCheckpoints):
         """Return the paths and scores of the files, and whether a save is due."""
         return {**super().state_dict(), **self._triggers.state_dict()}
 
+    @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self._triggers.load_state_dict(state)
