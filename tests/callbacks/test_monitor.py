@@ -75,6 +75,18 @@ def test_a_mode_is_min_or_max() -> None:
         ("validation/f1_score", ["val/f1_score", "val/r2_score"], "'val/f1_score'?"),
         ("f1", ["model/head/val_f1", "val/loss"], "'model/head/val_f1'"),
         ("val/los", ["val/loss"], "'val/loss'"),
+        (
+            "val/loss",
+            [
+                "train/loss",
+                "train/loss_epoch",
+                "train/loss_step",
+                "val/loss/dataloader_idx_0",
+                "val/loss/dataloader_idx_1",
+            ],
+            "'val/loss/dataloader_idx_0' or 'val/loss/dataloader_idx_1'? There is one for each loader.",
+        ),
+        ("val_loss", ["test/loss", "train_loss", "validation/loss"], "'validation/loss' or "),
     ],
 )
 def test_near_misses_are_named(monitor: str, logged: list[str], meant: str) -> None:

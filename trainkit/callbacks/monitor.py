@@ -77,11 +77,12 @@ def missing_metric(monitor: str, available: Iterable[str], where: str, metrics: 
         to_do = f"self.log({near[0]!r}, ..., on_epoch=True)"
         near = [name for name in near if _place(name) == _place(near[0])]
     near = [name for name in near if name in names]
+    loaders = " There is one for each loader." if near and "/dataloader_idx_" in near[0].removeprefix(monitor) else ""
     return "\n".join(
         [
             f"{where}: {problem}",
             f"    logged       {', '.join(names) or '(none)'}",
-            f"    did you mean {' or '.join(map(repr, near))}?" if near else f"    to do        {to_do}",
+            f"    did you mean {' or '.join(map(repr, near))}?{loaders}" if near else f"    to do        {to_do}",
         ]
     )
 
@@ -98,9 +99,21 @@ def _near_misses(monitor: str, names: Iterable[str]) -> list[str]:
     names = sorted(names)
     # Of another stage, for each batch or loader, or under another prefix: such names are not alike as text.
     same = [name for name in names if _core(name) == _core(monitor)]
-    same.sort(key=lambda name: -difflib.SequenceMatcher(None, name, monitor).ratio())
+    # Where there is the very metric, of one loader, batch or epoch, nothing else was meant.
+    same = [name for name in same if _place(name) == _place(monitor)] or same
+    same.sort(key=lambda name: (_other_stage(name, monitor), -difflib.SequenceMatcher(None, name, monitor).ratio()))
     nearest = nearest_name(monitor, names)
     return same[:3] or ([] if nearest is None else [nearest])
+
+
+def _other_stage(name: str, monitor: str) -> bool:
+    """Whether ``name`` says that it is of another stage than ``monitor``."""
+    stages = [re.match(_STAGE, each.lower()) for each in (name, monitor)]
+    # By the first letter, as "val" and "validation" are one.
+    return len({stage.group()[0] for stage in stages if stage}) == 2
+
+
+_STAGE = r"(train(ing)?|val(id(ation)?)?|test)[/_.-]"
 
 
 def _place(name: str) -> str:
@@ -111,4 +124,4 @@ def _place(name: str) -> str:
 def _core(name: str) -> str:
     """Return ``name`` without what only says where it was logged: "loss" of "val/loss_epoch/dataloader_idx_0"."""
     name = _place(name)
-    return re.sub(r"^(train(ing)?|val(id(ation)?)?|test)[/_.-]", "", name.rpartition("/")[2] or name)
+    return re.sub(f"^{_STAGE}", "", name.rpartition("/")[2] or name)
