@@ -313,6 +313,10 @@ class MetricCollector:
         """
         return self._published.versions.of(name)
 
+    def version_of_epoch(self, name: str) -> int | None:
+        """Return what `version` does, and None for the value of a batch. It changes nothing, so one rank may ask."""
+        return self._published.versions.of_epoch(name)
+
     @property
     def logged_metrics(self) -> dict[str, Tensor]:
         """The newest values that went, or will go, to loggers."""

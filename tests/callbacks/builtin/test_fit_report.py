@@ -77,17 +77,18 @@ def test_the_best_value_is_told_with_its_epoch_and_file(tmp_path, capsys):
     saver = ModelCheckpoint(monitor="score", filename="mine")
     lines, trainer = report(tmp_path, capsys, saver, EarlyStopping("score"))
     assert lines[2].startswith("  done      3 epochs, 12 steps; 0:00; ")
-    assert lines[3] == f"  best      score 0.5 in epoch 1: {saver.best_model_path}"
+    assert lines[3] == f"  best      score 0.5 in Epoch 2/3 (epoch=1): {saver.best_model_path}"
     assert lines[4] == f"  files     {trainer.log_dir}"
     lines, _ = report(tmp_path, capsys, EarlyStopping("score"))
-    assert [line for line in lines if line.startswith("  best")] == ["  best      score 0.5 in epoch 1"]
+    assert [line for line in lines if line.startswith("  best")] == ["  best      score 0.5 in Epoch 2/3 (epoch=1)"]
 
 
 def test_the_best_epoch_is_known_to_a_run_that_goes_on(tmp_path, capsys):
     report(tmp_path, capsys, EarlyStopping("score"), max_epochs=2)
     lines, trainer = report(tmp_path, capsys, EarlyStopping("score"), ckpt_path="last")
     assert (trainer.current_epoch, trainer.global_step) == (3, 12)
-    assert "  best      score 0.5 in epoch 1" in lines
+    assert lines[2].startswith("  done      3 epochs, 12 steps, 4 of them now; ")
+    assert "  best      score 0.5 in Epoch 2/3 (epoch=1)" in lines
 
 
 def test_a_stop_within_an_epoch_tells_the_batches_of_it(tmp_path, capsys):

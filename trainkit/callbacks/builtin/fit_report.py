@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainkit.callbacks.builtin.why_ended import Ending, why_ended
-from trainkit.callbacks.progress_bar.bar import duration_text, three_digits
+from trainkit.callbacks.progress_bar.bar import duration_text, epoch_label, three_digits
 from trainkit.checkpoint.head import read_head
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.specs import hookimpl
@@ -49,7 +49,7 @@ class FitReport(Callback):
 
     def on_train_start(self, trainer: Trainer) -> None:
         # An epoch that is resumed has begun before, and is not begun again.
-        self._figures = _Figures(monotonic(), trainer.progress.batch)
+        self._figures = _Figures(monotonic(), trainer.progress.batch, trainer.global_step)
 
     def on_train_epoch_start(self) -> None:
         if self._figures is not None:
@@ -77,7 +77,7 @@ class FitReport(Callback):
             # After an exception the running epoch has not been counted.
             figures.count(trainer)
             figures.end_validation(monotonic())
-            say("\n".join(_lines(trainer, why_ended(trainer, self._error), figures.text(monotonic()))))
+            say("\n".join(_lines(trainer, why_ended(trainer, self._error), figures)))
 
 
 @dataclass(slots=True)
@@ -87,6 +87,7 @@ class _Figures:
     Attributes:
         began_at: When training began, in seconds.
         counted_until: How many batches of the running epoch are counted, or are of an earlier process.
+        first_step: How many steps are of earlier fits and processes.
         batches: Training batches.
         samples: The samples in them, on all ranks; None if a loader does not tell.
         validated_s: Seconds in validations.
@@ -95,6 +96,7 @@ class _Figures:
 
     began_at: float
     counted_until: int
+    first_step: int
     batches: int = 0
     samples: int | None = 0
     validated_s: float = 0.0
@@ -131,9 +133,9 @@ class _Figures:
         return "; ".join(parts)
 
 
-def _lines(trainer: Trainer, ending: Ending, figures: str) -> Iterator[str]:
+def _lines(trainer: Trainer, ending: Ending, figures: _Figures) -> Iterator[str]:
     yield f"trainkit: training has ended: {ending.reason}"
-    yield f"  done      {_done(trainer)}; {figures}"
+    yield f"  done      {_done(trainer, figures.first_step)}; {figures.text(monotonic())}"
     for best in _best(trainer):
         yield f"  best      {best}"
     for folder in _folders(trainer):
@@ -167,12 +169,14 @@ def _place(trainer: Trainer) -> str:
     return f"{devices}, precision {trainer.precision}, strategy {strategy.name}{ranks}"
 
 
-def _done(trainer: Trainer) -> str:
+def _done(trainer: Trainer, first_step: int) -> str:
     progress = trainer.progress
     text = _counted(progress.epoch, "epoch")
     if progress.batch:
         text += f" and {_counted(progress.batch, 'batch', 'es')} of the next"
-    return f"{text}, {_counted(progress.global_step, 'step')}"
+    # Time and speed, which stand beside it, are those of this process alone.
+    here = f", {progress.global_step - first_step} of them now" if first_step else ""
+    return f"{text}, {_counted(progress.global_step, 'step')}{here}"
 
 
 def _counted(number: int, what: str, plural: str = "s") -> str:
@@ -186,12 +190,17 @@ def _best(trainer: Trainer) -> Iterator[str]:
         if saver.monitor is not None and saver.best_model_score is not None:
             told.add(saver.monitor)
             epoch = read_head(saver.best_model_path).epoch
-            when = "" if epoch is None else f" in epoch {epoch}"
+            when = "" if epoch is None else f" in {_name(trainer, epoch)}"
             yield f"{saver.monitor} {saver.best_model_score.item():.6g}{when}: {_short(saver.best_model_path)}"
     for stopper in trainer.early_stopping_callbacks:
         if stopper.monitor not in told and stopper.best_epoch is not None:
             told.add(stopper.monitor)
-            yield f"{stopper.monitor} {stopper.best_score.item():.6g} in epoch {stopper.best_epoch}"
+            yield f"{stopper.monitor} {stopper.best_score.item():.6g} in {_name(trainer, stopper.best_epoch)}"
+
+
+def _name(trainer: Trainer, epoch: int) -> str:
+    """Return ``epoch`` as the bar names it, which counts from 1, and as names of files do."""
+    return f"{epoch_label(epoch, trainer.max_epochs)} (epoch={epoch})"
 
 
 def _folders(trainer: Trainer) -> list[str]:
