@@ -10,15 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from trainkit.storage.walk import place_of_entry, walk
+from trainkit.storage.walk import place_of_entry, walk_attributes
 
 Plugins = Iterable[tuple[str, object]]
-
-_MOST_IN_A_CONTAINER = 1000
-"""A longer list or dict holds data, and is not searched for metrics each time a checkpoint is saved."""
-
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-"""Attributes in which torch keeps what ``named_modules`` gives."""
 
 
 class Metric(Protocol):
@@ -151,16 +145,7 @@ def _is_a(value: object, kind: str) -> bool:
 
 def _in_attributes(name: str, owner: object) -> Iterator[tuple[str, nn.Module]]:
     """Yield the modules, with their places, that attributes of ``owner`` hold on their own or in plain containers."""
-    seen: set[int] = set()
-
-    def enters(value: Any) -> bool:
-        if not isinstance(value, dict | list | tuple) or id(value) in seen or len(value) > _MOST_IN_A_CONTAINER:
-            return False
-        seen.add(id(value))  # a container may hold itself
-        return True
-
-    attributes = {key: value for key, value in getattr(owner, "__dict__", {}).items() if key not in _OF_EVERY_MODULE}
-    for place, value in walk(attributes, name, enters=enters):
+    for place, value in walk_attributes(owner, name):
         # An average of the module has copies of its metrics, to which nobody logs.
         if isinstance(value, nn.Module) and not isinstance(value, AveragedModel):
             yield from (

@@ -35,7 +35,7 @@ from trainkit.trainer.data import DataConnection, Rank
 from trainkit.trainer.default_plugins import checkpoints_last
 from trainkit.trainer.drawn_alike import drawn_alike
 from trainkit.trainer.loader_source import LoaderName
-from trainkit.trainer.loss_shapes import one_shape_for_labels
+from trainkit.trainer.loss_shapes import named_error, one_shape_for_labels
 from trainkit.trainer.place_module import place_module
 from trainkit.trainer.run_length import begin_or_say_done
 from trainkit.trainer.run_state import check_storable_state, restore, restore_beginning
@@ -249,6 +249,7 @@ class Call:
                 error = self.stop_signal.instead_of(raised)
                 with _noted_on(error):
                     advise(error, self.module, infers=self._run is not None and self._run.inference_mode)
+                error = named_error(error)
                 # Here too, since plugins read it in `on_exception`.
                 self.state.status = "interrupted"
                 self._handle(error)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import gc
 import os
 import pty
 import signal
 import subprocess
 import sys
 import textwrap
+import weakref
 
 import pytest
 import torch
@@ -58,6 +60,20 @@ def test_a_fit_tells_where_it_runs_why_it_has_ended_and_how_it_goes_on(tmp_path,
         f"  files     {kept}",
         f'  continue  fit(..., ckpt_path="last") with a larger max_epochs, from {kept / "last.ckpt"}',
     ]
+
+
+def test_nothing_of_a_fit_that_has_failed_stays_in_memory(tmp_path, capsys):
+    class Fails(Scores):
+        def training_step(self, batch, batch_idx):
+            activations = self.layer(batch[0])
+            held.append(weakref.ref(activations))
+            raise RuntimeError("out of memory")
+
+    held = []
+    _, trainer = report(tmp_path, capsys, module=Fails(), logger=False)
+    gc.collect()
+    assert held[0]() is None
+    assert trainer.interrupted
 
 
 @pytest.mark.parametrize("how", ["signal", "error"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trainkit.callbacks.builtin.why_ended import Ending, why_ended
+from trainkit.callbacks.builtin.why_ended import Ending, why_ended, why_interrupted
 from trainkit.callbacks.progress_bar.bar import duration_text, epoch_label, three_digits
 from trainkit.checkpoint.head import read_head
 from trainkit.hooks.callback import Callback
@@ -36,14 +36,14 @@ class FitReport(Callback):
     def __init__(self) -> None:
         self._tells = False
         self._figures: _Figures | None = None  # until training begins
-        self._error: BaseException | None = None
+        self._interruption: Ending | None = None
 
     @hookimpl(tryfirst=True)
     def setup(self, trainer: Trainer, module: TrainModule, stage: Stage) -> None:
         bar = trainer.progress_bar_callback
         is_shown = bar is not None and bar.refresh_rate > 0
         self._tells = stage is Stage.FIT and is_shown and trainer.is_global_zero
-        self._figures = self._error = None
+        self._figures = self._interruption = None
         if self._tells:
             say(f"trainkit: {type(module).__name__} on {_place(trainer)}")
 
@@ -67,8 +67,10 @@ class FitReport(Callback):
         if self._figures is not None:
             self._figures.end_validation(monotonic())
 
-    def on_exception(self, exception: BaseException) -> None:
-        self._error = exception
+    def on_exception(self, trainer: Trainer, exception: BaseException) -> None:
+        # In words: the exception holds the frames it came through, and with them the batch and its activations.
+        if self._figures is not None:
+            self._interruption = why_interrupted(trainer, exception)
 
     @hookimpl(trylast=True)  # when the bar is closed, and all files are written
     def teardown(self, trainer: Trainer) -> None:
@@ -77,7 +79,8 @@ class FitReport(Callback):
             # After an exception the running epoch has not been counted.
             figures.count(trainer)
             figures.end_validation(monotonic())
-            say("\n".join(_lines(trainer, why_ended(trainer, self._error), figures)))
+            ending = self._interruption or why_ended(trainer)
+            say("\n".join(_lines(trainer, ending, figures)))
 
 
 @dataclass(slots=True)
