@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from trainkit.callbacks.builtin.fit_report import report_of
 from trainkit.checkpoint.averages import load_newest
 from trainkit.checkpoint.locate import Located, locate_checkpoint
 from trainkit.checkpoint.migrate import migrate
@@ -420,7 +421,8 @@ class Call:
         keeper = trainer.last_checkpoint
         if self.stage is Stage.FIT and self.stop_signal.honoured and keeper is not None:
             keeper.save(trainer)
-            if self.strategy.is_global_zero:
+            report = report_of(trainer)
+            if self.strategy.is_global_zero and not (report and report.tells):
                 progress = self.progress
                 say(
                     f"trainkit: saved {keeper.path} (epoch {progress.epoch}, step {progress.global_step}); "

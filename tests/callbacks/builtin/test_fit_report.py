@@ -127,6 +127,32 @@ def test_a_run_that_has_nothing_left_to_do_tells_no_figures(tmp_path, capsys):
     assert len(lines) == 1
 
 
+def test_a_fit_that_fails_before_training_tells_that(tmp_path, capsys):
+    class Fails(Scores):
+        def validation_step(self, batch, batch_idx):
+            raise RuntimeError("no more")
+
+    lines, _ = report(tmp_path, capsys, module=Fails(), num_sanity_val_steps=1)
+    assert lines[1:] == ["trainkit: the fit has ended before training: failed with RuntimeError: no more"]
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_how_an_interrupted_fit_goes_on_is_told_once(tmp_path, capfd, shown):
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_model_summary=False,
+        enable_progress_bar=shown,
+        max_epochs=1,
+        default_root_dir=tmp_path,
+        callbacks=[AtStep(2, lambda trainer: signal.raise_signal(signal.SIGINT))],
+    )
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(TinyModule(), TinyData(4))
+    printed = capfd.readouterr()
+    assert (printed.out + printed.err).count(str(tmp_path / "checkpoints" / "last.ckpt")) == 1
+
+
 @pytest.mark.parametrize("quiet", [{"barebones": True}, {"enable_progress_bar": False}, {"callbacks": 0}])
 def test_it_is_silent_where_progress_is(tmp_path, capsys, quiet):
     callbacks = [ProgressBar(refresh_rate=0)] if quiet.pop("callbacks", None) == 0 else []

@@ -31,10 +31,17 @@ class FitReport(Callback):
     """Prints one line when a fit begins, and a few when it has ended, beside the progress bar and on rank 0 alone.
 
     It looks at clocks and counters when epochs and validations begin and end, never at a step.
+
+    Attributes:
+        command: The command that lets the run go on, if it was started by one.
+        tells: Whether the newest fit has told, or will tell at its end, how it goes on.
     """
 
     def __init__(self) -> None:
+        self.command = ""
+        self.tells = False
         self._tells = False
+        self._has_begun = False
         self._figures: _Figures | None = None  # until training begins
         self._interruption: Ending | None = None
 
@@ -44,10 +51,15 @@ class FitReport(Callback):
         is_shown = bar is not None and bar.refresh_rate > 0
         self._tells = stage is Stage.FIT and is_shown and trainer.is_global_zero
         self._figures = self._interruption = None
+        self.tells = self._has_begun = False
         if self._tells:
             say(f"trainkit: {type(module).__name__} on {_place(trainer)}")
 
+    def on_fit_start(self) -> None:
+        self._has_begun = True
+
     def on_train_start(self, trainer: Trainer) -> None:
+        self.tells = self._tells
         # An epoch that is resumed has begun before, and is not begun again.
         self._figures = _Figures(monotonic(), trainer.progress.batch, trainer.global_step)
 
@@ -69,7 +81,7 @@ class FitReport(Callback):
 
     def on_exception(self, trainer: Trainer, exception: BaseException) -> None:
         # In words: the exception holds the frames it came through, and with them the batch and its activations.
-        if self._figures is not None:
+        if self._has_begun:
             self._interruption = why_interrupted(trainer, exception)
 
     @hookimpl(trylast=True)  # when the bar is closed, and all files are written
@@ -80,7 +92,14 @@ class FitReport(Callback):
             figures.count(trainer)
             figures.end_validation(monotonic())
             ending = self._interruption or why_ended(trainer)
-            say("\n".join(_lines(trainer, ending, figures)))
+            say("\n".join(_lines(trainer, ending, figures, self.command)))
+        elif self._interruption is not None and self._tells:
+            say(f"trainkit: the fit has ended before training: {self._interruption.reason}")
+
+
+def report_of(trainer: Trainer) -> FitReport | None:
+    """Return the plugin that tells how the fits of ``trainer`` end, if it is there."""
+    return next((plugin for _, plugin in trainer.hooks.plugins if isinstance(plugin, FitReport)), None)
 
 
 @dataclass(slots=True)
@@ -136,7 +155,7 @@ class _Figures:
         return "; ".join(parts)
 
 
-def _lines(trainer: Trainer, ending: Ending, figures: _Figures) -> Iterator[str]:
+def _lines(trainer: Trainer, ending: Ending, figures: _Figures, command: str) -> Iterator[str]:
     yield f"trainkit: training has ended: {ending.reason}"
     yield f"  done      {_done(trainer, figures.first_step)}; {figures.text(monotonic())}"
     for best in _best(trainer):
@@ -146,7 +165,8 @@ def _lines(trainer: Trainer, ending: Ending, figures: _Figures) -> Iterator[str]
     keeper = trainer.last_checkpoint
     if keeper is not None and keeper.path and checkpoint_exists(keeper.path):
         changed = f" with {ending.to_go_on}" if ending.to_go_on else ""
-        yield f'  continue  fit(..., ckpt_path="last"){changed}, from {_short(keeper.path)}'
+        call = command or 'fit(..., ckpt_path="last")'
+        yield f"  continue  {call}{changed}, from {_short(keeper.path)}"
 
 
 def samples_of(loader: Any, num_batches: int) -> int | None:
