@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, NoReturn, get_args
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from torch import Tensor
 from trainkit.checks import one_of
 from trainkit.errors import ConfigError, MetricError, nearest_name
 from trainkit.metrics.collector import MetricCollector
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
 
 Mode = Literal["min", "max"]
 
@@ -87,11 +90,23 @@ def missing_metric(monitor: str, available: Iterable[str], where: str, metrics: 
     )
 
 
-def missing_metric_error(
-    monitor: str, available: Iterable[str], where: str, metrics: MetricCollector | None = None
-) -> MetricError:
-    """Return the error for a metric that was not logged; see `missing_metric`."""
-    return MetricError(missing_metric(monitor, available, where, metrics))
+def refuse_missing(trainer: Trainer, monitor: str, available: Iterable[str], where: str) -> NoReturn:
+    """Keep the state of the run, and raise `MetricError` for a metric that was not logged. Called on all ranks.
+
+    The name is wrong, and not the epoch that has shown it: a run with the right one can go on from there.
+
+    Args:
+        trainer: Whose fit it is.
+        monitor: The name that was asked for.
+        available: The names that may be monitored.
+        where: Who asks.
+    """
+    message = missing_metric(monitor, available, where, trainer.metrics)
+    if not any(trainer.num_val_batches):
+        message += "\n    note         nothing is validated: there are no validation batches"
+    if trainer.last_checkpoint is not None:
+        trainer.last_checkpoint.save_point(trainer)
+    raise MetricError(message)
 
 
 def _near_misses(monitor: str, names: Iterable[str]) -> list[str]:

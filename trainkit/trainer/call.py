@@ -382,7 +382,13 @@ class Call:
             self._has_changed_state = True
             # Not before: doubles would pass through the float32 of a module that is not converted yet, and one on the
             # meta device has no memory until the strategy gives it some.
-            load_weights(module, checkpoint["state_dict"], strict=module.strict_loading, source=self.ckpt_path)
+            load_weights(
+                module,
+                checkpoint["state_dict"],
+                strict=module.strict_loading,
+                source=self.ckpt_path,
+                tells=strategy.is_global_zero,
+            )
         if self.stage is Stage.FIT:
             self._has_changed_state = True  # counters go back to the beginning of an epoch, or forth to the checkpoint
             self._run = run = build_fit_run(self, data, checkpoint)
