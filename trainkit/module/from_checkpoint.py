@@ -31,7 +31,7 @@ def require_weights(checkpoint: Any, path: object) -> None:
             to_do = (
                 f"for a bare state_dict of a module that was wrapped, whose names begin with {prefix!r}:\n"
                 "                 weights = torch.load(path, weights_only=True)\n"
-                f"                 weights = {{name.removeprefix({prefix!r}): each for name, each in weights.items()}}\n"
+                f"                 weights = {{name.removeprefix({prefix!r}): w for name, w in weights.items()}}\n"
                 "                 module.load_state_dict(weights)"
             )
         raise CheckpointError(
