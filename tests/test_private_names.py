@@ -21,7 +21,6 @@ FOREIGN = {
     # torch's operations on many tensors at once, which its optimizers are made of
     "_foreach_copy_",
     "_foreach_mul_",
-    "_foreach_norm",
     # torch's compiler, what it and schedulers note on others, and what tells whether a tensor was changed
     "_compiled_call_impl",
     "_dynamo",

@@ -35,9 +35,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from trainkit.printable import printable_lines
+
 
 class TrainkitError(Exception):
     """The root of all exceptions of trainkit."""
+
+    def __str__(self) -> str:
+        # Here and not where it is shown: a message may quote what is in a file, and Python prints tracebacks by itself.
+        return printable_lines(super().__str__())
 
 
 class ConfigError(TrainkitError, ValueError):

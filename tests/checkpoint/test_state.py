@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -199,3 +200,17 @@ def test_it_does_not_where_something_is_missing_and_says_what(key: str) -> None:
         CheckpointError, match=rf"a.ckpt holds weights only \(there is no {key}\).*load_from_checkpoint"
     ):
         require_training_state(part, "a.ckpt")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"last_epoch": 10**12},
+        {"_step_count": 10**12},
+        {"_schedulers": [{"last_epoch": 3}, {"last_epoch": 10**12}]},
+        {"milestones": Counter({2: 10**12})},
+    ],
+)
+def test_a_scheduler_that_was_stepped_more_often_than_any_is_refused(state: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match="a.ckpt says that a scheduler was stepped 1000000000000 times"):
+        restore_optimizers([object()], [state], "a.ckpt", kind="scheduler")

@@ -11,7 +11,13 @@ from trainkit.compat.lightning import LightningModule
 from trainkit.data import DataModule
 from trainkit.errors import CheckpointError, UnknownNameError
 from trainkit.module import TrainModule
-from trainkit.module.from_checkpoint import call_with, constructor_arguments, load_weights, require_weights
+from trainkit.module.from_checkpoint import (
+    call_with,
+    constructor_arguments,
+    load_weights,
+    read_hparams,
+    require_weights,
+)
 from trainkit.module.hparams import store_hparams
 
 
@@ -221,3 +227,12 @@ def test_an_instance_does_not_load_a_checkpoint_into_itself(kind):
 
     with pytest.raises(TypeError, match=r"makes a new Own and leaves this one as it is.\n.*Own\.load_from_checkpoint"):
         Own().load_from_checkpoint("file.ckpt")
+
+
+@pytest.mark.parametrize(
+    "text", ["- 1", "a: [", "a: &a [*a]", "[" * 2000, "a: !!bool maybe", "a: " + "9" * 5000, "1: 2", "x: {? [a] : b}"]
+)
+def test_a_file_that_holds_no_hyperparameters_is_named(tmp_path, text):
+    (tmp_path / "hparams.yaml").write_text(text)
+    with pytest.raises(CheckpointError, match=r"hparams_file=.*hparams\.yaml"):
+        read_hparams(Plain, tmp_path / "hparams.yaml")

@@ -21,6 +21,7 @@ from trainkit.callbacks.monitor import (
 from trainkit.checks import flags, number, whole
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
+from trainkit.printable import printable
 from trainkit.storage.output import say, warn
 from trainkit.types import Stage
 
@@ -216,7 +217,7 @@ class EarlyStopping(Callback):
 
     def _evaluate(self, score: Tensor) -> tuple[EarlyStoppingReason, str]:
         """Compare ``score`` with the best so far; return why to stop, or NOT_STOPPED, and a message for the user."""
-        now, best = f"{self.monitor} = {score.item():.6g}", f"the best was {self.best_score.item():.6g}"
+        now, best = f"{printable(self.monitor)} = {score.item():.6g}", f"the best was {self.best_score.item():.6g}"
         if self.check_finite and not math.isfinite(score):
             return EarlyStoppingReason.NON_FINITE_METRIC, f"{now} is not finite; {best}."
         if self.stopping_threshold is not None and is_better(score, self.stopping_threshold, self.mode):

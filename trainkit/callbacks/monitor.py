@@ -13,6 +13,7 @@ from torch import Tensor
 from trainkit.checks import one_of
 from trainkit.errors import ConfigError, MetricError, nearest_name
 from trainkit.metrics.collector import MetricCollector
+from trainkit.printable import printable
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
@@ -84,7 +85,7 @@ def missing_metric(monitor: str, available: Iterable[str], where: str, metrics: 
     return "\n".join(
         [
             f"{where}: {problem}",
-            f"    logged       {', '.join(names) or '(none)'}",
+            f"    logged       {', '.join(map(printable, names)) or '(none)'}",
             f"    did you mean {' or '.join(map(repr, near))}?{loaders}" if near else f"    to do        {to_do}",
         ]
     )

@@ -6,6 +6,7 @@ run that continues from its checkpoint begins these anew.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from trainkit.checkpoint.lightning_callbacks import callbacks_from_lightning
@@ -16,7 +17,7 @@ from trainkit.storage.layout import FORMAT
 Checkpoint = dict[str, Any]
 
 
-def is_from_lightning(checkpoint: Checkpoint) -> bool:
+def is_from_lightning(checkpoint: Mapping[str, Any]) -> bool:
     """Return whether Lightning wrote ``checkpoint``."""
     # trainkit writes Lightning's key too, so that Lightning loads the weights, beside one of its own.
     return LIGHTNING_VERSION in checkpoint and "trainkit" not in checkpoint

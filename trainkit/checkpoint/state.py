@@ -17,7 +17,8 @@
 ``hparams_name``        the constructor argument that takes them all, or ``"kwargs"``
 ``datamodule_...``      the same two of the data module, if it has hyperparameters
 ``pytorch-...``         `LIGHTNING_VERSION`: lets Lightning load the weights
-``trainkit``            ``format``, ``version``, ``module``, ``run`` (its name), ``precision``, ``shuffle_seed``,
+``trainkit``            ``format``, ``version``, ``module``, ``run`` (its name), ``mark`` (a random text that only
+                        files of the run hold), ``precision``, ``shuffle_seed``,
                         ``flags`` (which parameters are frozen and which submodules in eval mode), and of each of
                         the ``ranks``: ``metrics``, ``group`` (an open accumulation group), ``data`` (position), ``rng``
                         and ``began`` (the states of the generators before the run was first prepared, from which a
@@ -33,7 +34,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -49,6 +50,9 @@ from trainkit.storage.output import warn
 
 LIGHTNING_VERSION = "pytorch-lightning_version"
 """The key for which Lightning looks before it loads weights, and by which a checkpoint that it wrote is known."""
+
+MOST_STEPS = 10**9
+"""How often a scheduler can have been stepped. Some raise a whole number to that power, which may take for ever."""
 
 
 def signature(module: nn.Module) -> dict[str, Any]:
@@ -169,6 +173,9 @@ def restore_optimizers(
         raise CheckpointError(
             f"{path} holds {len(states)} states of {kind}s, and configure_optimizers gave {len(optimizers)}.\n{to_do}"
         )
+    most = max(_counts(states), default=0) if kind == "scheduler" else 0
+    if most > MOST_STEPS:
+        raise CheckpointError(f"{path} says that a scheduler was stepped {most} times, which none was.")
     for optimizer, state in zip(optimizers, states, strict=True):
         needed = _options(optimizer)
         try:
@@ -185,6 +192,18 @@ def restore_optimizers(
             )
         if keep_dtypes:
             _put_back_dtypes(optimizer, state)
+
+
+def _counts(state: Any) -> Iterator[int]:
+    """Yield how often the schedulers in a state were stepped, and how often each milestone counts."""
+    if isinstance(state, list | tuple):
+        for item in state:
+            yield from _counts(item)
+    for key, value in state.items() if isinstance(state, dict) else ():
+        is_count = key in ("last_epoch", "_step_count") or isinstance(state, Counter)
+        if is_count and isinstance(value, int):
+            yield value
+        yield from _counts(value)
 
 
 def _options(optimizer: Any) -> set[str]:

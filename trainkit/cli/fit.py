@@ -68,7 +68,7 @@ def _tell_how_to_go_on(run: ConfiguredRun, stop: BaseException) -> None:
     report = report_of(run.trainer)
     has_told = report is not None and report.tells
     if by_signal and not has_told and run.trainer.is_global_zero and any_checkpoint(run.trainer.checkpoint_roots):
-        click.echo(f"to go on: {_command()}", err=True)
+        say(f"to go on: {_command()}", err=True)
 
 
 def _command() -> str:

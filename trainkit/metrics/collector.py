@@ -484,5 +484,4 @@ class MetricCollector:
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
             self._warned.add(message)
-            # The user's line: _warn_once, _open or _weight, log, and TrainModule.log are below it.
-            warn(message, stacklevel=5)
+            warn(message, innermost=True)

@@ -103,17 +103,19 @@ def read_hparams(cls: type, path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         CheckpointError: If there is no such file, or it is no YAML, or more than plain values are in it.
     """
-    import yaml
+    from trainkit.storage.yaml_text import load_yaml
 
     try:
         # Lightning's files may name Python objects (``!!python/object``), which the safe loader refuses to make.
-        hparams = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        hparams: Any = load_yaml(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"hparams_file={os.fspath(path)!r} cannot be read: {error}") from error
     if not isinstance(hparams, dict):
         raise CheckpointError(
             f"hparams_file={os.fspath(path)!r} holds a {type(hparams).__name__}, not names with values."
         )
+    if wrong := next((name for name in hparams if not isinstance(name, str)), None):
+        raise CheckpointError(f"hparams_file={os.fspath(path)!r} has the name {wrong!r}, which is no text.")
     return {f"{hparams_prefix(cls)}{HYPER_PARAMETERS}": hparams}
 
 

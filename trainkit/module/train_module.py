@@ -382,7 +382,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, AttachedModule):
     def _warn_of_log(self, name: str) -> None:
         if not self._warned_of_log:
             self._warned_of_log = True
-            warn(f"log({name!r}) outside a run records nothing; further calls are silent.", stacklevel=3)
+            warn(f"log({name!r}) outside a run records nothing; further calls are silent.", innermost=True)
 
     def _tensors(self) -> Iterator[Tensor]:
         """Yield parameters and buffers, those of a replica of ``nn.DataParallel`` too."""

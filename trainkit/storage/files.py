@@ -115,12 +115,13 @@ def share_checkpoint(source: FilePath, path: FilePath) -> None:
 
 
 def copy_checkpoint(source: FilePath, path: FilePath) -> None:
-    """Copy a checkpoint to ``path``, whole or not at all.
+    """Copy a checkpoint to ``path``, whole or not at all. A new file has the rights of ``source``.
 
     Raises:
         CheckpointWriteError: If the file system refuses.
     """
-    with _replacing(path) as copy, _opened(source) as original:
+    like = None if is_remote(source) else source
+    with _replacing(path, like) as copy, _opened(source) as original:
         shutil.copyfileobj(original, copy, COPIED_AT_ONCE)
 
 
@@ -143,6 +144,17 @@ def checkpoint_exists(path: FilePath) -> bool:
     return remote.exists(path) if is_remote(path) else os.path.lexists(path)
 
 
+def refuse_same_file(source: FilePath, path: FilePath) -> None:
+    """Raise an error if what is made of the checkpoint ``source`` would be written over it, by whatever name.
+
+    Raises:
+        CheckpointError: If it would.
+    """
+    with suppress(OSError):  # one of them does not exist
+        if os.path.samefile(source, path):
+            raise CheckpointError(f"{path} is the checkpoint itself, which would be lost. Choose another name.")
+
+
 def check_folder(folder: FilePath) -> None:
     """Raise an error early, and without writing anything, if checkpoints cannot be written into ``folder``.
 
@@ -155,8 +167,10 @@ def check_folder(folder: FilePath) -> None:
         check_writable(Path(folder))
 
 
-def _replacing(path: FilePath) -> AbstractContextManager[BinaryIO]:
-    return remote.replacing_remote(path) if is_remote(path) else replacing(Path(path))
+def _replacing(path: FilePath, like: FilePath | None = None) -> AbstractContextManager[BinaryIO]:
+    if is_remote(path):
+        return remote.replacing_remote(path)
+    return replacing(Path(path), None if like is None else Path(like))
 
 
 @contextmanager

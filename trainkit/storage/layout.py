@@ -6,11 +6,11 @@ What plugins, optimizers, schedulers, modules and data modules put in is theirs:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from torch import Tensor
 
-from trainkit.storage.schema import Count, mismatch
+from trainkit.storage.schema import AtLeast, Count, mismatch
 
 FORMAT = 2
 """The number of this layout. It is raised when a key changes its meaning; `trainkit.checkpoint.migrate` reads files of
@@ -102,6 +102,10 @@ class Options(TypedDict):
     rank_zero_only: bool
 
 
+LoaderCount = Annotated[int, AtLeast(0, most=10_000)]
+"""How many loaders there are, for each of which a table is made."""
+
+
 class Slot(TypedDict):
     """Something that was logged in a phase."""
 
@@ -126,7 +130,7 @@ class Aside(TypedDict):
 class PhaseLog(TypedDict):
     """What was logged in a phase that is not complete."""
 
-    num_dataloaders: Count
+    num_dataloaders: LoaderCount
     slots: list[Slot]
     step_values: NotRequired[dict[str, Tensor | float]]
     group: NotRequired[dict[str, Running]]
@@ -208,8 +212,9 @@ class LoggedTo(TypedDict):
     """How much a logger had written."""
 
     logger: str
-    folder: str
+    folder: str | None
     written: Any
+    mark: NotRequired[str]
 
 
 class Signature(TypedDict):
@@ -219,6 +224,7 @@ class Signature(TypedDict):
     version: str
     module: NotRequired[str]
     run: NotRequired[str]
+    mark: NotRequired[str]
     hparams_left_out: NotRequired[list[str]]
     datamodule_hparams_left_out: NotRequired[list[str]]
 
@@ -291,6 +297,8 @@ class Whole(Weights):
 def misfit(checkpoint: Mapping[str, Any]) -> str:
     """Return what in a checkpoint is not as this layout has it; empty if all is, or if it is of another program."""
     own = checkpoint.get("trainkit")
+    if isinstance(own, dict) and "format" in own and (wrong := mismatch(own["format"], Count, "trainkit.format")):
+        return wrong
     if not isinstance(own, dict) or own.get("format") != FORMAT:
         weights = checkpoint.get("state_dict", {})
         return mismatch(weights, dict[str, Any], "state_dict")

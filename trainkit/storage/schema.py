@@ -31,9 +31,10 @@ _MOST = 2**53
 
 
 class AtLeast(NamedTuple):
-    """A bound for whole numbers, as in ``Annotated[int, AtLeast(0)]``."""
+    """Bounds for whole numbers, as in ``Annotated[int, AtLeast(0)]``."""
 
     bound: int
+    most: int = _MOST
 
 
 Count = Annotated[int, AtLeast(0)]
@@ -61,7 +62,7 @@ def mismatch(value: Any, expected: Any, place: str = "") -> str:
     if origin in _UNIONS:
         return _in_union(value, expected, place)
     if origin is Annotated:
-        fits = type(value) is int and arguments[1].bound <= value <= _MOST
+        fits = type(value) is int and arguments[1].bound <= value <= arguments[1].most
         return "" if fits else _wrong(value, "a count", place)
     if origin is Literal:
         return "" if value in arguments else _wrong(value, " or ".join(map(repr, arguments)), place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from trainkit.module import TrainModule
 from trainkit.module.attached import attach
 from trainkit.module.from_checkpoint import load_weights, require_weights
 from trainkit.progress import Progress
-from trainkit.reflection import method_of
+from trainkit.reflection import is_ours, method_of
 from trainkit.storage.files import read_checkpoint
 from trainkit.storage.output import begin_telling, say, warn
 from trainkit.trainer.advice import advise
@@ -336,13 +337,9 @@ class Call:
             doing = "continuing" if self.stage is Stage.FIT else self.stage
             say(f"trainkit: {doing} from {path} ({step})", err=True)
         if self.continues_last:
-            # Checkpoints may be elsewhere than in the folder of their run.
-            logged = checkpoint.get("trainkit", {}).get(LOGGED, ())
-            name = os.path.basename(path)
-            places = [path, *(os.path.join(entry["folder"], name) for entry in logged if entry["folder"])]
             for logger in loggers_of(trainer):
                 logger.default_to(trainer.default_root_dir)
-                any(logger.continue_from(place) for place in places)
+                logger.continue_run(path, checkpoint.get("trainkit", {}).get(LOGGED, ()))
         return checkpoint
 
     def _connect_data(self) -> DataConnection:
@@ -444,16 +441,21 @@ class TrainerState:
     Attributes:
         status: How far the newest call has come.
         fn: What it is or was: fit, validate, test or predict.
+        sanity_check_matters: Whether the user's code has asked in the sanity check if it is one: it may log less.
     """
 
     status: Status = "initializing"
     fn: Stage | None = None
+    sanity_check_matters: bool = field(default=False, init=False, repr=False, compare=False)
     _call: Call | None = field(default=None, repr=False, compare=False)
 
     @property
     def stage(self) -> Phase | None:
         """What is running right now, which within a fit may be training, validation or the sanity check."""
-        return None if self._call is None else self._call.phase
+        phase = None if self._call is None else self._call.phase
+        if phase is Phase.SANITY_CHECK and not is_ours(sys._getframe(1)):
+            self.sanity_check_matters = True
+        return phase
 
     @property
     def finished(self) -> bool:

@@ -30,6 +30,7 @@ from trainkit.errors import CheckpointError, ConfigError
 from trainkit.loops.run import FitRun
 from trainkit.module.hparams import ENUMS, HYPER_PARAMETERS, describe_enums, hparams_prefix, storable
 from trainkit.module.optimizers import SchedulerConfig
+from trainkit.reflection import names_secret
 from trainkit.storage.output import say
 from trainkit.trainer.arguments import OptimizationArguments
 from trainkit.trainer.data import DataConnection
@@ -167,7 +168,8 @@ def describe_run(
             place = f"callbacks.{name}"
             rows[place] = type(plugin).__qualname__
             arguments_of = arguments_in(type(plugin), vars_of(plugin))
-            rows |= below(place, {key: value for key, value in arguments_of.items() if key not in _NOT_TOLD})
+            told = {key: value for key, value in arguments_of.items() if not (key in _NOT_TOLD or names_secret(key))}
+            rows |= below(place, told)
     parts = [run.module, *run.optimizers, *(config.scheduler for config in run.schedulers), run.precision, run.strategy]
     versions = {"trainkit": trainkit.__version__, "torch": str(torch.__version__)}
     versions |= _versions([*parts, *(plugin for _, plugin in plugins)])

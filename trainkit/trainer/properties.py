@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from trainkit.metrics.collector import MetricCollector
 from trainkit.module import TrainModule
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
+from trainkit.reflection import is_ours
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import StopArguments, TrainerArguments
 from trainkit.trainer.call import Call, TrainerState
@@ -138,7 +140,10 @@ class TrainerProperties:
     @property
     def sanity_checking(self) -> bool:
         """Whether the few validation batches ahead of training are running."""
-        return self.phase is Phase.SANITY_CHECK
+        is_running = self.phase is Phase.SANITY_CHECK
+        if is_running and not is_ours(sys._getframe(1)):
+            self.state.sanity_check_matters = True
+        return is_running
 
     @property
     def evaluating(self) -> bool:

@@ -9,8 +9,9 @@ from typing import Any
 from trainkit.checkpoint import state
 from trainkit.checkpoint.averages import warn_of_dropped_averages
 from trainkit.data.resume.other_data import Resume, other_data
+from trainkit.data.resume.plausible import check_counters, check_place
 from trainkit.errors import CheckpointError
-from trainkit.hooks.due import DueHook
+from trainkit.hooks.due import FINISHED_HOOKS, DueHook
 from trainkit.hooks.manager import HookManager
 from trainkit.loops.run import FitRun, Run
 from trainkit.module.hparams import store_hparams, warn_of_unstorable
@@ -132,8 +133,14 @@ def restore_beginning(data: DataConnection, checkpoint: dict[str, Any] | None, r
 
 
 def due_hook(checkpoint: dict[str, Any] | None, manager: HookManager) -> DueHook | None:
-    """Return the hook within which ``checkpoint`` was saved; None if it was saved outside, or in the last plugin."""
+    """Return the hook within which ``checkpoint`` was saved; None if it was saved outside, or in the last plugin.
+
+    Raises:
+        CheckpointError: If it is none of those that a run can finish: a file decides on no other call.
+    """
     saved = (checkpoint or {}).get("trainkit", {}).get("due")
+    if saved is not None and saved["name"] not in FINISHED_HOOKS:
+        raise CheckpointError(f"the checkpoint says that {saved['name']!r} was running, which no run goes on within.")
     return None if saved is None else DueHook(saved["name"], saved["plugins"], manager)
 
 
@@ -147,6 +154,7 @@ def restore_counters(
     """
     state.require_training_state(checkpoint, path)
     progress.load_state_dict(checkpoint["loops"]["fit"])
+    check_counters(progress, path)
     # What the data module kept may decide which loaders it gives.
     ranks = checkpoint["trainkit"]["ranks"]
     if ranks:
@@ -240,6 +248,7 @@ def _restore_rank(
             f"{progress.batch}."
         )
     mine = ranks[strategy.rank % len(ranks)]
+    check_place(progress, mine["data"], path, in_training=mid_epoch and not progress.is_last)
     # Of a phase in whose last hooks it was saved, nothing is to come, unless plugins are.
     trains = progress.in_epoch or due == "on_train_epoch_end"
     validates = progress.in_validation or progress.validation_ending or due == "on_validation_end"

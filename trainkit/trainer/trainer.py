@@ -27,7 +27,7 @@ from trainkit.plugins.resolve import resolve_precision, resolve_strategy
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.storage.files import write_checkpoint
-from trainkit.storage.output import say, warn
+from trainkit.storage.output import print_as_is, warn
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import (
     DataArguments,
@@ -458,7 +458,7 @@ class Trainer(TrainerProperties):
             due = running_hook(self.hooks) if in_loop and not is_kept else None
             checkpoint = dump(fit.fit_run, self.hooks.plugins, fit.data, due=due)
         if keeper is not None:
-            checkpoint["trainkit"]["run"] = keeper.run
+            checkpoint["trainkit"] |= {"run": keeper.run, "mark": keeper.mark}
         # What is logged by now is in the checkpoint, and the row of the epoch may be written.
         with self.metrics.closed("on_save_checkpoint"):
             self.hooks.hooks.on_save_checkpoint(checkpoint)
@@ -490,7 +490,7 @@ class Trainer(TrainerProperties):
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print on rank 0 only."""
         if self.is_global_zero:
-            say(*args, **kwargs)
+            print_as_is(*args, **kwargs)
 
     @property
     def should_stop(self) -> bool:
@@ -502,6 +502,12 @@ class Trainer(TrainerProperties):
 
     @should_stop.setter
     def should_stop(self, value: bool) -> None:
-        if value and self._call is not None:
+        if self._call is None:
+            return
+        stop = self._call.stop_signal
+        if value:
             # Whoever wonders why a fit has ended wants to know where that was decided.
-            self._call.stop_signal.ask(place=sys._getframe(1).f_code.co_qualname)
+            stop.ask(place=sys._getframe(1).f_code.co_qualname)
+        elif stop.asked:
+            who = stop.asked_in or stop.asked_by
+            warn(f"trainer.should_stop = False is ignored: {who} has asked for a stop, which stays.", innermost=True)

@@ -95,3 +95,7 @@ def test_values_of_several_loaders_have_one_name():
 @pytest.mark.parametrize(("last", "text"), [(3, "Epoch 2/3"), (-1, "Epoch 2"), (None, "Epoch 2")])
 def test_an_epoch_is_counted_from_1(last, text):
     assert epoch_label(1, last) == text
+
+
+def test_names_of_values_cannot_act_on_a_terminal():
+    assert values_text({"a\x1b[2J": 1.0, "50\r": 2.0}) == r"a\x1b[2J 1  50\r 2"

@@ -18,6 +18,7 @@ from trainkit.hooks.callback import Callback
 from trainkit.hooks.specs import hookimpl
 from trainkit.loggers.dummy import DummyLogger
 from trainkit.loggers.logger import loggers_of
+from trainkit.printable import printable
 from trainkit.storage.files import checkpoint_exists
 from trainkit.storage.output import say
 from trainkit.types import Stage
@@ -53,7 +54,7 @@ class FitReport(Callback):
         self._figures = self._interruption = None
         self.tells = self._has_begun = False
         if self._tells:
-            say(f"trainkit: {type(module).__name__} on {_place(trainer)}")
+            say(f"trainkit: {printable(type(module).__name__)} on {_place(trainer)}")
 
     def on_fit_start(self) -> None:
         self._has_begun = True
@@ -95,6 +96,8 @@ class FitReport(Callback):
             say("\n".join(_lines(trainer, ending, figures, self.command)))
         elif self._interruption is not None and self._tells:
             say(f"trainkit: the fit has ended before training: {self._interruption.reason}")
+        # A call that fails ahead of its `setup` comes here too, and is not to tell of this one.
+        self._interruption, self._has_begun = None, False
 
 
 def report_of(trainer: Trainer) -> FitReport | None:
@@ -214,11 +217,13 @@ def _best(trainer: Trainer) -> Iterator[str]:
             told.add(saver.monitor)
             epoch = read_head(saver.best_model_path).epoch
             when = "" if epoch is None else f" in {_name(trainer, epoch)}"
-            yield f"{saver.monitor} {saver.best_model_score.item():.6g}{when}: {_short(saver.best_model_path)}"
+            score = f"{printable(saver.monitor)} {saver.best_model_score.item():.6g}"
+            yield f"{score}{when}: {_short(saver.best_model_path)}"
     for stopper in trainer.early_stopping_callbacks:
         if stopper.monitor not in told and stopper.best_epoch is not None:
             told.add(stopper.monitor)
-            yield f"{stopper.monitor} {stopper.best_score.item():.6g} in {_name(trainer, stopper.best_epoch)}"
+            score = f"{printable(stopper.monitor)} {stopper.best_score.item():.6g}"
+            yield f"{score} in {_name(trainer, stopper.best_epoch)}"
 
 
 def _name(trainer: Trainer, epoch: int) -> str:
@@ -241,5 +246,5 @@ def _short(path: str) -> str:
     with suppress(OSError, ValueError):  # the working folder may be gone, or on another drive
         relative = os.path.relpath(os.path.realpath(path))
         if "://" not in path and not relative.startswith(os.pardir):
-            return relative
-    return path
+            path = relative
+    return printable(path)

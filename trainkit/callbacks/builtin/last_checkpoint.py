@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 from functools import partial
 from pathlib import PurePath, PurePosixPath
@@ -40,6 +41,8 @@ class LastCheckpoint(Callback):
 
     Attributes:
         run: The name of the run: its file, as seen from ``default_root_dir``.
+        mark: A random text in all checkpoints of the run, and of runs that go on from it. A name may be made up; who
+            has this text has one of the files.
         path: The file. One of that name that belongs to another run is left alone: then it is ``last-v1.ckpt``.
     """
 
@@ -51,7 +54,7 @@ class LastCheckpoint(Callback):
         self.at_save_points = at_save_points
         self.path = ""
         self._previous = ""  # that of the fit before
-        self.run = ""
+        self.run = self.mark = ""
         self._saved_run = ""
         self._saved_at = _Place()
         self._saved_s = 0.0  # the seconds spent training in the newest save
@@ -68,7 +71,11 @@ class LastCheckpoint(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Note what `state_dict` returned: whether the run is continued, or another one begins, is known later."""
-        self._saved_run = state["run"]
+        self._saved_run = str(state["run"])
+
+    def on_load_checkpoint(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+        if trainer.state.fn is Stage.FIT:
+            self.mark = checkpoint.get("trainkit", {}).get("mark", "")
 
     def setup(self, stage: Stage) -> None:
         if stage is Stage.FIT:
@@ -78,6 +85,7 @@ class LastCheckpoint(Callback):
         self._saved_at = _Place()
         self._position = ()
         self._warned = False
+        self.mark = trainer.strategy.broadcast_object(self.mark or secrets.token_hex(16))
         self.path = trainer.strategy.agreed(lambda: self._choose_path(trainer))
         path = self.path if is_remote(self.path) else os.path.relpath(self.path, trainer.default_root_dir)
         self.run = PurePath(path).as_posix()
@@ -236,7 +244,8 @@ class LastCheckpoint(Callback):
         # A state that the user named is continued in its place if it is one of these files; otherwise another run
         # begins, which may go back behind what the old one has saved.
         own = {given if is_remote(given) else os.path.realpath(given)}
-        if trainer.continues_last and read_head(before).run == self._saved_run:
+        head = read_head(before)
+        if trainer.continues_last and (head.run, head.mark) == (self._saved_run, self.mark):
             own.add(before)
         elif not trainer.fit_run.is_resumed:
             own.add(self._previous)

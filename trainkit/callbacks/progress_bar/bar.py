@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from trainkit.printable import printable
+
 RATE_WINDOW_S = 5.0
 """Time constant of the rate: a batch that was seen this many seconds ago counts 1/e of a new one."""
 
@@ -110,5 +112,5 @@ def values_text(values: Mapping[str, float]) -> str:
     for key, value in values.items():
         # A name for each loader would fill the line.
         name, _, loader = key.partition("/dataloader_idx_")
-        texts[name] = f"{texts.get(name, name)} {f'[{loader}] ' if loader else ''}{value:.4g}"
+        texts[name] = f"{texts.get(name, printable(name))} {f'[{loader}] ' if loader else ''}{value:.4g}"
     return "  ".join(texts.values())
