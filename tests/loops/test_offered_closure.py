@@ -194,3 +194,13 @@ def test_of_large_weights_a_few_entries_are_looked_at():
         closure()
         assert len(calls) == 2
     assert sum(each.numel() for each in _samples(weights)) <= 2 * 256 * 4
+
+
+def test_a_change_that_autograd_knows_of_is_seen_wherever_it_is():
+    weight = torch.nn.Parameter(torch.ones(1000, 1000))
+    calls = []
+    closure = evaluated_ahead(lambda: calls.append(1), torch.optim.SGD([weight], lr=0.1))
+    with torch.no_grad():
+        weight[3, 5] += 1
+    closure()
+    assert len(calls) == 2

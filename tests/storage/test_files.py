@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections import OrderedDict
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ import pytest
 import torch
 
 from trainkit.errors import CheckpointError, CheckpointNotFoundError, CheckpointWriteError
-from trainkit.storage.files import link_checkpoint, read_checkpoint, remove_checkpoint, verify, write_checkpoint
+from trainkit.storage.files import (
+    _CHECKSUMS,
+    link_checkpoint,
+    read_checkpoint,
+    remove_checkpoint,
+    verify,
+    write_checkpoint,
+)
 from trainkit.testing import assert_same_state
 
 CHECKPOINT = {
@@ -225,3 +233,15 @@ def test_removing_twice_is_no_error(path: Path) -> None:
     remove_checkpoint(path)
     remove_checkpoint(path)
     assert not path.exists()
+
+
+def test_a_save_that_ends_leaves_checksums_on_for_one_that_has_not() -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        with ExitStack() as second:
+            with _CHECKSUMS:
+                second.enter_context(_CHECKSUMS)
+            assert torch.serialization.get_crc32_options()
+        assert not torch.serialization.get_crc32_options()
+    finally:
+        torch.serialization.set_crc32_options(True)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import pytest
 import torch
@@ -25,7 +25,6 @@ class Inner(TypedDict):
         ([1.5, 2], list[float]),
         ((1, "a"), tuple[int, str]),
         ((), tuple[int, ...]),
-        ("norm", Literal["norm", "value"]),
         (torch.zeros(1), torch.Tensor | float),
         ({"count": 3, "more": object()}, Inner),
         (object(), Any),
@@ -48,7 +47,9 @@ def test_what_is_as_expected(value: Any, expected: Any) -> None:
         ({1: 2}, dict[str, int], "a key of (all) is 1, and a str was expected"),
         ((1,), tuple[int, str], "(all) is a tuple, and a tuple of 2 was expected"),
         ([1], tuple[int, ...], "(all) is a list, and a tuple was expected"),
-        ("x", Literal["norm", "value"], "(all) is 'x', and 'norm' or 'value' was expected"),
+        ((1, "x"), list[int] | tuple[int, int], "[1] is 'x', and a int was expected"),
+        ((1,), list[int] | tuple[int, int], "(all) is a tuple, and a tuple of 2 was expected"),
+        ({1: "a"}, dict[str, str] | None, "a key of (all) is 1, and a str was expected"),
         (torch.zeros(1, device="meta"), torch.Tensor, "(all) is a tensor without data, and a Tensor was expected"),
         ({}, Inner, "there is no count"),
         ({"count": 1, "names": [None]}, Inner, "names[0] is None, and a str was expected"),

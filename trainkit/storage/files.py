@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -207,7 +208,7 @@ def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
     # Into a file object, not to a path: there torch writes in C++, and turns a full disk into a RuntimeError.
     sink = _ErrorKeepingFile(file)
     try:
-        with _with_checksums():
+        with _CHECKSUMS:
             torch.save(checkpoint, cast("BinaryIO", sink))
     except Exception:
         if sink.error is None:
@@ -218,15 +219,33 @@ def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
     archive.seal(file)
 
 
-@contextmanager
-def _with_checksums() -> Iterator[None]:
-    """Have torch write checksums inside, which a program may have switched off: without them no file can be read."""
-    computes = torch.serialization.get_crc32_options()
-    torch.serialization.set_crc32_options(True)
-    try:
-        yield
-    finally:
-        torch.serialization.set_crc32_options(computes)
+class _Checksums:
+    """A context in which torch writes checksums, which a program may have switched off: no file can be read without.
+
+    The option may belong to the process, where a save that ends must not switch them off for one in another thread. The
+    last one gives the option back, and none waits for another.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._saves = 0
+        self._given = True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._saves:
+                self._given = torch.serialization.get_crc32_options()
+            self._saves += 1
+            torch.serialization.set_crc32_options(True)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._saves -= 1
+            if not self._saves:
+                torch.serialization.set_crc32_options(self._given)
+
+
+_CHECKSUMS = _Checksums()
 
 
 class _ErrorKeepingFile:

@@ -226,7 +226,12 @@ class Signature(TypedDict):
     run: NotRequired[str]
     mark: NotRequired[str]
     hparams_left_out: NotRequired[list[str]]
+    hparams_types: NotRequired[dict[str, Any]]
+    hparams_enums: NotRequired[dict[str, Any]]
     datamodule_hparams_left_out: NotRequired[list[str]]
+    datamodule_hparams_types: NotRequired[dict[str, Any]]
+    datamodule_hparams_enums: NotRequired[dict[str, Any]]
+    logged: NotRequired[list[LoggedTo]]
 
 
 class Own(Signature):
@@ -239,7 +244,6 @@ class Own(Signature):
     made_with: NotRequired[dict[str, Any]]
     ranks: list[RankState]
     due: NotRequired[Due]
-    logged: NotRequired[list[LoggedTo]]
 
 
 class Fit(TypedDict):

@@ -1,6 +1,6 @@
 """Whether a value that was read from a file has the types that a program expects of it.
 
-What is expected is written as annotations: plain types, ``list[int]``, ``X | None``, a ``Literal``, a ``TypedDict``.
+What is expected is written as annotations: plain types, ``list[int]``, ``X | None``, a ``TypedDict``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from functools import cache
 from typing import (
     Annotated,
     Any,
-    Literal,
     NamedTuple,
     NotRequired,
     Union,
@@ -64,8 +63,6 @@ def mismatch(value: Any, expected: Any, place: str = "") -> str:
     if origin is Annotated:
         fits = type(value) is int and arguments[1].bound <= value <= arguments[1].most
         return "" if fits else _wrong(value, "a count", place)
-    if origin is Literal:
-        return "" if value in arguments else _wrong(value, " or ".join(map(repr, arguments)), place)
     if origin in (list, tuple):
         return _in_sequence(value, origin, arguments, place)
     if origin is dict:
@@ -86,12 +83,18 @@ def _is_of(value: Any, expected: Any) -> bool:
 
 
 def _in_union(value: Any, expected: Any, place: str) -> str:
-    found = [mismatch(value, each, place) for each in get_args(expected)]
+    kinds = get_args(expected)
+    found = [mismatch(value, kind, place) for kind in kinds]
     if not all(found):
         return ""
-    # Of what is wrong within an entry more is known than that none fits.
-    inner = [each for each in found if not each.startswith(f"{place or '(all)'} is ")]
-    return inner[0] if inner else _wrong(value, f"a {' or '.join(map(_name, get_args(expected)))}", place)
+    # Where it is the right container, what is wrong in it says more than that none fits.
+    within = [wrong for kind, wrong in zip(kinds, found, strict=True) if _is_container(value, kind)]
+    return within[0] if within else _wrong(value, f"a {' or '.join(map(_name, kinds))}", place)
+
+
+def _is_container(value: Any, kind: Any) -> bool:
+    container = Mapping if is_typeddict(kind) else get_origin(kind)
+    return container in (Mapping, dict, list, tuple) and isinstance(value, container)
 
 
 def _in_sequence(value: Any, origin: Any, arguments: tuple[Any, ...], place: str) -> str:

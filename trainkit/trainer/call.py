@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -452,10 +453,14 @@ class TrainerState:
     @property
     def stage(self) -> Phase | None:
         """What is running right now, which within a fit may be training, validation or the sanity check."""
-        phase = None if self._call is None else self._call.phase
-        if phase is Phase.SANITY_CHECK and not is_ours(sys._getframe(1)):
-            self.sanity_check_matters = True
-        return phase
+        self.is_sanity_check(asks=sys._getframe(1))
+        return None if self._call is None else self._call.phase
+
+    def is_sanity_check(self, asks: FrameType) -> bool:
+        """Whether the sanity check is running; that the user's code ``asks`` is noted."""
+        is_running = self._call is not None and self._call.phase is Phase.SANITY_CHECK
+        self.sanity_check_matters = self.sanity_check_matters or (is_running and not is_ours(asks))
+        return is_running
 
     @property
     def finished(self) -> bool:

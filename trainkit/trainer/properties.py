@@ -24,7 +24,6 @@ from trainkit.metrics.collector import MetricCollector
 from trainkit.module import TrainModule
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
-from trainkit.reflection import is_ours
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import StopArguments, TrainerArguments
 from trainkit.trainer.call import Call, TrainerState
@@ -140,10 +139,7 @@ class TrainerProperties:
     @property
     def sanity_checking(self) -> bool:
         """Whether the few validation batches ahead of training are running."""
-        is_running = self.phase is Phase.SANITY_CHECK
-        if is_running and not is_ours(sys._getframe(1)):
-            self.state.sanity_check_matters = True
-        return is_running
+        return self.state.is_sanity_check(asks=sys._getframe(1))
 
     @property
     def evaluating(self) -> bool:

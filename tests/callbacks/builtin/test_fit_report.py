@@ -15,8 +15,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from trainkit import Trainer
 from trainkit.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar
-from trainkit.callbacks.builtin.fit_report import samples_of
-from trainkit.data import TensorLoader
 from trainkit.testing import TinyData, TinyModule
 
 
@@ -170,14 +168,6 @@ def test_evaluations_tell_nothing(tmp_path, capsys):
     trainer = report(tmp_path, capsys)[1]
     trainer.validate(Scores(), TinyData(1), verbose=False)
     assert "trainkit" not in capsys.readouterr().out
-
-
-def test_samples_are_those_of_the_batches_that_were_trained_on():
-    data = TensorDataset(torch.zeros(10, 1))
-    for loader in (DataLoader(data, batch_size=4), TensorLoader(torch.zeros(10, 1), batch_size=4)):
-        assert [samples_of(loader, batches) for batches in (0, 1, 2, 3)] == [0, 4, 8, 10]
-    assert samples_of([torch.zeros(4)], 1) is None
-    assert samples_of(DataLoader(data, batch_size=None), 1) is None
 
 
 def test_speed_is_in_samples_where_the_loader_knows_them_and_in_batches_otherwise(tmp_path, capsys):

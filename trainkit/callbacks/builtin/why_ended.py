@@ -6,7 +6,6 @@ import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainkit.hooks.attribution import in_one_line
-from trainkit.loops.limits import NO_LIMIT
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
@@ -33,7 +32,7 @@ def why_interrupted(trainer: Trainer, error: BaseException) -> Ending:
 
 
 def why_ended(trainer: Trainer) -> Ending:
-    """Say how the fit of ``trainer`` has ended, once its loop was left without an error."""
+    """Say how the fit of ``trainer`` has ended, whose training had begun, once its loop was left without an error."""
     run = trainer.fit_run
     progress, limits, stop = run.progress, run.limits, run.stop_signal
     if trainer.fast_dev_run:
@@ -44,9 +43,7 @@ def why_ended(trainer: Trainer) -> Ending:
         return Ending(f"max_steps={limits.max_steps} is reached", "a larger max_steps")
     if stop.asked:
         return _on_request(trainer)
-    if limits.max_time_s < NO_LIMIT:
-        return Ending(f"max_time is over, {limits.max_time_s:.0f} s of training", "a longer max_time")
-    return Ending("there was nothing to train on")
+    return Ending(f"max_time is over, {limits.max_time_s:.0f} s of training", "a longer max_time")
 
 
 def _on_request(trainer: Trainer) -> Ending:
