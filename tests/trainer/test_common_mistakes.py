@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from trainkit.errors import ModuleError
-from trainkit.testing import TinyModule
+from trainkit.testing import TinyModule, quiet_trainer
 from trainkit.trainer.advice import advise
 
 
@@ -13,6 +15,41 @@ def raised(message: str, kind: type[Exception] = RuntimeError, module: TinyModul
     error = kind(message)
     advise(error, module or TinyModule(), infers=False)
     return "\n".join(getattr(error, "__notes__", ()))
+
+
+class Swapped(TinyModule):
+    def training_step(self, i: Any, b: Any) -> Any:
+        x, y = b
+        return self.loss((x, y))
+
+
+class Indexes(TinyModule):
+    def training_step(self, i: Any, b: Any) -> Any:
+        return self.loss((b["x"], b["y"]))
+
+
+class ByName(TinyModule):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.loss((batch["x"], batch["y"]))
+
+
+@pytest.mark.parametrize(
+    ("module", "batch", "part"),
+    [
+        (
+            Swapped,
+            (torch.ones(2, 4), torch.ones(2, 2)),
+            "def training_step(self, batch, batch_idx). Here 'b' is the index",
+        ),
+        (Indexes, {"x": torch.ones(2, 4), "y": torch.ones(2, 2)}, "Here 'b' is the index"),
+        (ByName, [torch.ones(2, 4), torch.ones(2, 2)], "how the step takes it apart"),
+        (ByName, torch.ones(2, 4), "how the step takes it apart"),
+    ],
+)
+def test_a_batch_that_is_another_than_the_step_takes_it_for(module: type[TinyModule], batch: Any, part: str) -> None:
+    with pytest.raises((TypeError, IndexError)) as caught:
+        quiet_trainer().fit(module(), [batch])
+    assert part in "\n".join(caught.value.__notes__)
 
 
 # What other versions and devices say, which cannot be made to happen here

@@ -15,7 +15,7 @@ from trainkit.callbacks.monitor import (
     check_monitor,
     is_better,
     missing_metric,
-    missing_metric_error,
+    refuse_missing,
     worst,
 )
 from trainkit.checks import flags, number, whole
@@ -221,7 +221,7 @@ class EarlyStopping(Callback):
         if not trainer.strategy.any_rank(self.monitor not in metrics):
             return False
         if self.strict:
-            raise missing_metric_error(self.monitor, metrics, "EarlyStopping", trainer.metrics)
+            refuse_missing(trainer, self.monitor, metrics, "EarlyStopping")
         if not self._warned:
             self._warned = True
             message = missing_metric(self.monitor, metrics, "EarlyStopping", trainer.metrics)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from trainkit.hooks.callback import Callback
@@ -71,7 +72,8 @@ class MetricRows(Callback):
         if trainer.is_global_zero:
             say(
                 "trainkit: no row of what training logged per step was written, since there were "
-                f"{trainer.global_step} updates and log_every_n_steps={self._every_n_steps}",
+                f"{trainer.global_step} updates and log_every_n_steps={self._every_n_steps}: a smaller one writes "
+                "some, and self.log(..., on_epoch=True) a row of each epoch",
                 err=True,
             )
 
@@ -106,16 +108,17 @@ class MetricRows(Callback):
         self._send(trainer, {**steps, **trainer.metrics.epoch_row()})
 
     def _warn_of_nonfinite_loss(self, trainer: Trainer, row: dict[str, float]) -> None:
-        # By its name: a metric may be undefined, and NaN on purpose.
-        names = [name for name, value in row.items() if "loss" in name.lower() and not math.isfinite(value)]
-        if not names:
+        found = _nonfinite_losses(row)
+        if not found:
             return
+        # A loss of training is the cause, and may be in no row yet: first what was logged first.
+        found = _nonfinite_losses({name: float(value) for name, value in trainer.logged_metrics.items()}) | found
         self._warns = False
         if trainer.is_global_zero:
             warn(
-                f"{', '.join(f'{name} is {row[name]}' for name in names)} in epoch {trainer.current_epoch}, at step "
-                f"{trainer.global_step}. A loss that is NaN makes all weights NaN: Trainer(on_nonfinite_loss='stop') "
-                "ends the fit before that, and 'ignore' leaves out this warning."
+                f"{', '.join(f'{name} is {value}' for name, value in found.items())} in epoch {trainer.current_epoch}, "
+                f"at step {trainer.global_step} or before. A loss that is NaN makes all weights NaN: "
+                "Trainer(on_nonfinite_loss='stop') ends the fit before that, and 'ignore' leaves out this warning."
             )
 
     def _send(self, trainer: Trainer, row: dict[str, float]) -> None:
@@ -123,3 +126,8 @@ class MetricRows(Callback):
             if self._warns:
                 self._warn_of_nonfinite_loss(trainer, row)
             trainer.log_metrics({"epoch": trainer.current_epoch, **row})
+
+
+def _nonfinite_losses(values: Mapping[str, float]) -> dict[str, float]:
+    # By the name: another metric may be undefined, and NaN on purpose.
+    return {name: value for name, value in values.items() if "loss" in name.lower() and not math.isfinite(value)}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from trainkit.callbacks.builtin.fit_report import report_of
 from trainkit.checkpoint.averages import load_newest
 from trainkit.checkpoint.locate import Located, locate_checkpoint
 from trainkit.checkpoint.migrate import migrate
@@ -382,7 +383,13 @@ class Call:
             self._has_changed_state = True
             # Not before: doubles would pass through the float32 of a module that is not converted yet, and one on the
             # meta device has no memory until the strategy gives it some.
-            load_weights(module, checkpoint["state_dict"], strict=module.strict_loading, source=self.ckpt_path)
+            load_weights(
+                module,
+                checkpoint["state_dict"],
+                strict=module.strict_loading,
+                source=self.ckpt_path,
+                tells=strategy.is_global_zero,
+            )
         if self.stage is Stage.FIT:
             self._has_changed_state = True  # counters go back to the beginning of an epoch, or forth to the checkpoint
             self._run = run = build_fit_run(self, data, checkpoint)
@@ -423,7 +430,8 @@ class Call:
         keeper = trainer.last_checkpoint
         if self.stage is Stage.FIT and self.stop_signal.honoured and keeper is not None:
             keeper.save(trainer)
-            if self.strategy.is_global_zero:
+            report = report_of(trainer)
+            if self.strategy.is_global_zero and not (report and report.tells):
                 progress = self.progress
                 say(
                     f"trainkit: saved {keeper.path} (epoch {progress.epoch}, step {progress.global_step}); "

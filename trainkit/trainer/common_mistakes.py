@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 import textwrap
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -164,6 +165,21 @@ def _unpack(place: Place) -> str | None:
     return _UNPACK if place.takes_batch else None
 
 
+def _swapped(place: Place) -> str | None:
+    """Answer where a step takes the index of the batch apart, whatever its arguments are called."""
+    frames = [frame for frame, _ in traceback.walk_tb(place.error.__traceback__)]
+    step = getattr(place.module, place.step or "", None)
+    if step is None or frames[-1].f_code is not getattr(step, "__code__", None):
+        return None
+    names = list(inspect.signature(step).parameters)
+    if len(names) < 2 or type(frames[-1].f_locals.get(names[1])) is not int:
+        return None
+    return (
+        f"{place.step} gets the batch first, and then its index: def {place.step}(self, batch, batch_idx). Here "
+        f"{names[1]!r} is the index"
+    )
+
+
 def _attribute(place: Place) -> str | None:
     owner = getattr(place.error, "obj", None)
     is_output = isinstance(owner, list | tuple) and any(isinstance(each, Tensor) for each in owner)
@@ -253,6 +269,8 @@ _MISTAKES = (
     ),
     _Mistake(TypeError, r"must be Tensor, not (list|tuple|dict|str)", _always(_UNPACK), _Where.STEP),
     _Mistake(ValueError, r"values to unpack", _unpack, _Where.STEP),
+    _Mistake(TypeError, r"indices must be integers or slices, not str|invalid data type 'str'", _unpack, _Where.STEP),
+    _Mistake(TypeError, r"cannot unpack non-iterable int|'int' object is not", _swapped, _Where.STEP),
     _Mistake(AttributeError, r"'(list|tuple|dict)' object has no attribute", _attribute, _Where.STEP),
     _Mistake(KeyError, "", _unpack, _Where.STEP),
     _Mistake(IndexError, r"index out of range", _unpack, _Where.STEP),

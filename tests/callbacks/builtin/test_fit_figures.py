@@ -16,7 +16,7 @@ def test_samples_are_those_of_the_batches_that_were_trained_on():
 
 
 def test_speed_leaves_out_the_time_of_validations():
-    figures = Figures(began_at=0.0, counted_until=0, batches=10, samples=None, validates_since=5.0)
+    figures = Figures(began_at=0.0, counted_until=0, first_step=0, batches=10, samples=None, validates_since=5.0)
     figures.end_validation(15.0)
     assert figures.text(20.0) == "0:20, 0:10 of it in validations; 1.00 batches/s"
     figures.samples = 40

@@ -91,17 +91,18 @@ def test_the_best_value_is_told_with_its_epoch_and_file(tmp_path, capsys):
     saver = ModelCheckpoint(monitor="score", filename="mine")
     lines, trainer = report(tmp_path, capsys, saver, EarlyStopping("score"))
     assert lines[2].startswith("  done      3 epochs, 12 steps; 0:00; ")
-    assert lines[3] == f"  best      score 0.5 in epoch 1: {saver.best_model_path}"
+    assert lines[3] == f"  best      score 0.5 in Epoch 2/3 (epoch=1): {saver.best_model_path}"
     assert lines[4] == f"  files     {trainer.log_dir}"
     lines, _ = report(tmp_path, capsys, EarlyStopping("score"))
-    assert [line for line in lines if line.startswith("  best")] == ["  best      score 0.5 in epoch 1"]
+    assert [line for line in lines if line.startswith("  best")] == ["  best      score 0.5 in Epoch 2/3 (epoch=1)"]
 
 
 def test_the_best_epoch_is_known_to_a_run_that_goes_on(tmp_path, capsys):
     report(tmp_path, capsys, EarlyStopping("score"), max_epochs=2)
     lines, trainer = report(tmp_path, capsys, EarlyStopping("score"), ckpt_path="last")
     assert (trainer.current_epoch, trainer.global_step) == (3, 12)
-    assert "  best      score 0.5 in epoch 1" in lines
+    assert lines[2].startswith("  done      3 epochs, 12 steps, 4 of them now; ")
+    assert "  best      score 0.5 in Epoch 2/3 (epoch=1)" in lines
 
 
 def test_a_stop_within_an_epoch_tells_the_batches_of_it(tmp_path, capsys):
@@ -122,6 +123,32 @@ def test_a_run_that_has_nothing_left_to_do_tells_no_figures(tmp_path, capsys):
     with pytest.warns(UserWarning, match="nothing is left to train"):
         lines, _ = report(tmp_path, capsys, ckpt_path="last")
     assert len(lines) == 1
+
+
+def test_a_fit_that_fails_before_training_tells_that(tmp_path, capsys):
+    class Fails(Scores):
+        def validation_step(self, batch, batch_idx):
+            raise RuntimeError("no more")
+
+    lines, _ = report(tmp_path, capsys, module=Fails(), num_sanity_val_steps=1)
+    assert lines[1:] == ["trainkit: the fit has ended before training: failed with RuntimeError: no more"]
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_how_an_interrupted_fit_goes_on_is_told_once(tmp_path, capfd, shown):
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_model_summary=False,
+        enable_progress_bar=shown,
+        max_epochs=1,
+        default_root_dir=tmp_path,
+        callbacks=[AtStep(2, lambda trainer: signal.raise_signal(signal.SIGINT))],
+    )
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(TinyModule(), TinyData(4))
+    printed = capfd.readouterr()
+    assert (printed.out + printed.err).count(str(tmp_path / "checkpoints" / "last.ckpt")) == 1
 
 
 @pytest.mark.parametrize("quiet", [{"barebones": True}, {"enable_progress_bar": False}, {"callbacks": 0}])

@@ -52,6 +52,10 @@ def test_a_metric_that_no_step_logs_is_told_with_the_first_update() -> None:
     assert len(told(TinyModule(), stopping("val_los"), accumulate_grad_batches=2, batches=2)) == 1
 
 
+def test_one_that_may_be_missing_is_left_to_who_asks_for_it() -> None:
+    assert told(TinyModule(), EarlyStopping("val_los", strict=False)) == []
+
+
 def test_one_of_a_scheduler_is_too() -> None:
     (message,) = told(Plateau())
     assert "ReduceLROnPlateau: no metric 'val_los'" in message

@@ -19,6 +19,7 @@ class Figures:
     Attributes:
         began_at: When training began, in seconds.
         counted_until: How many batches of the running epoch are counted, or are of an earlier process.
+        first_step: How many steps are of earlier fits and processes.
         batches: Training batches.
         samples: The samples in them, on all ranks; None if a loader does not tell.
         validated_s: Seconds in validations.
@@ -27,6 +28,7 @@ class Figures:
 
     began_at: float
     counted_until: int
+    first_step: int
     batches: int = 0
     samples: int | None = 0
     validated_s: float = 0.0

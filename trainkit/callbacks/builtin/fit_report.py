@@ -12,6 +12,7 @@ import torch
 
 from trainkit.callbacks.builtin.fit_figures import Figures
 from trainkit.callbacks.builtin.why_ended import Ending, why_ended, why_interrupted
+from trainkit.callbacks.progress_bar.bar import epoch_label
 from trainkit.checkpoint.head import read_head
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.specs import hookimpl
@@ -31,10 +32,17 @@ class FitReport(Callback):
     """Prints one line when a fit begins, and a few when it has ended, beside the progress bar and on rank 0 alone.
 
     It looks at clocks and counters when epochs and validations begin and end, never at a step.
+
+    Attributes:
+        command: The command that lets the run go on, if it was started by one.
+        tells: Whether the newest fit has told, or will tell at its end, how it goes on.
     """
 
     def __init__(self) -> None:
+        self.command = ""
+        self.tells = False
         self._tells = False
+        self._has_begun = False
         self._figures: Figures | None = None  # until training begins
         self._interruption: Ending | None = None
 
@@ -44,12 +52,17 @@ class FitReport(Callback):
         is_shown = bar is not None and bar.refresh_rate > 0
         self._tells = stage is Stage.FIT and is_shown and trainer.is_global_zero
         self._figures = self._interruption = None
+        self.tells = self._has_begun = False
         if self._tells:
             say(f"trainkit: {printable(type(module).__name__)} on {_place(trainer)}")
 
+    def on_fit_start(self) -> None:
+        self._has_begun = True
+
     def on_train_start(self, trainer: Trainer) -> None:
+        self.tells = self._tells
         # An epoch that is resumed has begun before, and is not begun again.
-        self._figures = Figures(monotonic(), trainer.progress.batch)
+        self._figures = Figures(monotonic(), trainer.progress.batch, trainer.global_step)
 
     def on_train_epoch_start(self) -> None:
         if self._figures is not None:
@@ -69,7 +82,7 @@ class FitReport(Callback):
 
     def on_exception(self, trainer: Trainer, exception: BaseException) -> None:
         # In words: the exception holds the frames it came through, and with them the batch and its activations.
-        if self._figures is not None:
+        if self._has_begun:
             self._interruption = why_interrupted(trainer, exception)
 
     @hookimpl(trylast=True)  # when the bar is closed, and all files are written
@@ -80,12 +93,21 @@ class FitReport(Callback):
             figures.count(trainer)
             figures.end_validation(monotonic())
             ending = self._interruption or why_ended(trainer)
-            say("\n".join(_lines(trainer, ending, figures.text(monotonic()))))
+            say("\n".join(_lines(trainer, ending, figures, self.command)))
+        elif self._interruption is not None and self._tells:
+            say(f"trainkit: the fit has ended before training: {self._interruption.reason}")
+        # A call that fails ahead of its `setup` comes here too, and is not to tell of this one.
+        self._interruption, self._has_begun = None, False
 
 
-def _lines(trainer: Trainer, ending: Ending, figures: str) -> Iterator[str]:
+def report_of(trainer: Trainer) -> FitReport | None:
+    """Return the plugin that tells how the fits of ``trainer`` end, if it is there."""
+    return next((plugin for _, plugin in trainer.hooks.plugins if isinstance(plugin, FitReport)), None)
+
+
+def _lines(trainer: Trainer, ending: Ending, figures: Figures, command: str) -> Iterator[str]:
     yield f"trainkit: training has ended: {ending.reason}"
-    yield f"  done      {_done(trainer)}; {figures}"
+    yield f"  done      {_done(trainer, figures.first_step)}; {figures.text(monotonic())}"
     for best in _best(trainer):
         yield f"  best      {best}"
     for folder in _folders(trainer):
@@ -93,7 +115,8 @@ def _lines(trainer: Trainer, ending: Ending, figures: str) -> Iterator[str]:
     keeper = trainer.last_checkpoint
     if keeper is not None and keeper.path and checkpoint_exists(keeper.path):
         changed = f" with {ending.to_go_on}" if ending.to_go_on else ""
-        yield f'  continue  fit(..., ckpt_path="last"){changed}, from {_short(keeper.path)}'
+        call = command or 'fit(..., ckpt_path="last")'
+        yield f"  continue  {call}{changed}, from {_short(keeper.path)}"
 
 
 def _place(trainer: Trainer) -> str:
@@ -105,12 +128,14 @@ def _place(trainer: Trainer) -> str:
     return f"{devices}, precision {trainer.precision}, strategy {strategy.name}{ranks}"
 
 
-def _done(trainer: Trainer) -> str:
+def _done(trainer: Trainer, first_step: int) -> str:
     progress = trainer.progress
     text = _counted(progress.epoch, "epoch")
     if progress.batch:
         text += f" and {_counted(progress.batch, 'batch', 'es')} of the next"
-    return f"{text}, {_counted(progress.global_step, 'step')}"
+    # Time and speed, which stand beside it, are those of this process alone.
+    here = f", {progress.global_step - first_step} of them now" if first_step else ""
+    return f"{text}, {_counted(progress.global_step, 'step')}{here}"
 
 
 def _counted(number: int, what: str, plural: str = "s") -> str:
@@ -124,13 +149,19 @@ def _best(trainer: Trainer) -> Iterator[str]:
         if saver.monitor is not None and saver.best_model_score is not None:
             told.add(saver.monitor)
             epoch = read_head(saver.best_model_path).epoch
-            when = "" if epoch is None else f" in epoch {epoch}"
+            when = "" if epoch is None else f" in {_name(trainer, epoch)}"
             score = f"{printable(saver.monitor)} {saver.best_model_score.item():.6g}"
             yield f"{score}{when}: {_short(saver.best_model_path)}"
     for stopper in trainer.early_stopping_callbacks:
         if stopper.monitor not in told and stopper.best_epoch is not None:
             told.add(stopper.monitor)
-            yield f"{printable(stopper.monitor)} {stopper.best_score.item():.6g} in epoch {stopper.best_epoch}"
+            score = f"{printable(stopper.monitor)} {stopper.best_score.item():.6g}"
+            yield f"{score} in {_name(trainer, stopper.best_epoch)}"
+
+
+def _name(trainer: Trainer, epoch: int) -> str:
+    """Return ``epoch`` as the bar names it, which counts from 1, and as names of files do."""
+    return f"{epoch_label(epoch, trainer.max_epochs)} (epoch={epoch})"
 
 
 def _folders(trainer: Trainer) -> list[str]:

@@ -109,11 +109,11 @@ class LastCheckpoint(Callback):
         # Where training stops here, that epoch is left next.
         run = trainer.fit_run if is_within_epoch else None
         if run is not None and not run.accumulation.batches and not run.stops_here():
-            self._save_point(trainer)
+            self.save_point(trainer)
 
     @hookimpl(trylast=True)
     def on_train_epoch_end(self, trainer: Trainer) -> None:
-        self._save_point(trainer)
+        self.save_point(trainer)
 
     def on_train_end(self, trainer: Trainer) -> None:
         self.finish_write(trainer)
@@ -181,6 +181,18 @@ class LastCheckpoint(Callback):
         finally:  # also if an older file could not be written
             trainer.save_checkpoint(self.path)
 
+    def save_point(self, trainer: Trainer) -> None:
+        """Keep the present state, unless it is kept already or only interruptions are."""
+        if not self.at_save_points or self.has_saved(trainer):
+            return
+        self._finish_all(trainer)
+        write = write_checkpoint if self._background is None else self._write_later
+        try:
+            trainer.save_checkpoint(self.path, write=write)
+        except CheckpointWriteError as error:
+            self.warn(error)
+        self._note(trainer)
+
     def finish_write(self, trainer: Trainer) -> None:
         """Wait for the write that runs in the background."""
         if self._background is not None:
@@ -207,17 +219,6 @@ class LastCheckpoint(Callback):
             if not any(callback.save_top_k or callback.save_last for callback in trainer.checkpoint_callbacks):
                 raise
             self.warn(error)
-
-    def _save_point(self, trainer: Trainer) -> None:
-        if not self.at_save_points or self.has_saved(trainer):
-            return
-        self._finish_all(trainer)
-        write = write_checkpoint if self._background is None else self._write_later
-        try:
-            trainer.save_checkpoint(self.path, write=write)
-        except CheckpointWriteError as error:
-            self.warn(error)
-        self._note(trainer)
 
     def _note(self, trainer: Trainer) -> None:
         self._saved_at, self._saved_s = _Place.of(trainer), trainer.progress.elapsed_s

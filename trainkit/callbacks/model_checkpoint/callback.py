@@ -16,7 +16,7 @@ from trainkit.callbacks.model_checkpoint.names import check_template, fill_templ
 from trainkit.callbacks.model_checkpoint.own_files import OwnFiles
 from trainkit.callbacks.model_checkpoint.ranking import KeptCheckpoints
 from trainkit.callbacks.model_checkpoint.triggers import SaveTriggers
-from trainkit.callbacks.monitor import Mode, missing_metric, missing_metric_error
+from trainkit.callbacks.monitor import Mode, missing_metric, refuse_missing
 from trainkit.checkpoint.background import BackgroundJob, snapshot
 from trainkit.checkpoint.head import read_head
 from trainkit.checks import file_path, flags, text
@@ -458,7 +458,7 @@ class ModelCheckpoint(KeptCheckpoints):
         if monitor is None or self.save_top_k == 0 or not complete:
             return
         if trainer.strategy.agreed(lambda: is_asked and monitor not in values):
-            raise missing_metric_error(monitor, values, WHERE, trainer.metrics)
+            refuse_missing(trainer, monitor, values, WHERE)
 
     def _warn_missing_monitor(self, trainer: Trainer, values: dict[str, Any]) -> None:
         if self.monitor is not None and self.monitor not in values and trainer.is_global_zero:
