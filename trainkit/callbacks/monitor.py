@@ -71,7 +71,7 @@ def missing_metric(monitor: str, available: Iterable[str], where: str, metrics: 
     names = sorted(available)
     # Loggers also get values of single batches of an evaluation, by which nothing can be decided.
     logged, awaited = ((), ()) if metrics is None else (metrics.logged_metrics, metrics.awaited)
-    near = _near_misses(monitor, {*names, *logged})
+    near = near_misses(monitor, {*names, *logged})
     problem, to_do = f"no metric {monitor!r} has been logged.", f"self.log({monitor!r}, ...)"
     if monitor in awaited:
         near, problem = [], f"{monitor!r} has no value before the end of the epoch."
@@ -110,7 +110,7 @@ def refuse_missing(trainer: Trainer, monitor: str, available: Iterable[str], whe
     raise MetricError(message)
 
 
-def _near_misses(monitor: str, names: Iterable[str]) -> list[str]:
+def near_misses(monitor: str, names: Iterable[str]) -> list[str]:
     """Return up to three names of what ``monitor`` may have meant, the likeliest first."""
     names = sorted(names)
     # Of another stage, for each batch or loader, or under another prefix: such names are not alike as text.

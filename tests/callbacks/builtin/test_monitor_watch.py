@@ -56,6 +56,10 @@ def test_one_that_may_be_missing_is_left_to_who_asks_for_it() -> None:
     assert told(TinyModule(), EarlyStopping("val_los", strict=False)) == []
 
 
+def test_one_like_which_nothing_is_logged_may_still_come() -> None:
+    assert told(TinyModule(), stopping("frechet_distance")) == []
+
+
 def test_one_of_a_scheduler_is_too() -> None:
     (message,) = told(Plateau())
     assert "ReduceLROnPlateau: no metric 'val_los'" in message

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from trainkit.callbacks.monitor import missing_metric
+from trainkit.callbacks.monitor import missing_metric, near_misses
 from trainkit.hooks.callback import Callback
 from trainkit.module import TrainModule
 from trainkit.reflection import overrides
@@ -19,10 +19,10 @@ COUNTERS = ("epoch", "step")
 
 
 class MonitorWatch(Callback):
-    """Warns of monitored metrics that neither the sanity check nor the first update has logged, and leaves then.
+    """Warns of monitored metrics of which the sanity check and the first update have logged only what is much alike.
 
-    It is silent where they may still come: validation has not been tried, somebody has asked whether it is, or somebody
-    logs at the end of an epoch.
+    Then it leaves. It is silent where they may still come: nothing like them is logged, validation has not been tried,
+    somebody has asked whether it is, or somebody logs at the end of an epoch.
 
     Args:
         monitors: The names of metrics, with who monitors them.
@@ -50,7 +50,7 @@ class MonitorWatch(Callback):
             return
         names = {*trainer.callback_metrics, *trainer.metrics.awaited, *(self._tried or ())}
         for name, who in self.monitors.items():
-            if name not in names:
+            if name not in names and near_misses(name, {*names, *trainer.metrics.logged_metrics}):
                 tried = "the first update, there being no validation data"
                 if self._tried is not None:
                     tried = "the sanity check and the first update"
