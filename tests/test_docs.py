@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 import time
-from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+import torchmetrics
 from omegaconf import OmegaConf
 
 from trainkit.cli.main import COMMANDS
 from trainkit.config import from_config, read
 from trainkit.errors import UnknownArgumentError
 from trainkit.hooks.specs import HOOKS
+from trainkit.module.optimizers import SchedulerConfig
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -96,7 +100,7 @@ def test_configuration_page_shows_every_section_and_a_true_message(
     config = read("config.yaml")
     Path("config.yaml").write_text(example.replace("hidden:", "hiden:").replace("mine:", "# mine:"))
 
-    assert set(OmegaConf.load("config.yaml")) == {field.name for field in fields(config)} - {"source"}
+    assert set(OmegaConf.load("config.yaml")) == set(config.sections())
     with pytest.raises(UnknownArgumentError) as caught:
         from_config("config.yaml", ["trainer.precision=32-true"])
     assert f"UnknownArgumentError: {caught.value}\n" == message
@@ -106,6 +110,45 @@ def test_command_line_page_lists_every_command() -> None:
     listing = blocks("reference/command-line.md", "text")[0]
 
     assert re.findall(r"^trainkit ([\w-]+)", listing, re.MULTILINE) == list(COMMANDS)
+
+
+@pytest.mark.parametrize("block", blocks("how-to/optimizers.md", "python"))
+def test_optimizers_page_trains(block: str) -> None:
+    space: dict[str, Any] = {"torch": torch}
+    exec(block, space)
+    module = type("Module", (TinyModule,), {"configure_optimizers": space["configure_optimizers"]})()
+    trainer = quiet_trainer(max_epochs=2)
+    trainer.fit(module, TinyData(3), TinyData(1))
+    assert trainer.global_step == 6
+
+
+def test_optimizers_page_has_every_key_of_a_scheduler() -> None:
+    table = (DOCS / "how-to/optimizers.md").read_text().partition("| Key |")[2].partition("\n\n")[0]
+    fields = {field.name: field.default for field in dataclasses.fields(SchedulerConfig)}
+    rows = [line.replace('"', "'").split("|") for line in table.splitlines() if line.startswith("| `")]
+    shown = {key.strip(" `"): default.strip(" `") for _, key, default, *_ in rows}
+    defaults = {key: repr(value) for key, value in fields.items() if value not in (None, dataclasses.MISSING)}
+    assert shown == dict.fromkeys(fields, "") | defaults
+
+
+@pytest.mark.filterwarnings("ignore:epoch 0 has made no update")
+def test_logging_page_updates_and_calls_metrics() -> None:
+    space: dict[str, Any] = {}
+    for block in blocks("how-to/logging.md", "python"):
+        exec(block, space)
+
+    class Module(TinyModule):
+        training_step, validation_step = space["training_step"], space["validation_step"]
+
+        def __init__(self) -> None:
+            super().__init__(out_features=1)
+            self.automatic_optimization = False  # the steps of the page have no loss
+            self.accuracy, self.train_accuracy, self.train_f1 = (torchmetrics.MeanMetric() for _ in range(3))
+
+    batch = SimpleNamespace(x=torch.ones(2, 4), y=torch.ones(2, 1))
+    trainer = quiet_trainer()
+    trainer.fit(Module(), [batch], [batch])
+    assert {"val/accuracy", "train/accuracy", "train/f1"} <= trainer.callback_metrics.keys()
 
 
 def test_data_loading_page_serves_batches() -> None:

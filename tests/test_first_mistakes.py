@@ -234,7 +234,7 @@ CASES: dict[str, tuple[Callable[[], str], list[str]]] = {
     ),
     "misspelt monitor": (
         lambda: fit(Validates(), data(), data(), callbacks=[EarlyStopping("val_los")], num_sanity_val_steps=1),
-        ["EarlyStopping: no metric 'val_los'", "did you mean 'val/loss'?", "the sanity check and the first batch"],
+        ["EarlyStopping: no metric 'val_los'", "did you mean 'val/loss'?", "the sanity check and the first update"],
     ),
     "misspelt monitor, tried": (
         lambda: fit(Validates(), data(), data(), callbacks=[EarlyStopping("val_los")], fast_dev_run=True),

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import sys
+
+import pytest
+
 from trainkit.module import TrainModule
-from trainkit.reflection import describe_arguments, method_of, overrides
+from trainkit.reflection import describe_arguments, is_ours, method_of, names_secret, overrides
 
 
 class Module(TrainModule):
@@ -60,3 +64,31 @@ def test_the_private_one_is_what_was_given():
             self._folder, self.folder = folder, folder or "chosen"
 
     assert describe_arguments(Chooses()) == "folder=None"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["token", "Password", "api_key", "apikey", "hf_token", "smtp_password", "access_key", "secret"],
+)
+def test_names_of_passwords_are_known(name):
+    assert names_secret(name)
+
+
+def test_passwords_are_left_out_of_the_description():
+    class Sends:
+        def __init__(self, token, to):
+            self._token, self.to = token, to
+
+    assert describe_arguments(Sends("hf_0123", to="me")) == "to='me'"
+
+
+@pytest.mark.parametrize("name", ["num_tokens", "pad_token", "tokenizer", "token_dim", "key", "monkey", "max_tokens"])
+def test_a_name_that_only_sounds_so_is_described(name):
+    assert not names_secret(name)
+
+
+def test_a_frame_is_ours_if_its_code_is_of_trainkit():
+    assert not is_ours(sys._getframe())
+    ours = {"__name__": "trainkit.somewhere", "sys": sys}
+    exec("def frame(): return sys._getframe()", ours)
+    assert is_ours(ours["frame"]())

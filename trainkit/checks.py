@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar
 
 from trainkit.errors import ConfigError, TrainkitError, UnknownNameError
+from trainkit.printable import is_writable
 
 if TYPE_CHECKING:
     import torch
@@ -187,6 +188,8 @@ def text(where: str, *, optional: bool = False, **values: object) -> None:
     for name, value in values.items():
         if not isinstance(value, str) and not (value is None and optional):
             raise ConfigError(_refusal(name, value, "a str", optional, where))
+        if value is not None and not is_writable(value):
+            raise ConfigError(_refusal(name, value, "text that a file can hold", optional, where))
 
 
 def file_path(where: str, **values: object) -> None:
@@ -194,6 +197,15 @@ def file_path(where: str, **values: object) -> None:
     for name, value in values.items():
         if not isinstance(value, str | os.PathLike | None):
             raise ConfigError(_refusal(name, value, "a path", True, where))
+        if value is not None and not _is_possible_path(value):
+            raise ConfigError(_refusal(name, value, "a path that there can be", True, where))
+
+
+def _is_possible_path(path: str | os.PathLike[str]) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:  # half of a character; names that are no text for Python are another matter
+        return False
 
 
 def function(where: str, *, optional: bool = False, **values: object) -> None:

@@ -24,6 +24,7 @@
     │   └── UnsupportedAttributeError (AttributeError)
     └── CheckpointError (RuntimeError)       a checkpoint that cannot be found, trusted or applied
         ├── CheckpointNotFoundError (FileNotFoundError)
+        ├── StateError                       a state that is not what its owner saves
         └── CheckpointWriteError (OSError)   a checkpoint that could not be written; names the path
 
 Each is also the builtin exception that it resembles, so that callers may catch either. A message says what is wrong
@@ -35,9 +36,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from trainkit.printable import printable_lines
+
 
 class TrainkitError(Exception):
     """The root of all exceptions of trainkit."""
+
+    def __str__(self) -> str:
+        # Here and not where it is shown: a message may quote what is in a file, and Python prints tracebacks by itself.
+        return printable_lines(super().__str__())
 
 
 class ConfigError(TrainkitError, ValueError):
@@ -167,6 +174,10 @@ class CheckpointError(TrainkitError, RuntimeError):
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
     """No checkpoint where one was asked for."""
+
+
+class StateError(CheckpointError):
+    """A state that is not what its owner saves. Says what is wrong in it; who reads it from a file names that."""
 
 
 class CheckpointWriteError(CheckpointError, OSError):

@@ -7,7 +7,13 @@ import re
 from collections.abc import Callable
 from functools import partial
 from reprlib import Repr
+from types import FrameType
 from typing import Any
+
+_SECRET = re.compile(
+    r"token|(.*_)?(password|passwd|secret|credentials?|(api|access|secret|private)_?key|(api|access|auth|bearer|bot|hf)_token)"
+)
+"""The names of arguments that hold a password or the like; `num_tokens` and `pad_token` are none."""
 
 
 def overrides(owner: object, name: str, base: type) -> bool:
@@ -30,16 +36,26 @@ def method_of(owner: object, name: str, base: type) -> Callable[..., Any]:
     return partial(getattr(base, name), owner) if own is None else own
 
 
+def is_ours(frame: FrameType) -> bool:
+    """Return whether ``frame`` runs code of trainkit."""
+    return str(frame.f_globals.get("__name__")).startswith("trainkit.")
+
+
 def describe_arguments(owner: object) -> str:
     """Return the arguments with which ``owner`` was made, as text that is the same in another process.
 
     They are found where the object keeps them as attributes of the same names, a private one before a
-    public one. Of large values it is only the beginning and the end.
+    public one. Of large values it is only the beginning and the end. Passwords and the like are left out.
     """
     kept = getattr(owner, "__dict__", {})
     names = inspect.signature(type(owner).__init__).parameters
-    found = {name: kept[key] for name in names for key in (name, f"_{name}") if key in kept}
+    found = {name: kept[key] for name in names for key in (name, f"_{name}") if key in kept and not names_secret(name)}
     short = Repr()
     short.maxstring = short.maxother = 1000
     text = ", ".join(f"{name}={short.repr(value)}" for name, value in found.items())
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+
+
+def names_secret(name: str) -> bool:
+    """Return whether an argument of this name holds a password or the like, which is not to be in a file of the run."""
+    return _SECRET.fullmatch(name.lower()) is not None

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from trainkit.checks import whole
+from trainkit.errors import StateError
 
 MAX_SEED = 2**32 - 1
 """The largest seed that numpy takes."""
@@ -53,18 +54,15 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Restore the states that `rng_state` returned. Those of devices that do not exist here are left out."""
-    torch.set_rng_state(state["torch"].cpu())
-    # Both forms of a state are taken, that of a generator and that of a checkpoint; see `_states`.
-    version, internal, gauss = state["random"]
-    random.setstate((version, tuple(internal.tolist() if isinstance(internal, Tensor) else internal), gauss))
-    name, keys, *place = state["numpy"]
-    _numpy_random().set_state((name, keys.cpu().numpy().astype("uint32") if isinstance(keys, Tensor) else keys, *place))
-    if "cuda" in state and torch.cuda.is_available():
-        for device, cuda_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
-            torch.cuda.set_rng_state(cuda_state.cpu(), device)
-    if "mps" in state and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(state["mps"].cpu())
+    """Restore the states that `rng_state` returned. Those of devices that do not exist here are left out.
+
+    Raises:
+        StateError: If it is no such state.
+    """
+    try:
+        _set_states(state)
+    except (LookupError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise StateError(f"no state of random numbers: {error}") from error
 
 
 def same_rng_state(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -150,6 +148,20 @@ def _states() -> dict[str, Any]:
     if torch.backends.mps.is_available():
         states["mps"] = torch.mps.get_rng_state()
     return states
+
+
+def _set_states(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"].cpu())
+    # Both forms of a state are taken, that of a generator and that of a checkpoint; see `_states`.
+    version, internal, gauss = state["random"]
+    random.setstate((version, tuple(internal.tolist() if isinstance(internal, Tensor) else internal), gauss))
+    name, keys, *place = state["numpy"]
+    _numpy_random().set_state((name, keys.cpu().numpy().astype("uint32") if isinstance(keys, Tensor) else keys, *place))
+    if "cuda" in state and torch.cuda.is_available():
+        for device, cuda_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(cuda_state.cpu(), device)
+    if "mps" in state and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"].cpu())
 
 
 def _storable(states: dict[str, Any]) -> dict[str, Any]:

@@ -217,7 +217,12 @@ def test_a_metric_that_one_rank_lacks_is_missing_on_all() -> None:
     with pytest.raises(MetricError):
         EarlyStopping("val/score")._check(
             SimpleNamespace(  # type: ignore[arg-type]
-                fast_dev_run=False, callback_metrics=metrics, metrics=MetricCollector(strategy), strategy=strategy
+                fast_dev_run=False,
+                callback_metrics=metrics,
+                metrics=MetricCollector(strategy),
+                strategy=strategy,
+                num_val_batches=[1],
+                last_checkpoint=None,
             )
         )
 

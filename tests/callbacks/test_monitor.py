@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from trainkit.callbacks import EarlyStopping
-from trainkit.callbacks.monitor import as_score, check_mode, check_monitor, is_better, missing_metric_error, worst
+from trainkit import Trainer
+from trainkit.callbacks import EarlyStopping, ModelCheckpoint
+from trainkit.callbacks.monitor import as_score, check_mode, check_monitor, is_better, missing_metric, worst
 from trainkit.errors import ConfigError, MetricError, UnknownNameError
-from trainkit.testing import TinyData, TinyModule, quiet_trainer
+from trainkit.testing import TinyData, TinyModule, assert_same_weights, quiet_trainer
 
 
 def test_better_is_strictly_better() -> None:
@@ -39,9 +42,8 @@ def test_nan_and_infinity_are_scores() -> None:
 
 
 def test_a_missing_metric_names_what_there_is_and_what_was_meant() -> None:
-    error = missing_metric_error("val/los", ["val/loss", "train/loss"], "EarlyStopping")
-    assert isinstance(error, MetricError)
-    assert str(error).splitlines() == [
+    message = missing_metric("val/los", ["val/loss", "train/loss"], "EarlyStopping")
+    assert message.splitlines() == [
         "EarlyStopping: no metric 'val/los' has been logged.",
         "    logged       train/loss, val/loss",
         "    did you mean 'val/loss'?",
@@ -49,7 +51,7 @@ def test_a_missing_metric_names_what_there_is_and_what_was_meant() -> None:
 
 
 def test_a_metric_like_no_other_is_to_be_logged() -> None:
-    assert "to do        self.log('val/loss', ...)" in str(missing_metric_error("val/loss", [], "EarlyStopping"))
+    assert "to do        self.log('val/loss', ...)" in missing_metric("val/loss", [], "EarlyStopping")
 
 
 @pytest.mark.parametrize("monitor", ["", None, 3])
@@ -75,10 +77,22 @@ def test_a_mode_is_min_or_max() -> None:
         ("validation/f1_score", ["val/f1_score", "val/r2_score"], "'val/f1_score'?"),
         ("f1", ["model/head/val_f1", "val/loss"], "'model/head/val_f1'"),
         ("val/los", ["val/loss"], "'val/loss'"),
+        (
+            "val/loss",
+            [
+                "train/loss",
+                "train/loss_epoch",
+                "train/loss_step",
+                "val/loss/dataloader_idx_0",
+                "val/loss/dataloader_idx_1",
+            ],
+            "'val/loss/dataloader_idx_0' or 'val/loss/dataloader_idx_1'? There is one for each loader.",
+        ),
+        ("val_loss", ["test/loss", "train_loss", "validation/loss"], "'validation/loss' or "),
     ],
 )
 def test_near_misses_are_named(monitor: str, logged: list[str], meant: str) -> None:
-    assert f"did you mean {meant}" in str(missing_metric_error(monitor, logged, "EarlyStopping"))
+    assert f"did you mean {meant}" in missing_metric(monitor, logged, "EarlyStopping")
 
 
 class Logs(TinyModule):
@@ -113,3 +127,34 @@ def test_what_was_logged_is_not_said_to_be_missing(monitor: str, options: dict[s
     trainer = quiet_trainer(val_check_interval=2, callbacks=[EarlyStopping(monitor)])
     with pytest.raises(MetricError, match=f"(?s){message}"):
         trainer.fit(Logs(**options), TinyData(4), TinyData(1))
+
+
+@pytest.mark.filterwarnings("ignore:ModelCheckpoint. no metric")
+@pytest.mark.parametrize("val_check_interval", [1.0, 2])
+@pytest.mark.parametrize("callback", [EarlyStopping, ModelCheckpoint])
+def test_the_run_goes_on_with_the_right_name(
+    tmp_path: Path, callback: Callable[..., Any], val_check_interval: float
+) -> None:
+    def trainer(monitor: str) -> Trainer:
+        return quiet_trainer(
+            max_epochs=2,
+            default_root_dir=tmp_path,
+            enable_checkpointing=True,
+            val_check_interval=val_check_interval,
+            callbacks=[callback(monitor=monitor)],
+        )
+
+    whole, module = TinyModule(), TinyModule(seed=1)
+    quiet_trainer(max_epochs=2).fit(whole, TinyData(4), TinyData(1))
+    with pytest.raises(MetricError):
+        trainer("val/los").fit(TinyModule(), TinyData(4), TinyData(1))
+    goes_on = trainer("val/loss")
+    goes_on.fit(module, TinyData(4), TinyData(1), ckpt_path="last")
+    assert goes_on.global_step == 8
+    assert_same_weights(module, whole)
+
+
+def test_that_nothing_is_validated_is_said() -> None:
+    trainer = quiet_trainer(callbacks=[EarlyStopping("val/loss")])
+    with pytest.warns(UserWarning, match="there being no"), pytest.raises(MetricError, match="nothing is validated"):
+        trainer.fit(TinyModule(), TinyData(4))

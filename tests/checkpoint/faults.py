@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from trainkit.storage import atomic_write
+from trainkit.storage import temporary
 
 CALLS = ("open", "write", "flush", "fsync", "replace", "unlink")
 
 
 class Faults:
-    """Stands between `atomic_write` and the file system.
+    """Stands between `temporary` and the file system.
 
     Attributes:
         calls: What was called so far.
@@ -25,7 +25,8 @@ class Faults:
         self.fail_at = 0
         self.fail: Callable[[], None] = lambda: None
         real_open = open
-        set_attribute(atomic_write, "open", lambda *args: FaultyFile(self, self.counted("open", real_open)(*args)))
+        counted = self.counted("open", real_open)
+        set_attribute(temporary, "open", lambda *args, **kinds: FaultyFile(self, counted(*args, **kinds)))
         for name in ("fsync", "replace", "unlink"):
             set_attribute(os, name, self.counted(name, getattr(os, name)))
 

@@ -3,9 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
-from trainkit.checkpoint.describe import describe, tensors_in
+from trainkit.checkpoint.describe import describe, list_tensors, tensors_in
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
@@ -65,3 +66,44 @@ def test_weights_alone_and_files_of_others_are_described_too() -> None:
 def test_tensors_are_found_at_any_depth() -> None:
     nested = {"a": [torch.zeros(1), {"b": (torch.zeros(2), 3)}], 4: torch.zeros(3)}
     assert [place for place, _ in tensors_in(nested)] == ["a[0]", "a[1].b[0]", "4"]
+
+
+@pytest.mark.parametrize(
+    ("beside", "use"),
+    [
+        ({"optimizer_states": [], "lr_schedulers": [], "loops": {"fit_loop": {}}, "callbacks": {}}, "a fit can go on"),
+        ({"optimizer_states": []}, "more than weights, but a fit cannot go on from it"),
+        ({}, "weights only"),
+    ],
+)
+def test_a_file_of_lightning_is_told_for_what_it_is(beside: dict[str, Any], use: str) -> None:
+    foreign = {"state_dict": {}, "epoch": 1, "global_step": 2, "pytorch-lightning_version": "2.6.0", **beside}
+    lines = dict(describe(foreign))
+    assert lines["written by"] == "Lightning 2.6.0"
+    assert lines["progress"].startswith(f"epoch 1, 2 updates; {use}")
+
+
+NONSENSE = (None, -1, True, "x", [1], {1: 2}, torch.zeros(3))
+
+
+@pytest.mark.parametrize(
+    "key", ["state_dict", "trainkit", "loops", "callbacks", "optimizer_states", "hyper_parameters", "epoch"]
+)
+def test_what_another_program_has_under_our_names_is_no_error(key: str) -> None:
+    for value in NONSENSE:
+        assert describe({"state_dict": {}, "epoch": 1, "global_step": 2, key: value})
+
+
+def test_names_and_values_are_shown_on_one_line() -> None:
+    checkpoint = {
+        "state_dict": {"a\x1b[2J": torch.zeros(1)},
+        "hyper_parameters": {"lr\n": "\u202e", "weights": torch.zeros(2, 2), "many": list(range(1000))},
+        "callbacks": {"A\rB(x=1)": {}},
+        "trainkit": {"format": "\x07", "version": 1, "module": "M\x9b"},
+    }
+    lines = dict(describe(checkpoint))
+    assert lines["module"].startswith(r"M\x9b: 1 numbers in 1 tensors")
+    assert lines["hyperparameters"].startswith(r"lr\n='\u202e', weights=a tensor, float32[2, 2], many=[0, 1")
+    assert len(lines["hyperparameters"]) < 400
+    assert all(text.isprintable() for text in lines.values())
+    assert next(list_tensors(checkpoint)) == r"state_dict.a\x1b[2J  float32[1]"

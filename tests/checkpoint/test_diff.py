@@ -43,7 +43,7 @@ def test_equal_states_have_none(value: Any) -> None:
         (torch.zeros(4), torch.tensor([0, 1.5, 0, -2]), ["(all): 2 of 4 values differ, by at most 2"]),
         (torch.tensor(0), torch.tensor(3), ["(all): 0 and 3"]),
         (torch.zeros(2, 2), torch.tensor([[0.0, 0.0], [-0.0, 0.0]]), ["(all): 1 of 4 values differ, by at most 0"]),
-        ({"a": torch.zeros(2)}, {"a": None}, ["a: a tensor of shape [2] and None"]),
+        ({"a": torch.zeros(2)}, {"a": None}, ["a: a tensor, float32[2] and None"]),
         ("x" * 99, "y", [f"(all): '{'x' * 59}... and 'y'"]),
     ],
 )
@@ -80,3 +80,23 @@ def test_unusual_tensors_are_compared_by_what_they_store() -> None:
         "conjugate: (1-2j) and (1+2j)",
         "quantized: 1 of 2 values differ, by at most 0.5",
     ]
+
+
+def test_what_is_no_number_to_torch_is_compared_too() -> None:
+    first, second = (torch.tensor([1, 2, each], dtype=torch.uint8).view(torch.bits8) for each in (3, 4))
+    assert told({"a": first}, {"a": first.clone()}) == []
+    assert told({"a": first}, {"a": second}) == ["a: 1 of 3 values differ"]
+
+
+def test_what_is_expanded_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainkit.checkpoint.diff._AT_ONCE", 4)
+    first, second = torch.zeros(1, 1).expand(5, 7), torch.zeros(5, 7)
+    assert told(first, second) == []
+    second[4, 6], second[0, 0] = -3.0, 1.0
+    assert told(first, second) == ["(all): 2 of 35 values differ, by at most 3"]
+    second[2, 2] = torch.nan
+    assert told(first, second) == ["(all): 3 of 35 values differ, by at most nan"]
+
+
+def test_a_difference_is_shown_on_one_line() -> None:
+    assert told({"a\n\x1b": "\r"}, {"a\n\x1b": 1}) == [r"a\n\x1b: '\r' and 1"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -64,7 +65,7 @@ def test_a_state_that_cannot_be_given_back_is_told() -> None:
     plugins = [("gives", OnlyGives())]
     assert collect_plugins(plugins) == {"gives": {"n": 1}}
     with pytest.warns(UserWarning, match="OnlyGives has a state_dict and no load_state_dict"):
-        assert restore_plugins(plugins, {"gives": {"n": 1}}) == []
+        assert restore_plugins(plugins, {"gives": {"n": 1}}, "a.ckpt") == []
 
 
 class Keeps(Remembers):
@@ -77,7 +78,7 @@ class Keeps(Remembers):
 
 def restored(plugins: list[Keeps], states: dict[str, Any]) -> list[str]:
     """Return whose state each of ``plugins`` got; its own name where it got none."""
-    restore_plugins([(str(number), plugin) for number, plugin in enumerate(plugins)], states)
+    restore_plugins([(str(number), plugin) for number, plugin in enumerate(plugins)], states, "a.ckpt")
     return [plugin.state["of"] for plugin in plugins]
 
 
@@ -131,14 +132,14 @@ def test_states_come_back_to_their_plugins_and_those_that_nobody_takes_are_told(
     a, own, new = Remembers({}), Remembers({}, "own"), Remembers({"n": 9})
     plugins = [("a", a), ("b", Forgets()), ("d", own), ("new", new)]
     states = {"a": {"n": 1}, "own": {"n": 2}, "b": {"n": 3}, "gone": {"n": 4}}
-    assert restore_plugins(plugins, states) == ["b", "gone"]
+    assert restore_plugins(plugins, states, "a.ckpt") == ["b", "gone"]
     assert (a.state, own.state, new.state) == ({"n": 1}, {"n": 2}, {"n": 9})
     assert list(states) == ["a", "own", "b", "gone"], "the checkpoint stays as it is"
 
 
 def test_an_empty_state_that_was_saved_comes_back_too() -> None:
     plugin = Remembers({"n": 1})
-    assert restore_plugins([("a", plugin)], {"a": {}}) == []
+    assert restore_plugins([("a", plugin)], {"a": {}}, "a.ckpt") == []
     assert plugin.state == {}
 
 
@@ -199,3 +200,17 @@ def test_it_does_not_where_something_is_missing_and_says_what(key: str) -> None:
         CheckpointError, match=rf"a.ckpt holds weights only \(there is no {key}\).*load_from_checkpoint"
     ):
         require_training_state(part, "a.ckpt")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"last_epoch": 10**12},
+        {"_step_count": 10**12},
+        {"_schedulers": [{"last_epoch": 3}, {"last_epoch": 10**12}]},
+        {"milestones": Counter({2: 10**12})},
+    ],
+)
+def test_a_scheduler_that_was_stepped_more_often_than_any_is_refused(state: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match="a.ckpt says that a scheduler was stepped 1000000000000 times"):
+        restore_optimizers([object()], [state], "a.ckpt", kind="scheduler")

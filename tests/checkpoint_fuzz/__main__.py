@@ -23,10 +23,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         fuzz = Fuzz(arguments.keep or Path(temporary))
         for seed in seeds:
-            what = fuzz.try_one(seed)
+            mutation = fuzz.draw(seed)
+            what = fuzz.try_one(mutation)
             if what:
                 failed += 1
-                print(f"{fuzz.draw(seed)}: {what}", flush=True)
+                print(f"{mutation}: {what}", flush=True)
             if arguments.keep is None:
                 shutil.rmtree(fuzz.folder / str(seed))
     print(f"{len(seeds)} mutations, {failed} met badly, {time.monotonic() - started:.0f} s")

@@ -6,7 +6,6 @@ deletes, imports, connects to or starts outside the folder of its run.
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import random
@@ -20,17 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchmetrics
 from click.testing import CliRunner
-from torch.utils.data import DataLoader
 
 import trainkit
-from trainkit.callbacks import EarlyStopping, EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
+from tests.checkpoint_fuzz.programs import PROGRAMS, Program, all_checkpoints
 from trainkit.cli.checkpoint import command as checkpoint_command
 from trainkit.errors import TrainkitError
-from trainkit.loggers import CSVLogger
 from trainkit.storage.files import write_checkpoint
-from trainkit.testing import TinyModule, quiet_trainer
 
 LONGEST_S = 30
 GONE = object()
@@ -48,96 +43,6 @@ WRONG: list[Any] = [
 USES = ("fit", "last", "validate", "load", "best", "show", "verify", "diff", "export")
 
 
-class Module(TinyModule):
-    """Metrics, schedules, and everything else that a checkpoint may hold."""
-
-    def __init__(self, lr: float = 0.1) -> None:
-        super().__init__(lr=lr)
-        self.save_hyperparameters()
-        self.mean = torchmetrics.MeanMetric()
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        loss = self.loss(batch)
-        self.mean(loss.detach())
-        self.log("loss", loss, on_step=True, on_epoch=True)
-        self.log("mean", self.mean)
-        return loss
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self.log("val_loss", self.loss(batch))
-
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(self.parameters(), lr=0.1)
-        return [optimizer], [{"scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 2), "interval": "step"}]
-
-
-class Data(trainkit.DataModule):
-    """A data module with a state."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.given = 0
-        generator = torch.Generator().manual_seed(0)
-        self.rows = torch.utils.data.TensorDataset(torch.randn(10, 4, generator=generator), torch.ones(10, 2))
-
-    def train_dataloader(self) -> Any:
-        self.given += 1
-        return DataLoader(self.rows, 2, shuffle=True)
-
-    def val_dataloader(self) -> Any:
-        return DataLoader(self.rows, 5)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"given": self.given}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.given = state_dict["given"]
-
-
-def make_trainer(folder: Path, *callbacks: Any, epochs: int = 2) -> trainkit.Trainer:
-    return quiet_trainer(
-        max_epochs=epochs,
-        accumulate_grad_batches=2,
-        gradient_clip_val=1.0,
-        log_every_n_steps=1,
-        enable_checkpointing=True,
-        default_root_dir=folder,
-        logger=CSVLogger(),
-        callbacks=[
-            ModelCheckpoint(monitor="val_loss", save_top_k=2, save_last=True),
-            EarlyStopping("val_loss", patience=9),
-            EMAWeightAveraging(decay=0.9),
-            LearningRateMonitor(),
-            *callbacks,
-        ],
-    )
-
-
-def make_checkpoints(folder: Path) -> list[dict[str, Any]]:
-    """Return what is saved within a group, within a validation, and at the end of an epoch."""
-    saved: list[dict[str, Any]] = []
-
-    class Keeps:
-        def keep(self, trainer: trainkit.Trainer) -> None:
-            saved.append(copy.deepcopy(trainer.dump_checkpoint()))
-
-        def on_train_batch_end(self, trainer: trainkit.Trainer) -> None:
-            if trainer.progress.total_batches == 3:
-                self.keep(trainer)
-
-        def on_validation_batch_end(self, trainer: trainkit.Trainer) -> None:
-            if not trainer.sanity_checking and not saved[1:]:
-                self.keep(trainer)
-
-        def on_train_epoch_end(self, trainer: trainkit.Trainer) -> None:
-            if not saved[2:]:
-                self.keep(trainer)
-
-    trainkit.seed_everything(0)
-    make_trainer(folder, Keeps()).fit(Module(), datamodule=Data())
-    return saved
-
-
 @dataclass(frozen=True)
 class Mutation:
     """What is wrong with a checkpoint, and who uses it.
@@ -145,6 +50,7 @@ class Mutation:
     Attributes:
         seed: By which it was drawn.
         checkpoint: Which of the valid ones.
+        program: What has saved it.
         place: The keys that lead to the value.
         wrong: What is there instead.
         use: Who uses it.
@@ -152,13 +58,14 @@ class Mutation:
 
     seed: int
     checkpoint: int
+    program: str
     place: tuple[Any, ...]
     wrong: Any
     use: str
 
     def __str__(self) -> str:
         wrong = "nothing" if self.wrong is GONE else repr(self.wrong)[:40]
-        return f"{self.seed}: {self.use} of {self.checkpoint} with {wrong} at {list(self.place)}"
+        return f"{self.seed}: {self.use} of {self.program} {self.checkpoint} with {wrong} at {list(self.place)}"
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -197,28 +104,30 @@ class Fuzz:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         with warnings.catch_warnings(action="ignore"):
-            self.valid = make_checkpoints(folder / "valid")
-        self._places = [list(places(checkpoint)) for checkpoint in self.valid]
+            self.valid = all_checkpoints(folder / "valid")
+        self._places = [list(places(checkpoint)) for _, checkpoint in self.valid]
 
     def draw(self, seed: int) -> Mutation:
         chance = random.Random(seed)
         number = chance.randrange(len(self.valid))
         # Half of them lead to a fit, which looks at most of the file.
         use = chance.choice(USES) if chance.random() < 0.5 else "fit"
-        return Mutation(seed, number, chance.choice(self._places[number]), chance.choice(WRONG), use)
+        place, wrong = chance.choice(self._places[number]), chance.choice(WRONG)
+        return Mutation(seed, number, self.valid[number][0], place, wrong, use)
 
-    def try_one(self, seed: int) -> str:
+    def try_one(self, mutation: Mutation) -> str:
         """Return what is wrong with how a mutation is met; empty if it is a named error, or all is well."""
-        mutation, place = self.draw(seed), self.folder / str(seed)
+        place = self.folder / str(mutation.seed)
         # As files lie in the folder of a run.
         run = place / "trainkit_logs" / "version_0"
         run.mkdir(parents=True)
         try:
-            write_checkpoint(put(self.valid[mutation.checkpoint], mutation.place, mutation.wrong), run / "a.ckpt")
-            write_checkpoint(self.valid[mutation.checkpoint], run / "whole.ckpt")
+            valid = self.valid[mutation.checkpoint][1]
+            write_checkpoint(put(valid, mutation.place, mutation.wrong), run / "a.ckpt")
+            write_checkpoint(valid, run / "whole.ckpt")
         except trainkit.errors.CheckpointError:
             return ""  # it cannot be written, and so not be read
-        code, told = in_child(lambda: use(mutation.use, run / "a.ckpt", place), place)
+        code, told = in_child(lambda: use(mutation.use, PROGRAMS[mutation.program], run / "a.ckpt", place), place)
         kind = {0: "", 3: ""}.get(code, f"exit code {code}")
         return "; ".join(part for part in (kind, *told) if part)
 
@@ -233,7 +142,7 @@ def in_child(work: Callable[[], None], place: Path) -> tuple[int, list[str]]:
             descriptor = os.open(output, os.O_WRONLY | os.O_CREAT)
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
-            sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+            sys.stdout, sys.stderr = (os.fdopen(to, "w", errors="backslashreplace", closefd=False) for to in (1, 2))
             torch.set_num_threads(1)
             warnings.simplefilter("ignore")
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -245,8 +154,9 @@ def in_child(work: Callable[[], None], place: Path) -> tuple[int, list[str]]:
         except TrainkitError as error:
             print(f"{type(error).__name__}: {error}")
             code = 3
-        except BaseException:
+        except BaseException as error:
             traceback.print_exc()
+            code = 3 if is_of_the_user(error) else 1
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -256,6 +166,11 @@ def in_child(work: Callable[[], None], place: Path) -> tuple[int, list[str]]:
     if code not in (0, 3):
         told.append(" | ".join(output.read_text(errors="replace").strip().splitlines()[-1:]))
     return code, told
+
+
+def is_of_the_user(error: BaseException) -> bool:
+    """Whether an error is that of somebody else's ``load_state_dict`` or constructor, and says of which file."""
+    return any("(tests." in note and "which was given" in note for note in getattr(error, "__notes__", ()))
 
 
 def watch(place: Path, reports: int) -> None:
@@ -289,15 +204,17 @@ def watch(place: Path, reports: int) -> None:
     sys.addaudithook(listen)
 
 
-def use(how: str, path: Path, place: Path) -> None:
+def use(how: str, program: Program, path: Path, place: Path) -> None:
     """Use a checkpoint as users do; whatever is printed is looked at as well."""
     trainkit.seed_everything(1)
     if how in ("fit", "last"):
-        make_trainer(place).fit(Module(), datamodule=Data(), ckpt_path=str(path) if how == "fit" else "last")
+        ckpt_path = str(path) if how == "fit" else "last"
+        program.trainer(place).fit(program.module(), datamodule=program.data(), ckpt_path=ckpt_path)
     elif how in ("validate", "best"):
-        make_trainer(place).validate(Module(), datamodule=Data(), ckpt_path=str(path) if how == "validate" else "best")
+        ckpt_path = str(path) if how == "validate" else "best"
+        program.trainer(place).validate(program.module(), datamodule=program.data(), ckpt_path=ckpt_path)
     elif how == "load":
-        Module.load_from_checkpoint(path)
+        program.module.load_from_checkpoint(path)  # type: ignore[attr-defined]
     else:
         others = {"diff": [str(path.with_name("whole.ckpt"))], "export": ["out.safetensors"]}.get(how, [])
         arguments = [how, str(path), *others, *(["--tensors"] if how == "show" else [])]

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from click.testing import Result
@@ -56,3 +59,21 @@ def test_ctrl_c_is_exit_code_130(trainkit_in_project: Run) -> None:
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
 def test_modules_of_the_current_directory_are_found(trainkit_in_project: Run, command: str) -> None:
     assert trainkit_in_project(command, "config.yaml").exit_code == 0
+
+
+def test_a_file_called_as_a_package_is_does_not_take_its_place(tmp_path: Path) -> None:
+    folder, scripts = tmp_path / "project", tmp_path / "bin"
+    folder.mkdir()
+    scripts.mkdir()
+    for name in ("yaml", "click", "torch", "omegaconf"):
+        (folder / f"{name}.py").write_text(f"print('{name} of the folder'); raise SystemExit(9)")
+    # As pip writes it: only its own folder is on the path.
+    (scripts / "trainkit").write_text("from trainkit.cli.main import main\nmain()")
+    (folder / "models.py").write_text("")
+    (folder / "config.yaml").write_text("module: {_target_: models.Net}")
+    for program in (["-m", "trainkit"], [str(scripts / "trainkit")]):
+        command = [sys.executable, *program, "fit", "config.yaml"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.stdout == ""
+        # The module that the configuration names is found there.
+        assert "unknown name in models 'Net'" in done.stderr

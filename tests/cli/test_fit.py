@@ -115,6 +115,15 @@ def test_stopped_job_tells_by_its_exit_code_and_the_same_command_goes_on(
     assert all(torch.equal(newest["state_dict"][name], weight) for name, weight in expected.items())
 
 
+def test_how_a_stopped_job_goes_on_is_told_once_where_progress_is_shown(trainkit_in_project: Run) -> None:
+    Path("stopping.py").write_text(textwrap.dedent(STOPPING))
+    given = f"module._target_=stopping.Stopping module.number={int(signal.SIGINT)} trainer.enable_progress_bar=true"
+    stopped = trainkit_in_project("fit", "config.yaml", *given.split())
+    assert f"  continue  trainkit fit config.yaml {given} --resume, from " in stopped.output
+    assert stopped.output.count("--resume") == 1
+    assert "ckpt_path" not in stopped.output
+
+
 def test_job_of_which_no_checkpoint_can_be_read_does_not_begin_anew(trainkit_in_project: Run) -> None:
     trainkit_in_project("fit", "config.yaml", "--resume")
     for checkpoint in sorted(Path().rglob("*.ckpt")):

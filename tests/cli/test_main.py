@@ -3,8 +3,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -67,3 +69,16 @@ def test_module_and_script_are_one_command() -> None:
 
     assert trainkit.__version__ in done.stdout
     assert getattr(import_module(module), name) is main
+
+
+def test_a_warning_names_the_command_in_place_of_a_line_that_is_not_the_users(
+    trainkit_in_project: Callable[..., Any],
+) -> None:
+    # In a process of its own: pytest takes warnings for itself.
+    code = "import sys; from trainkit.cli.main import main; main(sys.argv[1:], prog_name='trainkit')"
+    command = [sys.executable, "-c", code, "fit", "config.yaml", "trainer.max_epochs=null", "trainer.max_steps=1"]
+
+    done = subprocess.run([*command, "callbacks.early_stopping.monitor=x"], capture_output=True, text=True)
+
+    told = [line for line in done.stderr.splitlines() if "Warning" in line]
+    assert told and all(line.startswith("trainkit fit: UserWarning: ") for line in told), done.stderr

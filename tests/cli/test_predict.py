@@ -61,3 +61,24 @@ def test_output_may_be_a_device(trainkit_in_project: Run) -> None:
 
     assert result.exit_code == 0, result.output
     assert not Path(os.devnull).is_file()
+
+
+def test_predictions_do_not_replace_the_checkpoint_they_are_made_with(trainkit_in_project: Run) -> None:
+    trainkit_in_project("fit", "config.yaml")
+    (checkpoint,) = Path().rglob("last.ckpt")
+    before = checkpoint.read_bytes()
+
+    result = trainkit_in_project("predict", "config.yaml", f"ckpt_path={checkpoint}", "--output", str(checkpoint))
+
+    assert result.exit_code == 1
+    assert "is the checkpoint itself" in result.stderr
+    assert checkpoint.read_bytes() == before
+
+
+def test_predictions_have_the_rights_of_those_before(trainkit_in_project: Run) -> None:
+    Path("predictions.pt").touch(0o600)
+
+    assert trainkit_in_project("predict", "config.yaml").exit_code == 0
+
+    assert Path("predictions.pt").stat().st_mode & 0o777 == 0o600
+    assert len(torch.load("predictions.pt", weights_only=True)) == 4

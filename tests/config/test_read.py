@@ -145,3 +145,27 @@ def test_unknown_section_lists_what_is_allowed(write_config: Write) -> None:
         read(write_config("model: {}"))
 
     assert caught.value.allowed == ["callbacks", "ckpt_path", "data", "module", "seed", "trainer"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("module: {x: &a [*a]}", "holds itself"),
+        ("module: &a {_target_: a.B, me: *a}", "holds itself"),
+        ("module: {x: " + "[" * 400 + "]" * 400 + "}", "nested too deeply"),
+        ("module:\n" + "".join(" " * depth + "a:\n" for depth in range(1, 300)), "nested too deeply"),
+        ("module: {x: " + "9" * 5000 + "}", "4300 digits"),
+        ("module: {x: !!bool maybe}", "does not fit its tag"),
+        ("module: {x: !!float fast}", "could not convert"),
+        ("5", "Invalid loaded object type: int"),
+    ],
+)
+def test_yaml_that_no_run_is_made_of_is_refused(write_config: Write, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"config.yaml is not a configuration: .*{message}"):
+        read(write_config(text))
+
+
+@pytest.mark.parametrize("value", ["!!bool maybe", "!!float fast", "9" * 5000, "[" * 400 + "]" * 400, "&a [*a]"])
+def test_override_of_which_no_value_is_made_is_refused(write_config: Write, value: str) -> None:
+    with pytest.raises(ConfigError, match="^override .* is not usable: "):
+        read(write_config("module: {_target_: a.B}"), [f"module.x={value}"])

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from trainkit.config import Config, from_config, read
+from trainkit.config.saved import SavedConfig
 from trainkit.config.schema import Source
+from trainkit.hooks.callback import Callback
 from trainkit.testing import TinyData, TinyModule
 
 Write = Callable[[str], str]
@@ -139,3 +143,75 @@ def test_configuration_that_cannot_be_kept_is_told(write_config: Write, monkeypa
         folder = fit(path)
 
     assert files(folder) == []
+
+
+SECRET = "hf_0123456789"
+WITH_SECRET = f"""
+module: {{_target_: trainkit.testing.TinyModule, lr: "${{trainer.max_epochs}}"}}
+trainer: {{max_epochs: 1, {QUIET}, default_root_dir: "${{oc.env:FOLDER}}"}}
+callbacks:
+  a: {{_target_: tests.config.test_saved.Sends, token: "${{oc.env:TOKEN}}"}}
+  b: {{_target_: tests.config.test_saved.Sends, token: "Bearer ${{callbacks.a.token}}"}}
+  c: {{_target_: tests.config.test_saved.Sends, token: "${{oc.${{callbacks.c.kind}}:TOKEN}}", kind: env}}
+  d: {{_target_: tests.config.test_saved.Sends, token: "\\\\${{not_mine}}"}}
+"""
+
+
+class Sends(Callback):
+    def __init__(self, token: str, kind: str = "", more: str = "") -> None:
+        self.token = token
+
+    def on_fit_end(self) -> None:
+        pass
+
+    # What a checkpoint says of a callback with a state, its arguments, is searched as well.
+    def state_dict(self) -> dict[str, int]:
+        return {"sent": 1}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        pass
+
+
+@pytest.fixture
+def secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TOKEN", SECRET)
+    monkeypatch.setenv("FOLDER", str(tmp_path / "runs"))
+
+
+@pytest.mark.usefixtures("secrets")
+@pytest.mark.parametrize("overrides", [[], ["callbacks.d.more=${oc.env:TOKEN}", "callbacks.a=null"]])
+def test_what_a_resolver_answers_is_not_kept(write_config: Write, overrides: list[str]) -> None:
+    path = write_config(WITH_SECRET.replace("${callbacks.a.token}", "${oc.env:TOKEN}") if overrides else WITH_SECRET)
+    folder = fit(path, *overrides)
+
+    assert not [file for file in folder.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()]
+    assert "token: ${oc.${callbacks.c.kind}:TOKEN}" in (folder / "config.yaml").read_text()
+    assert read(folder / "config.yaml").sections() == read(path, overrides).sections()
+    assert read(folder / "config.yaml").callbacks["c"]["token"] == SECRET  # type: ignore[index]
+
+
+@pytest.mark.usefixtures("secrets")
+def test_what_is_kept_of_interpolations_leaves_out_last(write_config: Write) -> None:
+    path = write_config(WITH_SECRET)
+    assert SavedConfig(read(path, ["ckpt_path=last"])).config.to_yaml() == read(path).to_yaml()
+
+
+@pytest.mark.filterwarnings("ignore:register_new_resolver")  # the other name is not in all versions
+def test_a_resolver_that_always_answers_differently_is_told(write_config: Write) -> None:
+    answers = itertools.count()
+    OmegaConf.register_new_resolver("next_answer", lambda: f"{next(answers)}")
+    try:
+        path = write_config(
+            BASE + "callbacks: {a: {_target_: tests.config.test_saved.Sends, token: '${next_answer:}'}}"
+        )
+        with pytest.warns(UserWarning, match="is not kept in .*: a value in it is another one when it is read back"):
+            folder = fit(path)
+    finally:
+        OmegaConf.clear_resolver("next_answer")
+    assert files(folder) == []
+
+
+def test_the_copy_of_a_private_file_is_private(write_config: Write) -> None:
+    path = write_config(BASE)
+    Path(path).chmod(0o600)
+    assert (fit(path) / "config.yaml").stat().st_mode & 0o777 == 0o600

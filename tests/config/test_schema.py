@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainkit.config.schema import Source
+from trainkit.config.schema import Source, written
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,19 @@ from trainkit.config.schema import Source
 )
 def test_where_names_what_was_written_last(overrides: dict[str, str], key: str, where: str) -> None:
     assert Source("run.yaml", overrides).where(key) == where
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("module", "m.Model", "module: {_target_: m.Model}"),
+        ("module", {"class": "m.Model", "lr": 1}, "module: {_target_: m.Model, ...}"),
+        ("data", {"class_path": "m.Data"}, "data: {_target_: m.Data}"),
+        ("module", {"lr": 1}, "module: {_target_: package.file.MyClass, ...}"),
+        ("module", None, "module: {_target_: package.file.MyClass}"),
+        ("callbacks.mine", "m.C", "callbacks: {mine: {_target_: m.C}}"),
+        ("callbacks", ["m.C"], "callbacks: {early_stopping: {monitor: val/loss}, ANY_NAME: {_target_: "),
+    ],
+)
+def test_what_was_meant_is_written_as_it_should_be(key: str, value: object, text: str) -> None:
+    assert written(key, value).startswith(text)

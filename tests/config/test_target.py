@@ -89,3 +89,29 @@ def test_file_that_does_not_import_is_named_with_its_line(
         locate_network("broken.Net")
 
     assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("target", ["json.Net", "json.models.Net"])
+def test_a_file_of_the_folder_that_another_module_hides_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "json.py").write_text("")
+    with pytest.raises(ConfigError) as caught:
+        locate_network(target)
+    (note,) = caught.value.__notes__
+    assert f"not looked at {tmp_path}/json.py, as the current folder comes last, and json is" in note
+    (tmp_path / "json.py").unlink()
+    with pytest.raises(ConfigError) as caught:
+        locate_network(target)
+    assert not hasattr(caught.value, "__notes__")
+
+
+def test_a_module_of_the_folder_is_not_hidden_by_itself(
+    package: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    package("nets.py", "")
+    with pytest.raises(ConfigError) as caught:
+        locate_network("nets.Net")
+    assert not hasattr(caught.value, "__notes__")

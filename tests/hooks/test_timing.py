@@ -139,3 +139,13 @@ def test_an_empty_timer_is_a_table_without_rows() -> None:
 def test_rich_is_imported_for_the_table_only() -> None:
     code = "import sys, trainkit.hooks; trainkit.hooks.HookManager(); assert 'rich' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(trainkit.__file__).parents[1])
+
+
+def test_names_of_plugins_are_no_markup_and_act_on_nothing() -> None:
+    timer = HookTimer(lambda: None)
+    timer.timed(lambda: None, "a[/x]\x1b[2J", "setup", is_wrapper=False)()
+    console = Console(width=100)
+    with console.capture() as drawn:
+        console.print(timer.table())
+    assert r"a[/x]\x1b[2J" in drawn.get()
+    assert r"a[/x]\x1b[2J" in str(timer)

@@ -75,3 +75,14 @@ def test_rows_that_a_full_disk_took_in_part_are_taken_back(path, monkeypatch):
     with pytest.raises(OSError, match="full"):
         append_rows(path, [{"step": 5, "a": 1.0}, {"step": 6, "a": 1.0}])
     assert size_of(path) == size
+
+
+@pytest.mark.parametrize("name", ["50\rOK", "a\nb", "a\r\nb", 'a,b"c', "a\x1b[2J", " a ", "[/x]"])
+def test_any_name_comes_back_as_it_was(tmp_path, name):
+    path = tmp_path / "metrics.csv"
+    append_rows(path, [{"step": 1, "epoch": 0, name: 0.5}])
+    append_rows(path, [{"step": 2, "epoch": 0, name: 0.25, "other": 1}])
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row[name] for row in rows] == ["0.5", "0.25"]
+    assert count_rows(path) == 2

@@ -8,7 +8,7 @@ from torch import nn
 
 from trainkit.callbacks import CSVLogger, Logger, ModelCheckpoint, TensorBoardLogger
 from trainkit.data import DataModule
-from trainkit.errors import ConfigError, LogWriteError
+from trainkit.errors import ConfigError, LogWriteError, MetricError
 from trainkit.module.hparams import HyperparametersMixin
 from trainkit.testing import Recorder, TinyData, TinyModule, check_callback, quiet_trainer
 
@@ -341,3 +341,19 @@ def test_loggers_of_two_kinds_share_a_folder(tmp_path):
     trainer = quiet_trainer(logger=[CSVLogger(tmp_path), TensorBoardLogger(tmp_path), Kept(tmp_path), Kept(tmp_path)])
     trainer.fit(TinyModule(), TinyData(1))
     assert {logger.log_dir for logger in trainer.loggers} == {os.path.join(tmp_path, "trainkit_logs", "version_0")}
+
+
+@pytest.mark.parametrize("kind", [CSVLogger, TensorBoardLogger])
+def test_a_name_that_no_file_can_hold_is_named(kind, tmp_path):
+    logger = kind(tmp_path)
+    with pytest.raises(MetricError, match=r"no file can hold the name 'half \\ud800'"):
+        logger.log_metrics({"half \ud800": 1.0}, step=0)
+    logger.log_hyperparams({"half \ud800": "\udfff", "zero": "\0"})  # of these, files hold a text that stands for it
+    logger.finalize("success")
+
+
+@pytest.mark.parametrize("argument", ["save_dir", "name", "version", "prefix"])
+def test_so_is_an_argument(argument):
+    for text in ("half \ud800", "zero \0"):
+        with pytest.raises(ConfigError, match=argument):
+            CSVLogger(**{argument: text})

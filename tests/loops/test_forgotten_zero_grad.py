@@ -25,6 +25,10 @@ class Manual(TinyModule):
             self.zero_grad()
         elif way == "zeros":
             optimizer.zero_grad(set_to_none=False)
+        elif way == "past autograd":
+            for parameter in self.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.data.zero_()
         loss = self.loss(batch)
         if way == "between":
             optimizer.zero_grad()
@@ -38,6 +42,10 @@ class Manual(TinyModule):
             optimizer.zero_grad()
         elif way == "clip, zeros after":
             self.zero_grad(set_to_none=False)
+        elif way == "once more, past autograd":
+            self.manual_backward(self.loss(batch))
+            self.layer.weight.grad.data.zero_()
+            self.layer.bias.grad.data.zero_()
         elif way == "once more":  # as the loss of a generator leaves gradients in the discriminator
             self.manual_backward(self.loss(batch))
             optimizer.zero_grad()
@@ -63,6 +71,7 @@ def test_gradients_that_nothing_clears_are_told_once(way: str) -> None:
 
 
 CLEARED = ["before", "module", "zeros", "between", "after", "group", "clip, zeros after", "once more", "by hand"]
+CLEARED += ["past autograd", "once more, past autograd"]
 
 
 @pytest.mark.parametrize("way", CLEARED)
@@ -72,3 +81,14 @@ def test_gradients_that_are_cleared_in_any_way_are_not(way: str) -> None:
 
 def test_one_update_leaves_nothing_behind() -> None:
     assert told("never", max_epochs=1, limit_train_batches=1) == []
+
+
+def test_a_parameter_that_is_frozen_by_now_ends_no_run() -> None:
+    class Freezes(Manual):
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            self.manual_backward(self.loss(batch))
+            self.layer.bias.requires_grad_(False)  # with a gradient
+            self.optimizers().step()
+
+    with pytest.warns(UserWarning, match="second update"):
+        quiet_trainer(max_epochs=1).fit(Freezes("never"), TinyData(4))

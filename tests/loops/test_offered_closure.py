@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trainkit.errors import ConfigError
-from trainkit.loops.offered_closure import evaluated_ahead, may_want_closure, needs_closure
+from trainkit.loops.offered_closure import _samples, evaluated_ahead, may_want_closure, needs_closure
 from trainkit.testing import TinyData, TinyModule, assert_same_weights, quiet_trainer
 
 LR, RHO = 0.1, 0.05
@@ -145,11 +145,25 @@ def test_who_needs_a_closure_and_who_may_want_one():
         assert (needs_closure(optimizer), may_want_closure(optimizer)) == answers
 
 
-@pytest.mark.parametrize("change", ["nothing", "weights", "data", "gradients", "no gradients", "complex", "half"])
+CHANGES = [
+    "nothing",
+    "nothing, NaN",
+    "weights",
+    "data",
+    "sign",
+    "sign, data",
+    "gradients",
+    "no gradients",
+    "complex",
+    "half",
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_the_first_call_repeats_the_evaluation_if_anything_has_changed(change):
     dtype = {"complex": torch.complex64, "half": torch.bfloat16}.get(change, torch.float32)
     weight = torch.nn.Parameter(torch.ones(3, dtype=dtype))
-    weight.grad = torch.ones(3, dtype=dtype)
+    weight.grad = torch.full_like(weight, float("nan")) if change.endswith("NaN") else torch.ones(3, dtype=dtype)
     calls = []
     closure = evaluated_ahead(lambda: calls.append(torch.is_grad_enabled()), torch.optim.SGD([weight], lr=0.1))
     with torch.no_grad():
@@ -159,10 +173,34 @@ def test_the_first_call_repeats_the_evaluation_if_anything_has_changed(change):
             weight.grad.zero_()
         elif change == "no gradients":
             weight.grad = None
-        elif change != "nothing":
+        elif change.startswith("sign"):  # which leaves all norms as they are
+            (weight.data if change.endswith("data") else weight).neg_()
+        elif not change.startswith("nothing"):
             weight[0] += 1j * 0.5 if change == "complex" else 0.01
         closure()
-        assert len(calls) == (1 if change == "nothing" else 2)
+        assert len(calls) == (1 if change.startswith("nothing") else 2)
         closure()
-    assert len(calls) == (2 if change == "nothing" else 3)
+    assert len(calls) == (2 if change.startswith("nothing") else 3)
     assert all(calls)
+
+
+def test_of_large_weights_a_few_entries_are_looked_at():
+    weights = [torch.nn.Parameter(torch.ones(1000, 1000)), torch.nn.Parameter(torch.ones(64, 3, 9, 9))]
+    weights[1].data = weights[1].data.to(memory_format=torch.channels_last)
+    for weight in weights:
+        calls = []
+        closure = evaluated_ahead(lambda calls=calls: calls.append(1), torch.optim.SGD(weights, lr=0.1))
+        weight.data.add_(0.01)
+        closure()
+        assert len(calls) == 2
+    assert sum(each.numel() for each in _samples(weights)) <= 2 * 256 * 4
+
+
+def test_a_change_that_autograd_knows_of_is_seen_wherever_it_is():
+    weight = torch.nn.Parameter(torch.ones(1000, 1000))
+    calls = []
+    closure = evaluated_ahead(lambda: calls.append(1), torch.optim.SGD([weight], lr=0.1))
+    with torch.no_grad():
+        weight[3, 5] += 1
+    closure()
+    assert len(calls) == 2

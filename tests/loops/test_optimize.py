@@ -137,3 +137,32 @@ def test_a_stop_that_is_asked_for_while_nothing_is_due_ends_the_run(batch_idx):
     trainer = quiet_trainer(max_epochs=3, callbacks=[StopsAt()])
     trainer.fit(TinyModule(), TinyData(8))
     assert trainer.global_step == batch_idx + 1
+
+
+# What comes beside a loss
+
+
+class Weighing(TinyModule):
+    weight = 4.0
+
+    def training_step(self, batch, batch_idx):
+        return {"loss": self.loss(batch) * 4, "weight": self.weight}
+
+
+@pytest.mark.parametrize("weight", [torch.ones(3), torch.ones(0), [1.0, 2.0], "many"], ids=str)
+def test_a_weight_that_is_not_one_number_is_an_error_that_says_what_it_is(weight):
+    module = Weighing()
+    module.weight = weight
+    with pytest.raises(
+        ModuleError, match=r"'weight' that is a \w+.*not one number.*Give weights of samples another key"
+    ):
+        quiet_trainer(max_steps=1).fit(module, TinyData(1))
+
+
+@pytest.mark.parametrize("weight", [4, torch.tensor([[4.0]]), torch.tensor(4.0, requires_grad=True)], ids=str)
+def test_a_weight_of_one_element_is_a_number_in_any_shape(weight):
+    module, plain = Weighing(), TinyModule()
+    module.weight = weight
+    for each in (module, plain):
+        quiet_trainer().fit(each, TinyData(2))
+    torch.testing.assert_close(dict(module.named_parameters()), dict(plain.named_parameters()))

@@ -27,6 +27,31 @@ def test_metric_that_was_only_updated_has_no_step_value(training):
     assert training.epoch_row() == {"x_epoch": 2.0}
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, r"self.log\('x', SumMetric\) goes nowhere.*Call the metric.*on_step=False, on_epoch=True"),
+        ({"on_step": True}, "goes nowhere"),
+        ({"on_step": True, "on_epoch": True}, "there is no 'x_step'.*Call the metric.*or leave out on_step"),
+    ],
+)
+def test_a_value_of_the_batch_that_was_not_computed_is_told_once(training, options, told):
+    metric = torchmetrics.SumMetric()
+    with pytest.warns(UserWarning, match=told) as warned:
+        for value in (1.0, 2.0):
+            metric.update(value)
+            training.log("x", metric, **options)
+    assert len(warned) == 1
+
+
+@pytest.mark.parametrize(("options", "calls"), [({"on_epoch": True}, "update"), ({"on_step": True}, "forward")])
+def test_a_metric_that_has_what_it_is_logged_for_warns_of_nothing(training, recwarn, options, calls):
+    metric = torchmetrics.SumMetric()
+    getattr(metric, calls)(1.0)
+    training.log("x", metric, **options)
+    assert not list(recwarn)
+
+
 def test_metric_in_an_epoch_hook_is_computed(validating):
     metric = torchmetrics.SumMetric()
     metric.update(2.0)
@@ -65,9 +90,9 @@ def test_members_of_a_collection_are_metrics(validating):
 def test_name_is_of_a_number_or_of_a_metric(training, first_is_metric):
     metric = torchmetrics.SumMetric()
     values = [metric, torch.tensor(1.0)] if first_is_metric else [1.0, metric]
-    training.log("x", values[0])
+    training.log("x", values[0], on_epoch=True)
     with pytest.raises(MetricError, match=r"another name|two names"):
-        training.log("x", values[1])
+        training.log("x", values[1], on_epoch=True)
 
 
 def test_metric_used_in_inference_mode_can_be_used_outside_it_after_its_phase(validating):

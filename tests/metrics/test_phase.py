@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainkit.errors import MetricError
+from trainkit.errors import CheckpointError, MetricError
 from trainkit.metrics.phase import PhaseLog, Published
 from trainkit.metrics.slots import EPOCH_HOOK, EVERY_LOADER
 from trainkit.types import Phase
@@ -80,3 +80,19 @@ def test_step_values_of_an_evaluation_outlive_its_interruption_and_its_epoch_val
         state, log = log.state_dict({}), PhaseLog(Phase.VALIDATE, 1, Published())
         log.load_state_dict(state, {})
     assert (log.step_row, log.epoch_row) == ({"both_step": 0.5}, {})
+
+
+def test_a_loader_that_is_not_there_is_refused():
+    phase = PhaseLog(Phase.VALIDATE, 2, Published())
+    phase.enter(1)
+    phase.open("loss", DEFAULTS, is_metric=False)
+    state = phase.state_dict({})
+    state["slots"][0]["loaders"] = [10**12]
+    with pytest.raises(CheckpointError, match="'loss' was logged for loader 1000000000000, which is not there"):
+        PhaseLog(Phase.VALIDATE, 2, Published()).load_state_dict(state, {})
+
+
+@pytest.mark.parametrize("name", ["half \ud800", "zero \0"])
+def test_a_name_that_no_file_can_hold_is_an_error_at_once(log, name):
+    with pytest.raises(MetricError, match="no file can hold this name"):
+        log.open(name, DEFAULTS, is_metric=False)

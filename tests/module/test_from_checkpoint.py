@@ -11,7 +11,13 @@ from trainkit.compat.lightning import LightningModule
 from trainkit.data import DataModule
 from trainkit.errors import CheckpointError, UnknownNameError
 from trainkit.module import TrainModule
-from trainkit.module.from_checkpoint import call_with, constructor_arguments, load_weights
+from trainkit.module.from_checkpoint import (
+    call_with,
+    constructor_arguments,
+    load_weights,
+    read_hparams,
+    require_weights,
+)
 from trainkit.module.hparams import store_hparams
 
 
@@ -162,12 +168,31 @@ def test_weights_that_fit_in_part_are_told():
     assert torch.equal(target.net.weight, source["net.weight"])
 
 
-def test_additional_weights_or_fewer_are_no_more_than_was_asked_for():
+def test_additional_weights_or_fewer_are_no_more_than_was_asked_for(capsys):
     source = nn.ModuleDict({"net": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
     net = nn.ModuleDict({"net": nn.Linear(2, 2)})
     load_weights(net, source.state_dict(), strict=False, source="a.ckpt")
     load_weights(source, nn.ModuleDict({"net": net.net}).state_dict(), strict=False, source="a.ckpt")
-    load_weights(nn.ReLU(), source.state_dict(), strict=False, source="a.ckpt")
+    assert capsys.readouterr().err.splitlines() == [
+        "trainkit: of a.ckpt 2 tensors (head.weight, head.bias) are not in ModuleDict and left out",
+        "trainkit: of ModuleDict 2 tensors (head.weight, head.bias) are not in a.ckpt and stay as they were made",
+    ]
+    load_weights(nn.ReLU(), source.state_dict(), strict=False, source="a.ckpt", tells=False)
+    load_weights(source, source.state_dict(), strict=False, source="a.ckpt")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("wrapped", [torch.compile, nn.DataParallel, lambda net: net])
+def test_what_is_said_to_load_a_bare_state_dict_does(tmp_path, wrapped):
+    path = tmp_path / "weights.pt"
+    source, module = nn.Linear(2, 2), nn.Linear(2, 2)
+    torch.save(wrapped(source).state_dict(), path)
+    with pytest.raises(CheckpointError) as caught:
+        require_weights(torch.load(path), path)
+    to_do = str(caught.value).splitlines()[2:]
+    code = "\n".join(line.strip() for line in to_do[1:]) or to_do[0].partition("use ")[2]
+    exec(code, {"torch": torch, "path": path, "module": module})
+    assert torch.equal(module.weight, source.weight)
 
 
 def test_a_module_that_renames_the_weights_itself_gets_them_as_they_are():
@@ -202,3 +227,12 @@ def test_an_instance_does_not_load_a_checkpoint_into_itself(kind):
 
     with pytest.raises(TypeError, match=r"makes a new Own and leaves this one as it is.\n.*Own\.load_from_checkpoint"):
         Own().load_from_checkpoint("file.ckpt")
+
+
+@pytest.mark.parametrize(
+    "text", ["- 1", "a: [", "a: &a [*a]", "[" * 2000, "a: !!bool maybe", "a: " + "9" * 5000, "1: 2", "x: {? [a] : b}"]
+)
+def test_a_file_that_holds_no_hyperparameters_is_named(tmp_path, text):
+    (tmp_path / "hparams.yaml").write_text(text)
+    with pytest.raises(CheckpointError, match=r"hparams_file=.*hparams\.yaml"):
+        read_hparams(Plain, tmp_path / "hparams.yaml")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from trainkit.errors import DataError
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
 
 
@@ -161,6 +162,46 @@ def test_any_iterable_of_batches_is_a_loader():
     module = Numbers()
     quiet_trainer(max_epochs=2).fit(module, Source())
     assert [plain(batch) for batch in module.seen] == [1.0, 2.0, 1.0, 2.0]
+
+
+class Indexed:
+    """Two batches that are asked for by index alone."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        if index >= 2:
+            raise IndexError
+        return torch.tensor([float(index)])
+
+
+def test_what_is_a_loader_alone_is_one_in_a_dict_too():
+    module = Numbers()
+    quiet_trainer().fit(module, {"a": Indexed(), "b": [torch.tensor([5.0])]})
+    assert [plain(batch) for batch in module.seen] == [{"a": 0.0, "b": 5.0}, {"a": 1.0, "b": 5.0}]
+
+
+def once(count):
+    return zip((torch.tensor([float(number)]) for number in range(count)), strict=True)
+
+
+def test_iterators_that_end_together_are_used_to_their_end():
+    module = Numbers()
+    quiet_trainer().fit(module, {"a": once(3), "b": once(3)})
+    assert len(module.seen) == 3
+
+
+def test_an_iterator_that_ends_before_others_says_that_it_cannot_start_anew():
+    with pytest.raises(
+        DataError, match=r"(?s)loader 1 of a CombinedLoader gave no batch when it was started anew.*to do"
+    ):
+        quiet_trainer().fit(Numbers(), {"a": [torch.zeros(1)] * 3, "b": once(2)})
+
+
+def test_iterators_side_by_side_that_are_used_up_say_so():
+    with pytest.raises(DataError, match=r"train_dataloader is used up: a zip can be iterated over only once"):
+        quiet_trainer(max_epochs=2).fit(Numbers(), {"a": once(3), "b": once(3)})
 
 
 @pytest.mark.parametrize(("loaders", "passed"), [(1, ("default",)), (2, (0, 1))])

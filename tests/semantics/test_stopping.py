@@ -97,8 +97,17 @@ def test_a_stop_that_was_asked_for_is_not_taken_back_by_somebody_who_does_not_as
             trainer.should_stop = False
 
     trainer = quiet_trainer(max_epochs=4, min_epochs=2, callbacks=[StopAt(2), Undecided()])
-    trainer.fit(TinyModule(), TinyData(num_batches=5))
+    with pytest.warns(UserWarning, match="should_stop = False is ignored: StopAt.on_train_batch_end has asked") as told:
+        trainer.fit(TinyModule(), TinyData(num_batches=5))
     assert trainer.global_step == 10
+    assert {each.filename for each in told} == {__file__}
+
+
+def test_who_asks_for_no_stop_where_nobody_has_is_told_nothing():
+    trainer = quiet_trainer(max_epochs=1)
+    trainer.should_stop = False
+    trainer.fit(TinyModule(), TinyData(1))
+    trainer.should_stop = False  # warnings are errors
 
 
 def test_should_stop_asked_in_validation_ends_the_run_after_it():

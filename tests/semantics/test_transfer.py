@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from trainkit import DataModule
+from trainkit.callbacks import Callback
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 Pair = namedtuple("Pair", ["first", "second"])
@@ -122,3 +124,22 @@ def test_transfer_hooks_know_whether_they_are_in_training():
     quiet_trainer().fit(Module(), TinyData(1), TinyData(1))
     assert seen[0][0] is True
     assert seen[1][0] is False
+
+
+def test_an_object_may_be_the_data_module_and_a_callback():
+    called = []
+
+    class Both(DataModule, Callback):
+        def train_dataloader(self):
+            return TinyData(2)
+
+        def on_after_batch_transfer(self, batch, dataloader_idx):
+            called.append("transfer")
+            return batch
+
+        def on_train_epoch_end(self):
+            called.append("epoch")
+
+    both = Both()
+    quiet_trainer(callbacks=[both]).fit(TinyModule(), datamodule=both)
+    assert called == ["transfer", "transfer", "epoch"]

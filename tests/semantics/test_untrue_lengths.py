@@ -1,4 +1,4 @@
-"""A sampler that gives more than its length is used to its end, as in a plain ``for`` loop, and it is said once."""
+"""Loaders with another length than they say: none is used or left out in silence, and an epoch ends as any other."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader, RandomSampler, Sampler
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, Sampler
 
+from trainkit.callbacks import ModelCheckpoint
 from trainkit.data import TensorLoader
 from trainkit.data.combined import CombinedLoader
 from trainkit.data.loaders import LimitedLoader
@@ -39,6 +40,25 @@ class Shuffled(Sampler):
             yield order[first : first + step] if self.in_batches else order[first]
         if self.generator is not None:
             torch.rand(1, generator=self.generator)
+
+
+class Says:
+    """Gives ``size`` batches, and says that there are ``promised``."""
+
+    def __init__(self, size, promised):
+        self.size, self.promised = size, promised
+
+    def __len__(self):
+        return self.promised
+
+    def __iter__(self):
+        for number in range(self.size):
+            yield torch.tensor([number])
+
+
+class SaysInData(IterableDataset, Says):
+    def __iter__(self):
+        yield from range(self.size)
 
 
 def batch_loader(size, promised, **options):
@@ -252,3 +272,145 @@ def test_several_loaders_go_on_exactly_in_the_surplus(tmp_path, mode):
     for file in sorted(tmp_path.iterdir()):
         epoch, batch_idx = map(int, file.stem.split("-"))
         assert fit(ckpt_path=file) == whole[epoch * length + batch_idx + 1 :], file.name
+
+
+# Other loaders that give more: what is beyond their length may be endless
+
+
+MORE = r"has a length of 3 and gives more, which is left out; let len\(\) tell the truth, or say {}=3"
+
+
+@pytest.mark.parametrize("num_workers", [None, 0, 1])
+def test_what_is_left_out_behind_a_length_is_told_once(num_workers):
+    loader = Says(5, 3) if num_workers is None else DataLoader(SaysInData(5, 3), num_workers=num_workers, batch_size=1)
+    limited = LimitedLoader(loader, 1.0, "train_dataloader", "limit_train_batches")
+    with pytest.warns(UserWarning, match=MORE.format("limit_train_batches")) as told:
+        seen = [given_by(limited) for _ in range(2)]
+    assert len(told) == 1
+    assert seen == [[(0, [0], False), (1, [1], False), (2, [2], True)]] * 2
+
+
+@pytest.mark.parametrize(("size", "limit"), [(3, 1.0), (5, 3), (5, 2), (5, 0.7)])
+def test_nothing_is_told_where_a_length_is_true_or_a_limit_cuts(size, limit):
+    limited = LimitedLoader(Says(size, 3), limit)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert given_by(limited)[-1][-1]
+
+
+def test_the_look_leaves_random_numbers_alone():
+    class Draws(Says):
+        def __iter__(self):
+            return (torch.rand(1) for _ in range(self.size))
+
+    def drawn(size):
+        torch.manual_seed(0)
+        return [batch.item() for _, batch, _ in LimitedLoader(Draws(size, 3)).batches()], torch.rand(1).item()
+
+    with pytest.warns(UserWarning, match="gives more"):
+        longer = drawn(5)
+    assert longer == drawn(3)
+
+
+def test_a_validation_tells_it_too():
+    with pytest.warns(UserWarning, match=f"val_dataloader.*{MORE.format('limit_val_batches')}"):
+        quiet_trainer().validate(Notes(), Says(5, 3), verbose=False)
+
+
+# Loaders that end before their length
+
+
+class Short(Notes):
+    """Has a scheduler for each epoch, and notes with what rate it is validated and ends an epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.rates, self.lasts = [], []
+
+    def validation_step(self, batch, batch_idx):
+        super().validation_step(batch, batch_idx)
+        self.log("val/loss", self.layer.weight.sum())
+
+    def on_train_epoch_end(self):
+        self.lasts.append(self.trainer.is_last_batch)
+
+    def on_train_epoch_start(self):
+        self.rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=1.0)
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)]
+
+
+ENDED = "ignore:.*ended after 3 batches"
+
+
+@pytest.mark.filterwarnings(ENDED)
+@pytest.mark.parametrize("every", [1, 2])
+def test_an_epoch_that_ends_early_is_validated_and_saved_as_any_other(tmp_path, every):
+    module = Short()
+    saves = ModelCheckpoint(dirpath=tmp_path, monitor="val/loss", save_top_k=-1)
+    trainer = quiet_trainer(
+        max_epochs=3,
+        accumulate_grad_batches=every,
+        callbacks=[saves],
+        enable_checkpointing=True,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(module, Says(3, 5), DataLoader(torch.zeros(1)))
+    assert module.validated == [3, 6, 9]
+    assert module.lasts == [True] * 3
+    assert module.rates == [1.0, 0.5, 0.25]
+    assert trainer.global_step == (9 if every == 1 else 6)
+    assert len(saves.best_k_models) == 3
+
+
+@pytest.mark.filterwarnings(ENDED)
+@pytest.mark.filterwarnings("ignore:.*cannot be told where to begin")
+@pytest.mark.filterwarnings("ignore:Detected call")  # the update was in the process that is continued
+def test_a_run_goes_on_exactly_around_an_early_end(tmp_path):
+    class Saves:
+        def save(self, trainer, at):
+            trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}-{trainer.progress.batch}-{at}.ckpt")
+
+        def on_train_batch_end(self, trainer):
+            self.save(trainer, "batch")
+
+        def on_validation_batch_end(self, trainer):
+            self.save(trainer, "validation")
+
+        def on_train_epoch_end(self, trainer):
+            self.save(trainer, "end")
+
+    def fit(callbacks=(), **arguments):
+        torch.manual_seed(7)
+        module = Short()
+        trainer = quiet_trainer(max_epochs=2, callbacks=list(callbacks))
+        trainer.fit(module, Says(3, 5), DataLoader(torch.zeros(1)), **arguments)
+        return module, trainer
+
+    whole, trainer = fit([Saves()])
+    for file in sorted(tmp_path.iterdir()):
+        epoch, batches, at = file.stem.split("-")
+        module, resumed = fit(ckpt_path=file)
+        done = int(epoch) * 3 + int(batches)
+        assert module.seen == whole.seen[done:], file.name
+        validated = int(epoch) + (at != "batch")
+        assert len(module.validated) == 2 - validated, file.name
+        assert resumed.optimizers[0].param_groups[0]["lr"] == trainer.optimizers[0].param_groups[0]["lr"], file.name
+
+
+@pytest.mark.filterwarnings(ENDED)
+def test_a_rest_that_is_left_out_is_not_an_early_end(tmp_path):
+    class Saves:
+        def on_train_batch_end(self, trainer, batch_idx):
+            if batch_idx == 1:
+                trainer.save_checkpoint(tmp_path / "saved.ckpt")
+
+    quiet_trainer(callbacks=[Saves()]).fit(Notes(), Says(3, 5), DataLoader(torch.zeros(1)))
+    module = Notes()
+    with pytest.warns(UserWarning, match="leaves out the rest"):
+        quiet_trainer().fit(
+            module, Says(3, 5), DataLoader(torch.zeros(1)), ckpt_path=tmp_path / "saved.ckpt", resume="next_epoch"
+        )
+    assert module.validated == []

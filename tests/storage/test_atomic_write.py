@@ -3,9 +3,9 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import stat
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,13 @@ import torch
 
 from tests.checkpoint.faults import Faults
 from trainkit.errors import CheckpointWriteError
-from trainkit.storage.atomic_write import ABANDONED_AFTER_S, check_writable
+from trainkit.storage.atomic_write import (
+    check_writable,
+    replace_by_copy,
+    replace_by_hard_link,
+    replace_by_link,
+    replacing,
+)
 from trainkit.storage.files import read_checkpoint, write_checkpoint
 
 BIG = {"weight": torch.zeros(100_000)}
@@ -103,15 +109,57 @@ def test_an_interrupt_while_writing_leaves_nothing(path: Path, monkeypatch: pyte
     assert read_checkpoint(path) == {"epoch": 0}
 
 
-def test_leftovers_of_killed_processes_go_and_those_being_written_stay(path: Path) -> None:
-    path.parent.mkdir()
-    abandoned, fresh = path.parent / ".a.ckpt.1.tmp", path.parent / ".b.ckpt.2.tmp"
-    for leftover in (abandoned, fresh):
-        leftover.write_text("half a checkpoint")
-    long_ago = time.time() - ABANDONED_AFTER_S - 1
-    os.utime(abandoned, (long_ago, long_ago))
-    write_checkpoint({}, path)
-    assert sorted(os.listdir(path.parent)) == [fresh.name, "last.ckpt"]
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize("write", [replace_by_copy, replace_by_hard_link, replace_by_link])
+def test_a_file_that_is_private_stays_so_whatever_replaces_it(
+    tmp_path: Path, write: Callable[[Path, Path], None]
+) -> None:
+    path, target = tmp_path / "last.ckpt", tmp_path / "epoch=1.ckpt"
+    path.write_text("old")
+    path.chmod(0o600)
+    target.write_text("new")
+    write(path, target)
+    assert path.read_text() == "new"
+    assert mode_of(path) == 0o600
+    assert mode_of(target) == 0o644
+
+
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize("write", [replace_by_copy, replace_by_hard_link, replace_by_link])
+def test_what_takes_the_content_of_a_private_file_is_private(
+    tmp_path: Path, write: Callable[[Path, Path], None]
+) -> None:
+    (tmp_path / "epoch=1.ckpt").write_text("new")
+    (tmp_path / "epoch=1.ckpt").chmod(0o600)
+    write(tmp_path / "last.ckpt", tmp_path / "epoch=1.ckpt")
+    assert mode_of(tmp_path / "last.ckpt") == 0o600
+
+
+def test_what_is_written_through_a_link_replaces_the_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("of somebody else")
+    (tmp_path / "last.ckpt").symlink_to("elsewhere")
+    with replacing(tmp_path / "last.ckpt") as file:
+        file.write(b"new")
+    assert (tmp_path / "elsewhere").read_text() == "of somebody else"
+    assert not (tmp_path / "last.ckpt").is_symlink()
+
+
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "last.ckpt")
+    with pytest.raises(CheckpointWriteError, match="is a device or a pipe"):
+        write_checkpoint({}, tmp_path / "last.ckpt")
+    assert os.listdir(tmp_path) == ["last.ckpt"]
 
 
 def test_a_folder_that_can_be_made_is_writable_and_is_not_made(tmp_path: Path) -> None:

@@ -149,3 +149,11 @@ def test_a_fit_that_fails_gives_its_folder_back(tmp_path):
     with pytest.raises(ValueError, match="no"):
         quiet_trainer(callbacks=kept, enable_checkpointing=True).fit(TinyModule(), TinyData(2))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path):
+    (tmp_path / "notes").write_text("of the user")
+    (tmp_path / LOCK).symlink_to("notes")
+    FolderClaim(tmp_path).release()
+    assert (tmp_path / "notes").read_text() == "of the user"
+    assert (tmp_path / LOCK).is_symlink()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections import OrderedDict
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ import pytest
 import torch
 
 from trainkit.errors import CheckpointError, CheckpointNotFoundError, CheckpointWriteError
-from trainkit.storage.files import link_checkpoint, read_checkpoint, remove_checkpoint, verify, write_checkpoint
+from trainkit.storage.files import (
+    _CHECKSUMS,
+    link_checkpoint,
+    read_checkpoint,
+    remove_checkpoint,
+    verify,
+    write_checkpoint,
+)
 from trainkit.testing import assert_same_state
 
 CHECKPOINT = {
@@ -132,7 +140,7 @@ def test_a_process_that_dies_at_any_call_leaves_a_whole_checkpoint(path: Path) -
     write_checkpoint({"epoch": 0}, path)
     script = """
         import builtins, os, sys
-        from trainkit.storage import atomic_write
+        from trainkit.storage import temporary
         from trainkit.storage.files import read_checkpoint, write_checkpoint
 
         path, calls, die_at = sys.argv[1], 0, 0
@@ -147,14 +155,14 @@ def test_a_process_that_dies_at_any_call_leaves_a_whole_checkpoint(path: Path) -
             return call
 
         class File:
-            def __init__(self, *arguments): self.file = open(*arguments)
+            def __init__(self, *arguments, **keywords): self.file = open(*arguments, **keywords)
             def __enter__(self): return self
             def __exit__(self, *error): self.file.close()
             def write(self, data): return mortal(self.file.write)(data)
             def flush(self): return mortal(self.file.flush)()
             def __getattr__(self, name): return getattr(self.file, name)
 
-        atomic_write.open = mortal(File)
+        temporary.open = mortal(File)
         os.fsync, os.replace = mortal(os.fsync), mortal(os.replace)
         while True:
             die_at += 1
@@ -175,6 +183,7 @@ def test_a_process_that_dies_at_any_call_leaves_a_whole_checkpoint(path: Path) -
     assert deaths > 10
     # Before the rename the old one, and after it (the folder's fsync, the end) the new one.
     assert epochs == [0] * (deaths - 1) + [1, 1]
+    assert os.listdir(path.parent) == [path.name]
 
 
 # Links and removal
@@ -224,3 +233,15 @@ def test_removing_twice_is_no_error(path: Path) -> None:
     remove_checkpoint(path)
     remove_checkpoint(path)
     assert not path.exists()
+
+
+def test_a_save_that_ends_leaves_checksums_on_for_one_that_has_not() -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        with ExitStack() as second:
+            with _CHECKSUMS:
+                second.enter_context(_CHECKSUMS)
+            assert torch.serialization.get_crc32_options()
+        assert not torch.serialization.get_crc32_options()
+    finally:
+        torch.serialization.set_crc32_options(True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import trainkit
-from trainkit.storage.output import begin_telling, printing, say, warn
+from trainkit.storage.output import begin_telling, print_as_is, printing, say, warn
 
 
 class Gone(io.StringIO):
@@ -27,7 +27,7 @@ class Closed(io.StringIO):
 
 
 def test_what_is_said_is_what_print_prints(capsys):
-    say("a", 1, sep="-", end="!\n")
+    print_as_is("a", 1, sep="-", end="!\n")
     say("b", err=True)
     assert capsys.readouterr() == ("a-1!\n", "b\n")
 
@@ -63,7 +63,7 @@ def test_mistakes_are_not_taken_for_a_stream_that_is_gone():
     with pytest.raises(ValueError, match="boom"), printing():
         raise ValueError("boom")
     with pytest.raises(BrokenPipeError):
-        say("a", file=Gone())
+        print_as_is("a", file=Gone())
 
 
 @pytest.mark.parametrize("redirection", [">/dev/full", ">/dev/full 2>/dev/full", ">&-", ">&- 2>&-", "| true"])
@@ -108,8 +108,36 @@ def test_the_line_that_is_named_is_one_of_the_users():
     assert {warning.filename for warning in told} == {__file__}
 
 
+def test_the_line_that_has_called_a_part_of_trainkit_can_be_named():
+    # A module of its own, whose code is that of trainkit.
+    ours = {"__name__": "trainkit.somewhere", "warn": warn}
+    exec("def inner(**options): warn('this will surprise', **options)\ndef outer(call): call()", ours)
+
+    def hook():
+        ours["inner"](innermost=True)
+
+    with pytest.warns(UserWarning, match="surprise") as told:
+        ours["outer"](hook)
+        begin_telling()
+        ours["outer"](ours["inner"])
+    first = hook.__code__.co_firstlineno
+    assert [(each.filename, each.lineno) for each in told] == [(__file__, first + 1), (__file__, first + 6)]
+
+
 def test_all_warnings_come_from_one_place():
     root = Path(trainkit.__file__).parent
     calling = [str(path.relative_to(root)) for path in root.rglob("*.py") if "warnings.warn" in path.read_text()]
     # That of Lightning's names is called by the user's code, for warnings of its own.
     assert sorted(calling) == ["compat/lightning/rank_zero.py", "storage/output.py"]
+
+
+def test_what_trainkit_says_cannot_act_on_a_terminal(capsys):
+    say("a\x1b[2J\n  b\u202e \ud800")
+    assert capsys.readouterr().out == "a\\x1b[2J\n  b\\u202e \\ud800\n"
+    with pytest.warns(UserWarning, match=r"^a\\x1b\[2J$"):
+        warn("a\x1b[2J")
+
+
+def test_what_a_user_prints_may_be_coloured(capsys):
+    trainkit.Trainer(logger=False).print("\x1b[31mred\x1b[0m")
+    assert capsys.readouterr().out == "\x1b[31mred\x1b[0m\n"

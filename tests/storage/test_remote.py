@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import fsspec
@@ -134,3 +135,16 @@ def test_a_run_saves_to_a_url_and_continues_from_there(root: str) -> None:
     assert resumed.ckpt_path.startswith(root)
     assert_same_weights(resumed.module, whole.module)
     assert sorted(remote.find(root, ".ckpt")) == files
+
+
+@pytest.mark.parametrize("protocol", ["file", "local"])
+def test_a_url_of_this_machine_is_written_as_a_path_is(tmp_path: Path, protocol: str) -> None:
+    url = f"{protocol}://{tmp_path}/runs/a.ckpt"
+    write_checkpoint({"epoch": 0}, url)
+    (tmp_path / "runs" / "a.ckpt").chmod(0o600)
+    write_checkpoint({"epoch": 1}, url)
+    assert (tmp_path / "runs" / "a.ckpt").stat().st_mode & 0o777 == 0o600
+    assert read_checkpoint(url) == {"epoch": 1}
+    (tmp_path / "full").write_text("")
+    with pytest.raises(CheckpointWriteError, match="is a file and no folder"):
+        write_checkpoint({"epoch": 1}, f"{protocol}://{tmp_path}/full/a.ckpt")

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import pytest
 import torch
 
-from trainkit.storage.schema import Count, mismatch
+from trainkit.errors import StateError
+from trainkit.storage.schema import Count, Like, Scalar, mismatch, takes
+
+
+class Loose(TypedDict, total=False):
+    count: Count
 
 
 class Inner(TypedDict):
@@ -28,7 +33,10 @@ class Inner(TypedDict):
         ("norm", Literal["norm", "value"]),
         (torch.zeros(1), torch.Tensor | float),
         ({"count": 3, "more": object()}, Inner),
+        ({}, Loose),
         (object(), Any),
+        (torch.zeros(3, dtype=torch.uint8), Annotated[torch.Tensor, Like(1, torch.uint8)]),
+        (torch.tensor(1.0), Scalar),
     ],
 )
 def test_what_is_as_expected(value: Any, expected: Any) -> None:
@@ -49,12 +57,46 @@ def test_what_is_as_expected(value: Any, expected: Any) -> None:
         ((1,), tuple[int, str], "(all) is a tuple, and a tuple of 2 was expected"),
         ([1], tuple[int, ...], "(all) is a list, and a tuple was expected"),
         ("x", Literal["norm", "value"], "(all) is 'x', and 'norm' or 'value' was expected"),
+        ((1, "x"), list[int] | tuple[int, int], "[1] is 'x', and a int was expected"),
+        ((1,), list[int] | tuple[int, int], "(all) is a tuple, and a tuple of 2 was expected"),
+        ({1: "a"}, dict[str, str] | None, "a key of (all) is 1, and a str was expected"),
         (torch.zeros(1, device="meta"), torch.Tensor, "(all) is a tensor without data, and a Tensor was expected"),
         ({}, Inner, "there is no count"),
         ({"count": 1, "names": [None]}, Inner, "names[0] is None, and a str was expected"),
         ({"x": {"count": "y"}}, dict[str, Inner | None], "x.count is 'y', and a count was expected"),
+        (torch.zeros(3), Scalar, "(all) is a Tensor, and a tensor with 0 dimensions or float was expected"),
+        (10**20, float, "(all) is 100000000000000000000, and a float was expected"),
         ([], Inner, "(all) is a list, and a dict was expected"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(value: Any, expected: Any, told: str) -> None:
     assert mismatch(value, expected) == told
+
+
+class Owner:
+    loaded: Any = None
+
+    @takes(Inner)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore it."""
+        self.loaded = state
+
+
+class Heir(Owner):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state["inner"])
+
+
+def test_a_state_is_refused_ahead_of_its_owner() -> None:
+    owner = Owner()
+    with pytest.raises(StateError, match="there is no count"):
+        owner.load_state_dict({})
+    assert owner.loaded is None
+    owner.load_state_dict({"count": 1})
+    assert owner.loaded == {"count": 1}
+
+
+def test_who_inherits_may_save_more_around_it() -> None:
+    Heir().load_state_dict({"inner": {"count": 1}})
+    with pytest.raises(StateError, match="count is 'x'"):
+        Heir().load_state_dict({"inner": {"count": "x"}})

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from trainkit.storage.walk import walk
+from trainkit.storage.walk import walk, walk_attributes
 
 Pair = namedtuple("Pair", ["x", "y"])
 
@@ -63,3 +64,14 @@ def test_keys_come_before_their_values() -> None:
 
 def test_places_of_entries_can_be_named_otherwise() -> None:
     assert list(walk({"a": {"b": [1]}}, place_of=lambda key, place: f"{place}/{key}")) == [("/a/b[0]", 1)]
+
+
+def test_attributes_are_walked_through_without_what_torch_keeps_of_a_module():
+    module = nn.Linear(1, 1)
+    module.plain = {"a": [1, (2,)], "long": [0] * 1001}
+    module.plain["itself"] = module.plain
+    found = {place: leaf for place, leaf in walk_attributes(module, "m") if "plain" in place}
+    assert found.pop("m.plain.long") == [0] * 1001
+    assert found.pop("m.plain.itself") is module.plain
+    assert found == {"m.plain.a[0]": 1, "m.plain.a[1][0]": 2}
+    assert not any(isinstance(leaf, nn.Parameter) for _, leaf in walk_attributes(module))

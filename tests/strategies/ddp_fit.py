@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from tests.strategies.regression import Regression, make_batch
 from trainkit import Trainer
 from trainkit.data import TensorLoader
+from trainkit.errors import ModuleError
 
 GLOBAL_BATCH = 12
 
@@ -50,6 +51,25 @@ class Manual(Fitted):
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
+
+
+class Raw(Manual):
+    """Calls ``step`` of the optimizer itself, at a learning rate that is 0 at first."""
+
+    def training_step(self, batch: Any, batch_idx: int = 0) -> None:
+        (optimizer,) = self.trainer.optimizers
+        optimizer.param_groups[0]["lr"] = 0.01 * batch_idx
+        optimizer.zero_grad()
+        self.manual_backward(Regression.training_step(self, batch))
+        optimizer.step()
+
+
+class RawExchanging(Raw):
+    """Has the gradients averaged itself."""
+
+    def manual_backward(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        super().manual_backward(loss)
+        self.trainer.strategy.sync_gradients(self)
 
 
 class Weighted(Fitted):
@@ -125,6 +145,7 @@ def fit_everything() -> dict[str, dict[str, Any]]:
         "accumulated": fit(Fitted(), accumulate_grad_batches=3),
         "weighted": fit(Weighted(), accumulate_grad_batches=2),
         "manual": fit(Manual()),
+        "raw": fit(RawExchanging()),
         "thawing": fit(Thawing()),
         "thawing and accumulated": fit(Thawing(), accumulate_grad_batches=4),
         "split": fit(Tight(), accumulate_grad_batches="auto"),
@@ -132,8 +153,17 @@ def fit_everything() -> dict[str, dict[str, Any]]:
     }
 
 
+def drifting() -> str:
+    """Return with what a fit ends whose ranks drift apart."""
+    try:
+        fit(Raw())
+    except ModuleError as error:
+        return str(error)
+    return "they drifted"
+
+
 def main(folder: Path) -> None:
-    torch.save(fit_everything(), folder / f"fit_{os.environ['RANK']}.pt")
+    torch.save(fit_everything() | {"drifting": drifting()}, folder / f"fit_{os.environ['RANK']}.pt")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ def one_process() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "run", ["plain", "accumulated", "weighted", "manual", "thawing", "thawing and accumulated", "split", "tensors"]
+    "run",
+    ["plain", "accumulated", "weighted", "manual", "raw", "thawing", "thawing and accumulated", "split", "tensors"],
 )
 def test_two_processes_end_where_one_does(two_ranks: list[dict[str, Any]], one_process: dict[str, Any], run: str):
     for rank in two_ranks:
@@ -53,6 +54,11 @@ def test_every_rank_reports_the_metrics_of_one_process(
     for rank in two_ranks:
         assert rank[run]["logged"] == pytest.approx(one_process[run]["logged"], abs=1e-6)
         assert rank[run]["validated"] == [pytest.approx(each, abs=1e-6) for each in one_process[run]["validated"]]
+
+
+def test_ranks_that_update_past_the_exchange_end_before_they_have_drifted_far(two_ranks: list[dict[str, Any]]):
+    for rank in two_ranks:
+        assert "after training batch 1 they have different weights in 'inner.weight'" in rank["drifting"]
 
 
 def test_metrics_of_the_fit_are_there_to_be_compared(one_process: dict[str, Any]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,33 @@ class Module(TinyModule):
         return self(batch).sum()
 
 
+class Batches(TinyModule):
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self(batch)
+
+
+class SplitsLate(DataModule):
+    """Splits where each rank draws for itself."""
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(random_split(TinyData(2, 1)[0][0].repeat(20, 1), [10, 10])[0], batch_size=1)  # type: ignore[arg-type]
+
+
+def told_of(stage: str) -> list[str]:
+    """Return what is told of other data on the ranks in a fit or a validation."""
+    torch.seed()
+    trainer = quiet_trainer(strategy="ddp")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        if stage == "fit":
+            trainer.fit(Module(), datamodule=SplitsLate())
+        else:
+            trainer.validate(Batches(), SplitsLate().train_dataloader(), verbose=False)
+    return [str(each.message) for each in told if "other samples" in str(each.message)]
+
+
 def main(folder: Path) -> None:
-    found = {}
+    found: dict[str, Any] = {"told in fit": told_of("fit"), "told in validate": told_of("validate")}
     for kind in ("unseeded", "seeded", "seeded within"):
         if kind == "seeded":
             seed_everything(3)

@@ -122,12 +122,41 @@ def test_validation_data_without_a_validation_step_are_warned_of():
     quiet_trainer(max_steps=1, limit_val_batches=0).fit(TrainsTiny(), TinyData(1), TinyData(1))
 
 
-@pytest.mark.parametrize("name", ["training_step", "on_train_batch_end"])
+CALLED = (
+    "training_step",
+    "on_train_batch_end",
+    "on_after_batch_transfer",
+    "transfer_batch_to_device",
+    "configure_optimizers",
+    "on_validation_model_eval",
+    "optimizer_step",
+    "backward",
+    "forward",
+)
+
+
+@pytest.mark.parametrize("name", CALLED)
 def test_a_layer_under_the_name_of_a_method_is_refused(name):
     module = TinyModule()
     setattr(module, name, torch.nn.Linear(1, 1))
-    with pytest.raises(ModuleError, match=rf"TinyModule.{name} was assigned a Linear.*Give the layer another name"):
+    with pytest.raises(
+        ModuleError, match=rf"TinyModule.{name} was assigned a Linear.*another name, and write a method {name} that"
+    ):
         check_module(module, Stage.FIT)
+
+
+@pytest.mark.parametrize("name", ["log", "freeze", "double"])
+def test_a_layer_under_the_name_of_a_method_that_the_loop_does_not_call_is_to_be_renamed(name):
+    module = TinyModule()
+    setattr(module, name, torch.nn.Linear(1, 1))
+    with pytest.raises(ModuleError, match=rf"TinyModule.{name} was assigned a Linear.*another name\.$"):
+        check_module(module, Stage.FIT)
+
+
+def test_a_layer_with_a_name_of_its_own_is_left_alone():
+    module = TinyModule()
+    module.log_head = torch.nn.Linear(1, 1)
+    assert check_module(module, Stage.FIT) is module
 
 
 @pytest.mark.parametrize("stage", ["fit", "validate"])

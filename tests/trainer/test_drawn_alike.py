@@ -39,6 +39,14 @@ def test_ranks_go_on_with_their_own_random_numbers(ranks):
     assert first["seeded within"]["training"] == second["seeded within"]["training"]
 
 
+@pytest.mark.distributed
+@pytest.mark.parametrize(("stage", "name"), [("fit", "train_dataloader"), ("validate", "val_dataloader")])
+def test_a_split_that_each_rank_draws_for_itself_is_told_by_the_first(ranks, stage, name):
+    first, second = (rank[f"told in {stage}"] for rank in ranks)
+    assert [told.split(":")[0] for told in first] == [name]
+    assert second == []
+
+
 def test_one_process_draws_as_it_would():
     with isolate_rng():
         before = rng_state()

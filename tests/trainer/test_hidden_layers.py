@@ -13,6 +13,7 @@ HIDING = {
     "list": lambda layer: [layer],
     "tuple": lambda layer: (layer,),
     "dict": lambda layer: {"first": layer},
+    "lists in a dict": lambda layer: {"first.part": [layer, layer], 2: []},
     "parameter": lambda layer: [layer.weight],
 }
 
@@ -51,3 +52,11 @@ def test_layers_that_an_optimizer_was_given_are_trained():
     module, hidden = TinyModule(), nn.Linear(2, 2)
     module.blocks = [hidden]
     warn_of_hidden_layers(module, [SGD([*module.parameters(), *hidden.parameters()], lr=0.1)])  # warnings are errors
+
+
+def test_long_containers_are_data_and_not_looked_through():
+    class Data(list):
+        def __iter__(self):
+            raise AssertionError("was looked through")
+
+    assert told(TinyModule(), samples=Data([0] * 1001), again=[Data([0] * 1001)]) == []

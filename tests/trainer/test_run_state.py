@@ -9,11 +9,12 @@ import torch
 from trainkit import DataModule
 from trainkit.checkpoint import state
 from trainkit.errors import CheckpointError
+from trainkit.hooks.manager import HookManager
 from trainkit.precision import MixedFloat16
 from trainkit.precision.base import Precision
 from trainkit.seed import rng_state, set_rng_state
 from trainkit.testing import TinyData, TinyModule, assert_same_state, assert_same_weights, quiet_trainer
-from trainkit.trainer.run_state import dump, dump_weights, restore_beginning
+from trainkit.trainer.run_state import due_hook, dump, dump_weights, restore_beginning
 
 
 class Module(TinyModule):
@@ -389,11 +390,17 @@ def test_a_resumed_run_is_prepared_from_the_random_numbers_it_began_with():
     ranks = {"trainkit": {"ranks": [{"began": other}, {"began": began}]}}
     for rank, expected in ((0, other), (1, began), (2, other)):
         torch.manual_seed(5)
-        restore_beginning(data, ranks, rank)
+        restore_beginning(data, ranks, "file.ckpt", rank)
         assert_same_state(rng_state(), expected)
         assert_same_state(data.rng_at_start, expected)
     for nothing in (None, {}, {"trainkit": {"ranks": []}}, {"trainkit": {"ranks": [{}]}}):
         set_rng_state(began)
-        restore_beginning(data, nothing, 0)
+        restore_beginning(data, nothing, "file.ckpt", 0)
         assert_same_state(rng_state(), began)
         assert_same_state(data.rng_at_start, began)
+
+
+@pytest.mark.parametrize("name", ["teardown", "on_exception", "around_save_checkpoint", "__init__", "x"])
+def test_a_file_has_no_other_hook_called_than_those_that_a_run_finishes(name):
+    with pytest.raises(CheckpointError, match=f"says that '{name}' was running"):
+        due_hook({"trainkit": {"due": {"name": name, "plugins": []}}}, HookManager())

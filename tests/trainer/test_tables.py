@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from trainkit.printable import printable
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 from trainkit.trainer.tables import print_results, print_timing
 from trainkit.types import Stage
@@ -53,3 +54,12 @@ def test_what_plugins_spend_is_printed_by_plugin_and_hook(rows):
     assert at_the_end == again
     assert again[0] == ["plugin", "hook", "calls", "seconds", "µs per call"]
     assert ["Slow", "on_train_batch_start", "3"] in [row[:3] for row in again]
+
+
+NAMES = ["acc[/x]", "recall[cat]", "[bold]b", ":100:", "a\x1b[2Jb", "50 %\r", "a\nb", "safe\u202egnp", "half \ud800"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_shown_as_it_is_and_acts_on_nothing(rows, name):
+    print_results([{name: 1.0}], Stage.TEST)
+    assert rows()[1:] == [[printable(name), "1"]]

@@ -81,7 +81,7 @@ def split(
     return parts, sizes
 
 
-def gather(outputs: Sequence[Any], samples: Sequence[int], device: torch.device) -> Any:
+def gather(outputs: Sequence[Any], samples: Sequence[int], device: torch.device, *, weighs: bool = True) -> Any:
     """Join what ``training_step`` returned for each part into what it would have returned for the whole batch.
 
     Losses are averaged by sample; with a ``"weight"`` beside them they are sums, and added. Of the other entries of a
@@ -92,6 +92,7 @@ def gather(outputs: Sequence[Any], samples: Sequence[int], device: torch.device)
         outputs: What ``training_step`` returned, one entry per part.
         samples: The number of samples in each part.
         device: Where tensors are joined.
+        weighs: Whether a ``"weight"`` means that; False leaves it an entry like others.
     """
     # A step that returns None skips its batch, so a part that did has no share in the mean.
     kept = [(value, count) for value, count in zip(outputs, samples, strict=True) if value is not None]
@@ -104,7 +105,7 @@ def gather(outputs: Sequence[Any], samples: Sequence[int], device: torch.device)
     columns = {key: [value.get(key) for value in values] for key in (values[0] if values else ())}
     joined = {key: _join(column, counts, device) for key, column in columns.items()}
     # Not by the general rule: a loss of shape (1,) from parts of one sample each would pass for a row per sample.
-    if "weight" in columns:
+    if weighs and "weight" in columns:
         joined |= {key: _sum(columns[key], device) for key in ("loss", "weight") if key in columns}
     elif _are_tensors(columns.get("loss", ())):
         joined["loss"] = weighted_mean(columns["loss"], counts, device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 from torch import Tensor
 
@@ -15,13 +15,15 @@ from trainkit.callbacks.monitor import (
     check_monitor,
     is_better,
     missing_metric,
-    missing_metric_error,
+    refuse_missing,
     worst,
 )
 from trainkit.checks import flags, number, takes_numpy, whole
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
+from trainkit.printable import printable
 from trainkit.storage.output import say, warn
+from trainkit.storage.schema import Count, Scalar, takes
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -36,6 +38,17 @@ class EarlyStoppingReason(StrEnum):
     STOPPING_THRESHOLD = "stopping threshold"
     DIVERGENCE_THRESHOLD = "divergence threshold"
     NON_FINITE_METRIC = "non-finite metric"
+
+
+class _State(TypedDict):
+    """The best score, and how long ago that was."""
+
+    wait_count: Count
+    stopped_epoch: Count
+    best_score: Scalar
+    best_epoch: NotRequired[Count | None]
+    stopped_with: NotRequired[dict[str, Any] | None]
+    used_version: NotRequired[Count | None]
 
 
 class EarlyStopping(Callback):
@@ -160,6 +173,7 @@ class EarlyStopping(Callback):
             "used_version": self._used_version,
         }
 
+    @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.wait_count = state["wait_count"]
@@ -208,7 +222,7 @@ class EarlyStopping(Callback):
         if not trainer.strategy.any_rank(self.monitor not in metrics):
             return False
         if self.strict:
-            raise missing_metric_error(self.monitor, metrics, "EarlyStopping", trainer.metrics)
+            refuse_missing(trainer, self.monitor, metrics, "EarlyStopping")
         if not self._warned:
             self._warned = True
             message = missing_metric(self.monitor, metrics, "EarlyStopping", trainer.metrics)
@@ -217,7 +231,7 @@ class EarlyStopping(Callback):
 
     def _evaluate(self, score: Tensor) -> tuple[EarlyStoppingReason, str]:
         """Compare ``score`` with the best so far; return why to stop, or NOT_STOPPED, and a message for the user."""
-        now, best = f"{self.monitor} = {score.item():.6g}", f"the best was {self.best_score.item():.6g}"
+        now, best = f"{printable(self.monitor)} = {score.item():.6g}", f"the best was {self.best_score.item():.6g}"
         if self.check_finite and not math.isfinite(score):
             return EarlyStoppingReason.NON_FINITE_METRIC, f"{now} is not finite; {best}."
         if self.stopping_threshold is not None and is_better(score, self.stopping_threshold, self.mode):

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from torch.optim import Optimizer
 
 from trainkit.checks import flags, one_of, takes_numpy
 from trainkit.errors import ConfigError
 from trainkit.hooks.callback import Callback
+from trainkit.storage.schema import Count, takes
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
 
 Interval = Literal["step", "epoch"]
+
+
+class _State(TypedDict):
+    """A row that is still to be sent, and the update to which it belongs."""
+
+    row: NotRequired[dict[str, float]]
+    row_step: NotRequired[Count]
 
 
 class LearningRateMonitor(Callback):
@@ -81,6 +89,7 @@ class LearningRateMonitor(Callback):
         """Return the row that was read before an update, and is still to be sent."""
         return {"row": self._row, "row_step": self._row_step} if self._row_step >= 0 else {}
 
+    @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._row, self._row_step = state.get("row", {}), state.get("row_step", -1)

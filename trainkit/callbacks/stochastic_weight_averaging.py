@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 
 import torch
 from torch import Tensor
@@ -13,12 +13,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import SWALR
 
 from trainkit.checkpoint.averages import AVERAGE
+from trainkit.checkpoint.optimizer_states import check_state
 from trainkit.checks import function, is_share, is_whole, named_device, one_of, takes_numpy, whole
 from trainkit.data.combined import batches_of
-from trainkit.errors import ConfigError, OptimizerError
+from trainkit.errors import ConfigError, OptimizerError, StateError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.module.weight_names import named_as_in
+from trainkit.storage.schema import Count, takes
 from trainkit.types import Phase
 
 if TYPE_CHECKING:
@@ -31,6 +33,14 @@ AverageFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 def mean(average: Tensor, newest: Tensor, count: Tensor) -> Tensor:
     """Return the mean over ``count + 1`` weights, given the ``average`` of the first ``count`` and the ``newest``."""
     return average + (newest - average) / (count + 1)
+
+
+class _State(TypedDict):
+    """An average, of how many weights it is, and the scheduler's state."""
+
+    count: Count
+    average: dict[str, Tensor]
+    scheduler: dict[str, Any] | None
 
 
 class StochasticWeightAveraging(Callback):
@@ -142,6 +152,7 @@ class StochasticWeightAveraging(Callback):
         scheduler = None if self._scheduler is None else self._scheduler.state_dict()
         return {"count": self._count, AVERAGE: self._average | self._under_other_names(), "scheduler": scheduler}
 
+    @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; the scheduler replaces those of the module again.
 
@@ -153,9 +164,14 @@ class StochasticWeightAveraging(Callback):
             # Without the buffers and the other names of tied parameters. A new parameter begins as it is.
             average = named_as_in(self._trained.state_dict(), average)
             average = {name: average.get(name, p.detach().clone()) for name, p in self._trained.named_parameters()}
+            for name, p in self._trained.named_parameters():
+                if average[name].shape != p.shape:
+                    raise StateError(f"average.{name} has another shape than that parameter")
         self._average = {name: value.to(self._device or value.device) for name, value in average.items()}
         if state["scheduler"] is not None and self._trainer is not None:
-            self._replace_schedulers(self._trainer).load_state_dict(state["scheduler"])
+            scheduler = self._replace_schedulers(self._trainer)
+            check_state(scheduler, state["scheduler"])
+            scheduler.load_state_dict(state["scheduler"])
 
     def _under_other_names(self) -> dict[str, Tensor]:
         """Return the averages of tied parameters by their further names, by which ``on_load_checkpoint`` finds them."""

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import math
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 
 from trainkit.checks import Duration, flags, one_of, seconds, takes_numpy
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.storage.output import say
+from trainkit.storage.schema import takes
 from trainkit.types import Phase
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
 
 TIMED = (Phase.TRAIN, Phase.VALIDATE, Phase.TEST)
+
+
+class _State(TypedDict):
+    """The seconds that training has taken."""
+
+    time_elapsed: float
 
 
 class Timer(Callback):
@@ -102,6 +109,7 @@ class Timer(Callback):
         """Return the seconds that training has taken so far."""
         return {"time_elapsed": self.time_elapsed()}
 
+    @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the time that training had taken."""
         # The time of an earlier fit of this Trainer is no part of the run that resumes.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from trainkit.checkpoint.averages import AVERAGE, AVERAGING_STATE, NEWEST
@@ -16,11 +16,21 @@ from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
 from trainkit.module.from_checkpoint import load_weights
+from trainkit.storage.schema import Count, Scalar, takes
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
     from trainkit.module import TrainModule
     from trainkit.trainer import Trainer
+
+
+class _State(TypedDict):
+    """An average, where there is one already."""
+
+    latest_update_step: Count
+    latest_update_epoch: NotRequired[int]
+    average: NotRequired[dict[str, Tensor]]
+    n_averaged: NotRequired[Scalar]
 
 
 class WeightAveraging(Callback):
@@ -139,6 +149,7 @@ class WeightAveraging(Callback):
         holder = self._trained if self._is_swapped else self._average.module
         return newest_update | {AVERAGE: dict(holder.state_dict()), "n_averaged": self._average.n_averaged}
 
+    @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._latest_update_step = state["latest_update_step"]

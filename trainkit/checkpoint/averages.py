@@ -58,5 +58,5 @@ def _give_to_its_callback(checkpoint: dict[str, Any]) -> None:
     """Put the average of an older file into the state of the callback that keeps it."""
     if NEWEST in checkpoint and AVERAGING_STATE in checkpoint:
         for state in checkpoint.get("callbacks", {}).values():
-            if "latest_update_step" in state and AVERAGE not in state:
+            if isinstance(state, dict) and "latest_update_step" in state and AVERAGE not in state:
                 state |= {AVERAGE: checkpoint["state_dict"], **checkpoint[AVERAGING_STATE]}

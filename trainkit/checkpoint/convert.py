@@ -15,7 +15,7 @@ from trainkit.errors import CheckpointError
 from trainkit.module import TrainModule
 from trainkit.module.from_checkpoint import require_weights
 from trainkit.module.hparams import HYPER_PARAMETERS, LEFT_OUT, TYPES, describe_types, hparams_prefix, storable
-from trainkit.storage.files import verify, write_checkpoint
+from trainkit.storage.files import refuse_same_file, verify, write_checkpoint
 from trainkit.storage.remote import FilePath
 from trainkit.storage.storable import find_unstorable
 
@@ -33,11 +33,12 @@ def convert_checkpoint(old: FilePath, new: FilePath) -> list[str]:
 
     Raises:
         CheckpointNotFoundError: If there is no file ``old``.
-        CheckpointError: If it cannot be unpickled here, or holds no weights.
+        CheckpointError: If it cannot be unpickled here, or holds no weights, or ``new`` is that file too.
         CheckpointWriteError: If ``new`` cannot be written.
     """
     # First, so that damage is not taken for a missing package.
     verify(old)
+    refuse_same_file(old, new)
     try:
         loaded = torch.load(old, map_location="cpu", weights_only=False)
     # The classes in a pickle may be missing, or fail in any way.

@@ -8,10 +8,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from trainkit.checkpoint.shown import form, shown
+from trainkit.printable import printable
 from trainkit.storage.walk import place_of_entry
 
 _LONGEST = 60
 """The most characters of a value that are shown."""
+
+_AT_ONCE = 2**24
+"""How many values of a tensor are compared at once. Of one that is expanded there may be more than memory holds."""
 
 
 class Difference(NamedTuple):
@@ -26,7 +31,7 @@ class Difference(NamedTuple):
     what: str
 
     def __str__(self) -> str:
-        return f"{self.place or '(all)'}: {self.what}"
+        return f"{printable(self.place) or '(all)'}: {self.what}"
 
 
 def differences(first: Any, second: Any, place: str = "") -> Iterator[Difference]:
@@ -48,7 +53,7 @@ def differences(first: Any, second: Any, place: str = "") -> Iterator[Difference
     else:
         # The second half: NaN, which does not equal itself.
         same = type(first) is type(second) and (first == second or (first != first and second != second))
-        what = "" if same else f"{_shown(first)} and {_shown(second)}"
+        what = "" if same else " and ".join(shown(each, _LONGEST) for each in (first, second))
     if what:
         yield Difference(place, what)
 
@@ -65,7 +70,7 @@ def _of_mappings(first: Mapping[Any, Any], second: Mapping[Any, Any], place: str
 
 def _of_tensors(first: Tensor, second: Tensor) -> str:
     """Say how two tensors differ; an empty text if they do not."""
-    forms = [_form(tensor) for tensor in (first, second)]
+    forms = [form(tensor) for tensor in (first, second)]
     if forms[0] != forms[1]:
         return f"{forms[0]} and {forms[1]}"
     if first.is_meta:
@@ -76,18 +81,36 @@ def _of_tensors(first: Tensor, second: Tensor) -> str:
     first, second = _dense(first), _dense(second)
     if first.numel() == 1:
         return f"{first.item()} and {second.item()}"
-    count = int((_bytes(first) != _bytes(second)).any(dim=1).sum())
+    count, distances = 0, list[float | None]()
+    for one, other in _pieces(first, second):
+        if differ := int((_bytes(one) != _bytes(other)).any(dim=1).sum()):
+            count += differ
+            distances.append(_distance(one, other))
+    text = f"{count} of {first.numel()} values differ"
+    if None in distances:
+        return text
+    # As a tensor, since Python's max() has no answer where one is NaN.
+    return f"{text}, by at most {torch.tensor([0.0, *distances], dtype=torch.float64).max().item():.3g}"
+
+
+def _pieces(first: Tensor, second: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield both in parts that are small enough to be copied."""
+    if first.numel() <= _AT_ONCE:
+        yield first, second
+        return
+    longest = max(range(first.dim()), key=lambda dim: first.shape[dim])
+    for pair in zip(first.tensor_split(2, longest), second.tensor_split(2, longest), strict=True):
+        yield from _pieces(*pair)
+
+
+def _distance(one: Tensor, other: Tensor) -> float | None:
+    """Return the largest difference of two values; None if they are of a type that is no number to torch."""
     # Wide enough for every type, as low precision and integers could overflow in the difference.
-    wide = torch.complex128 if first.is_complex() else torch.float64
-    largest = (first.to(wide) - second.to(wide)).abs().max().item() if count else 0.0
-    return f"{count} of {first.numel()} values differ, by at most {largest:.3g}"
-
-
-def _form(tensor: Tensor) -> str:
-    """Return what has to be equal for values to be compared, such as ``float32[2, 3]``."""
-    where = " on meta" if tensor.is_meta else ""
-    layout = "" if tensor.layout is torch.strided else f" {str(tensor.layout).removeprefix('torch.')}"
-    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}{layout}{where}"
+    wide = torch.complex128 if one.is_complex() else torch.float64
+    try:
+        return (one.to(wide) - other.to(wide)).abs().max().item()
+    except NotImplementedError:  # such as of torch.bits8
+        return None
 
 
 def _stored(tensor: Tensor) -> list[Tensor]:
@@ -118,9 +141,3 @@ def _bytes(tensor: Tensor) -> Tensor:
 
 def _is_sequence(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
-
-
-def _shown(value: Any) -> str:
-    """Return ``value`` as text, cut off where it is long."""
-    text = repr(value) if not isinstance(value, Tensor) else f"a tensor of shape {list(value.shape)}"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

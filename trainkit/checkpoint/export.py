@@ -5,13 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from trainkit.checkpoint.shown import form
 from trainkit.errors import CheckpointError, PluginError
 from trainkit.module.from_checkpoint import require_weights
+from trainkit.printable import printable
 from trainkit.storage.atomic_write import replacing
-from trainkit.storage.files import read_checkpoint
+from trainkit.storage.files import read_checkpoint, refuse_same_file
 from trainkit.storage.remote import FilePath
+
+_HEADER = "__metadata__"
+"""The name that safetensors keeps for itself."""
 
 
 def export_weights(checkpoint_path: FilePath, path: FilePath, *, prefix: str = "") -> list[str]:
@@ -27,27 +33,51 @@ def export_weights(checkpoint_path: FilePath, path: FilePath, *, prefix: str = "
 
     Raises:
         PluginError: If the package safetensors is not installed.
-        CheckpointError: If there are no such weights.
+        CheckpointError: If there are no such weights, if one is of a kind that safetensors does not have, or if
+            ``path`` is the checkpoint itself.
         CheckpointWriteError: If the file system refuses.
     """
     try:
         from safetensors.torch import save
     except ImportError as error:
         raise PluginError("exporting needs safetensors: pip install 'trainkit[export]'") from error
+    refuse_same_file(checkpoint_path, path)
     checkpoint = read_checkpoint(checkpoint_path, map_location="cpu")
     require_weights(checkpoint, checkpoint_path)
     chosen = _chosen(checkpoint["state_dict"], prefix)
-    weights = {name: value.contiguous().clone() for name, value in chosen.items() if isinstance(value, Tensor)}
+    weights = {name: value for name, value in chosen.items() if isinstance(value, Tensor)}
     if not weights:
+        parts = sorted({printable(name.split(".")[0]) for name in checkpoint["state_dict"]})
         raise CheckpointError(
             f"{checkpoint_path} holds no weights whose names begin with {prefix!r}.\n"
-            f"    there are    {', '.join(sorted({name.split('.')[0] for name in checkpoint['state_dict']}))}"
+            f"    there are    {', '.join(parts)}"
         )
-    # Not safetensors' own save_file(), which renames but does not fsync. The clones above are for its check: it refuses
-    # tensors that share memory.
+    refused = [f"    {printable(name)}: {form(value)}" for name, value in weights.items() if not _fits(name, value)]
+    if refused:
+        raise CheckpointError(
+            f"{checkpoint_path} cannot be exported, as safetensors has no form for\n" + "\n".join(refused) + "\n"
+            "    to do        convert them (to_dense(), dequantize(), another dtype or name) and save anew, or leave\n"
+            "                 them out with a prefix"
+        )
+    # Clones, as safetensors refuses tensors that share memory.
+    exact = {name: value.resolve_conj().resolve_neg().contiguous().clone() for name, value in weights.items()}
+    # Not safetensors' own save_file(), which renames but does not fsync.
     with replacing(Path(path)) as file:
-        file.write(save(weights, metadata={"format": "pt"}))
+        file.write(save(exact, metadata={"format": "pt"}))
     return [name for name in chosen if name not in weights]
+
+
+def _fits(name: str, value: Tensor) -> bool:
+    """Whether safetensors can hold a tensor of this name and type."""
+    from safetensors.torch import save
+
+    if value.is_meta or value.layout is not torch.strided or name == _HEADER:
+        return False
+    try:
+        save({name: torch.empty(0, dtype=value.dtype)})
+    except Exception:  # a KeyError for a dtype, a UnicodeEncodeError for half of a character
+        return False
+    return True
 
 
 def _chosen(weights: dict[str, Any], prefix: str) -> dict[str, Any]:

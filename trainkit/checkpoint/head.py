@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from trainkit.checkpoint.state import is_resumable
 from trainkit.progress import Progress
+from trainkit.storage.layout import misfit
 from trainkit.storage.plain import load
+from trainkit.storage.remote import fetched, is_remote
 
 
 class Head(NamedTuple):
@@ -16,6 +18,7 @@ class Head(NamedTuple):
     Attributes:
         run: The name of its run, which is that of its newest state below ``default_root_dir``; empty if it has none, as
             in files of earlier versions and other frameworks.
+        mark: A random text that all checkpoints of a run hold, and of those that went on from it; empty if it has none.
         position: How far the run was; see `Progress.position`.
         epoch: The epoch in which it was saved; None if it could not be read.
         global_step: How many updates it had made.
@@ -24,6 +27,7 @@ class Head(NamedTuple):
     """
 
     run: str = ""
+    mark: str = ""
     position: tuple[int, ...] = ()
     epoch: int | None = None
     global_step: int = 0
@@ -36,9 +40,23 @@ def read_head(path: str | os.PathLike[str]) -> Head:
     try:
         # Mapped into memory, so that no tensor is read from the disk; and so no checksum is looked at.
         checkpoint = load(os.fspath(path), mmap=True)
-        return head_of(checkpoint)
+        return Head() if misfit(checkpoint) else head_of(checkpoint)
     except Exception:
         return Head()
+
+
+def mark_of(path: str) -> str:
+    """Return the mark of the run that has written the checkpoint at ``path``; empty if it cannot be told.
+
+    A remote one is fetched for that, as a whole.
+    """
+    if not is_remote(path):
+        return read_head(path).mark
+    try:
+        with fetched(path) as copy:
+            return head_of(load(copy)).mark
+    except Exception:  # as `read_head`
+        return ""
 
 
 def head_of(checkpoint: dict[str, Any]) -> Head:
@@ -47,6 +65,7 @@ def head_of(checkpoint: dict[str, Any]) -> Head:
     progress.load_state_dict(checkpoint.get("loops", {}).get("fit", {}))
     return Head(
         run=str(checkpoint.get("trainkit", {}).get("run", "")),
+        mark=str(checkpoint.get("trainkit", {}).get("mark", "")),
         position=progress.position,
         epoch=checkpoint.get("epoch"),
         global_step=progress.global_step,

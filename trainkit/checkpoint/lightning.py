@@ -6,17 +6,19 @@ run that continues from its checkpoint begins these anew.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from trainkit.checkpoint.lightning_callbacks import callbacks_from_lightning
 from trainkit.checkpoint.state import LIGHTNING_VERSION
+from trainkit.errors import StateError
 from trainkit.progress import Progress
 from trainkit.storage.layout import FORMAT
 
 Checkpoint = dict[str, Any]
 
 
-def is_from_lightning(checkpoint: Checkpoint) -> bool:
+def is_from_lightning(checkpoint: Mapping[str, Any]) -> bool:
     """Return whether Lightning wrote ``checkpoint``."""
     # trainkit writes Lightning's key too, so that Lightning loads the weights, beside one of its own.
     return LIGHTNING_VERSION in checkpoint and "trainkit" not in checkpoint
@@ -44,7 +46,9 @@ def _progress(checkpoint: Checkpoint) -> Progress:
     Lightning has four for batches and for epochs: ready, started, processed and completed. Hooks run between them, so
     which one tells how far the run had come depends on the hook that saved.
     """
-    loop = checkpoint["loops"].get("fit_loop", {})
+    if "fit_loop" not in checkpoint["loops"]:
+        raise StateError("there is no loops.fit_loop")
+    loop = checkpoint["loops"]["fit_loop"]
     epochs = loop.get("epoch_progress", {}).get("current", {})
     batches = loop.get("epoch_loop.batch_progress", {})
     if not batches or epochs["completed"] == epochs["ready"]:  # saved after a fit

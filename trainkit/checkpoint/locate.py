@@ -125,7 +125,7 @@ def recorded_best(roots: Iterable[FilePath]) -> str:
     newest = newest_checkpoint(roots, resumes=True)
     states = {} if newest is None or newest.checkpoint is None else newest.checkpoint["callbacks"]
     recorded = [state.get("best_model_path") for state in states.values() if isinstance(state, dict)]
-    recorded = [path for path in recorded if path]
+    recorded = [path for path in recorded if isinstance(path, str) and path]
     # A path in a file is no more than a name: it counts only if it is one of the files that were found.
     found = [path for path in _newest_first(roots) if path in recorded]
     if found:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from trainkit.checkpoint.lightning import from_lightning, is_from_lightning
-from trainkit.errors import CheckpointError
-from trainkit.storage.layout import FORMAT
+from trainkit.errors import CheckpointError, StateError
+from trainkit.storage.layout import FORMAT, misfit
+from trainkit.storage.owners import restoring
 
 Checkpoint = dict[str, Any]
 
@@ -27,7 +28,8 @@ def migrate(checkpoint: Checkpoint, path: object) -> Checkpoint:
         CheckpointError: If the format is newer than this version knows.
     """
     if is_from_lightning(checkpoint):
-        return from_lightning(checkpoint)
+        with restoring("what Lightning keeps", str(path)):
+            return _checked(from_lightning(checkpoint))
     own = checkpoint.get("trainkit")
     # Of another program: its weights can still be used, and a fit that is to continue from it is refused elsewhere.
     if not isinstance(own, dict) or "format" not in own:
@@ -35,12 +37,22 @@ def migrate(checkpoint: Checkpoint, path: object) -> Checkpoint:
     found = own["format"]
     if found > FORMAT:
         raise CheckpointError(
-            f"{path} has format {found}, written by trainkit {own['version']}, and this version reads formats up to "
-            f"{FORMAT}. Update trainkit."
+            f"{path} has format {found}, written by trainkit {own.get('version')}, and this version reads "
+            f"formats up to {FORMAT}. Update trainkit."
         )
-    for step in _STEPS[found - 1 :]:
-        checkpoint = step(checkpoint)
-        checkpoint["trainkit"]["format"] += 1
+    if found == FORMAT:
+        return checkpoint
+    with restoring(f"what format {found} has", str(path)):
+        for step in _STEPS[max(found, 1) - 1 :]:
+            checkpoint = step(checkpoint)
+            checkpoint["trainkit"]["format"] += 1
+        return _checked(checkpoint)
+
+
+def _checked(checkpoint: Checkpoint) -> Checkpoint:
+    # Only now: of other formats no layout is known when they are read.
+    if wrong := misfit(checkpoint):
+        raise StateError(wrong)
     return checkpoint
 
 

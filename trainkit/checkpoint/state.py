@@ -17,7 +17,8 @@
 ``hparams_name``        the constructor argument that takes them all, or ``"kwargs"``
 ``datamodule_...``      the same two of the data module, if it has hyperparameters
 ``pytorch-...``         `LIGHTNING_VERSION`: lets Lightning load the weights
-``trainkit``            ``format``, ``version``, ``module``, ``run`` (its name), ``precision``, ``shuffle_seed``,
+``trainkit``            ``format``, ``version``, ``module``, ``run`` (its name), ``mark`` (a random text that only
+                        files of the run hold), ``precision``, ``shuffle_seed``,
                         ``flags`` (which parameters are frozen and which submodules in eval mode), and of each of
                         the ``ranks``: ``metrics``, ``group`` (an open accumulation group), ``data`` (position), ``rng``
                         and ``began`` (the states of the generators before the run was first prepared, from which a
@@ -33,7 +34,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -42,13 +43,18 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import trainkit
+from trainkit.checkpoint.optimizer_states import check_loaded, check_state, is_of_torch
 from trainkit.errors import CheckpointError
 from trainkit.reflection import describe_arguments
 from trainkit.storage.layout import FORMAT
 from trainkit.storage.output import warn
+from trainkit.storage.owners import given_to, restoring
 
 LIGHTNING_VERSION = "pytorch-lightning_version"
 """The key for which Lightning looks before it loads weights, and by which a checkpoint that it wrote is known."""
+
+MOST_STEPS = 10**9
+"""How often a scheduler can have been stepped. Some raise a whole number to that power, which may take for ever."""
 
 
 def signature(module: nn.Module) -> dict[str, Any]:
@@ -62,10 +68,18 @@ def collect_plugins(plugins: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return {key: state for key, state in states.items() if state}
 
 
-def restore_plugins(plugins: Iterable[tuple[str, Any]], states: Mapping[str, Any]) -> list[str]:
+def restore_plugins(plugins: Iterable[tuple[str, Any]], states: Mapping[str, Any], path: str) -> list[str]:
     """Restore the state of every plugin; return the keys of states that belong to no plugin of this run.
 
     A plugin without a state in the checkpoint is new in this run, and starts as it was made.
+
+    Args:
+        plugins: The plugins by their names.
+        states: Their states by their keys.
+        path: The file, for errors.
+
+    Raises:
+        CheckpointError: If the state of a plugin of trainkit is not as that plugin saves it.
     """
     members = keyed(plugins)
     left = list(states)
@@ -74,7 +88,8 @@ def restore_plugins(plugins: Iterable[tuple[str, Any]], states: Mapping[str, Any
         for member in list(members):
             key = next((key for key in left if is_it(member, key)), None)
             if key is not None:
-                _restore(member.plugin, states[key], key)
+                with given_to(member.plugin, f"callbacks.{key}", path):
+                    _restore(member.plugin, states[key], key)
                 members.remove(member)
                 left.remove(key)
     return left
@@ -169,14 +184,22 @@ def restore_optimizers(
         raise CheckpointError(
             f"{path} holds {len(states)} states of {kind}s, and configure_optimizers gave {len(optimizers)}.\n{to_do}"
         )
-    for optimizer, state in zip(optimizers, states, strict=True):
+    most = max(_counts(states), default=0) if kind == "scheduler" else 0
+    if most > MOST_STEPS:
+        raise CheckpointError(f"{path} says that a scheduler was stepped {most} times, which none was.")
+    for index, (optimizer, state) in enumerate(zip(optimizers, states, strict=True)):
         needed = _options(optimizer)
-        try:
-            optimizer.load_state_dict(state)
-        except (ValueError, KeyError) as error:
-            raise CheckpointError(
-                f"{path}: the state of {type(optimizer).__name__} does not fit: {error}\n{to_do}"
-            ) from error
+        place = f"{'optimizer_states' if kind == 'optimizer' else 'lr_schedulers'}[{index}]"
+        owned = restoring(place, path) if is_of_torch(optimizer) else given_to(optimizer, place, path)
+        with owned:
+            check_state(optimizer, state)
+            try:
+                optimizer.load_state_dict(state)
+            except (ValueError, KeyError) as error:
+                raise CheckpointError(
+                    f"{path}: the state of {type(optimizer).__name__} does not fit: {error}\n{to_do}"
+                ) from error
+            check_loaded(optimizer)
         lacking = needed - _options(optimizer)
         if lacking:
             raise CheckpointError(
@@ -185,6 +208,18 @@ def restore_optimizers(
             )
         if keep_dtypes:
             _put_back_dtypes(optimizer, state)
+
+
+def _counts(state: Any) -> Iterator[int]:
+    """Yield how often the schedulers in a state were stepped, and how often each milestone counts."""
+    if isinstance(state, list | tuple):
+        for item in state:
+            yield from _counts(item)
+    for key, value in state.items() if isinstance(state, dict) else ():
+        is_count = key in ("last_epoch", "_step_count") or isinstance(state, Counter)
+        if is_count and isinstance(value, int):
+            yield value
+        yield from _counts(value)
 
 
 def _options(optimizer: Any) -> set[str]:

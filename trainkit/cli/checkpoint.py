@@ -8,6 +8,7 @@ from itertools import islice
 import click
 
 from trainkit.cli.configured import errors_as_messages
+from trainkit.printable import printable
 
 DIFFERENCES_SHOWN = 20
 
@@ -27,14 +28,14 @@ def show(file: str, tensors: bool) -> None:
     """Say what is in FILE."""
     with errors_as_messages():
         # Imported in the commands here, as these imports bring torch.
-        from trainkit.checkpoint.describe import describe, tensors_in
+        from trainkit.checkpoint.describe import describe, list_tensors
         from trainkit.storage.files import read_checkpoint
 
         checkpoint = read_checkpoint(file, map_location="cpu")
         for label, text in describe(checkpoint):
             click.echo(f"{label:<16} {text}")
-        for place, tensor in tensors_in(checkpoint) if tensors else ():
-            click.echo(f"    {place}  {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}")
+        for line in list_tensors(checkpoint) if tensors else ():
+            click.echo(f"    {line}")
 
 
 @command.command("verify")
@@ -51,7 +52,7 @@ def verify(files: tuple[str, ...]) -> None:
         for file in files:
             try:
                 require_weights(read_checkpoint(file, map_location="cpu"), file)
-                click.echo(f"{file}: whole")
+                click.echo(f"{printable(file)}: whole")
             except CheckpointError as error:
                 damaged += 1
                 click.echo(str(error))
@@ -91,17 +92,21 @@ def convert(old: str, new: str, trust: bool) -> None:
     It unpickles OLD, and whatever code is in OLD is run. No other command does so.
     """
     with errors_as_messages():
+        from trainkit.storage.files import verify as check
+
+        # Ahead of what is said about code in it: there may be no such file, or a damaged one.
+        check(old)
         if not trust:
             raise click.UsageError(
-                f"convert unpickles {old}, which runs whatever code is in it. If you would let whoever made it run a "
-                "program on this machine, say --trust."
+                f"convert unpickles {printable(old)}, which runs whatever code is in it. If you would let whoever made "
+                "it run a program on this machine, say --trust."
             )
         from trainkit.checkpoint.convert import convert_checkpoint
 
-        click.echo(f"unpickling {old}, code in it included")
+        click.echo(f"unpickling {printable(old)}, code in it included")
         for place in convert_checkpoint(old, new):
-            click.echo(f"left out, because it cannot be loaded safely: {place}")
-        click.echo(f"written to {new}")
+            click.echo(f"left out, because it cannot be loaded safely: {printable(place)}")
+        click.echo(f"written to {printable(new)}")
 
 
 @command.command("export")
@@ -114,5 +119,5 @@ def export(file: str, output: str, prefix: str) -> None:
         from trainkit.checkpoint.export import export_weights
 
         for name in export_weights(file, output, prefix=prefix):
-            click.echo(f"left out, because it is no tensor: {name}")
-        click.echo(f"written to {output}")
+            click.echo(f"left out, because it is no tensor: {printable(name)}")
+        click.echo(f"written to {printable(output)}")

@@ -36,15 +36,22 @@ def configured(action: Callable[Concatenate[ConfiguredRun, P], None]) -> Callabl
     @functools.wraps(action)
     def command(config: str, overrides: tuple[str, ...], debug: bool, *args: P.args, **kwargs: P.kwargs) -> None:
         with errors_as_messages(debug):
-            # So that modules in the current directory can be named as targets, as `python -m` finds them. The script
-            # ``trainkit`` has only its own folder on the path.
-            if os.getcwd() not in sys.path:
-                sys.path.insert(0, os.getcwd())
+            import_from_current_folder()
             from trainkit.config import build, read
 
             action(build(read(config, overrides)), *args, **kwargs)
 
     return command
+
+
+def import_from_current_folder() -> None:
+    """Let modules in the current folder be named as targets, as the script ``trainkit`` has only its own on the path.
+
+    The folder comes last: a file in it that is called as a package is, such as ``yaml.py``, would be imported by every
+    package that means the other one. Whoever wants it first says so with ``PYTHONPATH``.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def warn_about_fresh_weights(run: ConfiguredRun) -> None:

@@ -42,9 +42,15 @@ def command(run: ConfiguredRun, resume: bool, resume_data: Resume, take: str | N
     With --resume a job that was stopped is started again by the same command, and goes on exactly where it was. What
     the optimizers and schedulers were made with goes on too, unless --take names what is to be changed.
     """
+    # Here, since it needs torch, for which the help of the command shall not wait.
+    from trainkit.callbacks.builtin.fit_report import report_of
+
     ckpt_path = _last(run) if resume else run.ckpt_path
     # The first run of a job that is always started with --resume has nothing to take values over.
     take = None if resume and ckpt_path is None else take
+    report = report_of(run.trainer)
+    if report is not None:
+        report.command = _command()
     try:
         run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=ckpt_path, take=take or (), resume=resume_data)
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -53,15 +59,22 @@ def command(run: ConfiguredRun, resume: bool, resume_data: Resume, take: str | N
 
 
 def _tell_how_to_go_on(run: ConfiguredRun, stop: BaseException) -> None:
-    """After a signal, print the command that continues the run, if there is something to continue."""
+    """After a signal, print the command that continues the run, if there is one to continue and nothing has told it."""
+    from trainkit.callbacks.builtin.fit_report import report_of
     from trainkit.checkpoint.locate import any_checkpoint
 
     # A shell's codes for signals begin above 128. Any other end was asked for by the user's code.
     by_signal = isinstance(stop, KeyboardInterrupt) or (isinstance(stop, SystemExit) and (stop.code or 0) in STOPPED)
-    if by_signal and run.trainer.is_global_zero and any_checkpoint(run.trainer.checkpoint_roots):
-        given = click.get_current_context().params
-        command = shlex.join(["trainkit", "fit", given["config"], *given["overrides"], "--resume"])
-        click.echo(f"to go on: {command}", err=True)
+    report = report_of(run.trainer)
+    has_told = report is not None and report.tells
+    if by_signal and not has_told and run.trainer.is_global_zero and any_checkpoint(run.trainer.checkpoint_roots):
+        say(f"to go on: {_command()}", err=True)
+
+
+def _command() -> str:
+    """Return the command that continues the run."""
+    given = click.get_current_context().params
+    return shlex.join(["trainkit", "fit", given["config"], *given["overrides"], "--resume"])
 
 
 def _last(run: ConfiguredRun) -> str | None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -38,10 +42,31 @@ class _LazyCommands(click.Group):
 
 @click.group("trainkit", cls=_LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(trainkit.__version__, prog_name="trainkit")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Train PyTorch modules.
 
     A run is described by a YAML file; see `trainkit COMMAND --help` for each command.
     """
     # Also for what the user's code prints: `trainkit fit ... | head -1` has trained, and ends with 0.
     discard_at_exit()
+    context.with_resource(_named_in_warnings(f"{context.command_path} {context.invoked_subcommand}"))
+
+
+@contextmanager
+def _named_in_warnings(command: str) -> Iterator[None]:
+    """Let warnings name ``command`` in place of the line that has called trainkit, which is one of click's here."""
+    given, folder = warnings.formatwarning, os.path.dirname(click.__file__)
+
+    def text(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        if os.path.dirname(filename) == folder:
+            return f"{command}: {category.__name__}: {message}\n"
+        return given(message, category, filename, lineno, line)
+
+    warnings.formatwarning = text
+    try:
+        yield
+    finally:
+        warnings.formatwarning = given

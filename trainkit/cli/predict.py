@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,20 +27,37 @@ def command(run: ConfiguredRun, output: str) -> None:
     \b
       trainkit predict config.yaml ckpt_path=last --output predictions.pt
     """
-    import torch
-
     # Each rank has the predictions of its own batches; the file has those of rank 0.
     if run.trainer.is_global_zero:
+        from trainkit.storage.files import refuse_same_file
+
+        refuse_same_file(run.ckpt_path or "", output)
         _check_writable(Path(output))
     warn_about_fresh_weights(run)
     predictions = run.trainer.predict(run.module, datamodule=run.datamodule, ckpt_path=run.ckpt_path)
     if run.trainer.is_global_zero:
-        torch.save(predictions, output)
+        _save(predictions, Path(output))
         say(f"predictions written to {output}")
+
+
+def _save(predictions: Any, output: Path) -> None:
+    """Write the predictions: over a file whole or not at all, into a device or a pipe as they come."""
+    import torch
+
+    from trainkit.storage.atomic_write import replacing
+
+    with replacing(output) if _may_be_replaced(output) else open(output, "wb") as file:
+        torch.save(predictions, file)
+
+
+def _may_be_replaced(output: Path) -> bool:
+    return output.is_file() or not output.exists()
 
 
 def _check_writable(output: Path) -> None:
     """Open the file that is to be written, and leave it as it was; its folders are made."""
+    from trainkit.storage.atomic_write import check_writable
+
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         was_there = os.path.lexists(output)
@@ -49,5 +66,9 @@ def _check_writable(output: Path) -> None:
             pass
         if not was_there:
             output.unlink()
+        # A file is built up in another one beside it.
+        if _may_be_replaced(output):
+            check_writable(output.parent)
     except OSError as error:
-        raise ConfigError(f"--output {output} cannot be written: {error.strerror}. Nothing was predicted.") from error
+        reason = error.strerror or str(error)
+        raise ConfigError(f"--output {output} cannot be written: {reason}. Nothing was predicted.") from error

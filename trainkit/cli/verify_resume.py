@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainkit.checks import is_whole
-from trainkit.cli.configured import errors_as_messages
+from trainkit.cli.configured import errors_as_messages, import_from_current_folder
+from trainkit.printable import printable
 
 if TYPE_CHECKING:
     from trainkit.config.schema import Config
@@ -52,9 +53,7 @@ def command(
       trainkit verify-resume config.yaml data.num_workers=4 --steps 50
     """
     with errors_as_messages():
-        # As in `configured`: modules in the current directory can be named.
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
+        import_from_current_folder()
         # The command starts itself in a new process for each run, as a run that is resumed has nothing of what an
         # earlier process kept in memory.
         if trace_into is not None:
@@ -178,7 +177,7 @@ class _FailedError(Exception):
 
 def _tell(found: Divergence, told: set[str], lost: list[Lost]) -> None:
     """Print a difference, what was ``lost``, and the likely cause, unless these have been ``told`` before."""
-    click.echo(f"        first        {found.when}: {found.what}")
+    click.echo(f"        first        {printable(f'{found.when}: {found.what}')}")
     _tell_lost(lost, told)  # ahead of the cause, which is a guess
     if found.cause not in told:
         told.add(found.cause)
@@ -193,7 +192,7 @@ def _tell_lost(lost: list[Lost], told: set[str]) -> None:
     for each in new[:MOST_LOST]:
         label = "        lost         "
         text = f"{each.name}: {each.was} without the stop, {each.now} after it. To keep it, {each.to_do}"
-        click.echo(textwrap.fill(text, 110, initial_indent=label, subsequent_indent=" " * len(label)))
+        click.echo(textwrap.fill(printable(text), 110, initial_indent=label, subsequent_indent=" " * len(label)))
     if len(new) > MOST_LOST:
         click.echo(f"        and {len(new) - MOST_LOST} more")
 

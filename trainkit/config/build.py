@@ -11,7 +11,7 @@ from trainkit.config.call import call
 from trainkit.config.disabled import switch_off
 from trainkit.config.read import read
 from trainkit.config.saved import SavedConfig
-from trainkit.config.schema import Config, Section, Source
+from trainkit.config.schema import Config, Section, Source, written
 from trainkit.config.target import locate
 from trainkit.data.module import DataModule
 from trainkit.hooks.specs import HOOKS
@@ -91,7 +91,12 @@ def _build_callback(name: str, section: Section, source: Source) -> Any:
 
 def _build_object(section: Section, key: str, source: Source, expected: str, is_expected: Callable[[Any], bool]) -> Any:
     arguments = dict(section)
-    target = locate(arguments.pop("_target_", None), f"{key}._target_", source, expected, is_expected)
+    target = arguments.pop("_target_", None)
+    if target is None:
+        raise source.refuse(
+            key, f"{key} does not say of which class it is.", allowed=expected, write=written(key, section)
+        )
+    target = locate(target, f"{key}._target_", source, expected, is_expected)
     return call(target, _build_arguments(arguments, key, source), key, source)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from trainkit.config.schema import Config, Source
 from trainkit.errors import ConfigError
 from trainkit.plugins import catalog
+from trainkit.storage.walk import walk
+from trainkit.storage.yaml_text import first_line, load_yaml
 
 
 def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Config:
@@ -27,7 +30,14 @@ def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Config:
         ConfigError: If the file or an override cannot be read, an interpolation leads nowhere, or a section is unknown
             or malformed.
     """
-    tree = _load(os.fspath(path))
+    try:
+        return _read(os.fspath(path), overrides)
+    except RecursionError as error:
+        raise ConfigError(f"{os.fspath(path)} is not a configuration: it is nested too deeply.") from error
+
+
+def _read(path: str, overrides: Iterable[str]) -> Config:
+    tree = _load(path)
     written: dict[str, str] = {}
     named = _named_callbacks(tree)
     for override in overrides:
@@ -36,23 +46,28 @@ def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Config:
         # Removed first, so that the dict is in the order in which the last override of each key was given.
         written.pop(key, None)
         written[key] = override
-    source = Source(os.fspath(path), written)
+    source = Source(path, written)
     try:
         sections: Any = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise _explain(error, source) from error
-    _leave_out_disabled(sections.get("callbacks"), named)
-    return Config.from_sections(sections, source)
+    unresolved: Any = OmegaConf.to_container(tree)
+    for each in (sections, unresolved):
+        _leave_out_disabled(each.get("callbacks"), named)
+    return Config.from_sections(sections, source, unresolved if _asks_resolvers(unresolved) else None)
 
 
 def _load(path: str) -> DictConfig:
     try:
-        tree = OmegaConf.load(path)
+        text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path!r}: {error.strerror}.") from error
-    # A file that is no text fails in the decoder, one that is no YAML in the parser, a bad ${...} in OmegaConf.
-    except (UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{path} is not a configuration: {_first_line(error)}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not a configuration: {error}") from error
+    try:
+        tree = load_yaml(text, lambda text: OmegaConf.load(io.StringIO(text)))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not a configuration: {error}") from error
     if not isinstance(tree, DictConfig):
         raise ConfigError(f"{path} is not a configuration: it holds a list, and sections are a mapping.")
     return tree
@@ -69,11 +84,11 @@ def _apply(tree: DictConfig, override: str) -> str:
         if removes:
             return _remove(tree, key[1:])
         # As YAML, so that numbers, lists and null on the command line are what they are in a file.
-        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
+        value = OmegaConf.to_container(load_yaml(text, lambda text: OmegaConf.from_dotlist([f"value={text}"])))
         assert isinstance(value, dict)
         OmegaConf.update(tree, key, value["value"], force_add=True)
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"override {override!r} is not usable: {_first_line(error)}") from error
+    except (ValueError, OmegaConfBaseException) as error:
+        raise ConfigError(f"override {override!r} is not usable: {first_line(error)}") from error
     return key
 
 
@@ -105,16 +120,16 @@ def _leave_out_disabled(callbacks: Any, named: set[str]) -> None:
                 del callbacks[name]
 
 
+def _asks_resolvers(value: Any) -> bool:
+    """Return whether there is something like ``${oc.env:NAME}`` in an unresolved value."""
+    leaves = walk(value, enters=lambda item: isinstance(item, dict | list))
+    # Rather too often than not: an interpolation may be within another one, ahead of the colon.
+    return any(isinstance(leaf, str) and ":" in leaf.partition("${")[2] for _, leaf in leaves)
+
+
 def _explain(error: OmegaConfBaseException, source: Source) -> ConfigError:
     """Return the error for an interpolation that leads nowhere, or for a value that is still ``???``."""
     key = str(error.full_key)
     if isinstance(error, MissingMandatoryValue):
         return source.refuse(key, f"{key} is '???': it has to be given.", write=f"{key}=VALUE as an override")
-    return source.refuse(key, f"{key} cannot be resolved: {_first_line(error)}")
-
-
-def _first_line(error: Exception) -> str:
-    """Return the message of an error without the lines in which OmegaConf and YAML show their own state."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"{error.problem} (line {error.problem_mark.line + 1})"
-    return str(error).partition("\n")[0]
+    return source.refuse(key, f"{key} cannot be resolved: {first_line(error)}")

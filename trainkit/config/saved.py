@@ -1,8 +1,10 @@
-"""`SavedConfig`, a callback that writes the resolved configuration into the folder of the run."""
+"""`SavedConfig`, a callback that writes the configuration, overrides included, into the folder of the run."""
 
 from __future__ import annotations
 
 import itertools
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,14 +76,27 @@ def _write_beside(folder: Path, config: Config) -> None:
         path = folder / f"{name}.yaml"
         try:
             # Not "w": whoever has made a file of this name, the user or a run that starts together with this one.
-            with path.open("x", encoding="utf-8") as file:
-                file.write(text)
+            file = open(path, "x", encoding="utf-8", opener=_as_private_as(config.source.path))  # noqa: SIM115
         except FileExistsError:
             if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
                 return
             continue
-        # As text, in which 1 is neither 1.0 nor true, and NaN is equal to itself.
-        if repr(read(path).sections()) != repr(config.sections()):
-            path.unlink()
-            raise ConfigError("a value in it cannot be written so that it is read back as it is.")
+        try:
+            with file:
+                file.write(text)
+            # As text, in which 1 is neither 1.0 nor true, and NaN is equal to itself.
+            if repr(read(path).sections()) != repr(config.sections()):
+                raise ConfigError("a value in it is another one when it is read back.")
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         return
+
+
+def _as_private_as(source: str) -> Callable[[str, int], int]:
+    """Return what opens a new file that nobody may read who may not read ``source``."""
+    try:
+        mode = os.stat(source).st_mode & 0o666
+    except OSError:  # it is not there any more
+        mode = 0o666
+    return lambda name, flags: os.open(name, flags, mode | 0o600)

@@ -65,6 +65,8 @@ class Config:
         callbacks: By any name: ``use``, the name of a plugin (or the key is that name), or ``_target_``, a class, with
             their arguments; None disables one.
         ckpt_path: The checkpoint to start from: a path, ``best`` or ``last``.
+        unresolved: The sections as they were written, if something in them is asked of a resolver, such as
+            ``${oc.env:TOKEN}``; else None.
     """
 
     source: Source
@@ -74,23 +76,27 @@ class Config:
     trainer: Section
     callbacks: dict[str, Section | None]
     ckpt_path: str | None = None
+    unresolved: Section | None = None
 
     @classmethod
-    def from_sections(cls, sections: Mapping[Any, Any], source: Source) -> Config:
+    def from_sections(cls, sections: Mapping[Any, Any], source: Source, unresolved: Section | None = None) -> Config:
         """Check the names and shapes of the sections.
+
+        Args:
+            sections: The sections, resolved.
+            source: Where they were written.
+            unresolved: What they were before, as far as it matters.
 
         Raises:
             ConfigError: If a section is unknown or missing, or not of the shape it must have.
         """
-        allowed = [field.name for field in fields(cls) if field.name != "source"]
+        allowed = _names(cls)
         for name in sections:
             if name not in allowed:
                 raise UnknownNameError("section", str(name), allowed, source.where(str(name)))
         module = _mapping("module", sections.get("module"), source)
         if module is None:
-            raise source.refuse(
-                "module", "no section 'module' says what to train.", write="module: {_target_: package.file.MyModule}"
-            )
+            raise source.refuse("module", "no section 'module' says what to train.", write=written("module", None))
         callbacks = _mapping("callbacks", sections.get("callbacks"), source) or {}
         return cls(
             source=source,
@@ -100,16 +106,49 @@ class Config:
             trainer=_mapping("trainer", sections.get("trainer"), source) or {},
             callbacks={name: _mapping(f"callbacks.{name}", callbacks[name], source) for name in callbacks},
             ckpt_path=_of_type(str, "ckpt_path", sections.get("ckpt_path"), source),
+            unresolved=unresolved,
         )
 
     def sections(self) -> Section:
         """Return the sections by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "source"}
+        return {name: getattr(self, name) for name in _names(type(self))}
 
     def to_yaml(self) -> str:
-        """Return the text of a file that describes the same run without overrides and interpolations."""
+        """Return the text of a file that describes the same run without overrides.
+
+        Interpolations are resolved, unless a resolver is among them: what it answers may be a password, or depend on
+        the machine, and other interpolations may lead to it.
+        """
         sections = {name: section for name, section in self.sections().items() if section is not None}
-        return OmegaConf.to_yaml(_escaped(sections))
+        if self.unresolved is None:
+            return OmegaConf.to_yaml(_escaped(sections))
+        return OmegaConf.to_yaml({name: self.unresolved[name] for name in sections if name in self.unresolved})
+
+
+def _names(config: type[Config]) -> list[str]:
+    """Return the names of the sections."""
+    return [field.name for field in fields(config) if field.name not in ("source", "unresolved")]
+
+
+def written(key: str, value: Any) -> str:
+    """Return how the section ``key``, or an entry of ``callbacks``, is written that names a class.
+
+    Args:
+        key: The key path.
+        value: What was written there: the class alone, or under a key that is not ours.
+    """
+    if key == "callbacks":
+        return "callbacks: {early_stopping: {monitor: val/loss}, ANY_NAME: {_target_: package.file.MyCallback, ...}}"
+    section = value if isinstance(value, dict) else {"class": value}
+    named = (section[name] for name in _OTHER_WORDS if name in section)
+    target = next((each for each in named if isinstance(each, str) and "." in each), "package.file.MyClass")
+    arguments = ", ..." if section.keys() - _OTHER_WORDS else ""
+    names = key.split(".")
+    return "".join(f"{name}: {{" for name in names) + f"_target_: {target}{arguments}" + "}" * len(names)
+
+
+_OTHER_WORDS = ("class", "class_path", "target", "_target_")
+"""What others call ``_target_``."""
 
 
 def _escaped(value: Any) -> Any:
@@ -131,7 +170,8 @@ def _mapping(key: str, value: Any, source: Source) -> Section | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise source.refuse(key, f"{key}={value!r} is not usable.", allowed="a mapping, null")
+        write = "" if key == "trainer" else written(key, value)
+        raise source.refuse(key, f"{key}={value!r} is not usable.", allowed="a mapping, null", write=write)
     for name in value:
         # YAML also allows numbers as keys; arguments and plugins have names.
         if not isinstance(name, str):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from trainkit.config.schema import Source
-from trainkit.errors import UnknownNameError
+from trainkit.errors import ConfigError, UnknownNameError
 
 
 def locate(target: Any, key: str, source: Source, expected: str, is_expected: Callable[[Any], bool]) -> Any:
@@ -33,7 +35,9 @@ def locate(target: Any, key: str, source: Source, expected: str, is_expected: Ca
     if found is None:
         # Only names that would be accepted are suggested.
         candidates = [candidate for candidate in dir(module) if is_expected(getattr(module, candidate, None))]
-        raise UnknownNameError(f"name in {module_name}", name, candidates, source.where(key))
+        unknown = UnknownNameError(f"name in {module_name}", name, candidates, source.where(key))
+        _note_file_behind(unknown, module_name)
+        raise unknown
     if not is_expected(found):
         raise source.refuse(key, f"{target} is {found!r}.", allowed=expected)
     return found
@@ -46,10 +50,24 @@ def _import(name: str, key: str, source: Source) -> ModuleType:
     except Exception as error:
         # The module itself is missing, or a package around it. One that it imports in turn is the next case.
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
-            searched = "modules of the current directory and of installed packages"
-            raise source.refuse(key, f"there is no module {error.name!r}.", allowed=searched) from error
+            searched = "modules of installed packages and of the current directory"
+            missing = source.refuse(key, f"there is no module {error.name!r}.", allowed=searched)
+            _note_file_behind(missing, name)
+            raise missing from error
         problem = f"{name} cannot be imported: {type(error).__name__}: {error}\n    raised at    {_place_of(error)}"
         raise source.refuse(key, problem) from error
+
+
+def _note_file_behind(error: ConfigError, module_name: str) -> None:
+    """Add a note to ``error`` if the current folder has a file of that name too, which the other one hides."""
+    first = module_name.partition(".")[0]
+    found = getattr(sys.modules.get(first), "__file__", None)
+    own = next((path for path in (Path(first).absolute(), Path(f"{first}.py").absolute()) if path.exists()), None)
+    if own and found and own not in (Path(found), *Path(found).parents):
+        error.add_note(
+            f"    not looked at {own}, as the current folder comes last, and {first} is\n"
+            f"                 {found}; rename it, or put the folder first: PYTHONPATH=."
+        )
 
 
 def _place_of(error: Exception) -> str:

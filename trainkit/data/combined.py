@@ -180,22 +180,25 @@ def _max_size_cycle(loaders: list[Any], has_ended: list[bool]) -> Iterator[list[
     iterators = [iter(batches_of(loader)) for loader in loaders]
     # Not itertools.cycle, which would keep every batch and give the same ones again without shuffling.
     while True:
-        batches = []
+        batches: list[Batch] = []
         for index, loader in enumerate(loaders):
-            try:
-                batches.append(next(iterators[index]))
-            except StopIteration:
+            batch = next(iterators[index], _NOTHING)
+            if batch is _NOTHING:
                 has_ended[index] = True
                 # This was the longest, so its end is the end. Batches that the others gave in this round are lost.
                 if all(has_ended):
                     return
                 iterators[index] = iter(batches_of(loader))
-                first = next(iterators[index], _NOTHING)
-                if first is _NOTHING:
-                    raise DataError(
-                        f"loader {index} of a CombinedLoader gave no batch when it was started anew."
-                    ) from None
-                batches.append(first)
+                batch = next(iterators[index], _NOTHING)
+            batches.append(batch)
+        # Only now: what can be iterated over once need not be started anew where all others end in this round too.
+        empty = next((index for index, batch in enumerate(batches) if batch is _NOTHING), None)
+        if empty is not None:
+            raise DataError(
+                f"loader {empty} of a CombinedLoader gave no batch when it was started anew, as others have more.\n"
+                "    to do        pass what starts anew at every iter() (a list, a DataLoader), or CombinedLoader(..., "
+                "'min_size')"
+            )
         yield batches
 
 

@@ -51,6 +51,8 @@ class LimitedLoader:
 
     Attributes:
         num_batches: How many batches there are at most; None if neither the loader nor the limit tells.
+        ended_early: Whether the newest pass ended before its promised length, behind a batch that was not marked as
+            the last.
 
     Raises:
         DataError: If the loader is empty, a share of an unknown length is asked for, or a share gives no batch.
@@ -98,13 +100,15 @@ class LimitedLoader:
         self._restored_end = False
         self._restored_stream: dict[str, Any] | None = None
         self._restored_place: dict[str, Any] | None = None
-        self._warned = False
+        self.ended_early = False
+        self._warned = self._has_looked = False
 
     def batches(self, start: int = 0) -> Iterator[tuple[int, Batch, bool]]:
         """Begin a pass and return an iterator over ``(batch_idx, batch, is_last)``.
 
         Only a loader that does not know its length is asked for one batch ahead. One that ends before its promised
-        length marks no batch as the last, and warns. One whose sampler gives more is used to its end, and warns.
+        length marks no batch as the last, and warns. One whose sampler gives more is used to its end, and warns. Any
+        other one that gives more ends at its length, since it may be endless, and warns where that can be seen.
 
         Args:
             start: The index of the first batch to give. The batches before it were consumed already: after
@@ -113,7 +117,7 @@ class LimitedLoader:
         Raises:
             DataError: If a loader without length gives no batch at all.
         """
-        self._ended, self._restored = False, None
+        self._ended, self._restored, self.ended_early = False, None, False
         ended, self._restored_end = self._restored_end, False
         # Nothing is left of this epoch, so the loader is not touched, and the next pass is a new one. If the loader has
         # to be run into its end (see `_drains`), it is not over yet.
@@ -249,14 +253,25 @@ class LimitedLoader:
                 self._ended = was_last and given < end and not self._drains
                 yield given - 1, batch, was_last
                 if was_last and (given == end > count or not self._drains):
+                    if given == self._length == count:
+                        self._tell_of_more()
                     return
         if self._given.passed < count:
+            self.ended_early = self._given.passed > 0
             self._warn_of_length(f"ended after {self._given.passed} batches")
 
-    def _warn_of_length(self, truth: str) -> None:
+    def _tell_of_more(self) -> None:
+        """Warn, once, if the loader goes on behind its length and that is not asked for by a number of batches."""
+        if self._has_looked or isinstance(self._limit, int) or length_of(self.loader) != self._length:
+            return
+        self._has_looked = True
+        if any(cursor.goes_on() for cursor in self._cursors):
+            self._warn_of_length("gives more, which is left out", f", or say {self._argument}={self._length}")
+
+    def _warn_of_length(self, truth: str, instead: str = ", or leave it out") -> None:
         if not self._warned:
             self._warned = True
-            warn(f"{self.name} has a length of {self._length} and {truth}; let len() tell the truth, or leave it out.")
+            warn(f"{self.name} has a length of {self._length} and {truth}; let len() tell the truth{instead}.")
 
     def _looking_ahead(self, start: int) -> Iterator[tuple[int, Batch, bool]]:
         """Give the batches of a loader without length, fetching one ahead: only its end tells which was the last."""
@@ -385,10 +400,11 @@ class LimitedLoader:
         return make_cursor(loader, self.name)
 
     def _why_nothing_came(self) -> str:
-        # An iterator is its own iter(): a generator that the epoch before, or the sanity check, has used up.
-        if self._passes > 1 and iter(self.loader) is self.loader:
+        # A generator, or another iterator, that the epoch before, or the sanity check, has used up.
+        used_up = next((each.loader for each in self._cursors if isinstance(each.loader, Iterator)), None)
+        if self._passes > 1 and used_up is not None:
             return (
-                f"{self.name} is used up: a {type(self.loader).__name__} can be iterated over only once.\n"
+                f"{self.name} is used up: a {type(used_up).__name__} can be iterated over only once.\n"
                 "    to do        pass what starts anew at every iter(): a list, a DataLoader, an IterableDataset"
             )
         return f"{self.name} gave no batches."

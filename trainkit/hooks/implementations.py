@@ -130,14 +130,21 @@ def unbindable(
 
 
 def refuse_methods_of_modules(plugin: object) -> None:
-    """Raise `HookError` if ``plugin``, which is no module, has a method that is called on modules alone."""
+    """Raise `HookError` if ``plugin``, which is no module, has a method that is called on modules alone.
+
+    It may be called if a base class of trainkit's has it: an object may be a data module and a callback.
+    """
     for attribute, value in _stored_attributes(plugin).items():
-        if attribute in MODULE_METHODS and isinstance(value, _BINDABLE):
+        if attribute in MODULE_METHODS and isinstance(value, _BINDABLE) and not _has_base_with(attribute, plugin):
             raise unbindable(
                 f"{owner_name(plugin)}.{attribute} is a method of modules, so nothing would call it on a plugin.",
                 getattr(plugin, attribute),
                 remedy=f"define it in the TrainModule, or join {MODULE_METHODS[attribute]}, the nearest hook",
             )
+
+
+def _has_base_with(attribute: str, plugin: object) -> bool:
+    return any(attribute in vars(owner) for owner in type(plugin).__mro__ if owner.__module__.startswith("trainkit."))
 
 
 def owner_name(plugin: object) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from trainkit.printable import printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -60,12 +62,13 @@ class HookTimer:
         """Return the rows as a table for a rich console."""
         # Imported here: only who prints a table pays for rich (tests/hooks/test_timing.py).
         from rich.table import Table
+        from rich.text import Text
 
         table = Table("plugin", "hook", title="Time spent in plugins")
         for column in ("calls", "seconds", "µs per call"):
             table.add_column(column, justify="right")
         for row in self._cells():
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
         return table
 
     def __str__(self) -> str:
@@ -97,7 +100,13 @@ class HookTimer:
 
     def _cells(self) -> list[tuple[str, str, str, str, str]]:
         return [
-            (row.plugin, row.hook, str(row.calls), f"{row.seconds:.3f}", f"{row.seconds / row.calls * 1e6:.1f}")
+            (
+                printable(row.plugin),
+                row.hook,
+                str(row.calls),
+                f"{row.seconds:.3f}",
+                f"{row.seconds / row.calls * 1e6:.1f}",
+            )
             for row in self.rows()
         ]
 

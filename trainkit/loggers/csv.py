@@ -13,6 +13,7 @@ from trainkit.loggers.hparams_yaml import update_hparams_file
 from trainkit.loggers.logger import Logger, Status
 from trainkit.loggers.rows_behind import RowsBehind
 from trainkit.loggers.run_folder import writing
+from trainkit.storage.schema import Count, takes
 
 
 class CSVLogger(Logger):
@@ -116,6 +117,7 @@ class CSVLogger(Logger):
         # Rows that could not be written will be the next ones.
         return self._rows + len(self._pending)
 
+    @takes(Count)
     def cut_back(self, written: int) -> None:
         with self.heard(), writing(self.metrics_file):
             self._rows, behind = rows_behind(self.metrics_file, written)

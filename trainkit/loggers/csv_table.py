@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trainkit.loggers.rows_behind import Row
+from trainkit.storage.temporary import replacement
 
 FIRST_COLUMNS = ("step", "epoch")
 
@@ -132,8 +133,9 @@ def _row_line(row: Mapping[str, Any], columns: Sequence[str], of_training: bool)
 
 def _line(cells: Sequence[Any], end: str = "\n") -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator=end).writerow(cells)
-    return text.getvalue()
+    # Quoted is a cell with a character of the line end, and readers take either of the two for one.
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n") + end
 
 
 def _widened(text: str, number: int) -> str:
@@ -160,11 +162,9 @@ def _records(file: Iterable[str]) -> Iterator[tuple[list[str], str]]:
 @contextmanager
 def _replacing(path: Path) -> Iterator[tuple[Iterator[tuple[list[str], str]], TextIO]]:
     """Yield the rows of the table at ``path``, header first, and the file that replaces it at the end."""
-    temporary = path.with_name(f".{path.name}.tmp")
     with (
         open(path, newline="", encoding="utf-8") as old,
-        open(temporary, "w", newline="", encoding="utf-8") as new,
+        replacement(path) as file,
+        io.TextIOWrapper(file, encoding="utf-8", newline="") as new,
     ):
         yield _records(old), new
-    # Reached only if nothing was raised, and atomic: readers find the old table or the whole new one.
-    os.replace(temporary, path)

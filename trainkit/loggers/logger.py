@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from torch import Tensor
 
 from trainkit.checks import file_path, takes_numpy, text
-from trainkit.errors import ConfigError, LogWriteError
+from trainkit.errors import ConfigError, LogWriteError, MetricError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.loggers.run_folder import RunFolder, writing
+from trainkit.loggers.run_mark import is_marked, make_mark
 from trainkit.module import TrainModule
 from trainkit.module.hparams import HyperparametersMixin, loggable_hparams
+from trainkit.printable import is_writable
 from trainkit.storage.atomic_write import check_writable
 from trainkit.storage.claim import FolderClaim
 from trainkit.storage.output import warn
+from trainkit.storage.owners import given_to
+from trainkit.storage.places import lies_in
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -173,6 +177,23 @@ class Logger(Callback, ABC):
         """
         return self._folder.continue_from(checkpoint)
 
+    def continue_run(self, checkpoint: str, logged: Iterable[Mapping[str, Any]]) -> None:
+        """Use the folder of the run that saved ``checkpoint``, which may lie elsewhere.
+
+        Args:
+            checkpoint: The path.
+            logged: What is in it under `LOGGED`. A folder that is named there counts if it has the mark of the run, as
+                that run has rows which this one will remove.
+        """
+        if self.continue_from(checkpoint):
+            return
+        for entry in logged:
+            folder = entry["folder"]
+            # Only below the folder that the user has chosen is the mark looked for at all.
+            if lies_in(folder, self.root_dir) and is_marked(folder, entry.get("mark")):
+                self.continue_from(os.path.join(folder, os.path.basename(checkpoint)))
+                return
+
     # Hooks of the run
 
     def setup(self, trainer: Trainer) -> None:
@@ -215,7 +236,10 @@ class Logger(Callback, ABC):
         with self.heard():
             self.save()
         with self.heard():
-            entry = {"logger": type(self).__qualname__, "folder": _absolute(self.log_dir), "written": self.written()}
+            folder = _absolute(self.log_dir)
+            entry = {"logger": type(self).__qualname__, "folder": folder, "written": self.written()}
+            if folder is not None and (mark := make_mark(self.log_dir)):
+                entry["mark"] = mark
             checkpoint["trainkit"].setdefault(LOGGED, []).append(entry)
 
     def on_load_checkpoint(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
@@ -228,15 +252,20 @@ class Logger(Callback, ABC):
             for entry in checkpoint.get("trainkit", {}).get(LOGGED, ())
             if entry["logger"] == type(self).__qualname__
         ]
+        if folder is None:
+            return
+        is_within = os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), ""))
         # Only the files of the same run: a run that resumes in a new folder leaves those of the old one alone.
-        mine = [entry for entry in entries if folder is not None and entry["folder"] == folder]
-        if not mine and folder is not None and path.startswith(os.path.join(folder, "")):
+        mine = [each for each in entries if each["folder"] == folder]
+        mine = [each for each in mine if is_within or is_marked(folder, each.get("mark"))]
+        if not mine and path.startswith(os.path.join(folder, "")):
             # The folder was moved as a whole, with the checkpoint in it, so that the stored path is wrong. Which of
             # several loggers of this kind it was is told by their order.
             alike = [logger for logger in loggers_of(trainer) if type(logger) is type(self)]
             mine = entries[alike.index(self) :][:1]
         for entry in mine[:1]:
-            self.cut_back(entry["written"])
+            with given_to(self, "trainkit.logged", path):
+                self.cut_back(entry["written"])
 
     # Only noted here: `teardown`, which also runs after an exception, closes the files with it.
     def on_exception(self, exception: BaseException) -> None:
@@ -278,9 +307,12 @@ class Logger(Callback, ABC):
     def row_of(self, metrics: Mapping[str, Any]) -> dict[str, float]:
         """Return ``metrics`` as plain numbers, with the prefix before their names. Waits for devices that hold some."""
         before = f"{self.prefix}-" if self.prefix else ""
-        return {
-            f"{before}{name}": value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()
-        }
+        row = {}
+        for name, value in metrics.items():
+            if not is_writable(str(name)):
+                raise MetricError(f"no file can hold the name {name!r}, under which a value is logged. Change it.")
+            row[f"{before}{name}"] = value.item() if isinstance(value, Tensor) else value
+        return row
 
     def step_of(self, step: int | None) -> int:
         """Return ``step``, or that of the newest row if it is None."""

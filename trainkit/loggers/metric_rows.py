@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.storage.output import say, warn
+from trainkit.storage.schema import Count, takes
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
+
+
+class _State(TypedDict):
+    """The update whose row was sent last."""
+
+    seen_step: Count
 
 
 class MetricRows(Callback):
@@ -69,7 +77,8 @@ class MetricRows(Callback):
         if trainer.is_global_zero:
             say(
                 "trainkit: no row of what training logged per step was written, since there were "
-                f"{trainer.global_step} updates and log_every_n_steps={self._every_n_steps}",
+                f"{trainer.global_step} updates and log_every_n_steps={self._every_n_steps}: a smaller one writes "
+                "some, and self.log(..., on_epoch=True) a row of each epoch",
                 err=True,
             )
 
@@ -91,6 +100,7 @@ class MetricRows(Callback):
         """Return the update whose row was sent last."""
         return {} if self._seen_step is None else {"seen_step": self._seen_step}
 
+    @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._seen_step = state["seen_step"]
@@ -103,15 +113,16 @@ class MetricRows(Callback):
         self._send(trainer, {**steps, **trainer.metrics.epoch_row()})
 
     def _warn_of_nonfinite_loss(self, trainer: Trainer, row: dict[str, float], when: str) -> None:
-        # By its name: a metric may be undefined, and NaN on purpose.
-        names = [name for name, value in row.items() if "loss" in name.lower() and not math.isfinite(value)]
-        if not names:
+        found = _nonfinite_losses(row)
+        if not found:
             return
+        # A loss of training is the cause, and may be in no row yet: first what was logged first.
+        found = _nonfinite_losses({name: float(value) for name, value in trainer.logged_metrics.items()}) | found
         self._warns = False
         if trainer.is_global_zero:
             warn(
-                f"{', '.join(f'{name} is {row[name]}' for name in names)} {when}, at step "
-                f"{trainer.global_step}. Weights become NaN where it is what they are trained by: "
+                f"{', '.join(f'{name} is {value}' for name, value in found.items())} {when}, "
+                f"at step {trainer.global_step} or before. Weights become NaN where it is what they are trained by: "
                 "Trainer(on_nonfinite_loss='stop') ends a fit before that, and 'ignore' leaves out this warning."
             )
 
@@ -120,3 +131,8 @@ class MetricRows(Callback):
             if self._warns:
                 self._warn_of_nonfinite_loss(trainer, row, f"in epoch {trainer.current_epoch}")
             trainer.log_metrics({"epoch": trainer.current_epoch, **row})
+
+
+def _nonfinite_losses(values: Mapping[str, float]) -> dict[str, float]:
+    # By the name: another metric may be undefined, and NaN on purpose.
+    return {name: value for name, value in values.items() if "loss" in name.lower() and not math.isfinite(value)}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainkit.checks import is_whole
 from trainkit.errors import ConfigError, LogWriteError
+from trainkit.printable import is_writable
 
 _NUMBERED = re.compile(r"version_(\d+)")
 _ELSEWHERE = "Write elsewhere (default_root_dir, or the save_dir of the logger), or train with logger=False."
@@ -48,7 +49,8 @@ class RunFolder:
     """
 
     def __init__(self, save_dir: str | os.PathLike[str] | None, name: str, version: int | str | None) -> None:
-        if not (version is None or isinstance(version, str) or is_whole(version, at_least=0)):
+        is_name = isinstance(version, str) and is_writable(version)
+        if not (version is None or is_name or is_whole(version, at_least=0)):
             raise ConfigError(
                 f"version={version!r} is not usable. Allowed: a number of at least 0, the name of a folder, or None."
             )

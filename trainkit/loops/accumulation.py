@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainkit.errors import ModuleError
+from trainkit.errors import ModuleError, StateError
 from trainkit.storage.output import warn
 from trainkit.strategies.base import Strategy
 
@@ -208,5 +208,7 @@ class Accumulation:
         self.rewind(batches)
         self.divisor, self.weight, self.loss = state["divisor"], state["weight"], state.get("loss", 0.0)
         parameters = dict(module.named_parameters())
+        if unknown := sorted(state["gradients"].keys() - parameters.keys()):
+            raise StateError(f"it has gradients of {', '.join(map(repr, unknown))}, of which there is no parameter")
         for name, gradient in state["gradients"].items():
             parameters[name].grad = gradient.to(parameters[name]).mul_(rescale)

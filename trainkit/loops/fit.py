@@ -91,6 +91,12 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
         if progress.total_batches >= run.next_check_batch and close_batch(run, hooks, loaders):
             stopped = True
             break
+    else:
+        # A loader that ends before its length tells only now which batch was the last, and what is due after it.
+        if loaders.train.ended_early and not progress.is_last:
+            optimize.close_group(run, hooks)
+            run.is_last_batch = progress.is_last = True
+            close_batch(run, hooks, loaders)
     # The epoch may have ended earlier than its last group was foreseen to: by -1, a limit, or a short loader.
     optimize.close_group(run, hooks)
     run.metrics.end_batches()

@@ -63,8 +63,7 @@ class Limits:
         if (progress.epoch + 1) % self.validate_every_n_epochs:
             return False
         if self.validate_every_n_batches == NO_LIMIT:
-            # Not by count: a loader may not know its length. One that ends before it has no last batch, and its epoch
-            # no validation; `LimitedLoader` warns of that.
+            # Not by count: a loader may not know its length, or end before it.
             return progress.is_last
         return progress.batch % self.validate_every_n_batches == 0
 

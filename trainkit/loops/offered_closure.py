@@ -11,6 +11,9 @@ from torch import Tensor
 
 from trainkit.module.optimizers import parameters_of
 
+_SAMPLES = 256
+"""How many entries of a tensor are compared, at most. Whoever moves weights moves nearly all of them."""
+
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
     """Whether ``step`` cannot be called without a closure; so it is with `torch.optim.LBFGS`."""
@@ -32,12 +35,12 @@ def evaluated_ahead(closure: Callable[[], Any], optimizer: torch.optim.Optimizer
     calls it once for the loss, and one that first moves the weights by the gradients that are there, such as SAM.
     """
     first = closure()
-    before: list[Tensor] | None = _norms(optimizer)
+    before: _Seen | None = _Seen(optimizer)
 
     def again() -> Any:
         nonlocal before
         was, before = before, None
-        if was is not None and _are_equal(was, _norms(optimizer)):
+        if was is not None and was.equals(_Seen(optimizer)):
             return first
         # An optimizer works without gradients, and not each one switches them on for the closure.
         with torch.enable_grad():
@@ -46,20 +49,31 @@ def evaluated_ahead(closure: Callable[[], Any], optimizer: torch.optim.Optimizer
     return again
 
 
-def _norms(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """Return what differs after a change of weights or gradients, also one past autograd's knowledge (``.data``)."""
-    norms: list[Tensor] = []
-    # Of a kind together, which takes a launch or two. Halves are too coarse to show a small step.
-    kinds: dict[torch.dtype, list[Tensor]] = {}
-    for parameter in parameters_of(optimizer):
-        for tensor in (parameter.detach(), parameter.grad):
-            if tensor is not None and tensor.layout is torch.strided:
-                tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-                kinds.setdefault(torch.promote_types(tensor.dtype, torch.float32), []).append(tensor)
-    for dtype, tensors in kinds.items():
-        norms += torch._foreach_norm(tensors, 2, dtype)
-    return norms
+class _Seen:
+    """What differs after a change of the weights or gradients of ``optimizer``.
+
+    Every change that autograd knows of counts up a version. Past its knowledge (``.data``) values are changed, and a
+    sample of each tensor is kept for these: all weights would take as long to look through as to update.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        parameters = list(parameters_of(optimizer))
+        tensors = [each for each in (*parameters, *(parameter.grad for parameter in parameters)) if each is not None]
+        # Not the tensors themselves, which would stay in memory while the loss is computed again.
+        self._versions = [(id(each), each._version) for each in tensors]
+        self._samples = _samples(tensors)
+
+    def equals(self, other: _Seen) -> bool:
+        """Whether nothing has changed from one to the other. Waits for the device if the versions are equal."""
+        return self._versions == other._versions and all(map(torch.equal, self._samples, other._samples))
 
 
-def _are_equal(some: list[Tensor], others: list[Tensor]) -> bool:
-    return len(some) == len(others) and all(map(torch.equal, some, others))
+def _samples(tensors: list[Tensor]) -> list[Tensor]:
+    """Return the bytes of some entries of each tensor, spread evenly over it; those of a kind are in one tensor."""
+    kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for tensor in tensors:
+        if tensor.layout is torch.strided:
+            step = tensor.numel() // _SAMPLES + 1
+            kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor.detach().flatten()[::step])
+    # As bytes, in which NaN equals NaN: a loss that is NaN is no reason to compute it twice.
+    return [torch.cat(some).view(torch.uint8) for some in kinds.values()]

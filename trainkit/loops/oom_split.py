@@ -73,7 +73,7 @@ def step_in_parts(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, 
     close_group(run, hooks)
     outputs: StepOutput = computed.outputs[0]
     if len(computed.outputs) > 1:
-        outputs = gather(computed.outputs, computed.samples, run.strategy.device)
+        outputs = gather(computed.outputs, computed.samples, run.strategy.device, weighs=run.module.weighs_losses)
     return outputs
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -72,7 +73,7 @@ def add_gradients(run: FitRun, hooks: BoundHooks, output: Any, batch_idx: int, s
 
     The loss is divided here: by the batches of its accumulation group, of which each weighs the same.
     """
-    loss, weight = read_loss(output)
+    loss, weight = read_loss(output, weighs=run.module.weighs_losses)
     group = run.accumulation
     # The gradients of the last update stay readable until here, as `on_train_batch_end` promises.
     if not group.is_open:
@@ -141,11 +142,11 @@ def update(
         hooks.on_after_optimizer_step(optimizer)
 
 
-def read_loss(output: Any) -> tuple[Tensor, float | Tensor | None]:
-    """Return the loss in what ``training_step`` returned, and its weight if it gave one.
+def read_loss(output: Any, *, weighs: bool = True) -> tuple[Tensor, float | Tensor | None]:
+    """Return the loss in what ``training_step`` returned, and its weight if it gave one and ``weighs``.
 
     Raises:
-        ModuleError: If there is no loss in it that backward can start from.
+        ModuleError: If there is no loss in it that backward can start from, or a weight that is not one number.
     """
     loss, weight = (output.get("loss"), output.get("weight")) if isinstance(output, dict) else (output, None)
     if not isinstance(loss, Tensor):
@@ -160,7 +161,21 @@ def read_loss(output: Any) -> tuple[Tensor, float | Tensor | None]:
             "the loss does not require grad, so backward has nowhere to go. Was it detached, computed under "
             "torch.no_grad(), or are all parameters frozen?"
         )
-    return loss, weight
+    return loss, _one_number(weight) if weighs else None
+
+
+def _one_number(weight: Any) -> float | Tensor | None:
+    """Return the ``weight`` of a loss, which may have come as an array of one element."""
+    if weight is None or isinstance(weight, int | float):
+        return weight
+    shape = getattr(weight, "shape", None)
+    if shape is None or math.prod(shape) != 1:
+        what = type(weight).__name__ if shape is None else f"{type(weight).__name__} of shape {tuple(shape)}"
+        raise ModuleError(
+            f"training_step returned a 'weight' that is a {what}, and not one number. With it 'loss' is a sum, which "
+            "is divided by 'weight': the number of samples or tokens in it. Give weights of samples another key."
+        )
+    return torch.as_tensor(weight).detach().reshape(())
 
 
 def require_scalar(loss: Tensor) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from trainkit.hooks.bound import BoundHooks
 from trainkit.loops.closure import step_with_closure, takes_closure
+from trainkit.loops.drifting_ranks import compared, exchanges_at_steps
 from trainkit.loops.manual import manual_step
 from trainkit.loops.oom_split import step_in_parts
 from trainkit.loops.optimize import step
@@ -28,7 +29,7 @@ def choose_step(run: FitRun) -> Step:
     if run.compile_step is not None:
         return run.compile_step(run)
     if not run.module.automatic_optimization or not run.optimizers:
-        return manual_step
+        return compared(manual_step) if exchanges_at_steps(run.strategy) else manual_step
     # Ahead of closures: where an optimizer needs one, splitting was refused.
     if run.splits_batches:
         return step_in_parts

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from trainkit.loops.waiting import Place, place_of, place_of_error
-from trainkit.storage.output import say
+from trainkit.storage.output import say, warn
 from trainkit.strategies.base import Strategy
 
 PATIENCE_S = 8.0
@@ -65,6 +65,14 @@ class StopSignal:
         """Ask for an end of training, or take that back."""
         self.asked, self.asked_by, self.asked_in = asked, by if asked else "", place if asked else ""
         self.on_change()
+
+    def ask_or_leave(self, asked: bool, *, place: str) -> None:
+        """What ``trainer.should_stop = asked`` does, set in the function ``place``: False takes back no stop."""
+        if asked:
+            self.ask(place=place)
+        elif self.asked:
+            who = self.asked_in or self.asked_by
+            warn(f"trainer.should_stop = False is ignored: {who} has asked for a stop, which stays.", innermost=True)
 
     def check(self, strategy: Strategy) -> None:
         """Leave the loop if a signal has come, on any rank. Call it between two batches: everything is whole there.

@@ -97,7 +97,7 @@ class MetricCollector:
             if value.ndim:
                 value = as_scalar(name, value)
         elif slot.spec.is_metric:
-            self._log_metric(slot, value, batch_size)
+            self._log_metric(slot, value, batch_size, on_step)
             return
         elif type(value) is not float:
             value = as_number(name, value)
@@ -333,6 +333,10 @@ class MetricCollector:
         """
         return self._published.versions.of(name)
 
+    def version_of_epoch(self, name: str) -> int | None:
+        """Return what `version` does, and None for the value of a batch. It changes nothing, so one rank may ask."""
+        return self._published.versions.of_epoch(name)
+
     @property
     def logged_metrics(self) -> dict[str, Tensor]:
         """The newest values that went, or will go, to loggers."""
@@ -465,7 +469,7 @@ class MetricCollector:
                 running = group[slot.step_key] = Running(slot.spec.options.reduce_fx)
             running.add(value, self._weight(slot, batch_size))
 
-    def _log_metric(self, slot: Slot, metric: Metric, batch_size: Any) -> None:
+    def _log_metric(self, slot: Slot, metric: Metric, batch_size: Any, on_step: bool | None) -> None:
         if self._discards:
             return
         if slot.metric is not metric:
@@ -473,9 +477,12 @@ class MetricCollector:
             slot.metric = metric
         if other := self._phases[-1].note_metric(slot, metric):
             self._refuse(slot, metric, f"was updated since it was logged as {other!r}, and has one value for both")
-        # metric.update() alone computes no value of the batch; only a call of the metric, its forward, does.
-        if slot.step_tables and metric._forward_cache is not None:
-            self._publish_step(slot, metric_value(slot.spec.name, metric, metric._forward_cache), batch_size)
+        if slot.step_tables:
+            # metric.update() alone computes no value of the batch; only a call of the metric, its forward, does.
+            if metric._forward_cache is not None:
+                self._publish_step(slot, metric_value(slot.spec.name, metric, metric._forward_cache), batch_size)
+            elif on_step or not slot.spec.options.on_epoch:
+                self._warn_once(slot.has_no_value_of_batch(metric))
         # With several ranks compute() is a collective, which waits until `reduce_epoch_hook_values`.
         if slot.spec.place == EPOCH_HOOK and slot.spec.options.on_epoch and self._ranks.world_size == 1:
             self._warn_if_late(slot)
@@ -506,5 +513,4 @@ class MetricCollector:
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
             self._warned.add(message)
-            # The user's line: _warn_once, _open or _weight, log, and TrainModule.log are below it.
-            warn(message, stacklevel=5)
+            warn(message, innermost=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from trainkit.batch.size import find_batch_size
-from trainkit.errors import MetricError
+from trainkit.errors import CheckpointError, MetricError
 from trainkit.metrics.options import Given, LogOptions, describe, refuse_difference, resolve
 from trainkit.metrics.running import Running
 from trainkit.metrics.scalars import Table, Value
@@ -16,6 +16,7 @@ from trainkit.metrics.sharing import SetAside
 from trainkit.metrics.slots import EPOCH_HOOK, EVERY_LOADER, Slot, SlotSpec
 from trainkit.metrics.torchmetrics import Metric, num_updates, reset
 from trainkit.metrics.versions import Versions
+from trainkit.printable import is_writable
 from trainkit.types import Batch, Phase
 
 _NOTHING = object()
@@ -265,6 +266,8 @@ class PhaseLog:
             slot = self.adopt(spec)
             slot.metric = metric
             slot.loaders = set(saved["loaders"])
+            if max(slot.loaders, default=0) >= max(self.num_dataloaders, 1):
+                raise CheckpointError(f"{spec.name!r} was logged for loader {max(slot.loaders)}, which is not there.")
             slot.running = Running.from_state(saved["running"]) if saved["running"] else None
             slot.settled = list(saved.get("settled", ()))
             slot.restored = True
@@ -322,6 +325,11 @@ def _check_name(name: Any) -> None:
         raise MetricError(
             f"self.log({name!r}, ...): the name is a str, not a {type(name).__name__}.\n"
             "    to do        self.log('train/loss', loss): first the name, then the value"
+        )
+    if not is_writable(name):
+        raise MetricError(
+            f"self.log({name!r}, ...): no file can hold this name, since a zero character or half of a character is in "
+            "it.\n    to do        give it another name"
         )
     if "/dataloader_idx_" in name:
         raise MetricError(

@@ -7,7 +7,16 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from trainkit.errors import MetricError
-from trainkit.metrics.torchmetrics import Metric, has_data, is_compound, merge_state, num_updates, reset, state_of
+from trainkit.metrics.torchmetrics import (
+    Metric,
+    check_state,
+    has_data,
+    is_compound,
+    merge_state,
+    num_updates,
+    reset,
+    state_of,
+)
 
 Held = dict[int, tuple[Metric, dict[str, Any]]]
 """Objects by their ``id``, and what they held when they were set aside, as `state_of` returns it."""
@@ -87,6 +96,9 @@ class SetAside:
 
     def load_state_dict(self, state: dict[str, Any], metrics: dict[str, Metric]) -> None:
         """Restore what `state_dict` returned, given the objects by their place."""
+        for name in ("around", "before"):
+            for place in state[name].keys() & metrics.keys():
+                check_state(metrics[place], state[name][place], f"aside.{name}.{place}")
         self._has_begun = state["has_begun"]
         self._around, self._before = (
             {id(metrics[place]): (metrics[place], held) for place, held in state[name].items() if place in metrics}

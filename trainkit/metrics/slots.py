@@ -111,6 +111,20 @@ class Slot:
         with torch.inference_mode(False), torch.no_grad():
             return self.running.value()
 
+    def has_no_value_of_batch(self, metric: Metric) -> str:
+        """Return what to say of ``metric``, which is logged for each batch and was only updated."""
+        name, kind = self.spec.name, type(metric).__name__
+        if self.spec.options.on_epoch:
+            return (
+                f"self.log({name!r}, {kind}, on_step=True): there is no {self.step_key!r}, since update() computes no "
+                "value of the batch. Call the metric instead, metric(prediction, label), or leave out on_step."
+            )
+        return (
+            f"self.log({name!r}, {kind}) goes nowhere: it is logged for each batch (on_step), as by default in "
+            "training, and update() computes no value of a batch. Call the metric instead, metric(prediction, label), "
+            "or give self.log(..., on_step=False, on_epoch=True) for the value of the epoch."
+        )
+
     def settle(self) -> None:
         """Keep the value so far as that of the phase: what the torchmetrics object gets later is not of this slot."""
         self.settled = [self.value()]

@@ -10,15 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from trainkit.storage.walk import place_of_entry, walk
+from trainkit.errors import StateError
+from trainkit.storage.walk import place_of_entry, walk_attributes
 
 Plugins = Iterable[tuple[str, object]]
-
-_MOST_IN_A_CONTAINER = 1000
-"""A longer list or dict holds data, and is not searched for metrics each time a checkpoint is saved."""
-
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-"""Attributes in which torch keeps what ``named_modules`` gives."""
 
 
 class Metric(Protocol):
@@ -71,6 +66,20 @@ def state_of(metric: Metric) -> dict[str, Any]:
     """Return a copy of what ``metric`` holds."""
     states = {name: _copied(state) for name, state in metric.metric_state.items()}
     return {"update_count": metric._update_count, "states": states}
+
+
+def check_state(metric: Metric, state: dict[str, Any], place: str) -> None:
+    """Raise `StateError` if ``state``, which is at ``place`` of a file, is not what ``metric`` holds.
+
+    It may be set as attributes then, which could be any otherwise.
+    """
+    own, states = metric.metric_state, state["states"]
+    if own.keys() != states.keys():
+        raise StateError(f"{place} has the states {[*states]}, and a {type(metric).__name__} {[*own]}")
+    for name, value in states.items():
+        # What is concatenated over batches is a list, and one tensor once it was exchanged between ranks.
+        if isinstance(value, list) and not isinstance(own[name], list):
+            raise StateError(f"{place}.states.{name} is a list, and in a {type(metric).__name__} a tensor")
 
 
 def load_state(metric: Metric, state: dict[str, Any]) -> None:
@@ -133,6 +142,7 @@ def load_metric_states(module: nn.Module, states: dict[str, Any], plugins: Plugi
     """Restore what `metric_states` returned. Objects that are gone or new since then are passed over."""
     for name, metric in find_metrics(module, plugins).items():
         if name in states:
+            check_state(metric, states[name], f"torchmetrics.{name}")
             load_state(metric, states[name])
 
 
@@ -151,16 +161,7 @@ def _is_a(value: object, kind: str) -> bool:
 
 def _in_attributes(name: str, owner: object) -> Iterator[tuple[str, nn.Module]]:
     """Yield the modules, with their places, that attributes of ``owner`` hold on their own or in plain containers."""
-    seen: set[int] = set()
-
-    def enters(value: Any) -> bool:
-        if not isinstance(value, dict | list | tuple) or id(value) in seen or len(value) > _MOST_IN_A_CONTAINER:
-            return False
-        seen.add(id(value))  # a container may hold itself
-        return True
-
-    attributes = {key: value for key, value in getattr(owner, "__dict__", {}).items() if key not in _OF_EVERY_MODULE}
-    for place, value in walk(attributes, name, enters=enters):
+    for place, value in walk_attributes(owner, name):
         # An average of the module has copies of its metrics, to which nobody logs.
         if isinstance(value, nn.Module) and not isinstance(value, AveragedModel):
             yield from (

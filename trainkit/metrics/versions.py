@@ -39,6 +39,11 @@ class Versions:
             self.note(name, self.next())
         return self._numbers.get(name, 0)
 
+    def of_epoch(self, name: str) -> int | None:
+        """Return the number of the value that ``name`` has of an epoch or a validation; None if it is of a batch."""
+        # Nothing is numbered: who only shows values, on one rank, leaves all numbers as they are on other ranks.
+        return None if name in self.stepped else self._numbers.get(name)
+
     def clear(self) -> None:
         """Forget all values. Numbers that were used are not used again."""
         self.stepped.clear()

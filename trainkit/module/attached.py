@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import nn
 
 from trainkit.errors import NotAttachedError
-from trainkit.storage.output import say
+from trainkit.storage.output import print_as_is
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
@@ -97,7 +97,7 @@ class AttachedModule(nn.Module):
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print on rank 0 only."""
         if self._trainer is None or self._trainer.is_global_zero:
-            say(*args, **kwargs)
+            print_as_is(*args, **kwargs)
 
     def _attach(self, trainer: Trainer, metrics: MetricSink) -> Callable[[], None]:
         """Make ``self.trainer`` and ``self.log`` work, here and in all of its kind inside; see `attach`."""

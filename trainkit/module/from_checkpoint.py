@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from trainkit.errors import CheckpointError, UnknownNameError
 from trainkit.module.hparam_types import Description, read_by_attribute, restore, restore_enum
 from trainkit.module.hparams import ENUMS, HPARAMS_NAME, HYPER_PARAMETERS, LEFT_OUT, TYPES, hparams_prefix
-from trainkit.module.weight_names import named_as_in, prefix_before
+from trainkit.module.weight_names import named_as_in, prefix_before, wrappers_around
 from trainkit.reflection import overrides
-from trainkit.storage.output import warn
+from trainkit.storage.output import say, warn
 
 _NAMES_SHOWN = 5
 
@@ -25,10 +25,19 @@ def require_weights(checkpoint: Any, path: object) -> None:
     if not isinstance(checkpoint, Mapping) or "state_dict" not in checkpoint:
         is_mapping = isinstance(checkpoint, Mapping)
         found = ", ".join(sorted(map(str, checkpoint))) if is_mapping else type(checkpoint).__name__
+        to_do = "for a bare state_dict use module.load_state_dict(torch.load(path, weights_only=True))"
+        if is_mapping and (prefix := wrappers_around(map(str, checkpoint))):
+            # In a program that wraps a module the names of its state_dict are not those of the module.
+            to_do = (
+                f"for a bare state_dict of a module that was wrapped, whose names begin with {prefix!r}:\n"
+                "                 weights = torch.load(path, weights_only=True)\n"
+                f"                 weights = {{name.removeprefix({prefix!r}): w for name, w in weights.items()}}\n"
+                "                 module.load_state_dict(weights)"
+            )
         raise CheckpointError(
             f"{path} is no checkpoint of a run: it has no 'state_dict'.\n"
             f"    found        {found or '(nothing)'}\n"
-            "    to do        for a bare state_dict use module.load_state_dict(torch.load(path, weights_only=True))"
+            f"    to do        {to_do}"
         )
 
 
@@ -94,28 +103,34 @@ def read_hparams(cls: type, path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         CheckpointError: If there is no such file, or it is no YAML, or more than plain values are in it.
     """
-    import yaml
+    from trainkit.storage.yaml_text import load_yaml
 
     try:
         # Lightning's files may name Python objects (``!!python/object``), which the safe loader refuses to make.
-        hparams = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        hparams: Any = load_yaml(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"hparams_file={os.fspath(path)!r} cannot be read: {error}") from error
     if not isinstance(hparams, dict):
         raise CheckpointError(
             f"hparams_file={os.fspath(path)!r} holds a {type(hparams).__name__}, not names with values."
         )
+    if wrong := next((name for name in hparams if not isinstance(name, str)), None):
+        raise CheckpointError(f"hparams_file={os.fspath(path)!r} has the name {wrong!r}, which is no text.")
     return {f"{hparams_prefix(cls)}{HYPER_PARAMETERS}": hparams}
 
 
-def load_weights(module: nn.Module, state_dict: Mapping[str, Any], *, strict: bool, source: object) -> None:
+def load_weights(
+    module: nn.Module, state_dict: Mapping[str, Any], *, strict: bool, source: object, tells: bool = True
+) -> None:
     """Load ``state_dict`` into ``module``. Names that differ by wrappers alone, such as ``_orig_mod.``, are recognised.
 
     Args:
         module: What to load into.
         state_dict: The weights.
-        strict: Whether all names must match. Otherwise those that do not are told, if there are some on both sides.
+        strict: Whether all names must match. Otherwise those that do not are told, with a warning if there are some on
+            both sides: it may be one weight under two names.
         source: Where the weights are from, for errors.
+        tells: Whether to print what has no match on one side alone, as one rank does.
 
     Raises:
         CheckpointError: If the weights are those of another model, and always if no name matches. Names ``source``,
@@ -139,6 +154,11 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], *, strict: bo
             + "\n".join(_listed(missing, unexpected))
             + "\n    to do        nothing if this is meant, else rename them in on_load_checkpoint(self, checkpoint)",
         )
+    elif tells and missing:
+        kind = type(module).__name__
+        say(f"trainkit: of {kind} {_named(missing)} not in {source} and stay as they were made", err=True)
+    elif tells and unexpected:
+        say(f"trainkit: of {source} {_named(unexpected)} not in {type(module).__name__} and left out", err=True)
 
 
 def call_with(function: Callable[..., Any], **available: Any) -> Any:
@@ -183,6 +203,13 @@ def _listed(missing: Sequence[str], unexpected: Sequence[str], shapes: Sequence[
             rest = f", and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
             lines.append(f"    {label:<12} {', '.join(names[:_NAMES_SHOWN])}{rest}")
     return lines
+
+
+def _named(names: Sequence[str]) -> str:
+    """Return how many ``names`` are, and some of them, as the beginning of a sentence."""
+    rest = ", ..." if len(names) > _NAMES_SHOWN else ""
+    count = "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
+    return f"{count} ({', '.join(names[:_NAMES_SHOWN])}{rest}) {'is' if len(names) == 1 else 'are'}"
 
 
 def _way_to_match(own: Iterable[str], weights: Iterable[str]) -> str:

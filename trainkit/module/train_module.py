@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -48,11 +48,14 @@ class TrainModule(HyperparametersMixin, TransferHooks, AttachedModule):
             ``training_step``.
         strict_loading: Whether the weights of a checkpoint must match exactly.
         example_input_array: An input of ``forward`` (a tuple: its arguments), for summaries and exports.
+        weighs_losses: Whether a ``"weight"`` in the dict that ``training_step`` returns says that the loss is a sum, by
+            what to divide it.
     """
 
     automatic_optimization: bool = True
     strict_loading: bool = True
     example_input_array: Any = None
+    weighs_losses: ClassVar[bool] = True
 
     _warned_of_log: bool = False
 
@@ -343,6 +346,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, AttachedModule):
             CheckpointError: If an argument is missing, or the weights are those of another model.
         """
         from trainkit.storage.files import read_checkpoint
+        from trainkit.storage.owners import given_to
 
         if weights_only is False:
             raise CheckpointError("weights_only=False would run code from the checkpoint; trainkit never does that.")
@@ -352,9 +356,12 @@ class TrainModule(HyperparametersMixin, TransferHooks, AttachedModule):
             checkpoint |= read_hparams(cls, hparams_file)
         # In the order of a run: late layers have to exist, and the module's own hook may change the state_dict, before
         # weights are loaded.
-        module = cls(**constructor_arguments(cls, checkpoint, overrides))
-        method_of(module, "configure_model", TrainModule)()
-        module._call_on_load_checkpoint(checkpoint)
+        arguments = constructor_arguments(cls, checkpoint, overrides)
+        with given_to(cls, "hyper_parameters", os.fspath(checkpoint_path)):
+            module = cls(**arguments)
+            method_of(module, "configure_model", TrainModule)()
+        with given_to(cls, "the whole", os.fspath(checkpoint_path)):
+            module._call_on_load_checkpoint(checkpoint)
         weights = checkpoint["state_dict"]
         strict = module.strict_loading if strict is None else strict
         load_weights(module, weights, strict=strict, source=checkpoint_path)
@@ -382,7 +389,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, AttachedModule):
     def _warn_of_log(self, name: str) -> None:
         if not self._warned_of_log:
             self._warned_of_log = True
-            warn(f"log({name!r}) outside a run records nothing; further calls are silent.", stacklevel=3)
+            warn(f"log({name!r}) outside a run records nothing; further calls are silent.", innermost=True)
 
     def _tensors(self) -> Iterator[Tensor]:
         """Yield parameters and buffers, those of a replica of ``nn.DataParallel`` too."""

@@ -46,6 +46,13 @@ def prefix_before(names: Iterable[str], others: Iterable[str]) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
+def wrappers_around(names: Iterable[str]) -> str:
+    """Return what wrappers have put before all of ``names``, such as ``_orig_mod.``; "" if there are none."""
+    names = list(names)
+    count = _around(names)
+    return "".join(f"{part}." for part in names[0].split(".")[:count]) if names else ""
+
+
 def _unique(names: Iterable[str], shorten: Callable[[str], str]) -> dict[str, str]:
     """Return the names by what ``shorten`` makes of them, without those of which it makes the same."""
     found = defaultdict(list)

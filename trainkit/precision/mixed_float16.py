@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
-from trainkit.errors import NotAttachedError, OptimizerError
+from trainkit.errors import NotAttachedError, OptimizerError, StateError
 from trainkit.precision.base import Precision
+from trainkit.storage.schema import Count, takes
+
+
+class _State(TypedDict, total=False):
+    """The state of a ``GradScaler``; empty in a checkpoint of another precision."""
+
+    scale: float
+    growth_factor: float
+    backoff_factor: float
+    growth_interval: Count
+    _growth_tracker: Count
 
 
 class MixedFloat16(Precision):
@@ -71,9 +82,13 @@ class MixedFloat16(Precision):
     def state_dict(self) -> dict[str, Any]:
         return self.scaler.state_dict()
 
+    @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         # Empty in a checkpoint of another precision; GradScaler would raise.
         if state:
+            lacking = _State.__annotations__.keys() - state.keys()
+            if lacking or state["scale"] <= 0:
+                raise StateError(f"there is no {', '.join(sorted(lacking)) or 'scale above 0'}")
             self.scaler.load_state_dict(state)
             # A group that was open when it was saved may be closed by the next update, with no loss to scale before it;
             # and GradScaler makes its scale with the first loss.

@@ -10,17 +10,13 @@ import errno
 import os
 import shutil
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from trainkit.errors import CheckpointWriteError
-
-ABANDONED_AFTER_S = 3600.0
-"""The age, in seconds since the last write, from which on a temporary file counts as left by a killed process."""
+from trainkit.storage.temporary import is_more_private, replacement, temporary_for
 
 TRIED_BYTES = 4096
 """How much is written to find out whether files can be: a block, which a full disk has not."""
@@ -45,32 +41,27 @@ _ADVICE = {
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, like: Path | None = None) -> Iterator[BinaryIO]:
     """Open a temporary file for writing, which replaces ``path`` at the end of the block.
 
     It is flushed to the disk before it gets the name, so that ``path`` is always either whole or as it was. Missing
-    folders are made. If anything fails, the temporary file is deleted.
+    folders are made. If anything fails, the temporary file is deleted. The rights of ``path`` stay as they were.
+
+    Args:
+        path: The file.
+        like: Whose rights it has if it is new; without it, the usual ones.
 
     Raises:
         CheckpointWriteError: If the file system refuses; it names ``path`` and says what to do.
     """
-    temporary = _temporary(path)
     with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path.parent)
-        try:
-            with open(temporary, "w+b") as file:
-                yield file
-                # Before the rename: some file systems would write the new name first, and after a power cut it would
-                # lead to a file that is empty or cut off.
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        # Not Exception: Ctrl-C while a large file is written must not leave it either.
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
+        with replacement(path, like) as file:
+            yield file
+            # Before the rename: some file systems would write the new name first, and after a power cut it would
+            # lead to a file that is empty or cut off.
+            file.flush()
+            os.fsync(file.fileno())
         # The rename is an entry in the folder, which has to reach the disk too before older files may be deleted.
         _sync_folder(path.parent)
 
@@ -78,12 +69,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def replace_by_link(path: Path, target: Path) -> None:
     """Replace ``path`` by a symbolic link to ``target``, or by a copy of it where the file system has no links.
 
+    It is a copy as well if ``path`` lets others do less than ``target``.
+
     Raises:
         CheckpointWriteError: If the file system refuses.
     """
-    temporary = _temporary(path)
+    if is_more_private(path, than=target):
+        replace_by_copy(path, target)
+        return
+    temporary = temporary_for(path)
     try:
-        temporary.unlink(missing_ok=True)
         # Relative, so that the link still leads there when the folder is moved.
         temporary.symlink_to(os.path.relpath(target, path.parent))
     except OSError:
@@ -95,15 +90,18 @@ def replace_by_link(path: Path, target: Path) -> None:
 def replace_by_hard_link(path: Path, target: Path) -> None:
     """Make ``path`` a second name of the file ``target``, or a copy of it where the file system has no such links.
 
-    The file stays under this name when the other one is deleted or replaced.
+    The file stays under this name when the other one is deleted or replaced. It is a copy as well if ``path`` lets
+    others do less than ``target``.
 
     Raises:
         CheckpointWriteError: If the file system refuses.
     """
-    temporary = _temporary(path)
+    if is_more_private(path, than=target):
+        replace_by_copy(path, target)
+        return
+    temporary = temporary_for(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)
         os.link(target, temporary)
     except OSError:
         replace_by_copy(path, target)
@@ -124,12 +122,12 @@ def _rename(temporary: Path, path: Path) -> None:
 
 
 def replace_by_copy(path: Path, original: Path) -> None:
-    """Replace ``path`` by a copy of ``original``, whole or not at all.
+    """Replace ``path`` by a copy of ``original``, whole or not at all. A new file has the rights of ``original``.
 
     Raises:
         CheckpointWriteError: If the file system refuses.
     """
-    with replacing(path) as copy, open(original, "rb") as source:
+    with replacing(path, like=original) as copy, open(original, "rb") as source:
         shutil.copyfileobj(source, copy, COPIED_AT_ONCE)
 
 
@@ -165,21 +163,6 @@ def _write_error(path: Path, cause: OSError) -> CheckpointWriteError:
     error = CheckpointWriteError(f"{message} {_ADVICE.get(cause.errno or 0, '')}".rstrip())
     error.errno = cause.errno
     return error
-
-
-def _temporary(path: Path) -> Path:
-    """Return where ``path`` is built up: a hidden file in the same folder, as a rename cannot leave a file system."""
-    # Process and thread in the name: two that save to one path must not write into one file.
-    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp")
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Delete the temporary files of killed processes: a run that is often killed while it saves would fill the disk."""
-    # Not by the process in its name, which may be one of another machine that shares the folder.
-    for leftover in folder.glob(".*.tmp"):
-        with suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > ABANDONED_AFTER_S:
-                leftover.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

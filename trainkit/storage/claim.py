@@ -96,7 +96,8 @@ def _lock(path: str) -> int:
     """Return the locked file at ``path``, whose folder is made."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        # No link is followed: what is written below would be written into the file that it leads to.
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Another run may have removed the file between the two lines above; then the lock is on no file.

@@ -6,7 +6,9 @@ import errno
 import os
 
 from rich.console import Console, RenderableType
+from rich.text import Text
 
+from trainkit.printable import printable
 from trainkit.storage.output import printing
 
 
@@ -15,6 +17,11 @@ class RunConsole(Console):
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def cell(value: object, style: str = "") -> Text:
+    """Return a name or a value for a table. In a plain ``str`` rich finds markup, and an error in ``acc[/x]``."""
+    return Text(printable(value), style)
 
 
 def show(drawn: RenderableType) -> None:

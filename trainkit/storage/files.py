@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -115,12 +116,13 @@ def share_checkpoint(source: FilePath, path: FilePath) -> None:
 
 
 def copy_checkpoint(source: FilePath, path: FilePath) -> None:
-    """Copy a checkpoint to ``path``, whole or not at all.
+    """Copy a checkpoint to ``path``, whole or not at all. A new file has the rights of ``source``.
 
     Raises:
         CheckpointWriteError: If the file system refuses.
     """
-    with _replacing(path) as copy, _opened(source) as original:
+    like = None if is_remote(source) else source
+    with _replacing(path, like) as copy, _opened(source) as original:
         shutil.copyfileobj(original, copy, COPIED_AT_ONCE)
 
 
@@ -143,6 +145,17 @@ def checkpoint_exists(path: FilePath) -> bool:
     return remote.exists(path) if is_remote(path) else os.path.lexists(path)
 
 
+def refuse_same_file(source: FilePath, path: FilePath) -> None:
+    """Raise an error if what is made of the checkpoint ``source`` would be written over it, by whatever name.
+
+    Raises:
+        CheckpointError: If it would.
+    """
+    with suppress(OSError):  # one of them does not exist
+        if os.path.samefile(source, path):
+            raise CheckpointError(f"{path} is the checkpoint itself, which would be lost. Choose another name.")
+
+
 def check_folder(folder: FilePath) -> None:
     """Raise an error early, and without writing anything, if checkpoints cannot be written into ``folder``.
 
@@ -155,8 +168,10 @@ def check_folder(folder: FilePath) -> None:
         check_writable(Path(folder))
 
 
-def _replacing(path: FilePath) -> AbstractContextManager[BinaryIO]:
-    return remote.replacing_remote(path) if is_remote(path) else replacing(Path(path))
+def _replacing(path: FilePath, like: FilePath | None = None) -> AbstractContextManager[BinaryIO]:
+    if is_remote(path):
+        return remote.replacing_remote(path)
+    return replacing(Path(path), None if like is None else Path(like))
 
 
 @contextmanager
@@ -193,7 +208,7 @@ def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
     # Into a file object, not to a path: there torch writes in C++, and turns a full disk into a RuntimeError.
     sink = _ErrorKeepingFile(file)
     try:
-        with _with_checksums():
+        with _CHECKSUMS:
             torch.save(checkpoint, cast("BinaryIO", sink))
     except Exception:
         if sink.error is None:
@@ -204,15 +219,33 @@ def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
     archive.seal(file)
 
 
-@contextmanager
-def _with_checksums() -> Iterator[None]:
-    """Have torch write checksums inside, which a program may have switched off: without them no file can be read."""
-    computes = torch.serialization.get_crc32_options()
-    torch.serialization.set_crc32_options(True)
-    try:
-        yield
-    finally:
-        torch.serialization.set_crc32_options(computes)
+class _Checksums:
+    """A context in which torch writes checksums, which a program may have switched off: no file can be read without.
+
+    The option may belong to the process, where a save that ends must not switch them off for one in another thread. The
+    last one gives the option back, and none waits for another.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._saves = 0
+        self._given = True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._saves:
+                self._given = torch.serialization.get_crc32_options()
+            self._saves += 1
+            torch.serialization.set_crc32_options(True)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._saves -= 1
+            if not self._saves:
+                torch.serialization.set_crc32_options(self._given)
+
+
+_CHECKSUMS = _Checksums()
 
 
 class _ErrorKeepingFile:

@@ -5,41 +5,50 @@ What plugins, optimizers, schedulers, modules and data modules put in is theirs:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
+import torch
 from torch import Tensor
 
-from trainkit.storage.schema import Count, mismatch
+from trainkit.storage.schema import AtLeast, Count, Like, Scalar, mismatch
 
 FORMAT = 2
 """The number of this layout. It is raised when a key changes its meaning; `trainkit.checkpoint.migrate` reads files of
 lower ones."""
 
 
+Generator = Annotated[Tensor, Like(1, torch.uint8)]
+"""The state of a random number generator of torch."""
+
+Words = list[int] | tuple[int, ...] | Annotated[Tensor, Like(1, torch.int64)]
+"""The state of a Mersenne twister."""
+
+
 class Rng(TypedDict):
     """The states of the random number generators of a process."""
 
-    torch: Tensor
-    random: tuple[int, list[int] | tuple[int, ...] | Tensor, float | None]
-    numpy: tuple[str, Tensor | list[int], int, int, float]
-    cuda: NotRequired[list[Tensor]]
-    mps: NotRequired[Tensor]
+    torch: Generator
+    random: tuple[Literal[2, 3], Words, float | None]
+    numpy: tuple[Literal["MT19937"], Words, Count, Count, float]
+    cuda: NotRequired[list[Generator]]
+    mps: NotRequired[Generator]
 
 
 Began = TypedDict(  # as a call, because "global" is a word of Python
     "Began",
     {
         "global": Rng,
-        "own": list[Tensor],
-        "first_draw": NotRequired[Rng | None],
-        "own_first_draw": NotRequired[list[Tensor] | None],
+        "own": list[Generator],
+        "first_draw": NotRequired[Rng],
+        "own_first_draw": NotRequired[list[Generator]],
+        "first_batch": NotRequired[int],
     },
 )
 Began.__doc__ = "Random numbers with which a pass over a loader began: those of the process and of the loader."
 
 
-BeganTogether = TypedDict("BeganTogether", {"global": Rng, "own": list[list[Tensor]]})
+BeganTogether = TypedDict("BeganTogether", {"global": Rng, "own": list[list[Generator]]})
 BeganTogether.__doc__ = "The same of several loaders that are gone through side by side."
 
 
@@ -49,7 +58,7 @@ class Cursor(TypedDict):
     kind: str
     began: Began | None
     given: Count
-    own: list[Tensor]
+    own: list[Generator]
     has_ended: NotRequired[bool]
     begun: NotRequired[Count]
     drawn: NotRequired[Count]
@@ -81,12 +90,16 @@ class Data(TypedDict):
     made: NotRequired[Rng | None]
 
 
+Reduction = Literal["mean", "sum", "min", "max"]
+"""How the values of a phase become one."""
+
+
 class Running(TypedDict):
     """A value that is reduced over a phase."""
 
-    reduce_fx: str
-    total: Tensor | float
-    weight: Tensor | float
+    reduce_fx: Reduction
+    total: Scalar
+    weight: Scalar
 
 
 class Options(TypedDict):
@@ -96,39 +109,50 @@ class Options(TypedDict):
     logger: bool
     on_step: bool
     on_epoch: bool
-    reduce_fx: str
+    reduce_fx: Reduction
     sync_dist: bool | None
     add_dataloader_idx: bool
     rank_zero_only: bool
+
+
+LoaderCount = Annotated[int, AtLeast(0, most=10_000)]
+"""How many loaders there are, for each of which a table is made."""
 
 
 class Slot(TypedDict):
     """Something that was logged in a phase."""
 
     name: str
-    place: int
+    place: Annotated[int, AtLeast(-2)]
     options: Options
     is_metric: bool
     loaders: list[Count]
     running: Running | None
     metric_path: str | None
-    settled: NotRequired[Any]
+    settled: NotRequired[list[Scalar | None]]
+
+
+class MetricState(TypedDict):
+    """A torchmetrics object; its states are tensors, or lists of them."""
+
+    update_count: Count
+    states: dict[str, Tensor | list[Any]]
 
 
 class Aside(TypedDict):
     """What torchmetrics objects hold of loaders and phases whose turn it is not."""
 
     has_begun: bool
-    around: dict[str, Any]
-    before: dict[str, Any]
+    around: dict[str, MetricState]
+    before: dict[str, MetricState]
 
 
 class PhaseLog(TypedDict):
     """What was logged in a phase that is not complete."""
 
-    num_dataloaders: Count
+    num_dataloaders: LoaderCount
     slots: list[Slot]
-    step_values: NotRequired[dict[str, Tensor | float]]
+    step_values: NotRequired[dict[str, Scalar]]
     group: NotRequired[dict[str, Running]]
     version: NotRequired[int | None]
     is_reduced: NotRequired[bool]
@@ -143,22 +167,15 @@ class Versions(TypedDict):
     stepped: list[str]
 
 
-class MetricState(TypedDict):
-    """A torchmetrics object."""
-
-    update_count: Count
-    states: dict[str, Any]
-
-
 class Metrics(TypedDict):
     """What a rank has logged."""
 
-    callback: dict[str, Tensor | float]
-    logged: dict[str, Tensor | float]
-    progress_bar: dict[str, Tensor | float]
-    step_row: NotRequired[dict[str, Tensor | float]]
+    callback: dict[str, Scalar]
+    logged: dict[str, Scalar]
+    progress_bar: dict[str, Scalar]
+    step_row: NotRequired[dict[str, Scalar]]
     versions: NotRequired[Versions]
-    phases: dict[str, PhaseLog]
+    phases: dict[Literal["train", "sanity_check", "validate", "test", "predict"], PhaseLog]
     torchmetrics: dict[str, MetricState]
 
 
@@ -166,8 +183,8 @@ class Group(TypedDict):
     """The open accumulation group of a rank."""
 
     divisor: float
-    weight: Tensor | float
-    loss: NotRequired[Tensor | float | None]
+    weight: Scalar
+    loss: NotRequired[Scalar | None]
     gradients: dict[str, Tensor]
 
 
@@ -200,7 +217,15 @@ class Stop(TypedDict):
 class Due(TypedDict):
     """The hook that was running, with the plugins that it had yet to call."""
 
-    name: str
+    name: Literal[
+        "on_train_end",
+        "on_train_epoch_end",
+        "on_validation_end",
+        "on_validation_epoch_end",
+        "on_validation_batch_end",
+        "on_train_batch_end",
+        "on_train_epoch_start",
+    ]
     plugins: list[str]
 
 
@@ -208,8 +233,17 @@ class LoggedTo(TypedDict):
     """How much a logger had written."""
 
     logger: str
-    folder: str
+    folder: str | None
     written: Any
+    mark: NotRequired[str]
+
+
+class Description(TypedDict):
+    """Of which type a hyperparameter was, and what is in it."""
+
+    type: NotRequired[str]
+    factory: NotRequired[str]
+    items: NotRequired[dict[Any, Description]]
 
 
 class Signature(TypedDict):
@@ -219,8 +253,14 @@ class Signature(TypedDict):
     version: str
     module: NotRequired[str]
     run: NotRequired[str]
+    mark: NotRequired[str]
+    logged: NotRequired[list[LoggedTo]]
     hparams_left_out: NotRequired[list[str]]
+    hparams_types: NotRequired[Description]
+    hparams_enums: NotRequired[dict[str, list[str]]]
     datamodule_hparams_left_out: NotRequired[list[str]]
+    datamodule_hparams_types: NotRequired[Description]
+    datamodule_hparams_enums: NotRequired[dict[str, list[str]]]
 
 
 class Own(Signature):
@@ -233,7 +273,6 @@ class Own(Signature):
     made_with: NotRequired[dict[str, Any]]
     ranks: list[RankState]
     due: NotRequired[Due]
-    logged: NotRequired[list[LoggedTo]]
 
 
 class Fit(TypedDict):
@@ -247,7 +286,7 @@ class Fit(TypedDict):
     epoch_left: NotRequired[bool]
     validation_started: NotRequired[bool]
     validation_ending: NotRequired[bool]
-    validated_batch: NotRequired[int]
+    validated_batch: NotRequired[Annotated[int, AtLeast(-1)]]
     validation_loader: NotRequired[Count]
     validation_batch: NotRequired[Count]
     global_step: Count
@@ -289,10 +328,41 @@ class Whole(Weights):
 
 
 def misfit(checkpoint: Mapping[str, Any]) -> str:
-    """Return what in a checkpoint is not as this layout has it; empty if all is, or if it is of another program."""
-    own = checkpoint.get("trainkit")
-    if not isinstance(own, dict) or own.get("format") != FORMAT:
-        weights = checkpoint.get("state_dict", {})
-        return mismatch(weights, dict[str, Any], "state_dict")
-    layout = Whole if "optimizer_states" in checkpoint or "loops" in checkpoint else Weights
-    return mismatch(checkpoint, layout)
+    """Return what in a checkpoint is not as this layout has it; empty if all is.
+
+    Of another program, and of other formats, it is known that there are weights.
+    """
+    own = checkpoint.get("trainkit", {})
+    wrong = mismatch(own, dict[str, Any], "trainkit") or mismatch(own.get("format", FORMAT), Count, "trainkit.format")
+    if wrong or own.get("format") != FORMAT:
+        return wrong or mismatch(checkpoint.get("state_dict", {}), dict[str, Any], "state_dict")
+    if "optimizer_states" not in checkpoint and "loops" not in checkpoint:
+        return mismatch(checkpoint, Weights)
+    return mismatch(checkpoint, Whole) or next(_contradictions(checkpoint), "")
+
+
+def _contradictions(checkpoint: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what one place says and another denies: one of the two would be passed over in silence."""
+    fit, ranks = checkpoint["loops"]["fit"], checkpoint["trainkit"]["ranks"]
+    for name in ("epoch", "global_step"):
+        if checkpoint[name] != fit[name]:
+            yield f"{name} is {checkpoint[name]}, and loops.fit.{name} is {fit[name]}"
+    # Lightning keeps nothing of the kind, and its files may have been converted into this layout.
+    if not ranks and not checkpoint["trainkit"]["version"].startswith("Lightning"):
+        yield "trainkit.ranks is empty"
+    is_amid = fit["batch"] and not fit.get("is_last") and not fit.get("epoch_ended")
+    for index, rank in enumerate(ranks):
+        place, data = f"trainkit.ranks[{index}]", rank["data"]
+        if fit.get("group_batches") and rank["group"] is None:
+            yield f"{place}.group is None, and loops.fit.group_batches is {fit['group_batches']}"
+        if is_amid and data["train"] is None:
+            yield f"{place}.data.train is None, and loops.fit.batch is {fit['batch']}"
+        for loader in (data["train"], *data["val"]):
+            for cursor in loader["cursors"] if loader else ():
+                if cursor["given"] and cursor["began"] is None:
+                    yield f"a loader in {place}.data has given {cursor['given']} batches of a pass that has not begun"
+        for phase, log in rank["metrics"]["phases"].items():
+            count = log["num_dataloaders"]
+            loaders = [loader for slot in log["slots"] for loader in (slot["place"], *slot["loaders"])]
+            if max(loaders, default=-1) >= count:
+                yield f"{place}.metrics.phases.{phase} has {count} dataloaders, and values of number {max(loaders)}"

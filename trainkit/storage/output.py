@@ -12,6 +12,9 @@ from types import FrameType
 from typing import Any, TextIO
 from weakref import WeakSet
 
+from trainkit.printable import printable_lines
+from trainkit.reflection import is_ours
+
 _LOST: WeakSet[TextIO] = WeakSet()
 """The streams of which was told that they cannot be written to. They belong to the process, and so does this."""
 
@@ -19,8 +22,20 @@ _TOLD: dict[str | tuple[str, type[Warning], int], int] = {}
 """What `warn` has told in the newest run, in the form in which ``warnings`` remembers it."""
 
 
-def say(*values: Any, err: bool = False, **options: Any) -> None:
-    """Print as ``print`` does, and at once. A reader that is gone, or a disk that is full, does not end the run.
+def say(text: object, *, err: bool = False) -> None:
+    """Print what trainkit says, and at once. Nothing in it acts on a terminal: see `trainkit.printable`.
+
+    Args:
+        text: One line or several.
+        err: Whether to print on stderr.
+    """
+    print_as_is(printable_lines(text), err=err)
+
+
+def print_as_is(*values: Any, err: bool = False, **options: Any) -> None:
+    """Print as ``print`` does, for a user, whose text may have colours in it.
+
+    A reader that is gone, or a disk that is full, does not end the run.
 
     Args:
         values: What to print.
@@ -53,7 +68,7 @@ def printing(*, err: bool = False) -> Iterator[None]:
         _tell(stream, str(error), err)
 
 
-def warn(message: str, *, stacklevel: int | None = None) -> None:
+def warn(message: str, *, innermost: bool = False) -> None:
     """Warn of ``message``, in each run anew; where stderr is gone as well, nobody can be told.
 
     All warnings of a run come from here. ``warnings.warn`` tells a text once in a process: of the second run in a
@@ -62,13 +77,14 @@ def warn(message: str, *, stacklevel: int | None = None) -> None:
 
     Args:
         message: What works and will surprise, and what to do about it.
-        stacklevel: Whose line is named, as for ``warnings.warn``; by default it is the one that has called trainkit.
+        innermost: Whether the line is named that has called this part of trainkit, such as one in a hook; by default it
+            is that of the program that has called trainkit.
     """
     caller = sys._getframe(1)
-    frame = sys._getframe(stacklevel) if stacklevel is not None else _outside(caller)
+    frame = _within(caller) if innermost else _outside(caller)
     with suppress(OSError, ValueError):
         warnings.warn_explicit(
-            message,
+            printable_lines(message),
             UserWarning,
             frame.f_code.co_filename,
             frame.f_lineno,
@@ -87,10 +103,18 @@ def _outside(frame: FrameType) -> FrameType:
     line, each = frame, frame.f_back
     # The outermost of our frames, as the user's hooks and torch are called by others of them.
     while each is not None:
-        if str(each.f_globals.get("__name__")).startswith("trainkit."):
+        if is_ours(each):
             line = each
         each = each.f_back
     return line.f_back or line
+
+
+def _within(frame: FrameType) -> FrameType:
+    """Return the newest frame that is not ours and has led to ``frame``."""
+    each: FrameType | None = frame
+    while each is not None and is_ours(each):
+        each = each.f_back
+    return each or frame
 
 
 def discard_at_exit() -> None:

@@ -146,6 +146,6 @@ def _is_of_torch(name: str) -> bool:
     module, _, attribute = name.rpartition(".")
     if name in _NAMES or (module == "torch._utils" and attribute.startswith("_rebuild_")):
         return True
-    if module in ("torch", "torch.cuda") and attribute.endswith(("Storage", "Tensor")):
+    if module.removesuffix(".sparse") in ("torch", "torch.cuda") and attribute.endswith(("Storage", "Tensor")):
         return True
     return module == "torch" and isinstance(getattr(torch, attribute, None), torch.dtype | torch.qscheme)

@@ -11,13 +11,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from trainkit.errors import CheckpointError, CheckpointNotFoundError, CheckpointWriteError
-from trainkit.storage.atomic_write import COPIED_AT_ONCE
+from trainkit.storage.atomic_write import COPIED_AT_ONCE, replacing
 
 FilePath = str | os.PathLike[str]
 """A path on this machine, or a URL that fsspec knows."""
+
+_ON_THIS_MACHINE = ("file://", "local://")
 
 
 def is_remote(path: FilePath) -> bool:
@@ -30,10 +33,17 @@ def replacing_remote(url: FilePath) -> Iterator[BinaryIO]:
     """Open a temporary file for writing, which is sent to ``url`` at the end of the block.
 
     It is sent in one transaction, so that a file that was sent in part is discarded where the file system can do that.
+    What is a temporary file there, and who may read the new one, is up to the file system.
 
     Raises:
         CheckpointWriteError: If the file system refuses, or there is none for such a URL.
     """
+    if os.fspath(url).startswith(_ON_THIS_MACHINE):
+        # fsspec would move a file of the temporary folder there, which from another file system is no rename, and would
+        # give a private file the usual rights.
+        with replacing(Path(_system(url)[1])) as file:
+            yield file
+        return
     with tempfile.TemporaryFile() as local:
         # Outside of `_refusing`: what goes wrong in the block is no error of the remote file system.
         yield local

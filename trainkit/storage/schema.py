@@ -6,14 +6,16 @@ What is expected is written as annotations: plain types, ``list[int]``, ``X | No
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, wraps
 from typing import (
     Annotated,
     Any,
     Literal,
     NamedTuple,
     NotRequired,
+    TypedDict,
+    TypeVar,
     Union,
     get_args,
     get_origin,
@@ -21,9 +23,13 @@ from typing import (
     is_typeddict,
 )
 
+import torch
 from torch import Tensor
 
+from trainkit.errors import StateError
 from trainkit.storage.walk import place_of_entry
+
+Owner = TypeVar("Owner")
 
 _UNIONS = (Union, types.UnionType)
 _MOST = 2**53
@@ -31,13 +37,43 @@ _MOST = 2**53
 
 
 class AtLeast(NamedTuple):
-    """A bound for whole numbers, as in ``Annotated[int, AtLeast(0)]``."""
+    """Bounds for whole numbers, as in ``Annotated[int, AtLeast(0)]``."""
 
     bound: int
+    most: int = _MOST
+
+    @property
+    def words(self) -> str:
+        """What is expected, for messages."""
+        return f"a whole number of at least {self.bound}" if self.bound else "a count"
+
+    def fits(self, value: Any) -> bool:
+        """Return whether ``value`` is as expected."""
+        return type(value) is int and self.bound <= value <= self.most
+
+
+class Like(NamedTuple):
+    """The form of a tensor, as in ``Annotated[Tensor, Like(1, torch.uint8)]``."""
+
+    ndim: int
+    dtype: torch.dtype | None = None
+
+    @property
+    def words(self) -> str:
+        """What is expected, for messages."""
+        kind = "" if self.dtype is None else f" of {self.dtype}"
+        return f"a tensor{kind} with {self.ndim} dimensions"
+
+    def fits(self, value: Any) -> bool:
+        """Return whether ``value`` is as expected."""
+        return _is_of(value, Tensor) and value.ndim == self.ndim and self.dtype in (None, value.dtype)
 
 
 Count = Annotated[int, AtLeast(0)]
 """A whole number, not below 0."""
+
+Scalar = Annotated[Tensor, Like(0)] | float
+"""A number, or a tensor of shape ()."""
 
 
 def mismatch(value: Any, expected: Any, place: str = "") -> str:
@@ -55,16 +91,16 @@ def mismatch(value: Any, expected: Any, place: str = "") -> str:
     """
     if expected is Any:
         return ""
-    if is_typeddict(expected):
+    origin, arguments = _taken_apart(expected)
+    if origin is TypedDict:
         return _in_typed_dict(value, expected, place)
-    origin, arguments = get_origin(expected), get_args(expected)
     if origin in _UNIONS:
         return _in_union(value, expected, place)
     if origin is Annotated:
-        fits = type(value) is int and arguments[1].bound <= value <= _MOST
-        return "" if fits else _wrong(value, "a count", place)
+        return "" if arguments[1].fits(value) else _wrong(value, arguments[1].words, place)
     if origin is Literal:
-        return "" if value in arguments else _wrong(value, " or ".join(map(repr, arguments)), place)
+        fits = type(value) in (str, int) and value in arguments
+        return "" if fits else _wrong(value, " or ".join(map(repr, arguments)), place)
     if origin in (list, tuple):
         return _in_sequence(value, origin, arguments, place)
     if origin is dict:
@@ -72,11 +108,38 @@ def mismatch(value: Any, expected: Any, place: str = "") -> str:
     return "" if _is_of(value, expected) else _wrong(value, f"a {_name(expected)}", place)
 
 
+def takes(expected: Any) -> Callable[[Callable[[Owner, Any], None]], Callable[[Owner, Any], None]]:
+    """Have a ``load_state_dict(self, state)`` refuse a state that is not as ``expected``, before it changes anything.
+
+    A file may hold any state: whoever made it need not have been this class.
+
+    Args:
+        expected: What is annotated for `mismatch`; most often a ``TypedDict``.
+    """
+
+    def decorate(load: Callable[[Owner, Any], None]) -> Callable[[Owner, Any], None]:
+        @wraps(load)
+        def checked(self: Owner, state: Any) -> None:
+            if wrong := mismatch(state, expected):
+                raise StateError(wrong)
+            load(self, state)
+
+        return checked
+
+    return decorate
+
+
+@cache  # there are few of them, and each is met often
+def _taken_apart(expected: Any) -> tuple[Any, tuple[Any, ...]]:
+    return (TypedDict, ()) if is_typeddict(expected) else (get_origin(expected), get_args(expected))
+
+
 def _is_of(value: Any, expected: Any) -> bool:
     if expected in (None, type(None)):
         return value is None
     if expected is float:
-        return type(value) in (int, float)
+        # A whole number that is too large for one is none.
+        return type(value) is float or (type(value) is int and abs(value) <= _MOST)
     if expected is Tensor:
         # One without data fits nowhere: it loads into nothing.
         return isinstance(value, Tensor) and not value.is_meta
@@ -85,12 +148,18 @@ def _is_of(value: Any, expected: Any) -> bool:
 
 
 def _in_union(value: Any, expected: Any, place: str) -> str:
-    found = [mismatch(value, each, place) for each in get_args(expected)]
+    kinds = get_args(expected)
+    found = [mismatch(value, kind, place) for kind in kinds]
     if not all(found):
         return ""
-    # Of what is wrong within an entry more is known than that none fits.
-    inner = [each for each in found if not each.startswith(f"{place or '(all)'} is ")]
-    return inner[0] if inner else _wrong(value, f"a {' or '.join(map(_name, get_args(expected)))}", place)
+    # Where it is the right container, what is wrong in it says more than that none fits.
+    within = [wrong for kind, wrong in zip(kinds, found, strict=True) if _is_container(value, kind)]
+    return within[0] if within else _wrong(value, f"a {' or '.join(map(_name, kinds))}", place)
+
+
+def _is_container(value: Any, kind: Any) -> bool:
+    container = Mapping if is_typeddict(kind) else get_origin(kind)
+    return container in (Mapping, dict, list, tuple) and isinstance(value, container)
 
 
 def _in_sequence(value: Any, origin: Any, arguments: tuple[Any, ...], place: str) -> str:
@@ -134,9 +203,10 @@ def _in_typed_dict(value: Any, expected: Any, place: str) -> str:
 @cache
 def _entries(expected: Any) -> dict[str, tuple[Any, bool]]:
     """Return the entries of a ``TypedDict``: what is expected, and whether it has to be there."""
-    # Not `__required_keys__`, which do not know of NotRequired where annotations are strings.
+    # Not `__required_keys__` alone, which do not know of NotRequired where annotations are strings.
+    required = expected.__required_keys__
     return {
-        key: (get_args(kind)[0], False) if get_origin(kind) is NotRequired else (kind, True)
+        key: (get_args(kind)[0], False) if get_origin(kind) is NotRequired else (kind, key in required)
         for key, kind in get_type_hints(expected, include_extras=True).items()
     }
 
@@ -150,5 +220,7 @@ def _wrong(value: Any, expected: str, place: str) -> str:
 
 def _name(kind: Any) -> str:
     if get_origin(kind) is Annotated:
-        return "count"
+        return str(get_args(kind)[1].words.removeprefix("a "))
+    if get_origin(kind) is Literal:
+        return " or ".join(map(repr, get_args(kind)))
     return "None" if kind in (None, type(None)) else getattr(get_origin(kind) or kind, "__name__", str(kind))

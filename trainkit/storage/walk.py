@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from torch import nn
+
+_MOST_IN_A_CONTAINER = 1000
+"""A longer list or dict of an object holds data, in which nobody looks for its parts."""
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+"""Attributes in which torch keeps what ``named_modules`` gives."""
+
 
 def place_of_entry(key: Any, place: str) -> str:
     """Return the place of an entry of the mapping at ``place``: ``place.key``, or ``place[key]`` if no string."""
@@ -40,6 +48,26 @@ def walk(
             pending.append(_entries(entry[1], entry[0], with_keys, place_of))
         else:
             yield entry
+
+
+def walk_attributes(owner: object, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what attributes of ``owner`` hold on their own or in plain containers, at any depth, with its place.
+
+    Left out is in what torch keeps the parts of a module, which ``named_modules`` gives. A container that is met again,
+    and one that holds data, is a leaf.
+    """
+    attributes = {key: value for key, value in getattr(owner, "__dict__", {}).items() if key not in _OF_EVERY_MODULE}
+    seen: set[int] = set()
+
+    def enters(value: Any) -> bool:
+        if value is attributes:
+            return True
+        if not isinstance(value, dict | list | tuple) or id(value) in seen or len(value) > _MOST_IN_A_CONTAINER:
+            return False
+        seen.add(id(value))  # a container may hold itself
+        return True
+
+    yield from walk(attributes, place, enters=enters)
 
 
 def _entries(

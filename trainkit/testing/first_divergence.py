@@ -112,12 +112,12 @@ def _divergence_at_end(whole: Path, other: Path, *, from_the_start: bool) -> Div
 
 
 def comparable(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return ``checkpoint`` without entries in which equal runs may differ: elapsed time, and paths of files."""
+    """Return ``checkpoint`` without entries in which equal runs may differ: elapsed time, paths of files, and marks."""
     progress = dict(checkpoint["loops"]["fit"])
     progress.pop("elapsed_s")
     progress.pop("ended", None)  # a run that is over is not ended once more
     callbacks = {key: state for key, state in checkpoint["callbacks"].items() if not {DIRPATH, _TIMES} & state.keys()}
-    own = {key: value for key, value in checkpoint["trainkit"].items() if key not in (LOGGED, MADE_WITH)}
+    own = {key: value for key, value in checkpoint["trainkit"].items() if key not in (LOGGED, MADE_WITH, "mark")}
     own["ranks"] = [{**rank, "data": _comparable_data(rank["data"], progress)} for rank in own["ranks"]]
     return {**checkpoint, "loops": {"fit": progress}, "callbacks": callbacks, "trainkit": own}
 

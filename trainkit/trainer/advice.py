@@ -6,44 +6,23 @@ the note says with which batch and module it happened. It costs nothing until th
 
 from __future__ import annotations
 
-import ast
-import inspect
+import dis
 import itertools
+import linecache
 import re
-import textwrap
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from trainkit.batch.nested import map_tensors
 from trainkit.errors import TrainkitError
 from trainkit.hooks.attribution import in_one_line
 from trainkit.module import TrainModule
 from trainkit.trainer.bind_steps import STEP_OF_PHASE
+from trainkit.trainer.common_mistakes import Place, name_of, what_to_do
 from trainkit.types import Batch, Phase
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an error was raised.
-
-    Attributes:
-        message: What it says.
-        module: The module that runs.
-        infers: Whether the module runs under ``torch.inference_mode``.
-        step: The name of the module's step that was under way; None outside of one.
-        batch: The batch that the step had; None outside of one.
-    """
-
-    message: str
-    module: TrainModule
-    infers: bool
-    step: str | None
-    batch: Batch
 
 
 def advise(error: BaseException, module: TrainModule, *, infers: bool) -> None:
@@ -56,9 +35,12 @@ def advise(error: BaseException, module: TrainModule, *, infers: bool) -> None:
     """
     if isinstance(error, TrainkitError) or not isinstance(error, Exception):
         return
+    # What the user's code says itself says what it means, whatever words it has in common with torch.
+    raised = _innermost(error)
+    if raised is not None and not _is_in_torch(raised) and _is_raise(raised):
+        return
     place = _place(error, module, infers)
-    answers = (answer(place) for pattern, answer in _ANSWERS if re.search(pattern, place.message, re.DOTALL))
-    to_do = next((answer for answer in answers if answer), None)
+    to_do = what_to_do(place)
     if to_do is None:
         return
     if place.step is not None:
@@ -71,7 +53,7 @@ def describe(value: Any, depth: int = 3) -> str:
     """Return dtypes, shapes and devices of what is in a batch, such as ``[float64 (4, 3), int64 (4,)]``."""
     if isinstance(value, Tensor):
         device = "" if value.device.type == "cpu" else f" on {value.device}"
-        return f"{_name(value.dtype)} {tuple(value.shape)}{device}"
+        return f"{name_of(value.dtype)} {tuple(value.shape)}{device}"
     if isinstance(value, Mapping | list | tuple) and depth:
         keyed = isinstance(value, Mapping)
         some = list(itertools.islice(value, 6))
@@ -95,7 +77,47 @@ def _place(error: Exception, module: TrainModule, infers: bool) -> Place:
         if running and is_called and any(each is module for each in frame.f_locals.values()):
             step = running
         caller = name
-    return Place(in_one_line(error), module, infers, step, batch if step else None)
+    raised = _innermost(error)
+    return Place(
+        error=error,
+        message=in_one_line(error),
+        module=module,
+        infers=infers,
+        step=step,
+        batch=batch if step else None,
+        is_in_torch=raised is not None and _is_in_torch(raised),
+        takes_batch=step is not None and raised is not None and _takes_apart(raised, error, batch),
+    )
+
+
+def _innermost(error: Exception) -> TracebackType | None:
+    """Return where ``error`` was raised; None if it was not."""
+    raised = error.__traceback__
+    while raised is not None and raised.tb_next is not None:
+        raised = raised.tb_next
+    return raised
+
+
+def _is_in_torch(raised: TracebackType) -> bool:
+    return str(raised.tb_frame.f_globals.get("__name__")).partition(".")[0] == "torch"
+
+
+def _is_raise(raised: TracebackType) -> bool:
+    """Whether it is a ``raise`` or ``assert``, and no call into C that failed."""
+    return dis.opname[raised.tb_frame.f_code.co_code[raised.tb_lasti]] == "RAISE_VARARGS"
+
+
+def _takes_apart(raised: TracebackType, error: Exception, batch: Batch) -> bool:
+    """Whether the code that failed names a variable that is ``batch``, or a container in it."""
+    code = traceback.extract_tb(raised, 1)[0]
+    text = linecache.getline(code.filename, code.lineno or 0)
+    # Of `x, y = batch` Python points at the variables, and at what was read of anything else.
+    if not isinstance(error, ValueError) and code.lineno == code.end_lineno:
+        text = text.encode()[code.colno : code.end_colno].decode()
+    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, list | tuple) else ()
+    containers = [batch, *(each for each in parts if isinstance(each, Mapping | list | tuple))]
+    named = [raised.tb_frame.f_locals.get(name) for name in re.findall(r"\w+", text)]
+    return any(value is each for value in named if value is not None for each in containers)
 
 
 _LOOPS = {"trainkit.loops.fit": "training_step", "trainkit.loops.evaluate": "validation_step"}
@@ -105,193 +127,5 @@ _CALL_STEPS = tuple(
 
 
 def _describe_parameters(module: TrainModule) -> str:
-    kinds = {f"{_name(each.dtype)} on {each.device}" for each in module.parameters()}
+    kinds = {f"{name_of(each.dtype)} on {each.device}" for each in module.parameters()}
     return " and ".join(sorted(kinds)) or "(none)"
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-# What to do, by what the error says: the first pattern that is found in "type: message" and has an answer
-
-
-def _dtype(place: Place) -> str:
-    found: list[torch.dtype] = []
-    map_tensors(lambda tensor: found.append(tensor.dtype), place.batch)
-    own = place.module.dtype
-    if torch.float64 in found and own is not torch.float64:
-        return (
-            "numpy and pandas make float64: convert where the data is made, x.float() or torch.tensor(x, "
-            "dtype=torch.float32), or compute in float64 with Trainer(precision='64-true')"
-        )
-    if own is torch.float64:
-        return "the module is float64: Trainer(precision='64-true') converts batches too; module.float() makes float32"
-    if re.search(r"Long|Int|Byte|Char|Short|Bool", place.message):
-        return "layers take floats: x.float() (x.float() / 255 for images), or torch.nn.Embedding for categories"
-    return f"convert where the two meet: x.to(self.dtype), which is {_name(own)} here"
-
-
-def _forward(place: Place) -> str | None:
-    name = type(place.module).__name__
-    return None if _returns(place.module.forward) else f"{name}.forward has no return: return what it computes"
-
-
-def _returns(function: Callable[..., Any]) -> bool:
-    """Whether there is a ``return`` with a value in ``function``; True where its source cannot be read."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError):
-        return True
-    return any(isinstance(node, ast.Return | ast.Yield) and node.value is not None for node in ast.walk(tree))
-
-
-def _gradients(place: Place) -> str:
-    if place.step in (None, "training_step"):
-        return (
-            "nothing that requires gradients leads to what backward was called on: leave out .item(), .detach() and "
-            "torch.no_grad() on the way, and look whether the parameters are frozen (requires_grad=False)"
-        )
-    wrap = f"wrap what needs them in {place.step} in torch.enable_grad()"
-    if not place.infers:
-        return f"evaluation runs without gradients: {wrap}"
-    return f"evaluation runs under torch.inference_mode: {wrap}, and give Trainer(inference_mode=False)"
-
-
-def _twice(place: Place) -> str:
-    kept = "a tensor that is kept from one batch to the next needs .detach()"
-    if not place.module.automatic_optimization:
-        return f"call backward once for each forward; {kept}"
-    return f"leave out loss.backward(), which the Trainer calls on what training_step returns; {kept}"
-
-
-def _parameters(place: Place) -> str:
-    if next(place.module.parameters(), None) is not None:
-        return "pass self.parameters()"
-    return (
-        f"{type(place.module).__name__} has no parameters: assign layers to self in __init__, several of them in "
-        "torch.nn.ModuleList or ModuleDict rather than a list or dict"
-    )
-
-
-def _always(text: str) -> Callable[[Place], str]:
-    return lambda place: text
-
-
-_SHAPES = _always(
-    "a layer was made for another size: compare its arguments (in_features, in_channels) with the shapes of the batch; "
-    "x.flatten(1) makes rows of images"
-)
-_UNPACK = _always(
-    "compare what the batch is with how the step takes it apart, such as x, y = batch or batch['x']; some layers, such "
-    "as LSTM, return a tuple too"
-)
-_ONE_SHAPE = _always(
-    "prediction and label need one shape: y.unsqueeze(1) makes (N, 1) of (N,), prediction.squeeze(1) the reverse; "
-    "otherwise each prediction is compared with the label of every sample"
-)
-_DEVICE = _always(
-    "make tensors on the module's device (device=self.device), keep constants with self.register_buffer(name, tensor), "
-    "and layers in torch.nn.ModuleList or ModuleDict rather than a list or dict; leave out .cuda() and .to(...)"
-)
-
-_ANSWERS: tuple[tuple[str, Callable[[Place], str | None]], ...] = (
-    # Labels
-    (
-        r"expected target dtype|nll_loss.* not implemented for|expected scalar type Long but found",
-        _always("cross_entropy takes classes as int64: y.long()"),
-    ),
-    (
-        r"multi-target not supported|0D or 1D target",
-        _always("cross_entropy takes one class per sample, of shape (N,): y.squeeze(1), or y.argmax(1) if one-hot"),
-    ),
-    (
-        r"Target -?\d+ is out of bounds",
-        _always(
-            "classes are counted from 0, and the last layer needs one output for each: compare its out_features with "
-            "y.max() + 1"
-        ),
-    ),
-    (
-        r"log_softmax.* not implemented for|target with class probabilities",
-        _always(
-            "cross_entropy takes a score for each class, without argmax, and then the labels: cross_entropy(scores, y)"
-        ),
-    ),
-    (r"can't be cast to the desired output type Long", _always("this loss takes labels that are floats: y.float()")),
-    (r"Target size .* must be the same as input size|Using a target size", _ONE_SHAPE),  # see loss_shapes.py
-    # Devices, ahead of dtypes: torch says of both that they should be the same
-    (r"on the same device|not on the expected device|torch\.cuda\.\w+\) and|and \w+ type \(torch\.cuda", _DEVICE),
-    (
-        r"device-side assert",
-        _always("an index is out of range, mostly a label or a token: accelerator='cpu' names the line and the value"),
-    ),
-    (
-        r"CUDA out of memory",
-        _always("a smaller batch_size, Trainer(accumulate_grad_batches='auto'), or precision='bf16-mixed'"),
-    ),
-    # Dtypes
-    (r"argument #1 'indices'", _always("an embedding takes whole numbers: x.long()")),
-    (
-        r"index out of range in self",
-        _always("an embedding is too small, or an index is below 0: num_embeddings has to be x.max() + 1 or more"),
-    ),
-    (
-        r"same dtype|should be the same|expected scalar type|expected m1 and m2|not implemented for '(Long|Int|Byte)'",
-        _dtype,
-    ),
-    # What the batch is
-    (
-        r"must be Tensor, not (numpy|ndarray|Series|DataFrame)",
-        _always("make tensors where the data is made: torch.tensor(x, dtype=torch.float32)"),
-    ),
-    (r"must be Tensor, not (list|tuple|dict|str)|values to unpack", _UNPACK),
-    (r"'(list|tuple|dict)' object has no attribute", _UNPACK),
-    (r"^KeyError", lambda place: _UNPACK(place) if isinstance(place.batch, Mapping) else None),
-    (r"index out of range", lambda place: _UNPACK(place) if isinstance(place.batch, list | tuple) else None),
-    (
-        r"Boolean value of Tensor with more than one|must be Tensor, not (?!None)[A-Z]",
-        _always(
-            "layers and losses are made first, in __init__, and called then: torch.nn.MSELoss()(prediction, y); a "
-            "condition on a tensor needs .any() or .all()"
-        ),
-    ),
-    (
-        r"between instances of '(str' and '(float|int)|(float|int)' and 'str)'",
-        _always("a number was given as text, mostly an argument such as lr: float(lr)"),
-    ),
-    (r"\(batched\) input|Expected [234]D", _always("a dimension is missing: x.unsqueeze(1) adds one channel")),
-    (
-        r"more than 1 value per channel",
-        _always(
-            "normalization over the batch needs two samples: DataLoader(..., drop_last=True) leaves out a last one"
-        ),
-    ),
-    (r"cannot be multiplied|size mismatch|expected input.* channels|normalized_shape", _SHAPES),
-    (r"must match the size of tensor|invalid for input of size", _SHAPES),
-    (r"NoneType", _forward),
-    # Backward
-    (r"backward through the graph a second time", _twice),
-    (
-        r"modified by an inplace operation",
-        _always("x += y, x[i] = y and x.relu_() overwrite what backward needs: write x = x + y, or change x.clone()"),
-    ),
-    (r"does not require grad|[Ii]nference tensor", _gradients),
-    (r"log\(\) missing 1 required", _always("self.log('train/loss', loss) logs one value, self.log_dict(...) several")),
-    # Optimizers
-    (r"optimizer got an empty parameter list", _parameters),
-    (r"'method' object is not iterable", _always("call it: self.parameters()")),
-    # Data
-    (
-        r"default_collate: .*NoneType",
-        _always("__getitem__ of the data set has returned None: end each way through it with return"),
-    ),
-    (
-        r"default_collate: ",
-        _always("let the data set return tensors, arrays or numbers, or give the DataLoader a collate_fn"),
-    ),
-    (
-        r"stack expects each tensor to be equal size",
-        _always("samples differ in size: bring them to one in the data set, or give the DataLoader a collate_fn"),
-    ),
-)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, TypeVar
 
-from trainkit.checks import Duration, clipping, flag, one_of, seconds, share, whole
+from trainkit.checks import Duration, clipping, file_path, flag, one_of, seconds, share, whole
 from trainkit.errors import ConfigError
 
 T = TypeVar("T")
@@ -199,8 +199,7 @@ class OutputArguments:
             flag(name, getattr(self, name))
         if self.profiler is not None:
             one_of("profiler", self.profiler, ["simple"], "Trainer")
-        if self.default_root_dir is not None and not isinstance(self.default_root_dir, str | os.PathLike):
-            raise ConfigError(f"default_root_dir={self.default_root_dir!r} is not usable. Allowed: a path, or None.")
+        file_path("Trainer", default_root_dir=self.default_root_dir)
 
     @property
     def root(self) -> str:

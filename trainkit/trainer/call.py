@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from trainkit.callbacks.builtin.fit_report import report_of
 from trainkit.checkpoint.averages import load_newest
 from trainkit.checkpoint.locate import Located, locate_checkpoint
 from trainkit.checkpoint.migrate import migrate
@@ -26,19 +29,21 @@ from trainkit.module import TrainModule
 from trainkit.module.attached import attach
 from trainkit.module.from_checkpoint import load_weights, require_weights
 from trainkit.progress import Progress
-from trainkit.reflection import method_of
+from trainkit.reflection import is_ours, method_of
 from trainkit.storage.files import read_checkpoint
 from trainkit.storage.output import begin_telling, say, warn
+from trainkit.storage.owners import given_to
 from trainkit.trainer.advice import advise
 from trainkit.trainer.build_run import build_evaluation_run, build_fit_run
-from trainkit.trainer.data import DataConnection, Rank
+from trainkit.trainer.data import LOADER_OF_STAGE, DataConnection, Rank
 from trainkit.trainer.default_plugins import checkpoints_last
 from trainkit.trainer.drawn_alike import drawn_alike
 from trainkit.trainer.loader_source import LoaderName
-from trainkit.trainer.loss_shapes import one_shape_for_labels
+from trainkit.trainer.loss_shapes import named_error, one_shape_for_labels
 from trainkit.trainer.place_module import place_module
 from trainkit.trainer.run_length import begin_or_say_done
 from trainkit.trainer.run_state import check_storable_state, restore, restore_beginning
+from trainkit.trainer.same_data import warn_of_other_data
 from trainkit.trainer.tables import print_timing
 from trainkit.trainer.torch_flags import torch_flags
 from trainkit.types import Phase, Stage
@@ -249,6 +254,7 @@ class Call:
                 error = self.stop_signal.instead_of(raised)
                 with _noted_on(error):
                     advise(error, self.module, infers=self._run is not None and self._run.inference_mode)
+                error = named_error(error)
                 # Here too, since plugins read it in `on_exception`.
                 self.state.status = "interrupted"
                 self._handle(error)
@@ -334,13 +340,9 @@ class Call:
             doing = "continuing" if self.stage is Stage.FIT else self.stage
             say(f"trainkit: {doing} from {path} ({step})", err=True)
         if self.continues_last:
-            # Checkpoints may be elsewhere than in the folder of their run.
-            logged = checkpoint.get("trainkit", {}).get(LOGGED, ())
-            name = os.path.basename(path)
-            places = [path, *(os.path.join(entry["folder"], name) for entry in logged if entry["folder"])]
             for logger in loggers_of(trainer):
                 logger.default_to(trainer.default_root_dir)
-                any(logger.continue_from(place) for place in places)
+                logger.continue_run(path, checkpoint.get("trainkit", {}).get(LOGGED, ()))
         return checkpoint
 
     def _connect_data(self) -> DataConnection:
@@ -358,17 +360,18 @@ class Call:
             self.fit_of_weights = None  # its optimizers are not those of the weights there are now
         if self.stage is Stage.FIT:
             # A random split of the data in `setup` has to come out as in the process that began the run.
-            restore_beginning(data, checkpoint, strategy.rank)
+            restore_beginning(data, checkpoint, self.ckpt_path or "", strategy.rank)
         data.prepare(trainer)
         with drawn_alike(strategy):  # a module may split its data here too
             self.hooks.setup(self.stage)
         method_of(module, "configure_model", TrainModule)()
         if checkpoint is not None:
             # Ahead of the weights, so that a module may rename what an older version of it has saved.
-            if self.stage is Stage.FIT:
-                load_newest(checkpoint, self.hooks.on_load_checkpoint)
-            else:
-                self.hooks.on_load_checkpoint(checkpoint)
+            with given_to(trainer, "the whole", self.ckpt_path or ""):
+                if self.stage is Stage.FIT:
+                    load_newest(checkpoint, self.hooks.on_load_checkpoint)
+                else:
+                    self.hooks.on_load_checkpoint(checkpoint)
         # After `setup`, in which the user may have seeded.
         data.shuffle_seed = self._shuffle_seed(checkpoint)
         if self.stage is not Stage.FIT and checkpoint is not None:
@@ -380,10 +383,17 @@ class Call:
             self._has_changed_state = True
             # Not before: doubles would pass through the float32 of a module that is not converted yet, and one on the
             # meta device has no memory until the strategy gives it some.
-            load_weights(module, checkpoint["state_dict"], strict=module.strict_loading, source=self.ckpt_path)
+            load_weights(
+                module,
+                checkpoint["state_dict"],
+                strict=module.strict_loading,
+                source=self.ckpt_path,
+                tells=strategy.is_global_zero,
+            )
         if self.stage is Stage.FIT:
             self._has_changed_state = True  # counters go back to the beginning of an epoch, or forth to the checkpoint
             self._run = run = build_fit_run(self, data, checkpoint)
+            warn_of_other_data(strategy, [data.fit_loaders.train, *data.fit_loaders.val])
             self.fit_of_weights = self
             if checkpoint is not None:
                 # Only now, since plugins that get their state back may look at the run.
@@ -395,6 +405,7 @@ class Call:
                 check_storable_state(run, self.registry.plugins, data)
         else:
             self._run = build_evaluation_run(self, data)
+            warn_of_other_data(strategy, data.evaluation_loaders(LOADER_OF_STAGE[self.stage]))
 
     def _shuffle_seed(self, checkpoint: dict[str, Any] | None) -> int:
         """Return the seed with which all ranks shuffle: a resumed run keeps the one that it began with."""
@@ -419,7 +430,8 @@ class Call:
         keeper = trainer.last_checkpoint
         if self.stage is Stage.FIT and self.stop_signal.honoured and keeper is not None:
             keeper.save(trainer)
-            if self.strategy.is_global_zero:
+            report = report_of(trainer)
+            if self.strategy.is_global_zero and not (report and report.tells):
                 progress = self.progress
                 say(
                     f"trainkit: saved {keeper.path} (epoch {progress.epoch}, step {progress.global_step}); "
@@ -435,16 +447,25 @@ class TrainerState:
     Attributes:
         status: How far the newest call has come.
         fn: What it is or was: fit, validate, test or predict.
+        sanity_check_matters: Whether the user's code has asked in the sanity check if it is one: it may log less.
     """
 
     status: Status = "initializing"
     fn: Stage | None = None
+    sanity_check_matters: bool = field(default=False, init=False, repr=False, compare=False)
     _call: Call | None = field(default=None, repr=False, compare=False)
 
     @property
     def stage(self) -> Phase | None:
         """What is running right now, which within a fit may be training, validation or the sanity check."""
+        self.is_sanity_check(asks=sys._getframe(1))
         return None if self._call is None else self._call.phase
+
+    def is_sanity_check(self, asks: FrameType) -> bool:
+        """Whether the sanity check is running; that the user's code ``asks`` is noted."""
+        is_running = self._call is not None and self._call.phase is Phase.SANITY_CHECK
+        self.sanity_check_matters = self.sanity_check_matters or (is_running and not is_ours(asks))
+        return is_running
 
     @property
     def finished(self) -> bool:

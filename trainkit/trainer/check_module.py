@@ -9,12 +9,14 @@ import torch
 from trainkit.data.combined import LOADERS
 from trainkit.data.module import DataModule
 from trainkit.errors import ModuleError, nearest_name
-from trainkit.hooks.specs import HOOKS
+from trainkit.hooks.specs import HOOKS, MODULE_METHODS
 from trainkit.module import TrainModule
 from trainkit.reflection import overrides
 from trainkit.types import Stage
 
 STEPS = ("training_step", "validation_step", "test_step", "predict_step")
+# The other methods that the loop calls, and that a layer may have been meant to be.
+_OVERRIDABLE = ("forward", "backward", "optimizer_step", "optimizer_zero_grad", "lr_scheduler_step")
 # How similar a name must be to a step's to be taken for a slip, from 0 to 1. A missing letter gives 0.94 and more, two
 # that changed places 0.91; `train_step`, `prediction_step` and `latest_step`, which name helpers too, are below.
 _CLOSE = 0.91
@@ -25,7 +27,7 @@ def check_module(module: Any, stage: Stage) -> TrainModule:
 
     Raises:
         ModuleError: If it is not: nothing was given, a class, a plain ``nn.Module``, or something else; or if one of
-            its methods has almost the name of a step that it lacks, or a layer that of a step or hook.
+            its methods has almost the name of a step that it lacks, or a layer that of a method or hook.
     """
     if module is None:
         raise ModuleError(f"trainer.{stage}() needs a module the first time: trainer.{stage}(module, ...).")
@@ -60,12 +62,14 @@ def check_module(module: Any, stage: Stage) -> TrainModule:
 
 
 def _refuse_hidden_layers(module: TrainModule) -> None:
-    """Raise for a layer that was assigned under the name of a step or hook: Python still finds the class's method."""
+    """Raise for a layer that was assigned under the name of a method or hook: Python still finds the class's method."""
     for name, layer in module.named_children():
-        if name in STEPS or name in HOOKS:
+        is_called = name in STEPS or name in HOOKS or name in MODULE_METHODS
+        if is_called or callable(getattr(TrainModule, name, None)):
+            instead = f", and write a method {name} that calls it" if is_called or name in _OVERRIDABLE else ""
             raise ModuleError(
                 f"{type(module).__name__}.{name} was assigned a {type(layer).__name__}, which torch keeps as a layer, "
-                f"so it would not be called. Give the layer another name, and write a method {name} that calls it."
+                f"so it would not be called. Give the layer another name{instead}."
             )
 
 

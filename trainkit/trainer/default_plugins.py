@@ -198,7 +198,8 @@ def fit_plugins(
 ) -> list[object]:
     """Return the core's own plugins that a fit needs: nothing is called in it that has nothing to do."""
     plugins: list[object] = []
-    if monitors := monitors_of((*callbacks, *schedulers)):
+    # Who does without a metric warns of that, where it would have used it.
+    if monitors := monitors_of(each for each in (*callbacks, *schedulers) if getattr(each, "strict", True)):
         plugins.append(MonitorWatch(monitors))
     if schedulers:
         plugins.append(LRSchedulers())

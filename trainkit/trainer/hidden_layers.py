@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from trainkit.module.optimizers import parameters_of
 from trainkit.storage.output import warn
+from trainkit.storage.walk import walk_attributes
 
 
 def warn_of_hidden_layers(module: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> None:
@@ -19,7 +21,8 @@ def warn_of_hidden_layers(module: nn.Module, optimizers: Iterable[torch.optim.Op
     # By identity: parameters compare element by element.
     known = {id(parameter) for parameter in module.parameters()}
     known.update(id(parameter) for optimizer in optimizers for parameter in parameters_of(optimizer))
-    hidden = [name for name, parameters in _held(module) if any(_is_left(each, known) for each in parameters)]
+    # Once each, however many of the layers in it are left.
+    hidden = dict.fromkeys(name for name, parameter in _held(module) if _is_left(parameter, known))
     if hidden:
         kind = type(module).__name__
         warn(
@@ -29,17 +32,13 @@ def warn_of_hidden_layers(module: nn.Module, optimizers: Iterable[torch.optim.Op
         )
 
 
-def _held(module: nn.Module) -> Iterator[tuple[str, list[nn.Parameter]]]:
-    """Return the attributes that are plain containers, with the parameters of what they hold."""
+def _held(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the parameters that are in plain containers, each with the attribute that leads to it."""
     for prefix, part in module.named_modules():
-        for name, value in vars(part).items():
-            if isinstance(value, list | tuple | dict):
-                parameters = [each for item in _items(value) for each in _parameters(item)]
-                yield f"{prefix}.{name}" if prefix else name, parameters
-
-
-def _items(value: list[object] | tuple[object, ...] | dict[object, object]) -> Collection[object]:
-    return value.values() if isinstance(value, dict) else value
+        for place, item in walk_attributes(part, prefix):
+            attribute = re.match(rf"{re.escape(prefix)}\.?\w+", place)
+            if attribute and attribute[0] != place:
+                yield from ((attribute[0], parameter) for parameter in _parameters(item))
 
 
 def _parameters(item: object) -> Iterable[nn.Parameter]:

@@ -131,7 +131,7 @@ def _is_several(given: Any, name: str) -> bool:
     """
     if not is_nest(given):
         return False
-    strangers = [each for each in loaders_in(given) if not (is_loader(each) or _is_list_of_batches(each))]
+    strangers = [each for each in loaders_in(given) if not (is_loader(each) or _gives_batches(each))]
     # A list of tensors is a list of batches, and a list of DataLoaders several loaders: what is in it decides. A dict
     # cannot be a series of batches, so there lists of batches will do.
     if not holds_loader(given) and (strangers or not isinstance(given, dict)):
@@ -145,9 +145,14 @@ def _is_several(given: Any, name: str) -> bool:
     return True
 
 
-def _is_list_of_batches(given: Any) -> bool:
-    # A number or a text is a value of a column, and no batch.
-    return isinstance(given, list | tuple) and bool(given) and not isinstance(given[0], str | bytes | Number)
+def _gives_batches(given: Any) -> bool:
+    """Whether ``given`` can be iterated over by index, and is neither a value nor a data set of samples."""
+    if isinstance(given, list | tuple):
+        # A number or a text is a value of a column, and no batch.
+        return bool(given) and not isinstance(given[0], str | bytes | Number)
+    is_indexed = hasattr(given, "__getitem__") and hasattr(given, "__len__")
+    is_value = isinstance(given, Mapping | str | bytes | type | Dataset) or is_nest(given)
+    return is_indexed and not (is_value or hasattr(given, "__array__") or hasattr(given, "to"))
 
 
 def _checked(loader: Any, name: str) -> Any:

@@ -30,7 +30,9 @@ from trainkit.errors import CheckpointError, ConfigError
 from trainkit.loops.run import FitRun
 from trainkit.module.hparams import ENUMS, HYPER_PARAMETERS, describe_enums, hparams_prefix, storable
 from trainkit.module.optimizers import SchedulerConfig
+from trainkit.reflection import names_secret
 from trainkit.storage.output import say
+from trainkit.storage.owners import restoring
 from trainkit.trainer.arguments import OptimizationArguments
 from trainkit.trainer.data import DataConnection
 
@@ -72,7 +74,8 @@ class Resumption:
         self._now = run.made_with
         self._taken = resolve_names(take, self._now)
         recorded = checkpoint["trainkit"].get(MADE_WITH)
-        self._before: Rows = _from_states(run, checkpoint) if recorded is None else recorded
+        with restoring("optimizer_states or lr_schedulers", path):
+            self._before: Rows = _from_states(run, checkpoint) if recorded is None else recorded
         if recorded is not None:
             self._refuse_other_classes()
         before, now = (
@@ -125,7 +128,7 @@ class Resumption:
                 for rows in (self._before, self._now)
             )
             if before != now:
-                held, given = (", ".join(rows.values()) or f"no {kind}" for rows in (before, now))
+                held, given = (", ".join(map(str, rows.values())) or f"no {kind}" for rows in (before, now))
                 raise CheckpointError(
                     f"{self._path} holds the state of {held}, and configure_optimizers gave {given}, which cannot go "
                     f"on from it.\n    to do        return {held} again; or fit(..., take=['{kind}']), on the command "
@@ -167,7 +170,8 @@ def describe_run(
             place = f"callbacks.{name}"
             rows[place] = type(plugin).__qualname__
             arguments_of = arguments_in(type(plugin), vars_of(plugin))
-            rows |= below(place, {key: value for key, value in arguments_of.items() if key not in _NOT_TOLD})
+            told = {key: value for key, value in arguments_of.items() if not (key in _NOT_TOLD or names_secret(key))}
+            rows |= below(place, told)
     parts = [run.module, *run.optimizers, *(config.scheduler for config in run.schedulers), run.precision, run.strategy]
     versions = {"trainkit": trainkit.__version__, "torch": str(torch.__version__)}
     versions |= _versions([*parts, *(plugin for _, plugin in plugins)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from typing import Any
 
 import torch
@@ -138,7 +139,7 @@ class TrainerProperties:
     @property
     def sanity_checking(self) -> bool:
         """Whether the few validation batches ahead of training are running."""
-        return self.phase is Phase.SANITY_CHECK
+        return self.state.is_sanity_check(asks=sys._getframe(1))
 
     @property
     def evaluating(self) -> bool:

@@ -10,8 +10,9 @@ from trainkit.checkpoint import state
 from trainkit.checkpoint.averages import warn_of_dropped_averages
 from trainkit.checks import without_numpy
 from trainkit.data.resume.other_data import Resume, other_data
+from trainkit.data.resume.plausible import check_counters, check_place
 from trainkit.errors import CheckpointError
-from trainkit.hooks.due import DueHook
+from trainkit.hooks.due import FINISHED_HOOKS, DueHook
 from trainkit.hooks.manager import HookManager
 from trainkit.loops.run import FitRun, Run
 from trainkit.module.hparams import store_hparams, warn_of_unstorable
@@ -20,6 +21,7 @@ from trainkit.module.weight_names import named_as_in
 from trainkit.progress import Progress
 from trainkit.seed import rng_state, set_rng_state
 from trainkit.storage.output import warn
+from trainkit.storage.owners import given_to, restoring
 from trainkit.storage.storable import check_storable
 from trainkit.trainer.data import DataConnection
 from trainkit.trainer.made_with import MADE_WITH, Resumption
@@ -124,18 +126,25 @@ def _of_this_rank(run: FitRun, plugins: Plugins, data: DataConnection) -> dict[s
     }
 
 
-def restore_beginning(data: DataConnection, checkpoint: dict[str, Any] | None, rank: int) -> None:
+def restore_beginning(data: DataConnection, checkpoint: dict[str, Any] | None, path: str, rank: int) -> None:
     """Prepare a resumed run with the random numbers it began with, so that a random split of its data is the same."""
     ranks = (checkpoint or {}).get("trainkit", {}).get("ranks", ())
     # By rank modulo their number: a run may be continued on more of them. Files of the first formats have none.
     if ranks and (began := ranks[rank % len(ranks)].get("began")):
-        set_rng_state(began)
+        with restoring(f"trainkit.ranks[{rank % len(ranks)}].began", path):
+            set_rng_state(began)
     data.rng_at_start = rng_state()
 
 
 def due_hook(checkpoint: dict[str, Any] | None, manager: HookManager) -> DueHook | None:
-    """Return the hook within which ``checkpoint`` was saved; None if it was saved outside, or in the last plugin."""
+    """Return the hook within which ``checkpoint`` was saved; None if it was saved outside, or in the last plugin.
+
+    Raises:
+        CheckpointError: If it is none of those that a run can finish: a file decides on no other call.
+    """
     saved = (checkpoint or {}).get("trainkit", {}).get("due")
+    if saved is not None and saved["name"] not in FINISHED_HOOKS:
+        raise CheckpointError(f"the checkpoint says that {saved['name']!r} was running, which no run goes on within.")
     return None if saved is None else DueHook(saved["name"], saved["plugins"], manager)
 
 
@@ -148,14 +157,21 @@ def restore_counters(
         CheckpointError: If a fit cannot continue from the checkpoint.
     """
     state.require_training_state(checkpoint, path)
+    if "ranks" not in checkpoint["trainkit"]:  # an entry of that name of another program
+        raise CheckpointError(f"{path} is no checkpoint of trainkit: there is no trainkit.format. Use another one.")
     progress.load_state_dict(checkpoint["loops"]["fit"])
+    check_counters(progress, path)
     # What the data module kept may decide which loaders it gives.
     ranks = checkpoint["trainkit"]["ranks"]
+    owner: Any = data.datamodule
     if ranks:
-        data.load_datamodule_state(ranks[rank % len(ranks)]["data"])
+        number = rank % len(ranks)
+        with given_to(owner, f"trainkit.ranks[{number}].data.datamodule", path):
+            data.load_datamodule_state(ranks[number]["data"])
     elif data.datamodule is not None and (kept := checkpoint.get(type(data.datamodule).__qualname__)):
         # Lightning keeps it by the name of the class.
-        data.load_datamodule_state({"datamodule": kept})
+        with given_to(owner, type(owner).__qualname__, path):
+            data.load_datamodule_state({"datamodule": kept})
 
 
 def restore(
@@ -185,7 +201,7 @@ def restore(
     own = checkpoint["trainkit"]
     resumption = Resumption(run, data, checkpoint, path, take)
     # Plugins before optimizers: one may have added parameter groups, or taken schedulers away, and does so again.
-    left = state.restore_plugins(plugins, checkpoint["callbacks"])
+    left = state.restore_plugins(plugins, checkpoint["callbacks"], path)
     warn_of_dropped_averages(left, checkpoint["callbacks"], checkpoint["state_dict"])
     if "flags" in own:  # not so in files of earlier versions, and of other frameworks
         # What was frozen or thawed, or set to eval mode, once in training, goes on as it was. After plugins, which
@@ -193,7 +209,8 @@ def restore(
         Flags(**own["flags"]).apply(run.module)
     # With another precision than before, their states follow the parameters.
     resumption.restore_optimizers(checkpoint, keep_dtypes=_same_dtypes(run, checkpoint["state_dict"]))
-    run.precision.load_state_dict(own["precision"])
+    with given_to(run.precision, "trainkit.precision", path):
+        run.precision.load_state_dict(own["precision"])
     restore_stop(run, own.get("stop", {}), [(state.state_key(name, plugin), plugin) for name, plugin in plugins])
     if own["ranks"]:  # there are none where another framework saved
         group_batches = checkpoint["loops"]["fit"].get("group_batches", 0)
@@ -241,16 +258,22 @@ def _restore_rank(
             f'resume="next_epoch" leaves out the rest of epoch {progress.epoch}: {rest} batches after the first '
             f"{progress.batch}."
         )
-    mine = ranks[strategy.rank % len(ranks)]
+    number = strategy.rank % len(ranks)
+    mine, place = ranks[number], f"trainkit.ranks[{number}]"
+    check_place(progress, mine["data"], path, in_training=mid_epoch and not progress.is_last)
     # Of a phase in whose last hooks it was saved, nothing is to come, unless plugins are.
     trains = progress.in_epoch or due == "on_train_epoch_end"
     validates = progress.in_validation or progress.validation_ending or due == "on_validation_end"
     under_way = [Phase.TRAIN] * trains + [Phase.VALIDATE] * validates
-    run.metrics.load_state_dict(mine["metrics"], run.module, under_way, plugins)
-    run.accumulation.load_state_dict(mine["group"], group_batches, run.module, rescale)
+    with restoring(f"{place}.metrics", path):
+        run.metrics.load_state_dict(mine["metrics"], run.module, under_way, plugins)
+    with restoring(f"{place}.group", path):
+        run.accumulation.load_state_dict(mine["group"], group_batches, run.module, rescale)
     in_loader = progress.validation_loader if progress.has_validated else None
     if not progress.in_epoch:
         data.fit_loaders.resume_between_epochs()
-    data.load_state_dict(mine["data"], mid_epoch=mid_epoch, validation_loader=in_loader, resume=resume)
+    with given_to(data.fit_loaders.train.loader, f"{place}.data", path):
+        data.load_state_dict(mine["data"], mid_epoch=mid_epoch, validation_loader=in_loader, resume=resume)
     # Last, since everything above may have drawn.
-    set_rng_state(mine["rng"])
+    with restoring(f"{place}.rng", path):
+        set_rng_state(mine["rng"])

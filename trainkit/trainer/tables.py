@@ -13,14 +13,14 @@ def print_results(results: list[dict[str, float]], stage: Stage) -> None:
         return
     from rich.table import Table
 
-    from trainkit.storage.console import show
+    from trainkit.storage.console import cell, show
 
     table = Table()
     table.add_column(f"{stage} metric", style="cyan")
     for dataloader_idx in range(len(results)):
         table.add_column("value" if len(results) == 1 else f"loader {dataloader_idx}", justify="right")
     for name in dict.fromkeys(name for result in results for name in result):
-        table.add_row(name, *(f"{result[name]:.6g}" if name in result else "" for result in results))
+        table.add_row(cell(name), *(f"{result[name]:.6g}" if name in result else "" for result in results))
     show(table)
 
 

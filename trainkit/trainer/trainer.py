@@ -27,7 +27,7 @@ from trainkit.plugins.resolve import resolve_precision, resolve_strategy
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.storage.files import write_checkpoint
-from trainkit.storage.output import say, warn
+from trainkit.storage.output import print_as_is
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import (
     DataArguments,
@@ -48,6 +48,7 @@ from trainkit.trainer.default_plugins import (
     refuse_unknown_arguments,
     register,
 )
+from trainkit.trainer.default_weights import best_of_the_last_fit
 from trainkit.trainer.loader_source import LoaderName
 from trainkit.trainer.made_with import refuse_to_take
 from trainkit.trainer.properties import TrainerProperties
@@ -360,7 +361,7 @@ class Trainer(TrainerProperties):
     ) -> Iterator[Call]:
         """Begin a `Call`, let a loop run inside, and end it."""
         if stage is not Stage.FIT and module is None and ckpt_path is None:
-            ckpt_path = self._best_of_the_last_fit(stage)
+            ckpt_path = best_of_the_last_fit(self, stage)
         last = self._call
         if last is not None and last.is_running:
             raise NotAttachedError(
@@ -388,16 +389,6 @@ class Trainer(TrainerProperties):
                 if call.has_changed_state:
                     # But not as the state of its fit, whose optimizers know nothing of the weights that were loaded.
                     last.fit_of_weights = None
-
-    def _best_of_the_last_fit(self, stage: Stage) -> str | None:
-        """What is evaluated if neither a module nor a checkpoint is given; None is the module as it stands."""
-        if self.fast_dev_run or not getattr(self.checkpoint_callback, "best_model_path", ""):
-            return None
-        warn(
-            f"trainer.{stage}() was called without a module and uses the best checkpoint of the last fit. To use the "
-            f"module as it stands, pass it: trainer.{stage}(module, ...)."
-        )
-        return "best"
 
     # Saving
 
@@ -459,7 +450,7 @@ class Trainer(TrainerProperties):
             due = running_hook(self.hooks) if in_loop and not is_kept else None
             checkpoint = dump(fit.fit_run, self.hooks.plugins, fit.data, due=due)
         if keeper is not None:
-            checkpoint["trainkit"]["run"] = keeper.run
+            checkpoint["trainkit"] |= {"run": keeper.run, "mark": keeper.mark}
         # What is logged by now is in the checkpoint, and the row of the epoch may be written.
         with self.metrics.closed("on_save_checkpoint"):
             self.hooks.hooks.on_save_checkpoint(checkpoint)
@@ -491,7 +482,7 @@ class Trainer(TrainerProperties):
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print on rank 0 only."""
         if self.is_global_zero:
-            say(*args, **kwargs)
+            print_as_is(*args, **kwargs)
 
     @property
     def should_stop(self) -> bool:
@@ -503,6 +494,6 @@ class Trainer(TrainerProperties):
 
     @should_stop.setter
     def should_stop(self, value: bool) -> None:
-        if value and self._call is not None:
+        if self._call is not None:
             # Whoever wonders why a fit has ended wants to know where that was decided.
-            self._call.stop_signal.ask(place=sys._getframe(1).f_code.co_qualname)
+            self._call.stop_signal.ask_or_leave(value, place=sys._getframe(1).f_code.co_qualname)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import gc
 import os
 import pty
 import signal
 import subprocess
 import sys
 import textwrap
+import weakref
 
 import pytest
 import torch
@@ -13,8 +15,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from trainkit import Trainer
 from trainkit.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar
-from trainkit.callbacks.builtin.fit_report import samples_of
-from trainkit.data import TensorLoader
 from trainkit.testing import TinyData, TinyModule
 
 
@@ -60,6 +60,20 @@ def test_a_fit_tells_where_it_runs_why_it_has_ended_and_how_it_goes_on(tmp_path,
     ]
 
 
+def test_nothing_of_a_fit_that_has_failed_stays_in_memory(tmp_path, capsys):
+    class Fails(Scores):
+        def training_step(self, batch, batch_idx):
+            activations = self.layer(batch[0])
+            held.append(weakref.ref(activations))
+            raise RuntimeError("out of memory")
+
+    held = []
+    _, trainer = report(tmp_path, capsys, module=Fails(), logger=False)
+    gc.collect()
+    assert held[0]() is None
+    assert trainer.interrupted
+
+
 @pytest.mark.parametrize("how", ["signal", "error"])
 def test_a_fit_that_was_interrupted_tells_what_is_done_and_saved(tmp_path, capsys, how):
     def ends(trainer):
@@ -77,17 +91,18 @@ def test_the_best_value_is_told_with_its_epoch_and_file(tmp_path, capsys):
     saver = ModelCheckpoint(monitor="score", filename="mine")
     lines, trainer = report(tmp_path, capsys, saver, EarlyStopping("score"))
     assert lines[2].startswith("  done      3 epochs, 12 steps; 0:00; ")
-    assert lines[3] == f"  best      score 0.5 in epoch 1: {saver.best_model_path}"
+    assert lines[3] == f"  best      score 0.5 in Epoch 2/3 (epoch=1): {saver.best_model_path}"
     assert lines[4] == f"  files     {trainer.log_dir}"
     lines, _ = report(tmp_path, capsys, EarlyStopping("score"))
-    assert [line for line in lines if line.startswith("  best")] == ["  best      score 0.5 in epoch 1"]
+    assert [line for line in lines if line.startswith("  best")] == ["  best      score 0.5 in Epoch 2/3 (epoch=1)"]
 
 
 def test_the_best_epoch_is_known_to_a_run_that_goes_on(tmp_path, capsys):
     report(tmp_path, capsys, EarlyStopping("score"), max_epochs=2)
     lines, trainer = report(tmp_path, capsys, EarlyStopping("score"), ckpt_path="last")
     assert (trainer.current_epoch, trainer.global_step) == (3, 12)
-    assert "  best      score 0.5 in epoch 1" in lines
+    assert lines[2].startswith("  done      3 epochs, 12 steps, 4 of them now; ")
+    assert "  best      score 0.5 in Epoch 2/3 (epoch=1)" in lines
 
 
 def test_a_stop_within_an_epoch_tells_the_batches_of_it(tmp_path, capsys):
@@ -110,6 +125,32 @@ def test_a_run_that_has_nothing_left_to_do_tells_no_figures(tmp_path, capsys):
     assert len(lines) == 1
 
 
+def test_a_fit_that_fails_before_training_tells_that(tmp_path, capsys):
+    class Fails(Scores):
+        def validation_step(self, batch, batch_idx):
+            raise RuntimeError("no more")
+
+    lines, _ = report(tmp_path, capsys, module=Fails(), num_sanity_val_steps=1)
+    assert lines[1:] == ["trainkit: the fit has ended before training: failed with RuntimeError: no more"]
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_how_an_interrupted_fit_goes_on_is_told_once(tmp_path, capfd, shown):
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_model_summary=False,
+        enable_progress_bar=shown,
+        max_epochs=1,
+        default_root_dir=tmp_path,
+        callbacks=[AtStep(2, lambda trainer: signal.raise_signal(signal.SIGINT))],
+    )
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(TinyModule(), TinyData(4))
+    printed = capfd.readouterr()
+    assert (printed.out + printed.err).count(str(tmp_path / "checkpoints" / "last.ckpt")) == 1
+
+
 @pytest.mark.parametrize("quiet", [{"barebones": True}, {"enable_progress_bar": False}, {"callbacks": 0}])
 def test_it_is_silent_where_progress_is(tmp_path, capsys, quiet):
     callbacks = [ProgressBar(refresh_rate=0)] if quiet.pop("callbacks", None) == 0 else []
@@ -127,14 +168,6 @@ def test_evaluations_tell_nothing(tmp_path, capsys):
     trainer = report(tmp_path, capsys)[1]
     trainer.validate(Scores(), TinyData(1), verbose=False)
     assert "trainkit" not in capsys.readouterr().out
-
-
-def test_samples_are_those_of_the_batches_that_were_trained_on():
-    data = TensorDataset(torch.zeros(10, 1))
-    for loader in (DataLoader(data, batch_size=4), TensorLoader(torch.zeros(10, 1), batch_size=4)):
-        assert [samples_of(loader, batches) for batches in (0, 1, 2, 3)] == [0, 4, 8, 10]
-    assert samples_of([torch.zeros(4)], 1) is None
-    assert samples_of(DataLoader(data, batch_size=None), 1) is None
 
 
 def test_speed_is_in_samples_where_the_loader_knows_them_and_in_batches_otherwise(tmp_path, capsys):

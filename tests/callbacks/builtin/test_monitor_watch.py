@@ -13,21 +13,22 @@ from trainkit.module.optimizers import SchedulerConfig
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
-def told(module: TinyModule, *callbacks: Any, val: bool = True, **arguments: Any) -> list[str]:
-    """Return what is warned of in the first of three batches."""
+def told(module: TinyModule, *callbacks: Any, val: bool = True, batches: int = 1, **arguments: Any) -> list[str]:
+    """Return what is warned of in the first of four batches, or as many as are given."""
 
     class Stops(Callback):
         stage = "persist"
 
-        def on_train_batch_end(self) -> None:
-            raise KeyboardInterrupt
+        def on_train_batch_end(self, batch_idx: int) -> None:
+            if batch_idx == batches - 1:
+                raise KeyboardInterrupt
 
     arguments = {"num_sanity_val_steps": 1} | arguments
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         trainer = quiet_trainer(**arguments, callbacks=[*callbacks, Stops()])
         with pytest.raises(KeyboardInterrupt):
-            trainer.fit(module, TinyData(3), TinyData(1) if val else None)
+            trainer.fit(module, TinyData(4), TinyData(1) if val else None)
     return [str(each.message) for each in caught]
 
 
@@ -42,11 +43,21 @@ class Plateau(TinyModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler, "monitor": "val_los"}
 
 
-def test_a_metric_that_no_step_logs_is_told_with_the_first_batch() -> None:
+def test_a_metric_that_no_step_logs_is_told_with_the_first_update() -> None:
     (message,) = told(TinyModule(), stopping("val_los"))
     assert "EarlyStopping: no metric 'val_los' has been logged." in message
     assert "did you mean 'val/loss'?" in message
-    assert "the sanity check and the first batch" in message
+    assert "the sanity check and the first update" in message
+    assert told(TinyModule(), stopping("val_los"), accumulate_grad_batches=2) == []
+    assert len(told(TinyModule(), stopping("val_los"), accumulate_grad_batches=2, batches=2)) == 1
+
+
+def test_one_that_may_be_missing_is_left_to_who_asks_for_it() -> None:
+    assert told(TinyModule(), EarlyStopping("val_los", strict=False)) == []
+
+
+def test_one_like_which_nothing_is_logged_may_still_come() -> None:
+    assert told(TinyModule(), stopping("frechet_distance")) == []
 
 
 def test_one_of_a_scheduler_is_too() -> None:
@@ -83,6 +94,27 @@ class OutsideOfTheSanityCheck(TinyModule):
             self.log("mine", 1.0)
 
 
+def helper(module: TinyModule) -> bool:
+    return module.trainer.sanity_checking
+
+
+class AsksInAHelper(TinyModule):
+    def on_validation_epoch_end(self) -> None:
+        if not helper(self):
+            self.log("mine", 1.0)
+
+
+class AsksTheState(TinyModule):
+    def on_validation_epoch_end(self) -> None:
+        if self.trainer.state.stage != "sanity_check":
+            self.log("mine", 1.0)
+
+
+class LogsWithTheUpdate(TinyModule):
+    def on_before_optimizer_step(self) -> None:
+        self.log("mine", 1.0)
+
+
 class LogsInPlugin(Callback):
     def on_train_epoch_end(self, module: TinyModule) -> None:
         module.log("mine", 1.0)
@@ -90,7 +122,9 @@ class LogsInPlugin(Callback):
 
 def test_what_may_still_be_logged_is_not() -> None:
     assert told(AtEpochEnd(), stopping("mine")) == []
-    assert told(OutsideOfTheSanityCheck(), stopping("mine")) == []
+    for module in (OutsideOfTheSanityCheck(), AsksInAHelper(), AsksTheState()):
+        assert told(module, stopping("mine")) == []
+    assert told(LogsWithTheUpdate(), stopping("mine"), accumulate_grad_batches=2, batches=2) == []
     assert told(TinyModule(), stopping("mine"), LogsInPlugin()) == []
     assert told(TinyModule(), stopping("mine"), num_sanity_val_steps=0) == []
 
@@ -99,7 +133,7 @@ def test_counters_are_no_metrics(tmp_path: Any) -> None:
     assert told(TinyModule(), ModelCheckpoint(tmp_path, monitor="step"), enable_checkpointing=True) == []
 
 
-def test_it_leaves_after_the_first_batch() -> None:
+def test_it_leaves_after_the_first_update() -> None:
     seen: list[bool] = []
 
     class Looks(Callback):

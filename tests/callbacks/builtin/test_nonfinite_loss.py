@@ -63,6 +63,18 @@ def test_what_is_not_trained_by_is_not_said_to_make_weights_nan():
     assert all(parameter.isfinite().all() for parameter in module.parameters())
 
 
+def test_the_loss_of_training_is_told_first_though_no_row_was_due():
+    class Ends(Breaks):
+        def training_step(self, batch, batch_idx):
+            loss = self.loss(batch) * (self.value if batch_idx >= 2 else 1.0)
+            self.log("train/loss", loss)
+            return loss
+
+    trainer = quiet_trainer(log_every_n_steps=50)
+    with pytest.warns(UserWarning, match=r"train/loss is nan, val/loss is nan in epoch 0, at step 5 or before\."):
+        trainer.fit(Ends(), TinyData(5), TinyData(1))
+
+
 def test_an_undefined_metric_is_no_loss():
     class Undefined(TinyModule):
         def training_step(self, batch, batch_idx):

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from trainkit.callbacks import EarlyStopping, Timer
-from trainkit.callbacks.builtin.why_ended import why_ended
+from trainkit.callbacks.builtin.why_ended import why_ended, why_interrupted
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
@@ -35,8 +35,8 @@ def ending(*callbacks, **arguments):
     try:
         trainer.fit(Constant(), TinyData(4), TinyData(1))
     except (RuntimeError, KeyboardInterrupt, SystemExit) as error:
-        return why_ended(trainer, error)
-    return why_ended(trainer, None)
+        return why_interrupted(trainer, error)
+    return why_ended(trainer)
 
 
 def test_a_limit():

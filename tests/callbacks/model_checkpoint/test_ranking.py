@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def rank(kept: KeptCheckpoints, scores: list[float]) -> list[str]:
     for index, score in enumerate(scores):
         if kept._is_among_best(torch.tensor(score)):
             gone += kept._evict()
-            kept._add(str(index))
+            kept._add(os.path.join(kept.dirpath or "", str(index)))
     return gone
 
 
@@ -71,7 +72,7 @@ def test_state_goes_into_a_fresh_one() -> None:
     fresh.load_state_dict(kept.state_dict())
     assert fresh.state_dict() == kept.state_dict()
     assert rank(fresh, [0.15]) == []
-    assert rank(fresh, [0.25]) == ["2"]
+    assert rank(fresh, [0.25]) == ["/runs/2"]
 
 
 def test_state_is_plain() -> None:
@@ -80,9 +81,9 @@ def test_state_is_plain() -> None:
     assert kept.state_dict() == {
         "monitor": "val/loss",
         "dirpath": "/runs",
-        "best_model_path": "0",
+        "best_model_path": "/runs/0",
         "best_model_score": 0.5,
-        "best_k_models": {"0": 0.5},
+        "best_k_models": {"/runs/0": 0.5},
         "kth_best_model_path": "",
         "kth_value": -math.inf,
         "last_model_path": "",
@@ -100,7 +101,7 @@ def test_a_smaller_k_given_in_code_wins() -> None:
     smaller.load_state_dict(kept.state_dict())
     assert not smaller._is_among_best(torch.tensor(1.5))
     assert smaller._is_among_best(torch.tensor(0.5))
-    assert smaller._evict() == ["0", "1", "2"]
+    assert smaller._evict() == ["/runs/0", "/runs/1", "/runs/2"]
 
 
 def test_in_another_folder_the_best_of_the_old_one_stays_best_until_it_is_beaten(tmp_path: Path) -> None:
@@ -115,8 +116,8 @@ def test_in_another_folder_the_best_of_the_old_one_stays_best_until_it_is_beaten
     moved.load_state_dict(old.state_dict())
     assert rank(moved, [2.0]) == []
     assert (moved.best_model_path, moved.best_model_score) == (str(old_best), 1.0)
-    assert rank(moved, [0.5]) == ["0"]
-    assert (moved.best_model_path, moved.best_model_score) == ("0", 0.5)
+    assert rank(moved, [0.5]) == [str(tmp_path / "new" / "0")]
+    assert (moved.best_model_path, moved.best_model_score) == (str(tmp_path / "new" / "0"), 0.5)
 
 
 def test_in_another_folder_a_best_that_is_gone_is_forgotten(tmp_path: Path) -> None:

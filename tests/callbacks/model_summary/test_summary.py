@@ -57,3 +57,11 @@ def test_a_layer_that_was_not_called_has_an_unknown_size():
 
     spare = str(summarize(Net(), example_input=torch.zeros(1, 4))).splitlines()[3]
     assert spare.split() == ["spare", "Linear", "15", "train", "?", "?"]
+
+
+def test_names_cannot_act_on_a_terminal():
+    module = nn.Module()
+    module.add_module("a\x1b[2J\n", type("B\r[/]", (nn.Linear,), {})(1, 1))
+    text = str(summarize(module))
+    assert r"a\x1b[2J\n  B\r[/]" in text
+    assert text.replace("\n", "").isprintable()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainkit.callbacks.progress_bar.bar import Bar, duration_text, values_text
+from trainkit.callbacks.progress_bar.bar import Bar, duration_text, epoch_label, values_text
 
 
 def test_the_rate_is_that_of_the_last_seconds():
@@ -85,3 +85,17 @@ def test_values_have_four_digits():
     assert values_text({"train/loss": 0.312345, "n": 12.0, "lr": 1e-5, "x": float("nan")}) == (
         "train/loss 0.3123  n 12  lr 1e-05  x nan"
     )
+
+
+def test_values_of_several_loaders_have_one_name():
+    values = {"val/loss/dataloader_idx_0": 0.5, "lr": 0.1, "val/loss/dataloader_idx_1": 0.25}
+    assert values_text(values) == "val/loss [0] 0.5 [1] 0.25  lr 0.1"
+
+
+@pytest.mark.parametrize(("last", "text"), [(3, "Epoch 2/3"), (-1, "Epoch 2"), (None, "Epoch 2")])
+def test_an_epoch_is_counted_from_1(last, text):
+    assert epoch_label(1, last) == text
+
+
+def test_names_of_values_cannot_act_on_a_terminal():
+    assert values_text({"a\x1b[2J": 1.0, "50\r": 2.0}) == r"a\x1b[2J 1  50\r 2"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import math
@@ -292,8 +293,37 @@ def test_an_epoch_that_is_interrupted_stays_with_the_batches_that_were_done(disp
             if batch_idx == 2:
                 raise RuntimeError("no more")
 
-    bars = []
-    monkeypatch.setattr(display, "show", lambda shown, values: bars.extend(shown))
     with pytest.raises(RuntimeError, match="no more"):
         trainer_with(ProgressBar(refresh_rate=100)).fit(Fails(), TinyData(5))
-    assert [bar.count_text for bar in bars] == ["3/5"]
+    assert [bars for bars, _ in display.finished] == [[("Epoch 1/1", 3, 5)]]
+
+
+def test_an_error_behind_an_epoch_leaves_one_line_of_it(display):
+    class Fails(Logs):
+        def on_train_end(self):
+            raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        trainer_with(ProgressBar()).fit(Fails(), TinyData(5))
+    assert [bars for bars, _ in display.finished] == [[("Epoch 1/1", 5, 5)]]
+
+
+@pytest.mark.parametrize("ends", ["error", "stop", "validates rarely"])
+def test_a_line_that_remains_has_no_values_of_earlier_epochs(display, ends):
+    class Ends(Logs):
+        def training_step(self, batch, batch_idx):
+            self.log("whole", 1.0, on_step=False, on_epoch=True, prog_bar=True)
+            return super().training_step(batch, batch_idx)
+
+        def on_train_batch_end(self, batch_idx):
+            if (self.current_epoch, batch_idx) == (1, 2) and ends == "error":
+                raise RuntimeError("no more")
+
+    arguments = {"stop": {"max_steps": 8}, "validates rarely": {"check_val_every_n_epoch": 3}}
+    trainer = trainer_with(ProgressBar(), max_epochs=4, **arguments.get(ends, {}))
+    with contextlib.suppress(RuntimeError):
+        trainer.fit(Ends(), TinyData(5), TinyData(2))
+    names = [set(values) for _, values in display.finished]
+    of_epoch, with_val = {"loss", "whole"}, {"loss", "whole", "val"}
+    expected = {"error": [with_val, {"loss"}], "stop": [with_val, of_epoch]}
+    assert names == expected.get(ends, [of_epoch, of_epoch, with_val, of_epoch])

@@ -69,3 +69,12 @@ def test_a_file_that_cannot_be_begun_is_not_left(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="full"):
         EventFile(str(tmp_path), 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_links_to_files_of_other_runs_are_not_counted(tmp_path):
+    file = EventFile(str(tmp_path / "a"), flush_secs=0, suffix=OF_TRAINING)
+    file.close()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / os.path.basename(file.path)).symlink_to(file.path)
+    assert len(sizes_of_files(str(tmp_path / "a"))) == 1
+    assert sizes_of_files(str(tmp_path / "b")) == {}

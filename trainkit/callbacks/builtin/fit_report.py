@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from trainkit.callbacks.builtin.why_ended import Ending, why_ended
-from trainkit.callbacks.progress_bar.bar import duration_text, three_digits
+from trainkit.callbacks.builtin.fit_figures import Figures
+from trainkit.callbacks.builtin.why_ended import Ending, why_ended, why_interrupted
+from trainkit.callbacks.progress_bar.bar import epoch_label
 from trainkit.checkpoint.head import read_head
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.specs import hookimpl
 from trainkit.loggers.dummy import DummyLogger
 from trainkit.loggers.logger import loggers_of
+from trainkit.printable import printable
 from trainkit.storage.files import checkpoint_exists
 from trainkit.storage.output import say
 from trainkit.types import Stage
@@ -31,25 +32,37 @@ class FitReport(Callback):
     """Prints one line when a fit begins, and a few when it has ended, beside the progress bar and on rank 0 alone.
 
     It looks at clocks and counters when epochs and validations begin and end, never at a step.
+
+    Attributes:
+        command: The command that lets the run go on, if it was started by one.
+        tells: Whether the newest fit has told, or will tell at its end, how it goes on.
     """
 
     def __init__(self) -> None:
+        self.command = ""
+        self.tells = False
         self._tells = False
-        self._figures: _Figures | None = None  # until training begins
-        self._error: BaseException | None = None
+        self._has_begun = False
+        self._figures: Figures | None = None  # until training begins
+        self._interruption: Ending | None = None
 
     @hookimpl(tryfirst=True)
     def setup(self, trainer: Trainer, module: TrainModule, stage: Stage) -> None:
         bar = trainer.progress_bar_callback
         is_shown = bar is not None and bar.refresh_rate > 0
         self._tells = stage is Stage.FIT and is_shown and trainer.is_global_zero
-        self._figures = self._error = None
+        self._figures = self._interruption = None
+        self.tells = self._has_begun = False
         if self._tells:
-            say(f"trainkit: {type(module).__name__} on {_place(trainer)}")
+            say(f"trainkit: {printable(type(module).__name__)} on {_place(trainer)}")
+
+    def on_fit_start(self) -> None:
+        self._has_begun = True
 
     def on_train_start(self, trainer: Trainer) -> None:
+        self.tells = self._tells
         # An epoch that is resumed has begun before, and is not begun again.
-        self._figures = _Figures(monotonic(), trainer.progress.batch)
+        self._figures = Figures(monotonic(), trainer.progress.batch, trainer.global_step)
 
     def on_train_epoch_start(self) -> None:
         if self._figures is not None:
@@ -67,8 +80,10 @@ class FitReport(Callback):
         if self._figures is not None:
             self._figures.end_validation(monotonic())
 
-    def on_exception(self, exception: BaseException) -> None:
-        self._error = exception
+    def on_exception(self, trainer: Trainer, exception: BaseException) -> None:
+        # In words: the exception holds the frames it came through, and with them the batch and its activations.
+        if self._has_begun:
+            self._interruption = why_interrupted(trainer, exception)
 
     @hookimpl(trylast=True)  # when the bar is closed, and all files are written
     def teardown(self, trainer: Trainer) -> None:
@@ -77,63 +92,22 @@ class FitReport(Callback):
             # After an exception the running epoch has not been counted.
             figures.count(trainer)
             figures.end_validation(monotonic())
-            say("\n".join(_lines(trainer, why_ended(trainer, self._error), figures.text(monotonic()))))
+            ending = self._interruption or why_ended(trainer)
+            say("\n".join(_lines(trainer, ending, figures, self.command)))
+        elif self._interruption is not None and self._tells:
+            say(f"trainkit: the fit has ended before training: {self._interruption.reason}")
+        # A call that fails ahead of its `setup` comes here too, and is not to tell of this one.
+        self._interruption, self._has_begun = None, False
 
 
-@dataclass(slots=True)
-class _Figures:
-    """What a fit has done in this process.
-
-    Attributes:
-        began_at: When training began, in seconds.
-        counted_until: How many batches of the running epoch are counted, or are of an earlier process.
-        batches: Training batches.
-        samples: The samples in them, on all ranks; None if a loader does not tell.
-        validated_s: Seconds in validations.
-        validates_since: When the running validation began; None if there is none.
-    """
-
-    began_at: float
-    counted_until: int
-    batches: int = 0
-    samples: int | None = 0
-    validated_s: float = 0.0
-    validates_since: float | None = None
-
-    def count(self, trainer: Trainer) -> None:
-        """Count the batches of the running epoch that are not counted yet."""
-        start, end, loader = self.counted_until, trainer.progress.batch, trainer.train_dataloader
-        if end <= start:  # the epoch was over, and the next one has not begun
-            return
-        self.counted_until = end
-        self.batches += end - start
-        before, after = samples_of(loader, start), samples_of(loader, end)
-        if self.samples is None or before is None or after is None:
-            self.samples = None
-        else:
-            self.samples += (after - before) * trainer.world_size
-
-    def end_validation(self, now: float) -> None:
-        """Add the time of the validation that is running, if one is."""
-        if self.validates_since is not None:
-            self.validated_s += now - self.validates_since
-            self.validates_since = None
-
-    def text(self, now: float) -> str:
-        """Return the time, and the speed of training without that of validations."""
-        trained_s = now - self.began_at - self.validated_s
-        parts = [duration_text(now - self.began_at)]
-        if self.validated_s >= 1:
-            parts[0] += f", {duration_text(self.validated_s)} of it in validations"
-        done, unit = (self.batches, "batches") if self.samples is None else (self.samples, "samples")
-        if done and trained_s > 0:
-            parts.append(f"{three_digits(done / trained_s)} {unit}/s")
-        return "; ".join(parts)
+def report_of(trainer: Trainer) -> FitReport | None:
+    """Return the plugin that tells how the fits of ``trainer`` end, if it is there."""
+    return next((plugin for _, plugin in trainer.hooks.plugins if isinstance(plugin, FitReport)), None)
 
 
-def _lines(trainer: Trainer, ending: Ending, figures: str) -> Iterator[str]:
+def _lines(trainer: Trainer, ending: Ending, figures: Figures, command: str) -> Iterator[str]:
     yield f"trainkit: training has ended: {ending.reason}"
-    yield f"  done      {_done(trainer)}; {figures}"
+    yield f"  done      {_done(trainer, figures.first_step)}; {figures.text(monotonic())}"
     for best in _best(trainer):
         yield f"  best      {best}"
     for folder in _folders(trainer):
@@ -141,21 +115,8 @@ def _lines(trainer: Trainer, ending: Ending, figures: str) -> Iterator[str]:
     keeper = trainer.last_checkpoint
     if keeper is not None and keeper.path and checkpoint_exists(keeper.path):
         changed = f" with {ending.to_go_on}" if ending.to_go_on else ""
-        yield f'  continue  fit(..., ckpt_path="last"){changed}, from {_short(keeper.path)}'
-
-
-def samples_of(loader: Any, num_batches: int) -> int | None:
-    """Return how many samples the first batches of an epoch have; None if ``loader`` does not tell how large they are.
-
-    Of a loader without length the last batch may be shorter than that.
-    """
-    size = getattr(loader, "batch_size", None)
-    if not isinstance(size, int):
-        return None
-    samples = num_batches * size
-    with suppress(TypeError):  # some samplers, and loaders of iterables, have no length
-        samples = min(samples, len(getattr(loader, "sampler", None)))  # type: ignore[arg-type]
-    return samples
+        call = command or 'fit(..., ckpt_path="last")'
+        yield f"  continue  {call}{changed}, from {_short(keeper.path)}"
 
 
 def _place(trainer: Trainer) -> str:
@@ -167,12 +128,14 @@ def _place(trainer: Trainer) -> str:
     return f"{devices}, precision {trainer.precision}, strategy {strategy.name}{ranks}"
 
 
-def _done(trainer: Trainer) -> str:
+def _done(trainer: Trainer, first_step: int) -> str:
     progress = trainer.progress
     text = _counted(progress.epoch, "epoch")
     if progress.batch:
         text += f" and {_counted(progress.batch, 'batch', 'es')} of the next"
-    return f"{text}, {_counted(progress.global_step, 'step')}"
+    # Time and speed, which stand beside it, are those of this process alone.
+    here = f", {progress.global_step - first_step} of them now" if first_step else ""
+    return f"{text}, {_counted(progress.global_step, 'step')}{here}"
 
 
 def _counted(number: int, what: str, plural: str = "s") -> str:
@@ -186,12 +149,19 @@ def _best(trainer: Trainer) -> Iterator[str]:
         if saver.monitor is not None and saver.best_model_score is not None:
             told.add(saver.monitor)
             epoch = read_head(saver.best_model_path).epoch
-            when = "" if epoch is None else f" in epoch {epoch}"
-            yield f"{saver.monitor} {saver.best_model_score.item():.6g}{when}: {_short(saver.best_model_path)}"
+            when = "" if epoch is None else f" in {_name(trainer, epoch)}"
+            score = f"{printable(saver.monitor)} {saver.best_model_score.item():.6g}"
+            yield f"{score}{when}: {_short(saver.best_model_path)}"
     for stopper in trainer.early_stopping_callbacks:
         if stopper.monitor not in told and stopper.best_epoch is not None:
             told.add(stopper.monitor)
-            yield f"{stopper.monitor} {stopper.best_score.item():.6g} in epoch {stopper.best_epoch}"
+            score = f"{printable(stopper.monitor)} {stopper.best_score.item():.6g}"
+            yield f"{score} in {_name(trainer, stopper.best_epoch)}"
+
+
+def _name(trainer: Trainer, epoch: int) -> str:
+    """Return ``epoch`` as the bar names it, which counts from 1, and as names of files do."""
+    return f"{epoch_label(epoch, trainer.max_epochs)} (epoch={epoch})"
 
 
 def _folders(trainer: Trainer) -> list[str]:
@@ -209,5 +179,5 @@ def _short(path: str) -> str:
     with suppress(OSError, ValueError):  # the working folder may be gone, or on another drive
         relative = os.path.relpath(os.path.realpath(path))
         if "://" not in path and not relative.startswith(os.pardir):
-            return relative
-    return path
+            path = relative
+    return printable(path)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 from functools import partial
 from pathlib import PurePath, PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypedDict
 
 from trainkit.callbacks.builtin.last_path import claim_path, folder_of
 from trainkit.checkpoint.background import BackgroundJob, snapshot
@@ -21,11 +22,18 @@ from trainkit.storage.claim import FolderClaim
 from trainkit.storage.files import check_folder, share_checkpoint, write_checkpoint
 from trainkit.storage.output import warn
 from trainkit.storage.remote import is_remote
+from trainkit.storage.schema import takes
 from trainkit.storage.storable import check_storable
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
+
+
+class _State(TypedDict):
+    """The name of the run."""
+
+    run: str
 
 
 class LastCheckpoint(Callback):
@@ -40,6 +48,8 @@ class LastCheckpoint(Callback):
 
     Attributes:
         run: The name of the run: its file, as seen from ``default_root_dir``.
+        mark: A random text in all checkpoints of the run, and of runs that go on from it. A name may be made up; who
+            has this text has one of the files.
         path: The file. One of that name that belongs to another run is left alone: then it is ``last-v1.ckpt``.
     """
 
@@ -51,7 +61,7 @@ class LastCheckpoint(Callback):
         self.at_save_points = at_save_points
         self.path = ""
         self._previous = ""  # that of the fit before
-        self.run = ""
+        self.run = self.mark = ""
         self._saved_run = ""
         self._saved_at = _Place()
         self._saved_s = 0.0  # the seconds spent training in the newest save
@@ -66,9 +76,14 @@ class LastCheckpoint(Callback):
         """Return the name of the run."""
         return {"run": self.run}
 
+    @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Note what `state_dict` returned: whether the run is continued, or another one begins, is known later."""
-        self._saved_run = state["run"]
+        self._saved_run = str(state["run"])
+
+    def on_load_checkpoint(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+        if trainer.state.fn is Stage.FIT:
+            self.mark = checkpoint.get("trainkit", {}).get("mark", "")
 
     def setup(self, stage: Stage) -> None:
         if stage is Stage.FIT:
@@ -78,6 +93,7 @@ class LastCheckpoint(Callback):
         self._saved_at = _Place()
         self._position = ()
         self._warned = False
+        self.mark = trainer.strategy.broadcast_object(self.mark or secrets.token_hex(16))
         self.path = trainer.strategy.agreed(lambda: self._choose_path(trainer))
         path = self.path if is_remote(self.path) else os.path.relpath(self.path, trainer.default_root_dir)
         self.run = PurePath(path).as_posix()
@@ -93,11 +109,11 @@ class LastCheckpoint(Callback):
         # Where training stops here, that epoch is left next.
         run = trainer.fit_run if is_within_epoch else None
         if run is not None and not run.accumulation.batches and not run.stops_here():
-            self._save_point(trainer)
+            self.save_point(trainer)
 
     @hookimpl(trylast=True)
     def on_train_epoch_end(self, trainer: Trainer) -> None:
-        self._save_point(trainer)
+        self.save_point(trainer)
 
     def on_train_end(self, trainer: Trainer) -> None:
         self.finish_write(trainer)
@@ -165,6 +181,18 @@ class LastCheckpoint(Callback):
         finally:  # also if an older file could not be written
             trainer.save_checkpoint(self.path)
 
+    def save_point(self, trainer: Trainer) -> None:
+        """Keep the present state, unless it is kept already or only interruptions are."""
+        if not self.at_save_points or self.has_saved(trainer):
+            return
+        self._finish_all(trainer)
+        write = write_checkpoint if self._background is None else self._write_later
+        try:
+            trainer.save_checkpoint(self.path, write=write)
+        except CheckpointWriteError as error:
+            self.warn(error)
+        self._note(trainer)
+
     def finish_write(self, trainer: Trainer) -> None:
         """Wait for the write that runs in the background."""
         if self._background is not None:
@@ -191,17 +219,6 @@ class LastCheckpoint(Callback):
             if not any(callback.save_top_k or callback.save_last for callback in trainer.checkpoint_callbacks):
                 raise
             self.warn(error)
-
-    def _save_point(self, trainer: Trainer) -> None:
-        if not self.at_save_points or self.has_saved(trainer):
-            return
-        self._finish_all(trainer)
-        write = write_checkpoint if self._background is None else self._write_later
-        try:
-            trainer.save_checkpoint(self.path, write=write)
-        except CheckpointWriteError as error:
-            self.warn(error)
-        self._note(trainer)
 
     def _note(self, trainer: Trainer) -> None:
         self._saved_at, self._saved_s = _Place.of(trainer), trainer.progress.elapsed_s
@@ -235,7 +252,8 @@ class LastCheckpoint(Callback):
         # A state that the user named is continued in its place if it is one of these files; otherwise another run
         # begins, which may go back behind what the old one has saved.
         own = {given if is_remote(given) else os.path.realpath(given)}
-        if trainer.continues_last and read_head(before).run == self._saved_run:
+        head = read_head(before)
+        if trainer.continues_last and (head.run, head.mark) == (self._saved_run, self.mark):
             own.add(before)
         elif not trainer.fit_run.is_resumed:
             own.add(self._previous)

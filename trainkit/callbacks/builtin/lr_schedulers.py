@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 from torch import Tensor
 
@@ -16,10 +16,19 @@ from trainkit.module import TrainModule
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.reflection import method_of
 from trainkit.storage.output import warn
+from trainkit.storage.schema import Count, takes
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
+
+
+class _State(TypedDict):
+    """When schedulers were stepped last, and by what."""
+
+    seen_step: NotRequired[Count | None]
+    awaits_validation: NotRequired[bool]
+    used_versions: NotRequired[dict[Count, Count]]
 
 
 class LRSchedulers(Callback):
@@ -45,6 +54,7 @@ class LRSchedulers(Callback):
         self._follows_updates = False
         self._seen_step: int | None = None
         self._awaits_validation = False  # whether schedulers that need a metric step after the validation that is due
+        self._awaits_epoch = False  # whether those by epoch have yet to step in the running one, after its last batch
         self._used_versions: dict[int, int] = {}  # by the place of the scheduler: the value it was stepped with last
         self._warned: set[str] = set()
         self._awaits_first = False  # whether the fit has yet to make its first validation
@@ -68,7 +78,8 @@ class LRSchedulers(Callback):
         else:
             self._seen_step = trainer.global_step
         # Ahead of the validation that may follow, as in Lightning. Those that need its metric: on_train_epoch_end.
-        if trainer.is_last_batch:
+        self._awaits_epoch = not trainer.is_last_batch
+        if not self._awaits_epoch:
             self._step("epoch", trainer, module, by_metric=False)
 
     def on_validation_end(self, trainer: Trainer, module: TrainModule) -> None:
@@ -82,20 +93,27 @@ class LRSchedulers(Callback):
         # Where the epoch ended early, the update of the open accumulation group came after the last on_train_batch_end.
         self._step_after_update(trainer, module)
         if trainer.is_last_batch:
+            # It was not known to be the last one in its own hook, where the loader ended before its length.
+            if self._awaits_epoch:
+                self._awaits_epoch = False
+                self._step("epoch", trainer, module, by_metric=False)
             self._step("epoch", trainer, module, by_metric=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the update after which schedulers were stepped last, whether more await a validation, and by what."""
+        """Return the update after which schedulers were stepped last, what more of them await, and by what values."""
         return {
             "seen_step": self._seen_step,
             "awaits_validation": self._awaits_validation,
+            "awaits_epoch": self._awaits_epoch,
             "used_versions": dict(self._used_versions),
         }
 
+    @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._seen_step = state.get("seen_step")
         self._awaits_validation = state.get("awaits_validation", False)
+        self._awaits_epoch = state.get("awaits_epoch", False)
         self._used_versions = dict(state.get("used_versions", {}))
 
     def _step_after_update(self, trainer: Trainer, module: TrainModule) -> None:

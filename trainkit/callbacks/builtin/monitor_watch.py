@@ -1,11 +1,11 @@
-"""Telling with the first batch, rather than at the end of an epoch, that nothing logs a metric that is monitored."""
+"""Telling with the first update, rather than at the end of an epoch, that nothing logs a metric that is monitored."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from trainkit.callbacks.monitor import missing_metric
+from trainkit.callbacks.monitor import missing_metric, near_misses
 from trainkit.hooks.callback import Callback
 from trainkit.module import TrainModule
 from trainkit.reflection import overrides
@@ -19,10 +19,10 @@ COUNTERS = ("epoch", "step")
 
 
 class MonitorWatch(Callback):
-    """Warns of monitored metrics that neither the sanity check nor the first batch has logged, and leaves then.
+    """Warns of monitored metrics of which the sanity check and the first update have logged only what is much alike.
 
-    It is silent where they may still come: validation has not been tried, it logs by whether it is, or somebody logs at
-    the end of an epoch.
+    Then it leaves. It is silent where they may still come: nothing like them is logged, validation has not been tried,
+    somebody has asked whether it is, or somebody logs at the end of an epoch.
 
     Args:
         monitors: The names of metrics, with who monitors them.
@@ -31,23 +31,29 @@ class MonitorWatch(Callback):
     def __init__(self, monitors: Mapping[str, str]) -> None:
         self.monitors = {name: who for name, who in monitors.items() if name not in COUNTERS}
         self._tried: set[str] | None = None
+        self._began_at_step = 0
 
     def on_sanity_check_end(self, trainer: Trainer) -> None:
         # What is logged in it is gone afterwards.
         self._tried = set(trainer.callback_metrics)
 
+    def on_train_start(self, trainer: Trainer) -> None:
+        self._began_at_step = trainer.global_step
+
     def on_train_batch_end(self, trainer: Trainer, module: TrainModule) -> None:
+        if trainer.global_step == self._began_at_step:
+            return  # what hooks of an update log is yet to come
         trainer.hooks.unregister(self)
-        if self._tried is None and any(trainer.num_val_batches):
+        if not trainer.is_global_zero or (self._tried is None and any(trainer.num_val_batches)):
             return
-        if _depends_on_sanity_check(module) or _logs_at_epoch_end(trainer, module) or not trainer.is_global_zero:
+        if trainer.state.sanity_check_matters or _logs_at_epoch_end(trainer, module):
             return
         names = {*trainer.callback_metrics, *trainer.metrics.awaited, *(self._tried or ())}
         for name, who in self.monitors.items():
-            if name not in names:
-                tried = "the first batch, there being no validation data"
+            if name not in names and near_misses(name, {*names, *trainer.metrics.logged_metrics}):
+                tried = "the first update, there being no validation data"
                 if self._tried is not None:
-                    tried = "the sanity check and the first batch"
+                    tried = "the sanity check and the first update"
                 warn(
                     f"{missing_metric(name, names, who, trainer.metrics)}\n"
                     f"    looked at    {tried}; it has to be there when it is used",
@@ -61,13 +67,6 @@ def monitors_of(owners: Any) -> dict[str, str]:
         for owner in owners
         if isinstance(getattr(owner, "monitor", None), str)
     }
-
-
-def _depends_on_sanity_check(module: TrainModule) -> bool:
-    """Whether a method of the module asks if this is the sanity check, in which it may log less."""
-    classes = type(module).__mro__
-    functions = [each for kind in classes[: classes.index(TrainModule)] for each in vars(kind).values()]
-    return any("sanity_checking" in each.__code__.co_names for each in functions if hasattr(each, "__code__"))
 
 
 def _logs_at_epoch_end(trainer: Trainer, module: TrainModule) -> bool:

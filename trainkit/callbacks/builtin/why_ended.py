@@ -6,7 +6,6 @@ import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainkit.hooks.attribution import in_one_line
-from trainkit.loops.limits import NO_LIMIT
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
@@ -24,15 +23,18 @@ class Ending(NamedTuple):
     to_go_on: str = ""
 
 
-def why_ended(trainer: Trainer, error: BaseException | None) -> Ending:
-    """Say how the fit of ``trainer`` has ended, once its loop was left, with ``error`` or without one."""
+def why_interrupted(trainer: Trainer, error: BaseException) -> Ending:
+    """Say how ``error`` has ended the fit of ``trainer``, in nothing that holds on to it."""
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        received = trainer.fit_run.stop_signal.received
+        return Ending(f"interrupted by {signal.Signals(received).name if received else type(error).__name__}")
+    return Ending(f"failed with {in_one_line(error).splitlines()[0]}")
+
+
+def why_ended(trainer: Trainer) -> Ending:
+    """Say how the fit of ``trainer`` has ended, whose training had begun, once its loop was left without an error."""
     run = trainer.fit_run
     progress, limits, stop = run.progress, run.limits, run.stop_signal
-    if isinstance(error, KeyboardInterrupt | SystemExit):
-        name = signal.Signals(stop.received).name if stop.received else type(error).__name__
-        return Ending(f"interrupted by {name}")
-    if error is not None:
-        return Ending(f"failed with {in_one_line(error).splitlines()[0]}")
     if trainer.fast_dev_run:
         return Ending("all was tried that fast_dev_run asks for")
     if progress.epoch >= limits.max_epochs:
@@ -41,9 +43,7 @@ def why_ended(trainer: Trainer, error: BaseException | None) -> Ending:
         return Ending(f"max_steps={limits.max_steps} is reached", "a larger max_steps")
     if stop.asked:
         return _on_request(trainer)
-    if limits.max_time_s < NO_LIMIT:
-        return Ending(f"max_time is over, {limits.max_time_s:.0f} s of training", "a longer max_time")
-    return Ending("there was nothing to train on")
+    return Ending(f"max_time is over, {limits.max_time_s:.0f} s of training", "a longer max_time")
 
 
 def _on_request(trainer: Trainer) -> Ending:

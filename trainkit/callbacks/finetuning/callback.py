@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 from torch import nn
 from torch.optim import Optimizer
 
 import trainkit.callbacks.finetuning.freezing as freezing
 from trainkit.checks import flags, function, number, takes_numpy, whole
-from trainkit.errors import ModuleError
+from trainkit.errors import ModuleError, StateError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.module.weight_names import translated
 from trainkit.storage.output import say
+from trainkit.storage.schema import Scalar, takes
 
 if TYPE_CHECKING:
     from trainkit.module import TrainModule
     from trainkit.trainer import Trainer
+
+
+class _Trained(TypedDict):
+    """What is trained, by names of parameters and modules."""
+
+    trained: list[str]
+    fixed_statistics: list[str]
+    groups: list[list[list[str]]]
+
+
+class _State(TypedDict):
+    """What is trained; nothing before the first epoch."""
+
+    finetuning: NotRequired[_Trained | None]
+
+
+class _BackboneState(_State):
+    """What is trained, and how fast the backbone learns."""
+
+    previous_backbone_lr: Scalar | None
 
 
 class BaseFinetuning(Callback):
@@ -68,6 +89,7 @@ class BaseFinetuning(Callback):
         """Return the names of the parameters that are trained, and those in each group of each optimizer."""
         return {} if self._state is None else {"finetuning": self._state}
 
+    @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned: flags of modules and parameters, and parameter groups of optimizers.
 
@@ -82,6 +104,12 @@ class BaseFinetuning(Callback):
         # Of a module that was compiled, or is now, the names are others.
         trained = [name for groups in self._state["groups"] for group in groups for name in group]
         own_names = translated([*trained, *self._state["trained"]], parameters)
+        unknown = {own_names.get(name, name) for name in trained} - parameters.keys()
+        if unknown or len(self._state["groups"]) != len(self._trainer.optimizers):
+            raise StateError(
+                f"finetuning.groups has those of {len(self._state['groups'])} optimizers, and of parameters that are "
+                f"not there: {', '.join(map(repr, sorted(unknown))) or 'none'}"
+            )
         still_trained = {own_names.get(name, name) for name in self._state["trained"]}
         for name, parameter in parameters.items():
             parameter.requires_grad = name in still_trained
@@ -170,6 +198,7 @@ class BackboneFinetuning(BaseFinetuning):
         """Return the state of `BaseFinetuning`, and the backbone's learning rate."""
         return super().state_dict() | {"previous_backbone_lr": self.previous_backbone_lr}
 
+    @takes(_BackboneState)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         super().load_state_dict(state)

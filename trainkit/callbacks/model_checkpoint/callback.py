@@ -7,20 +7,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict
 
 import torch
 
 from trainkit.callbacks.builtin.last_checkpoint import LastCheckpoint
 from trainkit.callbacks.model_checkpoint.names import check_template, fill_template, free_path
+from trainkit.callbacks.model_checkpoint.own_files import OwnFiles
 from trainkit.callbacks.model_checkpoint.ranking import KeptCheckpoints
 from trainkit.callbacks.model_checkpoint.triggers import SaveTriggers
-from trainkit.callbacks.monitor import Mode, missing_metric, missing_metric_error
+from trainkit.callbacks.monitor import Mode, missing_metric, refuse_missing
 from trainkit.checkpoint.background import BackgroundJob, snapshot
 from trainkit.checkpoint.head import read_head
 from trainkit.checks import file_path, flags, takes_numpy, text
 from trainkit.errors import ConfigError
 from trainkit.hooks.manager import PluginStage
+from trainkit.printable import printable
 from trainkit.storage.claim import FolderClaim
 from trainkit.storage.files import (
     check_folder,
@@ -31,6 +33,7 @@ from trainkit.storage.files import (
 )
 from trainkit.storage.output import say, warn
 from trainkit.storage.remote import is_remote
+from trainkit.storage.schema import Count, Scalar, takes
 from trainkit.storage.storable import check_storable
 from trainkit.types import Stage
 
@@ -38,6 +41,25 @@ if TYPE_CHECKING:
     from trainkit.trainer import Trainer
 
 WHERE = "ModelCheckpoint"
+
+
+class _State(TypedDict):
+    """Paths and scores of files, and whether a save is due."""
+
+    monitor: str | None
+    dirpath: str | None
+    best_model_path: str
+    best_model_score: Scalar | None
+    best_k_models: dict[str, Scalar]
+    kth_best_model_path: str
+    kth_value: Scalar
+    last_model_path: str
+    current_score: Scalar | None
+    used_version: NotRequired[Count | None]
+    saved_step: NotRequired[Count]
+    obsolete: NotRequired[list[str]]
+    due: NotRequired[tuple[bool, bool] | list[bool]]
+    seen_step: NotRequired[Count | None]
 
 
 class ModelCheckpoint(KeptCheckpoints):
@@ -131,6 +153,7 @@ class ModelCheckpoint(KeptCheckpoints):
         self._dirpath = self.dirpath  # as it was given; setup chooses one where it is None
         self._triggers = SaveTriggers(every_n_train_steps, train_time_interval, every_n_epochs, WHERE)
         self._background = BackgroundJob()
+        self._own = OwnFiles(self.FILE_EXTENSION)
         self._claim: FolderClaim | None = None  # for the time of a fit, on rank 0
         self._state_before_save: dict[str, Any] = {}  # what is true again if the newest write fails
         self._lacks_monitor = False  # whether the save of this epoch's end came without a metric to rank it by
@@ -152,6 +175,7 @@ class ModelCheckpoint(KeptCheckpoints):
         """Return the paths and scores of the files, and whether a save is due."""
         return {**super().state_dict(), **self._triggers.state_dict()}
 
+    @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self._triggers.load_state_dict(state)
@@ -171,6 +195,8 @@ class ModelCheckpoint(KeptCheckpoints):
             trainer.strategy.agreed(self._take_folder)
 
     def on_fit_start(self, trainer: Trainer) -> None:
+        keeper = trainer.last_checkpoint
+        self._own.begin(self.dirpath or "", "" if keeper is None else keeper.mark)
         # The run that is resumed may have been killed after writing a file and before deleting those it displaces.
         if trainer.is_global_zero:
             self._delete_obsolete()
@@ -291,14 +317,14 @@ class ModelCheckpoint(KeptCheckpoints):
         if for_top_k and self.save_top_k != 0 and self._is_wanted(trainer, values, is_new=is_new):
             leaving = self._evict()
             # A name that is about to be free is reused: the new file replaces the old one in one step.
-            path = self._free_path(trainer, values, self.filename, reuse=leaving)
+            path = self._free_path(trainer, values, self.filename, reuse=filter(self._own.has, leaving))
             self._add(path)
             displaced += leaving
         # last.ckpt: at every save point; as a link only where there is a new file to link to, or no file at all.
         if self.save_last and (path or self.save_last != "link" or not self.best_model_path):
             # In the folder of the run it may be the file in which that keeps its newest state: it is the same state.
             keeper = trainer.last_checkpoint
-            reuse = [self.last_model_path, keeper.path if keeper else ""]
+            reuse = [*filter(self._own.has, [self.last_model_path]), keeper.path if keeper else ""]
             last = self._free_path(trainer, values, self.CHECKPOINT_NAME_LAST, reuse=reuse)
             self.last_model_path = last
         if path or last:
@@ -334,16 +360,15 @@ class ModelCheckpoint(KeptCheckpoints):
         return self._is_among_best(torch.as_tensor(values[self.monitor]))
 
     def _deletable(self, trainer: Trainer, displaced: Iterable[str]) -> set[str]:
-        """Return those of ``displaced`` that may be deleted.
+        """Return those of ``displaced`` that may be deleted; whether they are the run's own is asked when they are.
 
-        These are in the folder of this callback, not kept for another reason (the best may be the last as well), and
-        not the checkpoint that the user named as ``ckpt_path``. The one that ``ckpt_path="last"`` found may be deleted.
+        These are not kept for another reason (the best may be the last as well), and not the checkpoint that the user
+        named as ``ckpt_path``. The one that ``ckpt_path="last"`` found may be deleted.
         """
         useful = self.paths_in_use()
         if trainer.ckpt_path and not trainer.continues_last:
             useful.add(_normalized(trainer.ckpt_path))
-        ours = os.path.join(self.dirpath or "", "")
-        return {path for path in displaced if path.startswith(ours) and path not in useful}
+        return {path for path in displaced if path not in useful}
 
     def _write(self, plan: _Plan, checkpoint: dict[str, Any], path: str) -> None:
         """Write the files of ``plan``, and then delete those that they displace. Runs on rank 0."""
@@ -351,14 +376,16 @@ class ModelCheckpoint(KeptCheckpoints):
             # It is written here: an earlier save that is finished meanwhile must not take its place.
             plan.keeper.link(plan.last, plan.number)
         write_checkpoint(checkpoint, path)
+        self._own.note(path)
         # Copied, or linked, instead of serialized a second time.
         if plan.path and plan.last:
             repeat = link_checkpoint if self.save_last == "link" else copy_checkpoint
             repeat(plan.path, plan.last)
+            self._own.note(plan.last)
         if plan.keeper is not None:
             plan.keeper.link(plan.path or plan.last or "", plan.number)
         if plan.message:
-            say(f"{WHERE}: {plan.message}")
+            say(f"{WHERE}: {printable(plan.message)}")
         # Last, so that a kill at any moment leaves at least as many whole files as were promised.
         self._delete_obsolete()
 
@@ -370,8 +397,11 @@ class ModelCheckpoint(KeptCheckpoints):
     def _delete_obsolete(self) -> None:
         # A file that cannot be deleted stays in the set, and so in the state: the next save tries again.
         for path in list(self._obsolete):
+            if not self._own.has(path):
+                self._obsolete.discard(path)
+                continue
             try:
-                remove_checkpoint(path)
+                remove_checkpoint(self._own.place_of(path))
             except OSError as error:
                 self._warn_once(path, f"{path} could not be deleted, and will be tried again: {error}")
             else:
@@ -400,7 +430,7 @@ class ModelCheckpoint(KeptCheckpoints):
         name = name if ver is None else f"{name}{self.CHECKPOINT_JOIN_CHAR}v{ver}"
         return os.path.join(self.dirpath or "", f"{name}{self.FILE_EXTENSION}")
 
-    def _free_path(self, trainer: Trainer, values: dict[str, Any], filename: str | None, reuse: list[str]) -> str:
+    def _free_path(self, trainer: Trainer, values: dict[str, Any], filename: str | None, reuse: Iterable[str]) -> str:
         if not self.enable_version_counter:
             return self.format_checkpoint_name(values, filename)
         # The file of another ModelCheckpoint with async_save may not exist yet, although its name is taken.
@@ -411,7 +441,7 @@ class ModelCheckpoint(KeptCheckpoints):
         return free_path(
             lambda ver: self.format_checkpoint_name(values, filename, ver),
             self.STARTING_VERSION,
-            reuse,
+            list(reuse),
             taken,
             partial(_is_repeated, trainer),
         )
@@ -429,7 +459,7 @@ class ModelCheckpoint(KeptCheckpoints):
         if monitor is None or self.save_top_k == 0 or not complete:
             return
         if trainer.strategy.agreed(lambda: is_asked and monitor not in values):
-            raise missing_metric_error(monitor, values, WHERE, trainer.metrics)
+            refuse_missing(trainer, monitor, values, WHERE)
 
     def _warn_missing_monitor(self, trainer: Trainer, values: dict[str, Any]) -> None:
         if self.monitor is not None and self.monitor not in values and trainer.is_global_zero:

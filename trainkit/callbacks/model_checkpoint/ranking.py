@@ -11,6 +11,8 @@ from trainkit.checks import whole
 from trainkit.errors import ConfigError
 from trainkit.hooks.callback import Callback
 from trainkit.storage.files import checkpoint_exists
+from trainkit.storage.places import lies_in
+from trainkit.storage.remote import is_remote
 
 
 class KeptCheckpoints(Callback):
@@ -79,21 +81,31 @@ class KeptCheckpoints(Callback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned. Files in another folder are neither ranked nor deleted any more."""
-        if self.dirpath is None:
-            self.dirpath = state["dirpath"]
+        """Restore what `state_dict` returned. Files in another folder are neither ranked nor deleted any more.
+
+        Of the paths in ``state`` those count that are in the folder of this callback, or name a file on this machine:
+        one elsewhere could lead to a server, or have fsspec import whatever it names.
+        """
         # The folder is another run's: its files stay as they are. Only the best is kept in mind, as what to beat.
-        if self.dirpath != state["dirpath"]:
-            state = {
-                **state,
-                "best_k_models": {},
-                "kth_best_model_path": "",
-                "kth_value": worst(self.mode),
-                "obsolete": [],
-            }
-            if not checkpoint_exists(state["best_model_path"]):
-                state |= {"best_model_path": "", "best_model_score": None}
+        is_same = self.dirpath is not None and self.dirpath == state["dirpath"]
+        ranked = {path: score for path, score in state["best_k_models"].items() if lies_in(path, self.dirpath)}
+        state = {
+            **state,
+            "best_k_models": ranked if is_same else {},
+            "kth_best_model_path": self._known(state["kth_best_model_path"]) if is_same else "",
+            "kth_value": state["kth_value"] if is_same else worst(self.mode),
+            "last_model_path": self._known(state["last_model_path"]),
+            "best_model_path": self._known(state["best_model_path"]),
+            "obsolete": [path for path in state.get("obsolete", ()) if is_same and lies_in(path, self.dirpath)],
+        }
+        if not state["best_model_path"]:
+            state["best_model_score"] = None
         self._restore(state)
+
+    def _known(self, path: object) -> str:
+        """Return ``path``, from a file, if it is in the folder of this callback or exists on this machine; else ""."""
+        is_here = isinstance(path, str) and path and not is_remote(path) and checkpoint_exists(path)
+        return path if isinstance(path, str) and (lies_in(path, self.dirpath) or is_here) else ""
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.best_model_path = state["best_model_path"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from trainkit.callbacks.model_summary.trace import Size
+from trainkit.printable import printable
 
 BYTES_PER_MB = 1e6
 
@@ -91,8 +92,8 @@ class Summary:
         """Return the columns of the table of layers. Sizes and FLOPs are left out where none is known."""
         layers = self.layers
         shown = [
-            Column("Name", [layer.name for layer in layers]),
-            Column("Type", [layer.kind for layer in layers]),
+            Column("Name", [printable(layer.name) for layer in layers]),
+            Column("Type", [printable(layer.kind) for layer in layers]),
             Column("Params", [f"{layer.num_params:,}" for layer in layers], is_number=True),
             Column("Mode", [layer.mode or "" for layer in layers]),
         ]

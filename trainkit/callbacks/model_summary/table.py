@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 
 from trainkit.callbacks.model_summary.summary import Summary
+from trainkit.storage.console import cell
 
 STYLES = {"Name": "cyan", "Type": "green"}
 
@@ -15,7 +15,7 @@ def as_rich(summary: Summary) -> RenderableType:
     """Return the table of layers and the totals below it, for a rich console."""
     below = Table.grid(padding=(0, 2))
     for name, value in summary.totals():
-        below.add_row(f"[bold]{name}[/]", value)
+        below.add_row(cell(name, "bold"), value)
     if not summary.layers:
         return below
     table = Table()
@@ -23,6 +23,5 @@ def as_rich(summary: Summary) -> RenderableType:
     for column in shown:
         table.add_column(column.title, justify="right" if column.is_number else "left", style=STYLES.get(column.title))
     for row in zip(*(column.cells for column in shown), strict=True):
-        # rich would take a size such as [2, 4] for markup, and show nothing.
-        table.add_row(*map(escape, row))
+        table.add_row(*map(cell, row))
     return Group(table, below)

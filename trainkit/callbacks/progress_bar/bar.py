@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from trainkit.printable import printable
+
 RATE_WINDOW_S = 5.0
 """Time constant of the rate: a batch that was seen this many seconds ago counts 1/e of a new one."""
 
@@ -91,6 +93,11 @@ def three_digits(number: float) -> str:
     return f"{number:.0f}" if number >= 99.95 else f"{number:#.3g}"
 
 
+def epoch_label(epoch: int, max_epochs: float | None) -> str:
+    """Return the name of ``epoch``, which counts from 0, as bars show it: ``Epoch 1/3``."""
+    return f"Epoch {epoch + 1}/{max_epochs}" if max_epochs is not None and max_epochs > 0 else f"Epoch {epoch + 1}"
+
+
 def line_text(bars: Sequence[Bar], values: Mapping[str, float]) -> str:
     """Return the innermost of ``bars``, with the names of those around it, and the metrics in one line."""
     bar = bars[-1]
@@ -100,5 +107,10 @@ def line_text(bars: Sequence[Bar], values: Mapping[str, float]) -> str:
 
 
 def values_text(values: Mapping[str, float]) -> str:
-    """Return metrics in one line, such as ``train/loss 0.3123  val/accuracy 0.9712``."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+    """Return metrics in one line, such as ``train/loss 0.3123  val/accuracy [0] 0.9712 [1] 0.9518`` of two loaders."""
+    texts: dict[str, str] = {}
+    for key, value in values.items():
+        # A name for each loader would fill the line.
+        name, _, loader = key.partition("/dataloader_idx_")
+        texts[name] = f"{texts.get(name, printable(name))} {f'[{loader}] ' if loader else ''}{value:.4g}"
+    return "  ".join(texts.values())

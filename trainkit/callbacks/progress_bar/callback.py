@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from trainkit.callbacks.progress_bar.async_values import AsyncValues
-from trainkit.callbacks.progress_bar.bar import Bar
+from trainkit.callbacks.progress_bar.bar import Bar, epoch_label
 from trainkit.callbacks.progress_bar.choose import open_display
 from trainkit.callbacks.progress_bar.display import Display
 from trainkit.checks import flags, takes_numpy, whole
@@ -56,6 +56,8 @@ class ProgressBar(Callback):
         self._evaluated = 0  # batches of the running evaluation, over all its loaders
         self._has_bar_of_evaluation = False
         self._values = AsyncValues()
+        self._finished: Bar | None = None  # the newest whose final state the display has
+        self._earlier: dict[str, int | None] = {}  # the numbers of values that were there when the epoch began
         self._due = math.inf  # the time of the next refresh; infinite where nothing is shown, as on other ranks
 
     def shown_metrics(self, trainer: Trainer) -> Mapping[str, Tensor]:
@@ -63,16 +65,19 @@ class ProgressBar(Callback):
         return trainer.progress_bar_metrics
 
     def setup(self, trainer: Trainer) -> None:
-        self._bars, self._values = [], AsyncValues()
+        self._bars, self._values, self._earlier = [], AsyncValues(), {}
         # Here and not in __init__: what stdout is may change between two runs of one Trainer.
         if self.refresh_rate and trainer.is_global_zero:
             self._display = open_display(self.leave)
             self._due = -math.inf
 
     def on_exception(self, trainer: Trainer) -> None:
-        # What stays on the screen is how far the epoch has come, and not where it was at the last refresh.
-        if trainer.state.fn == Stage.FIT and not self._has_bar_of_evaluation:
-            self._update(trainer.progress.batch)
+        # What stays is how far it has come, and not where it was at the last refresh.
+        if self._bars and self._bars[-1] is not self._finished:
+            in_epoch = trainer.state.fn == Stage.FIT and not self._has_bar_of_evaluation
+            self._update(trainer.progress.batch if in_epoch else self._evaluated)
+            if any(bar.done for bar in self._bars):
+                self._finish(trainer)
 
     def teardown(self) -> None:
         # Also after an exception: a terminal has to get its cursor and its stdout back.
@@ -96,8 +101,9 @@ class ProgressBar(Callback):
         self._begin_epoch(trainer)
 
     def _begin_epoch(self, trainer: Trainer) -> None:
-        done = trainer.progress.batch
-        self._bars = [Bar(_epoch_label(trainer), _total([trainer.num_training_batches]), done=done, now=monotonic())]
+        done, label = trainer.progress.batch, epoch_label(trainer.current_epoch, trainer.max_epochs)
+        self._earlier = {name: trainer.metrics.version_of_epoch(name) for name in self.shown_metrics(trainer)}
+        self._bars = [Bar(label, _total([trainer.num_training_batches]), done=done, now=monotonic())]
         self._refresh_if_due(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, batch_idx: int) -> None:
@@ -196,8 +202,15 @@ class ProgressBar(Callback):
     def _finish(self, trainer: Trainer) -> None:
         if self._display is not None and self._bars:
             values = self._values.poll(self.shown_metrics(trainer))
+            # A line that remains has no values of earlier epochs, such as those of a validation that was not due.
+            values = {name: value for name, value in values.items() if not self._is_earlier(trainer, name)}
+            self._finished = self._bars[-1]
             with self._drawing() as display:
                 display.finish(self._bars, values)
+
+    def _is_earlier(self, trainer: Trainer, name: str) -> bool:
+        version = self._earlier.get(name)
+        return version is not None and version == trainer.metrics.version_of_epoch(name)
 
     @contextmanager
     def _drawing(self) -> Iterator[Display]:
@@ -212,11 +225,6 @@ class ProgressBar(Callback):
                 with suppress(OSError, ValueError):
                     display.close()
                 raise
-
-
-def _epoch_label(trainer: Trainer) -> str:
-    number, last = trainer.current_epoch + 1, trainer.max_epochs
-    return f"Epoch {number}/{last}" if last is not None and last > 0 else f"Epoch {number}"
 
 
 def _total(num_batches: Iterable[float]) -> int | None:

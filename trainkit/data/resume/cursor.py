@@ -10,6 +10,7 @@ from __future__ import annotations
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from inspect import GEN_CREATED, getgeneratorstate, isgenerator
 from itertools import chain, islice
 from typing import Any
 
@@ -22,7 +23,7 @@ from trainkit.data.dataloader_copy import samplers_of
 from trainkit.data.resume.content import content_of
 from trainkit.data.resume.other_data import gives_other_data, other_data, warn_inexact
 from trainkit.data.workers import end, start
-from trainkit.errors import CheckpointError
+from trainkit.errors import CheckpointError, StateError
 from trainkit.seed import isolate_rng, rng_state, set_rng_state
 from trainkit.types import Batch
 
@@ -56,6 +57,7 @@ class Cursor(ABC):
         self._begun = 0  # passes over this loader within one over several loaders, in which it may be started again
         self._resume: dict[str, Any] | None = None  # the position from which the next pass continues
         self._newest_pass: Callable[[], Iterator[Batch] | None] = lambda: None
+        self._fresh_pass: Callable[[], Iterator[Batch] | None] = lambda: None  # the same, if none other goes on with it
         self._is_inexact = False  # whether that position is one in other data
         self._replay: dict[str, Any] | None = None  # the position to which all loaders are being replayed together
 
@@ -188,6 +190,13 @@ class Cursor(ABC):
         """Whether there are more batches than were given, which is told without loading any."""
         return not self._ended and self._given.passed < len(self.loader)
 
+    def goes_on(self) -> bool:
+        """Whether there is a batch behind the promised ones, which all were given; it is loaded, and lost.
+
+        False where nobody may look: what has a state, or is one stream for all passes, would miss that batch.
+        """
+        return False
+
     @property
     def was_restarted(self) -> bool:
         """Whether, in a pass over several loaders, this one was started again after its end."""
@@ -225,7 +234,12 @@ class Cursor(ABC):
         batches = start(loader)
         # A weak reference, so that the workers of a pass that nobody needs end with it.
         self._newest_pass = weakref.ref(batches) if hasattr(batches, "_shutdown_workers") else lambda: None
-        return batches if type(batches).__module__.startswith("torch.utils.data.") else each(batches)
+        is_of_torch = type(batches).__module__.startswith("torch.utils.data.")
+        # An iterator of the user's own may be one for all passes.
+        is_fresh = is_of_torch or (isgenerator(batches) and getgeneratorstate(batches) == GEN_CREATED)
+        shown = batches if is_of_torch else each(batches)
+        self._fresh_pass = weakref.ref(shown) if is_fresh else lambda: None
+        return shown
 
     def _restore(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
         """Restore what this kind of loader has besides, or raise `CheckpointError` if it is another one."""
@@ -296,7 +310,10 @@ class Cursor(ABC):
         # Not strict: the loader may have gained or lost a generator since the checkpoint. If that changes its order,
         # the checksum of the indices finds it.
         for generator, state in zip(generators_of(self.loader), states, strict=False):
-            generator.set_state(state.cpu())
+            try:
+                generator.set_state(state.cpu())
+            except (RuntimeError, TypeError) as error:
+                raise StateError(f"no state of a generator of {self.name}: {error}") from error
 
 
 def each(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from trainkit.data.dataloader_copy import with_batch_sampler, with_sampler
 from trainkit.data.resume.content import checksum
 from trainkit.data.resume.cursor import Cursor
 from trainkit.data.resume.other_data import gives_other_data
-from trainkit.seed import rng_state, same_rng_state
+from trainkit.seed import isolate_rng, rng_state, same_rng_state
 from trainkit.storage.output import warn
 from trainkit.types import Batch
 
@@ -24,6 +25,18 @@ class ReplayCursor(Cursor):
     def _begin(self) -> Iterator[Batch]:
         batches = self._start(batches_of(_without_persistent_workers(self.loader)))
         return itertools.chain(self._first(batches), batches)
+
+    def goes_on(self) -> bool:
+        batches = self._fresh_pass()
+        if batches is None or is_sliceable(self.loader) or self._given.passed != len(self.loader):
+            return False
+        own = self.own_generators()
+        # A plain `for` loop asks once more too. Nobody sees what is drawn, and torch warns of the same in its own way.
+        with isolate_rng(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            more = any(True for _ in itertools.islice(batches, 1))
+        self.set_own_generators(own)
+        return more
 
     def _first(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         self._at_first_draw()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import stat
 import time
 from contextlib import suppress
 
@@ -80,8 +81,12 @@ class EventFile:
 
 
 def sizes_of_files(folder: str) -> dict[str, int]:
-    """Return the names of the event files of training in ``folder``, with their sizes in bytes."""
+    """Return the names of the event files of training in ``folder``, with their sizes in bytes.
+
+    Links are left out: what they lead to may be the events of another run, of which no row is to be removed.
+    """
     if not os.path.isdir(folder):
         return {}
     names = [name for name in sorted(os.listdir(folder)) if name.startswith(PREFIX) and name.endswith(OF_TRAINING)]
-    return {name: os.path.getsize(os.path.join(folder, name)) for name in names}
+    states = {name: os.lstat(os.path.join(folder, name)) for name in names}
+    return {name: state.st_size for name, state in states.items() if stat.S_ISREG(state.st_mode)}

@@ -6,12 +6,14 @@ import os
 import struct
 from collections import deque
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import BinaryIO
 
 from tensorboard.compat.proto.event_pb2 import Event
 
 from trainkit.loggers.rows_behind import Row, RowsBehind
 from trainkit.loggers.tensorboard.event_file import sizes_of_files
+from trainkit.storage.temporary import replacement
 
 _LENGTH = struct.Struct("<Q")
 _CHECKSUM_BYTES = 4
@@ -72,12 +74,10 @@ class EventsBehind(RowsBehind):
                 os.unlink(path)
             lengths.clear()
             return
-        temporary = os.path.join(self._folder, ".events.tmp")  # a name that readers do not look for
-        with open(path, "rb") as old, open(temporary, "wb") as new:
+        with open(path, "rb") as old, replacement(Path(path)) as new:
             new.write(old.read(start or _end_of_record(path)))
             old.seek(sum(lengths[place] for place in range(number)), os.SEEK_CUR)
             new.write(old.read())
-        os.replace(temporary, path)
         for _ in range(number):
             lengths.popleft()
 

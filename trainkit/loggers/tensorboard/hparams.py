@@ -11,6 +11,7 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
 from trainkit.module.hparams import storable
+from trainkit.printable import printable, printable_lines
 
 MAX_TEXT_LENGTH = 250
 
@@ -45,7 +46,7 @@ def flattened(params: Mapping[str, Any], before: str = "") -> dict[str, bool | f
     flat: dict[str, bool | float | str] = {}
     kept, left_out = storable(params)
     for key, value in params.items():
-        name = f"{before}{key}"
+        name = f"{before}{printable(key)}"
         value = kept.get(str(key), value)  # converted where that loses nothing, such as a numpy scalar
         if isinstance(value, Mapping) and value:
             flat |= flattened(value, f"{name}/")
@@ -54,7 +55,7 @@ def flattened(params: Mapping[str, Any], before: str = "") -> dict[str, bool | f
         elif str(key) in left_out:  # a network, a function: its name says enough
             flat[name] = getattr(value, "__name__", type(value).__name__)
         else:
-            flat[name] = str(value)[:MAX_TEXT_LENGTH]
+            flat[name] = printable_lines(value)[:MAX_TEXT_LENGTH]
     return flat
 
 

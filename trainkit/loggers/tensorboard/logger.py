@@ -13,6 +13,7 @@ from trainkit.loggers.dummy import DummyExperiment
 from trainkit.loggers.hparams_yaml import update_hparams_file
 from trainkit.loggers.logger import Logger, Status
 from trainkit.loggers.run_folder import writing
+from trainkit.storage.schema import Count, takes
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -118,6 +119,7 @@ class TensorBoardLogger(Logger):
         sizes = sizes_of_files(self.log_dir) | (self._behind.settled if self._behind is not None else {})
         return {name: size for name, size in sizes.items() if size}
 
+    @takes(dict[str, Count])
     def cut_back(self, written: dict[str, int]) -> None:
         from trainkit.loggers.tensorboard.events_behind import EventsBehind
 

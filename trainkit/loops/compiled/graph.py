@@ -61,6 +61,7 @@ def compile_graph(
     """
     device, dtype = run.strategy.device.type, run.precision.autocast_dtype
     module, training_step, trained, check = run.module, run.training_step, optimizer.parameters, guard.check
+    weighs = module.weighs_losses
 
     def whole_step(
         batch: Batch, batch_idx: int, place: Place, weight_before: Tensor | None, momenta: tuple[int, ...]
@@ -73,7 +74,7 @@ def compile_graph(
             output = training_step(batch, batch_idx)
         if output is None:
             return Result(None, None)
-        loss, weight = read_loss(output)
+        loss, weight = read_loss(output, weighs=weighs)
         share = loss / place.divisor if weight is None and place.divisor > 1 else loss
         # `.grad` says who takes part; the step before the first compiled one has seen to it.
         parameters = [parameter for parameter in trained if parameter.grad is not None]

@@ -147,3 +147,26 @@ def test_a_trainer_may_be_attached_by_hand() -> None:
 
 def test_the_device_is_no_gpu_here() -> None:
     assert Module().on_gpu is False
+
+
+class SaysWeight(Module):
+    """Returns weights of samples under the key that trainkit has a meaning for."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        if len(batch[0]) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return {"loss": self.loss(batch), "weight": torch.full((len(batch[0]), 1), 4.0)}
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.outputs = outputs
+
+
+@pytest.mark.filterwarnings("ignore:out of memory")
+@pytest.mark.parametrize("arguments", [{}, {"accumulate_grad_batches": "auto"}], ids=str)
+def test_a_weight_beside_the_loss_is_the_users_own(arguments: dict[str, Any]) -> None:
+    batch_size = 8 if arguments else 3
+    plain, module = TinyModule(), SaysWeight()
+    quiet_trainer().fit(plain, TinyData(2, batch_size))
+    quiet_trainer(**arguments).fit(module, TinyData(2, batch_size))
+    torch.testing.assert_close(dict(module.named_parameters()), dict(plain.named_parameters()))
+    assert module.outputs["weight"].shape == (batch_size, 1)

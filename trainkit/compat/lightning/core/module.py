@@ -25,6 +25,9 @@ class LightningModule(ModelHooks, CheckpointHooks, DataHooks, TrainModule):
     A hook is called by the names of its arguments, or with all of them by position (``binding.py``).
     """
 
+    # In Lightning the keys beside "loss" are the user's own, and "weight" may be anything.
+    weighs_losses = False
+
     def adapt_hook(self, hook: str, function: Callable[..., Any]) -> Callable[..., Any] | None:
         """Return ``function`` as one that names arguments of ``hook``; Lightning passes no trainer and no module."""
         return adapt(self, hook, function, HOOKS[hook][2:])

@@ -1,0 +1,57 @@
+"""Whether all ranks have the same data, of which each takes its part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch.utils.data import ConcatDataset, DataLoader, DistributedSampler, Subset
+
+from trainkit.data.combined import CombinedLoader
+from trainkit.data.dataloader_copy import samplers_of
+from trainkit.data.loaders import LimitedLoader, length_of
+from trainkit.data.resume.content import checksum, content_of
+from trainkit.data.sampler import is_shard
+from trainkit.storage.output import warn
+from trainkit.strategies.base import Strategy
+
+
+def warn_of_other_data(strategy: Strategy, loaders: Iterable[LimitedLoader]) -> None:
+    """Warn of ``loaders`` that are dealt to ranks and have other samples on some. Every rank has to call this.
+
+    A split that each rank draws for itself has samples of one rank's training in the validation of another.
+    """
+    if not strategy.is_distributed:
+        return
+    own = [(each.name, _fingerprint(part)) for each in loaders for part in _dealt(each.loader)]
+    ranks = strategy.all_gather_object(own)
+    differing = {name for every in zip(*ranks, strict=False) if len(set(every)) > 1 for name, _ in every}
+    if differing and strategy.is_global_zero:
+        warn(
+            f"{' and '.join(sorted(differing))}: the ranks have other samples than each other, and each takes its part "
+            "of its own. Such as a random_split without a seed: draw it in setup(), which draws alike on all ranks, or "
+            "with generator=torch.Generator().manual_seed(0). If each rank is to have data of its own, say "
+            "Trainer(use_distributed_sampler=False)."
+        )
+
+
+def _dealt(loader: Any) -> Iterator[Any]:
+    """Return the loaders in ``loader`` of which each rank gets a part, by our sampler or by torch's."""
+    if isinstance(loader, CombinedLoader):
+        for inner in loader.flattened:
+            yield from _dealt(inner)
+    elif is_shard(loader) or any(isinstance(sampler, DistributedSampler) for sampler in samplers_of(loader)):
+        yield loader
+
+
+def _fingerprint(data: Any) -> int:
+    """Return a checksum of what is known of ``data`` without asking it for samples, such as the indices of a split."""
+    data = data.dataset if isinstance(data, DataLoader) else data
+    content = content_of(data)
+    if content is not None:
+        return content
+    if isinstance(data, Subset):
+        return checksum(list(data.indices), _fingerprint(data.dataset))
+    if isinstance(data, ConcatDataset):
+        return checksum([_fingerprint(each) for each in data.datasets])
+    return checksum([type(data).__name__, length_of(data)])
