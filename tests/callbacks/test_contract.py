@@ -28,8 +28,11 @@ def test_public_callback_keeps_its_promises(name, tmp_path):
     kind = getattr(callbacks, name)
     if name in TO_DEFINE:
         kind = type(name, (kind,), {TO_DEFINE[name]: lambda self, *arguments: None})
+    arguments = dict(NEEDED_ARGUMENTS.get(name, {}))
+    if name == "ModelCheckpoint":  # which takes no folder from a file
+        arguments["dirpath"] = tmp_path
     check_callback(
-        lambda: kind(**NEEDED_ARGUMENTS.get(name, {})),
+        lambda: kind(**arguments),
         default_root_dir=tmp_path,
         log_every_n_steps=1,
         logger=callbacks.CSVLogger(tmp_path) if name in ("DeviceStatsMonitor", "LearningRateMonitor") else False,

@@ -84,6 +84,7 @@ def test_rounding_noise_is_no_mismatch():
     quiet_trainer(compile="step").fit(BiasBeforeBatchNorm(), TinyData(num_batches=6, batch_size=16))
 
 
+@pytest.mark.filterwarnings("ignore:train/loss is nan")
 def test_not_a_number_is_no_mismatch():
     class Diverging(TinyModule):
         def loss(self, batch):
