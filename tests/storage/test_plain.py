@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import random
+import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from trainkit.checkpoint.diff import differences
+from trainkit.checkpoint.head import read_head
 from trainkit.errors import CheckpointError
 from trainkit.storage.files import read_checkpoint, write_checkpoint
 from trainkit.storage.plain import MAX_DEPTH, _is_of_torch, excess, load
@@ -108,6 +111,47 @@ def test_what_goes_beyond_the_limits_is_neither_read_nor_written(value: Any, mes
     with pytest.raises(CheckpointError, match=f"could be written and not be read: .*{message}"):
         write_checkpoint({"x": value}, tmp_path / "b.ckpt")
     assert not (tmp_path / "b.ckpt").exists()
+
+
+def with_attributes(value: Any, **attributes: Any) -> Any:
+    value.__dict__.update(attributes)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (with_attributes(OrderedDict(a=1), get=5), "the 'get' of an OrderedDict is not its own"),
+        (with_attributes(OrderedDict(a=repeated(40)), note=1), "in several places"),
+        (with_attributes(OrderedDict(), note=repeated(40)), "in several places"),
+        (with_attributes(torch.ones(1), numel=5), "the 'numel' of a Tensor is not its own"),
+        ([torch.zeros(1).expand(2**26) for _ in range(6)], "more bytes than there are"),
+    ],
+    ids=["method", "with an attribute", "in an attribute", "tensor", "many views"],
+)
+def test_no_attribute_hides_what_is_in_a_value(value: Any, message: str, tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "x": value}, tmp_path / "a.ckpt")
+    assert not read_head(tmp_path / "a.ckpt").readable
+    with pytest.raises(CheckpointError, match=f"is refused: .*{message}"):
+        read_checkpoint(tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match=f"could be written and not be read: .*{message}"):
+        write_checkpoint({"x": value}, tmp_path / "b.ckpt")
+
+
+def test_the_state_of_a_module_has_an_attribute() -> None:
+    assert excess(torch.nn.Linear(1, 1).state_dict(), 0) == ""
+
+
+@pytest.mark.usefixtures("trusting")
+def test_names_are_looked_for_whatever_the_case_of_the_part(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "x": Acts(exec, "import os; os.environ['ACTED'] = '2'")}, tmp_path / "a.ckpt")
+    with zipfile.ZipFile(tmp_path / "a.ckpt") as old, zipfile.ZipFile(tmp_path / "b.ckpt", "w") as new:
+        for part in old.infolist():
+            new.writestr(part.filename.replace("data.pkl", "data.PKL"), old.read(part))
+    with pytest.raises(CheckpointError, match="would run code"):
+        read_checkpoint(tmp_path / "b.ckpt")
+    assert not read_head(tmp_path / "b.ckpt").readable
+    assert os.environ.get("ACTED") is None
 
 
 def test_ordinary_repetition_is_within_the_limits() -> None:

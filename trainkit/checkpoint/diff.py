@@ -15,6 +15,9 @@ from trainkit.storage.walk import place_of_entry
 _LONGEST = 60
 """The most characters of a value that are shown."""
 
+_MOST_DENSE = 2**28
+"""The most entries that a sparse tensor is given in memory in order to say by how much it differs."""
+
 _AT_ONCE = 2**24
 """How many values of a tensor are compared at once. Of one that is expanded there may be more than memory holds."""
 
@@ -78,6 +81,8 @@ def _of_tensors(first: Tensor, second: Tensor) -> str:
     first, second = first.detach().cpu(), second.detach().cpu()
     if all(_is_equal(one, other) for one, other in zip(_stored(first), _stored(second), strict=True)):
         return ""
+    if first.layout is not torch.strided and first.numel() > _MOST_DENSE:
+        return "the entries that they store differ"
     first, second = _dense(first), _dense(second)
     if first.numel() == 1:
         return f"{first.item()} and {second.item()}"

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from trainkit.checkpoint.state import is_resumable
 from trainkit.progress import Progress
+from trainkit.storage.archive import is_compressed
 from trainkit.storage.layout import misfit
-from trainkit.storage.plain import load
+from trainkit.storage.plain import excess, load
 from trainkit.storage.remote import fetched, is_remote
 
 
@@ -38,9 +39,13 @@ class Head(NamedTuple):
 def read_head(path: str | os.PathLike[str]) -> Head:
     """Return the head of the checkpoint at ``path``. A file that cannot be read is no error: it has an empty one."""
     try:
+        with open(path, "rb") as file:
+            if is_compressed(file):
+                return Head()
         # Mapped into memory, so that no tensor is read from the disk; and so no checksum is looked at.
         checkpoint = load(os.fspath(path), mmap=True)
-        return Head() if misfit(checkpoint) else head_of(checkpoint)
+        refused = excess(checkpoint, os.path.getsize(path)) or misfit(checkpoint)
+        return Head() if refused else head_of(checkpoint)
     except Exception:
         return Head()
 

@@ -27,6 +27,7 @@ from trainkit.module.hparam_types import (
     is_omegaconf,
 )
 from trainkit.storage.output import warn
+from trainkit.storage.plain import excess
 
 # Keys in a checkpoint, before which a data module puts "datamodule_". The first two are Lightning's, at the top level;
 # the others are trainkit's own, and are kept under "trainkit".
@@ -125,6 +126,8 @@ def storable(hparams: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     left_out: list[str] = []
     for name, value in hparams.items():
         try:
+            if excess(value, 0):  # which would be gone through place by place
+                raise _NotStorableError
             kept[str(name)] = _plain(value)
         except _NotStorableError:
             left_out.append(str(name))

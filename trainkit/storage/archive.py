@@ -51,7 +51,7 @@ def damage(file: BinaryIO) -> str:
         with zipfile.ZipFile(file) as archive:
             parts = archive.infolist()
             # Ahead of the checksums, for which they would be unpacked: two megabytes may become two gigabytes.
-            if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+            if _has_compressed(parts):
                 return "is refused: its parts are compressed, and torch.save compresses nothing."
             is_sealed = archive.comment in (b"", SEAL + _digest(archive)) and _ends_with(file, archive.comment)
             if is_sealed and _is_whole(parts, size) and archive.testzip() is None:
@@ -62,6 +62,20 @@ def damage(file: BinaryIO) -> str:
         # The archive's directory may be damaged in any way, and break its reader in any way.
         pass
     return "is damaged or cut off: it does not match its checksums. Use an older checkpoint."
+
+
+def is_compressed(file: BinaryIO) -> bool:
+    """Whether the archive in ``file`` has parts that reading would unpack.
+
+    Raises:
+        Exception: Of any kind, if it is no archive.
+    """
+    with zipfile.ZipFile(file) as archive:
+        return _has_compressed(archive.infolist())
+
+
+def _has_compressed(parts: list[zipfile.ZipInfo]) -> bool:
+    return any(part.compress_type != zipfile.ZIP_STORED for part in parts)
 
 
 def _ends_with(file: BinaryIO, comment: bytes) -> bool:
@@ -80,7 +94,7 @@ def _is_whole(parts: list[zipfile.ZipInfo], size: int) -> bool:
     # Parts that lie within one another would take more memory than the file has bytes.
     overlap = sum(part.file_size for part in parts) > size
     # Of two parts of one name, one would be checked and the other be read.
-    is_ambiguous = len({part.filename for part in parts}) < len(parts)
+    is_ambiguous = len({part.filename.lower() for part in parts}) < len(parts)  # torch does not look at the case
     return not (is_folder or starts_later or overlap or is_ambiguous)
 
 

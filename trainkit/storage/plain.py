@@ -72,10 +72,24 @@ def excess(value: Any, num_bytes: int) -> str:
     return _nesting(value) or _expansion(value, num_bytes)
 
 
+def _shadowed(value: Any) -> str:
+    """Return whether ``value`` has an attribute in the place of a method, which would be taken for that."""
+    for name in getattr(value, "__dict__", ()):
+        if hasattr(type(value), name):
+            return f"the {name!r} of {_name_of(type(value))} is not its own"
+    return ""
+
+
+def _name_of(kind: type) -> str:
+    return f"an {kind.__name__}" if kind.__name__[0] in "AEIOU" else f"a {kind.__name__}"
+
+
 def _nesting(value: Any) -> str:
     """Return whether containers hold themselves, lie too deep in one another, or repeat one another too often."""
     if not isinstance(value, CONTAINERS):
         return ""
+    if wrong := _shadowed(value):
+        return wrong
     sizes: dict[int, int] = {}  # of each container: its entries, and those of all containers in it
     path: list[tuple[int, Iterator[Any]]] = [(id(value), _containers(value))]
     sizes[id(value)] = len(value)
@@ -89,6 +103,8 @@ def _nesting(value: Any) -> str:
             if path:
                 sizes[path[-1][0]] += sizes[here]
             continue
+        if wrong := _shadowed(inner):
+            return wrong
         if id(inner) in is_open:
             return f"a {type(inner).__name__} holds itself"
         if id(inner) in sizes:
@@ -106,24 +122,38 @@ def _nesting(value: Any) -> str:
 
 
 def _expansion(value: Any, num_bytes: int) -> str:
-    """Return whether a tensor is a view that stands for far more bytes than there are."""
+    """Return whether tensors are views that stand for far more bytes than there are, or not what they seem."""
     seen: set[int] = set()
-    pending = [value]
+    pending, excess_bytes = [value], 0
     while pending:
         item = pending.pop()
         if isinstance(item, Tensor):
-            if item.layout is torch.strided and not item.is_nested and item.nbytes > num_bytes + MAX_EXPANDED:
+            if wrong := _shadowed(item):
+                return wrong
+            if item.layout is torch.strided and not (item.is_nested or item.is_meta):
+                excess_bytes += max(item.nbytes - item.untyped_storage().nbytes(), 0)
+            if excess_bytes > num_bytes + MAX_EXPANDED:
                 return f"a tensor of shape {tuple(item.shape)} stands for more bytes than there are"
         elif isinstance(item, CONTAINERS) and id(item) not in seen:
             seen.add(id(item))
-            pending.extend(item.values() if isinstance(item, dict) else item)
+            pending.extend(_entries(item))
     return ""
+
+
+def _entries(container: Any) -> Iterator[Any]:
+    """Yield what is in a container, keys and attributes included."""
+    # By the type's own methods: an attribute of that name would be called in their place.
+    if isinstance(container, dict):
+        yield from dict.keys(container)
+        yield from dict.values(container)
+        yield from getattr(container, "__dict__", {}).values()
+    else:
+        yield from container
 
 
 def _containers(container: Any) -> Iterator[Any]:
     """Yield the containers that are entries of ``container``, keys included."""
-    entries = (each for pair in container.items() for each in pair) if isinstance(container, dict) else container
-    return (each for each in entries if isinstance(each, CONTAINERS))
+    return (each for each in _entries(container) if isinstance(each, CONTAINERS))
 
 
 def foreign_names(source: BinaryIO | str) -> list[str]:
@@ -131,7 +161,8 @@ def foreign_names(source: BinaryIO | str) -> list[str]:
     if not isinstance(source, str):
         source.seek(0)
     with zipfile.ZipFile(source) as archive:
-        pickles = [archive.read(part) for part in archive.infolist() if part.filename.endswith(".pkl")]
+        # torch finds parts whatever the case of their names.
+        pickles = [archive.read(part) for part in archive.infolist() if part.filename.lower().endswith(".pkl")]
     # "module name"; torch refuses every other operation that imports.
     names = {
         str(argument).replace(" ", ".")

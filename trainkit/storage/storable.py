@@ -53,13 +53,13 @@ def check_storable(checkpoint: dict[str, Any]) -> None:
 
     The error names the place and the type of each such value.
     """
-    found = find_unstorable(checkpoint)
-    if not found and (beyond := excess(checkpoint, 0)):
+    # First: what goes through a container by recursion, or asks it for its entries, relies on it.
+    if beyond := excess(checkpoint, 0):
         raise CheckpointError(
             f"this checkpoint could be written and not be read: {beyond}. Look at what each state_dict and "
             "on_save_checkpoint puts in."
         )
-    if found:
+    if found := find_unstorable(checkpoint):
         lines = [f"    {place}: {kind.__module__}.{kind.__qualname__}{_UNUSUAL.get(kind, '')}" for place, kind in found]
         raise CheckpointError(
             "a checkpoint holds only what loads without running code, and so it cannot hold\n" + "\n".join(lines) + "\n"

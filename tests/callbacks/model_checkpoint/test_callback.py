@@ -14,7 +14,7 @@ from trainkit.callbacks import Callback, ModelCheckpoint
 from trainkit.callbacks.model_checkpoint import callback as model_checkpoint_file
 from trainkit.errors import CheckpointWriteError, ConfigError, MetricError, UnknownNameError
 from trainkit.storage.claim import LOCK
-from trainkit.storage.files import read_checkpoint
+from trainkit.storage.files import read_checkpoint, write_checkpoint
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
 
 
@@ -467,6 +467,36 @@ def test_a_run_that_comes_by_again_writes_the_files_of_the_first_time(
     written = run(callbacks=[KeepsEarly()])
     last = (tmp_path / "early").rename(tmp_path / "checkpoints" / "last.ckpt")
     assert run(ckpt_path=last) == written
+
+
+def test_a_file_from_elsewhere_deletes_nothing_whatever_it_says(tmp_path: Path) -> None:
+    saved = ModelCheckpoint(tmp_path / "files", save_top_k=-1)
+    trainer = fit(saved, default_root_dir=tmp_path, keep_last=True)
+    kept = names(tmp_path / "files")
+    forged = trainer.dump_checkpoint()
+    (state,) = (each for key, each in forged["callbacks"].items() if key.startswith("ModelCheckpoint"))
+    state |= {"obsolete": sorted(map(str, (tmp_path / "files").iterdir())), "best_model_path": "", "best_k_models": {}}
+    write_checkpoint(forged, tmp_path / "elsewhere" / "a.ckpt")
+    fit(
+        ModelCheckpoint(tmp_path / "files", save_top_k=-1),
+        default_root_dir=tmp_path,
+        keep_last=True,
+        max_epochs=3,
+        ckpt_path=tmp_path / "elsewhere" / "a.ckpt",
+    )
+    assert set(names(tmp_path / "files")) > set(kept)
+
+
+def test_a_run_that_goes_on_deletes_what_it_displaces_in_folders_of_its_template(tmp_path: Path) -> None:
+    def run(**arguments: Any) -> list[str]:
+        saved = ModelCheckpoint(
+            tmp_path / "files", filename="e{epoch}/x{step}", monitor="step", mode="max", save_top_k=2
+        )
+        fit(saved, default_root_dir=tmp_path, keep_last=True, **arguments)
+        return sorted(path.name for path in (tmp_path / "files").rglob("*.ckpt"))
+
+    assert len(run(max_epochs=3)) == 2
+    assert run(max_epochs=5, ckpt_path="last") == ["xstep=16.ckpt", "xstep=20.ckpt"]
 
 
 # Talking

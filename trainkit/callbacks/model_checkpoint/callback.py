@@ -196,8 +196,13 @@ class ModelCheckpoint(KeptCheckpoints):
 
     def on_fit_start(self, trainer: Trainer) -> None:
         keeper = trainer.last_checkpoint
-        self._own.begin(self.dirpath or "", "" if keeper is None else keeper.mark)
-        # The run that is resumed may have been killed after writing a file and before deleting those it displaces.
+        mark = "" if keeper is None else keeper.mark
+        self._own.begin(self.dirpath or "", mark, goes_below="/" in (self.filename or ""))
+        # The run that is resumed may have been killed after writing a file and before deleting those it displaces. A
+        # file from elsewhere says nothing of that, whatever it says.
+        given = os.fspath(trainer.ckpt_path or "")
+        if not (self._own.place_of(given) or (keeper is not None and given and _normalized(given) == keeper.path)):
+            self._obsolete.clear()
         if trainer.is_global_zero:
             self._delete_obsolete()
 

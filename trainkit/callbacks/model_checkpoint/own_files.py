@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from trainkit.checkpoint.head import mark_of
-from trainkit.storage.places import real
+from trainkit.storage.places import lies_in, real
 
 
 class OwnFiles:
@@ -26,11 +26,12 @@ class OwnFiles:
         self.mark = ""
         self._suffix = suffix
         self._folders: set[str] = set()
+        self._goes_below = False
         self._written: set[str] = set()
 
-    def begin(self, folder: str, mark: str) -> None:
-        """Begin a run with this mark, which writes into ``folder``."""
-        self.mark = mark
+    def begin(self, folder: str, mark: str, *, goes_below: bool = False) -> None:
+        """Begin a run with this mark, which writes into ``folder``, or also into folders in it."""
+        self.mark, self._goes_below = mark, goes_below
         self._folders = {real(folder)}
 
     def note(self, path: str) -> None:
@@ -45,7 +46,11 @@ class OwnFiles:
         folder, name = os.path.split(path)
         # fsspec reads "a::b" as a way through several file systems.
         folder = "" if "::" in name else real(folder)
-        return os.path.join(folder, name) if folder in self._folders else ""
+        return os.path.join(folder, name) if self._writes_into(folder) else ""
+
+    def _writes_into(self, folder: str) -> bool:
+        below = self._goes_below and any(lies_in(folder, each) for each in self._folders)
+        return folder in self._folders or below
 
     def has(self, path: object) -> bool:
         """Whether ``path`` is a checkpoint that this run has written. May read a part of the file, or fetch it."""
