@@ -26,6 +26,7 @@ MET_BADLY_BEFORE: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ("common", (*LOG, "loaders", 0), 7, "fit"),
     ("common", (*LOG, "settled"), torch.tensor(float("nan")), "fit"),
     ("common", ("trainkit", "ranks", 0, "metrics", "torchmetrics", "mean", "states", "mean_value"), [None], "fit"),
+    ("common", ("trainkit", "ranks", 0, "data", "train", "cursors", 0, "checksum"), GONE, "fit"),
     ("common", ("trainkit", "logged"), ("x",), "fit"),
     ("common", ("callbacks", "LearningRateMonitor"), "os.system", "fit"),
     ("common", ("callbacks", "EMAWeightAveraging"), 7, "fit"),

@@ -341,6 +341,10 @@ def misfit(checkpoint: Mapping[str, Any]) -> str:
     return mismatch(checkpoint, Whole) or next(_contradictions(checkpoint), "")
 
 
+_OF_KIND = {"IndexCursor": "checksum", "TensorCursor": "checksum", "StatefulCursor": "loader"}
+"""What the place in a loader of some kind cannot be found without."""
+
+
 def _contradictions(checkpoint: Mapping[str, Any]) -> Iterator[str]:
     """Yield what one place says and another denies: one of the two would be passed over in silence."""
     fit, ranks = checkpoint["loops"]["fit"], checkpoint["trainkit"]["ranks"]
@@ -361,6 +365,8 @@ def _contradictions(checkpoint: Mapping[str, Any]) -> Iterator[str]:
             for cursor in loader["cursors"] if loader else ():
                 if cursor["given"] and cursor["began"] is None:
                     yield f"a loader in {place}.data has given {cursor['given']} batches of a pass that has not begun"
+                if (needed := _OF_KIND.get(cursor["kind"])) and needed not in cursor:
+                    yield f"a loader in {place}.data, of kind {cursor['kind']}, has no {needed}"
         for phase, log in rank["metrics"]["phases"].items():
             count = log["num_dataloaders"]
             loaders = [loader for slot in log["slots"] for loader in (slot["place"], *slot["loaders"])]
