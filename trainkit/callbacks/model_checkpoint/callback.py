@@ -200,8 +200,9 @@ class ModelCheckpoint(KeptCheckpoints):
         self._own.begin(self.dirpath or "", mark, goes_below="/" in (self.filename or ""))
         # The run that is resumed may have been killed after writing a file and before deleting those it displaces. A
         # file from elsewhere says nothing of that, whatever it says.
-        given = os.fspath(trainer.ckpt_path or "")
-        if not (self._own.place_of(given) or (keeper is not None and given and _normalized(given) == keeper.path)):
+        given = _normalized(trainer.ckpt_path or "")
+        is_of_run = keeper is not None and os.path.dirname(given) == os.path.dirname(keeper.path)
+        if not (self._own.place_of(given) or is_of_run):
             self._obsolete.clear()
         if trainer.is_global_zero:
             self._delete_obsolete()
