@@ -123,6 +123,8 @@ def test_workers_that_hang_are_killed_together(monkeypatch, persistent):
     processes = multiprocessing.active_children()
     limited.close()
     assert len(processes) == 2
+    for process in processes:
+        process.join(5)  # a killed process may take a moment to be gone
     assert [process.is_alive() for process in processes] == [False] * 2
 
 
