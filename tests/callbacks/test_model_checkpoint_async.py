@@ -153,3 +153,26 @@ def test_two_that_save_at_one_step_into_one_folder_do_not_take_one_name(tmp_path
     fit(tmp_path, best)
     assert names(tmp_path) == ["epoch=0-step=4-v1.ckpt", "epoch=0-step=6.ckpt"]
     assert read_checkpoint(best.best_model_path)["global_step"] == 4
+
+
+def test_a_save_by_hand_waits_for_the_files_that_it_names(tmp_path: Path, disk: SlowDisk) -> None:
+    found: list[bool] = []
+
+    class SavesByHand(Callback):
+        saves_now = False
+
+        def on_train_batch_end(self, trainer: Any) -> None:
+            if trainer.global_step == 2:
+                threading.Timer(0.1, disk.may_end.set).start()  # the write of step 1 is under way
+                self.saves_now = True
+                trainer.save_checkpoint(tmp_path / "by_hand.ckpt")
+                self.saves_now = False
+
+        def on_save_checkpoint(self, trainer: Any) -> None:
+            if self.saves_now:
+                found.append(Path(trainer.checkpoint_callback.best_model_path).exists())
+
+    saves = ModelCheckpoint(tmp_path / "files", every_n_train_steps=1, async_save=True)
+    trainer = quiet_trainer(max_epochs=1, enable_checkpointing=True, keep_last=False, callbacks=[saves, SavesByHand()])
+    trainer.fit(TinyModule(), TinyData(3))
+    assert found == [True]

@@ -425,6 +425,9 @@ class Trainer(TrainerProperties):
         self.hooks.hooks.around_save_checkpoint(save, os.fspath(filepath))
 
     def _save(self, path: str, *, weights_only: bool, write: Callable[[dict[str, Any], str], None]) -> None:
+        if write is write_checkpoint:  # by hand: files that the state names have to be there when it is read
+            for callback in self.checkpoint_callbacks:
+                callback.finish_write(self)
         checkpoint = self.dump_checkpoint(weights_only)
         self.strategy.agreed(lambda: write(checkpoint, path))
 
