@@ -425,11 +425,13 @@ class Trainer(TrainerProperties):
         self.hooks.hooks.around_save_checkpoint(save, os.fspath(filepath))
 
     def _save(self, path: str, *, weights_only: bool, write: Callable[[dict[str, Any], str], None]) -> None:
-        if write is write_checkpoint:  # by hand: files that the state names have to be there when it is read
-            for callback in self.checkpoint_callbacks:
-                callback.finish_write(self)
-        checkpoint = self.dump_checkpoint(weights_only)
-        self.strategy.agreed(lambda: write(checkpoint, path))
+        try:
+            if write is write_checkpoint:  # by hand: files that the state names have to be there when it is read
+                for callback in self.checkpoint_callbacks:
+                    callback.finish_write(self)
+        finally:  # also if one of them could not be written
+            checkpoint = self.dump_checkpoint(weights_only)
+            self.strategy.agreed(lambda: write(checkpoint, path))
 
     def dump_checkpoint(self, weights_only: bool = False) -> dict[str, Any]:
         """Return what `save_checkpoint` would write."""

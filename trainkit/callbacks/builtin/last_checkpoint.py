@@ -176,10 +176,8 @@ class LastCheckpoint(Callback):
         """Write the present state, and return when that is done."""
         if not self.path:  # interrupted in the first hook, by a plugin that comes before this one
             self.on_fit_start(trainer)
-        try:
-            self._finish_all(trainer)
-        finally:  # also if an older file could not be written
-            trainer.save_checkpoint(self.path)
+        self.finish_write(trainer)
+        trainer.save_checkpoint(self.path)
 
     def save_point(self, trainer: Trainer) -> None:
         """Keep the present state, unless it is kept already or only interruptions are."""
