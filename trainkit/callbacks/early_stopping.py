@@ -21,8 +21,8 @@ from trainkit.callbacks.monitor import (
 from trainkit.checks import flags, number, takes_numpy, whole
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
+from trainkit.output import say, warn
 from trainkit.printable import printable
-from trainkit.storage.output import say, warn
 from trainkit.storage.schema import Count, Scalar, takes
 from trainkit.types import Stage
 

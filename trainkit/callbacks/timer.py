@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 from trainkit.checks import Duration, flags, one_of, seconds, takes_numpy
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
-from trainkit.storage.output import say
+from trainkit.output import say
 from trainkit.storage.schema import takes
 from trainkit.types import Phase
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trainkit.hooks.bound import Hook
-from trainkit.storage.output import warn
+from trainkit.output import warn
 
 AVERAGE = "average"
 NEWEST = "current_model_state"

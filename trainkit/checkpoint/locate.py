@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from trainkit.checkpoint.head import read_head
 from trainkit.checkpoint.state import is_resumable
 from trainkit.errors import CheckpointError, CheckpointNotFoundError, ConfigError
+from trainkit.output import warn
 from trainkit.storage import remote
 from trainkit.storage.files import not_found, read_checkpoint
-from trainkit.storage.output import warn
 from trainkit.storage.remote import FilePath, is_remote
 
 SUFFIX = ".ckpt"

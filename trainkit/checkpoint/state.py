@@ -45,9 +45,9 @@ from torch.optim import Optimizer
 import trainkit
 from trainkit.checkpoint.optimizer_states import check_loaded, check_state, is_of_torch
 from trainkit.errors import CheckpointError
+from trainkit.output import warn
 from trainkit.reflection import describe_arguments
 from trainkit.storage.layout import FORMAT
-from trainkit.storage.output import warn
 from trainkit.storage.owners import given_to, restoring
 
 LIGHTNING_VERSION = "pytorch-lightning_version"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 import click
 
 from trainkit.errors import ConfigError, TrainkitError
-from trainkit.storage.output import say
+from trainkit.output import say
 
 if TYPE_CHECKING:
     from trainkit.config.build import ConfiguredRun

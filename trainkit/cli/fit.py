@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trainkit.cli.configured import configured
-from trainkit.storage.output import say
+from trainkit.output import say
 
 if TYPE_CHECKING:
     from trainkit.config.build import ConfiguredRun

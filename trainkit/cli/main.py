@@ -12,7 +12,7 @@ import click
 
 import trainkit
 from trainkit.errors import nearest_name
-from trainkit.storage.output import discard_at_exit
+from trainkit.output import discard_at_exit
 
 COMMANDS = ("fit", "validate", "test", "predict", "checkpoint", "verify-resume")
 """The subcommands, in the order of the help. Each is the object ``command`` in the file of its name."""

@@ -10,7 +10,7 @@ import click
 
 from trainkit.cli.configured import configured, warn_about_fresh_weights
 from trainkit.errors import ConfigError
-from trainkit.storage.output import say
+from trainkit.output import say
 
 if TYPE_CHECKING:
     from trainkit.config.build import ConfiguredRun

@@ -14,7 +14,7 @@ from trainkit.config.read import read
 from trainkit.config.schema import Config
 from trainkit.errors import ConfigError
 from trainkit.hooks.callback import Callback
-from trainkit.storage.output import warn
+from trainkit.output import warn
 from trainkit.storage.remote import is_remote
 
 if TYPE_CHECKING:

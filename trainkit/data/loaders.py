@@ -25,8 +25,8 @@ from trainkit.data.resume.other_data import Resume, other_data, warn_inexact
 from trainkit.data.sampler import is_shard
 from trainkit.data.wait_meter import WaitMeter
 from trainkit.errors import DataError
+from trainkit.output import warn
 from trainkit.seed import RandomStream, isolate_rng, rng_state, set_rng_state
-from trainkit.storage.output import warn
 from trainkit.types import Batch
 
 

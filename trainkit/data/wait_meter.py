@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, RandomSampler, TensorDataset, default_c
 from trainkit.data.combined import CombinedLoader
 from trainkit.data.dataloader_copy import has_own_batches, index_sampler
 from trainkit.data.tensors import TensorLoader
-from trainkit.storage.output import warn
+from trainkit.output import warn
 from trainkit.types import Batch
 
 SKIPPED, MEASURED = 20, 100

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from trainkit.data.combined import CombinedLoader
 from trainkit.data.dataloader_copy import has_own_batches, keeping_last
 from trainkit.data.tensors import TensorLoader
-from trainkit.storage.output import warn
+from trainkit.output import warn
 
 
 def with_all_samples(loader: Any) -> Any:

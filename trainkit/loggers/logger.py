@@ -19,10 +19,10 @@ from trainkit.loggers.run_folder import RunFolder, writing
 from trainkit.loggers.run_mark import is_marked, make_mark
 from trainkit.module import TrainModule
 from trainkit.module.hparams import HyperparametersMixin, loggable_hparams
+from trainkit.output import warn
 from trainkit.printable import is_writable
 from trainkit.storage.atomic_write import check_writable
 from trainkit.storage.claim import FolderClaim
-from trainkit.storage.output import warn
 from trainkit.storage.owners import given_to
 from trainkit.storage.places import lies_in
 from trainkit.types import Stage

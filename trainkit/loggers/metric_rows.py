@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
-from trainkit.storage.output import say, warn
+from trainkit.output import say, warn
 from trainkit.storage.schema import Count, takes
 
 if TYPE_CHECKING:

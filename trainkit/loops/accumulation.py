@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.errors import ModuleError, StateError
-from trainkit.storage.output import warn
+from trainkit.output import warn
 from trainkit.strategies.base import Strategy
 
 TINY = torch.finfo(torch.float32).tiny

@@ -7,7 +7,7 @@ from trainkit.hooks.bound import BoundHooks
 from trainkit.loops.evaluate import end
 from trainkit.loops.evaluation_mode import evaluation_mode
 from trainkit.loops.run import FitRun
-from trainkit.storage.output import warn
+from trainkit.output import warn
 from trainkit.types import Phase
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.module.optimizers import parameters_of
-from trainkit.storage.output import warn
+from trainkit.output import warn
 
 
 class GradientWatch:

@@ -12,9 +12,9 @@ from trainkit.errors import ModuleError
 from trainkit.hooks.bound import BoundHooks
 from trainkit.loops.optimize import detached, prepare, require_scalar, to_return, update
 from trainkit.loops.run import FitRun
+from trainkit.output import warn
 from trainkit.precision.base import Precision
 from trainkit.reflection import overrides
-from trainkit.storage.output import warn
 from trainkit.types import Batch, StepOutput
 
 

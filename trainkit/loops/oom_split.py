@@ -20,8 +20,8 @@ from trainkit.module import TrainModule
 from trainkit.module.attached import log_to
 from trainkit.module.modes import Snapshot
 from trainkit.module.optimizers import parameters_of
+from trainkit.output import warn
 from trainkit.seed import rng_state, set_rng_state
-from trainkit.storage.output import warn
 from trainkit.types import Batch, StepOutput
 
 WHO = Splitter("accumulate_grad_batches='auto'", "give a number of batches")

@@ -34,10 +34,10 @@ from trainkit.metrics.collector import MetricCollector
 from trainkit.module import TrainModule
 from trainkit.module.modes import Flags
 from trainkit.module.optimizers import SchedulerConfig, parameters_of
+from trainkit.output import warn
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.reflection import overrides
-from trainkit.storage.output import warn
 from trainkit.strategies.base import Strategy
 from trainkit.types import Batch, Phase, StepOutput
 

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from trainkit.loops.waiting import Place, place_of, place_of_error
-from trainkit.storage.output import say, warn
+from trainkit.output import say, warn
 from trainkit.strategies.base import Strategy
 
 PATIENCE_S = 8.0

@@ -38,7 +38,7 @@ from trainkit.metrics.torchmetrics import (
     metric_states,
     state_of,
 )
-from trainkit.storage.output import warn
+from trainkit.output import warn
 from trainkit.types import Phase
 
 

@@ -12,7 +12,7 @@ from trainkit.metrics.options import Given, LogOptions
 from trainkit.metrics.running import Running
 from trainkit.metrics.scalars import Table, Value, metric_value
 from trainkit.metrics.torchmetrics import Metric
-from trainkit.storage.output import warn
+from trainkit.output import warn
 
 EVERY_LOADER = -1
 """The place of a value that all dataloaders share. The value of one dataloader has that one's index as its place."""

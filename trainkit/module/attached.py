@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import nn
 
 from trainkit.errors import NotAttachedError
-from trainkit.storage.output import print_as_is
+from trainkit.output import print_as_is
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer

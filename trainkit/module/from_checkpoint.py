@@ -14,8 +14,8 @@ from trainkit.errors import CheckpointError, UnknownNameError
 from trainkit.module.hparam_types import Description, read_by_attribute, restore, restore_enum
 from trainkit.module.hparams import ENUMS, HPARAMS_NAME, HYPER_PARAMETERS, LEFT_OUT, TYPES, hparams_prefix
 from trainkit.module.weight_names import named_as_in, prefix_before, wrappers_around
+from trainkit.output import say, warn
 from trainkit.reflection import overrides
-from trainkit.storage.output import say, warn
 
 _NAMES_SHOWN = 5
 

@@ -26,7 +26,7 @@ from trainkit.module.hparam_types import (
     has_known_factory,
     is_omegaconf,
 )
-from trainkit.storage.output import warn
+from trainkit.output import warn
 from trainkit.storage.plain import excess
 
 # Keys in a checkpoint, before which a data module puts "datamodule_". The first two are Lightning's, at the top level;

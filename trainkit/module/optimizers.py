@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from trainkit.checks import is_whole, one_of, without_numpy
 from trainkit.errors import OptimizerError, UnknownNameError, nearest_name
-from trainkit.storage.output import warn
+from trainkit.output import warn
 
 _WHERE = "configure_optimizers()"
 _OPTIMIZER_KEYS = ("optimizer", "lr_scheduler", "monitor")

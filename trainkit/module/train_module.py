@@ -28,8 +28,8 @@ from trainkit.module.from_checkpoint import (
 )
 from trainkit.module.hparams import HyperparametersMixin
 from trainkit.module.optimizers import parameters_of
+from trainkit.output import warn
 from trainkit.reflection import method_of, overrides
-from trainkit.storage.output import warn
 
 if TYPE_CHECKING:
     pass

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from trainkit.errors import PluginError, TrainkitError, UnknownNameError
-from trainkit.storage.output import warn
+from trainkit.output import warn
 
 Kind = Literal["callbacks", "strategies", "precision", "cli"]
 """The kind of part that a name stands for. Its entry points are in the group ``trainkit.<kind>``."""

@@ -22,7 +22,7 @@ from trainkit.errors import ConfigError
 from trainkit.metrics.merge import Logged, merge_logs, note
 from trainkit.module import TrainModule
 from trainkit.module.attached import log_to, sink_of
-from trainkit.storage.output import warn
+from trainkit.output import warn
 from trainkit.strategies.base import Strategy
 from trainkit.types import Batch
 

@@ -15,8 +15,8 @@ from trainkit.loops.manual import step_by_hand
 from trainkit.loops.offered_closure import needs_closure
 from trainkit.module import TrainModule
 from trainkit.module.optimizers import SchedulerConfig, configure, parameters_of
+from trainkit.output import warn
 from trainkit.reflection import overrides
-from trainkit.storage.output import warn
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import OptimizationArguments
 from trainkit.trainer.hidden_layers import warn_of_hidden_layers

@@ -28,10 +28,10 @@ from trainkit.loops.stop import StopSignal
 from trainkit.module import TrainModule
 from trainkit.module.attached import attach
 from trainkit.module.from_checkpoint import load_weights, require_weights
+from trainkit.output import begin_telling, say, warn
 from trainkit.progress import Progress
 from trainkit.reflection import is_ours, method_of
 from trainkit.storage.files import read_checkpoint
-from trainkit.storage.output import begin_telling, say, warn
 from trainkit.storage.owners import given_to
 from trainkit.trainer.advice import advise
 from trainkit.trainer.build_run import build_evaluation_run, build_fit_run

@@ -20,10 +20,10 @@ from trainkit.data.sampler import shard
 from trainkit.data.wait_meter import WaitMeter
 from trainkit.data.whole import with_all_samples
 from trainkit.module import TrainModule
+from trainkit.output import warn
 from trainkit.progress import Progress
 from trainkit.reflection import method_of, overrides
 from trainkit.seed import isolate_rng, rng_state, set_rng_state
-from trainkit.storage.output import warn
 from trainkit.trainer.arguments import DataArguments
 from trainkit.trainer.drawn_alike import drawn_alike
 from trainkit.trainer.loader_source import LoaderName, LoaderSource

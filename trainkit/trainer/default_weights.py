@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainkit.storage.output import warn
+from trainkit.output import warn
 from trainkit.types import Stage
 
 if TYPE_CHECKING:

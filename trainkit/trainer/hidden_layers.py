@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from trainkit.module.optimizers import parameters_of
-from trainkit.storage.output import warn
+from trainkit.output import warn
 from trainkit.storage.walk import walk_attributes
 
 

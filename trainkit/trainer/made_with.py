@@ -30,8 +30,8 @@ from trainkit.errors import CheckpointError, ConfigError
 from trainkit.loops.run import FitRun
 from trainkit.module.hparams import ENUMS, HYPER_PARAMETERS, describe_enums, hparams_prefix, storable
 from trainkit.module.optimizers import SchedulerConfig
+from trainkit.output import say
 from trainkit.reflection import names_secret
-from trainkit.storage.output import say
 from trainkit.storage.owners import restoring
 from trainkit.trainer.arguments import OptimizationArguments
 from trainkit.trainer.data import DataConnection

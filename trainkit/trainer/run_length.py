@@ -12,7 +12,7 @@ from trainkit.errors import ConfigError
 from trainkit.loops.limits import NO_LIMIT, Limits
 from trainkit.loops.run import FitRun
 from trainkit.loops.stop import SHOULD_STOP
-from trainkit.storage.output import say, warn
+from trainkit.output import say, warn
 from trainkit.trainer.arguments import DataArguments, OptimizationArguments, StopArguments
 
 DEFAULT_MAX_EPOCHS = 1000

@@ -18,9 +18,9 @@ from trainkit.loops.run import FitRun, Run
 from trainkit.module.hparams import store_hparams, warn_of_unstorable
 from trainkit.module.modes import Flags
 from trainkit.module.weight_names import named_as_in
+from trainkit.output import warn
 from trainkit.progress import Progress
 from trainkit.seed import rng_state, set_rng_state
-from trainkit.storage.output import warn
 from trainkit.storage.owners import given_to, restoring
 from trainkit.storage.storable import check_storable
 from trainkit.trainer.data import DataConnection

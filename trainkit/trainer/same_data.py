@@ -12,7 +12,7 @@ from trainkit.data.dataloader_copy import samplers_of
 from trainkit.data.loaders import LimitedLoader, length_of
 from trainkit.data.resume.content import checksum, content_of
 from trainkit.data.sampler import is_shard
-from trainkit.storage.output import warn
+from trainkit.output import warn
 from trainkit.strategies.base import Strategy
 
 

@@ -13,7 +13,7 @@ def print_results(results: list[dict[str, float]], stage: Stage) -> None:
         return
     from rich.table import Table
 
-    from trainkit.storage.console import cell, show
+    from trainkit.console import cell, show
 
     table = Table()
     table.add_column(f"{stage} metric", style="cyan")
@@ -26,6 +26,6 @@ def print_results(results: list[dict[str, float]], stage: Stage) -> None:
 
 def print_timing(timer: HookTimer) -> None:
     """Print the seconds that each plugin spent in each hook."""
-    from trainkit.storage.console import show
+    from trainkit.console import show
 
     show(timer.table())

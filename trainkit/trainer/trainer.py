@@ -23,11 +23,11 @@ from trainkit.loops import fit as training
 from trainkit.metrics.collector import MetricCollector
 from trainkit.metrics.scalars import as_step
 from trainkit.module import TrainModule
+from trainkit.output import print_as_is
 from trainkit.plugins.resolve import resolve_precision, resolve_strategy
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.storage.files import write_checkpoint
-from trainkit.storage.output import print_as_is
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import (
     DataArguments,

@@ -18,9 +18,9 @@ from trainkit.hooks.callback import Callback
 from trainkit.hooks.specs import hookimpl
 from trainkit.loggers.dummy import DummyLogger
 from trainkit.loggers.logger import loggers_of
+from trainkit.output import say
 from trainkit.printable import printable
 from trainkit.storage.files import checkpoint_exists
-from trainkit.storage.output import say
 from trainkit.types import Stage
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from trainkit.hooks.callback import Callback
 from trainkit.hooks.due import running_hook
 from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
+from trainkit.output import warn
 from trainkit.storage.claim import FolderClaim
 from trainkit.storage.files import check_folder, share_checkpoint, write_checkpoint
-from trainkit.storage.output import warn
 from trainkit.storage.remote import is_remote
 from trainkit.storage.schema import takes
 from trainkit.storage.storable import check_storable

@@ -14,8 +14,8 @@ from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
 from trainkit.module import TrainModule
 from trainkit.module.optimizers import SchedulerConfig
+from trainkit.output import warn
 from trainkit.reflection import method_of
-from trainkit.storage.output import warn
 from trainkit.storage.schema import Count, takes
 from trainkit.types import Stage
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from trainkit.callbacks.monitor import missing_metric, near_misses
 from trainkit.hooks.callback import Callback
 from trainkit.module import TrainModule
+from trainkit.output import warn
 from trainkit.reflection import overrides
-from trainkit.storage.output import warn
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer

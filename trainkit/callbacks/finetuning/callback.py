@@ -14,7 +14,7 @@ from trainkit.errors import ModuleError, StateError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.module.weight_names import translated
-from trainkit.storage.output import say
+from trainkit.output import say
 from trainkit.storage.schema import Scalar, takes
 
 if TYPE_CHECKING:

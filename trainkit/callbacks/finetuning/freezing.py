@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from trainkit.module.optimizers import parameters_of
-from trainkit.storage.output import warn
+from trainkit.output import warn
 
 Modules: TypeAlias = nn.Module | Iterable["Modules"]
 """A module, or modules in any nesting."""

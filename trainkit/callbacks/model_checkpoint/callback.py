@@ -22,6 +22,7 @@ from trainkit.checkpoint.head import read_head
 from trainkit.checks import file_path, flags, takes_numpy, text
 from trainkit.errors import ConfigError
 from trainkit.hooks.manager import PluginStage
+from trainkit.output import say, warn
 from trainkit.printable import printable
 from trainkit.storage.claim import FolderClaim
 from trainkit.storage.files import (
@@ -31,7 +32,6 @@ from trainkit.storage.files import (
     remove_checkpoint,
     write_checkpoint,
 )
-from trainkit.storage.output import say, warn
 from trainkit.storage.remote import is_remote
 from trainkit.storage.schema import Count, Scalar, takes
 from trainkit.storage.storable import check_storable

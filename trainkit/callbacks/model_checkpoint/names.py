@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from trainkit.errors import ConfigError, nearest_name
+from trainkit.output import warn
 from trainkit.storage.files import checkpoint_exists
-from trainkit.storage.output import warn
 
 
 def check_template(template: str, where: str) -> None:

@@ -10,7 +10,7 @@ from trainkit.callbacks.output_kind import output_kind
 from trainkit.checks import flag, takes_numpy, whole
 from trainkit.hooks.callback import Callback
 from trainkit.module import TrainModule
-from trainkit.storage.output import say
+from trainkit.output import say
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
@@ -52,6 +52,6 @@ def show(summary: Summary) -> None:
         say(summary)
         return
     from trainkit.callbacks.model_summary.table import as_rich
-    from trainkit.storage import console
+    from trainkit import console
 
     console.show(as_rich(summary))

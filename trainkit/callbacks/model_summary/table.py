@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from trainkit.callbacks.model_summary.summary import Summary
-from trainkit.storage.console import cell
+from trainkit.console import cell
 
 STYLES = {"Name": "cyan", "Type": "green"}
 

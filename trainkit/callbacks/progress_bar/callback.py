@@ -15,7 +15,7 @@ from trainkit.callbacks.progress_bar.display import Display
 from trainkit.checks import flags, takes_numpy, whole
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.specs import hookimpl
-from trainkit.storage.output import printing
+from trainkit.output import printing
 from trainkit.types import Stage
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from trainkit.callbacks.progress_bar.bar import Bar, line_text, values_text
 from trainkit.callbacks.progress_bar.display import Display
-from trainkit.storage.console import RunConsole
+from trainkit.console import RunConsole
 
 MAX_BAR_WIDTH, MIN_BAR_WIDTH = 40, 5
 MIN_COLUMN_WIDTHS = (12, 7, 13, 9)

@@ -14,8 +14,8 @@ from trainkit.data.resume.other_data import draws_other_samples, refuse_other_da
 from trainkit.data.resume.seeding import epoch_seed
 from trainkit.data.workers import end
 from trainkit.errors import DataError
+from trainkit.output import warn
 from trainkit.seed import rng_state, same_rng_state
-from trainkit.storage.output import warn
 from trainkit.types import Batch
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from trainkit.errors import CheckpointError
-from trainkit.storage.output import warn
+from trainkit.output import warn
 
 Resume = Literal["exact", "next_epoch", "anyway"]
 """How a run goes on in the middle of an epoch: exactly or not at all, with the next epoch, or with other data too."""

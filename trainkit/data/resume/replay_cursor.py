@@ -14,8 +14,8 @@ from trainkit.data.dataloader_copy import with_batch_sampler, with_sampler
 from trainkit.data.resume.content import checksum
 from trainkit.data.resume.cursor import Cursor
 from trainkit.data.resume.other_data import gives_other_data
+from trainkit.output import warn
 from trainkit.seed import isolate_rng, rng_state, same_rng_state
-from trainkit.storage.output import warn
 from trainkit.types import Batch
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from trainkit.errors import CompileError
-from trainkit.storage.output import warn
+from trainkit.output import warn
 
 MOVES = 4
 """So often a step is recorded anew because something lies elsewhere; then it is said."""

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from trainkit.errors import CompileError
 from trainkit.module import TrainModule
-from trainkit.storage.output import warn
+from trainkit.output import warn
 
 OBSTACLES = {
     "data-dependent": "let no branch depend on values of tensors: use torch.where, or compute both and choose",

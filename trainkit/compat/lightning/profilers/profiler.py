@@ -10,7 +10,7 @@ from time import monotonic
 
 import torch
 
-from trainkit.storage.output import say
+from trainkit.output import say
 
 
 class Profiler:

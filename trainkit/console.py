@@ -8,8 +8,8 @@ import os
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from trainkit.output import printing
 from trainkit.printable import printable
-from trainkit.storage.output import printing
 
 
 class RunConsole(Console):

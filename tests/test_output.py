@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import trainkit
-from trainkit.storage.output import begin_telling, print_as_is, printing, say, warn
+from trainkit.output import begin_telling, print_as_is, printing, say, warn
 
 
 class Gone(io.StringIO):
@@ -68,7 +68,7 @@ def test_mistakes_are_not_taken_for_a_stream_that_is_gone():
 
 @pytest.mark.parametrize("redirection", [">/dev/full", ">/dev/full 2>/dev/full", ">&-", ">&- 2>&-", "| true"])
 def test_a_program_ends_well_where_its_output_cannot_be_written(redirection):
-    code = "from trainkit.storage.output import say; [say(i) for i in range(20000)]"
+    code = "from trainkit.output import say; [say(i) for i in range(20000)]"
     program = f"{sys.executable} -W always -c '{code}' {redirection}; exit ${{PIPESTATUS[0]}}"
     ended = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
@@ -128,7 +128,7 @@ def test_all_warnings_come_from_one_place():
     root = Path(trainkit.__file__).parent
     calling = [str(path.relative_to(root)) for path in root.rglob("*.py") if "warnings.warn" in path.read_text()]
     # That of Lightning's names is called by the user's code, for warnings of its own.
-    assert sorted(calling) == ["compat/lightning/rank_zero.py", "storage/output.py"]
+    assert sorted(calling) == ["compat/lightning/rank_zero.py", "output.py"]
 
 
 def test_what_trainkit_says_cannot_act_on_a_terminal(capsys):

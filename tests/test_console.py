@@ -7,7 +7,7 @@ import sys
 import pytest
 from rich.table import Table
 
-from trainkit.storage.console import cell, show
+from trainkit.console import cell, show
 
 
 class Gone(io.StringIO):
