@@ -51,7 +51,7 @@ def show(summary: Summary) -> None:
     if output_kind() == "text":
         say(summary)
         return
-    from trainkit.callbacks.model_summary.table import as_rich
     from trainkit import console
+    from trainkit.callbacks.model_summary.table import as_rich
 
     console.show(as_rich(summary))
