@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from trainkit.errors import CheckpointError
-from trainkit.storage.archive import SEAL, damage, seal
+from trainkit.storage.archive import SEAL, Archive, ArchiveError, seal
 from trainkit.storage.files import read_checkpoint, write_checkpoint
 
 WEIGHTS = {"state_dict": {"a": torch.arange(4.0), "b": torch.arange(4.0) + 9}}
@@ -30,6 +30,15 @@ def rewritten(file: io.BytesIO, change: dict[str, bytes], **arguments: int) -> i
             new.writestr(part.filename, change.get(part.filename, old.read(part)))
         new.comment = old.comment
     return copy
+
+
+def damage(file: io.BytesIO) -> str:
+    """What is said of a file when all of it is read."""
+    try:
+        Archive(file).check_rest()
+    except ArchiveError as error:
+        return str(error)
+    return ""
 
 
 def test_what_is_written_is_sealed_and_torch_reads_it(tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from trainkit.checkpoint.state import is_resumable
 from trainkit.progress import Progress
-from trainkit.storage.archive import is_compressed
+from trainkit.storage.archive import Archive
 from trainkit.storage.layout import misfit
-from trainkit.storage.plain import excess, load
+from trainkit.storage.loading import load
 from trainkit.storage.remote import fetched, is_remote
 
 
@@ -40,12 +40,7 @@ def read_head(path: str | os.PathLike[str]) -> Head:
     """Return the head of the checkpoint at ``path``. A file that cannot be read is no error: it has an empty one."""
     try:
         with open(path, "rb") as file:
-            if is_compressed(file):
-                return Head()
-        # Mapped into memory, so that no tensor is read from the disk; and so no checksum is looked at.
-        checkpoint = load(os.fspath(path), mmap=True)
-        refused = excess(checkpoint, os.path.getsize(path)) or misfit(checkpoint)
-        return Head() if refused else head_of(checkpoint)
+            return _head_in(file)
     except Exception:
         return Head()
 
@@ -59,9 +54,14 @@ def mark_of(path: str) -> str:
         return read_head(path).mark
     try:
         with fetched(path) as copy:
-            return head_of(load(copy)).mark
+            return _head_in(copy).mark
     except Exception:  # as `read_head`
         return ""
+
+
+def _head_in(file: BinaryIO) -> Head:
+    checkpoint = load(Archive(file), with_values=False)
+    return Head() if misfit(checkpoint) else head_of(checkpoint)
 
 
 def head_of(checkpoint: dict[str, Any]) -> Head:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
 import threading
 from collections.abc import Iterator
@@ -14,7 +13,8 @@ from typing import Any, BinaryIO, cast
 import torch
 
 from trainkit.errors import CheckpointError, CheckpointNotFoundError, nearest_name
-from trainkit.storage import archive, plain, remote
+from trainkit.storage import remote
+from trainkit.storage.archive import Archive, ArchiveError, seal
 from trainkit.storage.atomic_write import (
     COPIED_AT_ONCE,
     check_writable,
@@ -23,8 +23,11 @@ from trainkit.storage.atomic_write import (
     replacing,
 )
 from trainkit.storage.layout import misfit
+from trainkit.storage.loading import foreign_names, load
+from trainkit.storage.plain import NotPlainError
 from trainkit.storage.remote import FilePath, is_remote
-from trainkit.storage.storable import check_storable
+from trainkit.storage.storable import check_storable, conflicting_views
+from trainkit.storage.unpickler import ForeignCodeError
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: FilePath) -> None:
@@ -51,26 +54,28 @@ def read_checkpoint(path: FilePath, map_location: Any = None) -> dict[str, Any]:
 
     Args:
         path: A path, or a URL that fsspec knows.
-        map_location: Where its tensors go, as in ``torch.load``.
+        map_location: Where its tensors go, as in ``torch.load``; None is the CPU.
 
     Raises:
         CheckpointNotFoundError: If there is no such file.
         CheckpointError: If it is damaged, is no checkpoint, or would have to run code.
     """
-    with _opened(path) as file:
-        # Opened once: a path may lead to another file from one moment to the next.
-        size = _verify(file, path)
+    # Opened once: a path may lead to another file from one moment to the next.
+    with _archive(path) as archive:
         try:
-            checkpoint = plain.load(file, map_location)
-        except pickle.UnpicklingError as error:
-            raise CheckpointError(_refusal(file, path)) from error
-        # A file that matches its checksums may still be made up, and fail in any way.
+            checkpoint = load(archive, map_location)
+        except (ArchiveError, OSError):
+            raise
+        except ForeignCodeError as error:
+            raise CheckpointError(_refusal(archive, path)) from error
+        except NotPlainError as error:
+            raise CheckpointError(f"{path} is refused: {error}.") from error
+        # What matches its checksums may still be made up, and fail in any way.
         except Exception as error:
             raise CheckpointError(f"{path} cannot be loaded: {error}") from error
+        archive.check_rest()
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path} is not a checkpoint: it holds a {type(checkpoint).__name__} instead of a dict.")
-    if beyond := plain.excess(checkpoint, size):
-        raise CheckpointError(f"{path} is refused: {beyond}.")
     if wrong := misfit(checkpoint):
         raise CheckpointError(
             f"{path} is whole, and yet no checkpoint that trainkit has written: {wrong}. Use another one."
@@ -85,8 +90,8 @@ def verify(path: FilePath) -> None:
         CheckpointNotFoundError: If there is no such file.
         CheckpointError: If a part is damaged or missing, or if it is no checkpoint.
     """
-    with _opened(path) as file:
-        _verify(file, path)
+    with _archive(path) as archive:
+        archive.check_rest()
 
 
 def link_checkpoint(target: FilePath, link: FilePath) -> None:
@@ -191,16 +196,16 @@ def _opened(path: FilePath) -> Iterator[BinaryIO]:
         yield file
 
 
-def _verify(file: BinaryIO, path: FilePath) -> int:
-    """Raise `CheckpointError` unless ``file`` is whole and every part of it matches its checksum; return its size."""
-    try:
-        wrong = archive.damage(file)
-        size = file.seek(0, os.SEEK_END)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if wrong:
-        raise CheckpointError(f"{path} {wrong}")
-    return size
+@contextmanager
+def _archive(path: FilePath) -> Iterator[Archive]:
+    """Open a checkpoint and look at its list of parts; what is found wrong in the context is said of ``path``."""
+    with _opened(path) as file:
+        try:
+            yield Archive(file)
+        except ArchiveError as error:
+            raise CheckpointError(f"{path} {error}") from error
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
@@ -210,13 +215,13 @@ def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
     try:
         with _CHECKSUMS:
             torch.save(checkpoint, cast("BinaryIO", sink))
-    except Exception:
+    except Exception as error:
         if sink.error is None:
-            raise
+            raise CheckpointError(_unwritable(checkpoint, error)) from error
     # In place of whatever torch made of it.
     if sink.error is not None:
         raise sink.error
-    archive.seal(file)
+    seal(file)
 
 
 class _Checksums:
@@ -266,12 +271,18 @@ class _ErrorKeepingFile:
         self._file.flush()
 
 
-def _refusal(file: BinaryIO, path: FilePath) -> str:
+def _unwritable(checkpoint: dict[str, Any], error: Exception) -> str:
+    """Return the message for a checkpoint that ``torch.save`` refuses; it names what torch does not."""
+    why = conflicting_views(checkpoint) or f"torch says: {error}"
+    return f"this checkpoint cannot be written: {why}. Look at what each state_dict and on_save_checkpoint puts in."
+
+
+def _refusal(archive: Archive, path: FilePath) -> str:
     """Return the message for a file that would have to run code; it names what the file wants to import."""
     wanted: list[str] = []
     # The names only make the message better. Finding them reads the pickle without running it, and may fail.
     with suppress(Exception):
-        wanted = plain.foreign_names(file)
+        wanted = foreign_names(archive)
     return (
         f"{path} is refused: loading it would run code ({', '.join(wanted) or 'instructions no tensor needs'}), and "
         "only tensors and plain containers are loaded. If you trust who made the file, make one of it that runs none: "

@@ -1,25 +1,29 @@
-"""Loading plain data: tensors, numbers, strings and containers of these, by one list and within limits.
+"""Plain data: tensors, numbers, strings and containers of these, within limits.
 
-What a file names is imported by nobody. `torch.load` with ``weights_only=True`` sees to that, but for what a library
-has added to its list (``torch.serialization.add_safe_globals``): here only torch's own list counts, so that a file
-means the same in every process.
+What is read from a checkpoint is within them, and what is to be saved has to be. So whatever handles a checkpoint may
+go through it by recursion, hash its keys and copy its tensors.
 """
 
 from __future__ import annotations
 
-import pickletools
-import warnings
-import zipfile
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
-from pickle import UnpicklingError
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 CONTAINERS = (dict, OrderedDict, Counter, list, tuple, set, torch.Size)
 """The containers there may be, by exact type: a subclass is pickled by the name of its class."""
+
+LEAVES = frozenset(
+    {
+        *(type(None), bool, int, float, complex, str, bytes, bytearray),
+        *(torch.dtype, torch.device, torch.layout, torch.qscheme),
+        *(Tensor, nn.Parameter),
+    }
+)
+"""The types of everything else."""
 
 MAX_DEPTH = 100
 """How many containers may lie in one another. What goes through them by recursion would fail at a thousand."""
@@ -31,152 +35,137 @@ through all places would not come to an end where lists of lists repeat one anot
 MAX_EXPANDED = 2**30
 """The size in bytes of a tensor that is a view of fewer bytes, which whatever copies it has to find in memory."""
 
-_NAMES = {
-    *("collections.OrderedDict", "collections.Counter", "_codecs.encode"),
-    *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "bytearray", "complex")),
-    *("torch.Size", "torch.Tensor", "torch.device", "torch.nn.parameter.Parameter"),
-    *("torch.serialization._get_layout", "torch._tensor._rebuild_from_type_v2"),
-    *("torch.storage.TypedStorage", "torch.storage.UntypedStorage"),
-}
+MAX_KEY = 1000
+"""How many values a key that is a tuple may hold, those of tuples in it included, all of which are hashed."""
+
+MAX_ALIKE = 100
+"""How many keys of one container may have the same hash: to find one of them takes as many comparisons."""
+
+_OWN_HASH = 2**61 - 1
+"""Integers below are their own hash; of others Python takes the remainder, so that any number of them are alike."""
 
 
-def load(source: BinaryIO | str, map_location: Any = "cpu", *, mmap: bool = False) -> Any:
-    """Load plain data from an archive of ``torch.save``.
-
-    Args:
-        source: A file open for reading, or a path, which ``mmap`` needs.
-        map_location: Where tensors go, as in ``torch.load``.
-        mmap: Whether to map tensors into memory, so that none is read that is not used.
-
-    Raises:
-        UnpicklingError: If the file asks for anything but plain data.
-        Exception: Of any kind, if the file is made up.
-    """
-    # Seldom: torch.distributed.tensor adds classes of its own, and users do.
-    if torch.serialization.get_safe_globals() and (foreign := foreign_names(source)):
-        raise UnpicklingError(f"{', '.join(foreign)} is on no list of torch")
-    if not isinstance(source, str):
-        source.seek(0)
-    # What torch has to say of sparse tensors, say: no reason to refuse them where warnings are errors.
-    with warnings.catch_warnings(action="ignore"):
-        return torch.load(source, map_location=map_location, weights_only=True, mmap=mmap)
+class NotPlainError(ValueError):
+    """Something is no plain data, or beyond the limits of it; the message says what."""
 
 
-def excess(value: Any, num_bytes: int) -> str:
+def excess(value: Any, num_bytes: int, look: Callable[[set[type], list[Any]], None] | None = None) -> str:
     """Return how ``value`` goes beyond the limits of plain data; empty if it does not.
 
     Args:
         value: What was loaded, or is to be saved.
         num_bytes: The size of its file.
+        look: Called with what is in each container, once for each: the types, and the values, keys and attributes
+            included. First comes ``value`` alone.
     """
-    return _nesting(value) or _expansion(value, num_bytes)
-
-
-def _shadowed(value: Any) -> str:
-    """Return whether ``value`` has an attribute in the place of a method, which would be taken for that."""
-    for name in getattr(value, "__dict__", ()):
-        if hasattr(type(value), name):
-            return f"the {name!r} of {_name_of(type(value))} is not its own"
-    return ""
-
-
-def _name_of(kind: type) -> str:
-    return f"an {kind.__name__}" if kind.__name__[0] in "AEIOU" else f"a {kind.__name__}"
-
-
-def _nesting(value: Any) -> str:
-    """Return whether containers hold themselves, lie too deep in one another, or repeat one another too often."""
-    if not isinstance(value, CONTAINERS):
-        return ""
-    if wrong := _shadowed(value):
-        return wrong
-    sizes: dict[int, int] = {}  # of each container: its entries, and those of all containers in it
-    path: list[tuple[int, Iterator[Any]]] = [(id(value), _containers(value))]
-    sizes[id(value)] = len(value)
-    is_open, distinct = {id(value)}, len(value)
-    while path:
-        here, rest = path[-1]
-        inner = next(rest, None)
-        if inner is None:
-            path.pop()
-            is_open.discard(here)
-            if path:
-                sizes[path[-1][0]] += sizes[here]
-            continue
-        if wrong := _shadowed(inner):
-            return wrong
-        if id(inner) in is_open:
-            return f"a {type(inner).__name__} holds itself"
-        if id(inner) in sizes:
-            sizes[here] += sizes[id(inner)]
-            continue
-        if len(path) == MAX_DEPTH:
-            return f"more than {MAX_DEPTH} containers lie in one another"
-        sizes[id(inner)] = len(inner)
-        distinct += len(inner)
-        is_open.add(id(inner))
-        path.append((id(inner), _containers(inner)))
-    if sizes[id(value)] - distinct > MAX_REPEATED:
+    limits = _Limits(num_bytes, look)
+    try:
+        entries = limits.count([value], depth=0) - 1
+    except NotPlainError as error:
+        return str(error)
+    if entries - limits.distinct > MAX_REPEATED:
         return "containers that are in several places make up more entries than memory holds"
     return ""
 
 
-def _expansion(value: Any, num_bytes: int) -> str:
-    """Return whether tensors are views that stand for far more bytes than there are, or not what they seem."""
-    seen: set[int] = set()
-    pending, excess_bytes = [value], 0
-    while pending:
-        item = pending.pop()
-        if isinstance(item, Tensor):
-            if wrong := _shadowed(item):
-                return wrong
-            if item.layout is torch.strided and not (item.is_nested or item.is_meta):
-                excess_bytes += max(item.nbytes - item.untyped_storage().nbytes(), 0)
-            if excess_bytes > num_bytes + MAX_EXPANDED:
-                return f"a tensor of shape {tuple(item.shape)} stands for more bytes than there are"
-        elif isinstance(item, CONTAINERS) and id(item) not in seen:
-            seen.add(id(item))
-            pending.extend(_entries(item))
+class _Limits:
+    """A walk through all containers in a value, once each.
+
+    Attributes:
+        distinct: How many entries there are, those of a container in several places counted once.
+    """
+
+    def __init__(self, num_bytes: int, look: Callable[[set[type], list[Any]], None] | None) -> None:
+        self._most_expanded = num_bytes + MAX_EXPANDED
+        self._look = look
+        self._counts: dict[int, int | None] = {}  # by the id of a container; None while it is being counted
+        self.distinct = self._expanded = 0
+
+    def count(self, container: Any, depth: int) -> int:
+        """Return how many entries ``container`` has, and all containers in it, each as often as it is met."""
+        if id(container) in self._counts:
+            count = self._counts[id(container)]
+            if count is None:
+                raise NotPlainError(f"a {type(container).__name__} holds itself")
+            return count
+        if depth > MAX_DEPTH:
+            raise NotPlainError(f"more than {MAX_DEPTH} containers lie in one another")
+        self._counts[id(container)] = None
+        entries = self._entries(container)
+        kinds = set(map(type, entries))
+        if self._look is not None:
+            self._look(kinds, entries)
+        if tensors := tuple(kind for kind in kinds if issubclass(kind, Tensor)):
+            self._check_tensors([entry for entry in entries if isinstance(entry, tensors)])
+        count = len(container)
+        self.distinct += count
+        if inner := tuple(kind for kind in kinds if issubclass(kind, CONTAINERS)):
+            count += sum(self.count(entry, depth + 1) for entry in entries if isinstance(entry, inner))
+        self._counts[id(container)] = count
+        return count
+
+    def _entries(self, container: Any) -> list[Any]:
+        if wrong := shadowed(container):
+            raise NotPlainError(wrong)
+        if not isinstance(container, dict | set):
+            return list(container)
+        keys = list(container)
+        if not are_usual_keys(keys):
+            check_keys(keys, Counter())
+        if isinstance(container, set):
+            return keys
+        # By the type's own method: an attribute of that name would be called in its place.
+        return [*keys, *dict.values(container), *getattr(container, "__dict__", {}).values()]
+
+    def _check_tensors(self, tensors: list[Tensor]) -> None:
+        """Look for views that stand for far more bytes than there are."""
+        for tensor in tensors:
+            if type(tensor) in LEAVES and (wrong := shadowed(tensor)):
+                raise NotPlainError(wrong)
+            if tensor.layout is torch.strided and not tensor.is_nested:
+                self._expanded += max(tensor.nbytes - tensor.untyped_storage().nbytes(), 0)
+            if self._expanded > self._most_expanded:
+                raise NotPlainError(f"a tensor of shape {tuple(tensor.shape)} stands for more bytes than there are")
+
+
+def shadowed(value: Any) -> str:
+    """Return whether ``value`` has an attribute in the place of a method, which would be taken for that."""
+    for name in getattr(value, "__dict__", ()):
+        if hasattr(type(value), name):
+            kind = type(value).__name__
+            return f"the {name!r} of {'an' if kind[0] in 'AEIOU' else 'a'} {kind} is not its own"
     return ""
 
 
-def _entries(container: Any) -> Iterator[Any]:
-    """Yield what is in a container, keys and attributes included."""
-    # By the type's own methods: an attribute of that name would be called in their place.
-    if isinstance(container, dict):
-        yield from dict.keys(container)
-        yield from dict.values(container)
-        yield from getattr(container, "__dict__", {}).values()
-    else:
-        yield from container
-
-
-def _containers(container: Any) -> Iterator[Any]:
-    """Yield the containers that are entries of ``container``, keys included."""
-    return (each for each in _entries(container) if isinstance(each, CONTAINERS))
-
-
-def foreign_names(source: BinaryIO | str) -> list[str]:
-    """Return what the archive wants to import and torch itself does not allow."""
-    if not isinstance(source, str):
-        source.seek(0)
-    with zipfile.ZipFile(source) as archive:
-        # torch finds parts whatever the case of their names.
-        pickles = [archive.read(part) for part in archive.infolist() if part.filename.lower().endswith(".pkl")]
-    # "module name"; torch refuses every other operation that imports.
-    names = {
-        str(argument).replace(" ", ".")
-        for each in pickles
-        for operation, argument, _ in pickletools.genops(each)
-        if operation.name == "GLOBAL"
-    }
-    return sorted(name for name in names if not _is_of_torch(name))
-
-
-def _is_of_torch(name: str) -> bool:
-    module, _, attribute = name.rpartition(".")
-    if name in _NAMES or (module == "torch._utils" and attribute.startswith("_rebuild_")):
+def are_usual_keys(keys: Iterable[Any]) -> bool:
+    """Whether all keys are strings or integers, of which nobody can make many that are alike."""
+    kinds = set(map(type, keys))
+    if kinds <= {str}:
         return True
-    if module.removesuffix(".sparse") in ("torch", "torch.cuda") and attribute.endswith(("Storage", "Tensor")):
-        return True
-    return module == "torch" and isinstance(getattr(torch, attribute, None), torch.dtype | torch.qscheme)
+    return kinds <= {str, int} and all(type(key) is str or -_OWN_HASH < key < _OWN_HASH for key in keys)
+
+
+def check_keys(keys: Iterable[Any], hashes: Counter[int]) -> None:
+    """Raise `NotPlainError` if hashing or comparing keys would take far longer than reading them.
+
+    Args:
+        keys: Those of one container, or some of them.
+        hashes: How often each hash was seen in that container; counted on.
+    """
+    for key in keys:
+        if _is_long(key):
+            raise NotPlainError("a key holds too many values, or too many lie in one another")
+        hashes[hash(key)] += 1
+        if hashes[hash(key)] > MAX_ALIKE:
+            raise NotPlainError(f"more than {MAX_ALIKE} keys have one hash")
+
+
+def _is_long(key: Any) -> bool:
+    level, count = [key], 0
+    for _ in range(MAX_DEPTH):
+        tuples = [each for each in level if isinstance(each, tuple)]
+        count += sum(map(len, tuples))
+        if count > MAX_KEY:
+            return True
+        level = [each for one in tuples for each in one]
+    return any(isinstance(each, tuple) for each in level)

@@ -13,11 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.errors import CheckpointError
-from trainkit.storage.plain import CONTAINERS, excess, load
+from trainkit.storage.archive import Archive
+from trainkit.storage.loading import load
+from trainkit.storage.plain import CONTAINERS, excess
 from trainkit.storage.walk import walk
 
 # By exact type, as for containers: a subclass is pickled by the name of its class.
-_PLAIN = (type(None), bool, float, complex, str, torch.dtype, torch.device)
+_PLAIN = frozenset({type(None), bool, float, complex, str, torch.dtype, torch.device})
+_PLAIN_OR_CONTAINERS = _PLAIN.union(CONTAINERS)
 _TENSORS = (Tensor, nn.Parameter)
 _MAX_INT_BITS = 255 * 8
 _UNUSUAL = {
@@ -30,7 +33,7 @@ _UNUSUAL = {
 
 
 def find_unstorable(value: Any, where: str = "") -> list[tuple[str, type]]:
-    """Return the place and type of everything in ``value`` that `plain.load` would refuse, in whatever process.
+    """Return the place and type of everything in ``value`` that `loading.load` would refuse, in whatever process.
 
     Args:
         value: What is to be saved.
@@ -53,19 +56,39 @@ def check_storable(checkpoint: dict[str, Any]) -> None:
 
     The error names the place and the type of each such value.
     """
+    is_storable = True
+
+    def look(kinds: set[type], entries: list[Any]) -> None:
+        nonlocal is_storable
+        # Containers, and what they have as attributes, are looked at in turn.
+        if is_storable and not kinds <= _PLAIN_OR_CONTAINERS:
+            is_storable = all(type(entry) in _PLAIN_OR_CONTAINERS or _is_storable(entry) for entry in entries)
+
     # First: what goes through a container by recursion, or asks it for its entries, relies on it.
-    if beyond := excess(checkpoint, 0):
+    if beyond := excess(checkpoint, 0, look):
         raise CheckpointError(
             f"this checkpoint could be written and not be read: {beyond}. Look at what each state_dict and "
             "on_save_checkpoint puts in."
         )
-    if found := find_unstorable(checkpoint):
+    # Seldom: to name each place takes longer than all the rest.
+    if not is_storable and (found := find_unstorable(checkpoint)):
         lines = [f"    {place}: {kind.__module__}.{kind.__qualname__}{_UNUSUAL.get(kind, '')}" for place, kind in found]
         raise CheckpointError(
             "a checkpoint holds only what loads without running code, and so it cannot hold\n" + "\n".join(lines) + "\n"
             "    allowed    tensors, numbers, strings, bytes, None, and dict, list, tuple and set of these\n"
             "    what to do convert it where it is put in (such as state_dict or on_save_checkpoint), or leave it out"
         )
+
+
+def conflicting_views(value: Any) -> str:
+    """Return which two tensors in ``value`` are views of one memory as different types, which torch does not save."""
+    seen: dict[int, tuple[str, torch.dtype]] = {}  # by the address of the memory
+    for place, leaf in walk(value, enters=lambda item: isinstance(item, CONTAINERS)):
+        if isinstance(leaf, Tensor) and leaf.layout is torch.strided:
+            other, dtype = seen.setdefault(leaf.untyped_storage().data_ptr(), (place, leaf.dtype))
+            if dtype != leaf.dtype:
+                return f"{place} is a view as {leaf.dtype} of what {other} has as {dtype}; save a clone() of one"
+    return ""
 
 
 def _is_storable(leaf: Any) -> bool:
@@ -97,7 +120,7 @@ def _survives(value: Any) -> bool:
     buffer = BytesIO()
     try:
         torch.save(value, buffer)
-        load(buffer)
+        load(Archive(buffer))
     except Exception:
         return False
     return True
