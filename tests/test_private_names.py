@@ -35,6 +35,9 @@ FOREIGN = {
     # a DataLoader's workers outlive a pass only there
     "_iterator",
     "_shutdown_workers",
+    # what a pickled tensor names in every file of torch, for the two things that nothing else does
+    "_rebuild_qtensor",
+    "_utils",
     # torchmetrics: the value of the newest batch
     "_forward_cache",
     # TensorBoard's writer does not tell where it writes

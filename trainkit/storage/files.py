@@ -215,6 +215,8 @@ def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
     try:
         with _CHECKSUMS:
             torch.save(checkpoint, cast("BinaryIO", sink))
+    except OSError:
+        raise
     except Exception as error:
         if sink.error is None:
             raise CheckpointError(_unwritable(checkpoint, error)) from error

@@ -78,7 +78,8 @@ class _Storages:
         if not self._with_values:
             # The system gives such memory when it is looked at; torch.zeros would look at it.
             zeros = bytearray(self._archive.size_of(name))
-            return torch.frombuffer(zeros, dtype=torch.uint8).untyped_storage() if zeros else UntypedStorage()
+            values = torch.frombuffer(zeros, dtype=torch.uint8) if zeros else torch.empty(0)
+            return values.untyped_storage()
         storage = self._archive.read_storage(name)
         if self._is_swapped:
             storage.byteswap(dtype)  # type: ignore[no-untyped-call]
