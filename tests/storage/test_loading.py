@@ -39,7 +39,9 @@ def without_data(storage: torch.UntypedStorage, location: str) -> torch.UntypedS
     return torch.empty(storage.nbytes(), dtype=torch.uint8, device="meta").untyped_storage()
 
 
-@pytest.mark.parametrize("where", [None, "cpu", torch.device("cpu"), {"cpu": "cpu"}, nowhere, lambda storage, _: storage])
+@pytest.mark.parametrize(
+    "where", [None, "cpu", torch.device("cpu"), {"cpu": "cpu"}, nowhere, lambda storage, _: storage]
+)
 def test_tensors_go_where_torch_would_put_them(where: Any) -> None:
     loaded = load(archive({"a": torch.ones(2)}), where)
     assert (loaded["a"].device.type, loaded["a"].tolist()) == ("cpu", [1, 1])

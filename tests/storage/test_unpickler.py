@@ -127,6 +127,20 @@ def test_keys_that_take_long_are_refused(pickled: bytes) -> None:
         load(pickled)
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        b"c__builtin__\nset\nq\x01](" + b"".join(map(integer, range(1000))) + b"e\x85",
+        b"ccollections\nCounter\nq\x01}(" + b"".join(integer(key) + b"N" for key in range(1000)) + b"u\x85",
+        b"c_codecs\nencode\nq\x01" + text("a" * 5000) + text("latin1") + b"\x86",
+    ],
+    ids=["set", "Counter", "bytes"],
+)
+def test_arguments_serve_for_one_call(made: bytes) -> None:
+    with pytest.raises(NotPlainError, match="makes more than it holds"):
+        load(b"](" + made + b"q\x02R" + b"h\x01h\x02R" * 5000 + b"e.")
+
+
 def test_many_small_sets_with_one_entry_are_no_danger() -> None:
     assert len(load(pickle.dumps([{(0, 1)} for _ in range(3 * MAX_ALIKE)], 2))) == 3 * MAX_ALIKE
 

@@ -17,12 +17,14 @@ from typing import Any
 import torch
 
 from trainkit.storage.constructors import NAMES, Constructor, Memory, StorageType, full_name, give_attributes
-from trainkit.storage.plain import are_usual_keys, check_keys
+from trainkit.storage.plain import NotPlainError, are_usual_keys, check_keys
 
 
 class ForeignCodeError(pickle.UnpicklingError):
     """A pickle has to be able to run code for what it describes; the message is what it names, if it is a name."""
 
+
+_SIZED = (str, bytes, list, tuple, dict)
 
 _Operation = Callable[["Unpickler"], None]
 _OPERATIONS: dict[bytes, _Operation] = {}
@@ -53,6 +55,7 @@ class Unpickler:
         self._stack: list[Any] = []
         self._marked: list[list[Any]] = []  # the stacks below those that a MARK has begun
         self._memo: dict[int, Any] = {}
+        self._budget = 4 * len(data)
         self._hashes: defaultdict[int, Counter[int]] = defaultdict(Counter)  # of unusual keys, by their container
 
     def load(self) -> Any:
@@ -220,9 +223,14 @@ class Unpickler:
         called = self._stack[-1]
         if not isinstance(called, Constructor) or type(arguments) is not tuple:
             raise ForeignCodeError
+        # No argument serves for many calls, each of which makes something of all that is in it.
+        self._budget -= sum(len(argument) for argument in arguments if isinstance(argument, _SIZED))
+        if self._budget < 0:
+            raise NotPlainError("it makes more than it holds")
         if called.make is set:
             (keys,) = arguments
-            check_keys(keys, Counter())
+            if not are_usual_keys(keys):
+                check_keys(keys, Counter())
         self._stack[-1] = called.make(*arguments)
 
     @_on(pickle.BUILD)
