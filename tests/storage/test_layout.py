@@ -54,6 +54,11 @@ def test_a_file_of_another_program_needs_no_more_than_weights() -> None:
     assert misfit({"anything": 1}) == ""
 
 
+@pytest.mark.parametrize("name", ["state_dict", "hyper_parameters", "datamodule_hyper_parameters"])
+def test_what_is_read_of_a_file_of_another_program_is_looked_at(name: str) -> None:
+    assert misfit({name: None}) == f"{name} is None, and a dict was expected"
+
+
 @pytest.mark.parametrize(
     ("place", "value", "told"),
     [

@@ -303,6 +303,14 @@ class Loops(TypedDict):
     fit: Fit
 
 
+class Foreign(TypedDict, total=False):
+    """What is read of the checkpoints of other programs, and of other formats."""
+
+    state_dict: dict[str, Any]
+    hyper_parameters: dict[str, Any]
+    datamodule_hyper_parameters: dict[str, Any]
+
+
 class Weights(TypedDict):
     """A checkpoint that holds weights only."""
 
@@ -330,12 +338,12 @@ class Whole(Weights):
 def misfit(checkpoint: Mapping[str, Any]) -> str:
     """Return what in a checkpoint is not as this layout has it; empty if all is.
 
-    Of another program, and of other formats, it is known that there are weights.
+    Of another program, and of other formats, little is known.
     """
     own = checkpoint.get("trainkit", {})
     wrong = mismatch(own, dict[str, Any], "trainkit") or mismatch(own.get("format", FORMAT), Count, "trainkit.format")
     if wrong or own.get("format") != FORMAT:
-        return wrong or mismatch(checkpoint.get("state_dict", {}), dict[str, Any], "state_dict")
+        return wrong or mismatch(checkpoint, Foreign)
     if "optimizer_states" not in checkpoint and "loops" not in checkpoint:
         return mismatch(checkpoint, Weights)
     return mismatch(checkpoint, Whole) or next(_contradictions(checkpoint), "")
