@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.tasks import Batch, Task, loss_of
+from benchmarks.tasks import MAX_NORM, Batch, Task, loss_of, schedule
 
 
 def training_loop(task: Task, batch: Batch, *, accumulate: int = 1, device: str = "cpu") -> Callable[[int], None]:
@@ -41,6 +41,25 @@ def training_loop(task: Task, batch: Batch, *, accumulate: int = 1, device: str 
     if task.autocast is not None:
         return train_in_low_precision
     return train if accumulate == 1 else train_in_groups
+
+
+def real_loop(task: Task, batch: Batch) -> Callable[[int], None]:
+    """Return a function that makes so many steps with clipped gradients and a schedule."""
+    network = task.network()
+    network.train()
+    optimizer = task.configure(network)
+    scheduler = schedule(optimizer)
+
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            loss = loss_of(network, batch)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_NORM)
+            optimizer.step()
+            scheduler.step()
+
+    return train
 
 
 def with_validation(task: Task, batch: Batch, val_steps: int) -> Callable[[int], None]:

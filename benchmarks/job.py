@@ -26,6 +26,8 @@ class Job:
         accumulate: Batches per update.
         folder: Where to write, with everything switched on that people usually have: a progress bar with the loss,
             TensorBoard, a checkpoint after each epoch. None switches everything off.
+        real: Whether gradients are clipped by their norm, and a schedule steps after each update.
+        stream: Whether the batches come without a length, as from an ``IterableDataset``.
         compiled: Whether to compile the whole step.
         device: Where to train: "cpu" or "cuda".
     """
@@ -38,6 +40,8 @@ class Job:
     callbacks: int = 0
     accumulate: int = 1
     folder: str | None = None
+    real: bool = False
+    stream: bool = False
     compiled: bool = False
     device: str = "cpu"
 
@@ -58,6 +62,8 @@ class Job:
             "accumulate": 1,
             "compiled": False,
             "folder": None,
+            "real": False,
+            "stream": False,
             "val_batches": None,
         }
         for asked, reason in reasons.items():

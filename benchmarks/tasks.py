@@ -50,6 +50,15 @@ class Task:
         return optimizer
 
 
+MAX_NORM = 1.0
+"""To which norm gradients are clipped in a step as it is in practice."""
+
+
+def schedule(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    """Return a schedule that changes the rate at each step."""
+    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=1_000_000)
+
+
 def loss_of(network: nn.Module, batch: Batch) -> Tensor:
     """Return the loss of one batch. All tasks classify: rows of images, or tokens of sequences."""
     inputs, targets = batch
@@ -119,6 +128,7 @@ def resnet50() -> nn.Module:
 
 MLP = Task("mlp", mlp, lambda: (torch.randn(32, 64), torch.randint(10, (32,))))
 MLP_ADAMW = Task("mlp, AdamW", mlp, MLP.make_batch, ("AdamW", {"lr": 1e-3}))
+MLP_BF16 = Task("mlp, bf16", mlp, MLP.make_batch, autocast=torch.bfloat16)
 CONVNET = Task("convnet", convnet, lambda: images(64, 32, 10))
 TRANSFORMER = Task(
     "transformer", lambda: Transformer(128, 2, 4, 256, 64), lambda: sequences(8, 64, 256), ("AdamW", {"lr": 1e-3})

@@ -27,6 +27,16 @@ class Repeated:
         return repeat(self.batch, self.count)
 
 
+@dataclass(frozen=True)
+class Stream:
+    """Batches whose number nobody knows before they end."""
+
+    batches: Any
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.batches)
+
+
 class Turns:
     """Batches for a contender, which stop now and then while the loop written by hand makes as many steps.
 

@@ -13,7 +13,7 @@ from benchmarks.contenders import Contender
 from benchmarks.figures import Clock, Comparison
 from benchmarks.job import Job, Unsupported
 from benchmarks.tasks import Task
-from benchmarks.turns import WARM_UP, Repeated, Turns
+from benchmarks.turns import WARM_UP, Repeated, Stream, Turns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,8 @@ class StepCase(Case):
         accumulate: Batches per update.
         usual: Whether everything is switched on that people usually have.
         val_steps: Batches that are evaluated after each epoch.
+        real: Whether gradients are clipped, and a schedule steps, as in most programs.
+        stream: Whether the batches come without a length.
         compiled: Whether the contender compiles the whole step. The loop written by hand stays eager.
         device: Where.
     """
@@ -42,6 +44,8 @@ class StepCase(Case):
     accumulate: int = 1
     usual: bool = False
     val_steps: int = 0
+    real: bool = False
+    stream: bool = False
     compiled: bool = False
     device: str = "cpu"
 
@@ -54,13 +58,15 @@ class StepCase(Case):
             contender.fit(
                 Job(
                     self.task,
-                    batches,
+                    Stream(batches) if self.stream else batches,
                     epochs=-(-(turns + WARM_UP + 1) // per_epoch),  # the last turn of all stays open
                     val_batches=Repeated(batches.batch, self.val_steps) if self.val_steps else None,
                     metrics=self.metrics,
                     callbacks=self.callbacks,
                     accumulate=self.accumulate,
                     folder=folder if self.usual else None,
+                    real=self.real,
+                    stream=self.stream,
                     compiled=self.compiled,
                     device=self.device,
                 )
@@ -72,6 +78,8 @@ class StepCase(Case):
         batch = x.to(self.device), y.to(self.device)
         if self.val_steps:
             loop = by_hand.with_validation(self.task, batch, self.val_steps)
+        elif self.real:
+            loop = by_hand.real_loop(self.task, batch)
         else:
             loop = by_hand.training_loop(self.task, batch, accumulate=self.accumulate, device=self.device)
         synchronize = torch.cuda.synchronize if self.device == "cuda" else lambda: None
@@ -89,6 +97,15 @@ CASES: dict[str, Case] = {
         turns=20,
         usual=True,
     ),
+    "real": replace(
+        BARE,
+        title="step with AdamW, clipping by norm, a schedule",
+        budget=Budget("difference", 12),
+        task=tasks.MLP_ADAMW,
+        real=True,
+    ),
+    "bf16": replace(BARE, title="step in bf16-mixed", budget=Budget("difference", 12), task=tasks.MLP_BF16),
+    "stream": replace(BARE, title="step on batches without a length", budget=Budget("difference", 10), stream=True),
     "log-1": replace(BARE, title="step that logs 1 metric", budget=Budget("difference", 5 + 5), metrics=1),
     "log-5": replace(BARE, title="step that logs 5 metrics", budget=Budget("difference", 5 + 5 * 5), metrics=5),
     "log-20": replace(BARE, title="step that logs 20 metrics", budget=Budget("difference", 5 + 20 * 5), metrics=20),

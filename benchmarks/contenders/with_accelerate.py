@@ -5,7 +5,7 @@ from __future__ import annotations
 from accelerate import Accelerator
 
 from benchmarks.job import Job
-from benchmarks.tasks import loss_of
+from benchmarks.tasks import MAX_NORM, loss_of, schedule
 
 DISTRIBUTION = "accelerate"
 IMPORT = "import accelerate; accelerate.Accelerator"
@@ -21,7 +21,8 @@ def fit(job: Job) -> None:
         mixed_precision="no" if job.task.autocast is None else "bf16",
     )
     network = job.task.network()
-    network, optimizer = accelerator.prepare(network, job.task.configure(network))
+    optimizer = job.task.configure(network)
+    network, optimizer, scheduler = accelerator.prepare(network, optimizer, schedule(optimizer) if job.real else None)
     network.train()
     for _ in range(job.epochs):
         for batch in job.batches:
@@ -29,4 +30,8 @@ def fit(job: Job) -> None:
                 loss = loss_of(network, batch)
                 optimizer.zero_grad()
                 accelerator.backward(loss)
+                if job.real:
+                    accelerator.clip_grad_norm_(network.parameters(), MAX_NORM)
                 optimizer.step()
+                if job.real:
+                    scheduler.step()

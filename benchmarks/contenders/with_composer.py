@@ -50,6 +50,8 @@ def fit(job: Job) -> None:
     job.refuse(
         compiled="no compiled step",
         metrics="no log() in a step",
+        real="measured without clipping",
+        stream="measured with a length",
         accumulate="splits a batch instead of adding several up",
     )
     logging.getLogger("composer").setLevel(logging.ERROR)

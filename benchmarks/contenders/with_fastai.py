@@ -52,6 +52,8 @@ def fit(job: Job) -> None:
     job.refuse(
         compiled="no compiled step",
         metrics="no log() in a step",
+        real="measured without clipping",
+        stream="measured with a length",
         accumulate="counts samples until an update, not batches",
     )
     if job.task.autocast is not None:

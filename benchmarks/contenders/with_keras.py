@@ -43,7 +43,12 @@ class Curve(keras.callbacks.Callback):
 
 def fit(job: Job) -> None:
     """Do ``job``."""
-    job.refuse(compiled="no compiled step", metrics="no log() in a step")
+    job.refuse(
+        compiled="no compiled step",
+        metrics="no log() in a step",
+        real="measured without clipping",
+        stream="needs a length",
+    )
     if job.task is not tasks.MLP or job.device != "cpu":
         raise Unsupported("has layers of its own: measured with the MLP, on the CPU")
     layers = [keras.Input((64,)), keras.layers.Dense(64, activation="relu"), keras.layers.Dense(10)]

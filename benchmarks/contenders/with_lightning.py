@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from benchmarks.job import Job
-from benchmarks.tasks import Batch, loss_of
+from benchmarks.tasks import MAX_NORM, Batch, loss_of, schedule
 
 DISTRIBUTION = "lightning"
 IMPORT = "import lightning.pytorch"
@@ -22,6 +22,7 @@ class Module(lightning.LightningModule):
         super().__init__()
         self.task = job.task
         self.names = job.metric_names
+        self.is_scheduled = job.real
         self.network = job.task.network()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Any:
@@ -34,7 +35,10 @@ class Module(lightning.LightningModule):
         loss_of(self.network, batch)
 
     def configure_optimizers(self) -> Any:
-        return self.task.configure(self)
+        optimizer = self.task.configure(self)
+        if not self.is_scheduled:
+            return optimizer
+        return [optimizer], [{"scheduler": schedule(optimizer), "interval": "step"}]
 
 
 class UsualModule(Module):
@@ -62,6 +66,8 @@ def trainer(job: Job) -> lightning.Trainer:
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
     }
+    if job.real:
+        common["gradient_clip_val"] = MAX_NORM
     callbacks: list[Any] = [Empty() for _ in range(job.callbacks)]
     if job.folder is not None:
         callbacks.append(ModelCheckpoint(every_n_epochs=1))

@@ -12,7 +12,7 @@ IMPORT = "pass"
 def fit(job: Job) -> None:
     """Do ``job``."""
     loop = "nothing but the loop"
-    job.refuse(compiled=loop, metrics=loop, callbacks=loop, folder=loop, val_batches=loop, accumulate=loop)
+    job.refuse(compiled=loop, metrics=loop, callbacks=loop, folder=loop, val_batches=loop, accumulate=loop, real=loop)
     if job.task.autocast is not None:
         raise Unsupported("the loop without autocast")
     network = job.task.network().to(job.device)

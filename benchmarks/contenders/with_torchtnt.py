@@ -14,7 +14,7 @@ from torchtnt.framework.train import train
 from torchtnt.utils.loggers import TensorBoardLogger
 
 from benchmarks.job import Job
-from benchmarks.tasks import Batch, loss_of
+from benchmarks.tasks import MAX_NORM, Batch, loss_of, schedule
 
 DISTRIBUTION = "torchtnt"
 IMPORT = "import torchtnt.framework.train"
@@ -27,14 +27,18 @@ class Unit(AutoUnit[Batch]):
             device=torch.device(job.device),
             gradient_accumulation_steps=job.accumulate,
             precision=None if job.task.autocast is None else "bf16",
+            clip_grad_norm=MAX_NORM if job.real else None,
+            step_lr_interval="step",
         )
         self.task = job.task
+        self.is_scheduled = job.real
 
     def compute_loss(self, state: State, data: Batch) -> tuple[torch.Tensor, Any]:
         return loss_of(self.module, data), None
 
-    def configure_optimizers_and_lr_scheduler(self, module: torch.nn.Module) -> tuple[torch.optim.Optimizer, None]:
-        return self.task.configure(module), None
+    def configure_optimizers_and_lr_scheduler(self, module: torch.nn.Module) -> tuple[torch.optim.Optimizer, Any]:
+        optimizer = self.task.configure(module)
+        return optimizer, schedule(optimizer) if self.is_scheduled else None
 
 
 class UsualUnit(Unit):

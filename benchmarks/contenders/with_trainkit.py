@@ -8,7 +8,7 @@ import torch
 
 import trainkit
 from benchmarks.job import Job
-from benchmarks.tasks import Batch, loss_of
+from benchmarks.tasks import MAX_NORM, Batch, loss_of, schedule
 from trainkit.callbacks import ModelCheckpoint, TensorBoardLogger
 from trainkit.data import TensorLoader
 
@@ -23,6 +23,7 @@ class Module(trainkit.TrainModule):
         super().__init__()
         self.task = job.task
         self.names = job.metric_names
+        self.is_scheduled = job.real
         self.network = job.task.network()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Any:
@@ -35,7 +36,10 @@ class Module(trainkit.TrainModule):
         loss_of(self.network, batch)
 
     def configure_optimizers(self) -> Any:
-        return self.task.configure(self)
+        optimizer = self.task.configure(self)
+        if not self.is_scheduled:
+            return optimizer
+        return [optimizer], [{"scheduler": schedule(optimizer), "interval": "step"}]
 
 
 class UsualModule(Module):
@@ -71,6 +75,8 @@ def trainer(job: Job) -> trainkit.Trainer:
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
     }
+    if job.real:
+        common["gradient_clip_val"] = MAX_NORM
     if job.compiled:
         common["compile"] = "step"
     callbacks: list[Any] = [Empty(number) for number in range(job.callbacks)]

@@ -55,7 +55,11 @@ class Empty(TrainerCallback):
 def fit(job: Job) -> None:
     """Do ``job``."""
     job.refuse(
-        compiled="no compiled step", metrics="no log() in a step", val_batches="evaluates through loaders of its own"
+        compiled="no compiled step",
+        metrics="no log() in a step",
+        val_batches="evaluates through loaders of its own",
+        real="measured without clipping",
+        stream="measured with a length",
     )
     transformers.utils.logging.set_verbosity_error()
     with tempfile.TemporaryDirectory() as folder:
