@@ -36,8 +36,9 @@ def is_plain(module, **arguments):
     return seen[0]
 
 
-def test_most_runs_are_plain():
-    assert is_plain(TinyModule())
+@pytest.mark.parametrize("arguments", [{}, {"gradient_clip_val": 1.0}, {"precision": "bf16-mixed"}])
+def test_most_runs_are_plain(arguments):
+    assert is_plain(TinyModule(), **arguments)
 
 
 class OwnBackward(TinyModule):
@@ -55,7 +56,6 @@ class OwnZeroGrad(TinyModule):
     [
         (TinyModule, {"accumulate_grad_batches": 2}),
         (TinyModule, {"accumulate_grad_batches": {0: 2, 3: 1}}),
-        (TinyModule, {"precision": "bf16-mixed"}),
         (TinyModule, {"precision": "16-mixed"}),
         (TinyModule, {"strategy": WithGradientSync("cpu")}),
         (OwnBackward, {}),
@@ -66,13 +66,20 @@ def test_what_it_leaves_out_is_done_where_something_changes_it(module, arguments
     assert not is_plain(module(), **arguments)
 
 
+@pytest.mark.parametrize(
+    "arguments", [{}, {"gradient_clip_val": 0.01}, {"precision": "bf16-mixed"}, {"precision": "64-true"}]
+)
 @pytest.mark.parametrize("make", [TinyModule, DictsAndGaps])
-def test_it_does_what_the_general_step_does(make):
+def test_it_does_what_the_general_step_does(make, arguments):
     runs = []
     for strategy in ("cpu", WithGradientSync("cpu")):
         module = make()
-        recorder = Recorder(look=lambda trainer, module: (trainer.global_step, module.layer.weight.tolist()))
-        quiet_trainer(max_epochs=2, strategy=strategy, callbacks=[recorder], max_steps=5).fit(module, TinyData(4))
+        recorder = Recorder(
+            look=lambda trainer, module: (trainer.global_step, module.layer.weight.tolist()),
+            only=["on_train_batch_start", "on_clip_gradients", "on_train_batch_end"],
+        )
+        trainer = quiet_trainer(max_epochs=2, strategy=strategy, callbacks=[recorder], max_steps=5, **arguments)
+        trainer.fit(module, TinyData(4))
         losses = [outputs["outputs"].get("loss") for outputs in recorder.arguments("on_train_batch_end")]
         runs.append((module, [(call.hook, call.seen) for call in recorder.calls], losses))
     (plain, calls, losses), (general, expected_calls, expected_losses) = runs

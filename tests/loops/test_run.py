@@ -145,7 +145,8 @@ class OwnUpdate(Precision):
         (OwnOptimizerStep, {}, False),
         (TinyModule, {"strategy": OwnAgreement("cpu")}, False),
         (TinyModule, {"precision": OwnUpdate()}, False),
-        (TinyModule, {"precision": "64-true"}, False),
+        (TinyModule, {"precision": "16-mixed"}, False),
+        (TinyModule, {"precision": "64-true"}, True),
     ],
 )
 def test_an_epoch_is_plain_where_no_part_does_something_of_its_own(module, arguments, plain):

@@ -313,13 +313,12 @@ STEP_HOOKS = frozenset(
         "around_backward",
         "on_after_backward",
         "on_before_optimizer_step",
-        "on_clip_gradients",
         "around_optimizer_step",
         "on_after_optimizer_step",
     }
 )
-"""The hooks from the forward pass of a training batch to the end of its update. If no plugin joins any of them, a loop
-may run forward, backward and update as one (``loops/optimize.py``)."""
+"""The hooks from the forward pass of a training batch to the end of its update, but for ``on_clip_gradients``. If no
+plugin joins any of them, a loop may run forward, backward, clipping and update as one (``loops/optimize.py``)."""
 
 MODULE_METHODS = {
     "configure_callbacks": "setup",

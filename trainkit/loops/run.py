@@ -92,7 +92,9 @@ class FitRun(Run):
         is_tried: Whether everything is only tried, with few batches: then an epoch without an update is an error.
         due: The hook within which that checkpoint was saved, if plugins were still to be called in it.
         wrapped_optimizers: What ``module.optimizers()`` gives: each optimizer with a ``step`` that the run sees.
-        is_plain: Whether, in this epoch, each batch makes an update and nothing is cast, scaled or overridden.
+        is_alone: Whether no strategy has a say in a step: there is one process, and nothing of its own.
+        is_plain: Whether, in this epoch, each batch makes an update and nothing is scaled or overridden.
+        forward: ``training_step`` in the context of the precision, if that has one.
         is_last_batch: Whether the training batch that is under way, or was the newest, is the last of its epoch.
         next_check_batch: Before this many batches in all, nothing can be due: no validation, no end.
         sees_steps: Whether the module has made a step through a wrapped optimizer, and so makes all of them.
@@ -116,7 +118,9 @@ class FitRun(Run):
     is_tried: bool = False
     due: DueHook | None = None
     wrapped_optimizers: list[torch.optim.Optimizer] = field(init=False)
+    is_alone: bool = field(default=False, init=False)
     is_plain: bool = field(default=False, init=False)
+    forward: Callable[..., Any] = field(init=False)
     is_last_batch: bool = field(default=False, init=False)
     next_check_batch: float = field(default=0, init=False)
     sees_steps: bool = field(default=False, init=False)
@@ -181,6 +185,10 @@ class FitRun(Run):
         self.accumulation.start_epoch(self.progress.epoch, num_batches)
         if not self.is_tried:
             self.accumulation.warn_if_never_full()
+        self.forward = self._training_step_in_precision if self.precision.has_context else self.training_step
+        self.is_alone = not self.strategy.is_distributed and not any(
+            overrides(self.strategy, name, Strategy) for name in ("gradient_sync", "skips_step")
+        )
         self.is_plain = self.accumulation.size == 1 and not self.accumulation.batches and self._has_plain_parts()
         self.check_now()
 
@@ -308,15 +316,15 @@ class FitRun(Run):
             return limits.validation_due(progress) or self.stops_now()
         return self.strategy.any_rank(self.clock.since_validation_s() >= limits.validate_every_s) or self.stops_now()
 
+    def _training_step_in_precision(self, batch: Batch, batch_idx: int) -> Any:
+        with self.precision.autocast():
+            return self.training_step(batch, batch_idx)
+
     def _has_plain_parts(self) -> bool:
         """Whether no part changes what the plain case of `optimize.step` leaves out."""
         changeable = (
             (self.module, TrainModule, ("backward", "optimizer_step", "optimizer_zero_grad")),
-            (self.precision, Precision, ("autocast", "scale", "backward", "unscale", "update")),
-            (self.strategy, Strategy, ("gradient_sync", "skips_step")),
+            (self.precision, Precision, ("scale", "backward", "unscale", "update")),
         )
-        return (
-            not self.strategy.is_distributed
-            and self.precision.dtype is self.precision.autocast_dtype is None
-            and not any(overrides(part, name, base) for part, base, names in changeable for name in names)
-        )
+        overridden = (overrides(part, name, base) for part, base, names in changeable for name in names)
+        return self.is_alone and not any(overridden)

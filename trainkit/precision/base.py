@@ -13,6 +13,7 @@ from trainkit.batch.nested import map_tensors
 from trainkit.errors import DeviceError
 from trainkit.module import TrainModule
 from trainkit.precision.default_dtype import DefaultDtype
+from trainkit.reflection import overrides
 from trainkit.types import NO_CONTEXT, Batch
 
 
@@ -82,6 +83,11 @@ class Precision:
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context for every forward: training, evaluation, prediction. It is one object; do not nest it."""
         return self._context
+
+    @property
+    def has_context(self) -> bool:
+        """Whether a forward needs the context of `autocast`."""
+        return not (self.dtype is self.autocast_dtype is None) or overrides(self, "autocast", Precision)
 
     def scale(self, loss: Tensor) -> Tensor:
         """Return ``loss`` multiplied as `backward` needs it. `unscale` undoes it for the gradients."""

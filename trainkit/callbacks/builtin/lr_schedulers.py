@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 from torch import Tensor
@@ -117,29 +116,33 @@ class LRSchedulers(Callback):
         self._used_versions = dict(state.get("used_versions", {}))
 
     def _step_after_update(self, trainer: Trainer, module: TrainModule) -> None:
+        step = trainer.global_step
         # No new update since: the batch was accumulated or skipped.
-        if trainer.global_step == self._seen_step:
+        if step == self._seen_step:
             return
-        self._seen_step = trainer.global_step
-        self._step("step", trainer, module, by_metric=False)
+        self._seen_step = step
+        needs_metric = self._step("step", trainer, module, by_metric=False)
         # Whether a validation is due may be a collective, so it is asked only where a scheduler depends on the answer.
-        if any(self._due("step", trainer, by_metric=True)):
+        if needs_metric:
             self._awaits_validation = trainer.fit_run.validation_due()
             if not self._awaits_validation:
                 self._step("step", trainer, module, by_metric=True)
 
-    def _due(self, interval: str, trainer: Trainer, *, by_metric: bool) -> Iterable[SchedulerConfig]:
+    def _step(self, interval: str, trainer: Trainer, module: TrainModule, *, by_metric: bool) -> bool:
+        """Step those that are due, of those that need a metric or of the others; return whether some are left."""
         # Counted over the whole run, so that a resumed run steps at the same updates as an unbroken one.
         count = trainer.global_step if interval == "step" else trainer.current_epoch + 1
+        has_others = False
         for config in self._configs:
-            if config.interval == interval and config.reduce_on_plateau is by_metric and count % config.frequency == 0:
-                yield config
-
-    def _step(self, interval: str, trainer: Trainer, module: TrainModule, *, by_metric: bool) -> None:
-        for config in self._due(interval, trainer, by_metric=by_metric):
+            if config.interval != interval or count % config.frequency:
+                continue
+            if config.reduce_on_plateau is not by_metric:
+                has_others = True
+                continue
             metric = self._new_value(config, trainer) if by_metric else None
             if metric is not None or not by_metric:
                 method_of(module, "lr_scheduler_step", TrainModule)(config.scheduler, metric)
+        return has_others
 
     def _new_value(self, config: SchedulerConfig, trainer: Trainer) -> Tensor | None:
         """Return what `_metric` does, or None if ``config`` was stepped with this very value before."""
