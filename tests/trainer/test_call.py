@@ -10,7 +10,7 @@ from trainkit.callbacks import EarlyStopping, ModelCheckpoint
 from trainkit.errors import DataError, NotAttachedError
 from trainkit.loops.run import FitRun, Run
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
-from trainkit.types import Phase, Stage
+from trainkit.types import Stage
 
 
 class Looks:
@@ -30,29 +30,6 @@ class Looks:
 
     def teardown(self, trainer):
         self.seen.append(("teardown", self.look(trainer)))
-
-
-def test_the_status_follows_the_call():
-    looks = Looks(lambda trainer: (trainer.state.status, trainer.state.fn, trainer.state.stage))
-    trainer = quiet_trainer(callbacks=[looks])
-    assert (trainer.state.status, trainer.state.fn, trainer.state.stage) == ("initializing", None, None)
-    trainer.fit(TinyModule(), TinyData(2))
-    training = ("running", Stage.FIT, Phase.TRAIN)
-    assert looks.seen == [("setup", training), ("on_fit_start", training), ("teardown", training)]
-    assert (trainer.state.status, trainer.state.fn, trainer.state.stage) == ("finished", Stage.FIT, None)
-
-
-def test_a_state_that_was_kept_follows_its_call():
-    kept = []
-
-    class Keeps:
-        def on_fit_start(self, trainer):
-            kept.append(trainer.state)
-
-    trainer = quiet_trainer(callbacks=[Keeps()])
-    trainer.fit(TinyModule(), TinyData(1))
-    assert kept[0].finished
-    assert kept[0].stopped
 
 
 def test_a_run_is_built_complete_ahead_of_its_first_hook():
@@ -132,42 +109,6 @@ def test_counters_of_a_checkpoint_hold_while_it_is_evaluated_and_no_longer(tmp_p
     other.validate(TinyModule(), TinyData(1), ckpt_path=tmp_path / "six.ckpt")
     assert ("on_validation_start", 6) in looks.seen
     assert other.global_step == 2
-
-
-def test_callbacks_of_the_module_are_there_for_one_call():
-    class OfModule:
-        pass
-
-    class Module(TinyModule):
-        def configure_callbacks(self):
-            return [OfModule()]
-
-    looks = Looks(lambda trainer: [type(callback).__name__ for callback in trainer.callbacks])
-    trainer = quiet_trainer(callbacks=[looks])
-    trainer.fit(Module(), TinyData(1))
-    assert looks.seen[0] == ("setup", ["Looks", "OfModule"])
-    assert trainer.callbacks == [looks]
-
-
-def test_callbacks_of_the_module_are_there_while_an_error_is_told_of():
-    class OfModule:
-        pass
-
-    class Module(TinyModule):
-        def configure_callbacks(self):
-            return [OfModule()]
-
-        def training_step(self, batch, batch_idx):
-            raise RuntimeError("broken")
-
-    class Looks:
-        def on_exception(self, trainer):
-            seen.append([type(callback).__name__ for callback in trainer.callbacks])
-
-    seen = []
-    with pytest.raises(RuntimeError, match="broken"):
-        quiet_trainer(callbacks=[Looks()]).fit(Module(), TinyData(1))
-    assert seen == [["Looks", "OfModule"]]
 
 
 def test_a_signal_saves_in_the_folder_of_the_run_wherever_callbacks_save(tmp_path):

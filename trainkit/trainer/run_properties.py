@@ -7,8 +7,9 @@ import sys
 from trainkit.errors import NotAttachedError
 from trainkit.loops.run import FitRun, Run
 from trainkit.progress import Progress
-from trainkit.trainer.call import Call, TrainerState
+from trainkit.trainer.call import Call
 from trainkit.trainer.data import DataConnection
+from trainkit.trainer.trainer_state import TrainerState
 from trainkit.types import Phase, Stage
 
 
