@@ -30,3 +30,16 @@ def test_what_is_prepared_counts_as_running_whatever_ran_before():
     trainer.fit(TinyModule(), TinyData(1))
     trainer.validate(TinyModule(), TinyData(1), verbose=False)
     assert [call.seen for call in recorder.calls] == [Phase.TRAIN, Phase.VALIDATE]
+
+
+def test_a_wish_to_stop_belongs_to_its_call():
+    class Stops:
+        def on_train_batch_end(self, trainer):
+            trainer.should_stop = True
+
+    trainer = quiet_trainer(max_epochs=5, callbacks=[Stops()])
+    trainer.fit(TinyModule(), TinyData(3))
+    assert trainer.should_stop
+    assert trainer.global_step == 1
+    trainer.validate(TinyModule(), TinyData(1), verbose=False)
+    assert not trainer.should_stop

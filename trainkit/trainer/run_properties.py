@@ -16,6 +16,8 @@ from trainkit.types import Phase, Stage
 class RunProperties:
     """The properties of a `Trainer` that tell where its run is: of the running call, or of the last one (``call.py``).
 
+    Only ``should_stop`` may be set.
+
     Attributes:
         progress: The counters of the fits; while a checkpoint is evaluated, those of the checkpoint.
     """
@@ -114,6 +116,20 @@ class RunProperties:
     def interrupted(self) -> bool:
         """Whether the last call ended with an exception."""
         return self.state.status == "interrupted"
+
+    @property
+    def should_stop(self) -> bool:
+        """Set it to end the fit after the running batch, as soon as ``min_epochs`` and ``min_steps`` are met.
+
+        A stop that was asked for stays: False is no answer to somebody else's True.
+        """
+        return self._call is not None and self._call.stop_signal.asked
+
+    @should_stop.setter
+    def should_stop(self, value: bool) -> None:
+        if self._call is not None:
+            # Whoever wonders why a fit has ended wants to know where that was decided.
+            self._call.stop_signal.ask_or_leave(value, place=sys._getframe(1).f_code.co_qualname)
 
     # What these read: before the first call, and while one is being prepared, there is none of it yet.
 
