@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pluggy import HookImpl
 
 from trainkit.errors import HookError
+from trainkit.hooks.arguments import Request, request_of
 from trainkit.hooks.attribution import Attribution, in_one_line
 from trainkit.hooks.bound import HookCall, no_op
-from trainkit.hooks.implementations import Request, owner_name, request_of, unbindable
 from trainkit.hooks.specs import HOOKS
+from trainkit.hooks.unbindable import owner_name, unbindable
 
 if TYPE_CHECKING:
     from trainkit.hooks.timing import HookTimer

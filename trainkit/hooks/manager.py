@@ -19,9 +19,10 @@ import trainkit.hooks.specs as specs
 from trainkit.errors import HookError, PluginError, TrainkitError, UnknownNameError
 from trainkit.hooks.bound import BoundHooks, no_op
 from trainkit.hooks.dispatch import Calls, arguments_of, bind
-from trainkit.hooks.implementations import find_implementations, owner_name, refuse_methods_of_modules
+from trainkit.hooks.implementations import find_implementations, refuse_methods_of_modules
 from trainkit.hooks.specs import HOOKS, hookspec
 from trainkit.hooks.timing import HookTimer
+from trainkit.hooks.unbindable import owner_name
 
 PluginStage = Literal["setup", "modify", "module", "observe", "decide", "persist"]
 """When a plugin is called within one hook: ``setup`` prepares, ``modify`` changes weights or batches, ``module`` is the
