@@ -138,8 +138,8 @@ class MetricCollector(LoggedValues):
         if phase.place not in (EPOCH_HOOK, dataloader_idx):
             self._end_loader(phase)
             before = phase.metric_slots_of_loaders(range(dataloader_idx))
-            phase.aside.begin_loader(slot.metric for slot in before if slot.metric is not None)
-        self._set_aside(phase)
+            phase.stashed.stash_earlier_loaders(slot.metric for slot in before if slot.metric is not None)
+        self._stash_outer(phase)
         phase.enter(dataloader_idx)
         phase.group = (phase.group or {}) if accumulates else None
         phase.known_samples = known_samples
@@ -159,7 +159,7 @@ class MetricCollector(LoggedValues):
         phase.end_group()
         if phase.num_dataloaders > 1 and phase.place != EPOCH_HOOK:
             self._end_loader(phase)
-        phase.aside.end_batches(phase.metrics())
+        phase.stashed.restore_unused(phase.metrics())
         phase.leave_batches()
         self._slots = phase.current
         reduce_epoch(phase, phase.epoch_slots(hooks=False), self._ranks)
@@ -248,14 +248,14 @@ class MetricCollector(LoggedValues):
 
     # torchmetrics objects that collect for several things
 
-    def _set_aside(self, phase: PhaseLog) -> None:
+    def _stash_outer(self, phase: PhaseLog) -> None:
         if len(self._phases) > 1:
             around = [metric for log in self._phases[:-1] for metric in log.metrics()]
-            phase.aside.begin(around, find_metrics(self._module).values() if self._module is not None else ())
+            phase.stashed.stash_outer(around, find_metrics(self._module).values() if self._module is not None else ())
 
     def _end_loader(self, phase: PhaseLog) -> None:
         settle_metrics(phase, phase.metric_slots_of_loaders([phase.place]), self._ranks)
-        phase.aside.end_loader()
+        phase.stashed.merge_loaders()
         for slot in phase.metric_slots_of_loaders([EVERY_LOADER]):
             if slot.metric is not None:
                 self._refuse_mixture(slot, slot.metric)
@@ -263,12 +263,12 @@ class MetricCollector(LoggedValues):
     def _refuse_mixture(self, slot: Slot, metric: Metric) -> None:
         phase = self._phases[-1]
         others = {each.spec.place for each in phase.slots.values() if each.metric is metric}
-        if mixed := phase.aside.mixed_with(metric, slot.spec.place, others):
-            self._refuse(slot, metric, mixed)
+        if mixture := phase.stashed.mixture(metric, slot.spec.place, others):
+            self._refuse(slot, metric, mixture)
 
-    def _refuse(self, slot: Slot, metric: Metric, mixed: str) -> NoReturn:
+    def _refuse(self, slot: Slot, metric: Metric, mixture: str) -> NoReturn:
         found = find_metrics(self._module) if self._module is not None else {}
-        refuse_mixture(slot.spec.name, metric, next((name for name in found if found[name] is metric), None), mixed)
+        refuse_mixture(slot.spec.name, metric, next((name for name in found if found[name] is metric), None), mixture)
 
     # Collecting
 
