@@ -8,44 +8,9 @@ import pytest
 
 from trainkit.callbacks import EarlyStopping, ModelCheckpoint
 from trainkit.errors import DataError, NotAttachedError
-from trainkit.loops.run import FitRun, Run
+from trainkit.loops.run import Run
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 from trainkit.types import Stage
-
-
-class Looks:
-    """Notes what a Trainer tells of its call in each hook."""
-
-    def __init__(self, look):
-        self.look, self.seen = look, []
-
-    def setup(self, trainer):
-        self.seen.append(("setup", self.look(trainer)))
-
-    def on_fit_start(self, trainer):
-        self.seen.append(("on_fit_start", self.look(trainer)))
-
-    def on_validation_start(self, trainer):
-        self.seen.append(("on_validation_start", self.look(trainer)))
-
-    def teardown(self, trainer):
-        self.seen.append(("teardown", self.look(trainer)))
-
-
-def test_a_run_is_built_complete_ahead_of_its_first_hook():
-    runs = []
-
-    class Keeps:
-        def on_fit_start(self, trainer):
-            run = trainer.run
-            assert isinstance(run, FitRun)
-            runs.append(
-                (len(run.optimizers), len(run.wrapped_optimizers), run.limits.max_epochs, run.accumulation.schedule)
-            )
-
-    trainer = quiet_trainer(max_epochs=3, accumulate_grad_batches=2, callbacks=[Keeps()])
-    trainer.fit(TinyModule(), TinyData(2))
-    assert runs == [(1, 1, 3, {0: 2})]
 
 
 def test_an_evaluation_has_nothing_of_training():
@@ -98,19 +63,6 @@ def test_after_an_evaluation_the_fit_is_what_is_saved(tmp_path):
         quiet_trainer(max_epochs=2).fit(TinyModule(), TinyData(3), ckpt_path=tmp_path / "weights.ckpt")
 
 
-def test_counters_of_a_checkpoint_hold_while_it_is_evaluated_and_no_longer(tmp_path):
-    trainer = quiet_trainer(max_epochs=2)
-    trainer.fit(TinyModule(), TinyData(3))
-    trainer.save_checkpoint(tmp_path / "six.ckpt")
-    looks = Looks(lambda trainer: trainer.global_step)
-    other = quiet_trainer(max_epochs=1, callbacks=[looks])
-    other.fit(TinyModule(), TinyData(2))
-    looks.seen.clear()
-    other.validate(TinyModule(), TinyData(1), ckpt_path=tmp_path / "six.ckpt")
-    assert ("on_validation_start", 6) in looks.seen
-    assert other.global_step == 2
-
-
 def test_a_signal_saves_in_the_folder_of_the_run_wherever_callbacks_save(tmp_path):
     class Module(TinyModule):
         def configure_callbacks(self):
@@ -124,22 +76,6 @@ def test_a_signal_saves_in_the_folder_of_the_run_wherever_callbacks_save(tmp_pat
         quiet_trainer(enable_checkpointing=True, default_root_dir=tmp_path).fit(Module(), TinyData(4))
     assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["last.ckpt"]
     assert not (tmp_path / "own").exists()
-
-
-def test_a_fit_that_failed_behind_its_checkpoint_leaves_nothing_mixed_to_save(tmp_path):
-    class Fails(TinyModule):
-        def configure_optimizers(self):
-            raise RuntimeError("no optimizer")
-
-    other, trainer = quiet_trainer(), quiet_trainer()
-    other.fit(TinyModule(), TinyData(3))
-    other.save_checkpoint(tmp_path / "three.ckpt")
-    trainer.fit(TinyModule(), TinyData(5))
-    with pytest.raises(RuntimeError, match="no optimizer"):
-        trainer.fit(Fails(), TinyData(5), ckpt_path=tmp_path / "three.ckpt")
-    saved = trainer.dump_checkpoint()
-    assert saved["global_step"] == 3
-    assert "optimizer_states" not in saved
 
 
 def test_each_run_tells_its_warnings_also_the_second_of_one_trainer():

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainkit.callbacks.builtin.fit_report import report_of
-from trainkit.checkpoint.averages import load_newest
 from trainkit.data.fit_loaders import FitLoaders
 from trainkit.data.module import DataModule
 from trainkit.data.resume.other_data import Resume
@@ -20,22 +19,14 @@ from trainkit.loops.run import FitRun, Run
 from trainkit.loops.stop import StopSignal
 from trainkit.module import TrainModule
 from trainkit.module.attached import attach
-from trainkit.module.from_checkpoint import load_weights
 from trainkit.output import begin_telling, say
-from trainkit.progress import Progress
 from trainkit.reflection import method_of
-from trainkit.storage.owners import given_to
 from trainkit.trainer.advice import advise
-from trainkit.trainer.build_run import build_evaluation_run, build_fit_run
-from trainkit.trainer.data import LOADER_OF_STAGE, DataConnection, Rank
-from trainkit.trainer.drawn_alike import drawn_alike
+from trainkit.trainer.data import DataConnection, Rank
 from trainkit.trainer.loader_source import LoaderName
 from trainkit.trainer.loss_shapes import named_error, one_shape_for_labels
 from trainkit.trainer.module_callbacks import module_callbacks
-from trainkit.trainer.place_module import place_module
-from trainkit.trainer.run_length import begin_or_say_done
-from trainkit.trainer.run_state import check_storable_state, restore, restore_beginning
-from trainkit.trainer.same_data import warn_of_other_data
+from trainkit.trainer.prepare import prepare
 from trainkit.trainer.starting_checkpoint import continue_loggers, find_checkpoint, read_located
 from trainkit.trainer.tables import print_timing
 from trainkit.trainer.teardown import afterwards, noted_on
@@ -64,6 +55,7 @@ class Call:
         resume: How a fit goes on in the middle of an epoch.
 
     Attributes:
+        trainer: The same.
         stage: The same.
         module: The same.
         strategy: Where and how the module runs.
@@ -80,6 +72,7 @@ class Call:
         continues_last: Whether that was found by "last", so that the run goes on in its folder.
         fit_of_weights: The fit whose optimizers and counters belong to the weights there are: this one, or the last one
             before an evaluation; None if the weights came from elsewhere since.
+        has_changed_state: Whether weights or counters may be others than before the call.
     """
 
     def __init__(
@@ -94,6 +87,7 @@ class Call:
         take: str | Sequence[str] = (),
         resume: Resume = "exact",
     ) -> None:
+        self.trainer = trainer
         self.stage = stage
         self.module = module
         self.strategy = trainer.strategy
@@ -109,7 +103,7 @@ class Call:
         self.ckpt_path: str | None = None
         self.continues_last = False
         self.fit_of_weights = last_fit
-        self._trainer = trainer
+        self.has_changed_state = False
         self._loaders = loaders
         self._datamodule = datamodule
         self._ckpt_path = ckpt_path
@@ -119,7 +113,6 @@ class Call:
         self._run: Run | None = None
         self._joined: list[object] = []
         self._has_ended = False
-        self._has_changed_state = False
 
     # What it has come to
 
@@ -132,11 +125,6 @@ class Call:
     def is_prepared(self) -> bool:
         """Whether it has come as far as to have a `run`."""
         return self._run is not None
-
-    @property
-    def has_changed_state(self) -> bool:
-        """Whether weights or counters may be others than before the call."""
-        return self._has_changed_state
 
     @property
     def has_data(self) -> bool:
@@ -162,6 +150,10 @@ class Call:
         if self._run is None:
             raise NotAttachedError(f"trainer.{self.stage}() is being prepared; there is a run from its first hook on.")
         return self._run
+
+    @run.setter
+    def run(self, run: Run) -> None:
+        self._run = run
 
     @property
     def fit_run(self) -> FitRun:
@@ -210,7 +202,7 @@ class Call:
                             data.teardown
                               preparation and loop
         """
-        trainer = self._trainer
+        trainer = self.trainer
         begin_telling()
         with ExitStack() as stack:
             stack.enter_context(self._status())
@@ -240,7 +232,7 @@ class Call:
                 checkpoint = self._find_checkpoint()
                 data = self._connect_data()
                 teardown.enter_context(afterwards(data.teardown))
-                self._prepare(data, checkpoint)
+                prepare(self, data, checkpoint, self._take, self._resume)
                 yield self
                 teardown.close()
             except BaseException as raised:
@@ -285,7 +277,7 @@ class Call:
 
     def _find_checkpoint(self) -> dict[str, Any] | None:
         """Find and read the checkpoint to start from; a run that continues the last one goes on in its folder."""
-        trainer, asked = self._trainer, self._ckpt_path
+        trainer, asked = self.trainer, self._ckpt_path
         located = find_checkpoint(trainer, asked, resumes=self.stage is Stage.FIT)
         if located is None:
             return None
@@ -308,74 +300,6 @@ class Call:
         self._data = data
         return data
 
-    def _prepare(self, data: DataConnection, checkpoint: dict[str, Any] | None) -> None:
-        """Make everything ready for a loop. The order is a promise to users: ``docs/explanation/loop.md``."""
-        module, strategy = self.module, self.strategy
-        if self.fit_of_weights is not None and (checkpoint is not None or self.fit_of_weights.module is not module):
-            self.fit_of_weights = None  # its optimizers are not those of the weights there are now
-        if self.stage is Stage.FIT:
-            # A random split of the data in `setup` has to come out as in the process that began the run.
-            restore_beginning(data, checkpoint, self.ckpt_path or "", strategy.rank)
-        data.prepare(self._trainer)
-        with drawn_alike(strategy):  # a module may split its data here too
-            self.hooks.setup(self.stage)
-        method_of(module, "configure_model", TrainModule)()
-        if checkpoint is not None:
-            self._show_checkpoint(checkpoint)
-        # After `setup`, in which the user may have seeded.
-        data.shuffle_seed = self._shuffle_seed(checkpoint)
-        if self.stage is not Stage.FIT and checkpoint is not None:
-            # What is evaluated belongs to that step; the fits of this Trainer keep their own counters.
-            self.progress = Progress()
-            self.progress.load_state_dict(checkpoint.get("loops", {}).get("fit", {}))
-        place_module(module, strategy, self.precision, self.arguments.optimization)
-        if checkpoint is not None:
-            self._has_changed_state = True
-            # Not before: doubles would pass through the float32 of a module that is not converted yet, and one on the
-            # meta device has no memory until the strategy gives it some.
-            load_weights(
-                module,
-                checkpoint["state_dict"],
-                strict=module.strict_loading,
-                source=self.ckpt_path,
-                tells=strategy.is_global_zero,
-            )
-        if self.stage is Stage.FIT:
-            self._prepare_fit(data, checkpoint)
-        else:
-            self._run = build_evaluation_run(self, data)
-            warn_of_other_data(strategy, data.evaluation_loaders(LOADER_OF_STAGE[self.stage]))
-
-    def _prepare_fit(self, data: DataConnection, checkpoint: dict[str, Any] | None) -> None:
-        """Build the run of a fit, and put it where ``checkpoint`` was saved."""
-        self._has_changed_state = True  # counters go back to the beginning of an epoch, or forth to the checkpoint
-        self._run = run = build_fit_run(self, data, checkpoint)
-        warn_of_other_data(self.strategy, [data.fit_loaders.train, *data.fit_loaders.val])
-        self.fit_of_weights = self
-        if checkpoint is not None:
-            # Only now, since plugins that get their state back may look at the run.
-            restore(run, self.registry.plugins, data, checkpoint, self.ckpt_path or "", self._take, self._resume)
-            self.loaders.sanity = []  # it was checked when the run began
-        begin_or_say_done(run)
-        if self._trainer.last_checkpoint is not None:
-            # Now, and not at the first save hours later.
-            check_storable_state(run, self.registry.plugins, data)
-
-    def _show_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let plugins and the module look at ``checkpoint``, and change it."""
-        # Ahead of the weights, so that a module may rename what an older version of it has saved.
-        with given_to(self._trainer, "the whole", self.ckpt_path or ""):
-            if self.stage is Stage.FIT:
-                load_newest(checkpoint, self.hooks.on_load_checkpoint)
-            else:
-                self.hooks.on_load_checkpoint(checkpoint)
-
-    def _shuffle_seed(self, checkpoint: dict[str, Any] | None) -> int:
-        """Return the seed with which all ranks shuffle: a resumed run keeps the one that it began with."""
-        own = (checkpoint or {}).get("trainkit", {})
-        seed: int = self.strategy.broadcast_object(own.get("shuffle_seed", torch.initial_seed()))
-        return seed
-
     def _handle(self, error: BaseException) -> None:
         """Save what a signal has interrupted, and let everybody know of ``error``; what fails meanwhile is noted."""
         self.stop_signal.note_exit(error)
@@ -389,7 +313,7 @@ class Call:
 
     def _save_when_stopped(self) -> None:
         """After a signal, save what the loop left whole at a batch boundary, so that nothing is lost."""
-        trainer = self._trainer
+        trainer = self.trainer
         keeper = trainer.last_checkpoint
         if self.stage is Stage.FIT and self.stop_signal.honoured and keeper is not None:
             keeper.save(trainer)
