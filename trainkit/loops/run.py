@@ -229,6 +229,13 @@ class FitRun(Run):
         if self.stop_signal.asked or self.stop_signal.received:
             self.check_now()
 
+    # Five questions about the end of training, and who asks them:
+    #   has_nothing_to_do  `fit`, ahead of everything: is there not even a hook to finish?
+    #   is_done            `fit`, between two epochs: is training over?
+    #   stops_here         `close_batch`: does it end behind this batch, in the middle of an epoch?
+    #   stops_now          the others: has somebody asked for an end, or is time up?
+    #   ends_with_epoch    plugins, within the last hooks of an epoch: is there no other one to come?
+
     def stops_now(self) -> bool:
         """Whether someone asked for an end, or time is up, and an end is allowed by now. All ranks must ask."""
         asked = self.stop_signal.asked
