@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from trainkit.callbacks import Callback, ModelCheckpoint
-from trainkit.callbacks.model_checkpoint import callback as model_checkpoint_file
+from trainkit.callbacks.model_checkpoint import writer as writer_file
 from trainkit.errors import CheckpointError, CheckpointWriteError
 from trainkit.storage.files import read_checkpoint
 from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_state, quiet_trainer
@@ -94,10 +94,8 @@ def test_what_is_written_is_what_it_was_when_it_was_saved(tmp_path: Path, disk: 
 
 def test_a_displaced_file_stays_until_the_new_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
-    remove = model_checkpoint_file.remove_checkpoint
-    monkeypatch.setattr(
-        model_checkpoint_file, "remove_checkpoint", lambda path: (seen.append(names(tmp_path)), remove(path))
-    )
+    remove = writer_file.remove_checkpoint
+    monkeypatch.setattr(writer_file, "remove_checkpoint", lambda path: (seen.append(names(tmp_path)), remove(path)))
     fit(tmp_path, save_every=3)
     assert seen == [["epoch=0-step=3.ckpt", "epoch=0-step=6.ckpt"]]
     assert names(tmp_path) == ["epoch=0-step=6.ckpt"]

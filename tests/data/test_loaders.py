@@ -8,9 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
-from trainkit.data.combined import CombinedLoader
 from trainkit.data.loaders import LimitedLoader, length_of
 from trainkit.data.sampler import shard
 from trainkit.errors import DataError
@@ -186,29 +185,6 @@ def test_shuffling_draws_what_a_plain_loop_draws(own_generator):
     torch.manual_seed(1)
     assert order_of(LimitedLoader(make()), 3) == expected
     assert torch.equal(torch.rand(1), after)
-
-
-def test_samplers_are_told_the_epoch_also_inside_a_combined_loader():
-    def make():
-        return DataLoader(range(8), sampler=DistributedSampler(range(8), num_replicas=2, rank=0))
-
-    inside = make()
-    for loader in (LimitedLoader(inside), LimitedLoader(CombinedLoader([CombinedLoader([inside], "min_size")]))):
-        loader.set_epoch(3)
-        assert inside.sampler.epoch == 3
-        loader.set_epoch(0)
-
-
-def test_a_loader_with_an_epoch_of_its_own_is_told_once():
-    class Shuffles(list):
-        told = ()
-
-        def set_epoch(self, epoch):
-            self.told = (*self.told, epoch)
-
-    loader = Shuffles([1])
-    LimitedLoader(loader).set_epoch(2)
-    assert loader.told == (2,)
 
 
 def test_a_stream_that_draws_differs_from_epoch_to_epoch_and_from_what_training_draws():

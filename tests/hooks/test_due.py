@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from trainkit.hooks.due import DueHook, running_hook
+from trainkit.hooks.due import FINISHED_HOOKS, DueHook, running_hook
 from trainkit.hooks.manager import HookManager
+from trainkit.hooks.specs import HOOKS
+
+
+def test_the_hooks_that_a_run_finishes_are_hooks():
+    assert set(FINISHED_HOOKS) <= set(HOOKS)
 
 
 class Plugin:

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Generator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from trainkit.errors import HookError
-from trainkit.hooks.implementations import find_implementations, refuse_methods_of_modules, request_of
+from trainkit.hooks.arguments import request_of
+from trainkit.hooks.implementations import find_implementations, refuse_methods_of_modules
 from trainkit.hooks.specs import HOOKS, MODULE_METHODS, hookimpl
 
 
@@ -159,58 +159,6 @@ def test_an_attribute_that_is_no_function_is_no_typo() -> None:
     assert found(plugin_with(on_train_batch_strat=True)) == {}
 
 
-def test_an_unknown_argument_shows_what_is_provided_and_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    class StopOnPlateau:
-        def on_train_batch_end(self, output: Any) -> None: ...
-
-    monkeypatch.chdir(Path(__file__).parent)
-    with pytest.raises(HookError) as caught:
-        find_implementations(StopOnPlateau())
-    line = StopOnPlateau.on_train_batch_end.__code__.co_firstlineno
-    assert str(caught.value).splitlines() == [
-        "StopOnPlateau.on_train_batch_end asks for 'output', which this hook does not provide.",
-        f"    defined at   test_implementations.py:{line}",
-        "    provided     trainer, module, outputs, batch, batch_idx",
-        "    did you mean 'outputs'?",
-    ]
-
-
-def test_an_optional_argument_of_ones_own_is_allowed_unless_it_is_a_typo() -> None:
-    def own(self: Any, batch_idx: int, verbose: bool = False) -> None: ...
-
-    def typo(self: Any, batch_ix: int = 0) -> None: ...
-
-    assert found(plugin_with(on_train_batch_end=own)) == {"on_train_batch_end": "on_train_batch_end"}
-    assert "did you mean 'batch_idx'?" in refusal(on_train_batch_end=typo)
-
-
-def test_keywords_that_catch_all_are_refused() -> None:
-    def keywords(self: Any, trainer: Any, **kwargs: Any) -> None: ...
-
-    assert "takes **kwargs: 'Any', but a hook gets the arguments it names" in refusal(on_fit_start=keywords)
-
-
-def test_args_take_the_rest_in_the_order_of_the_hook() -> None:
-    provided = HOOKS["on_train_batch_end"]
-
-    def rest(trainer: Any, module: Any, *args: Any) -> None: ...
-
-    def out_of_order(batch: Any, *args: Any, module: Any, **kwargs: Any) -> None: ...
-
-    def everything(*args: Any, **kwargs: Any) -> None: ...
-
-    assert request_of(rest, provided, provided) == (provided, ())
-    assert request_of(out_of_order, provided, provided) == (("batch", "trainer", "outputs", "batch_idx"), ("module",))
-    assert request_of(everything, provided, provided) == (provided, ())
-    assert request_of(everything, provided, provided[2:]) == (provided[2:], ())
-    for function in (rest, out_of_order, everything):
-        assert found(plugin_with(on_train_batch_end=staticmethod(function)))
-
-    def fills(self: Any, trainer: Any, limit: int = 3, *args: Any) -> None: ...
-
-    assert "has limit: 'int' = 3 before its *args" in refusal(on_train_batch_end=fills)
-
-
 def test_anything_that_can_be_called_may_be_assigned() -> None:
     def scaled(factor: float, outputs: Any, batch: Any = None) -> float:
         return factor * float(outputs)
@@ -241,30 +189,6 @@ def test_a_partial_method_of_a_class_is_bound() -> None:
     assert function(1) == 3
 
 
-def test_an_assigned_generator_is_known_for_one() -> None:
-    class Wrapper:
-        def __call__(self, outputs: Any) -> Generator[None, Any, None]:
-            yield
-
-    plugin = plugin_with()
-    for value in (Wrapper(), functools.partial(Wrapper().__call__)):
-        plugin.on_train_batch_end = value  # type: ignore[attr-defined]
-        with pytest.raises(HookError, match="is a generator"):
-            find_implementations(plugin)
-
-
-def test_an_assigned_function_that_waits_for_its_self_is_refused() -> None:
-    plugin = plugin_with()
-
-    def on_fit_start(self: Any) -> None: ...
-
-    plugin.on_fit_start = on_fit_start  # type: ignore[attr-defined]
-    with pytest.raises(HookError, match=r"needs an instance.*\n.*\n.*types.MethodType"):
-        find_implementations(plugin)
-    plugin.on_fit_start = types.MethodType(on_fit_start, plugin)  # type: ignore[attr-defined]
-    assert found(plugin) == {"on_fit_start": "on_fit_start"}
-
-
 @pytest.mark.parametrize("name", MODULE_METHODS)
 def test_a_method_that_only_modules_have_is_refused_on_a_plugin(name: str) -> None:
     def method(self: Any) -> None: ...
@@ -288,14 +212,6 @@ def test_a_decorator_with_functools_wraps_keeps_the_arguments() -> None:
     assert found(plugin_with(on_fit_start=on_fit_start)) == {"on_fit_start": "on_fit_start"}
 
 
-def test_a_class_in_place_of_an_instance_is_explained() -> None:
-    class Plugin:
-        def on_fit_start(self, trainer: Any) -> None: ...
-
-    with pytest.raises(HookError, match=r"Plugin.on_fit_start needs an instance(.|\n)*Plugin\(\.\.\.\) for Plugin"):
-        find_implementations(Plugin)
-
-
 def test_a_class_whose_hooks_need_no_instance_is_a_plugin() -> None:
     class Plugin:
         @staticmethod
@@ -305,74 +221,6 @@ def test_a_class_whose_hooks_need_no_instance_is_a_plugin() -> None:
         def on_fit_end(cls, trainer: Any) -> None: ...
 
     assert sorted(found(Plugin)) == ["on_fit_end", "on_fit_start"]
-
-
-def test_an_around_hook_needs_no_mark_to_be_a_wrapper() -> None:
-    def around_fit(self: Any) -> Generator[None, None, None]:
-        yield
-
-    (implementation,) = find_implementations(plugin_with(around_fit=around_fit))
-    assert implementation.options["wrapper"]
-
-
-def test_wrappers_are_generators_and_nothing_else_is() -> None:
-    def plain(self: Any) -> None: ...
-
-    def generator(self: Any) -> Generator[None, None, None]:
-        yield
-
-    async def coroutine(self: Any) -> None: ...
-
-    assert "is no generator, but this hook runs around something" in refusal(around_fit=plain)
-    assert "is a generator, so calling it would run none of it" in refusal(on_fit_start=generator)
-    assert "is async" in refusal(on_fit_end=coroutine)
-    hookimpl(wrapper=True)(plain)
-    assert "is marked wrapper=True, but is no generator" in refusal(on_fit_start=plain)
-    hookimpl(wrapper=True)(generator)
-    assert found(plugin_with(on_fit_start=generator)) == {"on_fit_start": "on_fit_start"}
-    assert "must reach every plugin" in refusal(on_exception=generator)
-    hookimpl(hookwrapper=True)(generator)
-    assert "is an old-style wrapper" in refusal(on_fit_start=generator)
-
-
-def test_a_wrapper_may_not_lose_the_result_of_a_step() -> None:
-    def forgets(self: Any) -> Generator[None, Any, None]:
-        yield
-
-    def forgets_in_detail(self: Any, batch_idx: int) -> Generator[None, Any, None]:
-        if batch_idx:
-            yield
-            return None
-        try:
-            yield
-        finally:
-            print("done")
-
-    def hands_on(self: Any) -> Generator[None, Any, Any]:
-        return (yield)
-
-    def skips_some(self: Any) -> Generator[None, Any, Any]:
-        result = yield
-        return result if result else None
-
-    for function in (forgets, forgets_in_detail):
-        assert "never returns a value" in refusal(around_training_step=function)
-    for function in (hands_on, skips_some):
-        assert found(plugin_with(around_training_step=function))
-
-
-def test_a_request_goes_by_position_until_something_is_left_out() -> None:
-    provided = HOOKS["on_validation_batch_end"]
-
-    def swapped(batch_idx: int, outputs: Any, /) -> None: ...
-
-    def with_default(outputs: Any, dataloader_idx: int = 0) -> None: ...
-
-    def with_gap(outputs: Any, verbose: bool = False, dataloader_idx: int = 0, *, batch: Any = None) -> None: ...
-
-    assert request_of(swapped, provided) == (("batch_idx", "outputs"), ())
-    assert request_of(with_default, provided) == (("outputs", "dataloader_idx"), ())
-    assert request_of(with_gap, provided) == (("outputs",), ("dataloader_idx", "batch"))
 
 
 def test_a_class_of_another_convention_says_how_its_methods_are_called() -> None:

@@ -269,9 +269,9 @@ def test_an_epoch_in_whose_middle_training_ends_is_left_before_it_is_over():
     assert not run.is_done()
     run.progress.epoch_left = True
     assert run.is_done()
-    assert run.is_over()
+    assert run.has_nothing_to_do()
     run.progress.validation_ending = True
-    assert not run.is_over()
+    assert not run.has_nothing_to_do()
 
 
 def validating_run():

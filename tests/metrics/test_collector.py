@@ -89,15 +89,6 @@ def test_values_are_those_of_the_newest_batch_since_the_last_row(training):
     assert training.step_row() == {"every": 3.0}
 
 
-def test_reading_changes_nothing(training):
-    training.log("x", torch.tensor(1.0), on_epoch=True)
-    first = numbers(training.callback_metrics)
-    training.callback_metrics["x"] = torch.tensor(5.0)
-    assert numbers(training.callback_metrics) == first
-    training.end_batches()
-    assert training.epoch_row() == training.epoch_row() == {"x_epoch": 1.0}
-
-
 def test_metrics_outlive_their_phase(validating):
     validating.log("val/loss", 1.0)
     validating.end_batches()

@@ -180,7 +180,7 @@ def test_one_that_is_made_of_others_is_refused(trains):
 
 @pytest.mark.parametrize("kind", MEANS)
 @pytest.mark.parametrize("hook", ["on_validation_batch_end", "on_validation_epoch_end", "on_validation_start"])
-def test_a_run_goes_on_with_what_was_set_aside(tmp_path, hook, kind):
+def test_a_run_goes_on_with_what_was_stashed(tmp_path, hook, kind):
     class Saves:
         pass
 

@@ -15,9 +15,8 @@ from trainkit import DataModule
 from trainkit.callbacks import Callback, CSVLogger, EarlyStopping, WeightAveraging
 from trainkit.checkpoint.state import LIGHTNING_VERSION
 from trainkit.errors import CheckpointError
-from trainkit.hooks.due import FINISHED_HOOKS
 from trainkit.storage.files import read_checkpoint, write_checkpoint
-from trainkit.storage.layout import Cursor, Due, Metrics, Weights, Whole, misfit
+from trainkit.storage.layout import Cursor, Metrics, Weights, Whole, misfit
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 from trainkit.types import Phase
 
@@ -86,9 +85,8 @@ def test_places_that_contradict_each_other_are_told(place: Any, value: Any, told
     assert re.search(told, misfit(checkpoint)) and bool(told) == bool(misfit(checkpoint))
 
 
-def test_the_hooks_and_phases_are_those_that_there_are() -> None:
-    hooks, phases = get_type_hints(Due)["name"], get_type_hints(Metrics)["phases"]
-    assert get_args(hooks) == FINISHED_HOOKS
+def test_the_phases_are_those_that_there_are() -> None:
+    phases = get_type_hints(Metrics)["phases"]
     assert get_args(get_args(phases)[0]) == tuple(phase.value for phase in Phase)
 
 

@@ -8,67 +8,9 @@ import pytest
 
 from trainkit.callbacks import EarlyStopping, ModelCheckpoint
 from trainkit.errors import DataError, NotAttachedError
-from trainkit.loops.run import FitRun, Run
+from trainkit.loops.run import Run
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
-from trainkit.types import Phase, Stage
-
-
-class Looks:
-    """Notes what a Trainer tells of its call in each hook."""
-
-    def __init__(self, look):
-        self.look, self.seen = look, []
-
-    def setup(self, trainer):
-        self.seen.append(("setup", self.look(trainer)))
-
-    def on_fit_start(self, trainer):
-        self.seen.append(("on_fit_start", self.look(trainer)))
-
-    def on_validation_start(self, trainer):
-        self.seen.append(("on_validation_start", self.look(trainer)))
-
-    def teardown(self, trainer):
-        self.seen.append(("teardown", self.look(trainer)))
-
-
-def test_the_status_follows_the_call():
-    looks = Looks(lambda trainer: (trainer.state.status, trainer.state.fn, trainer.state.stage))
-    trainer = quiet_trainer(callbacks=[looks])
-    assert (trainer.state.status, trainer.state.fn, trainer.state.stage) == ("initializing", None, None)
-    trainer.fit(TinyModule(), TinyData(2))
-    training = ("running", Stage.FIT, Phase.TRAIN)
-    assert looks.seen == [("setup", training), ("on_fit_start", training), ("teardown", training)]
-    assert (trainer.state.status, trainer.state.fn, trainer.state.stage) == ("finished", Stage.FIT, None)
-
-
-def test_a_state_that_was_kept_follows_its_call():
-    kept = []
-
-    class Keeps:
-        def on_fit_start(self, trainer):
-            kept.append(trainer.state)
-
-    trainer = quiet_trainer(callbacks=[Keeps()])
-    trainer.fit(TinyModule(), TinyData(1))
-    assert kept[0].finished
-    assert kept[0].stopped
-
-
-def test_a_run_is_built_complete_ahead_of_its_first_hook():
-    runs = []
-
-    class Keeps:
-        def on_fit_start(self, trainer):
-            run = trainer.run
-            assert isinstance(run, FitRun)
-            runs.append(
-                (len(run.optimizers), len(run.wrapped_optimizers), run.limits.max_epochs, run.accumulation.schedule)
-            )
-
-    trainer = quiet_trainer(max_epochs=3, accumulate_grad_batches=2, callbacks=[Keeps()])
-    trainer.fit(TinyModule(), TinyData(2))
-    assert runs == [(1, 1, 3, {0: 2})]
+from trainkit.types import Stage
 
 
 def test_an_evaluation_has_nothing_of_training():
@@ -121,55 +63,6 @@ def test_after_an_evaluation_the_fit_is_what_is_saved(tmp_path):
         quiet_trainer(max_epochs=2).fit(TinyModule(), TinyData(3), ckpt_path=tmp_path / "weights.ckpt")
 
 
-def test_counters_of_a_checkpoint_hold_while_it_is_evaluated_and_no_longer(tmp_path):
-    trainer = quiet_trainer(max_epochs=2)
-    trainer.fit(TinyModule(), TinyData(3))
-    trainer.save_checkpoint(tmp_path / "six.ckpt")
-    looks = Looks(lambda trainer: trainer.global_step)
-    other = quiet_trainer(max_epochs=1, callbacks=[looks])
-    other.fit(TinyModule(), TinyData(2))
-    looks.seen.clear()
-    other.validate(TinyModule(), TinyData(1), ckpt_path=tmp_path / "six.ckpt")
-    assert ("on_validation_start", 6) in looks.seen
-    assert other.global_step == 2
-
-
-def test_callbacks_of_the_module_are_there_for_one_call():
-    class OfModule:
-        pass
-
-    class Module(TinyModule):
-        def configure_callbacks(self):
-            return [OfModule()]
-
-    looks = Looks(lambda trainer: [type(callback).__name__ for callback in trainer.callbacks])
-    trainer = quiet_trainer(callbacks=[looks])
-    trainer.fit(Module(), TinyData(1))
-    assert looks.seen[0] == ("setup", ["Looks", "OfModule"])
-    assert trainer.callbacks == [looks]
-
-
-def test_callbacks_of_the_module_are_there_while_an_error_is_told_of():
-    class OfModule:
-        pass
-
-    class Module(TinyModule):
-        def configure_callbacks(self):
-            return [OfModule()]
-
-        def training_step(self, batch, batch_idx):
-            raise RuntimeError("broken")
-
-    class Looks:
-        def on_exception(self, trainer):
-            seen.append([type(callback).__name__ for callback in trainer.callbacks])
-
-    seen = []
-    with pytest.raises(RuntimeError, match="broken"):
-        quiet_trainer(callbacks=[Looks()]).fit(Module(), TinyData(1))
-    assert seen == [["Looks", "OfModule"]]
-
-
 def test_a_signal_saves_in_the_folder_of_the_run_wherever_callbacks_save(tmp_path):
     class Module(TinyModule):
         def configure_callbacks(self):
@@ -183,22 +76,6 @@ def test_a_signal_saves_in_the_folder_of_the_run_wherever_callbacks_save(tmp_pat
         quiet_trainer(enable_checkpointing=True, default_root_dir=tmp_path).fit(Module(), TinyData(4))
     assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["last.ckpt"]
     assert not (tmp_path / "own").exists()
-
-
-def test_a_fit_that_failed_behind_its_checkpoint_leaves_nothing_mixed_to_save(tmp_path):
-    class Fails(TinyModule):
-        def configure_optimizers(self):
-            raise RuntimeError("no optimizer")
-
-    other, trainer = quiet_trainer(), quiet_trainer()
-    other.fit(TinyModule(), TinyData(3))
-    other.save_checkpoint(tmp_path / "three.ckpt")
-    trainer.fit(TinyModule(), TinyData(5))
-    with pytest.raises(RuntimeError, match="no optimizer"):
-        trainer.fit(Fails(), TinyData(5), ckpt_path=tmp_path / "three.ckpt")
-    saved = trainer.dump_checkpoint()
-    assert saved["global_step"] == 3
-    assert "optimizer_states" not in saved
 
 
 def test_each_run_tells_its_warnings_also_the_second_of_one_trainer():

@@ -51,9 +51,9 @@ def list_tensors(checkpoint: Mapping[str, Any]) -> Iterator[str]:
         yield f"{printable(place)}  {form(tensor)}"
 
 
-def tensors_in(value: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
+def tensors_in(value: Any) -> Iterator[tuple[str, Tensor]]:
     """Yield every tensor at any depth of ``value`` with its place, such as ``state_dict.layer.weight``."""
-    for where, leaf in walk(value, place, place_of=lambda key, place: f"{place}.{key}" if place else str(key)):
+    for where, leaf in walk(value, place_of=lambda key, place: f"{place}.{key}" if place else str(key)):
         if isinstance(leaf, Tensor):
             yield where, leaf
 

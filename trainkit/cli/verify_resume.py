@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from trainkit.config.schema import Config
     from trainkit.testing.first_divergence import Divergence
     from trainkit.testing.lost import Lost
+    from trainkit.testing.trace import Stop
 
 MAX_VALIDATION_BATCHES = 3  # more than one, so that a run can be stopped within a validation
 MOST_LOST = 8  # so many objects are named at most, of those that hold something else
@@ -68,28 +71,17 @@ def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -
     """Make all runs, print what is equal and what differs, and return the exit code."""
     from trainkit.config import read
     from trainkit.testing.first_divergence import first_divergence
-    from trainkit.testing.lost import lost_at_first, lost_for_good
     from trainkit.testing.trace import STOPS, read_events, read_stops
 
     shorter = [*overrides, *_shortened(read(config, overrides), steps)]
-
-    def run(name: str, *options: str) -> Path:
-        place = folder / name
-        place.mkdir(parents=True, exist_ok=True)
-        own = [*shorter, f"trainer.default_root_dir={place}", "--steps", str(steps), "--trace-into", str(place)]
-        _run_in_new_process(["verify-resume", config, *own, *options], place / "output.txt")
-        return place
-
-    def failed_runs_exit(name: str) -> Path:
-        try:
-            return run(name)
-        except _FailedError as failure:
-            click.echo(failure.output, err=True)
-            sys.exit(failure.code)
-
+    run = partial(_run, ["verify-resume", config, *shorter, "--steps", str(steps)], folder)
     # Twice from the start: if these differ, nothing that is found after a resume would be the fault of resuming.
     click.echo(f"training {config} for {steps} batches, twice")
-    whole, again = failed_runs_exit("whole"), failed_runs_exit("again")
+    try:
+        whole, again = run("whole"), run("again")
+    except _FailedError as failure:
+        click.echo(failure.output, err=True)
+        return failure.code
     found = first_divergence(whole, again, from_the_start=True)
     if found is not None:
         click.echo("    DIFFERENT")
@@ -97,24 +89,9 @@ def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -
         return 1
     click.echo(f"    equal in {len(read_events(whole))} things\ncontinuing it from")
     stops = read_stops(whole)
-    differ, told = 0, set[str]()
+    told: set[str] = set()
     idle: dict[str, Lost] = {}
-    for stop in stops:
-        place = f"{STOPS[stop.kind]} ({stop.when})"
-        try:
-            resumed = run(f"from-{Path(stop.checkpoint).stem}", "--from", str(whole / stop.checkpoint))
-        except _FailedError as failure:
-            differ += 1
-            click.echo(f"    {place:<72} FAILS")
-            click.echo(textwrap.indent(failure.output.strip(), " " * 8))
-            continue
-        found = first_divergence(whole, resumed, stop.events)
-        click.echo(f"    {place:<72} {'equal' if found is None else 'DIFFERS'}")
-        if found is not None:
-            differ += 1
-            _tell(found, told, lost_at_first(whole, again, resumed))
-        else:
-            idle |= {each.name: each for each in lost_for_good(whole, again, resumed)}
+    differ = sum(not _continues_exactly(stop, run, whole, again, told, idle) for stop in stops)
     missed = [place for kind, place in STOPS.items() if kind not in {stop.kind for stop in stops}]
     if missed:
         click.echo(textwrap.fill(f"not tried, as the run never was there: {', '.join(missed)}", 110))
@@ -123,6 +100,48 @@ def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -
         _tell_lost([*idle.values()], told)
     click.echo("it continues exactly" if not differ else f"it does not continue exactly from {differ} of {len(stops)}")
     return int(differ > 0)
+
+
+def _continues_exactly(
+    stop: Stop, run: Callable[..., Path], whole: Path, again: Path, told: set[str], idle: dict[str, Lost]
+) -> bool:
+    """Continue the run from ``stop`` and say how it went; return whether nothing differs.
+
+    Args:
+        stop: Where it was saved.
+        run: Makes a run.
+        whole: The folder of the run that never stopped.
+        again: That of the same run, made once more.
+        told: What was said before; gains what is said here.
+        idle: Gains what was lost without a difference.
+    """
+    from trainkit.testing.first_divergence import first_divergence
+    from trainkit.testing.lost import lost_at_first, lost_for_good
+    from trainkit.testing.trace import STOPS
+
+    place = f"{STOPS[stop.kind]} ({stop.when})"
+    try:
+        resumed = run(f"from-{Path(stop.checkpoint).stem}", "--from", str(whole / stop.checkpoint))
+    except _FailedError as failure:
+        click.echo(f"    {place:<72} FAILS")
+        click.echo(textwrap.indent(failure.output.strip(), " " * 8))
+        return False
+    found = first_divergence(whole, resumed, stop.events)
+    click.echo(f"    {place:<72} {'equal' if found is None else 'DIFFERS'}")
+    if found is None:
+        idle |= {each.name: each for each in lost_for_good(whole, again, resumed)}
+    else:
+        _tell(found, told, lost_at_first(whole, again, resumed))
+    return found is None
+
+
+def _run(arguments: list[str], folder: Path, name: str, *options: str) -> Path:
+    """Make one run in a new process; return the folder in ``folder`` that it is traced into."""
+    place = folder / name
+    place.mkdir(parents=True, exist_ok=True)
+    own = [f"trainer.default_root_dir={place}", "--trace-into", str(place)]
+    _run_in_new_process([*arguments, *own, *options], place / "output.txt")
+    return place
 
 
 def _shortened(config: Config, steps: int) -> list[str]:

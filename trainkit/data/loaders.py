@@ -1,32 +1,29 @@
 """One loader as a loop sees it: numbered batches, up to a limit, of which the last is known to be the last.
 
-Three things are decided here: how many batches there are, whether one is loaded ahead of its turn (only where the
-length is not known), and, through a cursor for each loader, where a run that continues begins.
+Two things are decided here: how many batches there are, and whether one is loaded ahead of its turn (only where the
+length is not known). Where a pass begins, also one that continues, is in ``batch_source.py``.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from copy import copy
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from typing import Any
 
 from trainkit.checks import share
-from trainkit.data.combined import CombinedLoader, batches_of, is_sliceable
+from trainkit.data.batch_source import BatchSource
 from trainkit.data.counter import ItemCounter
-from trainkit.data.dataloader_copy import is_map_style, samplers_of
-from trainkit.data.resume.content import content_of
-from trainkit.data.resume.cursor import Cursor
-from trainkit.data.resume.cursors import are_replayed_together, make_cursor
-from trainkit.data.resume.other_data import Resume, other_data, warn_inexact
+from trainkit.data.dataloader_copy import is_map_style
+from trainkit.data.resume.other_data import Resume
 from trainkit.data.sampler import is_shard
 from trainkit.data.wait_meter import WaitMeter
 from trainkit.errors import DataError
 from trainkit.output import warn
-from trainkit.seed import RandomStream, isolate_rng, rng_state, set_rng_state
+from trainkit.seed import RandomStream
 from trainkit.types import Batch
 
 
@@ -78,28 +75,18 @@ class LimitedLoader:
                 "    to do        look at the dataset; with drop_last=True, at a batch size larger than the dataset"
             )
         self.num_batches = _count(self._length, limit, name, argument)
-        # What is iterated over: a cursor, or the user's CombinedLoader with a cursor in place of each loader.
-        self._source = loader.map(self._cursor) if isinstance(loader, CombinedLoader) else self._cursor(loader)
-        self._cursors: list[Cursor] = (
-            self._source.flattened if isinstance(self._source, CombinedLoader) else [self._source]
-        )
-        for cursor in self._cursors:
-            # Without a length a stream of their own is drawn from, which is shared by loaders side by side.
-            cursor.draws_in_turn = self._length is not None or self._is_side_by_side
+        self._source = BatchSource(loader, name, knows_length=self._length is not None)
         self._epoch = 0
-        self._passes = 0
         self._given = ItemCounter()  # batches fetched from the loader in this pass
         self._ahead = 0  # how many of them the loop has not been given yet: 1 with a look-ahead batch, else 0
         self._ended = False  # whether a look ahead found the end, and the loader is not asked again
         self._stream: RandomStream | None = None  # what the look-ahead draws from
         # Where everything stood before each of the newest two batches was fetched by a look-ahead, by their indices.
         self._before: deque[tuple[int, RandomStream, list[dict[str, Any]]]] = deque(maxlen=2)
-        self._rng_at_start: dict[str, Any] | None = None  # of a pass whose loaders are replayed together
         # What `load_state_dict` restored; each is dropped when the next pass has used it.
         self._restored: dict[str, Any] | None = None
         self._restored_end = False
         self._restored_stream: dict[str, Any] | None = None
-        self._restored_place: dict[str, Any] | None = None
         self.ended_early = False
         self._warned = self._has_looked = False
 
@@ -122,9 +109,8 @@ class LimitedLoader:
         # Nothing is left of this epoch, so the loader is not touched, and the next pass is a new one. If the loader has
         # to be run into its end (see `_drains`), it is not over yet.
         if ended or (start >= self._furthest and not self._drains):
-            self._restored_stream = self._restored_place = None
-            for cursor in self._cursors:
-                cursor.discard_restored()
+            self._restored_stream = None
+            self._source.discard_restored()
             return iter(())
         # With a length, nothing is fetched ahead: without workers, samples draw random numbers in turn with training.
         return self._looking_ahead(start) if self._length is None else self._counting(start, self.num_batches or 0)
@@ -146,14 +132,12 @@ class LimitedLoader:
                 if batch_idx == upcoming:
                     stream, cursors = stream_before, cursors_before
         if cursors is None:
-            cursors = [cursor.state_dict(int(under_way)) for cursor in self._cursors]
-        contents = [content_of(cursor.loader) for cursor in self._cursors]
+            cursors = [cursor.state_dict(int(under_way)) for cursor in self._source.cursors]
         return {
-            # The content as it is now: data may be changed while they are trained on.
-            "cursors": [{**cursor, "content": content} for cursor, content in zip(cursors, contents, strict=True)],
+            "cursors": self._source.with_contents(cursors),
             "stream": None if stream is None else stream.state,
             "ended": self._ended and not under_way,
-            "began": self._rng_at_start,
+            "began": self._source.rng_at_start,
         }
 
     def is_past_end(self, consumed: int) -> bool:
@@ -162,13 +146,11 @@ class LimitedLoader:
 
     def known_samples(self) -> int | None:
         """Return of how many samples the loop's batch was made; None if that is not known, 0 if of several loaders'."""
-        if self._is_side_by_side:
-            return 0
-        return None if isinstance(self._source, CombinedLoader) else self._source.known_samples(self._ahead)
+        return self._source.known_samples(self._ahead)
 
     def known_indices(self) -> list[Any] | None:
         """Return the samples' indices in the dataset of the loop's batch; None if that is not known."""
-        return None if isinstance(self._source, CombinedLoader) else self._source.known_indices(self._ahead)
+        return self._source.known_indices(self._ahead)
 
     def is_under_way(self, consumed: int) -> bool:
         """Whether the loop was given one more batch than the ``consumed`` ones, and has not finished it."""
@@ -189,37 +171,21 @@ class LimitedLoader:
         """
         self._restored_end = mid_epoch and resume == "next_epoch"
         mid_epoch = mid_epoch and resume != "next_epoch"
-        if len(state["cursors"]) != len(self._cursors):
-            error = other_data(
-                f"{self.name} consists of {len(self._cursors)} loaders, and that of the run that is to be continued of "
-                f"{len(state['cursors'])}."
-            )
-            if resume == "exact":
-                raise error
-            if mid_epoch:
-                warn_inexact(error)
+        if not self._source.load_state_dict(state, mid_epoch=mid_epoch, resume=resume):
             return
-        for cursor in self._cursors:
-            cursor.tolerant = resume != "exact"
-        for cursor, saved in zip(self._cursors, state["cursors"], strict=True):
-            cursor.load_state_dict(saved, mid_epoch=mid_epoch)
         self._restored = state if mid_epoch else None
         self._restored_stream = state["stream"] if mid_epoch else None
         # Older checkpoints have neither "ended" nor "began".
         self._restored_end |= mid_epoch and state.get("ended", False)
-        self._restored_place = state if mid_epoch else None
 
     def close(self) -> None:
         """End worker processes that outlive a pass."""
-        for cursor in self._cursors:
-            cursor.close()
+        self._source.close()
 
     def set_epoch(self, epoch: int) -> None:
         """Tell samplers that shuffle by epoch (those with a ``set_epoch`` method) which epoch comes."""
         self._epoch = epoch
-        for cursor in self._cursors:
-            cursor.epoch = epoch
-            _set_epoch(cursor.loader, epoch)
+        self._source.set_epoch(epoch)
         # A data set may grow from epoch to epoch.
         if self._length is not None:
             self._length = length_of(self.loader)
@@ -245,7 +211,7 @@ class LimitedLoader:
                     if not isinstance(self._limit, int):
                         self._warn_of_length("gives more, which is left out")
                     return
-                was_last = given >= end or not self._has_more()
+                was_last = given >= end or not self._source.has_more()
                 # Not where the data have grown since the epoch began: the length was true.
                 if not was_last and length_of(self.loader) == self._length:
                     self._warn_of_length("gives more, which is used")
@@ -265,7 +231,7 @@ class LimitedLoader:
         if self._has_looked or isinstance(self._limit, int) or length_of(self.loader) != self._length:
             return
         self._has_looked = True
-        if any(cursor.goes_on() for cursor in self._cursors):
+        if self._source.goes_on():
             self._warn_of_length("gives more, which is left out", f", or say {self._argument}={self._length}")
 
     def _warn_of_length(self, truth: str, instead: str = ", or leave it out") -> None:
@@ -284,14 +250,14 @@ class LimitedLoader:
         self._stream = RandomStream.branch(self._epoch) if restored is None else RandomStream(restored)
         # Several loaders are started when their first batch is asked for, and so draw from the stream all that they
         # draw; where they find their places together, they have to begin in it.
-        with self._stream.active() if isinstance(self._source, CombinedLoader) else nullcontext():
+        with self._stream.active() if self._source.is_combined else nullcontext():
             batches = self._counted_from(start)
         self._record(start)
         with self._stream.active():
             upcoming = next(batches, nothing)
         # A pass that continues may have nothing left; one that begins with nothing is a mistake.
         if upcoming is nothing and start == 0:
-            raise DataError(self._why_nothing_came())
+            raise DataError(self._source.why_nothing_came())
         batch_idx = start
         while upcoming is not nothing:
             batch = upcoming
@@ -311,7 +277,7 @@ class LimitedLoader:
         # A checkpoint taken while the loop works on a batch must not count the next one as consumed. A shallow copy
         # holds: a stream replaces its states, and changes none in place.
         assert self._stream is not None
-        self._before.append((upcoming, copy(self._stream), [cursor.state_dict() for cursor in self._cursors]))
+        self._before.append((upcoming, copy(self._stream), [cursor.state_dict() for cursor in self._source.cursors]))
 
     @property
     def _furthest(self) -> float:
@@ -323,17 +289,9 @@ class LimitedLoader:
             return math.inf
         if self.num_batches != self._length:
             return self.num_batches
-        promised = [len(each) for each in self._cursors] if len(self._cursors) > 1 else [self.num_batches]
-        if not any(each.may_have_more(count) for each, count in zip(self._cursors, promised, strict=True)):
+        if not self._source.may_have_more(self.num_batches):
             return self.num_batches
         return self._limit if isinstance(self._limit, int) else math.inf
-
-    def _has_more(self) -> bool:
-        """Whether the loader has more than it has given; asked where that may be more than it promised."""
-        more = [each.has_more() for each in self._cursors]
-        if isinstance(self._source, CombinedLoader):
-            return self._source.goes_on(more, [each.was_restarted for each in self._cursors])
-        return more[0]
 
     @property
     def _drains(self) -> bool:
@@ -348,66 +306,8 @@ class LimitedLoader:
     def _counted_from(self, start: int) -> Iterator[Batch]:
         """Begin a pass and return its batches from ``start`` on, counted and, if there is a meter, timed."""
         self._given.set(start)
-        batches = self._from(start)
+        batches = self._source.begin(start)
         return self._given.wrap(batches if self._meter is None else self._meter.measure(batches, self.loader))
-
-    def _from(self, start: int) -> Iterable[Batch]:
-        """Begin a pass and return its batches from ``start`` on."""
-        self._passes += 1
-        if is_sliceable(self.loader):
-            return self.loader[start:] if start else self.loader
-        place, self._restored_place = self._restored_place, None
-        if place is not None and place.get("began"):
-            return self._replayed_together(place, start)
-        batches = batches_of(self._source)
-        # Each cursor goes to its own place when it is iterated over; together these are `start`.
-        if place is not None:
-            if isinstance(self._source, CombinedLoader):
-                # One that was started anew had ended: a cycle ends when all have.
-                return self._source.batches(saved.get("begun", 1) > 1 for saved in place["cursors"])
-            return batches
-        for cursor in self._cursors:
-            cursor.rewind()
-        self._rng_at_start = None
-        if self._is_side_by_side and are_replayed_together(self._cursors):
-            self._rng_at_start = {"global": rng_state(), "own": [cursor.own_generators() for cursor in self._cursors]}
-        return islice(batches, start, None)
-
-    def _replayed_together(self, state: dict[str, Any], start: int) -> Iterator[Batch]:
-        """Start all loaders of a `CombinedLoader` again, and return the batches after the first ``start``."""
-        self._rng_at_start = at_start = state["began"]
-        with isolate_rng():
-            set_rng_state(at_start["global"])
-            for cursor, saved, own in zip(self._cursors, state["cursors"], at_start["own"], strict=True):
-                # From its own position each loader would go to its place alone.
-                cursor.replay(saved)
-                cursor.set_own_generators(own)
-            batches = iter(batches_of(self._source))
-            deque(islice(batches, start), maxlen=0)  # load and throw away
-            for cursor, saved in zip(self._cursors, state["cursors"], strict=True):
-                cursor.check_replay(saved)
-        # isolate_rng() put the global generators back, and does not know those of the loaders.
-        for cursor, saved in zip(self._cursors, state["cursors"], strict=True):
-            cursor.set_own_generators(saved["own"])
-        return batches
-
-    @property
-    def _is_side_by_side(self) -> bool:
-        """Whether several loaders give their batches in turn."""
-        return isinstance(self._source, CombinedLoader) and self._source.mode != "sequential"
-
-    def _cursor(self, loader: Any) -> Cursor:
-        return make_cursor(loader, self.name)
-
-    def _why_nothing_came(self) -> str:
-        # A generator, or another iterator, that the epoch before, or the sanity check, has used up.
-        used_up = next((each.loader for each in self._cursors if isinstance(each.loader, Iterator)), None)
-        if self._passes > 1 and used_up is not None:
-            return (
-                f"{self.name} is used up: a {type(used_up).__name__} can be iterated over only once.\n"
-                "    to do        pass what starts anew at every iter(): a list, a DataLoader, an IterableDataset"
-            )
-        return f"{self.name} gave no batches."
 
 
 def _count(length: int | None, limit: int | float, name: str, argument: str) -> int | None:
@@ -429,14 +329,3 @@ def _count(length: int | None, limit: int | float, name: str, argument: str) -> 
             f"    to do        give at least {1 / length:.3g}, or a number of batches (int)"
         )
     return count
-
-
-def _set_epoch(loader: Any, epoch: int) -> None:
-    if isinstance(loader, CombinedLoader):
-        for inner in loader.flattened:
-            _set_epoch(inner, epoch)
-        return
-    for part in (loader, *samplers_of(loader)):
-        set_epoch = getattr(part, "set_epoch", None)
-        if callable(set_epoch):
-            set_epoch(epoch)

@@ -18,17 +18,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pluggy import HookImpl
 
 from trainkit.errors import HookError
+from trainkit.hooks.arguments import Request, request_of
 from trainkit.hooks.attribution import Attribution, in_one_line
 from trainkit.hooks.bound import HookCall, no_op
-from trainkit.hooks.implementations import Request, owner_name, request_of, unbindable
 from trainkit.hooks.specs import HOOKS
+from trainkit.hooks.unbindable import owner_name, unbindable
 
 if TYPE_CHECKING:
     from trainkit.hooks.timing import HookTimer
 
 
 def bind(
-    hook: str, impls: Sequence[HookImpl], trainer: object, module: object, timer: HookTimer, calls: Calls
+    hook: str, impls: Sequence[HookImpl], trainer: object, module: object, timer: HookTimer, unfinished: Unfinished
 ) -> HookCall:
     """Return one function that calls ``impls``, to be an attribute of `BoundHooks`.
 
@@ -38,7 +39,7 @@ def bind(
         trainer: The first argument of every hook.
         module: The second one.
         timer: Times each implementation while it is enabled.
-        calls: Where the newest call of the hook leaves what it has yet to call.
+        unfinished: Where the newest call of the hook leaves what it has yet to call.
     """
     if not impls:
         return no_op(hook)
@@ -49,7 +50,7 @@ def bind(
         provided = (*provided[:2], "what it goes around", *provided[2:])
     joined = [_join(impl, hook, provided, arguments_of(impl, hook, module), timer) for impl in impls]
     bound = (trainer, module)
-    call = _innermost(hook, [each for each in joined if not each.impl.wrapper], bound, calls)
+    call = _innermost(hook, [each for each in joined if not each.impl.wrapper], bound, unfinished)
     # From the inside out: the first in the order of calls is wrapped around last, and so is the outermost.
     for each in reversed(joined):
         if each.impl.wrapper:
@@ -57,7 +58,7 @@ def bind(
     return call
 
 
-Calls = dict[str, Iterator[tuple[Callable[..., Any], Callable[..., Any], Attribution]]]
+Unfinished = dict[str, Iterator[tuple[Callable[..., Any], Callable[..., Any], Attribution]]]
 """By hook, an iterator over the plugins that its newest call has yet to call: the very one that the call goes through,
 so that keeping it up to date costs nothing."""
 
@@ -110,7 +111,7 @@ def _pick(indices: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
     return operator.itemgetter(*indices)
 
 
-def _innermost(hook: str, joined: list[_Joined], bound: tuple[Any, ...], newest: Calls) -> HookCall:
+def _innermost(hook: str, joined: list[_Joined], bound: tuple[Any, ...], unfinished: Unfinished) -> HookCall:
     """Return what the wrappers of ``hook`` run around: its other implementations, or the function a loop passes."""
     if hook.startswith("around_"):
         return operator.call
@@ -124,7 +125,7 @@ def _innermost(hook: str, joined: list[_Joined], bound: tuple[Any, ...], newest:
     def call(*values: Any) -> list[Any]:
         values = bound + values
         results = []
-        newest[hook] = rest = iter(calls)
+        unfinished[hook] = rest = iter(calls)
         try:
             for function, pick, attribution in rest:  # noqa: B007  the handler below asks which one it was
                 result = function(*pick(values))
@@ -132,7 +133,7 @@ def _innermost(hook: str, joined: list[_Joined], bound: tuple[Any, ...], newest:
                     results.append(result)
         # Not BaseException: no plugin is to blame for a Ctrl-C that arrived while it ran.
         except Exception as error:
-            del newest[hook]  # a wrapper may go on in spite of it, and this call does not
+            del unfinished[hook]  # a wrapper may go on in spite of it, and this call does not
             attribution.blame(error)
             raise
         return results

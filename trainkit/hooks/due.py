@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from trainkit.hooks.manager import HookManager
 
-FINISHED_HOOKS = (
+FinishedHook = Literal[
     "on_train_end",
     "on_train_epoch_end",
     "on_validation_end",
@@ -16,9 +16,11 @@ FINISHED_HOOKS = (
     "on_validation_batch_end",
     "on_train_batch_end",
     "on_train_epoch_start",
-)
+]
 """The hooks of which a run that continues calls the rest. Counters are set ahead of them, so that what is saved within
 is behind them; all other hooks are called again, or are none of a fit."""
+
+FINISHED_HOOKS: tuple[FinishedHook, ...] = get_args(FinishedHook)
 
 
 @dataclass(frozen=True, slots=True)

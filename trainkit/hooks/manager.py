@@ -18,10 +18,11 @@ from pluggy import HookimplOpts
 import trainkit.hooks.specs as specs
 from trainkit.errors import HookError, PluginError, TrainkitError, UnknownNameError
 from trainkit.hooks.bound import BoundHooks, no_op
-from trainkit.hooks.dispatch import Calls, arguments_of, bind
-from trainkit.hooks.implementations import find_implementations, owner_name, refuse_methods_of_modules
+from trainkit.hooks.dispatch import Unfinished, arguments_of, bind
+from trainkit.hooks.implementations import find_implementations, refuse_methods_of_modules
 from trainkit.hooks.specs import HOOKS, hookspec
 from trainkit.hooks.timing import HookTimer
+from trainkit.hooks.unbindable import owner_name
 
 PluginStage = Literal["setup", "modify", "module", "observe", "decide", "persist"]
 """When a plugin is called within one hook: ``setup`` prepares, ``modify`` changes weights or batches, ``module`` is the
@@ -52,7 +53,7 @@ class HookManager:
         self._members: list[_Member] = []  # in the order of their calls
         self._places = itertools.count()
         self._run: tuple[object, object] | None = None  # trainer and module, while hooks are bound to them
-        self._calls: Calls = {}  # by hook, what its newest call has yet to call
+        self._unfinished: Unfinished = {}  # by hook, what its newest call has yet to call
 
     def register(self, plugin: object, *, name: str | None = None) -> str:
         """Add a plugin and return its name.
@@ -112,7 +113,7 @@ class HookManager:
 
     def remaining(self, hook: str) -> list[str]:
         """Return the names of the plugins that the running call of ``hook`` has yet to call; none outside of one."""
-        return [attribution.name for *_, attribution in copy.copy(self._calls.get(hook, iter(())))]
+        return [attribution.name for *_, attribution in copy.copy(self._unfinished.get(hook, iter(())))]
 
     def call_only(self, hook: str, names: Collection[str], values: Mapping[str, Any]) -> list[str]:
         """Call ``hook`` on those of its plugins that have these names, in their order.
@@ -134,7 +135,7 @@ class HookManager:
                 request = arguments_of(impl, hook, self._run[1])
                 has_all = there.issuperset([*request.by_position, *request.by_name])
                 (callable_ if has_all else left_out).append(impl)
-        call = bind(hook, callable_, *self._run, self.timing, self._calls)
+        call = bind(hook, callable_, *self._run, self.timing, self._unfinished)
         call(*(values.get(argument) for argument in HOOKS[hook][2:]))
         return [impl.plugin_name for impl in left_out]
 
@@ -146,7 +147,7 @@ class HookManager:
     def attach(self, trainer: object, module: object) -> BoundHooks:
         """Bind all hooks to a trainer and the module it runs, which joins them as a plugin at the stage ``module``."""
         self.detach()
-        self._calls.clear()  # an exception may have left one unfinished
+        self._unfinished.clear()  # an exception may have left one unfinished
         # Not admitted like other plugins: a module never clashes, since its name is one that is free, and its state is
         # that of the checkpoint itself. What its hooks ask for is checked all the same, by `_Member`.
         name = _free_name(type(module).__name__, self._members)
@@ -240,7 +241,9 @@ class HookManager:
             if self._run is None:
                 self.hooks.rebind(hook, no_op(hook))
             else:
-                self.hooks.rebind(hook, bind(hook, self._registry.calls(hook), *self._run, self.timing, self._calls))
+                self.hooks.rebind(
+                    hook, bind(hook, self._registry.calls(hook), *self._run, self.timing, self._unfinished)
+                )
 
 
 class _Member:

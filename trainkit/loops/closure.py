@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -40,11 +40,7 @@ def step_with_closure(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: i
         nonlocal outputs
         # The batches before this one have left nothing but their gradients, so they cannot be evaluated again.
         if outputs is not None and waiting:
-            raise ConfigError(
-                f"{type(run.optimizer).__name__} evaluates the loss several times per update, which cannot be done for "
-                f"a group of accumulate_grad_batches={group.size} batches. Use accumulate_grad_batches=1 and larger "
-                "batches."
-            )
+            _refuse_group(run)
         # The optimizer may call several times: each evaluation takes the place of the one before.
         group.rewind(waiting)
         # A batch counts once in what is logged: as it was evaluated first, with the weights as they were.
@@ -82,10 +78,7 @@ def step_with_closure(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: i
     except NothingToUpdate:
         return {}
     if outputs is None:
-        raise ModuleError(
-            f"{type(run.module).__name__}.optimizer_step did not call the closure, so no training step was run for "
-            f"batch {batch_idx}. Pass it on, as in optimizer.step(closure=optimizer_closure), or call it yourself."
-        )
+        _refuse_uncalled(run, batch_idx)
     group.close()
     # Counted out here, when optimizer_step has returned: what it does after the update still belongs to it.
     if run.pending_update:
@@ -130,6 +123,21 @@ def refuse_step(run: FitRun, optimizer: torch.optim.Optimizer, *args: Any, **kwa
     raise OptimizerError(
         f"{type(optimizer).__name__}.step() was called with automatic optimization, which makes the update itself. "
         "Leave it out, or set self.automatic_optimization = False in __init__ and call backward and step yourself."
+    )
+
+
+def _refuse_group(run: FitRun) -> NoReturn:
+    raise ConfigError(
+        f"{type(run.optimizer).__name__} evaluates the loss several times per update, which cannot be done for "
+        f"a group of accumulate_grad_batches={run.accumulation.size} batches. Use accumulate_grad_batches=1 and larger "
+        "batches."
+    )
+
+
+def _refuse_uncalled(run: FitRun, batch_idx: int) -> NoReturn:
+    raise ModuleError(
+        f"{type(run.module).__name__}.optimizer_step did not call the closure, so no training step was run for "
+        f"batch {batch_idx}. Pass it on, as in optimizer.step(closure=optimizer_closure), or call it yourself."
     )
 
 

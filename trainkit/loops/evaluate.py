@@ -49,12 +49,12 @@ def evaluate(
     """
     # Counted on its own outside of a fit, whose counters stand for training and its validations.
     progress = progress or Progress()
-    goes_on = progress.in_validation
+    is_continued = progress.in_validation
     progress.validation_started = True
     with evaluation_mode(run, phase):
-        run.metrics.begin_phase(phase, len(loaders), resume=goes_on)
+        run.metrics.begin_phase(phase, len(loaders), resume=is_continued)
         # A validation that is continued has called these before; what they draw would be drawn twice.
-        with isolate_rng(goes_on):
+        with isolate_rng(is_continued):
             on.start()
             on.epoch_start()
         step = run.evaluation_step()
@@ -78,10 +78,10 @@ def evaluate(
         progress.count_validation()
         run.metrics.end_batches()
         on.epoch_end()
-        return end(run, on, progress)
+        return end_evaluation(run, on, progress)
 
 
-def end(run: Run, on: EvaluationHooks, progress: Progress) -> list[dict[str, float]]:
+def end_evaluation(run: Run, on: EvaluationHooks, progress: Progress) -> list[dict[str, float]]:
     """End an evaluation whose ``on_epoch_end`` was called; return its metrics, one dict per loader."""
     progress.validation_ending = False  # ahead of the hook, as all counters
     on.end()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainkit.data.fit_loaders import FitLoaders
 from trainkit.hooks.bound import BoundHooks
-from trainkit.loops.evaluate import end
+from trainkit.loops.evaluate import end_evaluation
 from trainkit.loops.evaluation_mode import evaluation_mode
 from trainkit.loops.run import FitRun
 from trainkit.output import warn
@@ -47,7 +47,7 @@ def _end_validation(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None
         run.metrics.end_batches()
         _call_rest(run)
         if run.progress.validation_ending:
-            end(run, hooks.validation, run.progress)
+            end_evaluation(run, hooks.validation, run.progress)
         else:
             run.metrics.end_phase()
     run.clock.mark_validation()

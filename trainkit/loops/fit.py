@@ -34,7 +34,7 @@ def fit(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None:
     with isolate_rng(run.is_resumed):
         hooks.on_fit_start()
     # A fit that has nothing left to do, or no batches, still tells its plugins that it began and ended.
-    if not run.is_over() and loaders.train.num_batches != 0:
+    if not run.has_nothing_to_do() and loaders.train.num_batches != 0:
         sanity_check(run, hooks, loaders.sanity)
         run.phase = Phase.TRAIN
         run.clock.start()

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from trainkit.errors import ModuleError
 from trainkit.module import TrainModule
 from trainkit.module.optimizers import parameters_of
+from trainkit.output import warn
+from trainkit.progress import Progress
 
 
 class LearningWatch:
@@ -22,10 +25,35 @@ class LearningWatch:
     def __init__(self) -> None:
         self.has_gradients = False
         self._weights: list[Tensor] = []  # the norms when the epoch began; empty where nobody will ask
+        self._first_step: int | None = None  # global_step when it began; None if that was in another process
+        self._has_warned = False
 
-    def start_epoch(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    def start_epoch(self, optimizers: Sequence[torch.optim.Optimizer], progress: Progress) -> None:
         """Note what the weights are, as long as no update has found a gradient."""
+        self._first_step = None if progress.batch else progress.global_step
         self._weights = [] if self.has_gradients else _norms(optimizers)
+
+    def end_epoch(
+        self, module: TrainModule, optimizers: Sequence[torch.optim.Optimizer], progress: Progress, *, is_tried: bool
+    ) -> None:
+        """Warn of an epoch that has changed no weight, once; raise where everything is only tried.
+
+        Raises:
+            ModuleError: If the batches of a fast dev run have changed none.
+        """
+        first_step, self._first_step = self._first_step, None
+        if not optimizers or first_step is None or not progress.batch:
+            return
+        has_updates = progress.global_step != first_step
+        # One that was left may have ended ahead of its first update.
+        if not has_updates and not progress.epoch_ended:
+            return
+        message = self._nothing_learned(module, optimizers, progress, has_updates=has_updates)
+        if message and is_tried:
+            raise ModuleError(message)
+        if message and not self._has_warned:
+            self._has_warned = True
+            warn(message)
 
     def look(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Note whether there is a gradient for an update that was made."""
@@ -40,8 +68,28 @@ class LearningWatch:
         now = _norms(optimizers)
         return len(now) != len(self._weights) or not all(map(torch.equal, now, self._weights))
 
+    def _nothing_learned(
+        self,
+        module: TrainModule,
+        optimizers: Sequence[torch.optim.Optimizer],
+        progress: Progress,
+        *,
+        has_updates: bool,
+    ) -> str:
+        """Return what there is to say of an epoch that has learned nothing; empty for all others."""
+        if has_updates and not self.has_gradients:
+            self.look(optimizers)  # those of the last update, which the plain step leaves to be looked at
+        if has_updates and self.has_gradients:
+            return ""
+        place = (progress.epoch, progress.batch)
+        has_changed = self.has_changed(optimizers)
+        if has_updates:
+            return "" if has_changed is not False else _without_gradient(module, *place, optimizers)
+        is_unseen = has_changed and not module.automatic_optimization
+        return (_without_count if is_unseen else _without_update)(module, *place)
 
-def without_update(module: TrainModule, epoch: int, batches: int) -> str:
+
+def _without_update(module: TrainModule, epoch: int, batches: int) -> str:
     """Return what to say of an epoch of so many batches in which no update was made."""
     name = type(module).__name__
     if module.automatic_optimization:
@@ -51,7 +99,7 @@ def without_update(module: TrainModule, epoch: int, batches: int) -> str:
     return f"epoch {epoch} has made no update of the weights in {batches} batches. {to_do}"
 
 
-def without_count(module: TrainModule, epoch: int, batches: int) -> str:
+def _without_count(module: TrainModule, epoch: int, batches: int) -> str:
     """Return what to say of an epoch whose updates were not seen."""
     return (
         f"epoch {epoch} has changed weights in {batches} batches, but past everything that counts updates, as "
@@ -61,7 +109,9 @@ def without_count(module: TrainModule, epoch: int, batches: int) -> str:
     )
 
 
-def without_gradient(module: TrainModule, epoch: int, batches: int, optimizers: Sequence[torch.optim.Optimizer]) -> str:
+def _without_gradient(
+    module: TrainModule, epoch: int, batches: int, optimizers: Sequence[torch.optim.Optimizer]
+) -> str:
     """Return what to say of an epoch whose updates found no gradient, and left all weights as they were."""
     names = ", ".join(type(optimizer).__name__ for optimizer in optimizers)
     if module.automatic_optimization:

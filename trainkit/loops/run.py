@@ -22,11 +22,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from trainkit.errors import ModuleError, OptimizerError
+from trainkit.errors import OptimizerError
 from trainkit.hooks.due import DueHook
 from trainkit.loops.accumulation import Accumulation
 from trainkit.loops.forgotten_zero_grad import GradientWatch
-from trainkit.loops.learned import LearningWatch, without_count, without_gradient, without_update
+from trainkit.loops.learned import LearningWatch
 from trainkit.loops.limits import NO_LIMIT, Clock, Limits
 from trainkit.loops.stop import StopSignal
 from trainkit.loops.wrapped_optimizer import WrappedOptimizer
@@ -34,7 +34,6 @@ from trainkit.metrics.collector import MetricCollector
 from trainkit.module import TrainModule
 from trainkit.module.modes import Flags
 from trainkit.module.optimizers import SchedulerConfig, parameters_of
-from trainkit.output import warn
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.reflection import overrides
@@ -101,7 +100,7 @@ class FitRun(Run):
         counted_update: Whether an update of the running batch was counted.
         pending_update: Whether ``module.optimizer_step`` has made an update that is yet to be counted.
         gradient_watch: Whether manual optimization clears its gradients.
-        learning: Whether its updates come to anything.
+        learning: Whether updates come to anything.
         made_with: What the code gave, by names such as ``optimizer.lr``; what a checkpoint overrides is that of it.
     """
 
@@ -128,11 +127,9 @@ class FitRun(Run):
     pending_update: bool = field(default=False, init=False)
     gradient_watch: GradientWatch = field(default_factory=GradientWatch, init=False)
     learning: LearningWatch = field(default_factory=LearningWatch, init=False)
-    _step_before_epoch: int | None = field(default=None, init=False)  # None in an epoch that began in another process
     made_with: dict[str, Any] = field(default_factory=dict, init=False)
     _has_own_backward: bool = field(default=False, init=False)
     _has_own_zero_grad: bool = field(default=False, init=False)
-    _has_said_nothing_learned: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         # What the module's class decides is asked for once: these questions would be asked at every step.
@@ -179,8 +176,7 @@ class FitRun(Run):
     def start_epoch(self, num_batches: int | None) -> None:
         """Settle what holds for one epoch, which has ``num_batches`` batches; None if the loader does not know."""
         self.is_last_batch = self.progress.is_last
-        self._step_before_epoch = None if self.progress.batch else self.progress.global_step
-        self.learning.start_epoch(self.optimizers)
+        self.learning.start_epoch(self.optimizers, self.progress)
         self.limits.start_epoch(num_batches)
         self.accumulation.start_epoch(self.progress.epoch, num_batches)
         if not self.is_tried:
@@ -196,42 +192,9 @@ class FitRun(Run):
         """Count an epoch whose end hooks were called, unless training has stopped in its middle."""
         # After a stop in mid-epoch the values stay: the epoch may be continued from here.
         self.metrics.end_phase(resumable=not self.progress.epoch_ended)
-        self._say_if_nothing_was_learned()
+        self.learning.end_epoch(self.module, self.optimizers, self.progress, is_tried=self.is_tried)
         if self.progress.epoch_ended:
             self.progress.count_epoch()
-
-    def _say_if_nothing_was_learned(self) -> None:
-        """Warn of an epoch that has changed no weight, once; raise where everything is only tried.
-
-        Raises:
-            ModuleError: If the batches of a fast dev run have changed none.
-        """
-        before, self._step_before_epoch = self._step_before_epoch, None
-        if not self.optimizers or before is None or not self.progress.batch:
-            return
-        has_updates = self.progress.global_step != before
-        # One that was left may have ended ahead of its first update.
-        if not has_updates and not self.progress.epoch_ended:
-            return
-        message = self._nothing_learned(has_updates)
-        if message and self.is_tried:
-            raise ModuleError(message)
-        if message and not self._has_said_nothing_learned:
-            self._has_said_nothing_learned = True
-            warn(message)
-
-    def _nothing_learned(self, has_updates: bool) -> str:
-        """Return what there is to say of an epoch that has learned nothing; empty for all others."""
-        if has_updates and not self.learning.has_gradients:
-            self.learning.look(self.optimizers)  # those of the last update, which the plain step leaves to be looked at
-        if has_updates and self.learning.has_gradients:
-            return ""
-        place = (self.progress.epoch, self.progress.batch)
-        has_changed = self.learning.has_changed(self.optimizers)
-        if has_updates:
-            return "" if has_changed is not False else without_gradient(self.module, *place, self.optimizers)
-        is_unseen = has_changed and not self.module.automatic_optimization
-        return (without_count if is_unseen else without_update)(self.module, *place)
 
     def count_update(self) -> None:
         """Count an update, once for a batch, however many manual optimization makes in it."""
@@ -274,6 +237,13 @@ class FitRun(Run):
         if self.stop_signal.asked or self.stop_signal.received:
             self.check_now()
 
+    # Five questions about the end of training, and who asks them:
+    #   has_nothing_to_do  `fit`, ahead of everything: is there not even a hook to finish?
+    #   is_done            `fit`, between two epochs: is training over?
+    #   stops_here         `close_batch`: does it end behind this batch, in the middle of an epoch?
+    #   stops_now          the others: has somebody asked for an end, or is time up?
+    #   ends_with_epoch    plugins, within the last hooks of an epoch: is there no other one to come?
+
     def stops_now(self) -> bool:
         """Whether someone asked for an end, or time is up, and an end is allowed by now. All ranks must ask."""
         asked = self.stop_signal.asked
@@ -297,7 +267,7 @@ class FitRun(Run):
         is_last = progress.epoch + 1 >= limits.max_epochs or progress.global_step >= limits.max_steps
         return progress.epoch_left or is_last or self.stops_now()
 
-    def is_over(self) -> bool:
+    def has_nothing_to_do(self) -> bool:
         """Whether a fit has nothing to do, not even to call hooks that a stop has left to be called."""
         return self.is_done() and self.due is None and not self.progress.validation_ending
 

@@ -1,70 +1,46 @@
-"""The collector of metrics: it takes the values of ``self.log``, and loops, loggers and users read them from it."""
+"""The collector of metrics takes the values of ``self.log``, phase by phase; ``logged.py`` has what is read of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
+from trainkit.metrics.logged import LoggedValues
 from trainkit.metrics.options import NOWHERE, Given, describe
-from trainkit.metrics.phase import PhaseLog, Published, refuse_place, unknown
+from trainkit.metrics.phase import PhaseLog, refuse_place, unknown
 from trainkit.metrics.ranks import Ranks
 from trainkit.metrics.reduce import reduce_epoch, settle_metrics
 from trainkit.metrics.running import Running, widest
-from trainkit.metrics.scalars import (
-    Table,
-    Value,
-    as_number,
-    as_scalar,
-    as_tensors,
-    as_weight,
-    metric_value,
-    read,
-    refuse_complex,
-)
+from trainkit.metrics.scalars import Value, as_number, as_scalar, as_weight, metric_value, refuse_complex
 from trainkit.metrics.sharing import refuse_mixture
 from trainkit.metrics.slots import EPOCH_HOOK, EVERY_LOADER, Slot, SlotSpec
-from trainkit.metrics.torchmetrics import (
-    Metric,
-    Plugins,
-    find_metrics,
-    has_data,
-    is_metric,
-    load_metric_states,
-    load_state,
-    metric_states,
-    state_of,
-)
-from trainkit.output import warn
+from trainkit.metrics.torchmetrics import Metric, find_metrics, is_metric, load_state, state_of
 from trainkit.types import Phase
 
 
-class MetricCollector:
+class MetricCollector(LoggedValues):
     """Collects what is logged, in one `PhaseLog` for each running phase.
 
     A logged tensor is copied and stays on its device. A phase keeps one number per name, however many batches it has.
-    Only `step_row`, `epoch_row` and `results` wait for a device. Collectives are in `end_batches`, in
-    `reduce_epoch_hook_values`, and in ``log`` where the value of a batch has ``sync_dist=True``; reading has none.
+    Collectives are in `end_batches`, in `reduce_epoch_hook_values`, and in ``log`` where the value of a batch has
+    ``sync_dist=True``; reading has none.
 
     Args:
         ranks: The collectives of this process; a `Strategy`.
     """
 
     def __init__(self, ranks: Ranks) -> None:
+        super().__init__()
         self._ranks = ranks
         self._module: nn.Module | None = None
         self._closed_by: str | None = None  # where nothing can be logged, though a phase runs
         self._discards = False  # whether what is logged goes nowhere
-        self._published = Published()
-        self._phases: list[PhaseLog] = []  # a stack: a validation may run within a training epoch
-        self._paused: dict[Phase, PhaseLog] = {}  # left or loaded in mid-phase, for begin_phase(resume=True)
         # Always the `current` slots of the innermost phase, kept here so that `log` finds a name in one look-up.
         self._slots: dict[str, Slot] = {}
-        self._results: list[Table] = []
-        self._warned: set[str] = set()
 
     def log(
         self,
@@ -137,10 +113,6 @@ class MetricCollector:
         if phase is not Phase.TRAIN:
             self._results = log.results
 
-    def known_samples(self) -> int | None:
-        """Return of how many samples the loader made the running batch; None if it does not know."""
-        return self._phases[-1].known_samples()
-
     def begin_batches(
         self,
         dataloader_idx: int = 0,
@@ -166,8 +138,8 @@ class MetricCollector:
         if phase.place not in (EPOCH_HOOK, dataloader_idx):
             self._end_loader(phase)
             before = phase.metric_slots_of_loaders(range(dataloader_idx))
-            phase.aside.begin_loader(slot.metric for slot in before if slot.metric is not None)
-        self._set_aside(phase)
+            phase.stashed.stash_earlier_loaders(slot.metric for slot in before if slot.metric is not None)
+        self._stash_outer(phase)
         phase.enter(dataloader_idx)
         phase.group = (phase.group or {}) if accumulates else None
         phase.known_samples = known_samples
@@ -178,16 +150,6 @@ class MetricCollector:
         """End an accumulation group: what its batches logged for rows is reduced, as `TrainModule.log` was asked to."""
         self._phases[-1].end_group()
 
-    @property
-    def in_training(self) -> bool:
-        """Whether the innermost phase is training."""
-        return bool(self._phases) and self._phases[-1].phase is Phase.TRAIN
-
-    @property
-    def in_training_batches(self) -> bool:
-        """Whether the innermost phase is training, between its first and its last batch."""
-        return self.in_training and self._phases[-1].place != EPOCH_HOOK
-
     def end_batches(self) -> None:
         """Reduce what batches logged over the phase and over all ranks. Later values are logged for the whole phase.
 
@@ -197,7 +159,7 @@ class MetricCollector:
         phase.end_group()
         if phase.num_dataloaders > 1 and phase.place != EPOCH_HOOK:
             self._end_loader(phase)
-        phase.aside.end_batches(phase.metrics())
+        phase.stashed.restore_unused(phase.metrics())
         phase.leave_batches()
         self._slots = phase.current
         reduce_epoch(phase, phase.epoch_slots(hooks=False), self._ranks)
@@ -284,144 +246,16 @@ class MetricCollector:
         phase = self._phases[-1]
         reduce_epoch(phase, phase.epoch_slots(hooks=True), self._ranks)
 
-    def step_row(self) -> dict[str, float]:
-        """Return the newest values that batches of this phase logged ``on_step`` for loggers since the last call.
-
-        Waits for the device, if there are any.
-        """
-        table = self._phases[-1].step_row
-        # Each value is in one row only: a name that is logged seldom is not repeated with an old value.
-        row = read(table)
-        table.clear()
-        return row
-
-    def epoch_row(self) -> dict[str, float]:
-        """Return what was logged ``on_epoch`` for loggers in the phase that is ending. Waits for the device."""
-        if not self._phases:
-            return {}
-        self._phases[-1].is_sent = True
-        return read(self._phases[-1].epoch_row)
-
-    def note(self, values: dict[str, float]) -> None:
-        """Add values that no module logged, such as learning rates, to ``callback_metrics``."""
-        self._published.callback.update(values)
-        self._published.versions.stepped.update(values)
-
-    # What users read
-
-    @property
-    def callback_metrics(self) -> dict[str, Tensor]:
-        """The newest value of every name, for decisions such as early stopping."""
-        return as_tensors(self._published.callback)
-
-    @property
-    def awaits_row(self) -> bool:
-        """Whether training has logged values ``on_step`` for loggers that are in no row yet."""
-        return bool(self._published.step_row)
-
-    @property
-    def awaited(self) -> set[str]:
-        """The names that were logged in a running phase, and get the value of the phase at its end."""
-        slots = [slot for log in self._phases for slot in log.slots.values() if slot.spec.options.on_epoch]
-        return {name for slot in slots for name in (slot.key, slot.epoch_key)}
-
-    def version(self, name: str) -> int:
-        """Return a number that changes whenever ``name`` in ``callback_metrics`` gets a value.
-
-        By it a plugin that decides by a metric tells a new value from the one that it used last, even if both are the
-        same number. It is kept in checkpoints, so the plugin keeps it in its own state.
-        """
-        return self._published.versions.of(name)
-
-    def version_of_epoch(self, name: str) -> int | None:
-        """Return what `version` does, and None for the value of a batch. It changes nothing, so one rank may ask."""
-        return self._published.versions.of_epoch(name)
-
-    @property
-    def logged_metrics(self) -> dict[str, Tensor]:
-        """The newest values that went, or will go, to loggers."""
-        return as_tensors(self._published.logged)
-
-    @property
-    def progress_bar_metrics(self) -> dict[str, Tensor]:
-        """The newest values logged with ``prog_bar=True``."""
-        return as_tensors(self._published.progress_bar)
-
-    def results(self) -> list[dict[str, float]]:
-        """Return the values of the newest evaluation, one dict per dataloader. Waits for the device."""
-        return [read(table) for table in self._results]
-
-    # What a checkpoint keeps
-
-    def state_dict(self, module: nn.Module, plugins: Plugins = ()) -> dict[str, Any]:
-        """Return what this rank needs to continue in the middle of a phase bit for bit. Reduces nothing.
-
-        Args:
-            module: The module whose torchmetrics objects are logged; their states are saved too.
-            plugins: Names and plugins, of which the same holds.
-        """
-        # A torchmetrics object is saved as its place, where the resumed process has one of its own.
-        paths = {id(metric): place for place, metric in find_metrics(module, plugins).items()}
-        # The log of a running phase wins: a paused one of the same phase is older.
-        phases = {**self._paused, **{log.phase: log for log in self._phases}}
-        for log in phases.values():
-            self._warn_of_lost_metrics(log, paths)
-        return {
-            **{name: dict(table) for name, table in self._published.tables().items()},
-            "versions": self._published.versions.state_dict(),
-            "phases": {phase.value: log.state_dict(paths) for phase, log in phases.items()},
-            "torchmetrics": metric_states(module, plugins),
-        }
-
-    def load_state_dict(
-        self,
-        state: dict[str, Any],
-        module: nn.Module,
-        under_way: Collection[Phase] = tuple(Phase),
-        plugins: Plugins = (),
-    ) -> None:
-        """Restore what `state_dict` returned; ``begin_phase(..., resume=True)`` continues with it.
-
-        Args:
-            state: What `state_dict` returned.
-            module: The module with the torchmetrics objects.
-            under_way: The phases of which something is still to come. One that was saved in its last hooks is over.
-            plugins: Names and plugins, which may hold such objects too.
-        """
-        self._published.replace(state)
-        if "versions" in state:  # not so in files of earlier versions
-            self._published.versions.load_state_dict(state["versions"])
-        metrics = find_metrics(module, plugins)
-        load_metric_states(module, state["torchmetrics"], plugins)
-        self._paused = {}
-        for name, saved in state["phases"].items():
-            log = PhaseLog(Phase(name), saved["num_dataloaders"], self._published)
-            log.load_state_dict(saved, metrics)
-            if log.phase in under_way:
-                self._paused[log.phase] = log
-            else:
-                # As its end would have done, which came after the checkpoint: the next phase begins without its data.
-                log.reset_metrics()
-
-    def _warn_of_lost_metrics(self, log: PhaseLog, paths: Collection[int]) -> None:
-        for slot in log.slots.values():
-            if slot.metric is not None and has_data(slot.metric) and id(slot.metric) not in paths:
-                self._warn_once(
-                    f"the torchmetrics object that is logged as {slot.spec.name!r} is in no checkpoint: it is found "
-                    "neither in the module nor in a callback, so a run that continues in the middle of an epoch begins "
-                    "it anew. Make it an attribute of one of them, or put it into a list or dict that is one."
-                )
-
     # torchmetrics objects that collect for several things
 
-    def _set_aside(self, phase: PhaseLog) -> None:
+    def _stash_outer(self, phase: PhaseLog) -> None:
         if len(self._phases) > 1:
             around = [metric for log in self._phases[:-1] for metric in log.metrics()]
-            phase.aside.begin(around, find_metrics(self._module).values() if self._module is not None else ())
+            phase.stashed.stash_outer(around, find_metrics(self._module).values() if self._module is not None else ())
 
     def _end_loader(self, phase: PhaseLog) -> None:
         settle_metrics(phase, phase.metric_slots_of_loaders([phase.place]), self._ranks)
-        phase.aside.end_loader()
+        phase.stashed.merge_loaders()
         for slot in phase.metric_slots_of_loaders([EVERY_LOADER]):
             if slot.metric is not None:
                 self._refuse_mixture(slot, slot.metric)
@@ -429,12 +263,12 @@ class MetricCollector:
     def _refuse_mixture(self, slot: Slot, metric: Metric) -> None:
         phase = self._phases[-1]
         others = {each.spec.place for each in phase.slots.values() if each.metric is metric}
-        if mixed := phase.aside.mixed_with(metric, slot.spec.place, others):
-            self._refuse(slot, metric, mixed)
+        if mixture := phase.stashed.mixture(metric, slot.spec.place, others):
+            self._refuse(slot, metric, mixture)
 
-    def _refuse(self, slot: Slot, metric: Metric, mixed: str) -> NoReturn:
+    def _refuse(self, slot: Slot, metric: Metric, mixture: str) -> NoReturn:
         found = find_metrics(self._module) if self._module is not None else {}
-        refuse_mixture(slot.spec.name, metric, next((name for name in found if found[name] is metric), None), mixed)
+        refuse_mixture(slot.spec.name, metric, next((name for name in found if found[name] is metric), None), mixture)
 
     # Collecting
 
@@ -509,8 +343,3 @@ class MetricCollector:
                 f"self.log({slot.spec.name!r}) comes after the row of {describe(self._phases[-1].phase)} was sent, so "
                 "no logger gets it. Log it in a plugin of an earlier stage, or in an earlier hook."
             )
-
-    def _warn_once(self, message: str) -> None:
-        if message not in self._warned:
-            self._warned.add(message)
-            warn(message, innermost=True)

@@ -12,7 +12,7 @@ from trainkit.errors import CheckpointError, MetricError
 from trainkit.metrics.options import Given, LogOptions, describe, refuse_difference, resolve
 from trainkit.metrics.running import Running
 from trainkit.metrics.scalars import Table, Value
-from trainkit.metrics.sharing import SetAside
+from trainkit.metrics.sharing import StashedStates
 from trainkit.metrics.slots import EPOCH_HOOK, EVERY_LOADER, Slot, SlotSpec
 from trainkit.metrics.torchmetrics import Metric, num_updates, reset
 from trainkit.metrics.versions import Versions
@@ -67,7 +67,7 @@ class PhaseLog:
         place: Where ``log`` is called now: the index of the dataloader whose batch runs, or `EPOCH_HOOK`.
         batch: The running batch, set by the loop; dropped once its size is known.
         batch_idx: Its index, set by the loop.
-        sharers: The slot under which each torchmetrics object was logged last, by the ``id`` of the object.
+        last_slot_of: The slot under which each torchmetrics object was logged last, by the ``id`` of the object.
         group: With accumulation, what batches of the running group logged for rows, by the key in them; else None.
         known_samples: Tells of how many samples the loader made that batch; None where it does not know.
         current: The slots that were used at that place, by name.
@@ -77,7 +77,7 @@ class PhaseLog:
         version: The number of its values in `Versions`, from the first one on. What is reduced twice is no new value.
         is_reduced: Whether what batches logged so far was reduced.
         is_sent: Whether loggers have been sent those of the phase.
-        aside: What torchmetrics objects held that this phase uses for something else.
+        stashed: What torchmetrics objects hold for the phase around this one, and for earlier loaders.
     """
 
     def __init__(self, phase: Phase, num_dataloaders: int, published: Published) -> None:
@@ -93,13 +93,13 @@ class PhaseLog:
         self.version: int | None = None
         self.is_reduced = False
         self.is_sent = False
-        self.aside = SetAside()
+        self.stashed = StashedStates()
         self._published = published
         # A slot that all loaders share is found under each of their places, so this is not `slots` sorted by place.
         self._by_place: dict[int, dict[str, Slot]] = {EPOCH_HOOK: self.current}
         self.batch: Batch = _NOTHING
         self.batch_idx = -1
-        self.sharers: dict[int, Slot] = {}
+        self.last_slot_of: dict[int, Slot] = {}
         self.group: dict[str, Running] | None = None
         self._batch_size: int | None = None
         self.known_samples: Callable[[], int | None] = unknown
@@ -210,7 +210,7 @@ class PhaseLog:
         That is None where it has nothing of another name. A name that comes again in one batch has its second part.
         """
         here, updates = (self.place, self.batch_idx), num_updates(metric)
-        before, self.sharers[id(metric)] = self.sharers.get(id(metric), slot), slot
+        before, self.last_slot_of[id(metric)] = self.last_slot_of.get(id(metric), slot), slot
         has_more = before is not slot and before.logged_in == here != slot.logged_in and before.updates < updates
         slot.logged_in, slot.updates = here, updates
         # Values of batches are those that its forward gave each time, and those of hooks what it has computed there.
@@ -229,7 +229,7 @@ class PhaseLog:
         """Reset the torchmetrics objects for the next phase, and give back what they held of the one around this."""
         for metric in self.metrics():
             reset(metric)
-        self.aside.end()
+        self.stashed.restore()
 
     def state_dict(self, metric_paths: dict[int, str]) -> dict[str, Any]:
         """Return what has been collected so far.
@@ -245,7 +245,7 @@ class PhaseLog:
             "step_values": {} if self.phase is Phase.TRAIN else dict(self.step_row),
             "version": self.version,
             "is_reduced": self.is_reduced,
-            "aside": self.aside.state_dict(metric_paths),
+            "aside": self.stashed.state_dict(metric_paths),
         }
 
     def load_state_dict(self, state: dict[str, Any], metrics: dict[str, Metric]) -> None:
@@ -272,7 +272,7 @@ class PhaseLog:
             slot.settled = list(saved.get("settled", ()))
             slot.restored = True
         if "aside" in state:
-            self.aside.load_state_dict(state["aside"], metrics)
+            self.stashed.load_state_dict(state["aside"], metrics)
         # Neither is in files of earlier versions.
         self.step_row.update(state.get("step_values", {}))
         self.group = {key: Running.from_state(saved) for key, saved in state.get("group", {}).items()} or None

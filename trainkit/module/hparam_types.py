@@ -1,36 +1,99 @@
-"""What hyperparameters were before a checkpoint held them as plain values, so that they come back as the same.
+"""Hyperparameters as the plain values that a checkpoint holds, and of which types they were, to come back as the same.
 
-A description says of a value, and of what is in it, which type it had: one of the few below, since nothing in a file is
-ever imported by its name. The class of an enum is the one that the constructor itself names.
+A description says of a value, and of what is in it, which type it had: one of `KINDS`, since nothing in a file is ever
+imported by its name. The class of an enum is the one that the constructor itself names.
 """
 
 from __future__ import annotations
 
 import enum
 import inspect
+import os
 import sys
 import typing
 from argparse import Namespace
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
+
+from trainkit.checks import is_numpy_scalar
 from trainkit.module.attribute_dict import AttributeDict
 
 Description = dict[str, Any]
 """``type``, ``items`` by their keys or indices, and ``factory`` of a defaultdict; empty for what is plain anyway."""
 
+
+class Kind(NamedTuple):
+    """A type that is held as a plain one.
+
+    Attributes:
+        original: The type, by whose name a description calls it.
+        plain: The type of what a checkpoint holds for it.
+        make: Makes the one of the other.
+    """
+
+    original: type
+    plain: type
+    make: Callable[[Any], Any]
+
+
+KINDS = {
+    kind.original.__name__: kind
+    for kind in (
+        Kind(OrderedDict, dict, OrderedDict),
+        Kind(Counter, dict, Counter),
+        Kind(Namespace, dict, lambda values: Namespace(**values)),
+        Kind(AttributeDict, dict, AttributeDict),
+        Kind(frozenset, set, frozenset),
+        Kind(Path, str, Path),
+    )
+}
+"""The types that come back, by name; and a defaultdict, if its factory is one of `_FACTORIES`."""
+
 _FACTORIES: dict[str, Callable[[], Any] | None] = {
     "None": None,
     **{kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict, set)},
 }
-_MADE_OF_DICT: dict[str, Callable[[dict[Any, Any]], Any]] = {
-    "OrderedDict": OrderedDict,
-    "Counter": Counter,
-    "Namespace": lambda values: Namespace(**values),
-    "AttributeDict": AttributeDict,
-}
+
+# Types that ``torch.load(weights_only=True)`` loads unchanged. It refuses their subclasses, such as enums and numpy's
+# float64, so types are compared and not asked by `isinstance`. Bytes are left out: it refuses empty ones.
+_SAFE_TYPES = (type(None), bool, int, float, complex, str, torch.dtype, torch.device, torch.Size)
+
+
+class NotStorableError(Exception):
+    """A value that a checkpoint cannot hold."""
+
+
+def as_plain(value: Any) -> Any:
+    """Return ``value`` converted to types that load safely.
+
+    Raises:
+        NotStorableError: If that is not possible.
+    """
+    if type(value) in _SAFE_TYPES or isinstance(value, torch.Tensor):
+        return value
+    if is_omegaconf(value):
+        from omegaconf import OmegaConf
+
+        return as_plain(OmegaConf.to_container(value, resolve=True))
+    if isinstance(value, Namespace):
+        return as_plain(vars(value))
+    if isinstance(value, defaultdict) and value.default_factory not in _FACTORIES.values():
+        raise NotStorableError("a defaultdict of a function")
+    if isinstance(value, Mapping):
+        return {as_plain(key): as_plain(item) for key, item in value.items()}
+    if type(value) in (list, tuple, set):
+        return type(value)(as_plain(item) for item in value)
+    if type(value) is frozenset:
+        return {as_plain(item) for item in value}
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if is_numpy_scalar(value):
+        return value.item()
+    raise NotStorableError(type(value).__name__)
 
 
 def describe(value: Any, plain: Any) -> Description:
@@ -49,30 +112,27 @@ def describe(value: Any, plain: Any) -> Description:
 
 def restore(plain: Any, described: Description) -> Any:
     """Return what ``plain`` was, by its description. What does not fit it stays as it is."""
-    inside, kind = described.get("items", {}), described.get("type")
+    inside, name = described.get("items", {}), described.get("type", "")
     if type(plain) is dict:
-        values = {key: restore(item, inside.get(key, {})) for key, item in plain.items()}
-        if kind == "defaultdict":
-            return defaultdict(_FACTORIES.get(described.get("factory", "None")), values)
-        return _MADE_OF_DICT[kind](values) if kind in _MADE_OF_DICT else values
-    if type(plain) in (list, tuple):
-        return type(plain)(restore(item, inside.get(index, {})) for index, item in enumerate(plain))
-    if kind == "frozenset" and isinstance(plain, set):
-        return frozenset(plain)
-    return Path(plain) if kind == "Path" and isinstance(plain, str) else plain
+        plain = {key: restore(item, inside.get(key, {})) for key, item in plain.items()}
+        if name == "defaultdict":
+            return defaultdict(_FACTORIES.get(described.get("factory", "None")), plain)
+    elif type(plain) in (list, tuple):
+        plain = type(plain)(restore(item, inside.get(index, {})) for index, item in enumerate(plain))
+    kind = KINDS.get(name)
+    return plain if kind is None or type(plain) is not kind.plain else kind.make(plain)
 
 
 def describe_outside(value: Any) -> Description:
     """Return the description of ``value`` without that of what is in it."""
-    kind = type(value)
-    if kind is defaultdict:
+    if type(value) is defaultdict:
         return {"type": "defaultdict", "factory": getattr(value.default_factory, "__name__", "None")}
-    if kind in (OrderedDict, Counter, Namespace, frozenset):
-        return {"type": kind.__name__}
-    if isinstance(value, Path):
-        return {"type": "Path"}
+    for name, kind in KINDS.items():
+        # A Path is of a class for the operating system.
+        if type(value) is kind.original or (kind.original is Path and isinstance(value, Path)):
+            return {"type": name}
     # Any other mapping, such as a configuration, may be read by attribute.
-    return {"type": "AttributeDict"} if kind is not dict and isinstance(value, Mapping | Namespace) else {}
+    return {"type": "AttributeDict"} if type(value) is not dict and isinstance(value, Mapping | Namespace) else {}
 
 
 def is_omegaconf(value: Any) -> bool:
@@ -93,11 +153,6 @@ def read_by_attribute(plain: Any) -> Description:
 def _inside(described: Iterable[tuple[Any, Description]]) -> Description:
     items = {key: each for key, each in described if each}
     return {"items": items} if items else {}
-
-
-def has_known_factory(value: defaultdict[Any, Any]) -> bool:
-    """Return whether `restore` can give a defaultdict its factory back."""
-    return value.default_factory in _FACTORIES.values()
 
 
 def describe_enum(cls: type, name: str, value: Any) -> list[str] | None:

@@ -5,26 +5,21 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-import os
 import sys
 from argparse import Namespace
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from types import FrameType, MappingProxyType
 from typing import Any
 
-import torch
-
-from trainkit.checks import is_numpy_scalar
 from trainkit.errors import ConfigError, UnknownNameError
 from trainkit.module.attribute_dict import AttributeDict
 from trainkit.module.hparam_types import (
     Description,
+    NotStorableError,
+    as_plain,
     describe,
     describe_enum,
     describe_outside,
-    has_known_factory,
-    is_omegaconf,
 )
 from trainkit.output import warn
 from trainkit.storage.plain import excess
@@ -36,10 +31,6 @@ HPARAMS_NAME = "hparams_name"
 LEFT_OUT = "hparams_left_out"
 TYPES = "hparams_types"
 ENUMS = "hparams_enums"
-
-# Types that ``torch.load(weights_only=True)`` loads unchanged. It refuses their subclasses, such as enums and numpy's
-# float64, so types are compared and not asked by `isinstance`. Bytes are left out: it refuses empty ones.
-_SAFE_TYPES = (type(None), bool, int, float, complex, str, torch.dtype, torch.device, torch.Size)
 
 
 class HyperparametersMixin:
@@ -127,9 +118,9 @@ def storable(hparams: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     for name, value in hparams.items():
         try:
             if excess(value, 0):  # which would be gone through place by place
-                raise _NotStorableError
-            kept[str(name)] = _plain(value)
-        except _NotStorableError:
+                raise NotStorableError
+            kept[str(name)] = as_plain(value)
+        except NotStorableError:
             left_out.append(str(name))
     return kept, left_out
 
@@ -229,39 +220,10 @@ def _snapshot(value: Any) -> Any:
     """Return a copy of ``value`` if a checkpoint can hold it, else ``value`` itself."""
     # What cannot be stored may be a whole network, which would exist twice.
     try:
-        _plain(value)
-    except _NotStorableError:
+        as_plain(value)
+    except NotStorableError:
         return value
     try:
         return copy.deepcopy(value)
     except TypeError:  # such as of a mapping that is a view of another
         return value
-
-
-class _NotStorableError(Exception):
-    """A value that a checkpoint cannot hold."""
-
-
-def _plain(value: Any) -> Any:
-    """Return ``value`` converted to types that load safely. Raises `_NotStorableError` if that is not possible."""
-    if type(value) in _SAFE_TYPES or isinstance(value, torch.Tensor):
-        return value
-    if is_omegaconf(value):
-        from omegaconf import OmegaConf
-
-        return _plain(OmegaConf.to_container(value, resolve=True))
-    if isinstance(value, Namespace):
-        return _plain(vars(value))
-    if isinstance(value, defaultdict) and not has_known_factory(value):
-        raise _NotStorableError("a defaultdict of a function")
-    if isinstance(value, Mapping):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if type(value) in (list, tuple, set):
-        return type(value)(_plain(item) for item in value)
-    if type(value) is frozenset:
-        return {_plain(item) for item in value}
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if is_numpy_scalar(value):
-        return value.item()
-    raise _NotStorableError(type(value).__name__)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 import torch
 from torch import Tensor
 
+from trainkit.hooks.due import FinishedHook
 from trainkit.storage.schema import AtLeast, Count, Like, Scalar, mismatch
 
 FORMAT = 2
@@ -217,15 +218,7 @@ class Stop(TypedDict):
 class Due(TypedDict):
     """The hook that was running, with the plugins that it had yet to call."""
 
-    name: Literal[
-        "on_train_end",
-        "on_train_epoch_end",
-        "on_validation_end",
-        "on_validation_epoch_end",
-        "on_validation_batch_end",
-        "on_train_batch_end",
-        "on_train_epoch_start",
-    ]
+    name: FinishedHook
     plugins: list[str]
 
 

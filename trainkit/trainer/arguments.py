@@ -118,6 +118,23 @@ class OptimizationArguments:
     compile: bool | Literal["step", "cuda-graph"]
 
     def __post_init__(self) -> None:
+        self._check_accumulation()
+        clipping(self.gradient_clip_val, self.gradient_clip_algorithm, "Trainer")
+        one_of("on_nonfinite_loss", self.on_nonfinite_loss, ["warn", "stop", "ignore"], "Trainer")
+        if not isinstance(self.benchmark, bool | None):  # torch takes no 1 for True
+            raise ConfigError(f"benchmark={self.benchmark!r} is not usable. Allowed: True, False, or None to leave it.")
+        if self.deterministic not in (None, True, False, "warn"):
+            raise ConfigError(f"deterministic={self.deterministic!r} is not usable. Allowed: True, False, 'warn'.")
+        if self.compile not in (True, False, "step", "cuda-graph"):
+            raise ConfigError(
+                f"compile={self.compile!r} is not usable. Allowed: True (the layers), 'step' (the whole training "
+                "step), 'cuda-graph' (the same without a compiler), False."
+            )
+        self._refuse_beside_a_compiled_step()
+        for name in ("detect_anomaly", "sync_batchnorm", "inference_mode"):
+            flag(name, getattr(self, name))
+
+    def _check_accumulation(self) -> None:
         accumulate = self.accumulate_grad_batches
         if accumulate == {}:
             raise ConfigError(
@@ -133,34 +150,25 @@ class OptimizationArguments:
         if isinstance(accumulate, Mapping):
             for epoch in accumulate:
                 whole("accumulate_grad_batches: an epoch", epoch)
-        clipping(self.gradient_clip_val, self.gradient_clip_algorithm, "Trainer")
-        one_of("on_nonfinite_loss", self.on_nonfinite_loss, ["warn", "stop", "ignore"], "Trainer")
-        if not isinstance(self.benchmark, bool | None):  # torch takes no 1 for True
-            raise ConfigError(f"benchmark={self.benchmark!r} is not usable. Allowed: True, False, or None to leave it.")
-        if self.deterministic not in (None, True, False, "warn"):
-            raise ConfigError(f"deterministic={self.deterministic!r} is not usable. Allowed: True, False, 'warn'.")
-        if self.compile not in (True, False, "step", "cuda-graph"):
-            raise ConfigError(
-                f"compile={self.compile!r} is not usable. Allowed: True (the layers), 'step' (the whole training "
-                "step), 'cuda-graph' (the same without a compiler), False."
-            )
-        # Combinations are refused here, before any data is loaded.
-        if self.compiles_step and self.splits_batches:
+
+    def _refuse_beside_a_compiled_step(self) -> None:
+        """Refuse what cannot be done within one graph: here, before any data is loaded."""
+        if not self.compiles_step:
+            return
+        if self.splits_batches:
             raise ConfigError(
                 "accumulate_grad_batches='auto' begins a step anew where memory runs out, which cannot be done within "
                 f"the one graph of compile={self.compile!r}. Give a number of batches, or use compile=True."
             )
-        if self.compiles_step and self.detect_anomaly:
+        if self.detect_anomaly:
             raise ConfigError(
                 f"detect_anomaly=True looks at single operations, of which compile={self.compile!r} leaves none."
             )
-        if self.compiles_step and self.on_nonfinite_loss == "stop":
+        if self.on_nonfinite_loss == "stop":
             raise ConfigError(
                 "on_nonfinite_loss='stop' looks at each loss ahead of backward, which within the one graph of "
                 f"compile={self.compile!r} nobody can. Use 'warn', which tells of a logged one, or compile=True."
             )
-        for name in ("detect_anomaly", "sync_batchnorm", "inference_mode"):
-            flag(name, getattr(self, name))
 
     @property
     def accumulation(self) -> dict[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from trainkit.hooks.due import DueHook
 from trainkit.loops.accumulation import Accumulation
 from trainkit.loops.limits import Clock
 from trainkit.loops.run import FitRun, Run
@@ -49,15 +50,8 @@ def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
     """
     module, strategy, precision, progress = call.module, call.strategy, call.precision, call.progress
     arguments = call.arguments
-    if checkpoint is not None:
-        # Counters first: loaders may be made for the next epoch, and configure_optimizers may ask for their length.
-        restore_counters(progress, strategy.rank, data, checkpoint, call.ckpt_path or "")
-    due = due_hook(checkpoint, call.registry)
-    if progress.epoch_ended and (due is None or due.name != "on_train_epoch_end"):
-        progress.count_epoch()
-    if checkpoint is None:
-        progress.drop_unfinished()
-
+    # Counters first: loaders may be made for the next epoch, and configure_optimizers may ask for their length.
+    due = _set_counters(call, data, checkpoint)
     step = training_step(strategy, module, alone=arguments.optimization.splits_batches)
     optimizers, schedulers = make_optimizers(module)
     check_optimizers(module, optimizers, strategy, arguments.optimization)
@@ -101,6 +95,20 @@ def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
     # Now, as the code gave it: later schedulers, plugins and the checkpoint change it.
     run.made_with = describe_run(run, data, arguments.optimization, call.registry.plugins)
     return run
+
+
+def _set_counters(call: Call, data: DataConnection, checkpoint: dict[str, Any] | None) -> DueHook | None:
+    """Set the counters to where the fit begins; return the hook within which ``checkpoint`` was saved."""
+    progress = call.progress
+    if checkpoint is not None:
+        restore_counters(progress, call.strategy.rank, data, checkpoint, call.ckpt_path or "")
+    due = due_hook(checkpoint, call.registry)
+    # The epoch of a checkpoint that was saved in its last hook is over, unless plugins are still to be called in that.
+    if progress.epoch_ended and (due is None or due.name != "on_train_epoch_end"):
+        progress.count_epoch()
+    if checkpoint is None:
+        progress.drop_unfinished()
+    return due
 
 
 def _conversion(precision: Precision) -> Callable[[Batch], Batch] | None:

@@ -3,55 +3,39 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from trainkit.callbacks.builtin.fit_report import report_of
-from trainkit.checkpoint.averages import load_newest
-from trainkit.checkpoint.locate import Located, locate_checkpoint
-from trainkit.checkpoint.migrate import migrate
 from trainkit.data.fit_loaders import FitLoaders
 from trainkit.data.module import DataModule
 from trainkit.data.resume.other_data import Resume
 from trainkit.data.wait_meter import WaitMeter
 from trainkit.errors import NotAttachedError
-from trainkit.hooks.attribution import in_one_line
-from trainkit.loggers.logger import LOGGED, loggers_of
 from trainkit.loops.run import FitRun, Run
 from trainkit.loops.stop import StopSignal
 from trainkit.module import TrainModule
 from trainkit.module.attached import attach
-from trainkit.module.from_checkpoint import load_weights, require_weights
-from trainkit.output import begin_telling, say, warn
-from trainkit.progress import Progress
-from trainkit.reflection import is_ours, method_of
-from trainkit.storage.files import read_checkpoint
-from trainkit.storage.owners import given_to
+from trainkit.output import begin_telling, say
+from trainkit.reflection import method_of
 from trainkit.trainer.advice import advise
-from trainkit.trainer.build_run import build_evaluation_run, build_fit_run
-from trainkit.trainer.data import LOADER_OF_STAGE, DataConnection, Rank
-from trainkit.trainer.default_plugins import checkpoints_last
-from trainkit.trainer.drawn_alike import drawn_alike
+from trainkit.trainer.data import DataConnection, Rank
 from trainkit.trainer.loader_source import LoaderName
 from trainkit.trainer.loss_shapes import named_error, one_shape_for_labels
-from trainkit.trainer.place_module import place_module
-from trainkit.trainer.run_length import begin_or_say_done
-from trainkit.trainer.run_state import check_storable_state, restore, restore_beginning
-from trainkit.trainer.same_data import warn_of_other_data
+from trainkit.trainer.module_callbacks import module_callbacks
+from trainkit.trainer.prepare import prepare
+from trainkit.trainer.starting_checkpoint import continue_loggers, find_checkpoint, read_located
 from trainkit.trainer.tables import print_timing
+from trainkit.trainer.teardown import afterwards, noted_on
 from trainkit.trainer.torch_flags import torch_flags
+from trainkit.trainer.trainer_state import TrainerState
 from trainkit.types import Phase, Stage
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
-
-Status = Literal["initializing", "running", "finished", "interrupted"]
 
 
 class Call:
@@ -71,6 +55,7 @@ class Call:
         resume: How a fit goes on in the middle of an epoch.
 
     Attributes:
+        trainer: The same.
         stage: The same.
         module: The same.
         strategy: Where and how the module runs.
@@ -87,6 +72,7 @@ class Call:
         continues_last: Whether that was found by "last", so that the run goes on in its folder.
         fit_of_weights: The fit whose optimizers and counters belong to the weights there are: this one, or the last one
             before an evaluation; None if the weights came from elsewhere since.
+        has_changed_state: Whether weights or counters may be others than before the call.
     """
 
     def __init__(
@@ -101,6 +87,7 @@ class Call:
         take: str | Sequence[str] = (),
         resume: Resume = "exact",
     ) -> None:
+        self.trainer = trainer
         self.stage = stage
         self.module = module
         self.strategy = trainer.strategy
@@ -116,7 +103,7 @@ class Call:
         self.ckpt_path: str | None = None
         self.continues_last = False
         self.fit_of_weights = last_fit
-        self._trainer = trainer
+        self.has_changed_state = False
         self._loaders = loaders
         self._datamodule = datamodule
         self._ckpt_path = ckpt_path
@@ -126,7 +113,6 @@ class Call:
         self._run: Run | None = None
         self._joined: list[object] = []
         self._has_ended = False
-        self._has_changed_state = False
 
     # What it has come to
 
@@ -139,11 +125,6 @@ class Call:
     def is_prepared(self) -> bool:
         """Whether it has come as far as to have a `run`."""
         return self._run is not None
-
-    @property
-    def has_changed_state(self) -> bool:
-        """Whether weights or counters may be others than before the call."""
-        return self._has_changed_state
 
     @property
     def has_data(self) -> bool:
@@ -169,6 +150,10 @@ class Call:
         if self._run is None:
             raise NotAttachedError(f"trainer.{self.stage}() is being prepared; there is a run from its first hook on.")
         return self._run
+
+    @run.setter
+    def run(self, run: Run) -> None:
+        self._run = run
 
     @property
     def fit_run(self) -> FitRun:
@@ -217,12 +202,12 @@ class Call:
                             data.teardown
                               preparation and loop
         """
-        trainer = self._trainer
+        trainer = self.trainer
         begin_telling()
         with ExitStack() as stack:
             stack.enter_context(self._status())
             self.strategy.setup()
-            stack.enter_context(_afterwards(self.strategy.teardown))
+            stack.enter_context(afterwards(self.strategy.teardown))
             stack.enter_context(torch_flags(self.arguments.optimization))
             stack.enter_context(one_shape_for_labels())
             if self.stage is Stage.FIT:
@@ -232,7 +217,7 @@ class Call:
             self.registry.attach(trainer, self.module)
             stack.callback(attach(self.module, trainer, self.metrics))
             self.metrics.reset(self.module)
-            stack.enter_context(self._with_callbacks_of_the_module())
+            stack.enter_context(module_callbacks(self))
             # From here on Ctrl-C is noted, and honoured between two batches.
             stack.enter_context(self.stop_signal.listening(self.strategy))
             # The time between two calls is not time spent training.
@@ -242,23 +227,23 @@ class Call:
             # their `setup` was not reached.
             teardown = stack.enter_context(ExitStack())
             teardown.callback(lambda: self.registry.replace(self._joined, []))
-            teardown.enter_context(_afterwards(lambda: self.hooks.teardown(self.stage)))
+            teardown.enter_context(afterwards(lambda: self.hooks.teardown(self.stage)))
             try:
                 checkpoint = self._find_checkpoint()
                 data = self._connect_data()
-                teardown.enter_context(_afterwards(data.teardown))
-                self._prepare(data, checkpoint)
+                teardown.enter_context(afterwards(data.teardown))
+                prepare(self, data, checkpoint, self._take, self._resume)
                 yield self
                 teardown.close()
             except BaseException as raised:
                 error = self.stop_signal.instead_of(raised)
-                with _noted_on(error):
+                with noted_on(error):
                     advise(error, self.module, infers=self._run is not None and self._run.inference_mode)
                 error = named_error(error)
                 # Here too, since plugins read it in `on_exception`.
                 self.state.status = "interrupted"
                 self._handle(error)
-                with _noted_on(error):
+                with noted_on(error):
                     teardown.close()  # does nothing if closing is what failed: the stack is empty then
                 if error is not raised:
                     raise error from raised
@@ -290,59 +275,21 @@ class Call:
         finally:
             self._has_ended = True
 
-    @contextmanager
-    def _with_callbacks_of_the_module(self) -> Iterator[None]:
-        """Add what ``configure_callbacks`` returns for one call; each replaces the Trainer's callbacks of its type."""
-        own = method_of(self.module, "configure_callbacks", TrainModule)() or []
-        own = list(own) if isinstance(own, Sequence) else [own]
-        given = self.callbacks
-        kept = [callback for callback in given if not any(type(callback) is type(new) for new in own)]
-        replaced = [callback for callback in given if callback not in kept]
-        self.registry.replace(replaced, own)
-        listed = checkpoints_last([*kept, *own])
-        self.callbacks = list(listed)
-        try:
-            yield
-        finally:
-            self.registry.replace(own, replaced)
-            found, self.callbacks = self.callbacks, given
-            if found != listed:
-                warn(
-                    f"trainer.callbacks was changed during trainer.{self.stage}(), which had no effect. While it "
-                    "runs, callbacks join with trainer.hooks.register(callback) and leave with unregister. The list is "
-                    "read when a call begins."
-                )
-
     def _find_checkpoint(self) -> dict[str, Any] | None:
         """Find and read the checkpoint to start from; a run that continues the last one goes on in its folder."""
-        trainer, asked = self._trainer, self._ckpt_path
-        best = getattr(trainer.checkpoint_callback, "best_model_path", None)
-        found: list[Located] = []
-
-        def locate() -> str | None:
-            roots = trainer.checkpoint_roots
-            located = locate_checkpoint(asked, roots=roots, best=best, resumes=self.stage is Stage.FIT)
-            found.extend([located] if located else [])
-            return located.path if located else None
-
-        # Rank 0 looks, since ranks may see different files; those that did not look read what it found.
-        path = self.ckpt_path = self.strategy.agreed(locate)
-        self.continues_last = path is not None and asked == "last"
-        if path is None:
+        trainer, asked = self.trainer, self._ckpt_path
+        located = find_checkpoint(trainer, asked, resumes=self.stage is Stage.FIT)
+        if located is None:
             return None
-        checkpoint = found[0].checkpoint if found else None
-        if checkpoint is None:
-            checkpoint = read_checkpoint(path, map_location="cpu")
-        checkpoint = migrate(checkpoint, path)
-        require_weights(checkpoint, path)
+        path = self.ckpt_path = located.path
+        self.continues_last = asked == "last"
+        checkpoint = read_located(located)
         if asked in ("last", "best") and self.strategy.is_global_zero:
             step = f"epoch {checkpoint.get('epoch', '?')}, step {checkpoint.get('global_step', '?')}"
             doing = "continuing" if self.stage is Stage.FIT else self.stage
             say(f"trainkit: {doing} from {path} ({step})", err=True)
         if self.continues_last:
-            for logger in loggers_of(trainer):
-                logger.default_to(trainer.default_root_dir)
-                logger.continue_run(path, checkpoint.get("trainkit", {}).get(LOGGED, ()))
+            continue_loggers(trainer, path, checkpoint)
         return checkpoint
 
     def _connect_data(self) -> DataConnection:
@@ -353,80 +300,20 @@ class Call:
         self._data = data
         return data
 
-    def _prepare(self, data: DataConnection, checkpoint: dict[str, Any] | None) -> None:
-        """Make everything ready for a loop. The order is a promise to users: ``docs/explanation/loop.md``."""
-        trainer, module, strategy = self._trainer, self.module, self.strategy
-        if self.fit_of_weights is not None and (checkpoint is not None or self.fit_of_weights.module is not module):
-            self.fit_of_weights = None  # its optimizers are not those of the weights there are now
-        if self.stage is Stage.FIT:
-            # A random split of the data in `setup` has to come out as in the process that began the run.
-            restore_beginning(data, checkpoint, self.ckpt_path or "", strategy.rank)
-        data.prepare(trainer)
-        with drawn_alike(strategy):  # a module may split its data here too
-            self.hooks.setup(self.stage)
-        method_of(module, "configure_model", TrainModule)()
-        if checkpoint is not None:
-            # Ahead of the weights, so that a module may rename what an older version of it has saved.
-            with given_to(trainer, "the whole", self.ckpt_path or ""):
-                if self.stage is Stage.FIT:
-                    load_newest(checkpoint, self.hooks.on_load_checkpoint)
-                else:
-                    self.hooks.on_load_checkpoint(checkpoint)
-        # After `setup`, in which the user may have seeded.
-        data.shuffle_seed = self._shuffle_seed(checkpoint)
-        if self.stage is not Stage.FIT and checkpoint is not None:
-            # What is evaluated belongs to that step; the fits of this Trainer keep their own counters.
-            self.progress = Progress()
-            self.progress.load_state_dict(checkpoint.get("loops", {}).get("fit", {}))
-        place_module(module, strategy, self.precision, self.arguments.optimization)
-        if checkpoint is not None:
-            self._has_changed_state = True
-            # Not before: doubles would pass through the float32 of a module that is not converted yet, and one on the
-            # meta device has no memory until the strategy gives it some.
-            load_weights(
-                module,
-                checkpoint["state_dict"],
-                strict=module.strict_loading,
-                source=self.ckpt_path,
-                tells=strategy.is_global_zero,
-            )
-        if self.stage is Stage.FIT:
-            self._has_changed_state = True  # counters go back to the beginning of an epoch, or forth to the checkpoint
-            self._run = run = build_fit_run(self, data, checkpoint)
-            warn_of_other_data(strategy, [data.fit_loaders.train, *data.fit_loaders.val])
-            self.fit_of_weights = self
-            if checkpoint is not None:
-                # Only now, since plugins that get their state back may look at the run.
-                restore(run, self.registry.plugins, data, checkpoint, self.ckpt_path or "", self._take, self._resume)
-                self.loaders.sanity = []  # it was checked when the run began
-            begin_or_say_done(run)
-            if trainer.last_checkpoint is not None:
-                # Now, and not at the first save hours later.
-                check_storable_state(run, self.registry.plugins, data)
-        else:
-            self._run = build_evaluation_run(self, data)
-            warn_of_other_data(strategy, data.evaluation_loaders(LOADER_OF_STAGE[self.stage]))
-
-    def _shuffle_seed(self, checkpoint: dict[str, Any] | None) -> int:
-        """Return the seed with which all ranks shuffle: a resumed run keeps the one that it began with."""
-        own = (checkpoint or {}).get("trainkit", {})
-        seed: int = self.strategy.broadcast_object(own.get("shuffle_seed", torch.initial_seed()))
-        return seed
-
     def _handle(self, error: BaseException) -> None:
         """Save what a signal has interrupted, and let everybody know of ``error``; what fails meanwhile is noted."""
         self.stop_signal.note_exit(error)
-        with _noted_on(error):
+        with noted_on(error):
             self._save_when_stopped()
         # The hook itself notes on the error what plugins raise meanwhile.
         self.hooks.on_exception(error)
-        with _noted_on(error):
+        with noted_on(error):
             if self._data is not None and self._data.datamodule is not None:
                 method_of(self._data.datamodule, "on_exception", DataModule)(error)
 
     def _save_when_stopped(self) -> None:
         """After a signal, save what the loop left whole at a batch boundary, so that nothing is lost."""
-        trainer = self._trainer
+        trainer = self.trainer
         keeper = trainer.last_checkpoint
         if self.stage is Stage.FIT and self.stop_signal.honoured and keeper is not None:
             keeper.save(trainer)
@@ -438,66 +325,3 @@ class Call:
                     "ckpt_path='last' continues from there.",
                     err=True,
                 )
-
-
-@dataclass(slots=True)
-class TrainerState:
-    """What a Trainer is doing. The names are Lightning's: ``fn`` is what trainkit calls a stage, ``stage`` a phase.
-
-    Attributes:
-        status: How far the newest call has come.
-        fn: What it is or was: fit, validate, test or predict.
-        sanity_check_matters: Whether the user's code has asked in the sanity check if it is one: it may log less.
-    """
-
-    status: Status = "initializing"
-    fn: Stage | None = None
-    sanity_check_matters: bool = field(default=False, init=False, repr=False, compare=False)
-    _call: Call | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def stage(self) -> Phase | None:
-        """What is running right now, which within a fit may be training, validation or the sanity check."""
-        self.is_sanity_check(asks=sys._getframe(1))
-        return None if self._call is None else self._call.phase
-
-    def is_sanity_check(self, asks: FrameType) -> bool:
-        """Whether the sanity check is running; that the user's code ``asks`` is noted."""
-        is_running = self._call is not None and self._call.phase is Phase.SANITY_CHECK
-        self.sanity_check_matters = self.sanity_check_matters or (is_running and not is_ours(asks))
-        return is_running
-
-    @property
-    def finished(self) -> bool:
-        """Whether the last call ended without an exception."""
-        return self.status == "finished"
-
-    @property
-    def stopped(self) -> bool:
-        """Whether no call is running, because it ended in whatever way."""
-        return self.status in ("finished", "interrupted")
-
-
-@contextmanager
-def _afterwards(tear_down: Callable[[], object]) -> Iterator[None]:
-    """Call ``tear_down`` when what is inside has ended, also with an error, on which another one becomes a note."""
-    try:
-        yield
-    except BaseException as error:
-        with _noted_on(error):
-            tear_down()
-        raise
-    tear_down()
-
-
-@contextmanager
-def _noted_on(error: BaseException) -> Iterator[None]:
-    """Tidy up after ``error``: what goes wrong meanwhile becomes a note on it, and does not take its place."""
-    try:
-        yield
-    except Exception as another:
-        note = f"then, while tearing down: {in_one_line(another)}"
-        error.add_note(note)
-        if not isinstance(error, Exception):
-            # Python prints no notes of what a signal surfaces as, and this may be all that the user ever hears of it.
-            say(f"trainkit: {note}", err=True)

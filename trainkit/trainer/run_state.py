@@ -245,19 +245,7 @@ def _restore_rank(
             f"now. Continue with {len(ranks)}, from a checkpoint of an epoch's end, or with "
             'fit(..., resume="next_epoch"), which leaves out the rest of the epoch.'
         )
-    num_batches = data.fit_loaders.train.num_batches
-    is_past_end = data.fit_loaders.train.is_past_end(progress.batch)
-    if mid_epoch and not progress.is_last and is_past_end and resume == "exact":
-        raise other_data(
-            f"{path} was saved behind {progress.batch} batches of epoch {progress.epoch}, and an epoch ends after "
-            f"{num_batches} now: by limit_train_batches, a larger batch size, or fewer data."
-        )
-    if mid_epoch and not progress.is_last and resume == "next_epoch":
-        rest = "all" if num_batches is None else max(num_batches - progress.batch, 0)
-        warn(
-            f'resume="next_epoch" leaves out the rest of epoch {progress.epoch}: {rest} batches after the first '
-            f"{progress.batch}."
-        )
+    _check_batches_left(progress, data, path, resume, mid_epoch=mid_epoch)
     number = strategy.rank % len(ranks)
     mine, place = ranks[number], f"trainkit.ranks[{number}]"
     check_place(progress, mine["data"], path, in_training=mid_epoch and not progress.is_last)
@@ -277,3 +265,22 @@ def _restore_rank(
     # Last, since everything above may have drawn.
     with restoring(f"{place}.rng", path):
         set_rng_state(mine["rng"])
+
+
+def _check_batches_left(
+    progress: Progress, data: DataConnection, path: str, resume: Resume, *, mid_epoch: bool
+) -> None:
+    """Refuse the place of an epoch that is shorter now, and warn of a rest that is left out."""
+    num_batches = data.fit_loaders.train.num_batches
+    is_past_end = data.fit_loaders.train.is_past_end(progress.batch)
+    if mid_epoch and not progress.is_last and is_past_end and resume == "exact":
+        raise other_data(
+            f"{path} was saved behind {progress.batch} batches of epoch {progress.epoch}, and an epoch ends after "
+            f"{num_batches} now: by limit_train_batches, a larger batch size, or fewer data."
+        )
+    if mid_epoch and not progress.is_last and resume == "next_epoch":
+        rest = "all" if num_batches is None else max(num_batches - progress.batch, 0)
+        warn(
+            f'resume="next_epoch" leaves out the rest of epoch {progress.epoch}: {rest} batches after the first '
+            f"{progress.batch}."
+        )

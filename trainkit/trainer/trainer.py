@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,7 +14,6 @@ from trainkit.checks import Duration, one_of, takes_numpy
 from trainkit.data.module import DataModule
 from trainkit.data.resume.other_data import Resume
 from trainkit.errors import ConfigError, NotAttachedError, UnsupportedError
-from trainkit.hooks.due import running_hook
 from trainkit.hooks.manager import HookManager
 from trainkit.loggers.logger import Logger
 from trainkit.loops import evaluate as evaluation
@@ -52,7 +50,7 @@ from trainkit.trainer.default_weights import best_of_the_last_fit
 from trainkit.trainer.loader_source import LoaderName
 from trainkit.trainer.made_with import refuse_to_take
 from trainkit.trainer.properties import TrainerProperties
-from trainkit.trainer.run_state import dump, dump_weights
+from trainkit.trainer.saving import dump_newest, write_newest
 from trainkit.trainer.tables import print_results
 from trainkit.types import Phase, Stage
 
@@ -421,45 +419,12 @@ class Trainer(TrainerProperties):
             raise ConfigError(f"save_checkpoint({filepath!r}) needs a path, such as 'checkpoints/mine.ckpt'.")
         if storage_options is not None:
             raise ConfigError("storage_options is not supported. Give a path that needs none.")
-        save = partial(self._save, weights_only=bool(weights_only), write=write)
+        save = partial(write_newest, self, weights_only=bool(weights_only), write=write)
         self.hooks.hooks.around_save_checkpoint(save, os.fspath(filepath))
-
-    def _save(self, path: str, *, weights_only: bool, write: Callable[[dict[str, Any], str], None]) -> None:
-        try:
-            if write is write_checkpoint:  # by hand: files that the state names have to be there when it is read
-                for callback in self.checkpoint_callbacks:
-                    callback.finish_write(self)
-        finally:  # also if one of them could not be written
-            checkpoint = self.dump_checkpoint(weights_only)
-            self.strategy.agreed(lambda: write(checkpoint, path))
 
     def dump_checkpoint(self, weights_only: bool = False) -> dict[str, Any]:
         """Return what `save_checkpoint` would write."""
-        call, is_changing = self._call, False
-        keeper = self.last_checkpoint
-        if call is not None and not call.is_prepared:
-            # While a call is being prepared, what the one before it made is still there.
-            is_changing = call.has_changed_state
-            call = self._previous_call
-        if call is None:
-            raise NotAttachedError("save_checkpoint() has no module to save before fit, validate, test or predict.")
-        fit = call.fit_of_weights
-        if weights_only or is_changing or fit is None:
-            saved = fit or call
-            checkpoint = dump_weights(saved.run, saved.data)
-        else:
-            # After an evaluation too: the fit whose weights these are can be resumed from here.
-            in_loop = fit is call and not self.sanity_checking
-            # Where this is the newest state that is kept, nobody has anything left to do.
-            is_kept = keeper is not None and keeper.is_kept(self)
-            due = running_hook(self.hooks) if in_loop and not is_kept else None
-            checkpoint = dump(fit.fit_run, self.hooks.plugins, fit.data, due=due)
-        if keeper is not None:
-            checkpoint["trainkit"] |= {"run": keeper.run, "mark": keeper.mark}
-        # What is logged by now is in the checkpoint, and the row of the epoch may be written.
-        with self.metrics.closed("on_save_checkpoint"):
-            self.hooks.hooks.on_save_checkpoint(checkpoint)
-        return checkpoint
+        return dump_newest(self, self._call, self._previous_call, weights_only=weights_only)
 
     # What plugins and modules do through the Trainer
 
@@ -488,17 +453,3 @@ class Trainer(TrainerProperties):
         """Print on rank 0 only."""
         if self.is_global_zero:
             print_as_is(*args, **kwargs)
-
-    @property
-    def should_stop(self) -> bool:
-        """Set it to end the fit after the running batch, as soon as ``min_epochs`` and ``min_steps`` are met.
-
-        A stop that was asked for stays: False is no answer to somebody else's True.
-        """
-        return self._call is not None and self._call.stop_signal.asked
-
-    @should_stop.setter
-    def should_stop(self, value: bool) -> None:
-        if self._call is not None:
-            # Whoever wonders why a fit has ended wants to know where that was decided.
-            self._call.stop_signal.ask_or_leave(value, place=sys._getframe(1).f_code.co_qualname)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from trainkit.callbacks import Callback, ModelCheckpoint
-from trainkit.callbacks.model_checkpoint import callback as model_checkpoint_file
+from trainkit.callbacks.model_checkpoint import writer as writer_file
 from trainkit.errors import CheckpointWriteError, ConfigError, MetricError, UnknownNameError
 from trainkit.storage.claim import LOCK
 from trainkit.storage.files import read_checkpoint, write_checkpoint
@@ -197,13 +197,13 @@ def test_evaluation_saves_nothing(tmp_path: Path) -> None:
 
 def test_the_new_file_is_there_before_the_old_one_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there: list[list[str]] = []
-    remove = model_checkpoint_file.remove_checkpoint
+    remove = writer_file.remove_checkpoint
 
     def remove_and_note(path: str) -> None:
         there.append([name for name in names(tmp_path) if name != LOCK])
         remove(path)
 
-    monkeypatch.setattr(model_checkpoint_file, "remove_checkpoint", remove_and_note)
+    monkeypatch.setattr(writer_file, "remove_checkpoint", remove_and_note)
     fit(ModelCheckpoint(tmp_path))
     assert there == [["epoch=0-step=4.ckpt", "epoch=1-step=8.ckpt"]]
     assert names(tmp_path) == ["epoch=1-step=8.ckpt"]
@@ -271,7 +271,7 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_deleted_is_told_once_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remove, fails = model_checkpoint_file.remove_checkpoint, 2
+    remove, fails = writer_file.remove_checkpoint, 2
 
     def refuse_twice(path: str) -> None:
         nonlocal fails
@@ -280,7 +280,7 @@ def test_a_file_that_cannot_be_deleted_is_told_once_and_tried_again(
             raise OSError(errno.EBUSY, "Device or resource busy", path)
         remove(path)
 
-    monkeypatch.setattr(model_checkpoint_file, "remove_checkpoint", refuse_twice)
+    monkeypatch.setattr(writer_file, "remove_checkpoint", refuse_twice)
     with pytest.warns(UserWarning, match=r"epoch=0-step=4\.ckpt could not be deleted") as warned:
         fit(ModelCheckpoint(tmp_path), max_epochs=4)
     assert len(warned) == 1

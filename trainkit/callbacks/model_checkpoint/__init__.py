@@ -1,7 +1,7 @@
-"""The callback `ModelCheckpoint`, in four parts.
+"""The callback `ModelCheckpoint`, in parts.
 
-`triggers` decides when a save is due, `ranking` which checkpoints are kept, `names` what files are called, and
-`callback` writes and deletes them at the save points.
+`triggers` decides when a save is due, `ranking` which checkpoints are kept, and `names` what files are called; `writer`
+writes and deletes those that are `own_files`. `callback` puts them together at the save points.
 """
 
 from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint

@@ -1,40 +1,30 @@
-"""The callback that saves checkpoints during a fit: its save points, and the files that it writes and deletes."""
+"""The callback that saves checkpoints during a fit: its arguments, its save points, and what it decides at each."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict
 
 import torch
 
-from trainkit.callbacks.builtin.last_checkpoint import LastCheckpoint
 from trainkit.callbacks.model_checkpoint.names import check_template, fill_template, free_path
 from trainkit.callbacks.model_checkpoint.own_files import OwnFiles
 from trainkit.callbacks.model_checkpoint.ranking import KeptCheckpoints
 from trainkit.callbacks.model_checkpoint.triggers import SaveTriggers
+from trainkit.callbacks.model_checkpoint.writer import CheckpointWriter, SavePlan
 from trainkit.callbacks.monitor import Mode, missing_metric, refuse_missing
-from trainkit.checkpoint.background import BackgroundJob, snapshot
 from trainkit.checkpoint.head import read_head
 from trainkit.checks import file_path, flags, takes_numpy, text
 from trainkit.errors import ConfigError
 from trainkit.hooks.manager import PluginStage
-from trainkit.output import say, warn
-from trainkit.printable import printable
+from trainkit.output import warn
 from trainkit.storage.claim import FolderClaim
-from trainkit.storage.files import (
-    check_folder,
-    copy_checkpoint,
-    link_checkpoint,
-    remove_checkpoint,
-    write_checkpoint,
-)
+from trainkit.storage.files import check_folder
 from trainkit.storage.remote import is_remote
 from trainkit.storage.schema import Count, Scalar, takes
-from trainkit.storage.storable import check_storable
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -152,8 +142,8 @@ class ModelCheckpoint(KeptCheckpoints):
         self.async_save = async_save
         self._dirpath = self.dirpath  # as it was given; setup chooses one where it is None
         self._triggers = SaveTriggers(every_n_train_steps, train_time_interval, every_n_epochs, WHERE)
-        self._background = BackgroundJob()
         self._own = OwnFiles(self.FILE_EXTENSION)
+        self._writer = CheckpointWriter(self._own)
         self._claim: FolderClaim | None = None  # for the time of a fit, on rank 0
         self._state_before_save: dict[str, Any] = {}  # what is true again if the newest write fails
         self._lacks_monitor = False  # whether the save of this epoch's end came without a metric to rank it by
@@ -186,6 +176,7 @@ class ModelCheckpoint(KeptCheckpoints):
         if stage != Stage.FIT:
             return
         self._warned.clear()
+        self._writer.begin()
         # For each fit, because the logger has a new folder for each run. The version of rank 0 counts.
         if self._dirpath is None:
             folder = os.path.join(trainer.log_dir or trainer.default_root_dir, "checkpoints")
@@ -205,7 +196,7 @@ class ModelCheckpoint(KeptCheckpoints):
         if not (self._own.place_of(given) or is_of_run):
             self._obsolete.clear()
         if trainer.is_global_zero:
-            self._delete_obsolete()
+            self._writer.delete(self._obsolete)
 
     def on_train_start(self, trainer: Trainer) -> None:
         self._triggers.start(trainer.global_step, is_resumed=trainer.fit_run.is_resumed)
@@ -290,11 +281,11 @@ class ModelCheckpoint(KeptCheckpoints):
             # The checkpoint contains this callback's state, which has to count the file that is about to be written.
             self._restore(plan.state)
             if path := plan.path or plan.last:
-                write = self._write_in_background if self.async_save else self._write
+                write = self._writer.write_in_background if self.async_save else self._writer.write
                 keeper = trainer.last_checkpoint
                 if keeper is not None and not self.save_weights_only and (number := keeper.note_saved(trainer)):
                     plan.keeper, plan.number = keeper, number
-                trainer.save_checkpoint(path, self.save_weights_only, write=partial(write, plan))
+                trainer.save_checkpoint(path, self.save_weights_only, write=partial(write, plan, self._obsolete))
         except BaseException:  # KeyboardInterrupt too: without its file, a checkpoint must not be in the ranking
             self._restore(self._state_before_save)
             raise
@@ -304,12 +295,12 @@ class ModelCheckpoint(KeptCheckpoints):
         if not self.async_save:
             return
         try:
-            trainer.strategy.agreed(self._background.finish)
+            trainer.strategy.agreed(self._writer.finish)
         except BaseException:
             self._restore(self._state_before_save)
             raise
 
-    def _plan(self, trainer: Trainer, values: dict[str, Any], for_top_k: bool) -> _Plan:
+    def _plan(self, trainer: Trainer, values: dict[str, Any], for_top_k: bool) -> SavePlan:
         """Decide what to write and what to delete, and change the state of this callback as if it were done.
 
         Runs on rank 0 alone.
@@ -340,7 +331,7 @@ class ModelCheckpoint(KeptCheckpoints):
         if self.verbose:
             score = "" if self.current_score is None else f", {self.monitor} = {self.current_score.item():.6g}"
             message = f"epoch {trainer.current_epoch}, step {trainer.global_step}{score}: saved {path or last}"
-        return _Plan(path, last, message, self.state_dict())
+        return SavePlan(path, last, self.save_last == "link", message, self.state_dict())
 
     def _use_value(self, trainer: Trainer) -> bool:
         """Note that the value of ``monitor`` has its turn; return whether it is another one than the last time."""
@@ -375,43 +366,6 @@ class ModelCheckpoint(KeptCheckpoints):
         if trainer.ckpt_path and not trainer.continues_last:
             useful.add(_normalized(trainer.ckpt_path))
         return {path for path in displaced if path not in useful}
-
-    def _write(self, plan: _Plan, checkpoint: dict[str, Any], path: str) -> None:
-        """Write the files of ``plan``, and then delete those that they displace. Runs on rank 0."""
-        if plan.keeper is not None and plan.last == plan.keeper.path:
-            # It is written here: an earlier save that is finished meanwhile must not take its place.
-            plan.keeper.link(plan.last, plan.number)
-        write_checkpoint(checkpoint, path)
-        self._own.note(path)
-        # Copied, or linked, instead of serialized a second time.
-        if plan.path and plan.last:
-            repeat = link_checkpoint if self.save_last == "link" else copy_checkpoint
-            repeat(plan.path, plan.last)
-            self._own.note(plan.last)
-        if plan.keeper is not None:
-            plan.keeper.link(plan.path or plan.last or "", plan.number)
-        if plan.message:
-            say(f"{WHERE}: {printable(plan.message)}")
-        # Last, so that a kill at any moment leaves at least as many whole files as were promised.
-        self._delete_obsolete()
-
-    def _write_in_background(self, plan: _Plan, checkpoint: dict[str, Any], path: str) -> None:
-        check_storable(checkpoint)  # an error at once, with the save that caused it, instead of at the next one
-        # A snapshot, because training changes weights and optimizer states in place while the thread writes.
-        self._background.start(partial(self._write, plan, snapshot(checkpoint), path))
-
-    def _delete_obsolete(self) -> None:
-        # A file that cannot be deleted stays in the set, and so in the state: the next save tries again.
-        for path in list(self._obsolete):
-            if not self._own.has(path):
-                self._obsolete.discard(path)
-                continue
-            try:
-                remove_checkpoint(self._own.place_of(path))
-            except OSError as error:
-                self._warn_once(path, f"{path} could not be deleted, and will be tried again: {error}")
-            else:
-                self._obsolete.discard(path)
 
     # Their names
 
@@ -476,27 +430,6 @@ class ModelCheckpoint(KeptCheckpoints):
         if subject not in self._warned:
             self._warned.add(subject)
             warn(message)
-
-
-@dataclass(slots=True)
-class _Plan:
-    """What rank 0 decided at a save point.
-
-    Attributes:
-        path: The file of the ranking to write; None if the state is not among the best.
-        last: The path of ``last.ckpt``, if it is to be written.
-        message: What to print once the files are written; may be empty.
-        state: The state of the callback with these files.
-        keeper: Who keeps the newest state of the run, which this is, and so gets a link to it; None if nobody does.
-        number: The number by which the keeper knows this save.
-    """
-
-    path: str | None
-    last: str | None
-    message: str
-    state: dict[str, Any]
-    keeper: LastCheckpoint | None = None
-    number: int = 0
 
 
 def _is_repeated(trainer: Trainer, path: str) -> bool:

@@ -17,8 +17,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from trainkit.hooks.implementations import owner_name, unbindable
 from trainkit.hooks.specs import HOOKS
+from trainkit.hooks.unbindable import owner_name, unbindable
 
 C = TypeVar("C", bound=type)
 

@@ -68,16 +68,24 @@ class Cursor(ABC):
         # "began" is None where a pass over several loaders had begun that had not come to this one yet; see `rewind`.
         if resume is None or resume["began"] is None:
             self._given.set(0)
-            replay, self._replay = self._replay, None
-            if replay is not None and replay["began"] is not None and replay.get("begun", 1) == self._begun:
-                self.rng_at_start = replay["began"]
-                set_rng_state(self.rng_at_start["global"])
-                self.set_own_generators(self.rng_at_start["own"])
-            else:
-                self._replay = replay
-                # Before iter(loader), which draws a seed for workers.
-                self.rng_at_start = {"global": rng_state(), "own": self.own_generators()}
+            self._note_rng_at_start()
             return self._counted(self._begin())
+        return self._continued(resume)
+
+    def _note_rng_at_start(self) -> None:
+        """Note the random numbers with which a pass begins; where it is replayed, set them to those of that pass."""
+        replay = self._replay
+        if replay is not None and replay["began"] is not None and replay.get("begun", 1) == self._begun:
+            self._replay = None
+            self.rng_at_start = replay["began"]
+            set_rng_state(self.rng_at_start["global"])
+            self.set_own_generators(self.rng_at_start["own"])
+        else:
+            # Before iter(loader), which draws a seed for workers.
+            self.rng_at_start = {"global": rng_state(), "own": self.own_generators()}
+
+    def _continued(self, resume: dict[str, Any]) -> Iterator[Batch]:
+        """Return the batches that come after the position ``resume``."""
         self.rng_at_start = resume["began"]
         self._given.set(resume["given"])
         self._begun = resume.get("begun", 1)

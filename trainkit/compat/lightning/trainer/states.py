@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from trainkit.trainer.call import TrainerState
+from trainkit.trainer.trainer_state import TrainerState
 
 __all__ = ["RunningStage", "TrainerFn", "TrainerState", "TrainerStatus"]
 

@@ -1,3 +1,5 @@
+"""What was logged is read, and saved with a checkpoint in the middle of a phase."""
+
 from __future__ import annotations
 
 import io
@@ -147,3 +149,12 @@ def test_options_in_the_code_win_over_those_in_a_checkpoint():
     resumed.log("x", 3.0, on_epoch=True, prog_bar=True)
     resumed.end_batches()
     assert numbers(resumed.progress_bar_metrics) == {"x_step": 3.0, "x_epoch": 2.0}
+
+
+def test_reading_changes_nothing(training):
+    training.log("x", torch.tensor(1.0), on_epoch=True)
+    first = numbers(training.callback_metrics)
+    training.callback_metrics["x"] = torch.tensor(5.0)
+    assert numbers(training.callback_metrics) == first
+    training.end_batches()
+    assert training.epoch_row() == training.epoch_row() == {"x_epoch": 1.0}

@@ -1,0 +1,100 @@
+"""Which state a Trainer saves: that to which its weights belong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import trainkit
+from trainkit.checkpoint import state
+from trainkit.errors import DataError, ModuleError, NotAttachedError
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
+
+
+class FailsToBePrepared(TinyModule):
+    def configure_model(self):
+        raise ValueError("while it is prepared")
+
+
+def test_nothing_can_be_saved_before_the_first_call(tmp_path):
+    with pytest.raises(NotAttachedError, match="no module to save"):
+        quiet_trainer().save_checkpoint(tmp_path / "file.ckpt")
+
+
+@pytest.mark.parametrize("weights_only", [True, False])
+def test_what_is_written_is_what_is_dumped(weights_only):
+    written = []
+    trainer = quiet_trainer()
+    trainer.fit(TinyModule(), TinyData(2))
+    trainer.save_checkpoint(
+        "file.ckpt", weights_only, write=lambda checkpoint, path: written.append((checkpoint, path))
+    )
+    ((checkpoint, path),) = written
+    assert path == "file.ckpt"
+    assert checkpoint.keys() == trainer.dump_checkpoint(weights_only).keys()
+    assert ("optimizer_states" in checkpoint) is not weights_only
+    assert state.LIGHTNING_VERSION in checkpoint
+
+
+def test_plugins_may_add_to_a_checkpoint_and_go_around_its_writing():
+    class Adds:
+        paths = ()
+
+        def on_save_checkpoint(self, checkpoint):
+            checkpoint["added"] = 1
+
+        def around_save_checkpoint(self, path):
+            self.paths = (*self.paths, path)
+            yield
+
+    plugin, written = Adds(), []
+    trainer = quiet_trainer(callbacks=[plugin])
+    trainer.fit(TinyModule(), TinyData(1))
+    trainer.save_checkpoint(Path("some") / "file.ckpt", write=lambda checkpoint, path: written.append(checkpoint))
+    assert plugin.paths == (str(Path("some") / "file.ckpt"),)
+    assert written[0]["added"] == 1
+
+
+def test_weights_that_a_call_has_loaded_before_it_failed_are_not_saved_as_those_of_the_fit(tmp_path):
+    class NoTest(TinyModule):
+        test_step = trainkit.TrainModule.test_step
+
+    other = quiet_trainer()
+    other.fit(TinyModule(seed=5), TinyData(2))
+    other.save_checkpoint(tmp_path / "other.ckpt")
+    trainer, module = quiet_trainer(), NoTest()
+    trainer.fit(module, TinyData(3))
+    with pytest.raises(ModuleError, match="has no test_step"):
+        trainer.test(module, TinyData(1), ckpt_path=tmp_path / "other.ckpt")
+    assert torch.equal(module.layer.weight, other.module.layer.weight), "they are loaded by then"
+    assert "optimizer_states" not in trainer.dump_checkpoint()
+
+
+def test_while_a_later_call_is_prepared_the_last_fit_can_be_saved():
+    class Saves:
+        saved = ()
+
+        def on_exception(self, trainer):
+            self.saved = (*self.saved, trainer.dump_checkpoint()["global_step"])
+
+    plugin = Saves()
+    trainer = quiet_trainer(callbacks=[plugin])
+    trainer.fit(TinyModule(), TinyData(2))
+    with pytest.raises(ValueError, match="while it is prepared"):
+        trainer.fit(FailsToBePrepared(), TinyData(2))
+    assert plugin.saved == (2,)
+
+
+def test_what_a_module_adds_to_a_checkpoint_is_added_by_the_module_that_is_saved():
+    class Adds(TinyModule):
+        def on_save_checkpoint(self, checkpoint):
+            checkpoint["added by"] = self.lr
+
+    trainer = quiet_trainer()
+    trainer.fit(Adds(lr=0.1), TinyData(1))
+    with pytest.raises(DataError):
+        trainer.test(Adds(lr=0.2))
+    assert trainer.module.lr == 0.1
+    assert trainer.dump_checkpoint()["added by"] == 0.1
