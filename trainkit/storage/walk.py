@@ -17,7 +17,10 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 def place_of_entry(key: Any, place: str) -> str:
     """Return the place of an entry of the mapping at ``place``: ``place.key``, or ``place[key]`` if no string."""
     if not isinstance(key, str):
-        return f"{place}[{key!r}]"
+        try:
+            return f"{place}[{key!r}]"
+        except Exception:  # the place is for a message, which may be of this very key
+            return f"{place}[a {type(key).__name__}]"
     return f"{place}.{key}" if place else key
 
 
