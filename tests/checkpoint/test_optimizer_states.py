@@ -71,7 +71,7 @@ def test_every_optimizer_takes_its_own_state(name: str) -> None:
         (("state", 7), {}, "state has a parameter 7, which is in none"),
         (("param_groups", 0, "eps"), None, r"param_groups\[0\].eps is None, and a float was expected"),
         (("param_groups", 0, "foreach"), torch.zeros(1), r"param_groups\[0\].foreach is a Tensor"),
-        (("param_groups", 0, "lr"), torch.zeros(3), r"param_groups\[0\].lr has 3 numbers in place of one"),
+        (("param_groups", 0, "lr"), torch.zeros(3), r"param_groups\[0\].lr has the shape \(3,\)"),
         (("param_groups", 0, "betas"), (7.0, 0.9), "has options that AdamW does not take: Invalid beta"),
         (("param_groups", 0, "params"), [0, 0], "a parameter is in param_groups twice"),
         (("param_groups",), None, "param_groups is None, and a list was expected"),

@@ -159,6 +159,8 @@ class StochasticWeightAveraging(Callback):
 
         Called before the states of schedulers are restored, of which there are none in the checkpoint then.
         """
+        if state["count"] and state["scheduler"] is None:
+            raise StateError(f"scheduler is None, and begins with the average, of which count is {state['count']}")
         self._count = state["count"]
         average = state[AVERAGE]
         if average and self._trained is not None:
@@ -169,8 +171,6 @@ class StochasticWeightAveraging(Callback):
                 if wrong := misformed(average[name], p.shape, p.dtype, f"average.{name}"):
                     raise StateError(wrong)
             warn_of_lost_numbers(average, dict(self._trained.named_parameters()))
-            if state["scheduler"] is None:
-                raise StateError("there is an average and no scheduler, which begin together")
         self._average = {name: value.to(self._device or value.device) for name, value in average.items()}
         if state["scheduler"] is not None and self._trainer is not None:
             scheduler = self._replace_schedulers(self._trainer)

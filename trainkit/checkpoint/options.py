@@ -7,6 +7,7 @@ import math
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,14 +21,9 @@ from trainkit.storage.walk import place_of_entry, walk
 _RATES = ("initial_lr", *CYCLE_OPTIONS)
 
 
-def argument_types(owner: Any) -> dict[str, Any]:
+def argument_types(owner: object) -> dict[str, Any]:
     """Return the arguments with which an optimizer or scheduler is made, and of which types they are."""
-    make = owner.__init__
-    hints: dict[str, Any] = {}
-    for name, hint in inspect.get_annotations(make).items():
-        with suppress(NameError):  # torch imports some types for type checkers only
-            hints |= typing.get_type_hints(SimpleNamespace(__annotations__={name: hint}), make.__globals__)
-    return {name: hint for name, hint in hints.items() if name not in ("params", "return")}
+    return _annotated(type(owner).__init__)
 
 
 def wrong_in_options(owner: Any, options: Mapping[str, Any], own: Mapping[str, Any], place: str) -> Iterator[str]:
@@ -37,23 +33,47 @@ def wrong_in_options(owner: Any, options: Mapping[str, Any], own: Mapping[str, A
     kinds |= {kept: kinds[name] for name, kept in attributes_of_arguments(type(owner), own).items() if name in kinds}
     for name in kinds.keys() & options.keys():
         value, below = _as_tuple(options[name]), place_of_entry(name, place)
-        if not mismatch(_as_tuple(own.get(name, value)), kinds[name]):
+        own_value = _as_tuple(own.get(name, value))
+        if not mismatch(own_value, kinds[name]):
             yield mismatch(value, kinds[name], below)
-        if name in own and not is_finite(own[name]):
-            continue
-        for inner, leaf in walk(value, below):
-            if isinstance(leaf, Tensor) and leaf.numel() != 1:
-                yield f"{inner} has {leaf.numel()} numbers in place of one"
-            if isinstance(leaf, Tensor):
-                yield wrong_number(leaf.reshape(()), inner)
-            if not is_finite(leaf):
-                yield f"{inner} is {float(leaf)}"
+        yield from _wrong_in_numbers(value, own_value, below, may_be_negative=name in ("lr", *_RATES))
+
+
+def _wrong_in_numbers(value: Any, own: Any, place: str, *, may_be_negative: bool) -> Iterator[str]:
+    """Compare numbers with those of the code; rates may have been led below 0 by a schedule."""
+    is_usual = is_finite(own) and value is not own
+    for below, leaf in walk(value, place):
+        if isinstance(leaf, Tensor):
+            yield wrong_number(
+                leaf.reshape(()) if leaf.shape == getattr(own, "shape", ()) and leaf.numel() == 1 else leaf, below
+            )
+        if is_usual and not is_finite(leaf):
+            yield f"{below} is {float(leaf)}"
+        if is_usual and not may_be_negative and is_negative(leaf) and not is_negative(own):
+            yield f"{below} is {float(leaf)}, and that of the code is not below 0"
+
+
+def is_negative(value: Any) -> bool:
+    """Return whether any number in a value is below 0."""
+    return any(bounds(number)[0] < 0 for number in _numbers(value))
 
 
 def is_finite(value: Any) -> bool:
     """Return whether all numbers in a value are finite."""
-    numbers = (leaf for _, leaf in walk(value) if isinstance(leaf, int | float | Tensor))
-    return all(math.isfinite(bound) for number in numbers for bound in bounds(number))
+    return all(math.isfinite(bound) for number in _numbers(value) for bound in bounds(number))
+
+
+@cache  # finding types costs more than all else here, where there are many parameter groups
+def _annotated(make: Any) -> dict[str, Any]:
+    hints: dict[str, Any] = {}
+    for name, hint in inspect.get_annotations(make).items():
+        with suppress(NameError):  # torch imports some types for type checkers only
+            hints |= typing.get_type_hints(SimpleNamespace(__annotations__={name: hint}), make.__globals__)
+    return {name: hint for name, hint in hints.items() if name not in ("params", "return")}
+
+
+def _numbers(value: Any) -> Iterator[Tensor | float]:
+    return (leaf for _, leaf in walk(value) if isinstance(leaf, int | float | Tensor))
 
 
 def _as_tuple(value: Any) -> Any:

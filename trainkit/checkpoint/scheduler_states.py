@@ -33,7 +33,12 @@ _OF_ONE_LENGTH = (
 """Lists with an entry for each parameter group, or each scheduler within."""
 
 _COUNT = Annotated[int, AtLeast(0, most=MOST_STEPS)]
+_WITHIN_A_STEP = ("_is_initial", "_get_lr_called_within_step")
+_OF_THE_USER = {"lr_lambdas": list[dict[str, Any] | None], "_scale_fn_custom": dict[str, Any] | None}
+"""Attributes of callables, which may be anything."""
+
 _COUNTERS = ("last_epoch", "_step_count", "num_bad_epochs", "cooldown_counter")
+_OPTIONS = (Tensor, float, int, tuple, list)
 _MOVED = ("lr", "momentum", "betas")
 _NUM_STEPS = 3
 
@@ -66,7 +71,7 @@ class _StandIn(Optimizer):
 
     def __init__(self, other: Optimizer) -> None:
         groups = [
-            {name: copy.deepcopy(value) for name, value in group.items() if name not in ("params", "param_names")}
+            {name: _copy(value) for name, value in group.items() if isinstance(value, _OPTIONS) and "param" not in name}
             for group in other.param_groups
         ]
         super().__init__([group | {"params": [nn.Parameter(zeros(()))]} for group in groups], dict(other.defaults))
@@ -97,7 +102,7 @@ def _unlike(saved: Any, own: Any, place: str) -> str:
         wrong = wrong_number(saved, place)
         # Of what the code has not seen yet, such as the best value of a metric, nothing is known.
         is_odd = not wrong and (math.isnan(saved) or (is_finite(own) and not is_finite(saved)))
-        is_below = not wrong and is_finite(own) and own >= 0 > saved and not place.startswith("_last_lr")
+        is_below = not wrong and is_finite(own) and own >= 0 > saved and "_last_lr" not in place
         return f"{place} is {float(saved)}, and that of the code {float(own)}" if is_odd or is_below else wrong
     if isinstance(own, Mapping):
         return _unlike_mapping(saved, own, place)
@@ -114,7 +119,11 @@ def _unlike_mapping(saved: Any, own: Mapping[Any, Any], place: str) -> str:
     for key, value in saved.items():
         below = place_of_entry(key, place)
         if isinstance(own, Counter):  # milestones, which may be others than those of the code
-            wrong = mismatch(key, _COUNT, below) or mismatch(value, _COUNT, below)
+            wrong = wrong_number(key, below) or mismatch(value, _COUNT, below)
+        elif key in _OF_THE_USER:
+            wrong = mismatch(value, _OF_THE_USER[key], below)
+        elif key in _WITHIN_A_STEP and key in own:
+            wrong = "" if value is own[key] else f"{below} is {value!r}, as nothing that is saved"
         elif key in _COUNTERS and key in own:
             # Those of schedulers whose turn it is not may stand before the beginning.
             wrong = mismatch(value, _COUNT, below) if own[key] >= 0 or value != own[key] else ""
@@ -141,22 +150,28 @@ def _unlike_sequence(saved: Any, own: Any, place: str) -> str:
 
 def _wrong_in_course(scheduler: Any, state: Any) -> Iterator[str]:
     """Yield what goes wrong when copies of a scheduler and of those within it go on from a state."""
-    loaded = _on(_StandIn(scheduler.optimizer), scheduler)
     if any(type(part) not in _CLOSED or _has_own_scale(part) for _, part in flattened("", scheduler)):
         # Not as a whole; but a part of it may be checked by itself.
         for index, part in enumerate(getattr(scheduler, "_schedulers", ())):
             for wrong in _wrong_in_course(part, state["_schedulers"][index]):
                 yield f"_schedulers[{index}]: {wrong}"
         return
+    loaded = _on(_StandIn(scheduler.optimizer), scheduler)
     made = [_can_be_made(part) for _, part in flattened("", loaded)]
+    if not _can_go_on(_on(_StandIn(scheduler.optimizer), scheduler)):
+        return  # also without the state
     try:
         loaded.load_state_dict(copy.deepcopy(state))
         for (_, part), could in zip(flattened("", loaded), made, strict=True):
-            if could:
-                _make(part)
+            if could and not _is_of_one_course(part, _make(part)):
+                yield "_schedule_phases are not those of its total_steps"
         yield from _wrong_rates(loaded)
     except Exception as error:
         yield f"{type(scheduler).__name__} cannot go on from it: {type(error).__name__}: {error}"
+
+
+def _copy(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else value  # schedulers write into tensors
 
 
 def _has_own_scale(scheduler: Any) -> bool:
@@ -172,15 +187,29 @@ def _on(optimizer: Optimizer, scheduler: Any) -> Any:
     return trial
 
 
-def _make(scheduler: Any) -> None:
+def _make(scheduler: Any) -> Any:
     """Make another scheduler with the arguments of one, as its constructor looks at them."""
-    type(scheduler)(_StandIn(scheduler.optimizer), **scheduler_arguments(scheduler))
+    return type(scheduler)(_StandIn(scheduler.optimizer), **scheduler_arguments(scheduler))
+
+
+def _is_of_one_course(scheduler: Any, other: Any) -> bool:
+    """Whether what one has made of its arguments is what the other has made of them, rounding aside."""
+    ends, others = (
+        [phase["end_step"] for phase in each.state_dict().get("_schedule_phases", ())] for each in (scheduler, other)
+    )
+    return len(ends) == len(others) and all(map(math.isclose, ends, others))
 
 
 def _can_be_made(scheduler: Any) -> bool:
     with suppress(Exception):
         _make(scheduler)  # of some arguments nothing is kept
         return True
+    return False
+
+
+def _can_go_on(scheduler: Any) -> bool:
+    with suppress(Exception):
+        return not any(_wrong_rates(scheduler))
     return False
 
 

@@ -205,7 +205,7 @@ def restore_optimizers(
         if kind == "optimizer" and is_of_torch(optimizer) and (name := _filled_in(optimizer, state, before)):
             raise CheckpointError(f"{path}: there is no {name} in {place}.\n{to_do}")
         if isinstance(optimizer, Optimizer) and is_of_torch(optimizer):
-            _cast_complex(optimizer)
+            _fit_to_parameters(optimizer)
         if keep_dtypes:
             _put_back_dtypes(optimizer, state)
 
@@ -252,12 +252,19 @@ def _put_back_dtypes(optimizer: torch.optim.Optimizer, state: dict[str, Any]) ->
                 loaded[name] = saved.to(loaded[name].device, copy=True)
 
 
-def _cast_complex(optimizer: torch.optim.Optimizer) -> None:
-    """Cast complex numbers to the dtype of the parameter, as torch itself does with real ones."""
+def _fit_to_parameters(optimizer: Optimizer) -> None:
+    """Cast complex numbers to the dtype of the parameter, as torch does with real ones; and order all in memory alike.
+
+    Fused steps go through memory, and would take other numbers where the order is another, such as channels last.
+    """
     for parameter, kept in optimizer.state.items():
         for name, value in kept.items():
-            if isinstance(value, Tensor) and value.is_complex() and value.dtype != parameter.dtype:
-                kept[name] = value.to(parameter.dtype)
+            if not isinstance(value, Tensor):
+                continue
+            dtype = parameter.dtype if value.is_complex() else value.dtype
+            is_in_order = value.shape != parameter.shape or value.stride() == parameter.stride()
+            if dtype != value.dtype or not is_in_order:
+                kept[name] = (value if is_in_order else torch.empty_like(parameter, dtype=dtype).copy_(value)).to(dtype)
 
 
 def is_resumable(checkpoint: Mapping[str, Any]) -> bool:

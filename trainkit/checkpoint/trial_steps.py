@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -88,15 +89,17 @@ def expected_states(
     options = {**group, "lr": abs(group["lr"]) if "lr" in group else own["lr"]}
     for way in (torch.strided, torch.sparse_coo):  # one optimizer takes only sparse gradients
         try:
-            _snapshots(optimizer, own, forms, way)
-        except Exception:
-            continue
-        try:
             found = _snapshots(optimizer, options, forms, way)
         except Exception as error:
+            if not _can_step(optimizer, own, forms, way):
+                continue
             raise StateError(f"{place} has options that {type(optimizer).__name__} does not take: {error}") from error
-        whole = {sum(math.prod(_small(form[0])) for form in set(forms)): sum(math.prod(form[0]) for form in forms)}
-        return [_expected(found[form], whole | dict(zip(_SIZES, form[0], strict=False))) for form in forms]
+        whole = {sum(math.prod(_small(form[0])) for form in found): sum(math.prod(form[0]) for form in forms)}
+        expected = {
+            form: _expected(states, whole | dict(zip(_small(form[0]), form[0], strict=True)))
+            for form, states in found.items()
+        }
+        return [expected[form] for form in forms]
     return [NOTHING_KNOWN for _ in forms]
 
 
@@ -116,6 +119,13 @@ def _snapshots(
         for form, state in _steps(optimizer, options, forms, way, slopes):
             states[form].append(state)
     return states
+
+
+def _can_step(optimizer: Optimizer, options: Mapping[str, Any], forms: Sequence[Any], way: torch.layout) -> bool:
+    with suppress(Exception):
+        _snapshots(optimizer, options, forms, way)
+        return True
+    return False
 
 
 def _expected(states: Sequence[Mapping[str, Any]], sizes: Mapping[int, int]) -> Expected:
