@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import random
 import re
+import sys
 import tempfile
 import warnings
 from collections import Counter
@@ -125,7 +126,7 @@ SCHEDULERS: dict[str, Callable[[Any], Any]] = {
     "MultiplicativeLR": lambda o: S.MultiplicativeLR(o, lambda step: 0.9),
     "SWALR": lambda o: torch.optim.swa_utils.SWALR(o, 0.01),
     "SequentialLR": lambda o: S.SequentialLR(
-        o, [S.LinearLR(o, total_iters=3), S.CosineAnnealingLR(o, 6), S.StepLR(o, 3)], [2, 5]
+        o, [S.LinearLR(o, total_iters=3), S.CosineAnnealingWarmRestarts(o, 2), S.StepLR(o, 3)], [2, 5]
     ),
     "ChainedScheduler": lambda o: S.ChainedScheduler(
         [S.ConstantLR(o, 0.5, 5), S.SequentialLR(o, [S.LinearLR(o, total_iters=3), S.ExponentialLR(o, 0.9)], [3])], o
@@ -298,7 +299,9 @@ class Spoiled:
                 value: Any = checkpoint
                 for key in place:
                     value = value[key]
-                for what, wrong in wrong_values(value).items():
+                with warnings.catch_warnings(action="ignore"):  # of sparse and quantized tensors
+                    wrong_ones = wrong_values(value)
+                for what, wrong in wrong_ones.items():
                     yield Spoiling(program, place, what, wrong)
 
     def valid(self, program: str) -> tuple[dict[str, Any], Any]:
@@ -346,6 +349,7 @@ class Spoiled:
 
             def work() -> None:
                 warnings.simplefilter("always")
+                warnings.showwarning = lambda message, *_: print(message, file=sys.stderr)  # also where it is recorded
                 trainer, _ = PROGRAMS[program].fit(place, STEPS + 2, str(place / "a.ckpt"))
                 state = trainer.dump_checkpoint()
                 torch.save(result_of(state), place / "result")

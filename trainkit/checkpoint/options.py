@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trainkit.checkpoint.arguments import CYCLE_OPTIONS, attributes_of_arguments
 from trainkit.storage.schema import Scalar, mismatch
-from trainkit.storage.tensors import bounds, wrong_number
+from trainkit.storage.tensors import bounds, misformed, wrong_number
 from trainkit.storage.walk import place_of_entry, walk
 
 _RATES = ("initial_lr", *CYCLE_OPTIONS)
@@ -34,7 +34,7 @@ def wrong_in_options(owner: Any, options: Mapping[str, Any], own: Mapping[str, A
     for name in kinds.keys() & options.keys():
         value, below = _as_tuple(options[name]), place_of_entry(name, place)
         own_value = _as_tuple(own.get(name, value))
-        if not mismatch(own_value, kinds[name]):
+        if name not in own or not mismatch(own_value, kinds[name]):
             yield mismatch(value, kinds[name], below)
         yield from _wrong_in_numbers(value, own_value, below, may_be_negative=name in ("lr", *_RATES))
 

@@ -259,12 +259,18 @@ def _fit_to_parameters(optimizer: Optimizer) -> None:
     """
     for parameter, kept in optimizer.state.items():
         for name, value in kept.items():
-            if not isinstance(value, Tensor):
-                continue
-            dtype = parameter.dtype if value.is_complex() else value.dtype
-            is_in_order = value.shape != parameter.shape or value.stride() == parameter.stride()
-            if dtype != value.dtype or not is_in_order:
-                kept[name] = (value if is_in_order else torch.empty_like(parameter, dtype=dtype).copy_(value)).to(dtype)
+            is_list = isinstance(value, list)
+            kept[name] = [_fitted(each, parameter) for each in value] if is_list else _fitted(value, parameter)
+
+
+def _fitted(value: Any, parameter: Tensor) -> Any:
+    if not isinstance(value, Tensor) or not value.ndim:
+        return value
+    value = value.to(parameter.dtype) if value.is_complex() else value
+    if value.shape != parameter.shape:
+        return value.contiguous()
+    is_in_order = value.stride() == parameter.stride()
+    return value if is_in_order else torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def is_resumable(checkpoint: Mapping[str, Any]) -> bool:
