@@ -166,6 +166,6 @@ def _mixed(
         saved = states.get(number, {})
         for name, kept in each.kept.items():
             if name in saved and isinstance(kept.value, Tensor) and not kept.value.ndim:
-                kind = getattr(saved[name], "dtype", type(saved[name]))
+                kind = str(getattr(saved[name], "dtype", "number"))
                 if first.setdefault((name, parameter.dtype), kind) != kind:
-                    yield f"state[{number}].{name} is a {kind}, and those of other parameters are not"
+                    yield f"state[{number}].{name} is a {kind}, and that of another parameter is none"
