@@ -134,6 +134,12 @@ def test_the_place_of_what_is_wrong_within_is_told(name: str) -> None:
     assert name == "sequence" or wrong.startswith("_schedulers[1]: StepLR")
 
 
+def test_what_the_groups_of_the_optimizer_lack_is_told() -> None:
+    scheduler = MADE["one cycle"](sgd())
+    del scheduler.optimizer.param_groups[1]["min_lr"]
+    assert wrong_in_scheduler(scheduler, after("one cycle", 1)) == "OneCycleLR cannot go on from it: KeyError: 'min_lr'"
+
+
 def test_functions_of_the_user_are_not_called() -> None:
     scheduler = MADE["chained"](sgd())
     (curve,) = {id(each): each for each in scheduler._schedulers[0].lr_lambdas}.values()

@@ -44,9 +44,8 @@ def _wrong_in_numbers(value: Any, own: Any, place: str, *, may_be_negative: bool
     is_usual = is_finite(own) and value is not own
     for below, leaf in walk(value, place):
         if isinstance(leaf, Tensor):
-            yield wrong_number(
-                leaf.reshape(()) if leaf.shape == getattr(own, "shape", ()) and leaf.numel() == 1 else leaf, below
-            )
+            is_own = isinstance(own, Tensor) and own is not value
+            yield misformed(leaf, own.shape, own.dtype, below) if is_own else wrong_number(leaf, below)
         if is_usual and not is_finite(leaf):
             yield f"{below} is {float(leaf)}"
         if is_usual and not may_be_negative and is_negative(leaf) and not is_negative(own):
