@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypedDict
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -126,7 +127,7 @@ def _wrong_in_steps(saved: Any, own: Any, place: str) -> str:
     if isinstance(saved, Tensor) and isinstance(own, Tensor):
         if wrong := wrong_number(saved, place):
             return wrong
-        if saved.dtype.itemsize < own.dtype.itemsize:
+        if saved.dtype.itemsize < torch.float32.itemsize:
             return f"{place} has the dtype {saved.dtype}, which does not count far"
         saved = saved.item()
     # Earlier versions of torch counted steps in numbers.

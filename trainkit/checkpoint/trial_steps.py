@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -172,7 +173,11 @@ def _steps(
             evaluate()
             step(trial, evaluate)
             for form, parameter in stand_ins.items():
-                yield form, dict(trial.state[parameter])
+                yield form, {name: _copy(value) for name, value in trial.state[parameter].items()}
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else copy.copy(value)
 
 
 def _small(shape: Sequence[int]) -> tuple[int, ...]:
