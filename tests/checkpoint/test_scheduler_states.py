@@ -22,6 +22,7 @@ MADE: dict[str, Callable[[Any], Any]] = {
     "step": lambda optimizer: schedulers.StepLR(optimizer, 2),
     "milestones": lambda optimizer: schedulers.MultiStepLR(optimizer, [2, 4.0]),
     "polynomial": lambda optimizer: schedulers.PolynomialLR(optimizer, 3, power=0.5),
+    "constant": lambda optimizer: schedulers.ConstantLR(optimizer, 0.5, 50),
     "restarts": lambda optimizer: schedulers.CosineAnnealingWarmRestarts(optimizer, 2),
     "one cycle": lambda optimizer: schedulers.OneCycleLR(optimizer, 0.1, total_steps=4),
     "cyclic": lambda optimizer: schedulers.CyclicLR(optimizer, 0.1, 0.2, 3),
@@ -138,6 +139,11 @@ def test_what_the_groups_of_the_optimizer_lack_is_told() -> None:
     scheduler = MADE["one cycle"](sgd())
     del scheduler.optimizer.param_groups[1]["min_lr"]
     assert wrong_in_scheduler(scheduler, after("one cycle", 1)) == "OneCycleLR cannot go on from it: KeyError: 'min_lr'"
+
+
+def test_a_schedule_that_the_code_itself_cannot_end_is_no_fault_of_the_file() -> None:
+    scheduler = schedulers.ConstantLR(sgd(), 0, 50)
+    assert wrong_in_scheduler(scheduler, copy.deepcopy(scheduler.state_dict())) == ""
 
 
 def test_functions_of_the_user_are_not_called() -> None:

@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import chain
 from typing import Annotated, Any
 
 from torch import Tensor, nn, zeros
@@ -153,7 +154,7 @@ def _wrong_in_course(scheduler: Any, state: Any) -> Iterator[str]:
     if any(type(part) not in _CLOSED or _has_own_scale(part) for _, part in flattened("", scheduler)):
         # Not as a whole; but a part of it may be checked by itself.
         for index, part in enumerate(getattr(scheduler, "_schedulers", ())):
-            for wrong in _wrong_in_course(part, state["_schedulers"][index]):
+            for wrong in filter(None, _wrong_in_course(part, state["_schedulers"][index])):
                 yield f"_schedulers[{index}]: {wrong}"
         return
     loaded = _on(_StandIn(scheduler.optimizer), scheduler)
@@ -164,6 +165,9 @@ def _wrong_in_course(scheduler: Any, state: Any) -> Iterator[str]:
             if could and not _is_of_one_course(part, _make(part)):
                 yield "_schedule_phases are not those of its total_steps"
         yield from _wrong_rates(loaded)
+        for (_, part), (_, own) in zip(flattened("", loaded), flattened("", scheduler), strict=True):
+            if not _wrong_turn(_on(_StandIn(own.optimizer), own)):  # else the code's own schedule ends there too
+                yield _wrong_turn(part)
     except Exception as error:
         yield f"{type(scheduler).__name__} cannot go on from it: {type(error).__name__}: {error}"
 
@@ -226,6 +230,23 @@ def _wrong_rates(scheduler: Any) -> Iterator[str]:
             wrong = [value for group in groups if not _is_usable(value := group.get(name))]
             if wrong:
                 yield f"it leads to a {name} of {wrong[0]}"
+
+
+def _wrong_turn(scheduler: Any) -> str:
+    """Return what goes wrong where a schedule turns, at one of the whole numbers that it holds."""
+    if hasattr(scheduler, "_schedulers") or isinstance(scheduler, schedulers.ReduceLROnPlateau):
+        return ""  # their steps are those of others, or follow from a metric
+    arguments = (value for name, value in vars(scheduler).items() if not name.startswith("_"))
+    held = (value if isinstance(value, Counter) else [value] for value in arguments)
+    turns = {turn for turn in chain.from_iterable(held) if type(turn) is int and turn > scheduler.last_epoch}
+    for turn in sorted(turns):
+        vars(trial := copy.copy(scheduler)).update(last_epoch=turn - 1)
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                trial.step()
+        except Exception as error:
+            return f"{type(scheduler).__name__} cannot go on from it at step {turn}: {type(error).__name__}: {error}"
+    return ""
 
 
 def _is_usable(value: Any) -> bool:
