@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trainkit.errors import CheckpointError, UnknownNameError
 from trainkit.module.hparam_types import Description, read_by_attribute, restore, restore_enum
 from trainkit.module.hparams import ENUMS, HPARAMS_NAME, HYPER_PARAMETERS, LEFT_OUT, TYPES, hparams_prefix
+from trainkit.module.weight_kinds import wrong_numbers
 from trainkit.module.weight_names import named_as_in, prefix_before, wrappers_around
 from trainkit.output import say, warn
 from trainkit.reflection import overrides
@@ -134,11 +135,13 @@ def load_weights(
 
     Raises:
         CheckpointError: If the weights are those of another model, and always if no name matches. Names ``source``,
-            and the tensors that are missing, unexpected or of another shape.
+            and the tensors that are missing, unexpected, of another shape or of another kind of numbers.
     """
     # One that has its own way of loading may expect the names as they are.
     if not overrides(module, "load_state_dict", nn.Module):
         state_dict = named_as_in(module.state_dict(), state_dict)
+        if wrong := next(wrong_numbers(module, state_dict), ""):
+            raise CheckpointError(f"the weights in {source} are not those of {type(module).__name__}: {wrong}.")
     try:
         loaded = module.load_state_dict(state_dict, strict=strict)
     except RuntimeError as error:

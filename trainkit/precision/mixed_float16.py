@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import torch
 from torch import Tensor
 
 from trainkit.errors import NotAttachedError, OptimizerError, StateError
 from trainkit.precision.base import Precision
-from trainkit.storage.schema import Count, takes
+from trainkit.storage.schema import AtLeast, takes
 
 
 class _State(TypedDict, total=False):
@@ -20,8 +21,8 @@ class _State(TypedDict, total=False):
     scale: float
     growth_factor: float
     backoff_factor: float
-    growth_interval: Count
-    _growth_tracker: Count
+    growth_interval: Annotated[int, AtLeast(1, most=2**31 - 1)]
+    _growth_tracker: Annotated[int, AtLeast(0, most=2**31 - 1)]
 
 
 class MixedFloat16(Precision):
@@ -87,8 +88,13 @@ class MixedFloat16(Precision):
         # Empty in a checkpoint of another precision; GradScaler would raise.
         if state:
             lacking = _State.__annotations__.keys() - state.keys()
-            if lacking or state["scale"] <= 0:
-                raise StateError(f"there is no {', '.join(sorted(lacking)) or 'scale above 0'}")
+            if lacking:
+                raise StateError(f"there is no {', '.join(sorted(lacking))}")
+            # Any other one skips all updates, or makes of the gradients what is none.
+            if not 0 < state["scale"] < math.inf:
+                raise StateError(f"scale is {state['scale']}, and must be above 0 and finite")
+            if not 1 < state["growth_factor"] < math.inf or not 0 < state["backoff_factor"] < 1:
+                raise StateError("growth_factor is not above 1, or backoff_factor not between 0 and 1")
             self.scaler.load_state_dict(state)
             # A group that was open when it was saved may be closed by the next update, with no loss to scale before it;
             # and GradScaler makes its scale with the first loss.

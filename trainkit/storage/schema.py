@@ -66,7 +66,8 @@ class Like(NamedTuple):
 
     def fits(self, value: Any) -> bool:
         """Return whether ``value`` is as expected."""
-        return _is_of(value, Tensor) and value.ndim == self.ndim and self.dtype in (None, value.dtype)
+        is_dense = _is_of(value, Tensor) and value.layout is torch.strided and not value.is_nested
+        return is_dense and value.ndim == self.ndim and self.dtype in (None, value.dtype)
 
 
 Count = Annotated[int, AtLeast(0)]
