@@ -165,3 +165,18 @@ def test_every_key_that_is_saved_is_in_the_layout(tmp_path: Any) -> None:
     # The keys that Lightning reads, of which the second is a plugin's own.
     assert set(found) == {f".{LIGHTNING_VERSION}", ".averaging_state"}
     assert {"hparams_types", "hparams_enums", "datamodule_hparams_types", "logged", "due", "run"} <= saved[0]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [("epoch", "x"), ("state_dict", torch.zeros(2)), ("callbacks", []), ("state_dict", {1: 2})]
+)
+def test_what_would_be_refused_by_every_load_is_refused_when_it_is_saved(tmp_path: Any, place: str, value: Any) -> None:
+    class Puts(Callback):
+        def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            checkpoint[place] = value
+
+    trainer = quiet_trainer(callbacks=[Puts()])
+    trainer.fit(TinyModule(), TinyData(2))
+    with pytest.raises(CheckpointError, match=f"could be written and not be read: .*{place}"):
+        trainer.save_checkpoint(tmp_path / "a.ckpt")
+    assert not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 import torch
 from torch import Tensor
 
+from trainkit.errors import CheckpointError
 from trainkit.storage.schema import AtLeast, Count, Like, Scalar, mismatch
 
 FORMAT = 2
@@ -339,6 +340,19 @@ def misfit(checkpoint: Mapping[str, Any]) -> str:
     if "optimizer_states" not in checkpoint and "loops" not in checkpoint:
         return mismatch(checkpoint, Weights)
     return mismatch(checkpoint, Whole) or next(_contradictions(checkpoint), "")
+
+
+def check_layout(checkpoint: Mapping[str, Any]) -> None:
+    """Raise an error where a checkpoint that is to be saved would be refused by every load, which is too late.
+
+    Raises:
+        CheckpointError: Names the place, and what is wrong there.
+    """
+    if wrong := misfit(checkpoint):
+        raise CheckpointError(
+            f"this checkpoint could be written and not be read: {wrong}. Look at what each state_dict and "
+            "on_save_checkpoint puts in."
+        )
 
 
 _OF_KIND = {"IndexCursor": "checksum", "TensorCursor": "checksum", "StatefulCursor": "loader"}

@@ -28,6 +28,7 @@ from trainkit.plugins.resolve import resolve_precision, resolve_strategy
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.storage.files import write_checkpoint
+from trainkit.storage.layout import check_layout
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import (
     DataArguments,
@@ -459,6 +460,7 @@ class Trainer(TrainerProperties):
         # What is logged by now is in the checkpoint, and the row of the epoch may be written.
         with self.metrics.closed("on_save_checkpoint"):
             self.hooks.hooks.on_save_checkpoint(checkpoint)
+        check_layout(checkpoint)
         return checkpoint
 
     # What plugins and modules do through the Trainer
