@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from trainkit.checkpoint.migrate import migrate
+from trainkit.checks import file_path
 from trainkit.data.module import DataModule
 from trainkit.errors import CheckpointError
 from trainkit.module import TrainModule
@@ -36,6 +37,7 @@ def convert_checkpoint(old: FilePath, new: FilePath) -> list[str]:
         CheckpointError: If it cannot be unpickled here, or holds no weights, or ``new`` is that file too.
         CheckpointWriteError: If ``new`` cannot be written.
     """
+    file_path("convert_checkpoint", optional=False, old=old, new=new)
     # First, so that damage is not taken for a missing package.
     verify(old)
     refuse_same_file(old, new)

@@ -75,9 +75,16 @@ def locate_checkpoint(
         raise ConfigError(f"ckpt_path={ckpt_path!r} is not usable. Allowed: {_ALLOWED}, or None.")
     path = os.fspath(ckpt_path)
     # A remote path is not asked for here: it is fetched when it is read, and missing then.
-    if not is_remote(path) and not Path(path).exists():
+    if not is_remote(path) and _is_missing(path):
         raise CheckpointNotFoundError(f"{not_found(Path(path))}\n    allowed        {_ALLOWED}")
     return Located(path)
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        return not Path(path).exists()
+    except OSError:  # what is wrong with it is said where it is read
+        return False
 
 
 def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool) -> Located | None:

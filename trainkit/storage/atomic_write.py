@@ -55,6 +55,8 @@ def replacing(path: Path, like: Path | None = None) -> Iterator[BinaryIO]:
         CheckpointWriteError: If the file system refuses; it names ``path`` and says what to do.
     """
     with _naming(path):
+        if not path.name:  # such as "." and "/"
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacement(path, like) as file:
             yield file

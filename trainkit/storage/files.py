@@ -23,6 +23,7 @@ from trainkit.storage.atomic_write import (
     replacing,
 )
 from trainkit.storage.layout import misfit
+from trainkit.storage.regular import open_regular
 from trainkit.storage.remote import FilePath, is_remote
 from trainkit.storage.storable import check_storable
 
@@ -182,7 +183,7 @@ def _opened(path: FilePath) -> Iterator[BinaryIO]:
             yield copy
         return
     try:
-        file = open(path, "rb")  # noqa: SIM115  # closed below; what goes wrong inside is no matter of opening
+        file = open_regular(path)  # closed below; what goes wrong inside is no matter of opening
     except FileNotFoundError as error:
         raise CheckpointNotFoundError(not_found(Path(path))) from error
     except OSError as error:
