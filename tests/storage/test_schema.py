@@ -111,7 +111,7 @@ def test_what_stands_in_many_places_is_looked_at_once() -> None:
             return super().fits(value)
 
     value: Any = [1]
-    expected: Any = list[Annotated[int, Counted(0)]]
+    expected: Any = list[Annotated[int, Counted(-7)]]
     for _ in range(12):  # two to the power of twelve places
         value, expected = [value, value], list[expected]
     assert mismatch(value, expected) == ""
