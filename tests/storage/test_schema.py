@@ -120,5 +120,5 @@ def test_what_stands_in_many_places_is_looked_at_once() -> None:
 
 def test_one_object_may_fit_in_one_place_and_not_in_another() -> None:
     both = [1]
-    assert mismatch([both, both], tuple[list[int], list[str]]) == "[1][0] is 1, and a str was expected"
+    assert mismatch((both, both), tuple[list[int], list[str]]) == "[1][0] is 1, and a str was expected"
     assert mismatch([both, ["x"]], list[list[int]]) == "[1][0] is 'x', and a int was expected"
