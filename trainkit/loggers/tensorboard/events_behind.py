@@ -108,8 +108,8 @@ def _goes_on(path: str, start: int) -> bool:
         return True
     # The number is from a file, or the disk was full when it was noted. To cut there would make records unreadable.
     warn(
-        f"{path} is left as it is: in it no record ends at byte {start}, where it ended by what the checkpoint says. What "
-        "the run logs again is in TensorBoard twice."
+        f"{path} is left as it is: in it no record ends at byte {start}, where it ended by what the checkpoint says. "
+        "What the run logs again is in TensorBoard twice."
     )
     return False
 
