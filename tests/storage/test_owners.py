@@ -28,6 +28,16 @@ def test_what_others_raise_stays_with_a_note() -> None:
     assert met.value.__notes__ == ["in object (builtins), which was given callbacks.mine of a.ckpt"]
 
 
+def test_keys_and_paths_are_of_one_line_and_do_not_act() -> None:
+    place, path = "callbacks.\n\x1b[2J", "a\n.ckpt"
+    with pytest.raises(KeyError) as met, given_to(object(), place, path):
+        raise KeyError("n")
+    assert met.value.__notes__ == [r"in object (builtins), which was given callbacks.\n\x1b[2J of a\n.ckpt"]
+    with pytest.raises(CheckpointError, match=r"^a\\n.ckpt is whole, and yet callbacks.\\n\\x1b\[2J in it"):
+        with restoring(place, path):
+            raise KeyError("n")
+
+
 def test_a_state_that_its_owner_refuses_is_one_of_the_file() -> None:
     with pytest.raises(CheckpointError, match="a.ckpt is whole, and yet callbacks.mine in it cannot be used: n is 1"):
         with given_to(object(), "callbacks.mine", "a.ckpt"):

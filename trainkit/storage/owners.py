@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from trainkit.errors import CheckpointError, StateError, TrainkitError
+from trainkit.errors import CheckpointError, StateError, TrainkitError, note_on
 from trainkit.hooks.attribution import in_one_line, origin
+from trainkit.printable import printable
 
 _OF_A_WRONG_VALUE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -17,7 +18,7 @@ def state_of(owner: Any) -> Any:
     try:
         return owner.state_dict()
     except Exception as error:
-        error.add_note(f"in {_described(owner)}, which was asked for its state_dict()")
+        note_on(error, f"in {_described(owner)}, which was asked for its state_dict()")
         raise
 
 
@@ -72,7 +73,7 @@ def given_to(owner: object, place: str, path: str) -> Iterator[None]:
     except StateError as error:
         raise _unusable(place, path, str(error)) from error
     except Exception as error:
-        error.add_note(f"in {_described(owner)}, which was given {place} of {path}")
+        note_on(error, f"in {_described(owner)}, which was given {printable(place)} of {printable(path)}")
         raise
 
 
@@ -82,4 +83,5 @@ def _described(owner: object) -> str:
 
 
 def _unusable(place: str, path: str, reason: str) -> CheckpointError:
-    return CheckpointError(f"{path} is whole, and yet {place} in it cannot be used: {reason}. Use another one.")
+    where = f"{printable(path)} is whole, and yet {printable(place)} in it"
+    return CheckpointError(f"{where} cannot be used: {reason}. Use another one.")

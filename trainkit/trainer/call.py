@@ -20,7 +20,7 @@ from trainkit.data.fit_loaders import FitLoaders
 from trainkit.data.module import DataModule
 from trainkit.data.resume.other_data import Resume
 from trainkit.data.wait_meter import WaitMeter
-from trainkit.errors import NotAttachedError
+from trainkit.errors import NotAttachedError, note_on
 from trainkit.hooks.attribution import in_one_line
 from trainkit.loggers.logger import LOGGED, loggers_of
 from trainkit.loops.run import FitRun, Run
@@ -497,7 +497,7 @@ def _noted_on(error: BaseException) -> Iterator[None]:
         yield
     except Exception as another:
         note = f"then, while tearing down: {in_one_line(another)}"
-        error.add_note(note)
+        note_on(error, note)
         if not isinstance(error, Exception):
             # Python prints no notes of what a signal surfaces as, and this may be all that the user ever hears of it.
             say(f"trainkit: {note}", err=True)
