@@ -28,7 +28,7 @@ _FACTORIES: dict[str, Callable[[], Any] | None] = {
 _MADE_OF_DICT: dict[str, Callable[[dict[Any, Any]], Any]] = {
     "OrderedDict": OrderedDict,
     "Counter": Counter,
-    "Namespace": lambda values: Namespace(**values),
+    "Namespace": lambda values: Namespace(**values) if all(isinstance(name, str) for name in values) else values,
     "AttributeDict": AttributeDict,
 }
 
@@ -111,8 +111,9 @@ def describe_enum(cls: type, name: str, value: Any) -> list[str] | None:
 def restore_enum(cls: type, name: str, described: list[str]) -> enum.Enum | None:
     """Return the member that `describe_enum` described; None if the constructor does not name it any more."""
     for kind in _enums_of(cls, name):
-        if kind.__qualname__ == described[0] and described[1] in kind.__members__:
-            return kind[described[1]]
+        for name in kind.__members__:
+            if described == [kind.__qualname__, name]:
+                return kind[name]
     return None
 
 
