@@ -39,8 +39,8 @@ ELSEWHERE = ["..", "/", "file:///none/none.ckpt"]
 NO_PATHS = [b"x", 3, True, [], {}, Path("a\0b"), object()]
 
 CONFIG = """
-module: {class: trainkit.testing.TinyModule}
-data: {class: trainkit.testing.TinyData}
+module: {_target_: trainkit.testing.TinyModule}
+data: {_target_: trainkit.testing.TinyData}
 trainer: {max_epochs: 1, logger: false, enable_checkpointing: false, enable_progress_bar: false, accelerator: cpu}
 """
 
