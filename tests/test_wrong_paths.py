@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from trainkit import DataModule
 from trainkit.callbacks import CSVLogger, ModelCheckpoint, TensorBoardLogger
 from trainkit.cli.main import main
 from trainkit.config import read
@@ -38,11 +39,18 @@ ELSEWHERE = ["..", "/", "file:///none/none.ckpt"]
 
 NO_PATHS = [b"x", 3, True, [], {}, Path("a\0b"), object()]
 
-CONFIG = """
-module: {_target_: trainkit.testing.TinyModule}
-data: {_target_: trainkit.testing.TinyData}
-trainer: {max_epochs: 1, logger: false, enable_checkpointing: false, enable_progress_bar: false, accelerator: cpu}
+CONFIG = f"""
+module: {{_target_: trainkit.testing.TinyModule}}
+data: {{_target_: {__name__}.Data}}
+trainer: {{max_epochs: 1, logger: false, enable_checkpointing: false, enable_progress_bar: false, accelerator: cpu}}
 """
+
+
+class Data(DataModule):
+    def train_dataloader(self) -> TinyData:
+        return TinyData(2)
+
+    test_dataloader = train_dataloader
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +182,7 @@ def test_no_path_to_read_from_fails_raw_or_waits(name: str) -> None:
 
 @pytest.mark.parametrize("name", READING_COMMANDS)
 def test_no_path_to_read_from_fails_raw_or_waits_on_the_command_line(name: str) -> None:
+    command("test", "config.yaml", "ckpt_path=good.ckpt")  # nothing else is wrong
     assert outcomes(READING_COMMANDS[name], [*NO_FILES, *ELSEWHERE], may_be_taken=False) == {}
 
 
