@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import pytest
 import torch
@@ -15,6 +16,13 @@ from trainkit.testing import TinyData, TinyModule, quiet_trainer
 def test_a_file_that_is_none_has_an_empty_head(tmp_path):
     (tmp_path / "text.ckpt").write_text("nothing")
     assert read_head(tmp_path / "text.ckpt") == read_head(tmp_path / "missing.ckpt") == Head()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes with names")
+def test_nobody_waits_for_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe.ckpt")
+    assert read_head(tmp_path / "pipe.ckpt") == Head()
+    assert peek(str(tmp_path / "pipe.ckpt")) == (math.inf, math.inf)
 
 
 def test_a_file_with_code_in_it_has_an_empty_head(tmp_path):

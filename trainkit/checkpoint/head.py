@@ -14,6 +14,7 @@ from trainkit.progress import Progress
 from trainkit.storage.archive import is_compressed
 from trainkit.storage.layout import misfit
 from trainkit.storage.plain import excess, load
+from trainkit.storage.regular import open_regular
 from trainkit.storage.remote import fetched, is_remote
 
 _PEEKED_BYTES = 512
@@ -56,7 +57,7 @@ def peek(path: str) -> tuple[float, float]:
     Of a file that begins in another way than those of trainkit it is as much as there can be.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             start = file.read(_PEEKED_BYTES)
         # Behind the header of the first part of the archive, its name and padding, comes the pickle.
         pickled = start[_HEADER_BYTES + sum(struct.unpack_from("<HH", start, _HEADER_BYTES - 4)) :]
@@ -72,7 +73,7 @@ def peek(path: str) -> tuple[float, float]:
 def read_head(path: str | os.PathLike[str]) -> Head:
     """Return the head of the checkpoint at ``path``. A file that cannot be read is no error: it has an empty one."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             if is_compressed(file):
                 return Head()
         # Mapped into memory, so that no tensor is read from the disk; and so no checksum is looked at.
