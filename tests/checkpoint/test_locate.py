@@ -213,3 +213,10 @@ def test_a_recorded_best_is_no_path_to_anywhere_else(tmp_path: Path) -> None:
     write(tmp_path / "root/last.ckpt", 1, **WHOLE | {"callbacks": states})
     with pytest.raises(CheckpointError):
         recorded_best([tmp_path / "root"])
+
+
+def test_the_name_of_a_file_that_was_found_is_of_one_line(tmp_path: Path) -> None:
+    write(tmp_path / "a\nUsing.ckpt", age_s=3)
+    damage(write(tmp_path / "b.ckpt", age_s=2))
+    with pytest.warns(UserWarning, match=r"next older one, .*a\\nUsing.ckpt\.$"):
+        assert last(tmp_path) is not None

@@ -13,6 +13,7 @@ from trainkit.checkpoint.head import Head, peek, read_head
 from trainkit.checkpoint.state import is_resumable
 from trainkit.errors import CheckpointError, CheckpointNotFoundError, ConfigError
 from trainkit.output import warn
+from trainkit.printable import printable
 from trainkit.storage import remote
 from trainkit.storage.files import not_found, read_checkpoint
 from trainkit.storage.remote import FilePath, is_remote
@@ -113,7 +114,7 @@ def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool) -> Located | 
             continue
         # Only now, since the warning names the file that is used instead.
         for reason in damaged:
-            warn(f"ckpt_path='last': {reason}\nUsing the next older one, {path}.")
+            warn(f"ckpt_path='last': {reason}\nUsing the next older one, {printable(path)}.")
         return Located(path, checkpoint)
     # Starting fresh would hide that a run was lost.
     if damaged:

@@ -29,6 +29,7 @@ from trainkit.module import TrainModule
 from trainkit.module.attached import attach
 from trainkit.module.from_checkpoint import load_weights, require_weights
 from trainkit.output import begin_telling, say, warn
+from trainkit.printable import printable
 from trainkit.progress import Progress
 from trainkit.reflection import is_ours, method_of
 from trainkit.storage.files import read_checkpoint
@@ -338,7 +339,7 @@ class Call:
         if asked in ("last", "best") and self.strategy.is_global_zero:
             step = f"epoch {checkpoint.get('epoch', '?')}, step {checkpoint.get('global_step', '?')}"
             doing = "continuing" if self.stage is Stage.FIT else self.stage
-            say(f"trainkit: {doing} from {path} ({step})", err=True)
+            say(f"trainkit: {doing} from {printable(path)} ({step})", err=True)
         if self.continues_last:
             for logger in loggers_of(trainer):
                 logger.default_to(trainer.default_root_dir)
