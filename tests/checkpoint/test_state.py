@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -126,6 +127,15 @@ def test_a_state_is_kept_by_the_key_of_the_plugin_or_else_by_its_name() -> None:
 def test_states_are_collected_by_key_without_those_that_are_empty() -> None:
     plugins = [("a", Remembers({"n": 1})), ("b", Forgets()), ("c", Remembers({})), ("d", Remembers({"n": 2}, "own"))]
     assert collect_plugins(plugins) == {"a": {"n": 1}, "own": {"n": 2}}
+
+
+@pytest.mark.parametrize("state", [torch.zeros(2), np.arange(3), 0, "", "abc", [], {1: 2}, False], ids=repr)
+def test_a_state_is_kept_whatever_its_type(state: Any) -> None:
+    assert collect_plugins([("a", Remembers(state))])["a"] is state
+
+
+def test_none_is_no_state() -> None:
+    assert collect_plugins([("a", Remembers(None))]) == {}  # type: ignore[arg-type]
 
 
 def test_states_come_back_to_their_plugins_and_those_that_nobody_takes_are_told() -> None:
@@ -258,3 +268,16 @@ def test_an_option_that_torch_would_put_in_is_missed_where_the_code_has_another(
                 restore_optimizers([optimizer], [saved], "a.ckpt")
         else:
             restore_optimizers([optimizer], [saved], "a.ckpt")
+
+
+def test_an_optimizer_may_save_in_a_form_of_its_own() -> None:
+    class Own(torch.optim.SGD):
+        def state_dict(self) -> dict[str, Any]:
+            return {"mine": 1, "param_groups": 3}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            self.mine = state["mine"]
+
+    optimizer = Own(nn.Linear(1, 1).parameters(), lr=0.1)
+    restore_optimizers([optimizer], [{"mine": 7, "param_groups": 3}], "a.ckpt", keep_dtypes=True)
+    assert optimizer.mine == 7

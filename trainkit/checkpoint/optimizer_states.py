@@ -40,6 +40,11 @@ def is_of_torch(owner: object) -> bool:
     return type(owner).__module__.startswith("torch.optim")
 
 
+def is_in_torchs_form(state: Any) -> bool:
+    """Whether the state of an optimizer, which may be one of others, is built as those of torch are."""
+    return not mismatch(state, _State) and all(isinstance(each.get("params"), list) for each in state["param_groups"])
+
+
 def check_state(owner: Any, state: Any, place: str = "") -> None:
     """Raise `StateError` if ``state`` is not such as ``owner``, an optimizer or scheduler of torch, saves.
 

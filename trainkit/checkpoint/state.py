@@ -43,13 +43,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import trainkit
-from trainkit.checkpoint.optimizer_states import HOW_TO_COMPUTE, check_state, is_of_torch
+from trainkit.checkpoint.optimizer_states import HOW_TO_COMPUTE, check_state, is_in_torchs_form, is_of_torch
 from trainkit.checkpoint.scheduler_states import MOST_STEPS
 from trainkit.errors import CheckpointError, StateError
 from trainkit.output import warn
 from trainkit.reflection import describe_arguments
 from trainkit.storage.layout import FORMAT
-from trainkit.storage.owners import given_to, restoring
+from trainkit.storage.owners import given_to, restoring, state_of
 
 LIGHTNING_VERSION = "pytorch-lightning_version"
 """The key for which Lightning looks before it loads weights, and by which a checkpoint that it wrote is known."""
@@ -61,9 +61,17 @@ def signature(module: nn.Module) -> dict[str, Any]:
 
 
 def collect_plugins(plugins: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the state of every plugin that has one, by its key; an empty state is left out."""
-    states = {key: plugin.state_dict() for key, _, plugin in keyed(plugins)}
-    return {key: state for key, state in states.items() if state}
+    """Return the state of every plugin that has one, by its key. None and an empty dict are left out.
+
+    Any other state is kept as it is, whatever its type: whether that can be stored is found out where all of it is.
+    """
+    states = {key: state_of(plugin) for key, _, plugin in keyed(plugins)}
+    # By type: not all values say whether they are true, such as a tensor of several numbers.
+    return {key: state for key, state in states.items() if state is not None and not _is_empty_dict(state)}
+
+
+def _is_empty_dict(state: Any) -> bool:
+    return isinstance(state, dict) and not state
 
 
 def restore_plugins(plugins: Iterable[tuple[str, Any]], states: Mapping[str, Any], path: str) -> list[str]:
@@ -206,7 +214,8 @@ def restore_optimizers(
             raise CheckpointError(f"{path}: there is no {name} in {place}.\n{to_do}")
         if isinstance(optimizer, Optimizer) and is_of_torch(optimizer):
             _fit_to_parameters(optimizer)
-        if keep_dtypes:
+        # Optimizers of others may save in a form of their own, which they have read themselves.
+        if keep_dtypes and is_in_torchs_form(state):
             _put_back_dtypes(optimizer, state)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from trainkit.checks import file_path
 from trainkit.errors import CheckpointError, UnknownNameError
 from trainkit.module.hparam_types import Description, read_by_attribute, restore, restore_enum
 from trainkit.module.hparams import ENUMS, HPARAMS_NAME, HYPER_PARAMETERS, LEFT_OUT, TYPES, hparams_prefix
@@ -104,11 +104,14 @@ def read_hparams(cls: type, path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         CheckpointError: If there is no such file, or it is no YAML, or more than plain values are in it.
     """
+    from trainkit.storage.regular import open_regular
     from trainkit.storage.yaml_text import load_yaml
 
+    file_path(f"{cls.__name__}.load_from_checkpoint", hparams_file=path)
     try:
         # Lightning's files may name Python objects (``!!python/object``), which the safe loader refuses to make.
-        hparams: Any = load_yaml(Path(path).read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            hparams: Any = load_yaml(file.read().decode())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"hparams_file={os.fspath(path)!r} cannot be read: {error}") from error
     if not isinstance(hparams, dict):

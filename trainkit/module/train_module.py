@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from trainkit.batch.nested import map_tensors
 from trainkit.batch.transfer import TransferHooks
-from trainkit.checks import CLIP_ALGORITHMS
+from trainkit.checks import CLIP_ALGORITHMS, file_path
 from trainkit.errors import CheckpointError, MetricError, ModuleError, UnknownNameError
 from trainkit.metrics.torchmetrics import is_metric_collection
 from trainkit.module.attached import AttachedModule
@@ -350,6 +350,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, AttachedModule):
 
         if weights_only is False:
             raise CheckpointError("weights_only=False would run code from the checkpoint; trainkit never does that.")
+        file_path(f"{cls.__name__}.load_from_checkpoint", optional=False, checkpoint_path=checkpoint_path)
         checkpoint = read_checkpoint(checkpoint_path, map_location=map_location or "cpu")
         require_weights(checkpoint, checkpoint_path)
         if hparams_file is not None:
