@@ -32,7 +32,7 @@ def step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: 
             outputs = backward_unless_skipped(run, hooks, loss, batch_idx)
             close_group(run, hooks, synced=True)
             return outputs
-        optimizer = run.optimizers[0]
+        optimizer = run.optimizer
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         if hooks.on_clip_gradients:

@@ -27,6 +27,7 @@ from trainkit.module.from_checkpoint import (
     require_weights,
 )
 from trainkit.module.hparams import HyperparametersMixin
+from trainkit.module.joint_optimizer import JointOptimizer, in_order_of
 from trainkit.module.optimizers import parameters_of
 from trainkit.output import warn
 from trainkit.reflection import method_of, overrides
@@ -139,6 +140,9 @@ class TrainModule(HyperparametersMixin, TransferHooks, AttachedModule):
         if not gradient_clip_val:
             return
         parameters = parameters_of(optimizer)
+        if isinstance(optimizer, JointOptimizer):
+            # In the order in which a loop by hand clips all of them at once, since sums depend on it.
+            parameters = in_order_of(self, parameters)
         match gradient_clip_algorithm or "norm":
             case "norm":
                 nn.utils.clip_grad_norm_(parameters, gradient_clip_val)

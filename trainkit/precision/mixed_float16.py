@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from trainkit.errors import NotAttachedError, OptimizerError, StateError
+from trainkit.module.joint_optimizer import parts_of
+from trainkit.module.optimizers import parameters_of
 from trainkit.precision.base import Precision
 from trainkit.storage.schema import AtLeast, takes
 
@@ -62,7 +64,8 @@ class MixedFloat16(Precision):
         return self.scaler.scale(loss)
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
-        self.scaler.unscale_(optimizer)
+        for part in parts_of([optimizer]):
+            self.scaler.unscale_(part)
 
     def update(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = None) -> bool:
         if closure is not None:
@@ -72,11 +75,17 @@ class MixedFloat16(Precision):
         # tells whether its step ran, without a second read. A fused optimizer decides on the device, which cannot be
         # seen without waiting: its step always runs, and counts as made.
         made: list[bool] = []
-        hook = optimizer.register_step_post_hook(lambda *_: made.append(True))
-        try:
-            self.scaler.step(optimizer)
-        finally:
-            hook.remove()
+        # Each of several optimizers skips for gradients of its own, as in a loop by hand.
+        parts = parts_of([optimizer])
+        for part in parts:
+            # One that had none has nothing to look at, for which the scaler would raise.
+            if len(parts) > 1 and all(parameter.grad is None for parameter in parameters_of(part)):
+                continue
+            hook = part.register_step_post_hook(lambda *_: made.append(True))
+            try:
+                self.scaler.step(part)
+            finally:
+                hook.remove()
         self.scaler.update()
         return bool(made)
 
