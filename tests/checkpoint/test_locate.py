@@ -72,7 +72,7 @@ def test_damaged_files_are_passed_over_with_a_warning_for_each(tmp_path: Path) -
         assert last(tmp_path) == whole
     told = [str(warning.message) for warning in warned]
     assert ["epoch=2.ckpt" in told[0], "epoch=1.ckpt" in told[1]] == [True, True]
-    assert all(f"Using the next older one, {whole}" in message for message in told)
+    assert all(f"Using {whole} instead" in message for message in told)
 
 
 def test_nothing_but_damaged_files_is_an_error_that_names_them(tmp_path: Path) -> None:
@@ -218,5 +218,5 @@ def test_a_recorded_best_is_no_path_to_anywhere_else(tmp_path: Path) -> None:
 def test_the_name_of_a_file_that_was_found_is_of_one_line(tmp_path: Path) -> None:
     write(tmp_path / "a\nUsing.ckpt", age_s=3)
     damage(write(tmp_path / "b.ckpt", age_s=2))
-    with pytest.warns(UserWarning, match=r"next older one, .*a\\nUsing.ckpt\.$"):
+    with pytest.warns(UserWarning, match=r"Using .*a\\nUsing.ckpt instead\.$"):
         assert last(tmp_path) is not None

@@ -89,7 +89,7 @@ def _is_missing(path: str) -> bool:
         return False
 
 
-def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool) -> Located | None:
+def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool, asked: str = "last") -> Located | None:
     """Return the newest state of the newest run below ``roots`` that can be read; None if there is none.
 
     The newest run is the one that has written last; of its files the one that is furthest counts, whenever it was
@@ -99,6 +99,7 @@ def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool) -> Located | 
     Args:
         roots: Folders or URLs, searched at any depth.
         resumes: Whether to pass over files that hold weights only, from which a fit cannot continue.
+        asked: What ``ckpt_path`` was, for messages.
 
     Raises:
         CheckpointError: If there are checkpoints, and all of them are damaged.
@@ -114,12 +115,15 @@ def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool) -> Located | 
             continue
         # Only now, since the warning names the file that is used instead.
         for reason in damaged:
-            warn(f"ckpt_path='last': {reason}\nUsing the next older one, {printable(path)}.")
+            warn(f"ckpt_path={asked!r}: {reason}\nUsing {printable(path)} instead.")
         return Located(path, checkpoint)
     # Starting fresh would hide that a run was lost.
     if damaged:
         reasons = "\n".join(f"    {reason}" for reason in damaged)
-        raise CheckpointError(f"ckpt_path='last': none of the checkpoints that there are can be read.\n{reasons}")
+        raise CheckpointError(
+            f"ckpt_path={asked!r}: none of the checkpoints that there are can be read.\n{reasons}\n"
+            "    to do        restore one from a backup, or move them away to begin anew"
+        )
     return None
 
 
@@ -131,7 +135,7 @@ def recorded_best(roots: Iterable[FilePath]) -> str:
     """
     roots = list(roots)
     places = " or ".join(map(str, roots))
-    newest = newest_checkpoint(roots, resumes=True)
+    newest = newest_checkpoint(roots, resumes=True, asked="best")
     states = {} if newest is None or newest.checkpoint is None else newest.checkpoint["callbacks"]
     recorded = [state.get("best_model_path") for state in states.values() if isinstance(state, dict)]
     recorded = [path for path in recorded if isinstance(path, str) and path]

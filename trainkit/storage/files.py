@@ -302,6 +302,8 @@ def not_found(path: Path) -> str:
         lines.append(f"    in that folder {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}")
         nearest = nearest_name(path.name, names)
         lines += [] if nearest is None else [f"    did you mean   {nearest!r}?"]
+    if path.name in ("last", "best"):
+        lines.append(f"    {path.name!r} is a word of ckpt_path; here the path of a file is needed")
     return "\n".join(lines)
 
 

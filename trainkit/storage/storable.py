@@ -77,7 +77,8 @@ def check_storable(checkpoint: dict[str, Any]) -> None:
         raise CheckpointError(
             "a checkpoint holds only what loads without running code, and so it cannot hold\n" + "\n".join(lines) + "\n"
             "    allowed    tensors, numbers, strings, bytes, None, and dict, list, tuple and set of these\n"
-            "    what to do convert it where it is put in (such as state_dict or on_save_checkpoint), or leave it out"
+            "    what to do convert it where it is put in, such as state_dict or on_save_checkpoint, or leave it out:\n"
+            "               float(x) for a number of numpy, torch.from_numpy(x) for an array, str(x) for a path"
         )
 
 
