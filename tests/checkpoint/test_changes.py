@@ -114,5 +114,5 @@ def test_passwords_and_the_like_are_not_shown() -> None:
     before, now = ({"hparams.token": word, "hparams.db": {"password": word, "host": word}} for word in ("one", "two"))
     text = table(find_changes(before, now, ()), "a.ckpt")
     assert "hparams.token  (not shown)" in text
-    assert "{'password': '(not shown)', 'host': 'one'}" in text
+    assert "'(not shown)', 'host': 'one'}" in text
     assert "'password': 'one'" not in text

@@ -105,7 +105,7 @@ def test_a_difference_is_shown_on_one_line() -> None:
 def test_passwords_and_the_like_are_not_shown() -> None:
     one, other = ({"hyper_parameters": {"token": word, "db": {"password": word}, "options": [word]}} for word in "ab")
     assert [str(each) for each in differences(one, other)] == [
-        "hyper_parameters.token: (not shown) and (not shown)",
-        "hyper_parameters.db.password: (not shown) and (not shown)",
+        "hyper_parameters.token: '(not shown)' and '(not shown)'",
+        "hyper_parameters.db.password: '(not shown)' and '(not shown)'",
         "hyper_parameters.options[0]: 'a' and 'b'",
     ]
