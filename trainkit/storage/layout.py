@@ -356,7 +356,8 @@ def check_layout(checkpoint: Mapping[str, Any]) -> None:
         )
 
 
-_OF_KIND = {"IndexCursor": "checksum", "TensorCursor": "checksum", "StatefulCursor": "loader"}
+_BY_INDEX = ("checksum", "samples", "batch_size")
+_OF_KIND = {"IndexCursor": _BY_INDEX, "TensorCursor": _BY_INDEX, "StatefulCursor": ("loader",)}
 """What the place in a loader of some kind cannot be found without."""
 
 
@@ -382,8 +383,8 @@ def _contradictions(checkpoint: Mapping[str, Any]) -> Iterator[str]:
             for cursor in loader["cursors"] if loader else ():
                 if cursor["given"] and cursor["began"] is None:
                     yield f"a loader in {place} has given {cursor['given']} batches of a pass that has not begun"
-                if (needed := _OF_KIND.get(cursor["kind"])) and needed not in cursor:
-                    yield f"a loader in {place}, of kind {cursor['kind']}, has no {needed}"
+                if lacking := [name for name in _OF_KIND.get(cursor["kind"], ()) if name not in cursor]:
+                    yield f"a loader in {place}, of kind {cursor['kind']}, has no {', '.join(lacking)}"
     phases = (
         (f"trainkit.ranks[{index}].metrics.phases.{phase}", log)
         for index, rank in enumerate(ranks)
