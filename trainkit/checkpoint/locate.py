@@ -199,7 +199,9 @@ def _furthest_first(newest: str, head: Head, others: list[str], *, resumes: bool
         if unread and (not read or made[unread[-1]] >= made[read[0][-1]]):
             path = unread.pop()
             other = read_head(path)
-            if other.run == head.run and (other.resumable or not resumes):
+            # Runs below several folders may have one name, and write into one folder.
+            is_of_run = (other.run, other.mark) == (head.run, head.mark)
+            if is_of_run and (other.resumable or not resumes):
                 note(path, other)
         else:
             yield heappop(read)[-1]

@@ -25,6 +25,13 @@ def lies_in(path: object, folder: str | os.PathLike[str] | None) -> bool:
     return above != "" and os.path.join(above, "").startswith(os.path.join(real(os.fspath(folder)), ""))
 
 
+def is_below(path: str, folder: str) -> bool:
+    """As `lies_in`, by the texts alone: nothing on a disk is looked at, and no link followed."""
+    if is_remote(folder):
+        return lies_in(path, folder)
+    return not is_remote(path) and os.path.abspath(path).startswith(os.path.join(os.path.abspath(folder), ""))
+
+
 def real(folder: str) -> str:
     """Return a folder without links, a URL as it is; empty for what can be no folder, as it has a zero byte, say."""
     if is_remote(folder):

@@ -120,14 +120,6 @@ def test_in_another_folder_the_best_of_the_old_one_stays_best_until_it_is_beaten
     assert (moved.best_model_path, moved.best_model_score) == (str(tmp_path / "new" / "0"), 0.5)
 
 
-def test_in_another_folder_a_best_that_is_gone_is_forgotten(tmp_path: Path) -> None:
-    old = KeptCheckpoints(str(tmp_path / "old"), "val/loss", "min", 1)
-    rank(old, [1.0])
-    moved = KeptCheckpoints(str(tmp_path / "new"), "val/loss", "min", 1)
-    moved.load_state_dict(old.state_dict())
-    assert (moved.best_model_path, moved.best_model_score) == ("", None)
-
-
 @pytest.mark.parametrize("save_top_k", [-2, 1.5, True, None])
 def test_an_impossible_k_is_refused(save_top_k: object) -> None:
     with pytest.raises(ConfigError, match=r"save_top_k=.* must be a whole number: -1 for all, 0 for none"):

@@ -256,6 +256,9 @@ class LastCheckpoint(Callback):
         elif not trainer.fit_run.is_resumed:
             own.add(self._previous)
         path, self._claim = claim_path(trainer, own)
+        if trainer.fit_run.is_resumed and not trainer.continues_last and path not in own:
+            # Another run begins. Files of the one from which it starts are not its own: that may go on with them.
+            self.mark = secrets.token_hex(16)
         return path
 
 

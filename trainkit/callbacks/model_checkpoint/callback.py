@@ -22,7 +22,8 @@ from trainkit.errors import ConfigError
 from trainkit.hooks.manager import PluginStage
 from trainkit.output import warn
 from trainkit.storage.claim import FolderClaim
-from trainkit.storage.files import check_folder
+from trainkit.storage.files import check_folder, checkpoint_exists
+from trainkit.storage.places import is_below
 from trainkit.storage.remote import is_remote
 from trainkit.storage.schema import Count, Scalar, takes
 from trainkit.types import Stage
@@ -192,11 +193,21 @@ class ModelCheckpoint(KeptCheckpoints):
         # The run that is resumed may have been killed after writing a file and before deleting those it displaces. A
         # file from elsewhere says nothing of that, whatever it says.
         given = _normalized(trainer.ckpt_path or "")
+        self._forget_foreign(trainer, given)
         is_of_run = keeper is not None and os.path.dirname(given) == os.path.dirname(keeper.path)
         if not (self._own.place_of(given) or is_of_run):
             self._obsolete.clear()
         if trainer.is_global_zero:
             self._writer.delete(self._obsolete)
+
+    def _forget_foreign(self, trainer: Trainer, given: str) -> None:
+        """Forget a best checkpoint that is not there, or of which a file says so in a place that nobody has named."""
+        best = self.best_model_path
+        named = [
+            place for place in (os.path.dirname(given), trainer.default_root_dir) if place and is_below(best, place)
+        ]
+        if best and not is_below(best, self.dirpath or "") and not (named and checkpoint_exists(best)):
+            self.best_model_path, self.best_model_score = "", None
 
     def on_train_start(self, trainer: Trainer) -> None:
         self._triggers.start(trainer.global_step, is_resumed=trainer.fit_run.is_resumed)
@@ -438,7 +449,8 @@ def _is_repeated(trainer: Trainer, path: str) -> bool:
     if keeper is None or not trainer.fit_run.is_resumed:
         return False
     head = read_head(path)
-    return (head.run, head.epoch, head.global_step) == (keeper.run, trainer.current_epoch, trainer.global_step)
+    is_of_run = (head.run, head.mark) == (keeper.run, keeper.mark)
+    return is_of_run and (head.epoch, head.global_step) == (trainer.current_epoch, trainer.global_step)
 
 
 def _normalized(path: str | os.PathLike[str]) -> str:

@@ -10,7 +10,6 @@ from trainkit.callbacks.monitor import Mode, as_score, check_mode, check_monitor
 from trainkit.checks import whole
 from trainkit.errors import ConfigError
 from trainkit.hooks.callback import Callback
-from trainkit.storage.files import checkpoint_exists
 from trainkit.storage.places import lies_in
 from trainkit.storage.remote import is_remote
 
@@ -83,8 +82,8 @@ class KeptCheckpoints(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned. Files in another folder are neither ranked nor deleted any more.
 
-        Of the paths in ``state`` those count that are in the folder of this callback, or name a file on this machine:
-        one elsewhere could lead to a server, or have fsspec import whatever it names.
+        Of the paths in ``state`` those count that are in the folder of this callback, or are of this machine: one
+        elsewhere could lead to a server, or have fsspec import whatever it names. None is looked at.
         """
         # The folder is another run's: its files stay as they are. Only the best is kept in mind, as what to beat.
         is_same = self.dirpath is not None and self.dirpath == state["dirpath"]
@@ -103,9 +102,9 @@ class KeptCheckpoints(Callback):
         self._restore(state)
 
     def _known(self, path: object) -> str:
-        """Return ``path``, from a file, if it is in the folder of this callback or exists on this machine; else ""."""
-        is_here = isinstance(path, str) and path and not is_remote(path) and checkpoint_exists(path)
-        return path if isinstance(path, str) and (lies_in(path, self.dirpath) or is_here) else ""
+        """Return ``path``, from a file, if it is in the folder of this callback or on this machine; else ""."""
+        is_here = isinstance(path, str) and not is_remote(path)
+        return path if isinstance(path, str) and (is_here or lies_in(path, self.dirpath)) else ""
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.best_model_path = state["best_model_path"]
