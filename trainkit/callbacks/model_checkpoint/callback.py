@@ -202,11 +202,11 @@ class ModelCheckpoint(KeptCheckpoints):
 
     def _forget_foreign(self, trainer: Trainer, given: str) -> None:
         """Forget a best checkpoint that is not there, or of which a file says so in a place that nobody has named."""
-        best = self.best_model_path
-        named = [
-            place for place in (os.path.dirname(given), trainer.default_root_dir) if place and is_below(best, place)
-        ]
-        if best and not is_below(best, self.dirpath or "") and not (named and checkpoint_exists(best)):
+        best, folder = self.best_model_path, os.path.dirname(given)
+        if not best or (self.dirpath and is_below(best, self.dirpath)):
+            return
+        is_named = is_below(best, trainer.default_root_dir) or (folder and is_below(best, folder))
+        if not (is_named and checkpoint_exists(best)):
             self.best_model_path, self.best_model_score = "", None
 
     def on_train_start(self, trainer: Trainer) -> None:
