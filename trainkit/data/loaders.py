@@ -10,7 +10,6 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
-from copy import copy
 from itertools import chain, repeat
 from typing import Any
 
@@ -82,7 +81,7 @@ class LimitedLoader:
         self._ended = False  # whether a look ahead found the end, and the loader is not asked again
         self._stream: RandomStream | None = None  # what the look-ahead draws from
         # Where everything stood before each of the newest two batches was fetched by a look-ahead, by their indices.
-        self._before: deque[tuple[int, RandomStream, list[dict[str, Any]]]] = deque(maxlen=2)
+        self._before: deque[tuple[int, RandomStream, list[Any]]] = deque(maxlen=2)
         # What `load_state_dict` restored; each is dropped when the next pass has used it.
         self._restored: dict[str, Any] | None = None
         self._restored_end = False
@@ -128,9 +127,10 @@ class LimitedLoader:
         cursors = None
         if self._ahead or under_way:
             upcoming = self._given.passed - self._ahead - under_way
-            for batch_idx, stream_before, cursors_before in self._before:
+            for batch_idx, stream_before, marks in self._before:
                 if batch_idx == upcoming:
-                    stream, cursors = stream_before, cursors_before
+                    stream = stream_before
+                    cursors = [cursor.state_at(mark) for cursor, mark in zip(self._source.cursors, marks, strict=True)]
         if cursors is None:
             cursors = [cursor.state_dict(int(under_way)) for cursor in self._source.cursors]
         return {
@@ -247,17 +247,19 @@ class LimitedLoader:
         # The look-ahead batch is made before the step on the batch before it. From the generators that the step uses it
         # would take numbers ahead of that step, other ones than in a run that stops and continues in between.
         restored, self._restored_stream = self._restored_stream, None
-        self._stream = RandomStream.branch(self._epoch) if restored is None else RandomStream(restored)
+        self._stream = RandomStream.branch(self._epoch) if restored is None else RandomStream.from_state(restored)
         # Several loaders are started when their first batch is asked for, and so draw from the stream all that they
         # draw; where they find their places together, they have to begin in it.
-        with self._stream.active() if self._source.is_combined else nullcontext():
+        with self._stream if self._source.is_combined else nullcontext():
             batches = self._counted_from(start)
         self._record(start)
-        with self._stream.active():
+        with self._stream:
             upcoming = next(batches, nothing)
         # A pass that continues may have nothing left; one that begins with nothing is a mistake.
         if upcoming is nothing and start == 0:
             raise DataError(self._source.why_nothing_came())
+        # From its first batch on.
+        stream = self._stream if self._source.may_draw else nullcontext()
         batch_idx = start
         while upcoming is not nothing:
             batch = upcoming
@@ -266,7 +268,7 @@ class LimitedLoader:
                 yield batch_idx, batch, True
                 return
             self._record(batch_idx + 1)
-            with self._stream.active():
+            with stream:
                 upcoming = next(batches, nothing)
             self._ahead, self._ended = int(upcoming is not nothing), upcoming is nothing
             yield batch_idx, batch, upcoming is nothing
@@ -274,10 +276,9 @@ class LimitedLoader:
 
     def _record(self, upcoming: int) -> None:
         """Record where everything stands before batch ``upcoming`` is fetched."""
-        # A checkpoint taken while the loop works on a batch must not count the next one as consumed. A shallow copy
-        # holds: a stream replaces its states, and changes none in place.
+        # A checkpoint taken while the loop works on a batch must not count the next one as consumed.
         assert self._stream is not None
-        self._before.append((upcoming, copy(self._stream), [cursor.state_dict() for cursor in self._source.cursors]))
+        self._before.append((upcoming, self._stream.fork(), [cursor.mark() for cursor in self._source.cursors]))
 
     @property
     def _furthest(self) -> float:

@@ -136,6 +136,15 @@ class Cursor(ABC):
             "begun": self._begun,
         }
 
+    def mark(self) -> Any:
+        """Return the present position, of which `state_at` makes a state when it is saved; most never are."""
+        return self.state_dict()
+
+    def state_at(self, mark: Any) -> dict[str, Any]:
+        """Return what `state_dict` would have returned when ``mark`` was made."""
+        state: dict[str, Any] = mark
+        return state
+
     def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
         """Restore a position.
 
@@ -204,6 +213,11 @@ class Cursor(ABC):
         False where nobody may look: what has a state, or is one stream for all passes, would miss that batch.
         """
         return False
+
+    @property
+    def may_draw(self) -> bool:
+        """Whether the process of the training may draw random numbers for a batch behind the first one of a pass."""
+        return True
 
     @property
     def was_restarted(self) -> bool:

@@ -26,6 +26,22 @@ class ReplayCursor(Cursor):
         batches = self._start(batches_of(_without_persistent_workers(self.loader)))
         return itertools.chain(self._first(batches), batches)
 
+    def mark(self) -> Any:
+        # Nothing is made that only a checkpoint needs: this is done for each batch.
+        return self.rng_at_start, self._given.passed, self._ended, self._begun, self.own_generators()
+
+    def state_at(self, mark: Any) -> dict[str, Any]:
+        began, given, has_ended, begun, own = mark
+        return {
+            **self.state_dict(),
+            **{"began": began, "given": given, "has_ended": has_ended, "begun": begun, "own": own},
+        }
+
+    @property
+    def may_draw(self) -> bool:
+        # Samples, batches and their seeds are made in workers then. A subclass may do more in this process.
+        return type(self.loader) is not DataLoader or not self.loader.num_workers
+
     def goes_on(self) -> bool:
         batches = self._fresh_pass()
         if batches is None or is_sliceable(self.loader) or self._given.passed != len(self.loader):
