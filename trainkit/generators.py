@@ -43,13 +43,13 @@ class PythonRandom:
 
     def exchange(self, state: Twister) -> Twister:
         """Go on from ``state``, which `read` returned; return the state until now."""
-        words, gauss = state
-        before = self.read()
         if self._memory is None:
-            place, *rest = array("I", words)
-            self._random.setstate((self._random.VERSION, (*rest, place), gauss))
+            before = self._ask()
+            place, *rest = array("I", state[0])
+            self._random.setstate((self._random.VERSION, (*rest, place), state[1]))
         else:
-            self._memory.raw, self._random.gauss_next = words, gauss
+            before = self._memory.raw, self._random.gauss_next
+            self._memory.raw, self._random.gauss_next = state
         return before
 
     def storable(self, state: Twister) -> tuple[int, Tensor, float | None]:
@@ -74,7 +74,8 @@ class NumpyRandom:
 
     def read(self) -> Twister:
         """Return the state."""
-        self._find_memory()
+        if self._bits is None or self._bits is not self._numpy.get_bit_generator():
+            self._find_memory()
         if self._memory is None:
             return self._ask()
         known, words = self._known, self._memory.raw
@@ -106,15 +107,15 @@ class NumpyRandom:
         return words.astype("uint32").tobytes() + array("I", (place,)).tobytes(), float(gauss) if waits else None
 
     def _find_memory(self) -> None:
-        """Find out where the state lies, if that is not known or numpy was given another generator."""
+        """Find out where the state lies: once, and when numpy was given another generator."""
+        self._memory = self._known = None
         # Older versions of numpy have no such function, and no way to exchange the generator.
-        bits: Any = getattr(self._numpy, "get_bit_generator", lambda: None)()
-        if bits is self._bits:
+        if not hasattr(self._numpy, "get_bit_generator"):
             return
         # Held, since the memory is its own.
-        self._bits, self._memory, self._known = bits, None, None
-        if type(bits).__name__ == "MT19937":
-            memory = _memory_at(bits.ctypes.state_address)
+        self._bits = self._numpy.get_bit_generator()
+        if type(self._bits).__name__ == "MT19937":
+            memory = _memory_at(self._bits.ctypes.state_address)
             self._memory = memory if memory.raw == self._ask()[0] else None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ from trainkit.generators import NumpyRandom, PythonRandom, Twister
 
 MAX_SEED = 2**32 - 1
 """The largest seed that numpy takes."""
+
+States = tuple[Tensor, Twister, Twister, dict[str, Any]]
+"""The states of all generators as they are exchanged fastest: of torch, `random`, numpy, and of devices by their kind."""
 
 
 def seed_everything(seed: int | str, workers: bool = False) -> int:
@@ -51,7 +54,7 @@ def seed_everything(seed: int | str, workers: bool = False) -> int:
 
 def rng_state() -> dict[str, Any]:
     """Return the states of all generators, as tensors and plain values that load with ``weights_only=True``."""
-    return _read().storable()
+    return storable(_read())
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
@@ -79,16 +82,19 @@ class RandomStream:
 
     Args:
         states: The states from which the stream begins.
+
+    Attributes:
+        states: The states that it has reached. They are never changed in place.
     """
 
-    __slots__ = ("_outside", "_states")
+    __slots__ = ("_outside", "states")
 
     def __init__(self, states: States) -> None:
-        self._states = states
+        self.states = states
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> RandomStream:
-        """Return the stream whose `state` is ``state``.
+        """Return a stream that begins with ``state``, which `storable` or `rng_state` returned.
 
         Raises:
             StateError: If it is no such state.
@@ -117,20 +123,11 @@ class RandomStream:
             torch.default_generator.manual_seed(seed)
             return cls(_read())
 
-    @property
-    def state(self) -> dict[str, Any]:
-        """The states that the stream has reached, as `rng_state` returns them."""
-        return self._states.storable()
-
-    def fork(self) -> RandomStream:
-        """Return a stream of its own that goes on from where this one is."""
-        return RandomStream(self._states)
-
     def __enter__(self) -> None:
-        self._outside = _exchange(self._states)
+        self._outside = _exchange(self.states)
 
     def __exit__(self, *error: object) -> None:
-        self._states = _exchange(self._outside)
+        self.states = _exchange(self._outside)
 
 
 @contextmanager
@@ -148,43 +145,36 @@ def isolate_rng(isolated: bool = True) -> Iterator[None]:
             _exchange(states)
 
 
-class States(NamedTuple):
-    """The states of all generators as they are read and written fastest; `rng_state` gives the form of a checkpoint."""
-
-    torch: Tensor
-    random: Twister
-    numpy: Twister
-    devices: dict[str, Any]
-
-    def storable(self) -> dict[str, Any]:
-        """Return them in the form of a checkpoint: tensors and plain values only."""
-        # Python gives random's state as a tuple of 625 ints. `check_storable` would look at each of them in every save,
-        # which took half of the time of a small one; hence tensors.
-        return {
-            "torch": self.torch,
-            "random": _python_random().storable(self.random),
-            "numpy": _numpy_generator().storable(self.numpy),
-            **self.devices,
-        }
+def storable(states: States) -> dict[str, Any]:
+    """Return the states of a stream in the form of a checkpoint: tensors and plain values only."""
+    torch_state, python_state, numpy_state, devices = states
+    # Python gives random's state as a tuple of 625 ints. `check_storable` would look at each of them in every save,
+    # which took half of the time of a small one; hence tensors.
+    return {
+        "torch": torch_state,
+        "random": _python_random().storable(python_state),
+        "numpy": _numpy_generator().storable(numpy_state),
+        **devices,
+    }
 
 
 def _read() -> States:
-    return States(
-        torch.default_generator.get_state(), _python_random().read(), _numpy_generator().read(), _device_states()
-    )
+    return torch.default_generator.get_state(), _python_random().read(), _numpy_generator().read(), _device_states()
 
 
 def _exchange(states: States) -> States:
     """Let all generators go on from ``states``; return where they were."""
-    before = States(
-        torch.default_generator.get_state(),
-        _python_random().exchange(states.random),
-        _numpy_generator().exchange(states.numpy),
+    torch_state, python_state, numpy_state, devices = states
+    torch_generator = torch.default_generator
+    before = (
+        torch_generator.get_state(),
+        _python_random().exchange(python_state),
+        _numpy_generator().exchange(numpy_state),
         _device_states(),
     )
-    torch.default_generator.set_state(states.torch)
-    if states.devices:
-        _set_device_states(states.devices)
+    torch_generator.set_state(torch_state)
+    if devices:
+        _set_device_states(devices)
     return before
 
 

@@ -136,15 +136,6 @@ class Cursor(ABC):
             "begun": self._begun,
         }
 
-    def mark(self) -> Any:
-        """Return the present position, of which `state_at` makes a state when it is saved; most never are."""
-        return self.state_dict()
-
-    def state_at(self, mark: Any) -> dict[str, Any]:
-        """Return what `state_dict` would have returned when ``mark`` was made."""
-        state: dict[str, Any] = mark
-        return state
-
     def load_state_dict(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
         """Restore a position.
 
@@ -218,6 +209,11 @@ class Cursor(ABC):
     def may_draw(self) -> bool:
         """Whether the process of the training may draw random numbers for a batch behind the first one of a pass."""
         return True
+
+    @property
+    def is_told_by_count(self) -> bool:
+        """Whether every position in a pass has the state of its end, but for the number of batches given."""
+        return False
 
     @property
     def was_restarted(self) -> bool:
@@ -345,7 +341,6 @@ def each(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 def generators_of(loader: Any) -> list[torch.Generator]:
     """Return the generators that the user gave to a loader or its samplers; none twice."""
-    # By identity: one generator is often shared by a loader and its sampler.
-    owners = [loader, *samplers_of(loader)]
-    found = [getattr(owner, "generator", None) for owner in owners]
-    return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
+    found = [getattr(owner, "generator", None) for owner in (loader, *samplers_of(loader))]
+    # One generator is often shared by a loader and its sampler.
+    return list(dict.fromkeys(each for each in found if isinstance(each, torch.Generator)))
