@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+import sys
 import warnings
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 
+import trainkit
 from trainkit.data import CombinedLoader
 from trainkit.testing import TinyModule, assert_same_weights, quiet_trainer
 
@@ -224,3 +227,63 @@ def test_what_draws_from_no_shared_generator_trains_as_by_hand(name):
         quiet_trainer(max_epochs=2).fit(module, STREAMS[name]())
     assert module.seen == expected.seen
     assert_same_weights(module, expected)
+
+
+# What a batch costs
+
+
+class Silent(Net):
+    """Neither draws nor logs."""
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch).square().mean()
+
+
+class Rows(IterableDataset):
+    def __init__(self, size):
+        self.size = size
+
+    def __iter__(self):
+        return map(row, range(self.size))
+
+
+class Counted(Loader):
+    def __len__(self):
+        return len(self.batches)
+
+
+SIZED = {
+    "counted": lambda size: Counted([row(index)[None] for index in range(size)]),
+    "stream": lambda size: Loader([row(index)[None] for index in range(size)]),
+    "workers": lambda size: DataLoader(Rows(size), batch_size=1, num_workers=1),
+}
+
+
+def calls_of(name, size, val):
+    """Return how many functions of trainkit a fit of ``size`` batches calls."""
+    package = str(Path(trainkit.__file__).parent)
+    calls = []
+
+    def note(frame, event, argument):
+        if event == "call" and frame.f_code.co_filename.startswith(package):
+            calls.append(frame.f_code.co_qualname)
+
+    trainer, module, loader = quiet_trainer(max_epochs=1, num_sanity_val_steps=0), Silent(), SIZED[name](size)
+    sys.setprofile(note)
+    try:
+        trainer.fit(module, loader, val)
+    finally:
+        sys.setprofile(None)
+    return len(calls)
+
+
+@pytest.mark.parametrize("validates", [False, True])
+@pytest.mark.parametrize(("name", "calls"), [("stream", 13), ("workers", 0)])
+def test_a_batch_of_a_stream_calls_few_functions_more(name, calls, validates):
+    val = [torch.zeros(1, FEATURES)] if validates else None
+    calls_of(name, 2, val)  # what is done once in a process
+
+    def per_batch(name):
+        return (calls_of(name, 40, val) - calls_of(name, 20, val)) / 20
+
+    assert round(per_batch(name) - per_batch("counted")) <= calls
