@@ -24,7 +24,7 @@ MAX_SEED = 2**32 - 1
 """The largest seed that numpy takes."""
 
 States = tuple[Tensor, Twister, Twister, dict[str, Any]]
-"""The states of all generators as they are exchanged fastest: of torch, `random`, numpy, and of devices by their kind."""
+"""The states of all generators as they are exchanged fastest: of torch, `random` and numpy, and those of devices."""
 
 
 def seed_everything(seed: int | str, workers: bool = False) -> int:
@@ -78,7 +78,7 @@ class RandomStream:
     """States of all generators for something that draws, alternating with others that must not notice it.
 
     Inside a ``with`` block the generators go on from the states that the stream has reached; after it they are as they
-    were before. Used for a batch that is loaded ahead of its turn: the training step draws what it would draw without it.
+    were before. Used for a batch that is loaded ahead of its turn: the step draws what it would draw without it.
 
     Args:
         states: The states from which the stream begins.

@@ -17,7 +17,9 @@ import trainkit
 from trainkit.data import CombinedLoader
 from trainkit.testing import TinyModule, assert_same_weights, quiet_trainer
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*(cannot be told where to begin|in turn with training|nothing is left)")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*(cannot be told where to begin|in turn with training|nothing is left)"
+)
 
 SAMPLES, FEATURES = 11, 4
 
@@ -27,7 +29,7 @@ def row(index):
 
 
 class Samples(IterableDataset):
-    """Shuffles in a buffer, whose content goes with what was drawn, and adds noise; nothing of it where ``draw`` is 0."""
+    """Shuffles in a buffer, whose content goes with what was drawn, and adds noise; draws from ``begins_at`` on."""
 
     def __init__(self, draw=lambda: 0.0, begins_at=0):
         self.draw, self.begins_at = draw, begins_at

@@ -80,8 +80,8 @@ class LimitedLoader:
         self._ahead = 0  # how many of them the loop has not been given yet: 1 with a look-ahead batch, else 0
         self._ended = False  # whether a look ahead found the end, and the loader is not asked again
         self._stream: RandomStream | None = None  # what the look-ahead draws from
-        # Where everything stood before each of the newest two batches was fetched by a look-ahead, by their indices. None
-        # for cursors of whose places the index tells all.
+        # Where everything stood before each of the newest two batches was fetched by a look-ahead, by their indices;
+        # None for a cursor of whose place the index tells all.
         self._before: deque[tuple[int, States, list[dict[str, Any]] | None]] = deque(maxlen=2)
         # What `load_state_dict` restored; each is dropped when the next pass has used it.
         self._restored: dict[str, Any] | None = None
