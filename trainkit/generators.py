@@ -56,7 +56,9 @@ class PythonRandom:
 
     def storable(self, state: Twister) -> tuple[int, Tensor, float | None]:
         """Return ``state`` as `random.getstate` does, with a tensor in place of 625 numbers: shape (625,), int64."""
-        return self._random.VERSION, _words_in(state).roll(-1), state[1]
+        words, gauss = state
+        # There the place comes last.
+        return self._random.VERSION, _as_tensor(words[4:] + words[:4]), gauss
 
     def _ask(self) -> Twister:
         _, internal, gauss = self._random.getstate()
@@ -101,8 +103,9 @@ class NumpyRandom:
 
     def storable(self, state: Twister) -> tuple[str, Tensor, int, int, float]:
         """Return ``state`` as `numpy.random.get_state` does, with the words as a tensor: shape (624,), int64."""
-        words, gauss = _words_in(state), state[1]
-        return "MT19937", words[:WORDS].clone(), int(words[WORDS]), int(gauss is not None), gauss or 0.0
+        words, gauss = state
+        place = int.from_bytes(words[-4:], sys.byteorder)
+        return "MT19937", _as_tensor(words[:-4]), place, int(gauss is not None), gauss or 0.0
 
     def _ask(self) -> Twister:
         _, words, place, waits, gauss = self._numpy.get_state()
@@ -126,6 +129,6 @@ def _memory_at(address: int) -> Array[c_char]:
     return (c_char * (4 * (WORDS + 1))).from_address(address)
 
 
-def _words_in(state: Twister) -> Tensor:
-    # A copy of the bytes, as torch warns of memory that cannot be written to.
-    return torch.frombuffer(bytearray(state[0]), dtype=torch.uint32).to(torch.int64)
+def _as_tensor(words: bytes) -> Tensor:
+    # A copy, as torch warns of memory that cannot be written to.
+    return torch.frombuffer(bytearray(words), dtype=torch.uint32).to(torch.int64)
