@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-WORDS = 624
-"""Of how many words of 32 bits the state of a generator is made, besides a place among them."""
+SIZE = 4 * (624 + 1)
+"""How many bytes the words and the place among them take."""
 
 Twister = tuple[bytes, float | None]
 """A state: words and place, as they lie in memory; and the normal number that waits for the next call, if one does."""
@@ -32,10 +32,9 @@ class PythonRandom:
         self._random: Any = random.getstate.__self__  # type: ignore[attr-defined]  # the hidden instance
         self._memory: Array[c_char] | None = None
         # No other Python says where its objects lie. The C structure is not promised, so it is compared with what is.
-        if sys.implementation.name == "cpython":
-            self._memory = _memory_at(id(self._random) + object.__basicsize__)
-            if self._memory.raw != self._ask()[0]:
-                self._memory = None
+        if sys.implementation.name == "cpython" and type(self._random).__basicsize__ >= object.__basicsize__ + SIZE:
+            memory = _memory_at(id(self._random) + object.__basicsize__)
+            self._memory = memory if memory.raw == self._ask()[0] else None
 
     def read(self) -> Twister:
         """Return the state."""
@@ -126,7 +125,7 @@ class NumpyRandom:
 
 def _memory_at(address: int) -> Array[c_char]:
     """Return the words and the place at ``address``; reading and setting ``raw`` copies them."""
-    return (c_char * (4 * (WORDS + 1))).from_address(address)
+    return (c_char * SIZE).from_address(address)
 
 
 def _as_tensor(words: bytes) -> Tensor:
