@@ -15,6 +15,7 @@ import torch
 import torchmetrics
 from omegaconf import OmegaConf
 
+import trainkit
 from trainkit.cli.main import COMMANDS
 from trainkit.config import from_config, read
 from trainkit.errors import UnknownArgumentError
@@ -114,7 +115,9 @@ def test_command_line_page_lists_every_command() -> None:
 
 @pytest.mark.parametrize("block", blocks("how-to/optimizers.md", "python"))
 def test_optimizers_page_trains(block: str) -> None:
-    space: dict[str, Any] = {"torch": torch}
+    # What the blocks before it have imported.
+    space: dict[str, Any] = {"torch": torch, "Muon": torch.optim.Muon, "AdamW": torch.optim.AdamW}
+    space |= {name: getattr(trainkit, name) for name in ("JointOptimizer", "split_parameters")}
     exec(block, space)
     module = type("Module", (TinyModule,), {"configure_optimizers": space["configure_optimizers"]})()
     trainer = quiet_trainer(max_epochs=2)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import builtins
 import inspect
 import re
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from trainkit.errors import (
     UnsupportedAttributeError,
     UnsupportedImportError,
     nearest_name,
+    note_on,
 )
 
 CLASSES = {
@@ -108,3 +110,15 @@ def test_the_nearest_name_is_found_whatever_its_case(name: str, nearest: str | N
 def test_how_near_a_name_has_to_be_can_be_said() -> None:
     assert nearest_name("lrx", ["lr"], cutoff=0.9) is None
     assert nearest_name("lrx", ["lr"]) == "lr"
+
+
+def test_nothing_in_a_note_acts_on_a_terminal() -> None:
+    error = KeyError("n")
+    note_on(error, "in \x1b[2J\u202e\n    to do        \rnothing")
+    assert error.__notes__ == ["in \\x1b[2J\\u202e\n    to do        \\rnothing"]
+
+
+def test_all_notes_go_through_there() -> None:
+    root = Path(errors.__file__).parent
+    having = [path.relative_to(root).as_posix() for path in root.rglob("*.py") if ".add_note(" in path.read_text()]
+    assert having == ["errors.py"]

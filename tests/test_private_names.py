@@ -18,6 +18,11 @@ FOREIGN = {
     "_replicate_for_data_parallel",
     # nor for converting complex tensors: `Module.to` drops their imaginary part, and `Module.double` passes them over
     "_apply",
+    # whether a layer or an optimizer has a way of loading of its own, and a schedule calls a function of the user's
+    "_load_from_state_dict",
+    "_load_state_dict_pre_hooks",
+    "_optimizer_load_state_dict_pre_hooks",
+    "_scale_fn_custom",
     # torch's operations on many tensors at once, which its optimizers are made of
     "_foreach_copy_",
     "_foreach_mul_",

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from trainkit.hooks.callback import Callback
     from trainkit.hooks.specs import hookimpl
     from trainkit.module import TrainModule
+    from trainkit.module.joint_optimizer import JointOptimizer
+    from trainkit.module.split_parameters import split_parameters
     from trainkit.seed import isolate_rng, seed_everything
     from trainkit.trainer import Trainer
     from trainkit.types import Phase, Stage
@@ -27,6 +29,7 @@ __all__ = [
     "Callback",
     "CombinedLoader",
     "DataModule",
+    "JointOptimizer",
     "Phase",
     "Stage",
     "TrainModule",
@@ -45,6 +48,7 @@ __all__ = [
     "metrics",
     "precision",
     "seed_everything",
+    "split_parameters",
     "strategies",
     "testing",
 ]
@@ -53,6 +57,8 @@ _HOME_OF = {
     "Callback": "hooks.callback",
     "CombinedLoader": "data.combined",
     "DataModule": "data.module",
+    "JointOptimizer": "module.joint_optimizer",
+    "split_parameters": "module.split_parameters",
     "Phase": "types",
     "Stage": "types",
     "TrainModule": "module",

@@ -192,13 +192,16 @@ def text(where: str, *, optional: bool = False, **values: object) -> None:
             raise ConfigError(_refusal(name, value, "text that a file can hold", optional, where))
 
 
-def file_path(where: str, **values: object) -> None:
-    """Raise `ConfigError` unless each value is a path (str or `os.PathLike`) or None. For the arguments see `flags`."""
+def file_path(where: str, *, optional: bool = True, **values: object) -> None:
+    """Raise `ConfigError` unless each value is a path (str or `os.PathLike`). For the arguments see `flags`."""
     for name, value in values.items():
-        if not isinstance(value, str | os.PathLike | None):
-            raise ConfigError(_refusal(name, value, "a path", True, where))
-        if value is not None and not _is_possible_path(value):
-            raise ConfigError(_refusal(name, value, "a path that there can be", True, where))
+        if value is None and optional:
+            continue
+        # Some that are os.PathLike give bytes.
+        if not (isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str)):
+            raise ConfigError(_refusal(name, value, "a path", optional, where))
+        if not _is_possible_path(value):
+            raise ConfigError(_refusal(name, value, "a path that there can be", optional, where))
 
 
 def _is_possible_path(path: str | os.PathLike[str]) -> bool:

@@ -184,6 +184,14 @@ class CheckpointWriteError(CheckpointError, OSError):
     """A checkpoint could not be written. Names the path; older checkpoints are untouched."""
 
 
+def note_on(error: BaseException, text: str) -> None:
+    """Add a note to an exception of whatever kind. Nothing in it acts on a terminal: Python prints it there as it is.
+
+    As in the messages of errors, names that may hold line ends go through `printable` before.
+    """
+    error.add_note(printable_lines(text))
+
+
 def nearest_name(name: str, allowed: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the allowed name that is closest to ``name``, whatever its case; None if none comes close.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from reprlib import Repr
 from types import FrameType
@@ -59,3 +59,21 @@ def describe_arguments(owner: object) -> str:
 def names_secret(name: str) -> bool:
     """Return whether an argument of this name holds a password or the like, which is not to be in a file of the run."""
     return _SECRET.fullmatch(name.lower()) is not None
+
+
+HIDDEN = "(not shown)"
+"""Stands for a password or the like, where values are printed."""
+
+
+def hide_secrets(value: Any, name: str = "") -> Any:
+    """Return ``value`` as it may be printed: what has the name of a password or the like is `HIDDEN`, at any depth.
+
+    Args:
+        value: What is to be printed, such as a hyperparameter.
+        name: Its name, or its place, which ends with that.
+    """
+    if names_secret(name.rpartition(".")[2]):
+        return HIDDEN
+    if isinstance(value, Mapping):
+        return {key: hide_secrets(item, str(key)) for key, item in value.items()}
+    return type(value)(map(hide_secrets, value)) if type(value) in (list, tuple) else value

@@ -21,9 +21,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([".", *sys.path])}
-    finished = subprocess.run(
-        [*torchrun, script.__file__, str(folder)], env=environment, capture_output=True, text=True, timeout=110
-    )
+    command = [*torchrun, script.__file__, str(folder)]
+    here = tmp_path_factory.mktemp("cwd")
+    finished = subprocess.run(command, env=environment, cwd=here, capture_output=True, text=True, timeout=110)
     assert finished.returncode == 0, finished.stderr[-5000:]
     return folder
 

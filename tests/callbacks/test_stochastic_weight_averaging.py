@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim.lr_scheduler import StepLR
 
 from trainkit.callbacks import Callback, StochasticWeightAveraging
-from trainkit.errors import ConfigError, OptimizerError
+from trainkit.errors import ConfigError, OptimizerError, StateError
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
@@ -108,3 +108,30 @@ def test_what_it_cannot_average_is_an_error():
         quiet_trainer(max_epochs=-1, max_steps=2, callbacks=[StochasticWeightAveraging(0.1)]).fit(
             TinyModule(), TinyData(1)
         )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"scheduler": None}, "scheduler is None, and begins with the average, of which count is 1"),
+        ({"scheduler": {}}, "scheduler: there is no"),
+        ({"average": {"layer.weight": torch.ones(2, 4) + 1j}}, "average.layer.weight has the dtype torch.complex64"),
+        ({"average": {"layer.weight": torch.ones(4, 2)}}, r"average.layer.weight has the shape \(4, 2\)"),
+    ],
+)
+def test_what_is_wrong_with_its_state_is_told(change, told):
+    states = []
+
+    class Changes(Callback):
+        stage = "setup"
+
+        def on_train_epoch_end(self, trainer):
+            states.append(averaging.state_dict())
+
+        def on_train_epoch_start(self, trainer):
+            if states:
+                averaging.load_state_dict(states[0] | change)
+
+    averaging = StochasticWeightAveraging(0.02, swa_epoch_start=1)
+    with pytest.raises(StateError, match=told):
+        quiet_trainer(max_epochs=3, callbacks=[averaging, Changes()]).fit(TinyModule(), TinyData(3))

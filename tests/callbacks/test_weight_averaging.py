@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from trainkit.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, WeightAveraging
-from trainkit.errors import ConfigError
+from trainkit.errors import ConfigError, StateError
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
@@ -144,3 +144,10 @@ def test_it_goes_with_a_checkpoint_callback(tmp_path):
     best = TinyModule.load_from_checkpoint(callbacks[1].best_model_path)
     (found,) = quiet_trainer().validate(best, TinyData(1), verbose=False)
     assert found["val/loss"] == pytest.approx(min(seen.item(), callbacks[1].best_model_score.item()))
+
+
+@pytest.mark.parametrize("n_averaged", [None, -1, 0.5, torch.tensor(0.5), torch.tensor(-1), torch.tensor([1])])
+def test_an_average_of_nobody_knows_how_many_weights_is_refused(n_averaged):
+    state = {"latest_update_step": 3, "average": {"a": torch.ones(1)}}
+    with pytest.raises(StateError, match="n_averaged"):
+        WeightAveraging().load_state_dict(state if n_averaged is None else state | {"n_averaged": n_averaged})

@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 import torch
 
-from trainkit.checkpoint.averages import AVERAGE, AVERAGING_STATE, NEWEST, load_newest, warn_of_dropped_averages
+from trainkit.checkpoint.averages import (
+    AVERAGE,
+    AVERAGING_STATE,
+    NEWEST,
+    load_newest,
+    warn_of_dropped_averages,
+    warn_of_lost_numbers,
+)
 from trainkit.hooks.bound import NO_OP
 
 
@@ -67,3 +74,12 @@ def test_an_average_that_nobody_goes_on_with_is_told() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_dropped_averages(["y"], states, weights(1, "a"))
+
+
+def test_an_average_that_is_lost_beside_weights_that_are_not_is_told() -> None:
+    average, newest = weights(float("nan"), "a"), weights(1, "a", "b")
+    with pytest.warns(UserWarning, match=r"holds NaN or infinite numbers \(a\)"):
+        warn_of_lost_numbers(average, newest)
+    with warnings.catch_warnings(action="error"):
+        warn_of_lost_numbers(weights(2, "a"), newest)
+        warn_of_lost_numbers(average, newest | weights(float("inf"), "b"))  # the run itself was lost

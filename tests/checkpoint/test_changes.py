@@ -108,3 +108,11 @@ def test_the_state_of_an_optimizer_holds_its_arguments_and_not_when_a_scheduler_
     assert not is_in_state("callbacks.scheduler.gamma")
     assert is_class("scheduler[0]")
     assert not is_class("scheduler[0].gamma")
+
+
+def test_passwords_and_the_like_are_not_shown() -> None:
+    before, now = ({"hparams.token": word, "hparams.db": {"password": word, "host": word}} for word in ("one", "two"))
+    text = table(find_changes(before, now, ()), "a.ckpt")
+    assert "hparams.token  (not shown)" in text
+    assert "'(not shown)', 'host': 'one'}" in text
+    assert "'password': 'one'" not in text

@@ -107,3 +107,15 @@ def test_names_and_values_are_shown_on_one_line() -> None:
     assert len(lines["hyperparameters"]) < 400
     assert all(text.isprintable() for text in lines.values())
     assert next(list_tensors(checkpoint)) == r"state_dict.a\x1b[2J  float32[1]"
+
+
+def test_passwords_and_the_like_are_not_shown() -> None:
+    hyperparameters = {
+        "lr": 0.1,
+        "hf_token": "hunter2",
+        "store": {"password": "hunter2", "keys": [{"api_key": "hunter2"}]},
+    }
+    text = str(describe({"state_dict": {}, "hyper_parameters": hyperparameters}))
+    assert "lr=0.1" in text
+    assert "hf_token=" in text
+    assert "hunter2" not in text

@@ -100,3 +100,12 @@ def test_what_is_expanded_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_difference_is_shown_on_one_line() -> None:
     assert told({"a\n\x1b": "\r"}, {"a\n\x1b": 1}) == [r"a\n\x1b: '\r' and 1"]
+
+
+def test_passwords_and_the_like_are_not_shown() -> None:
+    one, other = ({"hyper_parameters": {"token": word, "db": {"password": word}, "options": [word]}} for word in "ab")
+    assert [str(each) for each in differences(one, other)] == [
+        "hyper_parameters.token: '(not shown)' and '(not shown)'",
+        "hyper_parameters.db.password: '(not shown)' and '(not shown)'",
+        "hyper_parameters.options[0]: 'a' and 'b'",
+    ]

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from trainkit.checkpoint.head import Head, read_head
 from trainkit.checkpoint.locate import locate_checkpoint, newest_checkpoint, recorded_best
 from trainkit.errors import CheckpointError, CheckpointNotFoundError
 from trainkit.storage.files import link_checkpoint, write_checkpoint
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 WHOLE: dict[str, Any] = {
     "state_dict": {},
@@ -70,7 +72,7 @@ def test_damaged_files_are_passed_over_with_a_warning_for_each(tmp_path: Path) -
         assert last(tmp_path) == whole
     told = [str(warning.message) for warning in warned]
     assert ["epoch=2.ckpt" in told[0], "epoch=1.ckpt" in told[1]] == [True, True]
-    assert all(f"Using the next older one, {whole}" in message for message in told)
+    assert all(f"Using {whole} instead" in message for message in told)
 
 
 def test_nothing_but_damaged_files_is_an_error_that_names_them(tmp_path: Path) -> None:
@@ -153,6 +155,37 @@ def test_the_newest_state_counts_wherever_a_callback_saves_unless_several_have_i
     assert last(tmp_path) == late
 
 
+@pytest.mark.parametrize("first", [{}, {"epoch": 0, "global_step": 0}], ids=["of no known beginning", "known"])
+def test_what_is_furthest_is_found_wherever_it_stands(tmp_path: Path, first: dict[str, Any]) -> None:
+    def write_at(age_s: int, step: int) -> str:
+        known = {"epoch": step // 4, "global_step": step} if first else {}
+        fit = {"global_step": step, "total_batches": step, "epoch": step // 4}
+        return write(tmp_path / f"{age_s}.ckpt", age_s, **(known | of_run("last.ckpt", step, **fit)))
+
+    paths = {step: write_at(age_s, step) for age_s, step in enumerate([3, 9, 1, 12, 7, 2, 11])}
+    for step in sorted(paths, reverse=True):
+        assert last(tmp_path) == paths[step]
+        Path(paths[step]).unlink()
+
+
+def test_few_of_many_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Saves:
+        def on_train_batch_end(self, trainer: Any) -> None:
+            trainer.save_checkpoint(tmp_path / f"{trainer.global_step}.ckpt")
+            trainer.save_checkpoint(tmp_path / f"weights-{trainer.global_step}.ckpt", weights_only=True)
+
+    read: list[str] = []
+
+    def noting(path: str) -> Head:
+        read.append(path)
+        return read_head(path)
+
+    quiet_trainer(callbacks=[Saves()], default_root_dir=tmp_path).fit(TinyModule(), TinyData(20))
+    monkeypatch.setattr("trainkit.checkpoint.locate.read_head", noting)
+    assert last(tmp_path) == str(tmp_path / "20.ckpt")
+    assert set(read) <= {str(tmp_path / name) for name in ("20.ckpt", "weights-20.ckpt", "last.ckpt")}
+
+
 def test_a_damaged_furthest_state_is_passed_over_for_the_next_of_its_run(tmp_path: Path) -> None:
     furthest = write(tmp_path / "last.ckpt", 1, **of_run("last.ckpt", 24))
     before = write(tmp_path / "a.ckpt", 4, **of_run("last.ckpt", 12))
@@ -180,3 +213,10 @@ def test_a_recorded_best_is_no_path_to_anywhere_else(tmp_path: Path) -> None:
     write(tmp_path / "root/last.ckpt", 1, **WHOLE | {"callbacks": states})
     with pytest.raises(CheckpointError):
         recorded_best([tmp_path / "root"])
+
+
+def test_the_name_of_a_file_that_was_found_is_of_one_line(tmp_path: Path) -> None:
+    write(tmp_path / "a\nUsing.ckpt", age_s=3)
+    damage(write(tmp_path / "b.ckpt", age_s=2))
+    with pytest.warns(UserWarning, match=r"Using .*a\\nUsing.ckpt instead\.$"):
+        assert last(tmp_path) is not None

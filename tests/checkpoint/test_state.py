@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -128,6 +129,15 @@ def test_states_are_collected_by_key_without_those_that_are_empty() -> None:
     assert collect_plugins(plugins) == {"a": {"n": 1}, "own": {"n": 2}}
 
 
+@pytest.mark.parametrize("state", [torch.zeros(2), np.arange(3), 0, "", "abc", [], {1: 2}, False], ids=repr)
+def test_a_state_is_kept_whatever_its_type(state: Any) -> None:
+    assert collect_plugins([("a", Remembers(state))])["a"] is state
+
+
+def test_none_is_no_state() -> None:
+    assert collect_plugins([("a", Remembers(None))]) == {}  # type: ignore[arg-type]
+
+
 def test_states_come_back_to_their_plugins_and_those_that_nobody_takes_are_told() -> None:
     a, own, new = Remembers({}), Remembers({}, "own"), Remembers({"n": 9})
     plugins = [("a", a), ("b", Forgets()), ("d", own), ("new", new)]
@@ -212,5 +222,62 @@ def test_it_does_not_where_something_is_missing_and_says_what(key: str) -> None:
     ],
 )
 def test_a_scheduler_that_was_stepped_more_often_than_any_is_refused(state: dict[str, Any]) -> None:
-    with pytest.raises(CheckpointError, match="a.ckpt says that a scheduler was stepped 1000000000000 times"):
+    with pytest.raises(
+        CheckpointError, match=r"a.ckpt is whole, and yet lr_schedulers\[0\].*stepped 1000000000000 times"
+    ):
         restore_optimizers([object()], [state], "a.ckpt", kind="scheduler")
+
+
+def stepped(parameter: nn.Parameter, **options: Any) -> torch.optim.Optimizer:
+    optimizer = torch.optim.Adam([parameter], **options)
+    parameter.grad = torch.arange(float(parameter.numel())).to(parameter.dtype).reshape(parameter.shape)
+    optimizer.step()
+    return optimizer
+
+
+def test_what_is_in_another_order_in_memory_is_put_in_that_of_the_parameter() -> None:
+    own = torch.ones(2, 3, 4, 5)
+    saved = stepped(nn.Parameter(own.clone())).state_dict()
+    # A fused step goes through both in the order of memory.
+    parameter = nn.Parameter(own.to(memory_format=torch.channels_last))
+    optimizer = torch.optim.Adam([parameter], fused=True)
+    restore_optimizers([optimizer], [saved], "a.ckpt")
+    kept = optimizer.state[parameter]["exp_avg"]
+    assert kept.stride() == parameter.stride()
+    assert torch.equal(kept, saved["state"][0]["exp_avg"])
+
+
+@pytest.mark.parametrize("keep_dtypes", [True, False])
+def test_states_of_parameters_have_the_dtype_of_the_parameters(keep_dtypes: bool) -> None:
+    for saved_in, now in ((torch.complex128, torch.complex64), (torch.float64, torch.float32)):
+        saved = stepped(nn.Parameter(torch.ones(3, dtype=saved_in))).state_dict()
+        parameter = nn.Parameter(torch.ones(3, dtype=now))
+        optimizer = torch.optim.Adam([parameter])
+        restore_optimizers([optimizer], [saved], "a.ckpt", keep_dtypes=keep_dtypes)
+        assert optimizer.state[parameter]["exp_avg"].dtype == now
+
+
+def test_an_option_that_torch_would_put_in_is_missed_where_the_code_has_another() -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    for maximize in (True, False):
+        saved = stepped(parameter, maximize=maximize).state_dict()
+        del saved["param_groups"][0]["maximize"], saved["param_groups"][0]["foreach"]
+        optimizer = torch.optim.Adam([parameter], maximize=maximize, foreach=True)
+        if maximize:
+            with pytest.raises(CheckpointError, match=r"there is no maximize in optimizer_states\[0\]"):
+                restore_optimizers([optimizer], [saved], "a.ckpt")
+        else:
+            restore_optimizers([optimizer], [saved], "a.ckpt")
+
+
+def test_an_optimizer_may_save_in_a_form_of_its_own() -> None:
+    class Own(torch.optim.SGD):
+        def state_dict(self) -> dict[str, Any]:
+            return {"mine": 1, "param_groups": 3}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            self.mine = state["mine"]
+
+    optimizer = Own(nn.Linear(1, 1).parameters(), lr=0.1)
+    restore_optimizers([optimizer], [{"mine": 7, "param_groups": 3}], "a.ckpt", keep_dtypes=True)
+    assert optimizer.mine == 7

@@ -60,7 +60,7 @@ def test_diff_shows_the_first_differences_unless_asked_for_all(tmp_path: Path) -
     for name, value in (("a", 0), ("b", 1)):
         write_checkpoint({"values": [value] * 25}, tmp_path / name)
     short, full = run("diff", tmp_path / "a", tmp_path / "b"), run("diff", "--all", tmp_path / "a", tmp_path / "b")
-    assert short.output.splitlines()[19:] == ["values[19]: 0 and 1", "and 5 more"]
+    assert short.output.splitlines()[19:] == ["values[19]: 0 and 1", "and 5 more, which --all shows"]
     assert full.output.splitlines()[24:] == ["values[24]: 0 and 1"]
 
 

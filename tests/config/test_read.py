@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,19 @@ def test_yaml_that_no_run_is_made_of_is_refused(write_config: Write, text: str, 
 def test_override_of_which_no_value_is_made_is_refused(write_config: Write, value: str) -> None:
     with pytest.raises(ConfigError, match="^override .* is not usable: "):
         read(write_config("module: {_target_: a.B}"), [f"module.x={value}"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes with names")
+def test_a_configuration_may_come_out_of_a_pipe(tmp_path: Path) -> None:
+    ours, theirs = os.pipe()
+    os.write(theirs, b"module: {_target_: models.Net}\ntrainer: {max_epochs: 3}\n")
+    os.close(theirs)
+    assert read(f"/dev/fd/{ours}").trainer == {"max_epochs": 3}
+    os.close(ours)
+
+
+def test_a_configuration_without_end_is_refused(tmp_path: Path) -> None:
+    with open(tmp_path / "config.yaml", "wb") as file:
+        file.truncate(2**24 + 1)
+    with pytest.raises(ConfigError, match="config.yaml is not a configuration: it is longer than 16777216 bytes"):
+        read(tmp_path / "config.yaml")

@@ -14,11 +14,13 @@ import yaml
 from omegaconf import OmegaConf
 
 import trainkit
+import trainkit.callbacks
 from trainkit.errors import CheckpointError
 from trainkit.module.attribute_dict import AttributeDict
 from trainkit.module.from_checkpoint import constructor_arguments
 from trainkit.module.hparam_types import describe_enum, restore, restore_enum
 from trainkit.module.hparams import storable, store_hparams, warn_of_unstorable
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
 class Keeps(trainkit.TrainModule):
@@ -184,6 +186,41 @@ def test_an_enum_is_told_apart_from_another_and_demanded_when_it_is_gone():
     assert restore_enum(TakesEnums, "mode", ["Mode", "FAST"]) is Mode.FAST
     assert restore_enum(TakesEnums, "mode", ["Mode", "GONE"]) is None
     assert restore_enum(TakesEnums, "mode", ["Other.Mode", "FAST"]) is None
+
+
+@pytest.mark.parametrize("described", [[], ["Mode"], ["Mode", "FAST", "x"]])
+def test_what_describes_no_member_of_an_enum_is_none(described):
+    assert restore_enum(TakesEnums, "mode", described) is None
+
+
+def test_a_namespace_has_names():
+    assert restore({1: 2}, {"type": "Namespace"}) == {1: 2}
+
+
+ACTING = [
+    *("${oc.env:HOME}", "$HOME", "~", "%(HOME)s", "{0.__class__}", "{epoch}", "${now:%Y}", "`id`", "$(id)", "\x1b[2J"),
+    *("!!python/object/apply:os.system [id]", "!!python/name:os.system", "&a [*a]", "file:///etc/passwd", "../x"),
+]
+"""What some program reads as more than text."""
+
+
+class Trains(TinyModule):
+    def __init__(self, value=None, other=None):
+        super().__init__()
+        self.save_hyperparameters()
+
+
+def test_no_string_in_hyperparameters_acts(tmp_path):
+    nested = {word: [word, {word: (word,)}] for word in ACTING}
+    logger = trainkit.callbacks.CSVLogger(tmp_path)
+    trainer = quiet_trainer(logger=logger, default_root_dir=tmp_path, max_steps=0)
+    trainer.fit(Trains(ACTING, nested), TinyData(1))
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    loaded = Trains.load_from_checkpoint(tmp_path / "a.ckpt")
+    assert (loaded.hparams["value"], loaded.hparams["other"]) == (ACTING, nested)
+    read = Trains.load_from_checkpoint(tmp_path / "a.ckpt", hparams_file=f"{logger.log_dir}/hparams.yaml")
+    assert read.hparams["value"] == ACTING
+    assert list(read.hparams["other"]) == ACTING
 
 
 def test_a_default_factory_that_is_a_function_is_not_lost_unsaid():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from trainkit.errors import NotAttachedError, OptimizerError
+from trainkit.errors import NotAttachedError, OptimizerError, StateError
 from trainkit.precision import MixedFloat16
 
 CPU = torch.device("cpu")
@@ -120,3 +121,22 @@ def test_updates_on_the_gpu(fused: bool):
     precision.unscale(optimizer)
     assert precision.update(optimizer)
     assert_close(weight.item(), 0.5, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"scale": math.inf}, "scale is inf, and must be above 0 and finite"),
+        ({"scale": math.nan}, "scale is nan"),
+        ({"scale": 0.0}, "scale is 0.0"),
+        ({"growth_factor": 1.0}, "growth_factor is not above 1"),
+        ({"backoff_factor": 2.0}, "backoff_factor not between 0 and 1"),
+        ({"growth_interval": 0}, "growth_interval is 0"),
+        ({"_growth_tracker": 2**40}, "_growth_tracker is 1099511627776"),
+    ],
+)
+def test_a_state_by_which_no_update_would_be_made_is_refused(
+    precision: MixedFloat16, change: dict[str, float], told: str
+):
+    with pytest.raises(StateError, match=told):
+        precision.load_state_dict(precision.state_dict() | change)

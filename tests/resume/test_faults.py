@@ -105,7 +105,7 @@ def test_a_full_disk_ends_the_fit_with_the_path_and_what_to_do(tmp_path: Path, f
     faults.begin(faults.calls.index("replace", len(faults.calls) // 2))
     broken = fit(tmp_path / "full")
     assert str(tmp_path / "full") in str(broken.failure)
-    assert "Free some space, keep fewer checkpoints" in str(broken.failure)
+    assert "Free some space, or keep fewer checkpoints" in str(broken.failure)
     assert broken.interrupted
     assert 2 <= broken.global_step < 8
 

@@ -13,7 +13,7 @@ from trainkit.storage.plain import NotPlainError
 
 
 def make(name: str, *arguments: Any) -> Any:
-    return NAMES[name].make(*arguments)
+    return NAMES[name](arguments)
 
 
 def memory(count: int = 6, dtype: torch.dtype = torch.float32) -> Memory:
@@ -65,6 +65,38 @@ def test_sparse_tensors_are_checked_for_indices_outside() -> None:
     indices, values = torch.tensor([[0, 9], [0, 1]]), torch.ones(2)
     with pytest.raises(RuntimeError, match="size is inconsistent"):
         make("torch._utils._rebuild_sparse_tensor", torch.sparse_coo, (indices, values, torch.Size([2, 2])))
+
+
+def expanded(dtype: torch.dtype = torch.int64) -> torch.Tensor:
+    """What stands for more than was saved."""
+    return torch.zeros(1, dtype=dtype).expand(10**6)
+
+
+SPARSE, QUANTIZED = "torch._utils._rebuild_sparse_tensor", "torch._utils._rebuild_qtensor"
+VIEW = 0, (4,), (1,)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("builtins.set", (expanded(),)),
+        ("torch.Size", (expanded(),)),
+        (SPARSE, (torch.sparse_coo, (expanded()[None], expanded(), torch.Size([5])))),
+        (SPARSE, (torch.sparse_coo, ([[1]], [1.0], torch.Size([5])))),
+        (SPARSE, (torch.sparse_coo, (torch.zeros(1, 1).long(), torch.zeros(1), expanded()))),
+        (V2, (memory(4, torch.quint8), 0, (1,), (1,), False, None)),
+        (V2, (memory(), 2**40, (0,), (1,), False, None)),
+        (V2, (memory(4, torch.int32), 0, (1,), (1,), False, None, {"neg": True})),
+        (QUANTIZED, (memory(4, torch.qint8), *VIEW, (torch.per_tensor_affine, 1, 0), False, None)),
+        (
+            QUANTIZED,
+            (memory(4, torch.qint8), *VIEW, (torch.per_channel_affine, expanded(), expanded(), 0), False, None),
+        ),
+    ],
+)
+def test_nothing_stands_for_more_than_was_saved(name: str, arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(NotPlainError):
+        make(name, *arguments)
 
 
 def test_attributes_take_the_place_of_no_method() -> None:

@@ -168,3 +168,43 @@ def test_every_key_that_is_saved_is_in_the_layout(tmp_path: Any) -> None:
     # The keys that Lightning reads, of which the second is a plugin's own.
     assert set(found) == {f".{LIGHTNING_VERSION}", ".averaging_state"}
     assert {"hparams_types", "hparams_enums", "datamodule_hparams_types", "logged", "due", "run"} <= saved[0]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [("epoch", "x"), ("state_dict", torch.zeros(2)), ("callbacks", []), ("state_dict", {1: 2})]
+)
+def test_what_would_be_refused_by_every_load_is_refused_when_it_is_saved(tmp_path: Any, place: str, value: Any) -> None:
+    class Puts(Callback):
+        def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            checkpoint[place] = value
+
+    trainer = quiet_trainer(callbacks=[Puts()])
+    trainer.fit(TinyModule(), TinyData(2))
+    with pytest.raises(CheckpointError, match=f"could be written and not be read: .*{place}"):
+        trainer.save_checkpoint(tmp_path / "a.ckpt")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("shares_all", [True, False])
+def test_one_state_in_the_place_of_many_ranks_is_looked_at_once(shares_all: bool) -> None:
+    class Slots(list[Any]):
+        looks = 0
+
+        def __iter__(self) -> Iterator[Any]:
+            Slots.looks += 1
+            return super().__iter__()
+
+    saved: list[dict[str, Any]] = []
+
+    class Saves(Callback):
+        def on_train_batch_end(self, trainer: Any) -> None:
+            saved.append(trainer.dump_checkpoint())
+
+    quiet_trainer(callbacks=[Saves()]).fit(TinyModule(), TinyData(2))
+    checkpoint = saved[0]
+    rank = checkpoint["trainkit"]["ranks"][0]
+    train = rank["metrics"]["phases"]["train"]
+    train["slots"] = Slots(train["slots"])
+    checkpoint["trainkit"]["ranks"] = [rank if shares_all else dict(rank) for _ in range(100)]
+    assert misfit(checkpoint) == ""
+    assert Slots.looks == 2, "once for the types, and once for what contradicts"

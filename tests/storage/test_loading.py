@@ -64,8 +64,22 @@ def test_the_order_of_bytes_is_that_of_the_machine() -> None:
     assert load(archive(swapped, byteorder=other)).tolist() == [256, 1]
 
 
+@pytest.mark.parametrize("order", [b"Little", b"little\n", b"", b"\0" * 6])
+def test_an_unknown_order_of_bytes_is_refused(order: bytes) -> None:
+    with pytest.raises(NotPlainError, match="no known order"):
+        load(archive(torch.ones(1), byteorder=order))
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr])
+def test_the_form_of_sparse_tensors_needs_no_values(layout: torch.layout) -> None:
+    value = torch.eye(4).to_sparse(layout=layout, blocksize=(2, 2) if layout is torch.sparse_bsr else None)
+    formed = load(archive({"a": value}), with_values=False)["a"]
+    assert (formed.shape, formed.layout) == (value.shape, value.layout)
+
+
 def test_memory_is_as_long_as_what_was_saved() -> None:
-    with pytest.raises(NotPlainError, match="no 8 bytes of tensor 0"):
+    with pytest.raises(NotPlainError, match="more or less than was saved"):
         load(archive(torch.ones(2), **{"0": b"\0" * 4}))
 
 
@@ -83,4 +97,6 @@ def test_a_part_that_is_not_there_is_damage() -> None:
 def test_what_may_be_called_is_no_value() -> None:
     with pytest.raises(ForeignCodeError, match="builtins.set"):
         load(archive({"width": set}))
+    with pytest.raises(ForeignCodeError, match="Memory"):
+        load(archive({"width": torch.ones(1).untyped_storage()}))
     assert foreign_names(archive({"a": print, "b": set, "c": torch.ones(1)})) == ["builtins.print"]

@@ -85,6 +85,17 @@ def cyclic() -> list[Any]:
     return value
 
 
+def deep_by_sharing() -> list[Any]:
+    """Chains that are short, each of which ends in the one before it."""
+    chains: list[Any] = []
+    for _ in range(50):
+        chain = list(chains[-1:])
+        for _ in range(MAX_DEPTH // 2):
+            chain = [chain]
+        chains.append(chain)
+    return chains
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -94,8 +105,10 @@ def cyclic() -> list[Any]:
         ({nested(MAX_DEPTH + 1): 0}, "lie in one another"),
         (cyclic(), "holds itself"),
         (torch.zeros(1).expand(2**40), "more bytes than there are"),
+        (torch.zeros(1, dtype=torch.float64).expand(2**61), "more bytes than there are"),
+        (deep_by_sharing(), "lie in one another"),
     ],
-    ids=["repeated", "deep", "deeper", "deep key", "cyclic", "expanded"],
+    ids=["repeated", "deep", "deeper", "deep key", "cyclic", "expanded", "expanded beyond numbers", "deep by sharing"],
 )
 def test_what_goes_beyond_the_limits_is_neither_read_nor_written(value: Any, message: str, tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "x": value}, tmp_path / "a.ckpt")
@@ -118,9 +131,30 @@ def with_attributes(value: Any, **attributes: Any) -> Any:
         (with_attributes(OrderedDict(a=repeated(40)), note=1), "in several places"),
         (with_attributes(OrderedDict(), note=repeated(40)), "in several places"),
         (with_attributes(torch.ones(1), numel=5), "the 'numel' of a Tensor is not its own"),
+        (with_attributes(OrderedDict(), __array_interface__={}), "the '__array_interface__' of an OrderedDict is not"),
+        (
+            with_attributes(torch.ones(1), __array_interface__={}),
+            "the '__array_interface__' of a Tensor is not its own",
+        ),
+        (with_attributes(torch.ones(1), _is_param=True), "the '_is_param' of a Tensor is not its own"),
+        (with_attributes(OrderedDict(), _metadata=5), "the '_metadata' of an OrderedDict is not its own"),
+        (with_attributes(torch.ones(1), note=cyclic()), "holds itself"),
+        (with_attributes(torch.nn.Parameter(torch.ones(1)), note=nested(200)), "lie in one another"),
+        (with_attributes(torch.ones(1), note=torch.zeros(1).expand(2**40)), "more bytes than there are"),
         ([torch.zeros(1).expand(2**26) for _ in range(6)], "more bytes than there are"),
     ],
-    ids=["method", "with an attribute", "in an attribute", "tensor", "many views"],
+    ids=[
+        *(
+            "method",
+            "with an attribute",
+            "in an attribute",
+            "tensor",
+            "interface",
+            "interface of a tensor",
+            "parameter",
+        ),
+        *("versions", "cyclic of a tensor", "deep of a parameter", "expanded of a tensor", "many views"),
+    ],
 )
 def test_no_attribute_hides_what_is_in_a_value(value: Any, message: str, tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "x": value}, tmp_path / "a.ckpt")

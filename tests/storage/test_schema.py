@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from trainkit.errors import StateError
-from trainkit.storage.schema import Count, Like, Scalar, mismatch, takes
+from trainkit.storage.schema import AtLeast, Count, Like, Scalar, mismatch, takes
 
 
 class Loose(TypedDict, total=False):
@@ -100,3 +100,25 @@ def test_who_inherits_may_save_more_around_it() -> None:
     Heir().load_state_dict({"inner": {"count": 1}})
     with pytest.raises(StateError, match="count is 'x'"):
         Heir().load_state_dict({"inner": {"count": "x"}})
+
+
+def test_what_stands_in_many_places_is_looked_at_once() -> None:
+    class Counted(AtLeast):
+        looks = 0
+
+        def fits(self, value: Any) -> bool:
+            Counted.looks += 1
+            return super().fits(value)
+
+    value: Any = [1]
+    expected: Any = list[Annotated[int, Counted(-7)]]
+    for _ in range(12):  # two to the power of twelve places
+        value, expected = [value, value], list[expected]
+    assert mismatch(value, expected) == ""
+    assert Counted.looks == 1
+
+
+def test_one_object_may_fit_in_one_place_and_not_in_another() -> None:
+    both = [1]
+    assert mismatch((both, both), tuple[list[int], list[str]]) == "[1][0] is 1, and a str was expected"
+    assert mismatch([both, ["x"]], list[list[int]]) == "[1][0] is 'x', and a int was expected"

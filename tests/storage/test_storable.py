@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from trainkit.errors import CheckpointError
+from trainkit.storage.files import write_checkpoint
 from trainkit.storage.storable import check_storable, find_unstorable
 from trainkit.testing import assert_same_state
 from trainkit.types import Phase
@@ -118,3 +119,58 @@ def test_a_container_within_itself_ends() -> None:
     loop: list[Any] = [Path("x")]
     loop.append(loop)
     assert [place for place, _ in find_unstorable(loop, "loop")] == ["loop[0]"]
+
+
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise ValueError("no")
+
+
+def freed() -> torch.Tensor:
+    """A tensor whose memory was given back, as sharded training does."""
+    tensor = torch.ones(3)
+    tensor.untyped_storage().resize_(0)
+    return tensor
+
+
+def counter_with_attribute() -> Counter[str]:
+    counter = Counter("aa")
+    counter.note = 1  # type: ignore[attr-defined]
+    return counter
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (freed(), "x: torch.Tensor .*has no memory"),
+        (counter_with_attribute(), "x: collections.Counter with attributes, which pickle forgets"),
+        (nn.LazyLinear(1).state_dict(), "x.weight: .*UninitializedParameter"),
+        ({Unspeakable(): 1}, r"the key x\[a Unspeakable\]: .*Unspeakable"),
+    ],
+    ids=["freed", "Counter", "lazy", "key"],
+)
+def test_what_would_come_back_otherwise_is_named(value: Any, told: str) -> None:
+    with pytest.raises(CheckpointError, match=told):
+        check_storable({"x": value})
+
+
+def test_views_of_one_memory_as_two_types_are_named(tmp_path: Path) -> None:
+    whole = torch.ones(2)
+    with pytest.raises(
+        CheckpointError, match=r"b\[0\] is a view as torch.int32 of what a has as torch.float32; save a clone"
+    ):
+        write_checkpoint({"a": whole, "b": [whole.view(torch.int32)]}, tmp_path / "a.ckpt")
+
+
+def test_what_torch_cannot_write_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot be written: torch says: .*int4"):
+        write_checkpoint({"a": torch.empty(2, dtype=torch.int4)}, tmp_path / "a.ckpt")
+
+
+def test_tensors_within_a_transformation_of_functions_are_refused() -> None:
+    def save(tensor: torch.Tensor) -> torch.Tensor:
+        with pytest.raises(CheckpointError, match="no memory of its own"):
+            check_storable({"x": tensor})
+        return tensor
+
+    torch.func.vmap(save)(torch.ones(2))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainkit.storage.walk import walk, walk_attributes
+from trainkit.storage.walk import place_of_entry, walk, walk_attributes
 
 Pair = namedtuple("Pair", ["x", "y"])
 
@@ -75,3 +75,9 @@ def test_attributes_are_walked_through_without_what_torch_keeps_of_a_module():
     assert found.pop("m.plain.itself") is module.plain
     assert found == {"m.plain.a[0]": 1, "m.plain.a[1][0]": 2}
     assert not any(isinstance(leaf, nn.Parameter) for _, leaf in walk_attributes(module))
+
+
+def test_a_place_is_of_one_line() -> None:
+    assert place_of_entry("a\n\x1b[2J", "at") == r"at.a\n\x1b[2J"
+    assert place_of_entry("a\n", "") == r"a\n"
+    assert place_of_entry(("a\n",), "at") == r"at[('a\n',)]"

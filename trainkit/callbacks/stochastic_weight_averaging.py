@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import SWALR
 
-from trainkit.checkpoint.averages import AVERAGE
+from trainkit.checkpoint.averages import AVERAGE, warn_of_lost_numbers
 from trainkit.checkpoint.optimizer_states import check_state
 from trainkit.checks import function, is_share, is_whole, named_device, one_of, takes_numpy, whole
 from trainkit.data.combined import batches_of
@@ -21,6 +21,7 @@ from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.module.weight_names import named_as_in
 from trainkit.storage.schema import Count, takes
+from trainkit.storage.tensors import misformed
 from trainkit.types import Phase
 
 if TYPE_CHECKING:
@@ -158,6 +159,8 @@ class StochasticWeightAveraging(Callback):
 
         Called before the states of schedulers are restored, of which there are none in the checkpoint then.
         """
+        if state["count"] and state["scheduler"] is None:
+            raise StateError(f"scheduler is None, and begins with the average, of which count is {state['count']}")
         self._count = state["count"]
         average = state[AVERAGE]
         if average and self._trained is not None:
@@ -165,12 +168,13 @@ class StochasticWeightAveraging(Callback):
             average = named_as_in(self._trained.state_dict(), average)
             average = {name: average.get(name, p.detach().clone()) for name, p in self._trained.named_parameters()}
             for name, p in self._trained.named_parameters():
-                if average[name].shape != p.shape:
-                    raise StateError(f"average.{name} has another shape than that parameter")
+                if wrong := misformed(average[name], p.shape, p.dtype, f"average.{name}"):
+                    raise StateError(wrong)
+            warn_of_lost_numbers(average, dict(self._trained.named_parameters()))
         self._average = {name: value.to(self._device or value.device) for name, value in average.items()}
         if state["scheduler"] is not None and self._trainer is not None:
             scheduler = self._replace_schedulers(self._trainer)
-            check_state(scheduler, state["scheduler"])
+            check_state(scheduler, state["scheduler"], "scheduler")
             scheduler.load_state_dict(state["scheduler"])
 
     def _under_other_names(self) -> dict[str, Tensor]:

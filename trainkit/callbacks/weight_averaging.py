@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from trainkit.checkpoint.averages import AVERAGE, AVERAGING_STATE, NEWEST
+from trainkit.checkpoint.averages import AVERAGE, AVERAGING_STATE, NEWEST, warn_of_lost_numbers
 from trainkit.checks import flags, named_device, number, takes_numpy, whole
+from trainkit.errors import StateError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
 from trainkit.module.from_checkpoint import load_weights
-from trainkit.storage.schema import Count, Scalar, takes
+from trainkit.storage.schema import Count, Like, takes
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class _State(TypedDict):
     latest_update_step: Count
     latest_update_epoch: NotRequired[int]
     average: NotRequired[dict[str, Tensor]]
-    n_averaged: NotRequired[Scalar]
+    n_averaged: NotRequired[Count | Annotated[Tensor, Like(0, torch.int64)]]
 
 
 class WeightAveraging(Callback):
@@ -84,6 +85,7 @@ class WeightAveraging(Callback):
         if self._loaded is not None:
             weights, source = self._loaded[AVERAGE], "the average of the checkpoint"
             load_weights(average.module, weights, strict=module.strict_loading, source=source)
+            warn_of_lost_numbers(average.module.state_dict(), module.state_dict())
             average.n_averaged.copy_(self._loaded["n_averaged"])
         self._trained, self._average, self._loaded = module, average, None
 
@@ -152,6 +154,8 @@ class WeightAveraging(Callback):
     @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+        if AVERAGE in state and ("n_averaged" not in state or state["n_averaged"] < 0):
+            raise StateError("there is no n_averaged, of how many weights the average is")
         self._latest_update_step = state["latest_update_step"]
         self._latest_update_epoch = state.get("latest_update_epoch", -1)
         self._loaded = {name: state[name] for name in (AVERAGE, "n_averaged")} if AVERAGE in state else None

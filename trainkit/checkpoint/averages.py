@@ -8,11 +8,15 @@ module. Where an average is what the run is evaluated with, ``state_dict`` is th
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from torch import Tensor
+
 from trainkit.hooks.bound import Hook
 from trainkit.output import warn
+from trainkit.storage.tensors import bounds
 
 AVERAGE = "average"
 NEWEST = "current_model_state"
@@ -47,6 +51,20 @@ def warn_of_dropped_averages(left: Iterable[str], states: Mapping[str, Any], wei
                 "run: training goes on from the newest weights, and the average is dropped. To keep it, add the "
                 "callback again; to train on from the average, load it with the module's load_from_checkpoint."
             )
+
+
+def warn_of_lost_numbers(average: Mapping[str, Any], newest: Mapping[str, Any]) -> None:
+    """Say that an average is not finite, where the weights that it is an average of are."""
+    lost = [name for name, value in average.items() if name in newest and not _is_finite(value)]
+    if lost and all(map(_is_finite, newest.values())):
+        warn(
+            f"the average of weights in the checkpoint holds NaN or infinite numbers ({', '.join(lost[:5])}), and will "
+            "do so to the end; the newest weights do not. Go on from an older checkpoint, or without the callback."
+        )
+
+
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, Tensor) or all(map(math.isfinite, bounds(value)))
 
 
 def _has_average(state: Any, weights: Mapping[str, Any]) -> bool:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from trainkit.reflection import HIDDEN, hide_secrets
+
 Rows = dict[str, Any]
 """What a run was made with: plain values by names such as ``optimizer.lr``, and classes by the names before the dot."""
 
@@ -81,7 +83,7 @@ def table(changes: list[Change], path: str) -> str:
     name_width = max(len("what"), *(len(change.name) for change in changes))
     room = max(_NARROWEST, (_WIDTH - name_width - len("checkpoint") - 10) // 2)
     lines = [("what", "checkpoint", "code", "holds")]
-    lines += [(change.name, *_texts(change.before, change.now, room), change.holds) for change in changes]
+    lines += [(change.name, *_texts(change, room), change.holds) for change in changes]
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
     shown = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     text = f"{path} was saved by a run that was made with other values:\n" + textwrap.indent("\n".join(shown), "    ")
@@ -124,8 +126,11 @@ def _same_tensors(first: Tensor, second: Tensor) -> bool:
     return torch.equal(first, second) or bool(((first == second) | ((first != first) & (second != second))).all())
 
 
-def _texts(before: Any, now: Any, room: int) -> tuple[str, str]:
+def _texts(change: Change, room: int) -> tuple[str, str]:
     """Return both values as text, each cut to ``room`` around the place at which the two begin to differ."""
+    before, now = (hide_secrets(value, change.name) for value in (change.before, change.now))
+    if before is HIDDEN:
+        return HIDDEN, HIDDEN
     texts = [_text(before), _text(now)]
     if texts[0] == texts[1]:  # "1" and 1, or two tensors
         texts = [f"{value!r}" for value in (before, now)]

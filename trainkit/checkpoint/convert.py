@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 from trainkit.checkpoint.migrate import migrate
+from trainkit.checks import file_path
 from trainkit.data.module import DataModule
 from trainkit.errors import CheckpointError
 from trainkit.module import TrainModule
 from trainkit.module.from_checkpoint import require_weights
 from trainkit.module.hparams import HYPER_PARAMETERS, LEFT_OUT, TYPES, describe_types, hparams_prefix, storable
 from trainkit.storage.files import refuse_same_file, verify, write_checkpoint
+from trainkit.storage.layout import check_layout
 from trainkit.storage.remote import FilePath
 from trainkit.storage.storable import find_unstorable
 
@@ -36,6 +38,7 @@ def convert_checkpoint(old: FilePath, new: FilePath) -> list[str]:
         CheckpointError: If it cannot be unpickled here, or holds no weights, or ``new`` is that file too.
         CheckpointWriteError: If ``new`` cannot be written.
     """
+    file_path("convert_checkpoint", optional=False, old=old, new=new)
     # First, so that damage is not taken for a missing package.
     verify(old)
     refuse_same_file(old, new)
@@ -58,6 +61,7 @@ def convert_checkpoint(old: FilePath, new: FilePath) -> list[str]:
     ]
     for container, where in ((checkpoint.get("callbacks", {}), "callbacks"), (checkpoint, "")):
         left_out += _drop_unstorable(container, where)
+    check_layout(checkpoint)
     write_checkpoint(checkpoint, new)
     return left_out
 

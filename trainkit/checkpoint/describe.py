@@ -13,6 +13,7 @@ from trainkit.checkpoint.shown import form, shown
 from trainkit.checkpoint.state import LIGHTNING_VERSION, is_resumable
 from trainkit.module.hparams import HYPER_PARAMETERS
 from trainkit.printable import printable
+from trainkit.reflection import hide_secrets
 from trainkit.storage.walk import walk
 
 _UNITS = ("B", "kB", "MB", "GB")
@@ -61,7 +62,11 @@ def tensors_in(value: Any) -> Iterator[tuple[str, Tensor]]:
 def _writer(checkpoint: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     if is_from_lightning(checkpoint):
         return f"Lightning {checkpoint[LIGHTNING_VERSION]}"
-    return f"trainkit {own.get('version')}, format {own['format']}" if "format" in own else "another program"
+    if "format" not in own:
+        return "another program"
+    writer = str(own.get("version"))
+    program = f"trainkit from a file of {writer}" if writer.startswith("Lightning") else f"trainkit {writer}"
+    return f"{program}, format {own['format']}"
 
 
 def _progress(checkpoint: Mapping[str, Any]) -> str:
@@ -92,7 +97,7 @@ def _use(checkpoint: Mapping[str, Any]) -> str:
 
 
 def _assignments(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={shown(value, _LONGEST)}" for name, value in values.items())
+    return ", ".join(f"{name}={shown(value, _LONGEST)}" for name, value in hide_secrets(values).items())
 
 
 def _counted(states: Any) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainkit.checkpoint.shown import form, shown
 from trainkit.printable import printable
+from trainkit.reflection import hide_secrets
 from trainkit.storage.walk import place_of_entry
 
 _LONGEST = 60
@@ -56,7 +57,8 @@ def differences(first: Any, second: Any, place: str = "") -> Iterator[Difference
     else:
         # The second half: NaN, which does not equal itself.
         same = type(first) is type(second) and (first == second or (first != first and second != second))
-        what = "" if same else " and ".join(shown(each, _LONGEST) for each in (first, second))
+        texts = [shown(hide_secrets(each, place), _LONGEST) for each in (first, second)]
+        what = "" if same else " and ".join(texts)
     if what:
         yield Difference(place, what)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from trainkit.checkpoint.shown import form
+from trainkit.checks import file_path
 from trainkit.errors import CheckpointError, PluginError
 from trainkit.module.from_checkpoint import require_weights
 from trainkit.printable import printable
@@ -41,6 +42,7 @@ def export_weights(checkpoint_path: FilePath, path: FilePath, *, prefix: str = "
         from safetensors.torch import save
     except ImportError as error:
         raise PluginError("exporting needs safetensors: pip install 'trainkit[export]'") from error
+    file_path("export_weights", optional=False, checkpoint_path=checkpoint_path, path=path)
     refuse_same_file(checkpoint_path, path)
     checkpoint = read_checkpoint(checkpoint_path, map_location="cpu")
     require_weights(checkpoint, checkpoint_path)

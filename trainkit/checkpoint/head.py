@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
+import pickletools
+import struct
+from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
 from trainkit.checkpoint.state import is_resumable
@@ -10,7 +14,12 @@ from trainkit.progress import Progress
 from trainkit.storage.archive import Archive
 from trainkit.storage.layout import misfit
 from trainkit.storage.loading import load
+from trainkit.storage.regular import open_regular
 from trainkit.storage.remote import fetched, is_remote
+
+_PEEKED_BYTES = 512
+_HEADER_BYTES = 30
+_VALUES = ("BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1")
 
 
 class Head(NamedTuple):
@@ -35,11 +44,36 @@ class Head(NamedTuple):
     resumable: bool = False
     readable: bool = False
 
+    @property
+    def made(self) -> tuple[float, float]:
+        """How many updates and epochs were made; see `peek`."""
+        return self.global_step, self.epoch or 0
+
+
+def peek(path: str) -> tuple[float, float]:
+    """Return how many updates and epochs a checkpoint says it has made, from its first bytes alone.
+
+    It is what most files of a folder are told apart by, for a hundredth of what `read_head` takes. Nothing is checked.
+    Of a file that begins in another way than those of trainkit it is as much as there can be.
+    """
+    try:
+        with open_regular(path) as file:
+            start = file.read(_PEEKED_BYTES)
+        # Behind the header of the first part of the archive, its name and padding, comes the pickle.
+        pickled = start[_HEADER_BYTES + sum(struct.unpack_from("<HH", start, _HEADER_BYTES - 4)) :]
+        found = (value for operation, value, _ in pickletools.genops(pickled) if operation.name in _VALUES)
+        epochs, epoch, updates, global_step = islice(found, 4)
+    except (OSError, ValueError, struct.error):
+        return math.inf, math.inf
+    if (epochs, updates) == ("epoch", "global_step") and isinstance(epoch, int) and isinstance(global_step, int):
+        return global_step, epoch
+    return math.inf, math.inf
+
 
 def read_head(path: str | os.PathLike[str]) -> Head:
     """Return the head of the checkpoint at ``path``. A file that cannot be read is no error: it has an empty one."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return _head_in(file)
     except Exception:
         return Head()

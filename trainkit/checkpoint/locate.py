@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainkit.checkpoint.head import read_head
+from trainkit.checkpoint.head import Head, peek, read_head
 from trainkit.checkpoint.state import is_resumable
 from trainkit.errors import CheckpointError, CheckpointNotFoundError, ConfigError
 from trainkit.output import warn
+from trainkit.printable import printable
 from trainkit.storage import remote
 from trainkit.storage.files import not_found, read_checkpoint
 from trainkit.storage.remote import FilePath, is_remote
@@ -75,12 +77,19 @@ def locate_checkpoint(
         raise ConfigError(f"ckpt_path={ckpt_path!r} is not usable. Allowed: {_ALLOWED}, or None.")
     path = os.fspath(ckpt_path)
     # A remote path is not asked for here: it is fetched when it is read, and missing then.
-    if not is_remote(path) and not Path(path).exists():
+    if not is_remote(path) and _is_missing(path):
         raise CheckpointNotFoundError(f"{not_found(Path(path))}\n    allowed        {_ALLOWED}")
     return Located(path)
 
 
-def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool) -> Located | None:
+def _is_missing(path: str) -> bool:
+    try:
+        return not Path(path).exists()
+    except OSError:  # what is wrong with it is said where it is read
+        return False
+
+
+def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool, asked: str = "last") -> Located | None:
     """Return the newest state of the newest run below ``roots`` that can be read; None if there is none.
 
     The newest run is the one that has written last; of its files the one that is furthest counts, whenever it was
@@ -90,6 +99,7 @@ def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool) -> Located | 
     Args:
         roots: Folders or URLs, searched at any depth.
         resumes: Whether to pass over files that hold weights only, from which a fit cannot continue.
+        asked: What ``ckpt_path`` was, for messages.
 
     Raises:
         CheckpointError: If there are checkpoints, and all of them are damaged.
@@ -105,12 +115,15 @@ def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool) -> Located | 
             continue
         # Only now, since the warning names the file that is used instead.
         for reason in damaged:
-            warn(f"ckpt_path='last': {reason}\nUsing the next older one, {path}.")
+            warn(f"ckpt_path={asked!r}: {reason}\nUsing {printable(path)} instead.")
         return Located(path, checkpoint)
     # Starting fresh would hide that a run was lost.
     if damaged:
         reasons = "\n".join(f"    {reason}" for reason in damaged)
-        raise CheckpointError(f"ckpt_path='last': none of the checkpoints that there are can be read.\n{reasons}")
+        raise CheckpointError(
+            f"ckpt_path={asked!r}: none of the checkpoints that there are can be read.\n{reasons}\n"
+            "    to do        restore one from a backup, or move them away to begin anew"
+        )
     return None
 
 
@@ -122,7 +135,7 @@ def recorded_best(roots: Iterable[FilePath]) -> str:
     """
     roots = list(roots)
     places = " or ".join(map(str, roots))
-    newest = newest_checkpoint(roots, resumes=True)
+    newest = newest_checkpoint(roots, resumes=True, asked="best")
     states = {} if newest is None or newest.checkpoint is None else newest.checkpoint["callbacks"]
     recorded = [state.get("best_model_path") for state in states.values() if isinstance(state, dict)]
     recorded = [path for path in recorded if isinstance(path, str) and path]
@@ -143,19 +156,53 @@ def any_checkpoint(roots: Iterable[FilePath]) -> bool:
 
 
 def _by_run(paths: list[str], *, resumes: bool) -> Iterator[str]:
-    """Return ``paths``, which are the newest first, with all files of the newest run ahead, the furthest first."""
+    """Yield ``paths``, which are the newest first, with all files of the newest run ahead, the furthest first.
+
+    Weights that are met on the way and of no use are left out: they may be many, and large.
+    """
     for index, path in enumerate(paths):
         head = read_head(path)
-        if not head.readable or (resumes and not head.resumable):
-            continue
-        if head.run:
-            others = [(read_head(other), other) for other in _siblings(paths[index + 1 :], path, head.run)]
-            same = [(each.position, other) for each, other in [(head, path), *others] if each.run == head.run]
-            # A stable sort: of files with one state the one that was written last stays first.
-            ahead = [other for _, other in sorted(same, key=lambda each: each[0], reverse=True)]
-            return iter([*paths[:index], *ahead, *(other for other in paths[index:] if other not in ahead)])
-        break
-    return iter(paths)
+        if not head.readable:
+            yield path  # whoever reads it says what is wrong with it
+        elif head.resumable or not resumes:
+            siblings = _siblings(paths[index + 1 :], path, head.run) if head.run else []
+            ahead: set[str] = set()
+            for other in _furthest_first(path, head, siblings, resumes=resumes):
+                ahead.add(other)
+                yield other
+            yield from (other for other in paths[index:] if other not in ahead)
+            return
+
+
+def _furthest_first(newest: str, head: Head, others: list[str], *, resumes: bool) -> Iterator[str]:
+    """Yield the files of one run, the furthest first, and read no more of them than it takes to know which that is.
+
+    Args:
+        newest: The file of the run that was written last.
+        head: Its head.
+        others: Files that may be of that run, the newest first.
+        resumes: Whether to pass over weights.
+    """
+    # A run takes back neither updates nor epochs: what has fewer of them is not further.
+    made = {path: peek(path) for path in others}
+    unread = sorted(others, key=made.__getitem__)
+    places = {path: place for place, path in enumerate([newest, *others])}
+    read: list[tuple[tuple[int, ...], int, str]] = []
+
+    def note(path: str, head: Head) -> None:
+        made[path] = head.made
+        # By position; of files with one state the one that was written last comes first.
+        heappush(read, (tuple(-number for number in head.position), places[path], path))
+
+    note(newest, head)
+    while read or unread:
+        if unread and (not read or made[unread[-1]] >= made[read[0][-1]]):
+            path = unread.pop()
+            other = read_head(path)
+            if other.run == head.run and (other.resumable or not resumes):
+                note(path, other)
+        else:
+            yield heappop(read)[-1]
 
 
 def _siblings(paths: list[str], path: str, run: str) -> list[str]:

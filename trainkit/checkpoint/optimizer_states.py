@@ -1,52 +1,31 @@
-"""Whether saved states are such as torch's optimizers and schedulers save: torch itself loads next to anything.
+"""Whether saved states are such as torch's optimizers save: torch itself loads next to anything.
 
 What is wrong would otherwise be met in the first step, or by nobody. Optimizers of others are theirs to check.
 """
 
 from __future__ import annotations
 
-import copy
-import inspect
-import typing
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from types import SimpleNamespace
-from typing import Any, TypedDict
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim import lr_scheduler as schedulers
 
-from trainkit.checkpoint.arguments import CYCLE_OPTIONS, flattened
+from trainkit.checkpoint.options import wrong_in_options
+from trainkit.checkpoint.scheduler_states import MOST_STEPS, wrong_in_scheduler
+from trainkit.checkpoint.trial_steps import Expected, expected_states
 from trainkit.errors import StateError
-from trainkit.storage.schema import Count, Scalar, mismatch
+from trainkit.output import warn
+from trainkit.storage.schema import AtLeast, Count, mismatch
+from trainkit.storage.tensors import bounds, misformed, wrong_number
 from trainkit.storage.walk import place_of_entry
 
-_RATES = ("initial_lr", *CYCLE_OPTIONS)
-_PLAIN_PATHS = {"foreach": False, "fused": None, "capturable": False, "differentiable": False}
-"""The options by which an optimizer computes the same in the plainest way, which works without data."""
+HOW_TO_COMPUTE = frozenset({"foreach", "fused", "capturable", "differentiable"})
+"""Options by which an optimizer computes the same in another way."""
 
-_NEEDED = ("base_lrs", "best", "last_epoch", "num_bad_epochs", "_schedulers")
-"""What a scheduler that has it cannot go on without. For all else the code's value will do."""
-
-_OF_ONE_LENGTH = ("base_lrs", "max_lrs", "min_lrs", "base_momentums", "max_momentums", "lr_lambdas", "_schedulers")
-"""Lists with an entry for each parameter group, or each scheduler within."""
-
-_CLOSED = (
-    schedulers.StepLR,
-    schedulers.MultiStepLR,
-    schedulers.ConstantLR,
-    schedulers.LinearLR,
-    schedulers.ExponentialLR,
-    schedulers.PolynomialLR,
-    schedulers.CosineAnnealingLR,
-    schedulers.CosineAnnealingWarmRestarts,
-    schedulers.OneCycleLR,
-    schedulers.CyclicLR,
-)
-"""Schedulers that compute rates from their state alone, and call nothing of the user's."""
+_Steps = Annotated[int, AtLeast(0, most=MOST_STEPS)]
 
 
 class _State(TypedDict):
@@ -61,201 +40,138 @@ def is_of_torch(owner: object) -> bool:
     return type(owner).__module__.startswith("torch.optim")
 
 
-def check_state(owner: Any, state: Any) -> None:
-    """Raise `StateError` if ``state`` is not such as ``owner``, an optimizer or scheduler of torch, saves."""
+def is_in_torchs_form(state: Any) -> bool:
+    """Whether the state of an optimizer, which may be one of others, is built as those of torch are."""
+    return not mismatch(state, _State) and all(isinstance(each.get("params"), list) for each in state["param_groups"])
+
+
+def check_state(owner: Any, state: Any, place: str = "") -> None:
+    """Raise `StateError` if ``state`` is not such as ``owner``, an optimizer or scheduler of torch, saves.
+
+    Args:
+        owner: Of whose state.
+        state: What was saved.
+        place: Where ``state`` is in what is restored.
+    """
     if not is_of_torch(owner):
         return
     if isinstance(owner, Optimizer):
-        wrong = mismatch(state, _State) or next(_wrong_in_optimizer(owner, state), "")
+        if owner._optimizer_load_state_dict_pre_hooks:
+            return  # they make of it what the optimizer takes
+        wrong = mismatch(state, _State) or next(filter(None, _wrong_in_optimizer(owner, state)), "")
     else:
-        wrong = _unlike(state, owner.state_dict(), "") or next(_wrong_in_options(owner, state, vars(owner), ""), "")
+        wrong = wrong_in_scheduler(owner, state)
     if wrong:
-        raise StateError(wrong)
-
-
-def check_loaded(owner: Any) -> None:
-    """Raise an error, of whatever kind, if a scheduler of torch cannot compute rates from the state that it has."""
-    for _, scheduler in flattened("", owner):
-        has_own_scale = (
-            type(scheduler) is schedulers.CyclicLR and scheduler.state_dict()["_scale_fn_custom"] is not None
-        )
-        if type(scheduler) in _CLOSED and not has_own_scale:
-            _compute_rates(scheduler)
-
-
-# Optimizers
+        raise StateError(f"{place}: {wrong}" if place else wrong)
 
 
 def _wrong_in_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> Iterator[str]:
     groups, own_groups = state["param_groups"], optimizer.param_groups
     if len(groups) != len(own_groups):
         return  # torch itself says that
-    expected, numbers = [], []
+    expected: list[Expected] = []
+    numbers: list[int] = []
     for index, (group, own) in enumerate(zip(groups, own_groups, strict=True)):
         place = f"param_groups[{index}]"
-        yield from filter(None, [mismatch(group.get("params"), list[Count], f"{place}.params")])
+        yield mismatch(group.get("params"), list[Count], f"{place}.params")
+        yield from wrong_in_options(optimizer, group, own, place)
         numbers += group["params"]
-        yield from _wrong_in_options(optimizer, group, own, place)
-        expected += _states_or_nothing(optimizer, group, own, place)
+        expected += expected_states(optimizer, group, own, place)
     if len(numbers) != len(expected):
         return  # as above
+    yield from _wrong_in_numbering(numbers, state["state"])
+    parameters = [parameter for own in own_groups for parameter in own["params"]]
+    for number, each, parameter in zip(numbers, expected, parameters, strict=True):
+        # Without any it was never stepped, or was frozen.
+        if saved := state["state"].get(number):
+            yield from _wrong_in_state(saved, each, parameter, f"state[{number}]")
+    yield from _mixed(state["state"], numbers, parameters, expected)
+
+
+def _wrong_in_numbering(numbers: Sequence[int], states: Mapping[int, Any]) -> Iterator[str]:
     if len(set(numbers)) < len(numbers):
         yield "a parameter is in param_groups twice"
-    if alien := sorted(state["state"].keys() - set(numbers)):
+    if alien := sorted(states.keys() - set(numbers)):
         yield f"state has a parameter {alien[0]}, which is in none of the param_groups"
-    for number, names in zip(numbers, expected, strict=True):
-        saved = state["state"].get(number)
-        # Without any it was never stepped, or was frozen.
-        for name, value in names.items() if saved else ():
-            place = f"state[{number}].{name}"
-            if name not in saved:
-                yield f"there is no {place}"
-            elif wrong := _wrong_in_value(saved[name], value, place):
-                yield wrong
+    in_order = [*range(len(numbers))]
+    if numbers != in_order and sorted(numbers) == in_order:
+        yield f"param_groups has the parameters in another order than the code: {numbers}"
 
 
-def _wrong_in_options(owner: Any, options: Mapping[str, Any], own: Mapping[str, Any], place: str) -> Iterator[str]:
-    """Compare arguments with what torch has annotated, as far as the code's own ones are of that."""
-    kinds = dict.fromkeys(_RATES, Scalar) | _annotations(owner)
-    for name in kinds.keys() & options.keys():
-        value, below = _as_tuple(options[name]), place_of_entry(name, place)
-        if not mismatch(_as_tuple(own.get(name, value)), kinds[name]):
-            if wrong := mismatch(value, kinds[name], below):
-                yield wrong
-            if isinstance(value, Tensor) and value.numel() != 1:
-                yield f"{below} has {value.numel()} numbers in place of one"
+def _wrong_in_state(saved: Mapping[str, Any], expected: Expected, parameter: nn.Parameter, place: str) -> Iterator[str]:
+    for name in expected.lacking(saved.keys()):
+        yield f"there is no {place}.{name}"
+    kept = {name: each for name, each in expected.kept.items() if name in saved}
+    for name, each in kept.items():
+        below = place_of_entry(name, place)
+        compare = _wrong_in_list if isinstance(each.value, list) else _wrong_in_value
+        yield compare(saved[name], each.value, expected, below)
+        yield _wrong_in_numbers(saved[name], parameter, below, may_be_negative=not each.is_never_negative)
+    lists = {name: each.length for name, each in kept.items() if isinstance(each.value, list)}
+    growing = {name: len(saved[name]) for name, length in lists.items() if length is None}
+    room = min((each.length for each in expected.kept.values() if each.length is not None), default=math.inf)
+    if len(set(growing.values())) > 1 or max(growing.values(), default=0) > room:
+        yield f"{' and '.join(growing)} in {place} have {', '.join(map(str, growing.values()))} entries"
+    for name, length in lists.items():
+        if length not in (None, len(saved[name])):
+            yield f"{place}.{name} has {len(saved[name])} entries, and {length} were expected"
 
 
-def _states_or_nothing(
-    optimizer: Optimizer, group: Mapping[str, Any], own: Mapping[str, Any], place: str
-) -> list[dict[str, Any]]:
-    # Some read a value, and so cannot step without data: there it is one number in as many dimensions.
-    for device in ("meta", "cpu"):
-        try:
-            return _states_after_a_step(optimizer, group, own, place, device)
-        except StateError:
-            raise
-        except Exception:
-            continue
-    return [{} for _ in own["params"]]
+def _wrong_in_value(saved: Any, own: Any, expected: Expected, place: str) -> str:
+    """Compare one entry with that of a stand-in."""
+    if isinstance(own, Tensor) and own.ndim:
+        return misformed(saved, expected.shape_of(own), own.dtype, place)
+    if place.endswith(".step"):
+        return _wrong_in_steps(saved, own, place)
+    if isinstance(own, Tensor) and isinstance(saved, Tensor):
+        return misformed(saved, (), own.dtype, place)
+    return "" if own is None else wrong_number(saved, place)
 
 
-def _states_after_a_step(
-    optimizer: Optimizer, group: Mapping[str, Any], own: Mapping[str, Any], place: str, device: str
-) -> list[dict[str, Any]]:
-    """Return what the state of each parameter of a group has after a step.
-
-    It is found by a step of another optimizer of that class, with the options of the file.
-
-    Raises:
-        StateError: If the optimizer refuses the options.
-        Exception: Of any kind, if such a step cannot be made.
-    """
-    # Parameters of one form have states of one form, and there are few forms.
-    stand_ins: dict[Any, nn.Parameter] = {}
-    forms = [(each.shape, each.dtype) for each in own["params"]]
-    for form in forms:
-        if form not in stand_ins:
-            shape = form[0] if device == "meta" else [1] * len(form[0])
-            stand_ins[form] = nn.Parameter(torch.zeros(shape, dtype=form[1], device=device))
-            stand_ins[form].grad = torch.ones_like(stand_ins[form])
-    _make(optimizer, stand_ins, own)  # those of the code, which may be of a subclass that takes others
-    try:
-        trial = _make(optimizer, stand_ins, {**group, "lr": own["lr"]})
-    except Exception as error:
-        raise StateError(f"{place} has options that {type(optimizer).__name__} does not take: {error}") from error
-    with torch.no_grad():
-        # Without the hooks around it, which may be the user's.
-        inspect.unwrap(type(trial).step)(trial, lambda: torch.zeros(()))
-    return [dict(trial.state[stand_ins[form]]) for form in forms]
-
-
-def _make(optimizer: Optimizer, parameters: Mapping[Any, nn.Parameter], options: Mapping[str, Any]) -> Any:
-    chosen = {name: options[name] for name in _annotations(optimizer) if name in options}
-    plainest = {name: value for name, value in _PLAIN_PATHS.items() if name in chosen}
-    return type(optimizer)([*parameters.values()], **chosen | plainest)
-
-
-def _wrong_in_value(saved: Any, expected: Any, place: str) -> str:
-    if not isinstance(expected, Tensor):
-        return _unlike(saved, expected, place)
-    if expected.ndim == 0:
-        # Earlier versions of torch counted steps in numbers.
-        wrong = mismatch(saved, Scalar, place)
-        return wrong or ("" if not place.endswith(".step") or saved >= 0 else f"{place} is below 0")
-    wrong = mismatch(saved, Tensor, place)
-    differs = not wrong and (saved.shape != expected.shape if expected.is_meta else saved.ndim != expected.ndim)
-    if differs:
-        wrong = f"{place} has the shape {tuple(saved.shape)}, and that of its parameter is {tuple(expected.shape)}"
-    return wrong
-
-
-def _annotations(owner: Any) -> dict[str, Any]:
-    """Return the arguments with which an optimizer or scheduler is made, and of which types they are."""
-    make = owner.__init__
-    hints: dict[str, Any] = {}
-    for name, hint in inspect.get_annotations(make).items():
-        with suppress(NameError):  # torch imports some types for type checkers only
-            hints |= typing.get_type_hints(SimpleNamespace(__annotations__={name: hint}), make.__globals__)
-    return {name: hint for name, hint in hints.items() if name not in ("params", "return")}
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value  # a configuration knows no tuples
-
-
-# Schedulers
-
-
-def _unlike(saved: Any, own: Any, place: str) -> str:
-    """Return in what a state is not of the kinds of which the state of the code's scheduler is."""
-    if isinstance(own, bool | str):
-        return mismatch(saved, type(own), place)
-    if isinstance(own, int | float | Tensor):
-        return mismatch(saved, Scalar, place)
-    if isinstance(own, Mapping):
-        return _unlike_mapping(saved, own, place)
-    if isinstance(own, list | tuple):
-        return _unlike_sequence(saved, own, place)
-    return ""
-
-
-def _unlike_mapping(saved: Any, own: Mapping[Any, Any], place: str) -> str:
-    if wrong := mismatch(saved, dict[Any, Any], place):
-        return wrong
-    if lacking := [name for name in _NEEDED if name in own and name not in saved]:
-        return f"there is no {place_of_entry(lacking[0], place)}"
-    # Milestones are keys themselves: each is like any other.
-    any_key, any_value = next(iter(own.items()), (None, None))
-    for key, value in saved.items():
-        below = place_of_entry(key, place)
-        alike = own[key] if key in own else any_value if isinstance(any_key, int) else None
-        wrong = _unlike(value, alike, below) or ("" if isinstance(any_key, str) else _unlike(key, any_key, below))
-        if wrong:
+def _wrong_in_steps(saved: Any, own: Any, place: str) -> str:
+    if isinstance(saved, Tensor) and isinstance(own, Tensor):
+        if wrong := wrong_number(saved, place):
             return wrong
-        if key in _OF_ONE_LENGTH and key in own and len(value) != len(own[key]):
-            return f"{below} has {len(value)} entries, and that of the code {len(own[key])}"
+        if saved.dtype.itemsize < torch.float32.itemsize:
+            return f"{place} has the dtype {saved.dtype}, which does not count far"
+        saved = saved.item()
+    # Earlier versions of torch counted steps in numbers.
+    return mismatch(int(saved) if isinstance(saved, float) and saved.is_integer() else saved, _Steps, place)
+
+
+def _wrong_in_list(saved: Any, own: Sequence[Any], expected: Expected, place: str) -> str:
+    if wrong := mismatch(saved, list[Any], place):
+        return wrong
+    like = next((each for each in own if each is not None), None)
+    entries = ((each, f"{place}[{index}]") for index, each in enumerate(saved) if each is not None or None not in own)
+    return next(filter(None, (_wrong_in_value(each, like, expected, below) for each, below in entries)), "")
+
+
+def _wrong_in_numbers(saved: Any, parameter: nn.Parameter, place: str, *, may_be_negative: bool) -> str:
+    for value in saved if isinstance(saved, list) else [saved]:
+        least, largest = bounds(value) if isinstance(value, Tensor | int | float) else (0.0, 0.0)
+        # Where the parameter is lost too, the run was so when it was saved.
+        if math.isnan(least) and not any(map(math.isnan, bounds(parameter))):
+            return f"{place} is NaN in parts, and the parameter is not"
+        if least < 0 and not may_be_negative:
+            return f"{place} has numbers below 0"
+        if math.inf in (largest, -least):
+            warn(
+                f"{place} of an optimizer in the checkpoint is infinite in parts, which ends the training of those "
+                "weights. To begin without what the optimizer has kept: fit(..., take=['optimizer'])."
+            )
     return ""
 
 
-def _unlike_sequence(saved: Any, own: Any, place: str) -> str:
-    if wrong := mismatch(saved, list[Any] if isinstance(own, list) else tuple[Any, ...], place):
-        return wrong
-    # One that is longer goes on like its last entry.
-    pairs = zip(saved, [*own, *own[-1:] * len(saved)], strict=False)
-    found = (_unlike(one, other, f"{place}[{index}]") for index, (one, other) in enumerate(pairs))
-    return next(filter(None, found), "")
-
-
-def _compute_rates(scheduler: Any) -> None:
-    """Compute the rates where a schedule stands, and change nothing."""
-    before = [dict(group) for group in scheduler.optimizer.param_groups]
-    trial = copy.copy(scheduler)
-    trial.last_epoch = max(scheduler.last_epoch, 1)  # before the first step there is nothing to compute
-    try:
-        with warnings.catch_warnings(action="ignore"):  # which say to call something else
-            trial.get_lr()
-    finally:
-        # Some set the momentum meanwhile.
-        for group, values in zip(scheduler.optimizer.param_groups, before, strict=True):
-            group.update(values)
+def _mixed(
+    states: Mapping[int, Any], numbers: Sequence[int], parameters: Sequence[nn.Parameter], expected: Sequence[Expected]
+) -> Iterator[str]:
+    """Yield of which name some parameters have a number and others a tensor: torch looks at the first one alone."""
+    first: dict[Any, Any] = {}
+    for number, parameter, each in zip(numbers, parameters, expected, strict=True):
+        saved = states.get(number, {})
+        for name, kept in each.kept.items():
+            if name in saved and isinstance(kept.value, Tensor) and not kept.value.ndim:
+                kind = str(getattr(saved[name], "dtype", "number"))
+                if first.setdefault((name, parameter.dtype), kind) != kind:
+                    yield f"state[{number}].{name} is a {kind}, and that of another parameter is none"

@@ -43,18 +43,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import trainkit
-from trainkit.checkpoint.optimizer_states import check_loaded, check_state, is_of_torch
-from trainkit.errors import CheckpointError
+from trainkit.checkpoint.optimizer_states import HOW_TO_COMPUTE, check_state, is_in_torchs_form, is_of_torch
+from trainkit.checkpoint.scheduler_states import MOST_STEPS
+from trainkit.errors import CheckpointError, StateError
 from trainkit.output import warn
 from trainkit.reflection import describe_arguments
 from trainkit.storage.layout import FORMAT
-from trainkit.storage.owners import given_to, restoring
+from trainkit.storage.owners import given_to, restoring, state_of
 
 LIGHTNING_VERSION = "pytorch-lightning_version"
 """The key for which Lightning looks before it loads weights, and by which a checkpoint that it wrote is known."""
-
-MOST_STEPS = 10**9
-"""How often a scheduler can have been stepped. Some raise a whole number to that power, which may take for ever."""
 
 
 def signature(module: nn.Module) -> dict[str, Any]:
@@ -63,9 +61,17 @@ def signature(module: nn.Module) -> dict[str, Any]:
 
 
 def collect_plugins(plugins: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the state of every plugin that has one, by its key; an empty state is left out."""
-    states = {key: plugin.state_dict() for key, _, plugin in keyed(plugins)}
-    return {key: state for key, state in states.items() if state}
+    """Return the state of every plugin that has one, by its key. None and an empty dict are left out.
+
+    Any other state is kept as it is, whatever its type: whether that can be stored is found out where all of it is.
+    """
+    states = {key: state_of(plugin) for key, _, plugin in keyed(plugins)}
+    # By type: not all values say whether they are true, such as a tensor of several numbers.
+    return {key: state for key, state in states.items() if state is not None and not _is_empty_dict(state)}
+
+
+def _is_empty_dict(state: Any) -> bool:
+    return isinstance(state, dict) and not state
 
 
 def restore_plugins(plugins: Iterable[tuple[str, Any]], states: Mapping[str, Any], path: str) -> list[str]:
@@ -184,29 +190,32 @@ def restore_optimizers(
         raise CheckpointError(
             f"{path} holds {len(states)} states of {kind}s, and configure_optimizers gave {len(optimizers)}.\n{to_do}"
         )
-    most = max(_counts(states), default=0) if kind == "scheduler" else 0
-    if most > MOST_STEPS:
-        raise CheckpointError(f"{path} says that a scheduler was stepped {most} times, which none was.")
     for index, (optimizer, state) in enumerate(zip(optimizers, states, strict=True)):
-        needed = _options(optimizer)
+        needed, before = _options(optimizer), [{**group} for group in getattr(optimizer, "param_groups", ())]
         place = f"{'optimizer_states' if kind == 'optimizer' else 'lr_schedulers'}[{index}]"
         owned = restoring(place, path) if is_of_torch(optimizer) else given_to(optimizer, place, path)
         with owned:
             check_state(optimizer, state)
+            if kind == "scheduler" and (most := max(_counts(state), default=0)) > MOST_STEPS:
+                raise StateError(f"it says that it was stepped {most} times, which none was")
             try:
                 optimizer.load_state_dict(state)
             except (ValueError, KeyError) as error:
                 raise CheckpointError(
-                    f"{path}: the state of {type(optimizer).__name__} does not fit: {error}\n{to_do}"
+                    f"{path}: the state of {type(optimizer).__name__} does not fit: {error} ({place})\n{to_do}"
                 ) from error
-            check_loaded(optimizer)
         lacking = needed - _options(optimizer)
         if lacking:
             raise CheckpointError(
                 f"{path} holds the state of another optimizer than {type(optimizer).__name__}: there is no "
                 f"{', '.join(sorted(lacking))}.\n{to_do}"
             )
-        if keep_dtypes:
+        if kind == "optimizer" and is_of_torch(optimizer) and (name := _filled_in(optimizer, state, before)):
+            raise CheckpointError(f"{path}: there is no {name} in {place}.\n{to_do}")
+        if isinstance(optimizer, Optimizer) and is_of_torch(optimizer):
+            _fit_to_parameters(optimizer)
+        # Optimizers of others may save in a form of their own, which they have read themselves.
+        if keep_dtypes and is_in_torchs_form(state):
             _put_back_dtypes(optimizer, state)
 
 
@@ -229,6 +238,15 @@ def _options(optimizer: Any) -> set[str]:
     return set(optimizer.defaults).intersection(*optimizer.param_groups)
 
 
+def _filled_in(optimizer: Optimizer, state: Mapping[str, Any], before: list[dict[str, Any]]) -> str:
+    """Return an option that the state lacks, and for which torch has put in another value than the code's."""
+    for saved, own, now in zip(state["param_groups"], before, optimizer.param_groups, strict=True):
+        for name in optimizer.defaults.keys() - saved.keys() - HOW_TO_COMPUTE:
+            if now[name] is not own[name] and now[name] != own[name]:
+                return str(name)
+    return ""
+
+
 def _put_back_dtypes(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Undo that torch casts all that it loads, but counters of steps, to the dtype of the parameter."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -236,9 +254,32 @@ def _put_back_dtypes(optimizer: torch.optim.Optimizer, state: dict[str, Any]) ->
     for parameter, number in zip(parameters, numbers, strict=True):
         loaded = optimizer.state.get(parameter, {})
         for name, saved in state["state"].get(number, {}).items():
-            # Such as the float32 scalars of ASGD and NAdam, beside parameters in bfloat16.
-            if isinstance(saved, Tensor) and name in loaded and saved.dtype != loaded[name].dtype:
+            # Such as the float32 scalars of ASGD and NAdam, beside parameters in bfloat16. All else that torch's own
+            # optimizers keep is of the parameter's dtype.
+            is_own = isinstance(saved, Tensor) and (not saved.ndim or not is_of_torch(optimizer))
+            if is_own and name in loaded and saved.dtype != loaded[name].dtype:
                 loaded[name] = saved.to(loaded[name].device, copy=True)
+
+
+def _fit_to_parameters(optimizer: Optimizer) -> None:
+    """Cast complex numbers to the dtype of the parameter, as torch does with real ones; and order all in memory alike.
+
+    Fused steps go through memory, and would take other numbers where the order is another, such as channels last.
+    """
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            is_list = isinstance(value, list)
+            kept[name] = [_fitted(each, parameter) for each in value] if is_list else _fitted(value, parameter)
+
+
+def _fitted(value: Any, parameter: Tensor) -> Any:
+    if not isinstance(value, Tensor) or not value.ndim:
+        return value
+    value = value.to(parameter.dtype) if value.is_complex() else value
+    if value.shape != parameter.shape:
+        return value.contiguous()
+    is_in_order = value.stride() == parameter.stride()
+    return value if is_in_order else torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def is_resumable(checkpoint: Mapping[str, Any]) -> bool:

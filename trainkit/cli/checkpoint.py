@@ -29,9 +29,11 @@ def show(file: str, tensors: bool) -> None:
     with errors_as_messages():
         # Imported in the commands here, as these imports bring torch.
         from trainkit.checkpoint.describe import describe, list_tensors
+        from trainkit.module.from_checkpoint import require_weights
         from trainkit.storage.files import read_checkpoint
 
         checkpoint = read_checkpoint(file, map_location="cpu")
+        require_weights(checkpoint, file)
         for label, text in describe(checkpoint):
             click.echo(f"{label:<16} {text}")
         for line in list_tensors(checkpoint) if tensors else ():
@@ -76,7 +78,7 @@ def diff(first: str, second: str, shows_all: bool) -> None:
         for difference in shown:
             click.echo(str(difference))
         if rest:
-            click.echo(f"and {rest} more")
+            click.echo(f"and {rest} more, which --all shows")
         if not shown:
             click.echo("equal")
         sys.exit(bool(shown))

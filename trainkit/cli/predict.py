@@ -60,6 +60,8 @@ def _check_writable(output: Path) -> None:
 
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
+        if output.exists() and not (output.is_file() or output.is_dir()):
+            return  # to open a pipe would wait for who reads from it, and end what he reads
         was_there = os.path.lexists(output)
         # For appending, so that what is in it stays until there is something to take its place.
         with output.open("ab"):

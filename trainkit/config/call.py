@@ -9,7 +9,7 @@ from typing import Any
 from trainkit.config.parameters import Parameters, parameters_of
 from trainkit.config.schema import Section, Source
 from trainkit.config.values import convert
-from trainkit.errors import ConfigError, UnknownArgumentError
+from trainkit.errors import ConfigError, UnknownArgumentError, note_on
 
 
 def call(function: Callable[..., Any], arguments: Section, key: str, source: Source, *, closed: bool = False) -> Any:
@@ -34,7 +34,7 @@ def call(function: Callable[..., Any], arguments: Section, key: str, source: Sou
         return function(**arguments)
     # The constructor has its own message, and only here it is known where the values were written.
     except ConfigError as error:
-        error.add_note(f"    in           {source.where(key)}")
+        note_on(error, f"    in           {source.where(key)}")
         raise
 
 

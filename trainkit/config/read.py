@@ -5,17 +5,21 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from trainkit.checks import file_path
 from trainkit.config.schema import Config, Source
 from trainkit.errors import ConfigError
 from trainkit.plugins import catalog
+from trainkit.storage.regular import open_regular
 from trainkit.storage.walk import walk
 from trainkit.storage.yaml_text import first_line, load_yaml
+
+_MAX_BYTES = 2**24
+"""How long a configuration may be. What comes out of a pipe need not end."""
 
 
 def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Config:
@@ -30,6 +34,7 @@ def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Config:
         ConfigError: If the file or an override cannot be read, an interpolation leads nowhere, or a section is unknown
             or malformed.
     """
+    file_path("read", optional=False, path=path)
     try:
         return _read(os.fspath(path), overrides)
     except RecursionError as error:
@@ -59,7 +64,12 @@ def _read(path: str, overrides: Iterable[str]) -> Config:
 
 def _load(path: str) -> DictConfig:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        # A pipe too, as in `trainkit fit <(make-config)`.
+        with open_regular(path, or_pipe=True) as file:
+            raw = file.read(_MAX_BYTES + 1)
+        if len(raw) > _MAX_BYTES:
+            raise ConfigError(f"{path} is not a configuration: it is longer than {_MAX_BYTES} bytes.")
+        text = raw.decode()
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path!r}: {error.strerror}.") from error
     except UnicodeDecodeError as error:

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from trainkit.config.schema import Source
-from trainkit.errors import ConfigError, UnknownNameError
+from trainkit.errors import ConfigError, UnknownNameError, note_on
 
 
 def locate(target: Any, key: str, source: Source, expected: str, is_expected: Callable[[Any], bool]) -> Any:
@@ -64,9 +64,10 @@ def _note_file_behind(error: ConfigError, module_name: str) -> None:
     found = getattr(sys.modules.get(first), "__file__", None)
     own = next((path for path in (Path(first).absolute(), Path(f"{first}.py").absolute()) if path.exists()), None)
     if own and found and own not in (Path(found), *Path(found).parents):
-        error.add_note(
+        note_on(
+            error,
             f"    not looked at {own}, as the current folder comes last, and {first} is\n"
-            f"                 {found}; rename it, or put the folder first: PYTHONPATH=."
+            f"                 {found}; rename it, or put the folder first: PYTHONPATH=.",
         )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from trainkit.batch.transfer import TransferHooks
+from trainkit.checks import file_path
 from trainkit.errors import DataError
 from trainkit.module.class_only import class_only
 from trainkit.module.from_checkpoint import constructor_arguments, read_hparams
@@ -97,6 +98,7 @@ class DataModule(HyperparametersMixin, TransferHooks):
         """
         from trainkit.storage.files import read_checkpoint
 
+        file_path(f"{cls.__name__}.load_from_checkpoint", optional=False, checkpoint_path=checkpoint_path)
         checkpoint = read_checkpoint(checkpoint_path, map_location="cpu")
         if hparams_file is not None:
             checkpoint |= read_hparams(cls, hparams_file)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from trainkit.errors import HookError, nearest_name
 from trainkit.hooks.specs import HOOKS
@@ -27,6 +29,24 @@ class Request(NamedTuple):
     by_name: tuple[str, ...]
 
 
+def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of ``function``, for methods without the first.
+
+    Those of one function are worked out once: each plugin is asked for them in each fit.
+    """
+    plain = getattr(function, "__func__", function)
+    if not isinstance(plain, FunctionType):
+        return inspect.signature(function).parameters
+    of_method = function is not plain
+    known = _PARAMETERS.setdefault(plain, {})
+    if of_method not in known:
+        known[of_method] = inspect.signature(function).parameters
+    return known[of_method]
+
+
+_PARAMETERS: WeakKeyDictionary[FunctionType, dict[bool, Mapping[str, inspect.Parameter]]] = WeakKeyDictionary()
+
+
 def request_of(function: Callable[..., Any], provided: Sequence[str], rest: Sequence[str] = ()) -> Request:
     """Return which of the ``provided`` arguments ``function`` names, those for which it has a default included.
 
@@ -38,7 +58,7 @@ def request_of(function: Callable[..., Any], provided: Sequence[str], rest: Sequ
     by_position: list[str] = []
     by_name: list[str] = []
     gap = False
-    parameters = inspect.signature(function).parameters
+    parameters = parameters_of(function)
     for parameter in parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
             by_position += [name for name in rest if name not in parameters]
@@ -54,7 +74,7 @@ def request_of(function: Callable[..., Any], provided: Sequence[str], rest: Sequ
 def check_arguments(plugin: object, name: str, hook: str, function: Callable[..., Any]) -> None:
     """Check that the hook provides every argument that ``function`` needs, and that no optional one is a slip."""
     provided = HOOKS[hook]
-    parameters = inspect.signature(function).parameters
+    parameters = parameters_of(function)
     kinds = [parameter.kind for parameter in parameters.values()]
     takes_rest = inspect.Parameter.VAR_POSITIONAL in kinds
     for argument, parameter in parameters.items():

@@ -6,6 +6,8 @@ import inspect
 import traceback
 from typing import NamedTuple
 
+from trainkit.errors import note_on
+
 
 class Attribution(NamedTuple):
     """A plugin at one hook, which is named in a note on what it raises.
@@ -25,7 +27,7 @@ class Attribution(NamedTuple):
         # Hooks nest: a plugin that saves a checkpoint calls those of ``on_save_checkpoint``. The exception passes the
         # inner plugin first, and that is the one that raised it.
         if not any(note.startswith("in plugin ") for note in getattr(error, "__notes__", ())):
-            error.add_note(str(self))
+            note_on(error, str(self))
 
     def __str__(self) -> str:
         return f"in plugin {self.name!r} ({origin(self.plugin)}), hook {self.hook}"

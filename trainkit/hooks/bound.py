@@ -67,7 +67,8 @@ class BoundHooks:
     from it at every call, and keep no reference to the function.
 
     Attributes:
-        joined_in_step: Whether a plugin joins any hook from a batch's forward pass to the end of its update, but to clip.
+        joined_in_step: Whether a plugin joins any hook from a batch's forward pass to the end of its update, the one to
+            clip left out.
         validation: The hooks ``on_validation_*``, without that prefix.
         test: The hooks ``on_test_*``.
         predict: The hooks ``on_predict_*``.

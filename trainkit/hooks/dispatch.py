@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pluggy import HookImpl
 
-from trainkit.errors import HookError
+from trainkit.errors import HookError, note_on
 from trainkit.hooks.arguments import Request, request_of
 from trainkit.hooks.attribution import Attribution, in_one_line
 from trainkit.hooks.bound import HookCall, no_op
@@ -205,7 +205,7 @@ def _call_all(
                 attribution.blame(error)
                 first = error
             else:
-                first.add_note(f"then {attribution}: {in_one_line(error)}")
+                note_on(first, f"then {attribution}: {in_one_line(error)}")
     return first
 
 

@@ -16,7 +16,7 @@ import pluggy
 from pluggy import HookimplOpts
 
 import trainkit.hooks.specs as specs
-from trainkit.errors import HookError, PluginError, TrainkitError, UnknownNameError
+from trainkit.errors import HookError, PluginError, TrainkitError, UnknownNameError, note_on
 from trainkit.hooks.bound import BoundHooks, no_op
 from trainkit.hooks.dispatch import Unfinished, arguments_of, bind
 from trainkit.hooks.implementations import find_implementations, refuse_methods_of_modules
@@ -172,7 +172,7 @@ class HookManager:
         except Exception as error:
             # Not an error of ours: a property or ``__getattr__`` of the plugin raised it when it was looked at.
             if not isinstance(error, TrainkitError):
-                error.add_note(f"while {owner_name(plugin)} was registered as a plugin")
+                note_on(error, f"while {owner_name(plugin)} was registered as a plugin")
             raise
 
     def _examine(self, plugin: object, name: str | None, others: list[_Member], place: int | None) -> _Member:

@@ -13,6 +13,7 @@ import torch
 from trainkit.errors import LogWriteError
 from trainkit.loggers.run_folder import writing
 from trainkit.module.hparams import storable
+from trainkit.storage.regular import open_regular
 from trainkit.storage.temporary import replacement
 
 NAME = "hparams.yaml"
@@ -50,7 +51,8 @@ def _held(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        held: Any = load_yaml(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            held: Any = load_yaml(file.read().decode())
         if not isinstance(held, dict | None):
             raise ValueError(f"it holds a {type(held).__name__}, not names with values")
     except ValueError as error:

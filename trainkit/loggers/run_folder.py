@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -12,18 +11,10 @@ from pathlib import Path
 from trainkit.checks import is_whole
 from trainkit.errors import ConfigError, LogWriteError
 from trainkit.printable import is_writable
+from trainkit.storage.refused import to_do
 
 _NUMBERED = re.compile(r"version_(\d+)")
-_ELSEWHERE = "Write elsewhere (default_root_dir, or the save_dir of the logger), or train with logger=False."
-_FULL, _NOT_ALLOWED = "Free some space. ", "Change its rights. "
-_ADVICE = {
-    errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
-    errno.EACCES: _NOT_ALLOWED,
-    errno.EPERM: _NOT_ALLOWED,
-    errno.EROFS: _NOT_ALLOWED,
-    errno.ENOTDIR: "A part of the path is a file and no folder. ",
-}
+_OTHERWISE = "write elsewhere (default_root_dir, or the save_dir of the logger), or train with logger=False"
 
 
 def next_version(root: str | os.PathLike[str]) -> int:
@@ -143,6 +134,6 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     except OSError as cause:
         code = cause.errno or 0
         reason = os.strerror(code) if code else str(cause)
-        error = LogWriteError(f"could not write {os.fspath(path)}: {reason}. {_ADVICE.get(code, '')}{_ELSEWHERE}")
+        error = LogWriteError(f"could not write {os.fspath(path)}: {reason}. {to_do(cause, _OTHERWISE)}")
         error.errno = cause.errno
         raise error from cause

@@ -32,7 +32,7 @@ def step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: 
             outputs = backward_unless_skipped(run, hooks, loss, batch_idx)
             close_group(run, hooks, synced=True)
             return outputs
-        optimizer = run.optimizers[0]
+        optimizer = run.optimizer
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         if hooks.on_clip_gradients:
@@ -126,7 +126,7 @@ def prepare_group(run: FitRun, hooks: BoundHooks, *, synced: bool) -> None:
 
 
 def clip_alone(run: FitRun, hooks: BoundHooks, optimizer: torch.optim.Optimizer, batch_idx: int) -> None:
-    """Let plugins clip the gradients of one batch, which are a group of their own; so a checkpoint saved there has it."""
+    """Let plugins clip the gradients of one batch, a group of its own, which a checkpoint that is saved there holds."""
     group = run.accumulation
     group.open(batch_idx, weighted=False)
     group.count_batch()

@@ -22,7 +22,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from trainkit.errors import OptimizerError
 from trainkit.hooks.due import DueHook
 from trainkit.loops.accumulation import Accumulation
 from trainkit.loops.forgotten_zero_grad import GradientWatch
@@ -32,6 +31,7 @@ from trainkit.loops.stop import StopSignal
 from trainkit.loops.wrapped_optimizer import WrappedOptimizer
 from trainkit.metrics.collector import MetricCollector
 from trainkit.module import TrainModule
+from trainkit.module.joint_optimizer import parts_of
 from trainkit.module.modes import Flags
 from trainkit.module.optimizers import SchedulerConfig, parameters_of
 from trainkit.precision.base import Precision
@@ -81,6 +81,7 @@ class FitRun(Run):
         training_step: ``(batch, batch_idx) -> what the user's training_step returned``, through the strategy.
         optimizers: What ``configure_optimizers`` returned.
         schedulers: The schedulers that came with them.
+        optimizer: What automatic optimization updates with: the one of them, or all joined.
         step_wrapped: ``(run, optimizer, closure)``: what ``step()`` of a wrapped optimizer does.
         accumulation: The group of batches that make one update.
         splits_batches: Whether a batch that does not fit into memory is computed in parts.
@@ -117,6 +118,7 @@ class FitRun(Run):
     is_tried: bool = False
     due: DueHook | None = None
     wrapped_optimizers: list[torch.optim.Optimizer] = field(init=False)
+    optimizer: torch.optim.Optimizer = field(init=False)
     is_alone: bool = field(default=False, init=False)
     is_plain: bool = field(default=False, init=False)
     forward: Callable[..., Any] = field(init=False)
@@ -142,18 +144,15 @@ class FitRun(Run):
     def replace_optimizers(self, optimizers: list[torch.optim.Optimizer]) -> None:
         """Train with ``optimizers`` from now on."""
         self.optimizers = optimizers
+        # Where nobody but the module makes updates there may be none, or several.
+        if optimizers and self.module.automatic_optimization:
+            (self.optimizer,) = optimizers
+            self.optimizers = parts_of(optimizers)
         self.wrapped_optimizers = [
             # It passes for its optimizer.
             cast(torch.optim.Optimizer, WrappedOptimizer(each, self.module, partial(self.step_wrapped, self, each)))
-            for each in optimizers
+            for each in self.optimizers
         ]
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """The one optimizer of automatic optimization."""
-        if len(self.optimizers) != 1:
-            raise OptimizerError(f"this needs one optimizer, and configure_optimizers gave {len(self.optimizers)}.")
-        return self.optimizers[0]
 
     # What the user's module may do in its own way
 
@@ -162,7 +161,7 @@ class FitRun(Run):
         if self._has_own_zero_grad:
             self.module.optimizer_zero_grad(self.progress.epoch, batch_idx, self.wrapped_optimizers[0])
         else:
-            self.optimizers[0].zero_grad()
+            self.optimizer.zero_grad()
 
     def backward(self, loss: Tensor) -> None:
         """Compute gradients, through the precision and a ``backward`` that the user overrode."""

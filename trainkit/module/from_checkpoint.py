@@ -5,14 +5,15 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from trainkit.checks import file_path
 from trainkit.errors import CheckpointError, UnknownNameError
 from trainkit.module.hparam_types import Description, read_by_attribute, restore, restore_enum
 from trainkit.module.hparams import ENUMS, HPARAMS_NAME, HYPER_PARAMETERS, LEFT_OUT, TYPES, hparams_prefix
+from trainkit.module.weight_kinds import wrong_numbers
 from trainkit.module.weight_names import named_as_in, prefix_before, wrappers_around
 from trainkit.output import say, warn
 from trainkit.reflection import overrides
@@ -103,11 +104,14 @@ def read_hparams(cls: type, path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         CheckpointError: If there is no such file, or it is no YAML, or more than plain values are in it.
     """
+    from trainkit.storage.regular import open_regular
     from trainkit.storage.yaml_text import load_yaml
 
+    file_path(f"{cls.__name__}.load_from_checkpoint", hparams_file=path)
     try:
         # Lightning's files may name Python objects (``!!python/object``), which the safe loader refuses to make.
-        hparams: Any = load_yaml(Path(path).read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            hparams: Any = load_yaml(file.read().decode())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"hparams_file={os.fspath(path)!r} cannot be read: {error}") from error
     if not isinstance(hparams, dict):
@@ -134,11 +138,13 @@ def load_weights(
 
     Raises:
         CheckpointError: If the weights are those of another model, and always if no name matches. Names ``source``,
-            and the tensors that are missing, unexpected or of another shape.
+            and the tensors that are missing, unexpected, of another shape or of another kind of numbers.
     """
     # One that has its own way of loading may expect the names as they are.
     if not overrides(module, "load_state_dict", nn.Module):
         state_dict = named_as_in(module.state_dict(), state_dict)
+        if wrong := next(wrong_numbers(module, state_dict), ""):
+            raise CheckpointError(f"the weights in {source} are not those of {type(module).__name__}: {wrong}.")
     try:
         loaded = module.load_state_dict(state_dict, strict=strict)
     except RuntimeError as error:

@@ -40,12 +40,17 @@ class Kind(NamedTuple):
     make: Callable[[Any], Any]
 
 
+def _namespace(values: dict[Any, Any]) -> Any:
+    """Return a Namespace of ``values``, unless a name is none, as in a file that is made up."""
+    return Namespace(**values) if all(isinstance(name, str) for name in values) else values
+
+
 KINDS = {
     kind.original.__name__: kind
     for kind in (
         Kind(OrderedDict, dict, OrderedDict),
         Kind(Counter, dict, Counter),
-        Kind(Namespace, dict, lambda values: Namespace(**values)),
+        Kind(Namespace, dict, _namespace),
         Kind(AttributeDict, dict, AttributeDict),
         Kind(frozenset, set, frozenset),
         Kind(Path, str, Path),
@@ -166,8 +171,9 @@ def describe_enum(cls: type, name: str, value: Any) -> list[str] | None:
 def restore_enum(cls: type, name: str, described: list[str]) -> enum.Enum | None:
     """Return the member that `describe_enum` described; None if the constructor does not name it any more."""
     for kind in _enums_of(cls, name):
-        if kind.__qualname__ == described[0] and described[1] in kind.__members__:
-            return kind[described[1]]
+        for name in kind.__members__:
+            if described == [kind.__qualname__, name]:
+                return kind[name]
     return None
 
 

@@ -4,9 +4,10 @@ Allowed are::
 
     None                                                          no optimizer; nothing is updated
     optimizer
+    JointOptimizer(optimizer, ...)                                in the place of an optimizer: one update by several
     [optimizer, ...]                                              several need manual optimization
     [optimizers], [schedulers]                                    each scheduler bare or as a dict
-    {"optimizer": optimizer, "lr_scheduler": scheduler}           the scheduler is optional, bare or as a dict
+    {"optimizer": optimizer, "lr_scheduler": scheduler}           the scheduler is optional, bare, as a dict, or a list
     [{"optimizer": ..., "lr_scheduler": ...}, ...]
 
 The dict of a scheduler has the fields of `SchedulerConfig`, of which ``scheduler`` is needed.
@@ -24,6 +25,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from trainkit.checks import is_whole, one_of, without_numpy
 from trainkit.errors import OptimizerError, UnknownNameError, nearest_name
+from trainkit.module.joint_optimizer import parts_of
 from trainkit.output import warn
 
 _WHERE = "configure_optimizers()"
@@ -112,7 +114,7 @@ def configure(result: Any, *, automatic: bool = True) -> tuple[list[Optimizer], 
     if len({id(optimizer) for optimizer in optimizers}) < len(optimizers):
         raise OptimizerError(f"{_WHERE} returned one optimizer more than once.\n    to do        return it once")
     for config in schedulers:
-        _check_scheduler(config, optimizers, automatic)
+        _check_scheduler(config, parts_of(optimizers), automatic)
     return optimizers, schedulers
 
 
@@ -147,9 +149,11 @@ def _from_dict(result: dict[str, Any]) -> tuple[list[Any], list[SchedulerConfig]
         raise OptimizerError(
             f"{_WHERE} returned a dict without 'optimizer'; its keys: {', '.join(result) or '(none)'}."
         )
-    scheduler = result.get("lr_scheduler")
+    schedulers = result.get("lr_scheduler")
+    if not isinstance(schedulers, list | tuple):
+        schedulers = [] if schedulers is None else [schedulers]
     # A ``monitor`` beside the optimizer is that of its scheduler, as in Lightning.
-    return [result["optimizer"]], [] if scheduler is None else [_scheduler_config(scheduler, result.get("monitor"))]
+    return [result["optimizer"]], [_scheduler_config(scheduler, result.get("monitor")) for scheduler in schedulers]
 
 
 def _scheduler_config(given: Any, monitor: str | None = None) -> SchedulerConfig:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from trainkit.batch.nested import map_tensors
 from trainkit.batch.transfer import TransferHooks
-from trainkit.checks import CLIP_ALGORITHMS
+from trainkit.checks import CLIP_ALGORITHMS, file_path
 from trainkit.errors import CheckpointError, MetricError, ModuleError, UnknownNameError
 from trainkit.metrics.torchmetrics import is_metric_collection
 from trainkit.module.attached import AttachedModule
@@ -27,6 +27,7 @@ from trainkit.module.from_checkpoint import (
     require_weights,
 )
 from trainkit.module.hparams import HyperparametersMixin
+from trainkit.module.joint_optimizer import JointOptimizer, in_order_of
 from trainkit.module.optimizers import parameters_of
 from trainkit.output import warn
 from trainkit.reflection import method_of, overrides
@@ -139,6 +140,9 @@ class TrainModule(HyperparametersMixin, TransferHooks, AttachedModule):
         if not gradient_clip_val:
             return
         parameters = parameters_of(optimizer)
+        if isinstance(optimizer, JointOptimizer):
+            # In the order in which a loop by hand clips all of them at once, since sums depend on it.
+            parameters = in_order_of(self, parameters)
         match gradient_clip_algorithm or "norm":
             case "norm":
                 nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
@@ -350,6 +354,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, AttachedModule):
 
         if weights_only is False:
             raise CheckpointError("weights_only=False would run code from the checkpoint; trainkit never does that.")
+        file_path(f"{cls.__name__}.load_from_checkpoint", optional=False, checkpoint_path=checkpoint_path)
         checkpoint = read_checkpoint(checkpoint_path, map_location=map_location or "cpu")
         require_weights(checkpoint, checkpoint_path)
         if hparams_file is not None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import torch
 from torch import Tensor
 
 from trainkit.errors import NotAttachedError, OptimizerError, StateError
+from trainkit.module.joint_optimizer import parts_of
+from trainkit.module.optimizers import parameters_of
 from trainkit.precision.base import Precision
-from trainkit.storage.schema import Count, takes
+from trainkit.storage.schema import AtLeast, takes
 
 
 class _State(TypedDict, total=False):
@@ -20,8 +23,8 @@ class _State(TypedDict, total=False):
     scale: float
     growth_factor: float
     backoff_factor: float
-    growth_interval: Count
-    _growth_tracker: Count
+    growth_interval: Annotated[int, AtLeast(1, most=2**31 - 1)]
+    _growth_tracker: Annotated[int, AtLeast(0, most=2**31 - 1)]
 
 
 class MixedFloat16(Precision):
@@ -61,7 +64,8 @@ class MixedFloat16(Precision):
         return self.scaler.scale(loss)
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
-        self.scaler.unscale_(optimizer)
+        for part in parts_of([optimizer]):
+            self.scaler.unscale_(part)
 
     def update(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = None) -> bool:
         if closure is not None:
@@ -71,11 +75,17 @@ class MixedFloat16(Precision):
         # tells whether its step ran, without a second read. A fused optimizer decides on the device, which cannot be
         # seen without waiting: its step always runs, and counts as made.
         made: list[bool] = []
-        hook = optimizer.register_step_post_hook(lambda *_: made.append(True))
-        try:
-            self.scaler.step(optimizer)
-        finally:
-            hook.remove()
+        # Each of several optimizers skips for gradients of its own, as in a loop by hand.
+        parts = parts_of([optimizer])
+        for part in parts:
+            # One that had none has nothing to look at, for which the scaler would raise.
+            if len(parts) > 1 and all(parameter.grad is None for parameter in parameters_of(part)):
+                continue
+            hook = part.register_step_post_hook(lambda *_: made.append(True))
+            try:
+                self.scaler.step(part)
+            finally:
+                hook.remove()
         self.scaler.update()
         return bool(made)
 
@@ -87,8 +97,13 @@ class MixedFloat16(Precision):
         # Empty in a checkpoint of another precision; GradScaler would raise.
         if state:
             lacking = _State.__annotations__.keys() - state.keys()
-            if lacking or state["scale"] <= 0:
-                raise StateError(f"there is no {', '.join(sorted(lacking)) or 'scale above 0'}")
+            if lacking:
+                raise StateError(f"there is no {', '.join(sorted(lacking))}")
+            # Any other one skips all updates, or makes of the gradients what is none.
+            if not 0 < state["scale"] < math.inf:
+                raise StateError(f"scale is {state['scale']}, and must be above 0 and finite")
+            if not 1 < state["growth_factor"] < math.inf or not 0 < state["backoff_factor"] < 1:
+                raise StateError("growth_factor is not above 1, or backoff_factor not between 0 and 1")
             self.scaler.load_state_dict(state)
             # A group that was open when it was saved may be closed by the next update, with no loss to scale before it;
             # and GradScaler makes its scale with the first loss.

@@ -21,7 +21,12 @@ START = b"PK\x03\x04"
 SEAL = b"trainkit sha256 "
 """How the archive's comment begins, before the digest of its list of parts."""
 
-_DAMAGED = "is damaged or cut off: it does not match its checksums. Use an older checkpoint."
+_DAMAGED = "is damaged or cut off: it does not match its checksums. Use another one."
+
+_OTHER = (
+    "is not a checkpoint: it is no zip archive, such as torch.save writes since version 1.6. If torch wrote it in its "
+    "old form, and you trust who made it, save what torch.load gives anew with torch.save."
+)
 
 _FOLDER = 0x10
 """The bit in a zip entry's attributes that marks it as a folder, from MS-DOS."""
@@ -68,7 +73,7 @@ class Archive:
         start = file.read(len(START))
         # An empty file is one that was cut off, not one of another kind.
         if start and start != START:
-            raise ArchiveError("is not a checkpoint: no torch.save since version 1.6 writes such a file.")
+            raise ArchiveError(_OTHER)
         try:
             self._zip = zipfile.ZipFile(file)
             parts = self._zip.infolist()
@@ -121,7 +126,7 @@ class Archive:
 
     def _part(self, name: str) -> zipfile.ZipInfo:
         if name not in self:
-            raise ArchiveError(f"is damaged: it has no part {name:.50}. Use an older checkpoint.")
+            raise ArchiveError(f"is damaged: it has no part {name:.50}. Use another one.")
         return self._zip.getinfo(f"{self._folder}/{name}")
 
     @contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trainkit.errors import CheckpointWriteError
+from trainkit.storage.refused import is_full, to_do
 from trainkit.storage.temporary import is_more_private, replacement, temporary_for
 
 TRIED_BYTES = 4096
@@ -24,20 +25,7 @@ TRIED_BYTES = 4096
 COPIED_AT_ONCE = 2**20
 """How many bytes of a file are in memory at a time while it is copied."""
 
-_FULL = "Free some space, keep fewer checkpoints (save_top_k), or write elsewhere (dirpath, default_root_dir)."
-_NOT_ALLOWED = "Change the rights of that folder, or write elsewhere (dirpath, default_root_dir)."
-_NO_FOLDER = "A part of the path is a file and no folder: write elsewhere (dirpath, default_root_dir)."
-_ADVICE = {
-    errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
-    errno.EACCES: _NOT_ALLOWED,
-    errno.EPERM: _NOT_ALLOWED,
-    errno.EROFS: _NOT_ALLOWED,
-    errno.ENOTDIR: _NO_FOLDER,
-    errno.EEXIST: _NO_FOLDER,
-    errno.ENAMETOOLONG: "Choose a shorter filename.",
-}
-"""What the user can do, by what the file system answered."""
+_ELSEWHERE = "write elsewhere (dirpath, default_root_dir)"
 
 
 @contextmanager
@@ -55,6 +43,8 @@ def replacing(path: Path, like: Path | None = None) -> Iterator[BinaryIO]:
         CheckpointWriteError: If the file system refuses; it names ``path`` and says what to do.
     """
     with _naming(path):
+        if not path.name:  # such as "." and "/"
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacement(path, like) as file:
             yield file
@@ -160,7 +150,8 @@ def _write_error(path: Path, cause: OSError) -> CheckpointWriteError:
     reason = cause.strerror or str(cause)
     code = errno.errorcode.get(cause.errno or 0, type(cause).__name__)
     message = f"could not write {path}: {reason} ({code}). What was written before is untouched."
-    error = CheckpointWriteError(f"{message} {_ADVICE.get(cause.errno or 0, '')}".rstrip())
+    fewer = "keep fewer checkpoints (save_top_k), or " if is_full(cause) else ""
+    error = CheckpointWriteError(f"{message} {to_do(cause, fewer + _ELSEWHERE)}")
     error.errno = cause.errno
     return error
 

@@ -25,6 +25,7 @@ from trainkit.storage.atomic_write import (
 from trainkit.storage.layout import misfit
 from trainkit.storage.loading import foreign_names, load
 from trainkit.storage.plain import NotPlainError
+from trainkit.storage.regular import open_regular
 from trainkit.storage.remote import FilePath, is_remote
 from trainkit.storage.storable import check_storable, conflicting_views
 from trainkit.storage.unpickler import ForeignCodeError
@@ -156,7 +157,7 @@ def refuse_same_file(source: FilePath, path: FilePath) -> None:
     Raises:
         CheckpointError: If it would.
     """
-    with suppress(OSError):  # one of them does not exist
+    with suppress(OSError, ValueError):  # one of them does not exist, or cannot
         if os.path.samefile(source, path):
             raise CheckpointError(f"{path} is the checkpoint itself, which would be lost. Choose another name.")
 
@@ -187,7 +188,7 @@ def _opened(path: FilePath) -> Iterator[BinaryIO]:
             yield copy
         return
     try:
-        file = open(path, "rb")  # noqa: SIM115  # closed below; what goes wrong inside is no matter of opening
+        file = open_regular(path)  # closed below; what goes wrong inside is no matter of opening
     except FileNotFoundError as error:
         raise CheckpointNotFoundError(not_found(Path(path))) from error
     except OSError as error:
@@ -294,11 +295,20 @@ def _refusal(archive: Archive, path: FilePath) -> str:
 
 def not_found(path: Path) -> str:
     """Return the message for a missing checkpoint: its path, the newest ones in that folder, the nearest name."""
-    others = sorted(path.parent.glob("*.ckpt"), key=lambda other: other.lstat().st_mtime, reverse=True)
+    others = sorted(path.parent.glob("*.ckpt"), key=_modified, reverse=True)
     lines = [f"there is no checkpoint {path}."]
     if others:
         names = [other.name for other in others]
         lines.append(f"    in that folder {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}")
         nearest = nearest_name(path.name, names)
         lines += [] if nearest is None else [f"    did you mean   {nearest!r}?"]
+    if path.name in ("last", "best"):
+        lines.append(f"    {path.name!r} is a word of ckpt_path; here the path of a file is needed")
     return "\n".join(lines)
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except OSError:  # deleted meanwhile
+        return 0.0

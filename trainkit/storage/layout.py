@@ -5,12 +5,13 @@ What plugins, optimizers, schedulers, modules and data modules put in is theirs:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
 
+from trainkit.errors import CheckpointError
 from trainkit.hooks.due import FinishedHook
 from trainkit.storage.schema import AtLeast, Count, Like, Scalar, mismatch
 
@@ -342,7 +343,21 @@ def misfit(checkpoint: Mapping[str, Any]) -> str:
     return mismatch(checkpoint, Whole) or next(_contradictions(checkpoint), "")
 
 
-_OF_KIND = {"IndexCursor": "checksum", "TensorCursor": "checksum", "StatefulCursor": "loader"}
+def check_layout(checkpoint: Mapping[str, Any]) -> None:
+    """Raise an error where a checkpoint that is to be saved would be refused by every load, which is too late.
+
+    Raises:
+        CheckpointError: Names the place, and what is wrong there.
+    """
+    if wrong := misfit(checkpoint):
+        raise CheckpointError(
+            f"this checkpoint could be written and not be read: {wrong}. Look at what each state_dict and "
+            "on_save_checkpoint puts in."
+        )
+
+
+_BY_INDEX = ("checksum", "samples", "batch_size")
+_OF_KIND = {"IndexCursor": _BY_INDEX, "TensorCursor": _BY_INDEX, "StatefulCursor": ("loader",)}
 """What the place in a loader of some kind cannot be found without."""
 
 
@@ -357,19 +372,35 @@ def _contradictions(checkpoint: Mapping[str, Any]) -> Iterator[str]:
         yield "trainkit.ranks is empty"
     is_amid = fit["batch"] and not fit.get("is_last") and not fit.get("epoch_ended")
     for index, rank in enumerate(ranks):
-        place, data = f"trainkit.ranks[{index}]", rank["data"]
+        place = f"trainkit.ranks[{index}]"
         if fit.get("group_batches") and rank["group"] is None:
             yield f"{place}.group is None, and loops.fit.group_batches is {fit['group_batches']}"
-        if is_amid and data["train"] is None:
+        if is_amid and rank["data"]["train"] is None:
             yield f"{place}.data.train is None, and loops.fit.batch is {fit['batch']}"
+    # A made-up file may hold one object in many places.
+    for place, data in _once((f"trainkit.ranks[{index}].data", rank["data"]) for index, rank in enumerate(ranks)):
         for loader in (data["train"], *data["val"]):
             for cursor in loader["cursors"] if loader else ():
                 if cursor["given"] and cursor["began"] is None:
-                    yield f"a loader in {place}.data has given {cursor['given']} batches of a pass that has not begun"
-                if (needed := _OF_KIND.get(cursor["kind"])) and needed not in cursor:
-                    yield f"a loader in {place}.data, of kind {cursor['kind']}, has no {needed}"
-        for phase, log in rank["metrics"]["phases"].items():
-            count = log["num_dataloaders"]
-            loaders = [loader for slot in log["slots"] for loader in (slot["place"], *slot["loaders"])]
-            if max(loaders, default=-1) >= count:
-                yield f"{place}.metrics.phases.{phase} has {count} dataloaders, and values of number {max(loaders)}"
+                    yield f"a loader in {place} has given {cursor['given']} batches of a pass that has not begun"
+                if lacking := [name for name in _OF_KIND.get(cursor["kind"], ()) if name not in cursor]:
+                    yield f"a loader in {place}, of kind {cursor['kind']}, has no {', '.join(lacking)}"
+    phases = (
+        (f"trainkit.ranks[{index}].metrics.phases.{phase}", log)
+        for index, rank in enumerate(ranks)
+        for phase, log in rank["metrics"]["phases"].items()
+    )
+    for place, log in _once(phases):
+        count = log["num_dataloaders"]
+        loaders = [loader for slot in log["slots"] for loader in (slot["place"], *slot["loaders"])]
+        if max(loaders, default=-1) >= count:
+            yield f"{place} has {count} dataloaders, and values of number {max(loaders)}"
+
+
+def _once(places: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yield each object with the first of its places."""
+    seen: set[int] = set()
+    for place, value in places:
+        if id(value) not in seen:
+            seen.add(id(value))
+            yield place, value

@@ -11,7 +11,7 @@ from torch.serialization import default_restore_location
 from torch.storage import UntypedStorage
 
 from trainkit.storage.archive import Archive
-from trainkit.storage.constructors import NAMES, Memory, full_name
+from trainkit.storage.constructors import NAMES, NAMES_OF_FORMS, Constructor, Memory, full_name
 from trainkit.storage.plain import CONTAINERS, LEAVES, NotPlainError, excess
 from trainkit.storage.unpickler import ForeignCodeError, Unpickler
 
@@ -33,7 +33,8 @@ def load(archive: Archive, map_location: Any = None, *, with_values: bool = True
         NotPlainError: If it would take memory or time that the file does not.
         Exception: Of any kind, if the file is made up.
     """
-    value = Unpickler(archive.read("data.pkl"), _Storages(archive, map_location, with_values).find).load()
+    memory = _Storages(archive, map_location, with_values).find
+    value = Unpickler(archive.read("data.pkl"), memory, NAMES if with_values else NAMES_OF_FORMS).load()
     if beyond := excess(value, archive.size, _only_values):
         raise NotPlainError(beyond)
     return value
@@ -50,7 +51,8 @@ def _only_values(kinds: set[type], entries: list[Any]) -> None:
     """Raise `ForeignCodeError` if what a pickle may call is a value in it."""
     if kinds <= _VALUES:
         return
-    raise ForeignCodeError(next(repr(entry) for entry in entries if type(entry) not in _VALUES))
+    entry = next(entry for entry in entries if type(entry) not in _VALUES)
+    raise ForeignCodeError(entry.name if isinstance(entry, Constructor) else type(entry).__name__)
 
 
 class _Storages:
@@ -61,14 +63,16 @@ class _Storages:
         self._with_values = with_values
         self._map_location = "cpu" if map_location is None else map_location
         self._storages: dict[str, UntypedStorage] = {}
-        order = archive.read("byteorder").decode() if "byteorder" in archive else "little"
-        self._is_swapped = order != sys.byteorder
+        order = archive.read("byteorder") if "byteorder" in archive else b"little"
+        if order not in (b"little", b"big"):
+            raise NotPlainError("its bytes are in no known order")
+        self._is_swapped = order != sys.byteorder.encode()
 
     def find(self, dtype: torch.dtype, key: str, location: str, count: int) -> Memory:
         """Return the memory ``key``: ``count`` elements that were on the device ``location`` when they were saved."""
         size = count * dtype.itemsize
         if self._archive.size_of(f"data/{key}") != size:
-            raise NotPlainError(f"there are no {size} bytes of tensor {key}")
+            raise NotPlainError("a tensor is more or less than was saved")
         if key not in self._storages:
             self._storages[key] = self._read(dtype, key, location)
         return Memory(self._storages[key], dtype)

@@ -7,7 +7,7 @@ go through it by recursion, hash its keys and copy its tensors.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -38,12 +38,6 @@ MAX_EXPANDED = 2**30
 MAX_KEY = 1000
 """How many values a key that is a tuple may hold, those of tuples in it included, all of which are hashed."""
 
-MAX_ALIKE = 100
-"""How many keys of one container may have the same hash: to find one of them takes as many comparisons."""
-
-_OWN_HASH = 2**61 - 1
-"""Integers below are their own hash; of others Python takes the remainder, so that any number of them are alike."""
-
 
 class NotPlainError(ValueError):
     """Something is no plain data, or beyond the limits of it; the message says what."""
@@ -60,7 +54,7 @@ def excess(value: Any, num_bytes: int, look: Callable[[set[type], list[Any]], No
     """
     limits = _Limits(num_bytes, look)
     try:
-        entries = limits.count([value], depth=0) - 1
+        entries = limits.count([value], depth=0)[0]
     except NotPlainError as error:
         return str(error)
     if entries - limits.distinct > MAX_REPEATED:
@@ -78,94 +72,114 @@ class _Limits:
     def __init__(self, num_bytes: int, look: Callable[[set[type], list[Any]], None] | None) -> None:
         self._most_expanded = num_bytes + MAX_EXPANDED
         self._look = look
-        self._counts: dict[int, int | None] = {}  # by the id of a container; None while it is being counted
+        # By the id of a container: its entries, and how deep others lie in it; None while it is being looked at.
+        self._seen: dict[int, tuple[int, int] | None] = {}
         self.distinct = self._expanded = 0
 
-    def count(self, container: Any, depth: int) -> int:
-        """Return how many entries ``container`` has, and all containers in it, each as often as it is met."""
-        if id(container) in self._counts:
-            count = self._counts[id(container)]
-            if count is None:
+    def count(self, container: Any, depth: int) -> tuple[int, int]:
+        """Return how many entries ``container`` and all in it have, each as often as met, and how deep they lie."""
+        if id(container) in self._seen:
+            seen = self._seen[id(container)]
+            if seen is None:
                 raise NotPlainError(f"a {type(container).__name__} holds itself")
-            return count
-        if depth > MAX_DEPTH:
-            raise NotPlainError(f"more than {MAX_DEPTH} containers lie in one another")
-        self._counts[id(container)] = None
+            self._check_depth(depth + seen[1])
+            return seen
+        self._check_depth(depth)
+        self._seen[id(container)] = None
         entries = self._entries(container)
         kinds = set(map(type, entries))
         if self._look is not None:
             self._look(kinds, entries)
-        if tensors := tuple(kind for kind in kinds if issubclass(kind, Tensor)):
-            self._check_tensors([entry for entry in entries if isinstance(entry, tensors)])
-        count = len(container)
+        count, height = len(container), 0
         self.distinct += count
-        if inner := tuple(kind for kind in kinds if issubclass(kind, CONTAINERS)):
-            count += sum(self.count(entry, depth + 1) for entry in entries if isinstance(entry, inner))
-        self._counts[id(container)] = count
-        return count
+        tensors = kinds & {Tensor, nn.Parameter}
+        inner = tuple(kind for kind in kinds if issubclass(kind, CONTAINERS))
+        if tensors:
+            self._check_tensors([entry for entry in entries if type(entry) in tensors])
+        if tensors or inner:
+            for entry in entries:
+                if isinstance(entry, inner) or (type(entry) in tensors and (entry := entry.__dict__)):
+                    in_entry, in_height = self.count(entry, depth + 1)
+                    count, height = count + in_entry, max(height, in_height + 1)
+        self._seen[id(container)] = count, height
+        return count, height
+
+    def _check_depth(self, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise NotPlainError(f"more than {MAX_DEPTH} containers lie in one another")
 
     def _entries(self, container: Any) -> list[Any]:
-        if wrong := shadowed(container):
-            raise NotPlainError(wrong)
+        attributes = getattr(container, "__dict__", {})
+        _check_attributes(container, attributes)
         if not isinstance(container, dict | set):
             return list(container)
         keys = list(container)
-        if not are_usual_keys(keys):
-            check_keys(keys, Counter())
+        check_keys(keys)
         if isinstance(container, set):
             return keys
         # By the type's own method: an attribute of that name would be called in its place.
-        return [*keys, *dict.values(container), *getattr(container, "__dict__", {}).values()]
+        return [*keys, *dict.values(container), *attributes.values()]
 
     def _check_tensors(self, tensors: list[Tensor]) -> None:
         """Look for views that stand for far more bytes than there are."""
         for tensor in tensors:
-            if type(tensor) in LEAVES and (wrong := shadowed(tensor)):
-                raise NotPlainError(wrong)
+            _check_attributes(tensor, tensor.__dict__)
             if tensor.layout is torch.strided and not tensor.is_nested:
-                self._expanded += max(tensor.nbytes - tensor.untyped_storage().nbytes(), 0)
+                self._expanded += max(num_bytes_of(tensor) - own_bytes_of(tensor), 0)
             if self._expanded > self._most_expanded:
                 raise NotPlainError(f"a tensor of shape {tuple(tensor.shape)} stands for more bytes than there are")
 
 
-def shadowed(value: Any) -> str:
-    """Return whether ``value`` has an attribute in the place of a method, which would be taken for that."""
-    for name in getattr(value, "__dict__", ()):
-        if hasattr(type(value), name):
-            kind = type(value).__name__
-            return f"the {name!r} of {'an' if kind[0] in 'AEIOU' else 'a'} {kind} is not its own"
+def num_bytes_of(tensor: Tensor) -> int:
+    """Return the bytes of all elements of a tensor; ``tensor.nbytes`` is 0 for some that would take more than 2**63."""
+    return tensor.numel() * tensor.itemsize
+
+
+def own_bytes_of(tensor: Tensor) -> int:
+    """Return the bytes of the memory in which the elements of a strided tensor lie."""
+    try:
+        return tensor.untyped_storage().nbytes()
+    except NotImplementedError as error:  # within transformations of functions, such as vmap
+        raise NotPlainError("a tensor has no memory of its own") from error
+
+
+def wrong_attribute(value: Any, name: Any, attribute: Any) -> str:
+    """Return what is wrong with an attribute of a tensor or an `OrderedDict`; empty if nothing is."""
+    if not isinstance(name, str):
+        return "an attribute has no name"
+    # Python, numpy and torch ask for such names, and take what they find for what the object can do.
+    acts = hasattr(type(value), name) or name.startswith("__") or name == "_is_param"
+    # What torch notes on the state of a module, and reads when it loads that.
+    is_versions = isinstance(attribute, dict) and all(isinstance(each, dict) for each in dict.values(attribute))
+    if acts or (name == "_metadata" and not is_versions):
+        kind = type(value).__name__
+        return f"the {name[:50]!r} of {'an' if kind[0] in 'AEIOU' else 'a'} {kind} is not its own"
     return ""
 
 
-def are_usual_keys(keys: Iterable[Any]) -> bool:
-    """Whether all keys are strings or integers, of which nobody can make many that are alike."""
-    kinds = set(map(type, keys))
-    if kinds <= {str}:
-        return True
-    return kinds <= {str, int} and all(type(key) is str or -_OWN_HASH < key < _OWN_HASH for key in keys)
+def _check_attributes(value: Any, attributes: dict[str, Any]) -> None:
+    for name, attribute in attributes.items() if type(value) in _WITH_ATTRIBUTES else ():
+        if wrong := wrong_attribute(value, name, attribute):
+            raise NotPlainError(wrong)
 
 
-def check_keys(keys: Iterable[Any], hashes: Counter[int]) -> None:
-    """Raise `NotPlainError` if hashing or comparing keys would take far longer than reading them.
+_WITH_ATTRIBUTES = (OrderedDict, Tensor, nn.Parameter)
 
-    Args:
-        keys: Those of one container, or some of them.
-        hashes: How often each hash was seen in that container; counted on.
-    """
-    for key in keys:
-        if _is_long(key):
-            raise NotPlainError("a key holds too many values, or too many lie in one another")
-        hashes[hash(key)] += 1
-        if hashes[hash(key)] > MAX_ALIKE:
-            raise NotPlainError(f"more than {MAX_ALIKE} keys have one hash")
+
+def check_keys(keys: list[Any]) -> None:
+    """Raise `NotPlainError` if a key is a tuple that takes long to be hashed."""
+    if any(issubclass(kind, tuple) for kind in set(map(type, keys))) and any(map(_is_long, keys)):
+        raise NotPlainError("a key holds too many values, or too many lie in one another")
 
 
 def _is_long(key: Any) -> bool:
     level, count = [key], 0
     for _ in range(MAX_DEPTH):
         tuples = [each for each in level if isinstance(each, tuple)]
+        if not tuples:
+            return False
         count += sum(map(len, tuples))
         if count > MAX_KEY:
             return True
         level = [each for one in tuples for each in one]
-    return any(isinstance(each, tuple) for each in level)
+    return True

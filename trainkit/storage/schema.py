@@ -31,6 +31,9 @@ from trainkit.storage.walk import place_of_entry
 
 Owner = TypeVar("Owner")
 
+_Fitting = set[tuple[int, int]]
+"""The containers that were found to be as expected, and the annotations of that, by their ids."""
+
 _UNIONS = (Union, types.UnionType)
 _MOST = 2**53
 """The largest number that a counter can have reached: at one per nanosecond it takes a hundred days."""
@@ -66,7 +69,8 @@ class Like(NamedTuple):
 
     def fits(self, value: Any) -> bool:
         """Return whether ``value`` is as expected."""
-        return _is_of(value, Tensor) and value.ndim == self.ndim and self.dtype in (None, value.dtype)
+        is_dense = _is_of(value, Tensor) and value.layout is torch.strided and not value.is_nested
+        return is_dense and value.ndim == self.ndim and self.dtype in (None, value.dtype)
 
 
 Count = Annotated[int, AtLeast(0)]
@@ -89,23 +93,7 @@ def mismatch(value: Any, expected: Any, place: str = "") -> str:
         expected: An annotation.
         place: Where ``value`` itself is.
     """
-    if expected is Any:
-        return ""
-    origin, arguments = _taken_apart(expected)
-    if origin is TypedDict:
-        return _in_typed_dict(value, expected, place)
-    if origin in _UNIONS:
-        return _in_union(value, expected, place)
-    if origin is Annotated:
-        return "" if arguments[1].fits(value) else _wrong(value, arguments[1].words, place)
-    if origin is Literal:
-        fits = type(value) in (str, int) and value in arguments
-        return "" if fits else _wrong(value, " or ".join(map(repr, arguments)), place)
-    if origin in (list, tuple):
-        return _in_sequence(value, origin, arguments, place)
-    if origin is dict:
-        return _in_dict(value, arguments, place)
-    return "" if _is_of(value, expected) else _wrong(value, f"a {_name(expected)}", place)
+    return _mismatch(value, expected, place, set())
 
 
 def takes(expected: Any) -> Callable[[Callable[[Owner, Any], None]], Callable[[Owner, Any], None]]:
@@ -134,6 +122,35 @@ def _taken_apart(expected: Any) -> tuple[Any, tuple[Any, ...]]:
     return (TypedDict, ()) if is_typeddict(expected) else (get_origin(expected), get_args(expected))
 
 
+def _mismatch(value: Any, expected: Any, place: str, fitting: _Fitting) -> str:
+    """Do what `mismatch` does; look at a container that stands in several places once."""
+    if expected is Any:
+        return ""
+    origin, arguments = _taken_apart(expected)
+    if origin in _UNIONS:
+        return _in_union(value, expected, place, fitting)
+    if origin is Annotated:
+        return "" if arguments[1].fits(value) else _wrong(value, arguments[1].words, place)
+    if origin is Literal:
+        fits = type(value) in (str, int) and value in arguments
+        return "" if fits else _wrong(value, " or ".join(map(repr, arguments)), place)
+    if origin not in (TypedDict, list, tuple, dict):
+        return "" if _is_of(value, expected) else _wrong(value, f"a {_name(expected)}", place)
+    # Those who hold both are alive meanwhile, so that no other object has the number of one.
+    both = id(value), id(expected)
+    if both in fitting:
+        return ""
+    if origin is TypedDict:
+        wrong = _in_typed_dict(value, expected, place, fitting)
+    elif origin is dict:
+        wrong = _in_dict(value, arguments, place, fitting)
+    else:
+        wrong = _in_sequence(value, origin, arguments, place, fitting)
+    if not wrong:
+        fitting.add(both)
+    return wrong
+
+
 def _is_of(value: Any, expected: Any) -> bool:
     if expected in (None, type(None)):
         return value is None
@@ -147,9 +164,9 @@ def _is_of(value: Any, expected: Any) -> bool:
     return type(value) is expected or (expected is dict and isinstance(value, dict))
 
 
-def _in_union(value: Any, expected: Any, place: str) -> str:
+def _in_union(value: Any, expected: Any, place: str, fitting: _Fitting) -> str:
     kinds = get_args(expected)
-    found = [mismatch(value, kind, place) for kind in kinds]
+    found = [_mismatch(value, kind, place, fitting) for kind in kinds]
     if not all(found):
         return ""
     # Where it is the right container, what is wrong in it says more than that none fits.
@@ -162,7 +179,7 @@ def _is_container(value: Any, kind: Any) -> bool:
     return container in (Mapping, dict, list, tuple) and isinstance(value, container)
 
 
-def _in_sequence(value: Any, origin: Any, arguments: tuple[Any, ...], place: str) -> str:
+def _in_sequence(value: Any, origin: Any, arguments: tuple[Any, ...], place: str, fitting: _Fitting) -> str:
     if not isinstance(value, origin):
         return _wrong(value, f"a {origin.__name__}", place)
     if origin is tuple and arguments[-1] is not Ellipsis:
@@ -171,29 +188,30 @@ def _in_sequence(value: Any, origin: Any, arguments: tuple[Any, ...], place: str
         kinds: Any = arguments
     else:
         kinds = (arguments[0],) * len(value)
-    found = (mismatch(each, kind, f"{place}[{i}]") for i, (each, kind) in enumerate(zip(value, kinds, strict=True)))
-    return next((each for each in found if each), "")
-
-
-def _in_dict(value: Any, arguments: tuple[Any, ...], place: str) -> str:
-    if not isinstance(value, dict):
-        return _wrong(value, "a dict", place)
-    key_kind, kind = arguments
-    for key, each in value.items():
-        if found := mismatch(key, key_kind, f"a key of {place or '(all)'}") or mismatch(
-            each, kind, place_of_entry(key, place)
-        ):
+    for index, (each, kind) in enumerate(zip(value, kinds, strict=True)):
+        if found := _mismatch(each, kind, f"{place}[{index}]", fitting):
             return found
     return ""
 
 
-def _in_typed_dict(value: Any, expected: Any, place: str) -> str:
+def _in_dict(value: Any, arguments: tuple[Any, ...], place: str, fitting: _Fitting) -> str:
+    if not isinstance(value, dict):
+        return _wrong(value, "a dict", place)
+    key_kind, kind = arguments
+    for key, each in value.items():
+        found = _mismatch(key, key_kind, f"a key of {place or '(all)'}", fitting)
+        if found := found or _mismatch(each, kind, place_of_entry(key, place), fitting):
+            return found
+    return ""
+
+
+def _in_typed_dict(value: Any, expected: Any, place: str, fitting: _Fitting) -> str:
     if not isinstance(value, Mapping):
         return _wrong(value, "a dict", place)
     for key, (kind, is_required) in _entries(expected).items():
         below = place_of_entry(key, place)
         if key in value:
-            if found := mismatch(value[key], kind, below):
+            if found := _mismatch(value[key], kind, below, fitting):
                 return found
         elif is_required:
             return f"there is no {below}"

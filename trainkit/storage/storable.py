@@ -5,7 +5,7 @@ At load time it would be too late: the run that saved it is over.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from io import BytesIO
 from typing import Any
 
@@ -15,19 +15,20 @@ from torch import Tensor, nn
 from trainkit.errors import CheckpointError
 from trainkit.storage.archive import Archive
 from trainkit.storage.loading import load
-from trainkit.storage.plain import CONTAINERS, excess
+from trainkit.storage.plain import CONTAINERS, excess, num_bytes_of, own_bytes_of
 from trainkit.storage.walk import walk
 
 # By exact type, as for containers: a subclass is pickled by the name of its class.
 _PLAIN = frozenset({type(None), bool, float, complex, str, torch.dtype, torch.device})
-_PLAIN_OR_CONTAINERS = _PLAIN.union(CONTAINERS)
+_PLAIN_OR_CONTAINERS = _PLAIN.union(CONTAINERS) - {Counter}
 _TENSORS = (Tensor, nn.Parameter)
 _MAX_INT_BITS = 255 * 8
 _UNUSUAL = {
     bytes: " that is empty",
     int: " of 255 bytes or more",
     OrderedDict: " with such a thing as an attribute",
-    Tensor: " that is nested, or has attributes of its own",
+    Counter: " with attributes, which pickle forgets",
+    Tensor: " that is nested, has attributes of its own, or has no memory",
 }
 """What is wrong with a value whose type is allowed."""
 
@@ -76,7 +77,8 @@ def check_storable(checkpoint: dict[str, Any]) -> None:
         raise CheckpointError(
             "a checkpoint holds only what loads without running code, and so it cannot hold\n" + "\n".join(lines) + "\n"
             "    allowed    tensors, numbers, strings, bytes, None, and dict, list, tuple and set of these\n"
-            "    what to do convert it where it is put in (such as state_dict or on_save_checkpoint), or leave it out"
+            "    what to do convert it where it is put in, such as state_dict or on_save_checkpoint, or leave it out:\n"
+            "               float(x) for a number of numpy, torch.from_numpy(x) for an array, str(x) for a path"
         )
 
 
@@ -94,8 +96,10 @@ def conflicting_views(value: Any) -> str:
 def _is_storable(leaf: Any) -> bool:
     kind = type(leaf)
     # A container is a leaf of the walk where it comes for the second time.
-    if kind in _PLAIN or _is_container(leaf):
+    if kind in _PLAIN:
         return True
+    if kind in CONTAINERS:
+        return _is_container(leaf)
     # Pickled in a short form, of which longer ones are not read; and empty bytes as a call.
     if kind is int:
         return bool(leaf.bit_length() < _MAX_INT_BITS)
@@ -105,14 +109,17 @@ def _is_storable(leaf: Any) -> bool:
 
 
 def _is_ordinary(tensor: Tensor) -> bool:
-    # One with attributes of its own is saved with them, and so may hold anything.
-    return tensor.layout is torch.strided and not tensor.is_nested and not tensor.__dict__
+    if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
+        return False
+    # One with attributes of its own is saved with them, and so may hold anything; one may have lost its memory.
+    return not tensor.__dict__ and num_bytes_of(tensor) <= own_bytes_of(tensor)
 
 
 def _is_container(value: Any) -> bool:
     # What an OrderedDict has as attributes is saved with it, such as the versions in the state of a module.
     attributes = getattr(value, "__dict__", None)
-    return type(value) in CONTAINERS and not (attributes and find_unstorable(attributes))
+    is_kept = type(value) is OrderedDict and not find_unstorable(attributes)
+    return type(value) in CONTAINERS and (is_kept or not attributes)
 
 
 def _survives(value: Any) -> bool:

@@ -8,16 +8,19 @@ type out of bytes that are there, or is refused. Known are those that pickle wri
 from __future__ import annotations
 
 import pickle
-from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import partial
 from io import BytesIO
 from struct import unpack
+from time import thread_time
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trainkit.storage.constructors import NAMES, Constructor, Memory, StorageType, full_name, give_attributes
-from trainkit.storage.plain import NotPlainError, are_usual_keys, check_keys
+from trainkit.storage.plain import NotPlainError, check_keys
 
 
 class ForeignCodeError(pickle.UnpicklingError):
@@ -25,6 +28,14 @@ class ForeignCodeError(pickle.UnpicklingError):
 
 
 _SIZED = (str, bytes, list, tuple, dict)
+
+_AT_ONCE = 1000
+"""How many keys are inserted before it is looked how long that took."""
+
+_MOST_S = 1.0
+"""How many seconds keys other than strings may take, beside those that follow for each: a few that are made for it
+could take any time. Others take a hundredth of that, on a slow machine too."""
+_MOST_S_FOR_ONE = 1e-5
 
 _Operation = Callable[["Unpickler"], None]
 _OPERATIONS: dict[bytes, _Operation] = {}
@@ -46,17 +57,25 @@ class Unpickler:
     Args:
         data: The pickle.
         memory: Returns the memory of tensors that is asked for: its dtype, key, location and number of elements.
+        names: What each name stands for.
     """
 
-    def __init__(self, data: bytes, memory: Callable[[torch.dtype, str, str, int], Memory]) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        memory: Callable[[torch.dtype, str, str, int], Memory],
+        names: Mapping[str, Any] = NAMES,
+    ) -> None:
         file = BytesIO(data)
         self._read, self._readline = file.read, file.readline
-        self._memory = memory
+        self._memory, self._names = memory, names
         self._stack: list[Any] = []
         self._marked: list[list[Any]] = []  # the stacks below those that a MARK has begun
         self._memo: dict[int, Any] = {}
-        self._budget = 4 * len(data)
-        self._hashes: defaultdict[int, Counter[int]] = defaultdict(Counter)  # of unusual keys, by their container
+        # What is given to functions is part of the pickle, or of the memory that it asks for, and given once.
+        self._budget = 2 * len(data)
+        self._asked: set[str] = set()
+        self._num_keys, self._keys_s = 0, 0.0
 
     def load(self) -> Any:
         """Return the value.
@@ -203,19 +222,32 @@ class Unpickler:
         target = self._stack[-1]
         if type(target) not in (dict, OrderedDict):
             raise ForeignCodeError
-        if not are_usual_keys(keys):
-            check_keys(keys, self._hashes[id(target)])
         # By the type's own method, as an OrderedDict may have any attribute.
-        type(target).update(target, zip(keys, values, strict=True))
+        update = partial(type(target).update, target)
+        self._insert(keys, lambda part: update(zip(keys[part], values[part], strict=True)))
+
+    def _insert(self, keys: list[Any], insert: Callable[[slice], None]) -> None:
+        """Insert keys into a dict or set, in parts, and look how long that takes."""
+        if set(map(type, keys)) <= {str}:  # whose hashes nobody knows ahead
+            insert(slice(None))
+            return
+        check_keys(keys)
+        for start in range(0, len(keys), _AT_ONCE):
+            before = thread_time()
+            insert(slice(start, start + _AT_ONCE))
+            self._keys_s += thread_time() - before
+            self._num_keys += len(keys[start : start + _AT_ONCE])
+            if self._keys_s > _MOST_S + self._num_keys * _MOST_S_FOR_ONE:
+                raise NotPlainError("its keys are made to take long")
 
     # What is named, and memory
 
     @_on(pickle.GLOBAL)
     def _global(self) -> None:
         name = full_name(*(self._readline()[:-1].decode() for _ in range(2)))
-        if name not in NAMES:
+        if name not in self._names:
             raise ForeignCodeError(name)
-        self._stack.append(NAMES[name])
+        self._stack.append(self._names[name])
 
     @_on(pickle.REDUCE)
     def _call(self) -> None:
@@ -223,26 +255,47 @@ class Unpickler:
         called = self._stack[-1]
         if not isinstance(called, Constructor) or type(arguments) is not tuple:
             raise ForeignCodeError
-        # No argument serves for many calls, each of which makes something of all that is in it.
-        self._budget -= sum(len(argument) for argument in arguments if isinstance(argument, _SIZED))
-        if self._budget < 0:
-            raise NotPlainError("it makes more than it holds")
-        if called.make is set:
-            (keys,) = arguments
-            if not are_usual_keys(keys):
-                check_keys(keys, Counter())
-        self._stack[-1] = called.make(*arguments)
+        self._spend(sum(map(_weight, arguments)))
+        if called.make is set and [*map(type, arguments)] == [list]:
+            self._stack[-1] = values = set[Any]()
+            self._insert(arguments[0], lambda part: values.update(arguments[0][part]))
+        else:
+            self._stack[-1] = called(arguments)
 
     @_on(pickle.BUILD)
     def _build(self) -> None:
         attributes = self._stack.pop()
-        if type(self._stack[-1]) is not OrderedDict:
+        if type(self._stack[-1]) is not OrderedDict or type(attributes) is not dict:
             raise ForeignCodeError
+        self._spend(len(attributes))
         give_attributes(self._stack[-1], attributes)
 
     @_on(pickle.BINPERSID)
     def _storage(self) -> None:
-        kind, storage_type, key, location, count = self._stack.pop()
-        if kind != "storage" or not isinstance(storage_type, StorageType):
+        asked = self._stack.pop()
+        kinds = [*map(type, asked)] if type(asked) is tuple else []
+        if kinds != [str, StorageType, str, str, int] or asked[0] != "storage":
             raise ForeignCodeError
-        self._stack.append(self._memory(storage_type.dtype, key, location, count))
+        _, storage_type, key, location, count = asked
+        memory = self._memory(storage_type.dtype, key, location, count)
+        if key not in self._asked:
+            self._asked.add(key)
+            self._budget += memory.storage.nbytes()
+        self._stack.append(memory)
+
+    def _spend(self, amount: int) -> None:
+        """Count what a function is given."""
+        self._budget -= amount
+        if self._budget < 0:
+            raise NotPlainError("it makes more than it holds")
+
+
+def _weight(argument: Any) -> int:
+    """Return how much an argument holds, those in a tuple included."""
+    if type(argument) is tuple:
+        return len(argument) + sum(each.numel() if type(each) is Tensor else _length(each) for each in argument)
+    return _length(argument)
+
+
+def _length(value: Any) -> int:
+    return len(value) if type(value) in _SIZED else 0

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from trainkit.printable import printable
+
 _MOST_IN_A_CONTAINER = 1000
 """A longer list or dict of an object holds data, in which nobody looks for its parts."""
 
@@ -15,10 +17,16 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 def place_of_entry(key: Any, place: str) -> str:
-    """Return the place of an entry of the mapping at ``place``: ``place.key``, or ``place[key]`` if no string."""
+    """Return the place of an entry of the mapping at ``place``: ``place.key``, or ``place[key]`` if no string.
+
+    It is text of one line, whatever the key is.
+    """
     if not isinstance(key, str):
-        return f"{place}[{key!r}]"
-    return f"{place}.{key}" if place else key
+        try:
+            return f"{place}[{printable(repr(key))}]"
+        except Exception:  # the place is for a message, which may be of this very key
+            return f"{place}[a {type(key).__name__}]"
+    return f"{place}.{printable(key)}" if place else printable(key)
 
 
 def walk(

@@ -18,7 +18,7 @@ from torch import nn
 from trainkit.batch.split import Splitter, count_samples, gather, split
 from trainkit.batch.transfer import move
 from trainkit.checks import named_device, takes_numpy
-from trainkit.errors import ConfigError
+from trainkit.errors import ConfigError, note_on
 from trainkit.metrics.merge import Logged, merge_logs, note
 from trainkit.module import TrainModule
 from trainkit.module.attached import log_to, sink_of
@@ -170,7 +170,7 @@ def run_parallel(
             with on_device, torch.set_grad_enabled(grad_enabled), autocast:
                 return step()
         except Exception as error:
-            error.add_note(f"in a replica of strategy 'dp' on {device}")
+            note_on(error, f"in a replica of strategy 'dp' on {device}")
             raise
 
     others = [threads.submit(run, step, device) for step, device in zip(steps[1:], devices[1:], strict=False)]

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from trainkit.errors import TrainkitError
+from trainkit.errors import TrainkitError, note_on
 from trainkit.hooks.attribution import in_one_line
 from trainkit.module import TrainModule
 from trainkit.trainer.bind_steps import STEP_OF_PHASE
@@ -44,9 +44,9 @@ def advise(error: BaseException, module: TrainModule, *, infers: bool) -> None:
     if to_do is None:
         return
     if place.step is not None:
-        error.add_note(f"in {type(module).__name__}.{place.step}, with the batch {describe(place.batch)}")
-        error.add_note(f"    parameters   {_describe_parameters(module)}")
-    error.add_note(f"    to do        {to_do}")
+        note_on(error, f"in {type(module).__name__}.{place.step}, with the batch {describe(place.batch)}")
+        note_on(error, f"    parameters   {_describe_parameters(module)}")
+    note_on(error, f"    to do        {to_do}")
 
 
 def describe(value: Any, depth: int = 3) -> str:

@@ -74,8 +74,9 @@ def check_optimizers(
     if len(optimizers) > 1:
         raise OptimizerError(
             f"{type(module).__name__}.configure_optimizers returned {len(optimizers)} optimizers, and automatic "
-            "optimization takes one. Set self.automatic_optimization = False in __init__ and call backward and step "
-            "yourself."
+            "optimization takes one.\n"
+            "    to do        if all are to be stepped after each backward, return JointOptimizer(...) of them;\n"
+            "                 else set self.automatic_optimization = False in __init__, and call backward and step"
         )
     if arguments.splits_batches:
         _refuse_to_split(module, optimizers, strategy)

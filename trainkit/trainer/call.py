@@ -20,6 +20,7 @@ from trainkit.loops.stop import StopSignal
 from trainkit.module import TrainModule
 from trainkit.module.attached import attach
 from trainkit.output import begin_telling, say
+from trainkit.printable import printable
 from trainkit.reflection import method_of
 from trainkit.trainer.advice import advise
 from trainkit.trainer.data import DataConnection, Rank
@@ -287,7 +288,7 @@ class Call:
         if asked in ("last", "best") and self.strategy.is_global_zero:
             step = f"epoch {checkpoint.get('epoch', '?')}, step {checkpoint.get('global_step', '?')}"
             doing = "continuing" if self.stage is Stage.FIT else self.stage
-            say(f"trainkit: {doing} from {path} ({step})", err=True)
+            say(f"trainkit: {doing} from {printable(path)} ({step})", err=True)
         if self.continues_last:
             continue_loggers(trainer, path, checkpoint)
         return checkpoint

@@ -19,6 +19,7 @@ from trainkit.loops.offered_closure import needs_closure
 from trainkit.loops.run import FitRun
 from trainkit.loops.steps import Step
 from trainkit.module import TrainModule
+from trainkit.module.joint_optimizer import parts_of
 from trainkit.precision.base import Precision
 from trainkit.reflection import overrides
 from trainkit.strategies.base import Strategy
@@ -83,7 +84,7 @@ def step_compiler(
         _module_obstacle(module)
         or _strategy_obstacle(strategy)
         or _update_obstacle(module, precision, optimizers)
-        or _optimizer_obstacle(optimizers[0])
+        or next(filter(None, map(_optimizer_obstacle, parts_of(list(optimizers)))), None)
         or _plugin_obstacle(plugins)
     )
     if obstacle is not None:

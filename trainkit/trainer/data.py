@@ -24,6 +24,7 @@ from trainkit.output import warn
 from trainkit.progress import Progress
 from trainkit.reflection import method_of, overrides
 from trainkit.seed import isolate_rng, rng_state, set_rng_state
+from trainkit.storage.owners import dict_of
 from trainkit.trainer.arguments import DataArguments
 from trainkit.trainer.drawn_alike import drawn_alike
 from trainkit.trainer.loader_source import LoaderName, LoaderSource
@@ -132,7 +133,7 @@ class DataConnection:
         return {
             "train": None if loaders is None else loaders.train.state_dict(progress.batch if in_step else None),
             "val": [loaders.val[index].state_dict(n) for index, n in enumerate(consumed)] if loaders else [],
-            "datamodule": {} if self.datamodule is None else self.datamodule.state_dict(),
+            "datamodule": self.datamodule_state(),
             "made": self._rng_before_loaders,
         }
 
@@ -158,6 +159,10 @@ class DataConnection:
                     mid_epoch=index == validation_loader,
                     resume="exact" if resume == "exact" else "anyway",
                 )
+
+    def datamodule_state(self) -> dict[str, Any]:
+        """Return what the data module keeps; nothing if there is none."""
+        return {} if self.datamodule is None else dict_of(self.datamodule, may_be_none=True)
 
     def load_datamodule_state(self, state: dict[str, Any]) -> None:
         """Give the data module back what it kept, and draw for loaders what was drawn, before these are asked for."""

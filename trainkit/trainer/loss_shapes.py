@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from trainkit.errors import ModuleError
+from trainkit.errors import ModuleError, note_on
 
 _SIZE = r"\(torch\.Size\(\[{}\]\)\)"
 # A batch of one sample is left alone: its N x N differences are the one that was meant.
@@ -56,5 +56,5 @@ def named_error(error: BaseException) -> BaseException:
         "prediction with the label of every sample. Give both one shape."
     )
     for note in getattr(error, "__notes__", ()):
-        ours.add_note(note)
+        note_on(ours, note)
     return ours

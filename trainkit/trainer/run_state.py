@@ -21,7 +21,8 @@ from trainkit.module.weight_names import named_as_in
 from trainkit.output import warn
 from trainkit.progress import Progress
 from trainkit.seed import rng_state, set_rng_state
-from trainkit.storage.owners import given_to, restoring
+from trainkit.storage.layout import check_layout
+from trainkit.storage.owners import dict_of, given_to, restoring
 from trainkit.storage.storable import check_storable
 from trainkit.trainer.data import DataConnection
 from trainkit.trainer.made_with import MADE_WITH, Resumption
@@ -83,10 +84,12 @@ def check_storable_state(run: FitRun, plugins: Plugins, data: DataConnection) ->
     """
     for owner in (run.module, data.datamodule):
         warn_of_unstorable(owner)
-    checkpoint = dump_weights(run, data) | _equal_on_all_ranks(run, plugins)
+    weights = dump_weights(run, data)
+    check_layout(weights)
+    checkpoint = weights | _equal_on_all_ranks(run, plugins)
     # In a real checkpoint it is within the ranks, at a place that says nothing to the user.
     if data.datamodule is not None:
-        checkpoint["datamodule"] = data.datamodule.state_dict()
+        checkpoint["datamodule"] = data.datamodule_state()
     check_storable(checkpoint)
 
 
@@ -105,8 +108,8 @@ def _warn_in_a_step(run: FitRun, data: DataConnection) -> None:
 def _equal_on_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
     return {
         # A learning rate is often one of numpy, as np.logspace gives them.
-        "optimizer_states": without_numpy([optimizer.state_dict() for optimizer in run.optimizers]),
-        "lr_schedulers": without_numpy([config.scheduler.state_dict() for config in run.schedulers]),
+        "optimizer_states": without_numpy([dict_of(optimizer) for optimizer in run.optimizers]),
+        "lr_schedulers": without_numpy([dict_of(config.scheduler) for config in run.schedulers]),
         # The size of the open group stands with the counters, and its gradients with each rank.
         "loops": {"fit": run.progress.state_dict() | {"group_batches": run.accumulation.batches}},
         "callbacks": state.collect_plugins(plugins),

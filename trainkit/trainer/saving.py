@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trainkit.errors import NotAttachedError
 from trainkit.hooks.due import running_hook
 from trainkit.storage.files import write_checkpoint
+from trainkit.storage.layout import check_layout
 from trainkit.trainer.call import Call
 from trainkit.trainer.run_state import dump, dump_weights
 
@@ -63,4 +64,5 @@ def dump_newest(trainer: Trainer, call: Call | None, previous: Call | None, *, w
     # What is logged by now is in the checkpoint, and the row of the epoch may be written.
     with trainer.metrics.closed("on_save_checkpoint"):
         trainer.hooks.hooks.on_save_checkpoint(checkpoint)
+    check_layout(checkpoint)
     return checkpoint

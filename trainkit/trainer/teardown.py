@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from trainkit.errors import note_on
 from trainkit.hooks.attribution import in_one_line
 from trainkit.output import say
 
@@ -28,7 +29,7 @@ def noted_on(error: BaseException) -> Iterator[None]:
         yield
     except Exception as another:
         note = f"then, while tearing down: {in_one_line(another)}"
-        error.add_note(note)
+        note_on(error, note)
         if not isinstance(error, Exception):
             # Python prints no notes of what a signal surfaces as, and this may be all that the user ever hears of it.
             say(f"trainkit: {note}", err=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal, Never, get_args
 
 from torch import Tensor
 
-from trainkit.checks import Duration, one_of, takes_numpy
+from trainkit.checks import Duration, file_path, one_of, takes_numpy
 from trainkit.data.module import DataModule
 from trainkit.data.resume.other_data import Resume
 from trainkit.errors import ConfigError, NotAttachedError, UnsupportedError
@@ -415,8 +415,9 @@ class Trainer(TrainerProperties):
             CheckpointError: If something in it could not be loaded safely.
             NotAttachedError: Before the first call of ``fit``, ``validate``, ``test`` or ``predict``.
         """
-        if not filepath or not isinstance(filepath, str | os.PathLike):
-            raise ConfigError(f"save_checkpoint({filepath!r}) needs a path, such as 'checkpoints/mine.ckpt'.")
+        if not filepath or not isinstance(filepath, str | os.PathLike) or os.fspath(filepath).endswith(os.sep):
+            raise ConfigError(f"save_checkpoint({filepath!r}) needs a path to a file, such as 'runs/mine.ckpt'.")
+        file_path("save_checkpoint", filepath=filepath)
         if storage_options is not None:
             raise ConfigError("storage_options is not supported. Give a path that needs none.")
         save = partial(write_newest, self, weights_only=bool(weights_only), write=write)

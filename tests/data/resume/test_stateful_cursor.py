@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trainkit.data.resume.stateful_cursor import StatefulCursor, has_state
-from trainkit.errors import CheckpointError
+from trainkit.errors import CheckpointError, StateError
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
@@ -148,3 +148,12 @@ def test_a_lazy_loader_that_is_stopped_twice_gives_every_batch_once(tmp_path, fi
             ckpt_path = tmp_path / "file.ckpt"
             stops.pop(0)
     assert seen == [11, 12, 13, 21, 22, 23, 31, 32, 33]
+
+
+def test_a_state_that_cannot_be_copied_names_the_loader():
+    loader = Counting()
+    loader.state = {"batches": (number for number in range(3))}
+    with pytest.raises(
+        StateError, match=r"what Counting.state_dict\(\) returned cannot be copied.*TypeError.*generator"
+    ):
+        StatefulCursor(loader, "loader").state_dict()

@@ -89,3 +89,18 @@ def test_files_of_others_and_the_open_one_are_not_looked_at(tmp_path):
     write(tmp_path, [1], suffix="")
     opened = write(tmp_path, [1])
     assert EventsBehind(str(tmp_path), {}, keep=os.path.basename(opened)).settled == {}
+
+
+@pytest.mark.parametrize("off", [-30, -3, 1, 5, 12])
+def test_a_file_is_left_alone_if_no_record_ends_where_it_is_said_to_have_ended(tmp_path, off):
+    name = os.path.basename(write(tmp_path, [1]))
+    size = os.path.getsize(tmp_path / name)
+    write(tmp_path / "more", [2, 3])
+    with open(tmp_path / name, "ab") as file:
+        file.write((tmp_path / "more" / os.listdir(tmp_path / "more")[0]).read_bytes())
+    before = (tmp_path / name).read_bytes()
+    with pytest.warns(UserWarning, match=f"{name} is left as it is: in it no record ends at byte {size + off}"):
+        events = EventsBehind(str(tmp_path), {name: size + off}, keep=None)
+    events.log(9, ["a"])
+    events.remove_passed()
+    assert (tmp_path / name).read_bytes() == before

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.batch.nested import map_tensors
+from trainkit.errors import note_on
 from trainkit.module.modes import modes_kept
 from trainkit.seed import isolate_rng
 
@@ -55,9 +56,10 @@ def trace(module: nn.Module, example_input: Any, *, flops: bool) -> Trace:
         try:
             module(*args, **kwargs)
         except Exception as error:
-            error.add_note(
+            note_on(
+                error,
                 f"while trying {type(module).__name__}.example_input_array to summarise the module. It must be what "
-                "forward takes: one tensor, a tuple of its arguments, or a dict of its keyword arguments."
+                "forward takes: one tensor, a tuple of its arguments, or a dict of its keyword arguments.",
             )
             raise
     return found

@@ -12,7 +12,10 @@ from torch.utils.data import SequentialSampler
 
 from trainkit.data.dataloader_copy import has_own_batches, is_map_style
 from trainkit.data.resume.cursor import Cursor, each
+from trainkit.errors import StateError
+from trainkit.hooks.attribution import in_one_line
 from trainkit.seed import isolate_rng
+from trainkit.storage.owners import state_of
 from trainkit.types import Batch
 
 
@@ -29,8 +32,7 @@ class StatefulCursor(Cursor):
         if under_way and not self._ended and self._base is not None:
             base, given = self._base
             return {**state, "loader": base, "again": state["given"] - given}
-        # A copy, because a loader may return the dictionary that it goes on changing.
-        return {**state, "loader": copy.deepcopy(self.loader.state_dict()), "again": 0}
+        return {**state, "loader": self._state_of_loader(), "again": 0}
 
     def _restore(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
         # At the end of an epoch too: the loader may count its epochs, or keep the generator that shuffles the next.
@@ -56,6 +58,18 @@ class StatefulCursor(Cursor):
             self._abandon_pass()
         super().discard_restored()
 
+    def _state_of_loader(self) -> Any:
+        state = state_of(self.loader)
+        # A copy, because a loader may return the dictionary that it goes on changing.
+        try:
+            return copy.deepcopy(state)
+        except Exception as error:
+            kind = type(self.loader).__qualname__
+            raise StateError(
+                f"what {kind}.state_dict() returned cannot be copied, and so not be kept ({in_one_line(error)}). It "
+                "may hold tensors, numbers, strings, bytes, None, and dict, list, tuple and set of these."
+            ) from error
+
     def _abandon_pass(self) -> None:
         """Let the next pass be a new one, and not the rest of the one in which the state was saved.
 
@@ -70,7 +84,7 @@ class StatefulCursor(Cursor):
         return each(super()._start(loader))
 
     def _begin(self) -> Iterator[Batch]:
-        self._base = copy.deepcopy(self.loader.state_dict()), 0
+        self._base = self._state_of_loader(), 0
         batches = super()._begin()
         if not self._may_be_at_end:
             return batches
@@ -93,7 +107,7 @@ class StatefulCursor(Cursor):
     def _continue(self, given: int) -> Iterator[Batch]:
         # `load_state_dict` has put the loader at its place already.
         again, self._again = self._again, 0
-        self._base = copy.deepcopy(self.loader.state_dict()), given - again
+        self._base = self._state_of_loader(), given - again
         batches = self._start(self.loader)
         deque(islice(batches, again), maxlen=0)  # load and throw away
         return batches

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from trainkit.loggers.rows_behind import Row, RowsBehind
 from trainkit.loggers.tensorboard.event_file import sizes_of_files
+from trainkit.output import warn
 from trainkit.storage.temporary import replacement
 
-_LENGTH = struct.Struct("<Q")
+_HEAD = struct.Struct("<QI")
+"""What each record begins with: the number of bytes in it, and the checksum of that number."""
 _CHECKSUM_BYTES = 4
 HPARAMS = "_hparams_/"
 """What the tags of records for the page of hyperparameters begin with. They are no rows."""
@@ -41,7 +44,7 @@ class EventsBehind(RowsBehind):
         self.settled = {
             name: sizes.get(name, 0)
             for name, size in sizes_of_files(folder).items()
-            if name != keep and size > sizes.get(name, 0)
+            if name != keep and size > sizes.get(name, 0) and _goes_on(os.path.join(folder, name), sizes.get(name, 0))
         }
         rows: list[Row] = []
         self._files: list[str] = []  # for each row the file that it is in
@@ -96,6 +99,25 @@ def _rows(path: str, start: int) -> Iterator[tuple[Row, int]]:
                 start = file.tell()
 
 
+def _goes_on(path: str, start: int) -> bool:
+    """Return whether what is behind ``start`` are records, or what a kill has left of one. If not, it is told."""
+    with open(path, "rb") as file:
+        file.seek(start)
+        head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size or _is_head(head):
+        return True
+    # The number is from a file, or the disk was full when it was noted. To cut there would make records unreadable.
+    warn(
+        f"{path} is left as it is: in it no record ends at byte {start}, where it ended by what the checkpoint says. "
+        "What the run logs again is in TensorBoard twice."
+    )
+    return False
+
+
+def _is_head(head: bytes) -> bool:
+    return len(head) == _HEAD.size and masked_crc32c(head[:-_CHECKSUM_BYTES]) == _HEAD.unpack(head)[1]
+
+
 def _end_of_record(path: str) -> int:
     """Return where the first record of the file at ``path`` ends; every file begins with its version."""
     with open(path, "rb") as file:
@@ -103,10 +125,10 @@ def _end_of_record(path: str) -> int:
 
 
 def _record(file: BinaryIO) -> bytes | None:
-    """Read one record; None at the end, and where a kill has left half of one."""
-    head = file.read(_LENGTH.size + _CHECKSUM_BYTES)
-    if len(head) < _LENGTH.size + _CHECKSUM_BYTES:
+    """Read one record; None at the end, and where there is none, or half of one that a kill has left."""
+    head = file.read(_HEAD.size)
+    # A number that is no length could be one that no memory holds.
+    if not _is_head(head) or (length := _HEAD.unpack(head)[0]) > os.fstat(file.fileno()).st_size:
         return None
-    (length,) = _LENGTH.unpack_from(head)
     data = file.read(length)
     return data if len(data) == length and len(file.read(_CHECKSUM_BYTES)) == _CHECKSUM_BYTES else None

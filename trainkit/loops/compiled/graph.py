@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainkit.errors import CompileError
 from trainkit.loops.accumulation import TINY, Place
-from trainkit.loops.compiled.optimizer import TracedOptimizer
+from trainkit.loops.compiled.optimizer import Traced
 from trainkit.loops.compiled.trace_guard import TraceGuard
 from trainkit.loops.optimize import detached, read_loss
 from trainkit.loops.run import FitRun
@@ -45,7 +45,7 @@ class Result(NamedTuple):
 
 
 def compile_graph(
-    run: FitRun, optimizer: TracedOptimizer, clip: Clip, guard: TraceGuard, backend: Backend | None = None
+    run: FitRun, optimizer: Traced, clip: Clip, guard: TraceGuard, backend: Backend | None = None
 ) -> Callable[..., Result]:
     """Return ``(batch, batch_idx, place, weight, momenta) -> Result``, compiled when it is called.
 

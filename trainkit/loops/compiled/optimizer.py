@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
+from trainkit.module.joint_optimizer import JointOptimizer
 from trainkit.module.optimizers import SchedulerConfig, parameters_of
 
 ONE = 2**53
@@ -139,6 +140,50 @@ class TracedOptimizer:
                 tensor.fill_(beta)
         elif name not in self._kernels and not self._cycled(traced, name):
             traced[name] = value
+
+
+class TracedOptimizers:
+    """As `TracedOptimizer`, for several optimizers that make one update."""
+
+    def __init__(self, joint: JointOptimizer, schedulers: Iterable[SchedulerConfig], device: torch.device) -> None:
+        schedulers = list(schedulers)
+        self._parts = [TracedOptimizer(each, schedulers, device) for each in joint.optimizers]
+        self.traced = JointOptimizer.__new__(JointOptimizer)
+        self.traced.optimizers = [part.traced for part in self._parts]
+        self.parameters = [parameter for part in self._parts for parameter in part.parameters]
+        self._counts = [len(part.momenta()) for part in self._parts]
+
+    def is_current(self) -> bool:
+        """Whether all parts still stand for their optimizers."""
+        return all(part.is_current() for part in self._parts)
+
+    def momenta(self) -> tuple[int, ...]:
+        """Take over what has changed in all groups; return the momenta that are inputs."""
+        return tuple(momentum for part in self._parts for momentum in part.momenta())
+
+    def update(self, momenta: tuple[int, ...]) -> None:
+        """Change the weights. Part of the graph."""
+        for part, count in zip(self._parts, self._counts, strict=True):
+            part.update(momenta[:count])
+            momenta = momenta[count:]
+
+    def put_counters_on_device(self) -> None:
+        """Let the counts of updates lie where the parameters do."""
+        for part in self._parts:
+            part.put_counters_on_device()
+
+    def all_parameters(self) -> list[Tensor]:
+        """Return the parameters of all groups, frozen ones too."""
+        return [parameter for part in self._parts for parameter in part.all_parameters()]
+
+
+Traced = TracedOptimizer | TracedOptimizers
+
+
+def trace(optimizer: torch.optim.Optimizer, schedulers: Iterable[SchedulerConfig], device: torch.device) -> Traced:
+    """Return what stands for ``optimizer`` in a graph."""
+    kind = TracedOptimizers if isinstance(optimizer, JointOptimizer) else TracedOptimizer
+    return kind(optimizer, schedulers, device)  # type: ignore[arg-type]  # each is given its own
 
 
 def undecorated(step: Callable[..., Any]) -> Callable[..., Any]:

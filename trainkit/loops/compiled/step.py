@@ -14,7 +14,7 @@ from trainkit.loops import optimize
 from trainkit.loops.accumulation import Place
 from trainkit.loops.compiled import explain
 from trainkit.loops.compiled.graph import Backend, Clip, Result, compile_graph
-from trainkit.loops.compiled.optimizer import TracedOptimizer, makes_state
+from trainkit.loops.compiled.optimizer import makes_state, trace
 from trainkit.loops.compiled.reference_step import BindStep, ReferenceStep
 from trainkit.loops.compiled.trace_guard import TraceGuard
 from trainkit.loops.run import FitRun
@@ -94,7 +94,7 @@ class CompiledStep:
     def _connect(self) -> None:
         """Stand for the optimizer as it is now."""
         run = self._run
-        self._optimizer = TracedOptimizer(run.optimizer, run.schedulers, run.strategy.device)
+        self._optimizer = trace(run.optimizer, run.schedulers, run.strategy.device)
         self._awaits_state = None  # not known before it is known which parameters get gradients
         self._graph = compile_graph(run, self._optimizer, self._clip, self._guard, self._backend)
         self._trained: list[Tensor] = []  # what has a gradient after a step
@@ -103,7 +103,8 @@ class CompiledStep:
         self._shapes: set[Any] = set()
         self._again: deque[int] = deque(maxlen=MAX_AGAIN)
         # Schedulers warn if they step before an optimizer has, which they see by its own ``step``.
-        vars(run.optimizer)["_opt_called"] = True
+        for each in run.optimizers:
+            vars(each)["_opt_called"] = True
 
     # Calling the graph
 
