@@ -38,12 +38,13 @@ def _isolated() -> Iterator[None]:
 
 
 @pytest.fixture(params=["in memory", "asked"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "asked":
-        # Another Python, and a numpy of before its generator could be exchanged.
-        monkeypatch.setattr(sys, "implementation", SimpleNamespace(name="pypy"))
-        monkeypatch.delattr(np.random, "get_bit_generator")
-    return str(request.param)
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if request.param == "asked":
+            # Another Python, and a numpy of before its generator could be exchanged.
+            monkeypatch.setattr(sys, "implementation", SimpleNamespace(name="pypy"))
+            monkeypatch.delattr(np.random, "get_bit_generator")
+        yield str(request.param)
 
 
 def as_numbers(stored: tuple[Any, ...]) -> tuple[Any, ...]:
