@@ -19,7 +19,7 @@ import trainkit
 ROOT = Path(trainkit.__file__).parent
 
 ORDER = [
-    *("printable", "errors", "types", "progress", "reflection", "output", "console", "checks", "seed"),
+    *("printable", "errors", "types", "progress", "reflection", "output", "console", "checks", "generators", "seed"),
     *("hooks", "storage", "batch", "metrics", "module"),
     *("precision", "strategies", "data", "checkpoint", "plugins"),
     *("loops", "loggers", "callbacks"),

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import random
-from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from numbers import Integral
 from typing import Any
 
@@ -18,9 +18,13 @@ from torch import Tensor
 
 from trainkit.checks import whole
 from trainkit.errors import StateError
+from trainkit.generators import NumpyRandom, PythonRandom, Twister
 
 MAX_SEED = 2**32 - 1
 """The largest seed that numpy takes."""
+
+States = tuple[Tensor, Twister, Twister, dict[str, Any]]
+"""The states of all generators as they are exchanged fastest: of torch, `random` and numpy, and those of devices."""
 
 
 def seed_everything(seed: int | str, workers: bool = False) -> int:
@@ -50,7 +54,7 @@ def seed_everything(seed: int | str, workers: bool = False) -> int:
 
 def rng_state() -> dict[str, Any]:
     """Return the states of all generators, as tensors and plain values that load with ``weights_only=True``."""
-    return _storable(_states())
+    return storable(_read())
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
@@ -73,19 +77,31 @@ def same_rng_state(one: dict[str, Any], other: dict[str, Any]) -> bool:
 class RandomStream:
     """States of all generators for something that draws, alternating with others that must not notice it.
 
-    Used for a batch that is loaded ahead of its turn: the training step draws what it would draw without it.
+    Inside a ``with`` block the generators go on from the states that the stream has reached; after it they are as they
+    were before. Used for a batch that is loaded ahead of its turn: the step draws what it would draw without it.
 
     Args:
-        state: The states from which the stream begins, as `rng_state` returns them.
+        states: The states from which the stream begins.
+
+    Attributes:
+        states: The states that it has reached. They are never changed in place.
     """
 
-    def __init__(self, state: dict[str, Any]) -> None:
-        self._states = state
+    __slots__ = ("_outside", "states")
 
-    @property
-    def state(self) -> dict[str, Any]:
-        """The states that the stream has reached, as `rng_state` returns them."""
-        return _storable(self._states)
+    def __init__(self, states: States) -> None:
+        self.states = states
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> RandomStream:
+        """Return a stream that begins with ``state``, which `storable` or `rng_state` returned.
+
+        Raises:
+            StateError: If it is no such state.
+        """
+        with isolate_rng():
+            set_rng_state(state)
+            return cls(_read())
 
     @classmethod
     def branch(cls, salt: int) -> RandomStream:
@@ -105,18 +121,13 @@ class RandomStream:
             _numpy_random().seed(seed)
             # Not torch.manual_seed: for devices that are not initialized yet it leaves a seed that nothing would undo.
             torch.default_generator.manual_seed(seed)
-            return cls(_states())
+            return cls(_read())
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Draw from this stream inside the block; after it the generators are as they were before."""
-        outer = _states()
-        set_rng_state(self._states)
-        try:
-            yield
-        finally:
-            self._states = _states()
-            set_rng_state(outer)
+    def __enter__(self) -> None:
+        self._outside = _exchange(self.states)
+
+    def __exit__(self, *error: object) -> None:
+        self.states = _exchange(self._outside)
 
 
 @contextmanager
@@ -126,37 +137,59 @@ def isolate_rng(isolated: bool = True) -> Iterator[None]:
     Args:
         isolated: Whether to do so; False makes this a block like any other.
     """
-    state = _states() if isolated else None
+    states = _read() if isolated else None
     try:
         yield
     finally:
-        if state is not None:
-            set_rng_state(state)
+        if states is not None:
+            _exchange(states)
 
 
-def _states() -> dict[str, Any]:
-    """Return the states as the generators give them, which is faster to set again than the form of a checkpoint."""
-    states: dict[str, Any] = {
-        "torch": torch.get_rng_state(),
-        "random": random.getstate(),
-        "numpy": _numpy_random().get_state(),
+def storable(states: States) -> dict[str, Any]:
+    """Return the states of a stream in the form of a checkpoint: tensors and plain values only."""
+    torch_state, python_state, numpy_state, devices = states
+    # Python gives random's state as a tuple of 625 ints. `check_storable` would look at each of them in every save,
+    # which took half of the time of a small one; hence tensors.
+    return {
+        "torch": torch_state,
+        "random": _python_random().storable(python_state),
+        "numpy": _numpy_generator().storable(numpy_state),
+        **devices,
     }
+
+
+def _read() -> States:
+    return torch.default_generator.get_state(), _python_random().read(), _numpy_generator().read(), _device_states()
+
+
+def _exchange(states: States) -> States:
+    """Let all generators go on from ``states``; return where they were."""
+    torch_state, python_state, numpy_state, devices = states
+    torch_generator = torch.default_generator
+    before = (
+        torch_generator.get_state(),
+        _python_random().exchange(python_state),
+        _numpy_generator().exchange(numpy_state),
+        _device_states(),
+    )
+    torch_generator.set_state(torch_state)
+    if devices:
+        _set_device_states(devices)
+    return before
+
+
+def _device_states() -> dict[str, Any]:
+    states: dict[str, Any] = {}
     # Asking for a state would initialize CUDA, with a context of some hundred megabytes on every device. Before that,
     # nobody has drawn there.
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch's own
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch's own
         states["cuda"] = torch.cuda.get_rng_state_all()
     if torch.backends.mps.is_available():
         states["mps"] = torch.mps.get_rng_state()
     return states
 
 
-def _set_states(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["torch"].cpu())
-    # Both forms of a state are taken, that of a generator and that of a checkpoint; see `_states`.
-    version, internal, gauss = state["random"]
-    random.setstate((version, tuple(internal.tolist() if isinstance(internal, Tensor) else internal), gauss))
-    name, keys, *place = state["numpy"]
-    _numpy_random().set_state((name, keys.cpu().numpy().astype("uint32") if isinstance(keys, Tensor) else keys, *place))
+def _set_device_states(state: dict[str, Any]) -> None:
     if "cuda" in state and torch.cuda.is_available():
         for device, cuda_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(cuda_state.cpu(), device)
@@ -164,19 +197,15 @@ def _set_states(state: dict[str, Any]) -> None:
         torch.mps.set_rng_state(state["mps"].cpu())
 
 
-def _storable(states: dict[str, Any]) -> dict[str, Any]:
-    """Return states in the form of a checkpoint: tensors and plain values only."""
-    version, internal, gauss = states["random"]
-    name, keys, position, has_gauss, cached = states["numpy"]
-    # Python gives random's state as a tuple of 625 ints. `check_storable` would look at each of them in every save,
-    # which took half of the time of a small one. States that came from an older checkpoint still have that form.
-    if not isinstance(internal, Tensor):
-        internal = torch.frombuffer(array("q", internal), dtype=torch.int64)
-    if not isinstance(keys, Tensor):
-        keys = torch.from_numpy(keys.astype("int64"))
-    # int() and float(): numpy scalars do not load with weights_only=True.
-    numpy_state = (name, keys, int(position), int(has_gauss), float(cached))
-    return {**states, "random": (version, internal, gauss), "numpy": numpy_state}
+def _set_states(state: dict[str, Any]) -> None:
+    """Set states in the form of a checkpoint, by the functions that refuse what is none."""
+    torch.set_rng_state(state["torch"].cpu())
+    # In older checkpoints random's words are a tuple of numbers.
+    version, internal, gauss = state["random"]
+    random.setstate((version, tuple(internal.tolist() if isinstance(internal, Tensor) else internal), gauss))
+    name, keys, *place = state["numpy"]
+    _numpy_random().set_state((name, keys.cpu().numpy().astype("uint32") if isinstance(keys, Tensor) else keys, *place))
+    _set_device_states(state)
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -184,6 +213,16 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, tuple):
         return all(map(_same, one, other))
     return torch.equal(one, other) if isinstance(one, Tensor) else bool(one == other)
+
+
+@cache
+def _python_random() -> PythonRandom:
+    return PythonRandom()
+
+
+@cache
+def _numpy_generator() -> NumpyRandom:
+    return NumpyRandom()
 
 
 def _numpy_random() -> Any:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, IterableDataset
 
+from trainkit.data import CombinedLoader
 from trainkit.data.loaders import LimitedLoader, length_of
 from trainkit.data.sampler import shard
 from trainkit.errors import DataError
@@ -201,3 +202,47 @@ def test_a_stream_that_draws_differs_from_epoch_to_epoch_and_from_what_training_
             drawn += [round(float(number), 6) for number in batch]
             trained.append(round(torch.rand(1).item(), 6))
     assert len(set(drawn + trained)) == len(drawn + trained)
+
+
+# Places of loaders without length
+
+
+class Drawn(IterableDataset):
+    """Draws from the generator it is given, or else from the global ones."""
+
+    def __init__(self, generator=None):
+        self.generator = generator
+
+    def __iter__(self):
+        for _ in range(5):
+            yield torch.rand((), generator=self.generator).item(), random.random(), np.random.randn()
+
+
+def with_own_generator():
+    generator = torch.Generator().manual_seed(2)
+    return DataLoader(Drawn(generator), batch_size=None, generator=generator)
+
+
+STREAMS = {
+    "global": lambda: DataLoader(Drawn(), batch_size=None),
+    "own generator": with_own_generator,
+    "workers": lambda: DataLoader(Drawn(), batch_size=None, num_workers=1),
+    "several": lambda: CombinedLoader([DataLoader(Drawn(), batch_size=None), [7, 8]], "max_size_cycle"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*(cannot be told where to begin|in turn with training)")
+@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("under_way", [0, 1])
+def test_a_place_holds_neither_the_batch_that_is_ahead_nor_the_one_that_is_under_way(name, under_way):
+    torch.manual_seed(3)
+    limited = LimitedLoader(STREAMS[name]())
+    batches, states = [], []
+    for batch_idx, batch, _ in limited.batches():
+        batches.append(batch)
+        states.append(limited.state_dict(batch_idx + 1 - under_way))
+        torch.rand(1), random.random(), np.random.randn()  # the step
+    for consumed, state in enumerate(states, 1 - under_way):
+        resumed = LimitedLoader(STREAMS[name]())
+        resumed.load_state_dict(state, mid_epoch=True)
+        assert [batch for _, batch, _ in resumed.batches(consumed)] == batches[consumed:]

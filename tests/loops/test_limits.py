@@ -31,9 +31,11 @@ def test_nothing_is_due_while_it_is_said_to_be_quiet(
         for batch_idx in range(num_batches):
             if progress.total_batches not in skipped:
                 progress.count_update()
-            progress.count_batch(is_last=batch_idx == num_batches - 1)
+            is_last = batch_idx == num_batches - 1
+            progress.count_batch(is_last)
             due = limits.reached(progress) or (validate and limits.validation_due(progress))
-            if progress.total_batches < quiet_until:
+            # After a last batch the loop looks, foreseen or not.
+            if progress.total_batches < quiet_until and not is_last:
                 assert not due
             else:
                 limits.num_batches = num_batches if known else None
@@ -49,6 +51,7 @@ def test_what_is_due_by_time_is_looked_for_after_every_batch():
 
 def test_a_long_stretch_without_validation_and_limits_is_one_quiet_stretch():
     assert Limits().quiet_batches(Progress()) == NO_LIMIT
+    assert Limits(validate=True).quiet_batches(Progress(batch=3, total_batches=13)) == NO_LIMIT
     assert Limits(validate=True, num_batches=10).quiet_batches(Progress(batch=3, total_batches=13)) == 7
     assert Limits(validate=True, validate_every_n_batches=4, num_batches=10).quiet_batches(Progress(batch=4)) == 4
     assert Limits(max_steps=8, validate=True, num_batches=10).quiet_batches(Progress(global_step=5)) == 3

@@ -94,6 +94,17 @@ class BatchSource:
             cursor.set_own_generators(saved["own"])
         return batches
 
+    @property
+    def may_draw(self) -> bool:
+        """Whether the process of the training may draw random numbers for a batch behind the first one of a pass."""
+        # Each of several loaders is started when it comes to it, which draws a seed for its workers.
+        return self.is_combined or self.cursors[0].may_draw
+
+    @property
+    def is_told_by_count(self) -> bool:
+        """Whether every position in a pass has the state of its end, but for the number of batches given."""
+        return not self.is_combined and self.cursors[0].is_told_by_count
+
     # Whether there is more than was promised
 
     def may_have_more(self, promised: int) -> bool:

@@ -10,7 +10,6 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
-from copy import copy
 from itertools import chain, repeat
 from typing import Any
 
@@ -23,7 +22,7 @@ from trainkit.data.sampler import is_shard
 from trainkit.data.wait_meter import WaitMeter
 from trainkit.errors import DataError
 from trainkit.output import warn
-from trainkit.seed import RandomStream
+from trainkit.seed import RandomStream, States, storable
 from trainkit.types import Batch
 
 
@@ -81,8 +80,9 @@ class LimitedLoader:
         self._ahead = 0  # how many of them the loop has not been given yet: 1 with a look-ahead batch, else 0
         self._ended = False  # whether a look ahead found the end, and the loader is not asked again
         self._stream: RandomStream | None = None  # what the look-ahead draws from
-        # Where everything stood before each of the newest two batches was fetched by a look-ahead, by their indices.
-        self._before: deque[tuple[int, RandomStream, list[dict[str, Any]]]] = deque(maxlen=2)
+        # Where everything stood before each of the newest two batches was fetched by a look-ahead, by their indices;
+        # None for a cursor of whose place the index tells all.
+        self._before: deque[tuple[int, States, list[dict[str, Any]] | None]] = deque(maxlen=2)
         # What `load_state_dict` restored; each is dropped when the next pass has used it.
         self._restored: dict[str, Any] | None = None
         self._restored_end = False
@@ -124,18 +124,18 @@ class LimitedLoader:
         if self._restored is not None:
             return self._restored
         under_way = consumed is not None and self.is_under_way(consumed)
-        stream = self._stream
+        stream = None if self._stream is None else self._stream.states
         cursors = None
         if self._ahead or under_way:
             upcoming = self._given.passed - self._ahead - under_way
             for batch_idx, stream_before, cursors_before in self._before:
                 if batch_idx == upcoming:
-                    stream, cursors = stream_before, cursors_before
+                    stream, cursors = stream_before, cursors_before or [self._told_by_count(upcoming)]
         if cursors is None:
             cursors = [cursor.state_dict(int(under_way)) for cursor in self._source.cursors]
         return {
             "cursors": self._source.with_contents(cursors),
-            "stream": None if stream is None else stream.state,
+            "stream": None if stream is None else storable(stream),
             "ended": self._ended and not under_way,
             "began": self._source.rng_at_start,
         }
@@ -247,17 +247,21 @@ class LimitedLoader:
         # The look-ahead batch is made before the step on the batch before it. From the generators that the step uses it
         # would take numbers ahead of that step, other ones than in a run that stops and continues in between.
         restored, self._restored_stream = self._restored_stream, None
-        self._stream = RandomStream.branch(self._epoch) if restored is None else RandomStream(restored)
+        self._stream = RandomStream.branch(self._epoch) if restored is None else RandomStream.from_state(restored)
         # Several loaders are started when their first batch is asked for, and so draw from the stream all that they
         # draw; where they find their places together, they have to begin in it.
-        with self._stream.active() if self._source.is_combined else nullcontext():
+        with self._stream if self._source.is_combined else nullcontext():
             batches = self._counted_from(start)
-        self._record(start)
-        with self._stream.active():
+        stream, before = self._stream, self._before
+        before.append((start, stream.states, self._positions()))
+        with stream:
             upcoming = next(batches, nothing)
         # A pass that continues may have nothing left; one that begins with nothing is a mistake.
         if upcoming is nothing and start == 0:
             raise DataError(self._source.why_nothing_came())
+        # What is done for each batch is kept small: nothing is exchanged or recorded of which the loader makes no use.
+        is_told_by_count = self._source.is_told_by_count
+        aside = stream if self._source.may_draw else nullcontext()
         batch_idx = start
         while upcoming is not nothing:
             batch = upcoming
@@ -265,19 +269,20 @@ class LimitedLoader:
                 self._ahead = 0
                 yield batch_idx, batch, True
                 return
-            self._record(batch_idx + 1)
-            with self._stream.active():
+            # A checkpoint taken while the loop works on this batch must not count the next one as consumed.
+            before.append((batch_idx + 1, stream.states, None if is_told_by_count else self._positions()))
+            with aside:
                 upcoming = next(batches, nothing)
             self._ahead, self._ended = int(upcoming is not nothing), upcoming is nothing
             yield batch_idx, batch, upcoming is nothing
             batch_idx += 1
 
-    def _record(self, upcoming: int) -> None:
-        """Record where everything stands before batch ``upcoming`` is fetched."""
-        # A checkpoint taken while the loop works on a batch must not count the next one as consumed. A shallow copy
-        # holds: a stream replaces its states, and changes none in place.
-        assert self._stream is not None
-        self._before.append((upcoming, copy(self._stream), [cursor.state_dict() for cursor in self._source.cursors]))
+    def _positions(self) -> list[dict[str, Any]]:
+        return [cursor.state_dict() for cursor in self._source.cursors]
+
+    def _told_by_count(self, given: int) -> dict[str, Any]:
+        """Return the position behind ``given`` batches of a loader that is told by their count."""
+        return {**self._source.cursors[0].state_dict(), "given": given, "has_ended": False}
 
     @property
     def _furthest(self) -> float:

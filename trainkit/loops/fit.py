@@ -88,7 +88,7 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
         if hooks.on_train_batch_end:
             hooks.on_train_batch_end(outputs, batch, batch_idx)
         # Before `next_check_batch` neither a validation nor an end can be due, and nothing is looked for.
-        if progress.total_batches >= run.next_check_batch and close_batch(run, hooks, loaders):
+        if (is_last or progress.total_batches >= run.next_check_batch) and close_batch(run, hooks, loaders):
             stopped = True
             break
     else:

@@ -68,7 +68,10 @@ class Limits:
         return progress.batch % self.validate_every_n_batches == 0
 
     def quiet_batches(self, progress: Progress) -> float:
-        """Return the least number of batches after which something can be due; 0 is "look after each"."""
+        """Return the least number of batches after which something can be due; 0 is "look after each".
+
+        What is due after a last batch that nobody can foresee is not counted: the loop looks there anyway.
+        """
         # A clock may run out after any batch.
         if self.max_time_s < NO_LIMIT or (self.validate and self.validate_every_s is not None):
             return 0
@@ -79,8 +82,7 @@ class Limits:
         if self.validate_every_n_epochs is None:
             until_validation = -progress.total_batches % self.validate_every_n_batches or self.validate_every_n_batches
         elif self.validate_every_n_batches == NO_LIMIT:
-            # 0 where the length is not known: then every batch may be the last.
-            until_validation = (self.num_batches or 0) - progress.batch
+            until_validation = NO_LIMIT if self.num_batches is None else self.num_batches - progress.batch
         else:
             until_validation = -progress.batch % self.validate_every_n_batches or self.validate_every_n_batches
         return min(until_end, until_validation)

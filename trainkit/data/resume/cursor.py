@@ -206,6 +206,16 @@ class Cursor(ABC):
         return False
 
     @property
+    def may_draw(self) -> bool:
+        """Whether the process of the training may draw random numbers for a batch behind the first one of a pass."""
+        return True
+
+    @property
+    def is_told_by_count(self) -> bool:
+        """Whether every position in a pass has the state of its end, but for the number of batches given."""
+        return False
+
+    @property
     def was_restarted(self) -> bool:
         """Whether, in a pass over several loaders, this one was started again after its end."""
         return self._begun > 1
@@ -331,7 +341,6 @@ def each(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 def generators_of(loader: Any) -> list[torch.Generator]:
     """Return the generators that the user gave to a loader or its samplers; none twice."""
-    # By identity: one generator is often shared by a loader and its sampler.
-    owners = [loader, *samplers_of(loader)]
-    found = [getattr(owner, "generator", None) for owner in owners]
-    return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
+    found = [getattr(owner, "generator", None) for owner in (loader, *samplers_of(loader))]
+    # One generator is often shared by a loader and its sampler.
+    return list(dict.fromkeys(each for each in found if isinstance(each, torch.Generator)))

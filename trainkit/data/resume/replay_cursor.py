@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from trainkit.data.combined import batches_of, is_sliceable
 from trainkit.data.dataloader_copy import with_batch_sampler, with_sampler
 from trainkit.data.resume.content import checksum
-from trainkit.data.resume.cursor import Cursor
+from trainkit.data.resume.cursor import Cursor, generators_of
 from trainkit.data.resume.other_data import gives_other_data
 from trainkit.output import warn
 from trainkit.seed import isolate_rng, rng_state, same_rng_state
@@ -25,6 +25,15 @@ class ReplayCursor(Cursor):
     def _begin(self) -> Iterator[Batch]:
         batches = self._start(batches_of(_without_persistent_workers(self.loader)))
         return itertools.chain(self._first(batches), batches)
+
+    @property
+    def may_draw(self) -> bool:
+        # Samples, batches and their seeds are made in workers then. A subclass may do more in this process.
+        return type(self.loader) is not DataLoader or not self.loader.num_workers
+
+    @property
+    def is_told_by_count(self) -> bool:
+        return not generators_of(self.loader)
 
     def goes_on(self) -> bool:
         batches = self._fresh_pass()
