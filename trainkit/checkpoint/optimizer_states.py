@@ -19,7 +19,7 @@ from trainkit.checkpoint.trial_steps import Expected, expected_states
 from trainkit.errors import StateError
 from trainkit.output import warn
 from trainkit.storage.schema import AtLeast, Count, mismatch
-from trainkit.storage.tensors import bounds, misformed, wrong_number
+from trainkit.storage.tensors import bounds, kind_of, misformed, wrong_number
 from trainkit.storage.walk import place_of_entry
 
 HOW_TO_COMPUTE = frozenset({"foreach", "fused", "capturable", "differentiable"})
@@ -172,6 +172,8 @@ def _mixed(
         saved = states.get(number, {})
         for name, kept in each.kept.items():
             if name in saved and isinstance(kept.value, Tensor) and not kept.value.ndim:
-                kind = str(getattr(saved[name], "dtype", "number"))
+                # Of whatever width: a parameter that was added later may count in another one.
+                is_tensor = isinstance(saved[name], Tensor)
+                kind = f"tensor of {kind_of(saved[name].dtype)} numbers" if is_tensor else "number"
                 if first.setdefault((name, parameter.dtype), kind) != kind:
                     yield f"state[{number}].{name} is a {kind}, and that of another parameter is none"
