@@ -141,7 +141,7 @@ def describe_outside(value: Any) -> Description:
 
 
 def joined(one: Description, other: Description) -> Description:
-    """Return what two descriptions of one value say together; where both say of which type it was, ``other`` is right."""
+    """Return what two descriptions of one value say together; where both name a type, ``other`` is right."""
     in_one, in_other = one.get("items", {}), other.get("items", {})
     inside = _inside((key, joined(in_one.get(key, {}), in_other.get(key, {}))) for key in {**in_one, **in_other})
     return {**one, **other, **inside}

@@ -68,8 +68,8 @@ def read_checkpoint(path: FilePath, map_location: Any = None) -> dict[str, Any]:
 def read_form(path: FilePath) -> dict[str, Any]:
     """Return a checkpoint without the values of its tensors, which are not read: zeros are in their place.
 
-    All else is as `read_checkpoint` gives it, in a fraction of the time; damage is found in what is read alone. A remote
-    file is fetched as a whole.
+    All else is as `read_checkpoint` gives it, in a fraction of the time; damage is found in what is read alone. A
+    remote file is fetched as a whole.
 
     Raises:
         CheckpointNotFoundError: If there is no such file.
