@@ -70,7 +70,7 @@ def test_every_optimizer_takes_its_own_state(name: str) -> None:
     [
         (("state", 1, "exp_avg"), True, r"state\[1\].exp_avg is True, and a Tensor was expected"),
         (("state", 1, "exp_avg"), torch.zeros(3), r"state\[1\].exp_avg has the shape \(3,\), and \(4,\)"),
-        (("state", 0, "step"), torch.tensor(-1.0), r"state\[0\].step is -1, and a count was expected"),
+        (("state", 0, "step"), torch.tensor(-1.0), r"state\[0\].step is -1, and a count up to 1000000000 was expected"),
         (("state", 0), {"x": 1}, r"there is no state\[0\].exp_avg"),
         (("state", 7), {}, "state has a parameter 7, which is in none"),
         (("param_groups", 0, "eps"), None, r"param_groups\[0\].eps is None, and a float was expected"),

@@ -1,4 +1,4 @@
-"""Optimizers and schedulers as they were: states are looked at, loaded, and brought into the dtypes and order of now."""
+"""Optimizers and schedulers as they were: states are looked at, loaded, and fitted to the parameters of now."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _counts(state: Any) -> Iterator[int]:
 
 
 def _options(optimizer: Any) -> set[str]:
-    """Return the arguments of an optimizer that all of its groups have; none of what is no optimizer of torch's kind."""
+    """Return the arguments of an optimizer that all of its groups have; none of what is no `Optimizer`."""
     if not isinstance(optimizer, Optimizer):
         return set()
     return set(optimizer.defaults).intersection(*optimizer.param_groups)
