@@ -1,34 +1,7 @@
-"""What is in a checkpoint: one dictionary with the keys below.
+"""The states of plugins in a checkpoint, what identifies it, and what a fit cannot go on without.
 
-`trainkit.trainer.run_state` puts it together and applies it, with the functions here; plugins may add to it in
-``on_save_checkpoint``.
-
-======================  ===============================================================================================
-``epoch``               completed epochs, which is the index of the running one
-``global_step``         optimizer updates so far
-``state_dict``          the module's parameters and buffers; an average, where one is kept to be evaluated
-``current_model_state`` the newest weights, where ``state_dict`` is an average; see ``averages.py``
-``optimizer_states``    one ``state_dict`` per optimizer
-``lr_schedulers``       one ``state_dict`` per scheduler
-``loops``               ``{"fit": progress}``: the cursor from which the run continues, with ``group_batches``, the
-                        batches of an open accumulation group
-``callbacks``           the state of each plugin that has one, by its state key; see `keyed`
-``hyper_parameters``    what ``save_hyperparameters`` collected, as far as it can be stored safely
-``hparams_name``        the constructor argument that takes them all, or ``"kwargs"``
-``datamodule_...``      the same two of the data module, if it has hyperparameters
-``pytorch-...``         `LIGHTNING_VERSION`: lets Lightning load the weights
-``trainkit``            ``format``, ``version``, ``module``, ``run`` (its name), ``mark`` (a random text that only
-                        files of the run hold), ``precision``, ``shuffle_seed``,
-                        ``flags`` (which parameters are frozen and which submodules in eval mode), and of each of
-                        the ``ranks``: ``metrics``, ``group`` (an open accumulation group), ``data`` (position), ``rng``
-                        and ``began`` (the states of the generators before the run was first prepared, from which a
-                        random split of the data is drawn again); ``hparams_left_out``, names of hyperparameters that
-                        could not be stored, ``hparams_types``, of which types they were, and ``hparams_enums``;
-                        ``logged``, how much each logger had written; ``made_with``, plain values by names such as
-                        ``optimizer.lr``, ``scheduler.T_max`` and ``batch_size``: what the code gave when the run
-                        began, or what was taken of it since; ``stop``, who has asked for an end, and the limits;
-                        ``due``, the hook that was running, with the plugins that it had yet to call
-======================  ===============================================================================================
+The keys and what they mean are in `trainkit.storage.layout`. `trainkit.trainer.run_state` puts a checkpoint together
+and applies it; plugins may add to it in ``on_save_checkpoint``.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from trainkit.storage.plain import CONTAINERS, LEAVES, excess, num_bytes_of, own
 from trainkit.storage.walk import walk
 
 _TENSORS = (Tensor, nn.Parameter)
-# By exact type, as for containers: a subclass is pickled by the name of its class. Of the rest, each value is looked at.
+# By exact type, as for containers: a subclass is pickled by the name of its class. The rest is looked at one by one.
 _PLAIN = LEAVES - {int, bytes, *_TENSORS}
 _PLAIN_OR_CONTAINERS = _PLAIN.union(CONTAINERS) - {Counter}
 _MAX_INT_BITS = 255 * 8
