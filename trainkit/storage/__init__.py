@@ -1,6 +1,8 @@
 """Files: written whole or not at all, read as data, local or remote; and the layout of what a run saves in one.
 
-Nothing of a run is imported here but the names of its hooks: what is in a file is compared with types, and given on.
+Of a run nothing is known here but the form of what it saves, and which hooks it can be saved in. What is read is
+compared with that, and given on to those who have saved it.
+
 In reading order, ``files.py`` first: there all others come together.
 
 =====================  =============================================================================================
