@@ -12,7 +12,7 @@ from trainkit.checkpoint.convert import convert_checkpoint
 from trainkit.data import DataModule
 from trainkit.errors import CheckpointError, CheckpointNotFoundError
 from trainkit.storage.files import read_checkpoint
-from trainkit.testing import TinyModule, assert_same_weights
+from trainkit.testing import TinyData, TinyModule, assert_same_weights, quiet_trainer
 
 LIGHTNING = Path(__file__).parent / "data" / "lightning-2.6.6-epoch-end.ckpt"
 
@@ -94,6 +94,27 @@ def test_hyperparameters_of_a_data_module_are_kept_one_by_one(unsafe: Path, tmp_
         Data.load_from_checkpoint(tmp_path / "new.ckpt")
     data = Data.load_from_checkpoint(tmp_path / "new.ckpt", transform=None)
     assert data.hparams == {"folder": Path("data"), "splits": OrderedDict(a=1), "transform": None}
+
+
+def test_what_was_pickled_beside_values_of_trainkit_keeps_its_types(tmp_path: Path) -> None:
+    class Takes(TinyModule):
+        def __init__(self, folder: Any, options: Any = None, extra: Any = None) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    trainer = quiet_trainer(max_epochs=1)
+    trainer.fit(Takes(Path("data"), {"noted": Path("a")}), TinyData(1))
+    checkpoint = trainer.dump_checkpoint()
+    checkpoint["hyper_parameters"]["extra"] = argparse.Namespace(depth=2)
+    checkpoint["hyper_parameters"]["options"]["pickled"] = Path("b")
+    torch.save(checkpoint, tmp_path / "old.ckpt")
+
+    assert convert_checkpoint(tmp_path / "old.ckpt", tmp_path / "new.ckpt") == []
+
+    hparams = Takes.load_from_checkpoint(tmp_path / "new.ckpt").hparams
+    assert hparams["folder"] == Path("data")
+    assert hparams["options"] == {"noted": Path("a"), "pickled": Path("b")}
+    assert hparams["extra"] == argparse.Namespace(depth=2)
 
 
 def test_a_run_goes_on_from_the_converted_file(unsafe: Path, tmp_path: Path) -> None:

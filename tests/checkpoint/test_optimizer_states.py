@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
-from trainkit.checkpoint.optimizer_states import check_state
+from trainkit.checkpoint.optimizer_states import check_optimizer_state
+from trainkit.checkpoint.scheduler_states import check_scheduler_state
 from trainkit.errors import StateError
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
@@ -60,8 +61,8 @@ def trained(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_optimizer_takes_its_own_state(name: str) -> None:
-    check_state(make(name)[0], trained(name))
-    check_state(make(name)[0], make(name)[0].state_dict())
+    check_optimizer_state(make(name)[0], trained(name))
+    check_optimizer_state(make(name)[0], make(name)[0].state_dict())
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_every_optimizer_takes_its_own_state(name: str) -> None:
     [
         (("state", 1, "exp_avg"), True, r"state\[1\].exp_avg is True, and a Tensor was expected"),
         (("state", 1, "exp_avg"), torch.zeros(3), r"state\[1\].exp_avg has the shape \(3,\), and \(4,\)"),
-        (("state", 0, "step"), torch.tensor(-1.0), r"state\[0\].step is -1, and a count was expected"),
+        (("state", 0, "step"), torch.tensor(-1.0), r"state\[0\].step is -1, and a count up to 1000000000 was expected"),
         (("state", 0), {"x": 1}, r"there is no state\[0\].exp_avg"),
         (("state", 7), {}, "state has a parameter 7, which is in none"),
         (("param_groups", 0, "eps"), None, r"param_groups\[0\].eps is None, and a float was expected"),
@@ -87,19 +88,19 @@ def test_what_is_wrong_with_an_optimizer_is_told(place: tuple[Any, ...], wrong: 
         inner = inner[key]
     inner[place[-1]] = wrong
     with pytest.raises(StateError, match=told):
-        check_state(make("AdamW")[0], state)
+        check_optimizer_state(make("AdamW")[0], state)
 
 
 def test_a_rate_below_zero_may_be_what_a_schedule_has_led_to() -> None:
     state = trained("SGD")
     state["param_groups"][0]["lr"] = -0.1
-    check_state(make("SGD")[0], state)
+    check_optimizer_state(make("SGD")[0], state)
 
 
 def test_a_configuration_without_tuples_is_taken() -> None:
     state = trained("AdamW")
     state["param_groups"][0]["betas"] = [0.9, 0.999]
-    check_state(make("AdamW")[0], state)
+    check_optimizer_state(make("AdamW")[0], state)
 
 
 @pytest.mark.parametrize("make_scheduler", SCHEDULERS.values(), ids=SCHEDULERS)
@@ -107,7 +108,7 @@ def test_every_scheduler_takes_its_own_state(make_scheduler: Callable[[Any], Any
     optimizer, _ = make("SGD")
     scheduler = make_scheduler(optimizer)
     before = copy.deepcopy(optimizer.param_groups)
-    check_state(scheduler, copy.deepcopy(scheduler.state_dict()))
+    check_scheduler_state(scheduler, copy.deepcopy(scheduler.state_dict()))
     assert [{**each, "params": 0} for each in optimizer.param_groups] == [{**each, "params": 0} for each in before]
 
 
@@ -126,20 +127,20 @@ def test_every_scheduler_takes_its_own_state(make_scheduler: Callable[[Any], Any
 def test_what_is_wrong_with_a_scheduler_is_told(kind: str, change: dict[str, Any], told: str) -> None:
     scheduler = SCHEDULERS[kind](make("SGD")[0])
     with pytest.raises(StateError, match=told):
-        check_state(scheduler, scheduler.state_dict() | change)
+        check_scheduler_state(scheduler, scheduler.state_dict() | change)
 
 
 def test_a_schedule_that_cannot_be_computed_is_told() -> None:
     scheduler = SCHEDULERS["step"](make("SGD")[0])
     with pytest.raises(StateError, match="StepLR cannot go on from it: ZeroDivisionError"):
-        check_state(scheduler, scheduler.state_dict() | {"step_size": 0})
+        check_scheduler_state(scheduler, scheduler.state_dict() | {"step_size": 0})
 
 
 def test_the_optimizer_of_somebody_else_is_not_judged() -> None:
     class Own(torch.optim.SGD):
         pass
 
-    check_state(Own([nn.Parameter(torch.zeros(1))]), "anything")
+    check_optimizer_state(Own([nn.Parameter(torch.zeros(1))]), "anything")
 
 
 @pytest.mark.parametrize(
@@ -180,14 +181,14 @@ def test_what_is_in_a_state_is_compared_with_what_the_optimizer_would_keep(
         inner = inner[key]
     inner[place[-1]] = wrong
     with pytest.raises(StateError, match=told):
-        check_state(make(name)[0], state)
+        check_optimizer_state(make(name)[0], state)
 
 
 def test_steps_that_were_counted_in_numbers_are_taken() -> None:
     state = trained("Adam")
     for each in state["state"].values():
         each["step"] = int(each["step"])
-    check_state(make("Adam")[0], state)
+    check_optimizer_state(make("Adam")[0], state)
 
 
 def test_what_is_lost_together_with_the_parameter_is_taken() -> None:
@@ -195,20 +196,20 @@ def test_what_is_lost_together_with_the_parameter_is_taken() -> None:
     state = trained("SGD")
     state["state"][0]["momentum_buffer"][0, 0] = math.nan
     weight.data[0, 0] = math.nan
-    check_state(optimizer, state)
+    check_optimizer_state(optimizer, state)
 
 
 def test_infinite_numbers_are_told() -> None:
     state = trained("Adam")
     state["state"][1]["exp_avg_sq"][0] = math.inf
     with pytest.warns(UserWarning, match=r"state\[1\].exp_avg_sq of an optimizer in the checkpoint is infinite"):
-        check_state(make("Adam")[0], state)
+        check_optimizer_state(make("Adam")[0], state)
 
 
 def test_a_state_that_a_hook_adapts_is_left_to_that() -> None:
     optimizer, _ = make("SGD")
     optimizer.register_load_state_dict_pre_hook(lambda optimizer, state: None)
-    check_state(optimizer, "anything")
+    check_optimizer_state(optimizer, "anything")
 
 
 class Packing(torch.optim.Optimizer):

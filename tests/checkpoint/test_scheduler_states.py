@@ -76,8 +76,8 @@ def test_what_was_saved_at_any_step_is_taken_and_nothing_changes(name: str, step
 @pytest.mark.parametrize(
     ("name", "change", "told"),
     [
-        ("step", {"last_epoch": -1}, "last_epoch is -1, and a count was expected"),
-        ("step", {"last_epoch": 10**12}, "last_epoch is 1000000000000, and a count was expected"),
+        ("step", {"last_epoch": -1}, "last_epoch is -1, and a count up to 1000000000 was expected"),
+        ("step", {"last_epoch": 10**12}, "last_epoch is 1000000000000, and a count up to 1000000000 was expected"),
         ("step", {"_step_count": 0.5}, "_step_count is 0.5"),
         ("step", {"gamma": math.nan}, "gamma is nan"),
         ("step", {"gamma": -1}, "gamma is -1.0, and that of the code 0.1"),

@@ -18,7 +18,7 @@ import trainkit.callbacks
 from trainkit.errors import CheckpointError
 from trainkit.module.attribute_dict import AttributeDict
 from trainkit.module.from_checkpoint import constructor_arguments
-from trainkit.module.hparam_types import describe_enum, restore, restore_enum
+from trainkit.module.hparam_types import describe_enum, joined, restore, restore_enum
 from trainkit.module.hparams import storable, store_hparams, warn_of_unstorable
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
@@ -225,3 +225,18 @@ def test_no_string_in_hyperparameters_acts(tmp_path):
 
 def test_a_default_factory_that_is_a_function_is_not_lost_unsaid():
     assert storable({"value": defaultdict(lambda: 3)}) == ({}, ["value"])
+
+
+def test_two_descriptions_say_together_what_each_does():
+    one = {"type": "AttributeDict", "items": {"a": {"type": "Path"}, "b": {"items": {0: {"type": "Path"}}}}}
+    other = {"items": {"a": {"type": "Counter"}, "b": {"items": {1: {"type": "frozenset"}}}, "c": {"type": "Path"}}}
+    assert joined(one, other) == {
+        "type": "AttributeDict",
+        "items": {
+            "a": {"type": "Counter"},
+            "b": {"items": {0: {"type": "Path"}, 1: {"type": "frozenset"}}},
+            "c": {"type": "Path"},
+        },
+    }
+    assert joined({}, {}) == {}
+    assert one["items"]["a"] == {"type": "Path"}, "they stay as they are"

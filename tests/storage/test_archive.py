@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import io
 import zipfile
 from collections.abc import Callable
@@ -24,12 +25,12 @@ def saved(checkpoint: object = WEIGHTS) -> io.BytesIO:
 
 def rewritten(file: io.BytesIO, change: dict[str, bytes], **arguments: int) -> io.BytesIO:
     """The same archive with other parts, and the checksums of these; with its comment."""
-    copy = io.BytesIO()
-    with zipfile.ZipFile(file) as old, zipfile.ZipFile(copy, "w", **arguments) as new:  # type: ignore[call-overload]
+    other = io.BytesIO()
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(other, "w", **arguments) as new:  # type: ignore[call-overload]
         for part in old.infolist():
             new.writestr(part.filename, change.get(part.filename, old.read(part)))
         new.comment = old.comment
-    return copy
+    return other
 
 
 def damage(file: io.BytesIO) -> str:
@@ -86,6 +87,17 @@ def test_two_parts_of_one_name_are_damage(change: Callable[[str], str]) -> None:
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(change(archive.namelist()[0]), b"other")
     assert damage(file)
+
+
+def test_parts_that_lie_within_one_another_are_refused_before_any_is_read() -> None:
+    file = saved({"state_dict": {"a": torch.zeros(2**12)}})
+    with zipfile.ZipFile(file, "a") as archive:
+        again = copy.copy(max(archive.filelist, key=lambda part: part.file_size))
+        again.filename += "0"
+        archive.filelist.append(again)  # the same bytes under a second name
+        archive._didModify = True  # type: ignore[attr-defined]
+    with pytest.raises(ArchiveError, match="is damaged"):
+        Archive(file)
 
 
 def test_checksums_are_written_also_where_a_program_has_switched_them_off(tmp_path: Path) -> None:

@@ -146,6 +146,16 @@ def test_what_takes_the_content_of_a_private_file_is_private(
     assert mode_of(tmp_path / "last.ckpt") == 0o600
 
 
+@pytest.mark.parametrize("write", [replace_by_copy, replace_by_hard_link, replace_by_link])
+def test_the_folder_of_a_link_is_made(tmp_path: Path, write: Callable[[Path, Path], None]) -> None:
+    target, path = tmp_path / "epoch=1.ckpt", tmp_path / "new" / "folder" / "last.ckpt"
+    target.write_text("new")
+    write(path, target)
+    assert path.read_text() == "new"
+    assert path.is_symlink() == (write is replace_by_link)
+    assert path.samefile(target) == (write is not replace_by_copy)
+
+
 def test_what_is_written_through_a_link_replaces_the_link(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text("of somebody else")
     (tmp_path / "last.ckpt").symlink_to("elsewhere")

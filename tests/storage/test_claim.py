@@ -103,8 +103,11 @@ def test_a_forked_child_cannot_release_the_claim_of_its_parent(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["s3://bucket/run", "memory://run"])
-def test_a_url_is_not_claimed(folder):
-    FolderClaim(folder).release()
+def test_a_url_is_not_claimed(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # taken for a path, it would be made here
+    claim = FolderClaim(folder)
+    assert list(tmp_path.iterdir()) == []
+    claim.release()
 
 
 def test_a_file_system_without_locks_is_no_error(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from trainkit.storage.files import (
     _CHECKSUMS,
     link_checkpoint,
     read_checkpoint,
+    read_form,
     remove_checkpoint,
     verify,
     write_checkpoint,
@@ -57,6 +58,36 @@ def test_what_cannot_be_read_back_is_not_written(path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"hyper_parameters\.out: pathlib\.(_local\.)?PosixPath"):
         write_checkpoint({"hyper_parameters": {"out": Path("runs")}}, path)
     assert not path.exists()
+
+
+def test_the_form_is_all_but_the_values_of_tensors(path: Path) -> None:
+    write_checkpoint(CHECKPOINT, path)
+    # Not even looked at: behind the same door, damage of a value is found where the value is read.
+    whole = path.read_bytes()
+    values = torch.arange(12.0).numpy().tobytes()
+    path.write_bytes(whole.replace(values, bytes(len(values))))
+    form = read_form(path)
+    assert (form["epoch"], form["rng"]) == (CHECKPOINT["epoch"], CHECKPOINT["rng"])
+    assert form["state_dict"]["weight"].shape == (3, 4)
+    assert not form["state_dict"]["weight"].any()
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("read", [read_checkpoint, read_form])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"state_dict": {}, "call": print}, "loading it would run code"),
+        ([1], "holds a list instead of a dict"),
+        ({"trainkit": {"format": -1}}, "trainkit.format is -1"),
+        ({"weights": torch.zeros(1).expand(2**31)}, "stands for more bytes than there are"),
+    ],
+)
+def test_both_doors_refuse_the_same(read: Any, content: Any, message: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match=message):
+        read(tmp_path / "a.ckpt")
 
 
 # Reading what is not right

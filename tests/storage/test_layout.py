@@ -85,6 +85,22 @@ def test_places_that_contradict_each_other_are_told(place: Any, value: Any, told
     assert re.search(told, misfit(checkpoint)) and bool(told) == bool(misfit(checkpoint))
 
 
+@pytest.mark.parametrize("key", ["place", "loaders"])
+def test_a_value_of_a_loader_that_there_is_not_is_told(key: str) -> None:
+    class Saves:
+        def on_train_batch_end(self, trainer: Any) -> None:
+            self.checkpoint = trainer.dump_checkpoint()
+
+    plugin = Saves()
+    quiet_trainer(max_steps=1, callbacks=[plugin]).fit(TinyModule(), TinyData(2))
+    log = plugin.checkpoint["trainkit"]["ranks"][0]["metrics"]["phases"]["train"]
+    assert misfit(plugin.checkpoint) == "" and log["slots"]
+    number = log["num_dataloaders"]
+    log["slots"][0][key] = number if key == "place" else [number]
+    told = f"metrics.phases.train has {number} dataloaders, and values of number {number}"
+    assert misfit(plugin.checkpoint) == f"trainkit.ranks[0].{told}"
+
+
 def test_the_phases_are_those_that_there_are() -> None:
     phases = get_type_hints(Metrics)["phases"]
     assert get_args(get_args(phases)[0]) == tuple(phase.value for phase in Phase)
@@ -165,8 +181,8 @@ def test_every_key_that_is_saved_is_in_the_layout(tmp_path: Any) -> None:
     )
     trainer.fit(Rich(), datamodule=RichData())
     found.update(dict.fromkeys(unknown(trainer.dump_checkpoint(weights_only=True), Weights)))
-    # The keys that Lightning reads, of which the second is a plugin's own.
-    assert set(found) == {f".{LIGHTNING_VERSION}", ".averaging_state"}
+    # A key that Lightning reads, and no name of Python.
+    assert set(found) == {f".{LIGHTNING_VERSION}"}
     assert {"hparams_types", "hparams_enums", "datamodule_hparams_types", "logged", "due", "run"} <= saved[0]
 
 

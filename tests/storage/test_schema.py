@@ -51,6 +51,12 @@ def test_what_is_as_expected(value: Any, expected: Any) -> None:
         (True, float, "(all) is True, and a float was expected"),
         (-1, Count, "(all) is -1, and a count was expected"),
         (10**20, Count, "(all) is 100000000000000000000, and a count was expected"),
+        (11, Annotated[int, AtLeast(0, most=10)], "(all) is 11, and a count up to 10 was expected"),
+        (
+            0,
+            Annotated[int, AtLeast(1, most=10)],
+            "(all) is 0, and a whole number of at least 1 and up to 10 was expected",
+        ),
         ("x", int | None, "(all) is 'x', and a int or None was expected"),
         ({"a": [1, "b"]}, dict[str, list[int]], "a[1] is 'b', and a int was expected"),
         ({1: 2}, dict[str, int], "a key of (all) is 1, and a str was expected"),

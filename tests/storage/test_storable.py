@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from trainkit.errors import CheckpointError
-from trainkit.storage.files import write_checkpoint
+from trainkit.storage.files import read_checkpoint, write_checkpoint
+from trainkit.storage.plain import LEAVES
 from trainkit.storage.storable import check_storable, find_unstorable
 from trainkit.testing import assert_same_state
 from trainkit.types import Phase
@@ -94,6 +95,26 @@ def test_what_is_called_storable_comes_back(name: str) -> None:
 )
 def test_what_would_not_load_is_found(value: Any) -> None:
     assert find_unstorable({"callbacks": {"EMA": [0, {"x": value}]}}) == [("callbacks.EMA[1].x", type(value))]
+
+
+PLAIN = [
+    *(value for value in vars(torch).values() if isinstance(value, torch.dtype | torch.layout | torch.qscheme)),
+    *(bytearray(), bytearray(b"a"), bytearray(range(256)), b"a", 2**2000, -1, 1j, "", None, torch.device("cuda:1")),
+    *(torch.zeros(2), nn.Parameter(torch.zeros(2))),
+]
+
+
+def test_no_plain_value_is_saved_to_find_out_whether_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "save", None)
+    assert {type(value) for value in PLAIN} == LEAVES - {bool, float}
+    assert find_unstorable(PLAIN) == []
+
+
+def test_every_plain_value_can_be_read(tmp_path: Path) -> None:
+    write_checkpoint({"plain": PLAIN}, tmp_path / "a.ckpt")
+    loaded = read_checkpoint(tmp_path / "a.ckpt")["plain"]
+    assert [type(value) for value in loaded] == [type(value) for value in PLAIN]
+    assert loaded[:-2] == PLAIN[:-2]
 
 
 def test_an_attribute_of_a_tensor_counts() -> None:

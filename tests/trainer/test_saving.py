@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import trainkit
+from trainkit.callbacks import ModelCheckpoint
 from trainkit.checkpoint import state
-from trainkit.errors import DataError, ModuleError, NotAttachedError
+from trainkit.errors import CheckpointWriteError, DataError, ModuleError, NotAttachedError
+from trainkit.storage.files import read_checkpoint
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
@@ -70,6 +72,48 @@ def test_weights_that_a_call_has_loaded_before_it_failed_are_not_saved_as_those_
         trainer.test(module, TinyData(1), ckpt_path=tmp_path / "other.ckpt")
     assert torch.equal(module.layer.weight, other.module.layer.weight), "they are loaded by then"
     assert "optimizer_states" not in trainer.dump_checkpoint()
+
+
+class FailsToWrite(ModelCheckpoint):
+    """Says once, when it is waited for, that what it wrote in the background has failed."""
+
+    error = ""
+
+    def finish_write(self, trainer):
+        error, self.error = self.error, ""
+        if error:
+            raise CheckpointWriteError(error)
+
+
+def fitted_with_failed_writes(folder):
+    callbacks = [FailsToWrite(folder / name, save_top_k=0) for name in ("a", "b")]
+    trainer = quiet_trainer(callbacks=callbacks, enable_checkpointing=True, default_root_dir=folder)
+    trainer.fit(TinyModule(), TinyData(1))
+    for callback, error in zip(callbacks, ("the first", "the second"), strict=True):
+        callback.error = error
+    return trainer
+
+
+def test_what_is_saved_by_hand_is_written_where_a_write_in_the_background_failed(tmp_path):
+    trainer = fitted_with_failed_writes(tmp_path)
+    with pytest.raises(CheckpointWriteError, match="the second") as caught:
+        trainer.save_checkpoint(tmp_path / "mine.ckpt")
+    assert caught.value.__notes__ == ["before that: the first"]
+    assert read_checkpoint(tmp_path / "mine.ckpt")["global_step"] == trainer.global_step
+
+
+def test_where_it_cannot_be_written_either_both_are_told(tmp_path):
+    trainer = fitted_with_failed_writes(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointWriteError, match="could not write .*mine.ckpt") as caught:
+        trainer.save_checkpoint(tmp_path / "file" / "mine.ckpt")
+    assert caught.value.__notes__ == ["before that: the first", "before that: the second"]
+
+
+def test_who_writes_by_itself_waits_for_no_other(tmp_path):
+    trainer = fitted_with_failed_writes(tmp_path)
+    trainer.save_checkpoint(tmp_path / "mine.ckpt", write=lambda checkpoint, path: None)
+    assert [callback.error for callback in trainer.checkpoint_callbacks] == ["the first", "the second"]
 
 
 def test_while_a_later_call_is_prepared_the_last_fit_can_be_saved():

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import SWALR
 
 from trainkit.checkpoint.averages import AVERAGE, warn_of_lost_numbers
-from trainkit.checkpoint.optimizer_states import check_state
+from trainkit.checkpoint.scheduler_states import check_scheduler_state
 from trainkit.checks import function, is_share, is_whole, named_device, one_of, takes_numpy, whole
 from trainkit.data.combined import batches_of
 from trainkit.errors import ConfigError, OptimizerError, StateError
@@ -174,7 +174,7 @@ class StochasticWeightAveraging(Callback):
         self._average = {name: value.to(self._device or value.device) for name, value in average.items()}
         if state["scheduler"] is not None and self._trainer is not None:
             scheduler = self._replace_schedulers(self._trainer)
-            check_state(scheduler, state["scheduler"], "scheduler")
+            check_scheduler_state(scheduler, state["scheduler"], "scheduler")
             scheduler.load_state_dict(state["scheduler"])
 
     def _under_other_names(self) -> dict[str, Tensor]:

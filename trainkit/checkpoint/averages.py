@@ -21,7 +21,8 @@ from trainkit.storage.tensors import bounds
 AVERAGE = "average"
 NEWEST = "current_model_state"
 AVERAGING_STATE = "averaging_state"
-"""What `AVERAGE` and ``n_averaged`` replace, in files of Lightning and of earlier versions."""
+"""Where Lightning has ``n_averaged``. It is written for Lightning; read are files of it, and those of earlier versions,
+in which the callback's own state has no `AVERAGE`."""
 
 
 def load_newest(checkpoint: dict[str, Any], on_load_checkpoint: Hook[[dict[str, Any]]]) -> None:

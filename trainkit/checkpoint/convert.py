@@ -15,6 +15,7 @@ from trainkit.data.module import DataModule
 from trainkit.errors import CheckpointError
 from trainkit.module import TrainModule
 from trainkit.module.from_checkpoint import require_weights
+from trainkit.module.hparam_types import joined
 from trainkit.module.hparams import HYPER_PARAMETERS, LEFT_OUT, TYPES, describe_types, hparams_prefix, storable
 from trainkit.storage.files import refuse_same_file, verify, write_checkpoint
 from trainkit.storage.layout import check_layout
@@ -78,8 +79,9 @@ def _store_hyperparameters(checkpoint: dict[str, Any], prefix: str) -> list[str]
         return []
     given = checkpoint[key]
     checkpoint[key], names = storable(given)
-    # Those of trainkit tell themselves of which types they were.
-    own.setdefault(f"{prefix}{TYPES}", {"type": "AttributeDict", "items": describe_types(given, checkpoint[key])})
+    # What trainkit has written says of which types it was, and not so what was pickled beside that.
+    noted, found = own.get(f"{prefix}{TYPES}", {"type": "AttributeDict"}), describe_types(given, checkpoint[key])
+    own[f"{prefix}{TYPES}"] = joined(noted, {"items": found})
     if names:  # load_from_checkpoint then asks for them by name
         own[f"{prefix}{LEFT_OUT}"] = [*own.get(f"{prefix}{LEFT_OUT}", ()), *names]
     return [f"{key}.{name}" for name in names]

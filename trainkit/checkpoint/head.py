@@ -7,15 +7,13 @@ import os
 import pickletools
 import struct
 from itertools import islice
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from trainkit.checkpoint.state import is_resumable
 from trainkit.progress import Progress
-from trainkit.storage.archive import Archive
-from trainkit.storage.layout import misfit
-from trainkit.storage.loading import load
+from trainkit.storage.files import read_form
 from trainkit.storage.regular import open_regular
-from trainkit.storage.remote import fetched, is_remote
+from trainkit.storage.remote import FilePath, is_remote
 
 _PEEKED_BYTES = 512
 _HEADER_BYTES = 30
@@ -71,12 +69,11 @@ def peek(path: str) -> tuple[float, float]:
 
 
 def read_head(path: str | os.PathLike[str]) -> Head:
-    """Return the head of the checkpoint at ``path``. A file that cannot be read is no error: it has an empty one."""
-    try:
-        with open_regular(path) as file:
-            return _head_in(file)
-    except Exception:
-        return Head()
+    """Return the head of the checkpoint at ``path``. A file that cannot be read is no error: it has an empty one.
+
+    So has a remote one, which would have to be fetched as a whole.
+    """
+    return Head() if is_remote(path) else _head_at(path)
 
 
 def mark_of(path: str) -> str:
@@ -84,18 +81,14 @@ def mark_of(path: str) -> str:
 
     A remote one is fetched for that, as a whole.
     """
-    if not is_remote(path):
-        return read_head(path).mark
+    return _head_at(path).mark
+
+
+def _head_at(path: FilePath) -> Head:
     try:
-        with fetched(path) as copy:
-            return _head_in(copy).mark
-    except Exception:  # as `read_head`
-        return ""
-
-
-def _head_in(file: BinaryIO) -> Head:
-    checkpoint = load(Archive(file), with_values=False)
-    return Head() if misfit(checkpoint) else head_of(checkpoint)
+        return head_of(read_form(path))
+    except Exception:  # what is in a file may be made up, and fail in any way
+        return Head()
 
 
 def head_of(checkpoint: dict[str, Any]) -> Head:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trainkit.checkpoint.options import wrong_in_options
-from trainkit.checkpoint.scheduler_states import MOST_STEPS, wrong_in_scheduler
+from trainkit.checkpoint.scheduler_states import MOST_STEPS, is_of_torch
 from trainkit.checkpoint.trial_steps import Expected, expected_states
 from trainkit.errors import StateError
 from trainkit.output import warn
@@ -35,34 +35,18 @@ class _State(TypedDict):
     param_groups: list[dict[str, Any]]
 
 
-def is_of_torch(owner: object) -> bool:
-    """Whether torch knows what an optimizer or scheduler saves, and nobody else adds to it."""
-    return type(owner).__module__.startswith("torch.optim")
-
-
 def is_in_torchs_form(state: Any) -> bool:
     """Whether the state of an optimizer, which may be one of others, is built as those of torch are."""
     return not mismatch(state, _State) and all(isinstance(each.get("params"), list) for each in state["param_groups"])
 
 
-def check_state(owner: Any, state: Any, place: str = "") -> None:
-    """Raise `StateError` if ``state`` is not such as ``owner``, an optimizer or scheduler of torch, saves.
-
-    Args:
-        owner: Of whose state.
-        state: What was saved.
-        place: Where ``state`` is in what is restored.
-    """
-    if not is_of_torch(owner):
+def check_optimizer_state(optimizer: Any, state: Any) -> None:
+    """Raise `StateError` if ``optimizer`` is one of torch, and ``state`` not such as it saves."""
+    # Hooks make of a state what the optimizer takes.
+    if not is_of_torch(optimizer) or optimizer._optimizer_load_state_dict_pre_hooks:
         return
-    if isinstance(owner, Optimizer):
-        if owner._optimizer_load_state_dict_pre_hooks:
-            return  # they make of it what the optimizer takes
-        wrong = mismatch(state, _State) or next(filter(None, _wrong_in_optimizer(owner, state)), "")
-    else:
-        wrong = wrong_in_scheduler(owner, state)
-    if wrong:
-        raise StateError(f"{place}: {wrong}" if place else wrong)
+    if wrong := mismatch(state, _State) or next(filter(None, _wrong_in_optimizer(optimizer, state)), ""):
+        raise StateError(wrong)
 
 
 def _wrong_in_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from torch.optim import lr_scheduler as schedulers
 
 from trainkit.checkpoint.arguments import flattened, scheduler_arguments
 from trainkit.checkpoint.options import is_finite, wrong_in_options
+from trainkit.errors import StateError
 from trainkit.storage.schema import AtLeast, mismatch
 from trainkit.storage.tensors import wrong_number
 from trainkit.storage.walk import place_of_entry
@@ -60,6 +61,23 @@ _CLOSED = (
     swa_utils.SWALR,
 )
 """Schedulers that compute rates from their state alone, and call nothing of the user's."""
+
+
+def is_of_torch(owner: object) -> bool:
+    """Whether torch knows what an optimizer or scheduler saves, and nobody else adds to it."""
+    return type(owner).__module__.startswith("torch.optim")
+
+
+def check_scheduler_state(scheduler: Any, state: Any, place: str = "") -> None:
+    """Raise `StateError` if ``scheduler`` is one of torch, and ``state`` is not such as it saves.
+
+    Args:
+        scheduler: Of whose state.
+        state: What was saved.
+        place: Where ``state`` is in what is restored.
+    """
+    if is_of_torch(scheduler) and (wrong := wrong_in_scheduler(scheduler, state)):
+        raise StateError(f"{place}: {wrong}" if place else wrong)
 
 
 def wrong_in_scheduler(scheduler: Any, state: Any) -> str:

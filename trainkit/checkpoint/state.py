@@ -1,55 +1,24 @@
-"""What is in a checkpoint: one dictionary with the keys below.
+"""The states of plugins in a checkpoint, what identifies it, and what a fit cannot go on without.
 
-`trainkit.trainer.run_state` puts it together and applies it, with the functions here; plugins may add to it in
-``on_save_checkpoint``.
-
-======================  ===============================================================================================
-``epoch``               completed epochs, which is the index of the running one
-``global_step``         optimizer updates so far
-``state_dict``          the module's parameters and buffers; an average, where one is kept to be evaluated
-``current_model_state`` the newest weights, where ``state_dict`` is an average; see ``averages.py``
-``optimizer_states``    one ``state_dict`` per optimizer
-``lr_schedulers``       one ``state_dict`` per scheduler
-``loops``               ``{"fit": progress}``: the cursor from which the run continues, with ``group_batches``, the
-                        batches of an open accumulation group
-``callbacks``           the state of each plugin that has one, by its state key; see `keyed`
-``hyper_parameters``    what ``save_hyperparameters`` collected, as far as it can be stored safely
-``hparams_name``        the constructor argument that takes them all, or ``"kwargs"``
-``datamodule_...``      the same two of the data module, if it has hyperparameters
-``pytorch-...``         `LIGHTNING_VERSION`: lets Lightning load the weights
-``trainkit``            ``format``, ``version``, ``module``, ``run`` (its name), ``mark`` (a random text that only
-                        files of the run hold), ``precision``, ``shuffle_seed``,
-                        ``flags`` (which parameters are frozen and which submodules in eval mode), and of each of
-                        the ``ranks``: ``metrics``, ``group`` (an open accumulation group), ``data`` (position), ``rng``
-                        and ``began`` (the states of the generators before the run was first prepared, from which a
-                        random split of the data is drawn again); ``hparams_left_out``, names of hyperparameters that
-                        could not be stored, ``hparams_types``, of which types they were, and ``hparams_enums``;
-                        ``logged``, how much each logger had written; ``made_with``, plain values by names such as
-                        ``optimizer.lr``, ``scheduler.T_max`` and ``batch_size``: what the code gave when the run
-                        began, or what was taken of it since; ``stop``, who has asked for an end, and the limits;
-                        ``due``, the hook that was running, with the plugins that it had yet to call
-======================  ===============================================================================================
+The keys and what they mean are in `trainkit.storage.layout`. `trainkit.trainer.run_state` puts a checkpoint together
+and applies it; plugins may add to it in ``on_save_checkpoint``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import nn
 
 import trainkit
-from trainkit.checkpoint.optimizer_states import HOW_TO_COMPUTE, check_state, is_in_torchs_form, is_of_torch
-from trainkit.checkpoint.scheduler_states import MOST_STEPS
-from trainkit.errors import CheckpointError, StateError
+from trainkit.errors import CheckpointError
 from trainkit.output import warn
 from trainkit.reflection import describe_arguments
 from trainkit.storage.layout import FORMAT
-from trainkit.storage.owners import given_to, restoring, state_of
+from trainkit.storage.owners import given_to, state_of
 
 LIGHTNING_VERSION = "pytorch-lightning_version"
 """The key for which Lightning looks before it loads weights, and by which a checkpoint that it wrote is known."""
@@ -165,121 +134,6 @@ def _restore(plugin: Any, state: Any, key: str) -> None:
         "state_dict and no load_state_dict. Define load_state_dict(self, state), which brings back what state_dict "
         "returned."
     )
-
-
-def restore_optimizers(
-    optimizers: list[Any], states: list[Any], path: str, kind: str = "optimizer", *, keep_dtypes: bool = False
-) -> None:
-    """Load the state of each optimizer or scheduler.
-
-    Args:
-        optimizers: The optimizers, or the schedulers, of this run.
-        states: Their states in the checkpoint, in the same order.
-        path: The file, for the error.
-        kind: ``"optimizer"`` or ``"scheduler"``, for the error.
-        keep_dtypes: Whether states have the dtypes that they were saved with; otherwise those of the parameters now.
-
-    Raises:
-        CheckpointError: If the numbers, the parameter groups or the classes differ.
-    """
-    to_do = (
-        f"    to do        resume with the module it was trained with; or fit(..., take=['{kind}']) starts anew what "
-        "does not fit; or load only the weights (module.load_from_checkpoint)"
-    )
-    if len(optimizers) != len(states):
-        raise CheckpointError(
-            f"{path} holds {len(states)} states of {kind}s, and configure_optimizers gave {len(optimizers)}.\n{to_do}"
-        )
-    for index, (optimizer, state) in enumerate(zip(optimizers, states, strict=True)):
-        needed, before = _options(optimizer), [{**group} for group in getattr(optimizer, "param_groups", ())]
-        place = f"{'optimizer_states' if kind == 'optimizer' else 'lr_schedulers'}[{index}]"
-        owned = restoring(place, path) if is_of_torch(optimizer) else given_to(optimizer, place, path)
-        with owned:
-            check_state(optimizer, state)
-            if kind == "scheduler" and (most := max(_counts(state), default=0)) > MOST_STEPS:
-                raise StateError(f"it says that it was stepped {most} times, which none was")
-            try:
-                optimizer.load_state_dict(state)
-            except (ValueError, KeyError) as error:
-                raise CheckpointError(
-                    f"{path}: the state of {type(optimizer).__name__} does not fit: {error} ({place})\n{to_do}"
-                ) from error
-        lacking = needed - _options(optimizer)
-        if lacking:
-            raise CheckpointError(
-                f"{path} holds the state of another optimizer than {type(optimizer).__name__}: there is no "
-                f"{', '.join(sorted(lacking))}.\n{to_do}"
-            )
-        if kind == "optimizer" and is_of_torch(optimizer) and (name := _filled_in(optimizer, state, before)):
-            raise CheckpointError(f"{path}: there is no {name} in {place}.\n{to_do}")
-        if isinstance(optimizer, Optimizer) and is_of_torch(optimizer):
-            _fit_to_parameters(optimizer)
-        # Optimizers of others may save in a form of their own, which they have read themselves.
-        if keep_dtypes and is_in_torchs_form(state):
-            _put_back_dtypes(optimizer, state)
-
-
-def _counts(state: Any) -> Iterator[int]:
-    """Yield how often the schedulers in a state were stepped, and how often each milestone counts."""
-    if isinstance(state, list | tuple):
-        for item in state:
-            yield from _counts(item)
-    for key, value in state.items() if isinstance(state, dict) else ():
-        is_count = key in ("last_epoch", "_step_count") or isinstance(state, Counter)
-        if is_count and isinstance(value, int):
-            yield value
-        yield from _counts(value)
-
-
-def _options(optimizer: Any) -> set[str]:
-    """Return the arguments of an optimizer that all of its groups have; none of a scheduler."""
-    if not isinstance(optimizer, Optimizer):
-        return set()
-    return set(optimizer.defaults).intersection(*optimizer.param_groups)
-
-
-def _filled_in(optimizer: Optimizer, state: Mapping[str, Any], before: list[dict[str, Any]]) -> str:
-    """Return an option that the state lacks, and for which torch has put in another value than the code's."""
-    for saved, own, now in zip(state["param_groups"], before, optimizer.param_groups, strict=True):
-        for name in optimizer.defaults.keys() - saved.keys() - HOW_TO_COMPUTE:
-            if now[name] is not own[name] and now[name] != own[name]:
-                return str(name)
-    return ""
-
-
-def _put_back_dtypes(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Undo that torch casts all that it loads, but counters of steps, to the dtype of the parameter."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    numbers = [number for group in state["param_groups"] for number in group["params"]]
-    for parameter, number in zip(parameters, numbers, strict=True):
-        loaded = optimizer.state.get(parameter, {})
-        for name, saved in state["state"].get(number, {}).items():
-            # Such as the float32 scalars of ASGD and NAdam, beside parameters in bfloat16. All else that torch's own
-            # optimizers keep is of the parameter's dtype.
-            is_own = isinstance(saved, Tensor) and (not saved.ndim or not is_of_torch(optimizer))
-            if is_own and name in loaded and saved.dtype != loaded[name].dtype:
-                loaded[name] = saved.to(loaded[name].device, copy=True)
-
-
-def _fit_to_parameters(optimizer: Optimizer) -> None:
-    """Cast complex numbers to the dtype of the parameter, as torch does with real ones; and order all in memory alike.
-
-    Fused steps go through memory, and would take other numbers where the order is another, such as channels last.
-    """
-    for parameter, kept in optimizer.state.items():
-        for name, value in kept.items():
-            is_list = isinstance(value, list)
-            kept[name] = [_fitted(each, parameter) for each in value] if is_list else _fitted(value, parameter)
-
-
-def _fitted(value: Any, parameter: Tensor) -> Any:
-    if not isinstance(value, Tensor) or not value.ndim:
-        return value
-    value = value.to(parameter.dtype) if value.is_complex() else value
-    if value.shape != parameter.shape:
-        return value.contiguous()
-    is_in_order = value.stride() == parameter.stride()
-    return value if is_in_order else torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def is_resumable(checkpoint: Mapping[str, Any]) -> bool:

@@ -140,6 +140,13 @@ def describe_outside(value: Any) -> Description:
     return {"type": "AttributeDict"} if type(value) is not dict and isinstance(value, Mapping | Namespace) else {}
 
 
+def joined(one: Description, other: Description) -> Description:
+    """Return what two descriptions of one value say together; where both name a type, ``other`` is right."""
+    in_one, in_other = one.get("items", {}), other.get("items", {})
+    inside = _inside((key, joined(in_one.get(key, {}), in_other.get(key, {}))) for key in {**in_one, **in_other})
+    return {**one, **other, **inside}
+
+
 def is_omegaconf(value: Any) -> bool:
     """Return whether ``value`` is a container of OmegaConf."""
     # Not imported for the question: a value of its types exists only if somebody has imported it.

@@ -10,7 +10,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -59,40 +59,36 @@ def replacing(path: Path, like: Path | None = None) -> Iterator[BinaryIO]:
 def replace_by_link(path: Path, target: Path) -> None:
     """Replace ``path`` by a symbolic link to ``target``, or by a copy of it where the file system has no links.
 
-    It is a copy as well if ``path`` lets others do less than ``target``.
+    It is a copy as well if ``path`` lets others do less than ``target``. Missing folders are made.
 
     Raises:
         CheckpointWriteError: If the file system refuses.
     """
-    if is_more_private(path, than=target):
-        replace_by_copy(path, target)
-        return
-    temporary = temporary_for(path)
-    try:
-        # Relative, so that the link still leads there when the folder is moved.
-        temporary.symlink_to(os.path.relpath(target, path.parent))
-    except OSError:
-        replace_by_copy(path, target)
-        return
-    _rename(temporary, path)
+    # Relative, so that the link still leads there when the folder is moved.
+    _replace_by(lambda name: name.symlink_to(os.path.relpath(target, path.parent)), path, target)
 
 
 def replace_by_hard_link(path: Path, target: Path) -> None:
     """Make ``path`` a second name of the file ``target``, or a copy of it where the file system has no such links.
 
     The file stays under this name when the other one is deleted or replaced. It is a copy as well if ``path`` lets
-    others do less than ``target``.
+    others do less than ``target``. Missing folders are made.
 
     Raises:
         CheckpointWriteError: If the file system refuses.
     """
+    _replace_by(lambda name: os.link(target, name), path, target)
+
+
+def _replace_by(link: Callable[[Path], None], path: Path, target: Path) -> None:
+    """Replace ``path`` by what ``link`` makes under a name that it is given, or by a copy of ``target``."""
     if is_more_private(path, than=target):
         replace_by_copy(path, target)
         return
     temporary = temporary_for(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.link(target, temporary)
+        link(temporary)
     except OSError:
         replace_by_copy(path, target)
         return

@@ -1,6 +1,7 @@
 """The layout of a checkpoint as types, against which every file is checked once, when it is read.
 
-What plugins, optimizers, schedulers, modules and data modules put in is theirs: who loads it looks at it.
+The keys are those of `Whole`, or of `Weights` where only weights are saved; below ``trainkit``, those of `Own`, or of
+`Signature`. What plugins, optimizers, schedulers, modules and data modules put in is theirs: who loads it looks at it.
 """
 
 from __future__ import annotations
@@ -191,7 +192,15 @@ class Group(TypedDict):
 
 
 class RankState(TypedDict):
-    """What each rank has for itself."""
+    """What each rank has for itself.
+
+    Attributes:
+        metrics: What it has logged.
+        group: Its share of an open accumulation group.
+        data: Where it stands in its data.
+        rng: The states of the generators now.
+        began: Those before the run was first prepared, from which a random split of the data is drawn again.
+    """
 
     metrics: Metrics
     group: Group | None
@@ -241,7 +250,20 @@ class Description(TypedDict):
 
 
 class Signature(TypedDict):
-    """What identifies a checkpoint of trainkit."""
+    """Below ``trainkit`` where only weights are saved: what identifies the checkpoint.
+
+    Attributes:
+        format: `FORMAT` when it was written.
+        version: That of trainkit.
+        module: The name of the module's class.
+        run: The name of the run.
+        mark: A random text that only files of the run hold.
+        logged: How much each logger had written.
+        hparams_left_out: Names of hyperparameters that could not be stored.
+        hparams_types: Of which types those were that are stored.
+        hparams_enums: Those that are members of enums, by class and name.
+        datamodule_hparams_left_out: As above, of the data module; so the two that follow.
+    """
 
     format: Count
     version: str
@@ -258,7 +280,18 @@ class Signature(TypedDict):
 
 
 class Own(Signature):
-    """Below ``trainkit``: what trainkit alone needs in order to continue."""
+    """Below ``trainkit``: what trainkit alone needs in order to continue.
+
+    Attributes:
+        precision: The state of the precision, such as a scale of losses.
+        shuffle_seed: From which orders of samples are drawn.
+        flags: Which parameters are frozen and which submodules in eval mode.
+        stop: Who has asked for an end, and the limits.
+        made_with: Plain values by names such as ``optimizer.lr``, ``scheduler.T_max`` and ``batch_size``: what the code
+            gave when the run began, or what was taken of it since.
+        ranks: What each rank has for itself.
+        due: The hook that was running, with the plugins that it had yet to call.
+    """
 
     precision: dict[str, Any]
     shuffle_seed: NotRequired[int | None]
@@ -270,7 +303,12 @@ class Own(Signature):
 
 
 class Fit(TypedDict):
-    """How far a fit was; see `trainkit.progress.Progress`."""
+    """How far a fit was; see `trainkit.progress.Progress`.
+
+    Attributes:
+        elapsed_s: The seconds that it has taken.
+        group_batches: The batches of an open accumulation group.
+    """
 
     epoch: Count
     batch: Count
@@ -292,7 +330,7 @@ class Fit(TypedDict):
 
 
 class Loops(TypedDict):
-    """The cursors of loops, of which there is one."""
+    """The cursors of loops, of which there is one: ``fit``, from which the run continues."""
 
     fit: Fit
 
@@ -306,7 +344,20 @@ class Foreign(TypedDict, total=False):
 
 
 class Weights(TypedDict):
-    """A checkpoint that holds weights only."""
+    """A checkpoint that holds weights only.
+
+    Beside these keys it has ``pytorch-lightning_version``, without which Lightning does not load the weights.
+
+    Attributes:
+        epoch: How many epochs are over, their last hooks called: the index of the one that is running, or is next.
+        global_step: Optimizer updates so far.
+        state_dict: The module's parameters and buffers; an average, where one is kept to be evaluated.
+        trainkit: What trainkit alone reads.
+        hyper_parameters: What ``save_hyperparameters`` collected, as far as it can be stored safely.
+        hparams_name: The constructor argument that takes them all, or ``"kwargs"``.
+        datamodule_hyper_parameters: Those of the data module.
+        datamodule_hparams_name: The same of it.
+    """
 
     epoch: Count
     global_step: Count
@@ -319,9 +370,20 @@ class Weights(TypedDict):
 
 
 class Whole(Weights):
-    """A checkpoint from which a fit can continue."""
+    """A checkpoint from which a fit can continue.
+
+    Attributes:
+        current_model_state: The newest weights, where ``state_dict`` is an average; see
+            `trainkit.checkpoint.averages`.
+        averaging_state: How many weights that is an average of, under Lightning's name for it.
+        optimizer_states: One ``state_dict`` for each optimizer.
+        lr_schedulers: One ``state_dict`` for each scheduler.
+        loops: How far the run was.
+        callbacks: The state of each plugin that has one, by its state key; see `trainkit.checkpoint.state.keyed`.
+    """
 
     current_model_state: NotRequired[dict[str, Tensor]]
+    averaging_state: NotRequired[dict[str, Any]]
     optimizer_states: list[dict[Any, Any]]
     lr_schedulers: list[dict[Any, Any]]
     loops: Loops

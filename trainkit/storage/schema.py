@@ -48,7 +48,8 @@ class AtLeast(NamedTuple):
     @property
     def words(self) -> str:
         """What is expected, for messages."""
-        return f"a whole number of at least {self.bound}" if self.bound else "a count"
+        kind = f"a whole number of at least {self.bound}" if self.bound else "a count"
+        return kind if self.most == _MOST else f"{kind}{' and' if self.bound else ''} up to {self.most}"
 
     def fits(self, value: Any) -> bool:
         """Return whether ``value`` is as expected."""

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from trainkit.errors import CheckpointError
 from trainkit.storage.archive import Archive
 from trainkit.storage.loading import load
-from trainkit.storage.plain import CONTAINERS, excess, num_bytes_of, own_bytes_of
+from trainkit.storage.plain import CONTAINERS, LEAVES, excess, num_bytes_of, own_bytes_of
 from trainkit.storage.walk import walk
 
-# By exact type, as for containers: a subclass is pickled by the name of its class.
-_PLAIN = frozenset({type(None), bool, float, complex, str, torch.dtype, torch.device})
-_PLAIN_OR_CONTAINERS = _PLAIN.union(CONTAINERS) - {Counter}
 _TENSORS = (Tensor, nn.Parameter)
+# By exact type, as for containers: a subclass is pickled by the name of its class. The rest is looked at one by one.
+_PLAIN = LEAVES - {int, bytes, *_TENSORS}
+_PLAIN_OR_CONTAINERS = _PLAIN.union(CONTAINERS) - {Counter}
 _MAX_INT_BITS = 255 * 8
 _UNUSUAL = {
     bytes: " that is empty",

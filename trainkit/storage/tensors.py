@@ -27,7 +27,7 @@ def misformed(saved: Any, shape: tuple[int, ...] | None, dtype: torch.dtype, pla
 
 
 def wrong_number(saved: Any, place: str) -> str:
-    """Return whether ``saved`` is neither a number nor a tensor of one, without dimensions."""
+    """Return what is wrong with ``saved``; empty if it is a number, or a tensor of one without dimensions."""
     if not isinstance(saved, Tensor):
         return mismatch(saved, Scalar, place)
     whole = not saved.is_quantized and kind_of(saved.dtype) == "whole"
@@ -35,7 +35,7 @@ def wrong_number(saved: Any, place: str) -> str:
 
 
 def other_kind(saved: Tensor, dtype: torch.dtype, place: str) -> str:
-    """Return whether a tensor is not dense, or has other numbers than those of ``dtype``, the width aside."""
+    """Return what is wrong with a tensor; empty if it is dense, and of the kind of numbers of ``dtype``."""
     if saved.layout is not torch.strided or saved.is_nested or saved.is_quantized:
         kind = "quantized" if saved.is_quantized else "nested" if saved.is_nested else str(saved.layout)
         return f"{place} is {kind}, and a dense tensor was expected"

@@ -23,6 +23,7 @@ from trainkit.checkpoint.arguments import (
     vars_of,
 )
 from trainkit.checkpoint.changes import Rows, find_changes, is_class, is_in_state, table
+from trainkit.checkpoint.restore_states import restore_optimizers, restore_schedulers
 from trainkit.checkpoint.take import ANEW, CodeValues, resolve_names
 from trainkit.data.combined import CombinedLoader
 from trainkit.data.loaders import length_of
@@ -98,10 +99,10 @@ class Resumption:
         """
         run, path, taken = self._run, self._path, self._taken
         if "optimizer" not in taken:
-            state.restore_optimizers(run.optimizers, checkpoint["optimizer_states"], path, keep_dtypes=keep_dtypes)
+            restore_optimizers(run.optimizers, checkpoint["optimizer_states"], path, keep_dtypes=keep_dtypes)
         if "scheduler" not in taken and "optimizer" not in taken:
             schedulers = [config.scheduler for config in run.schedulers]
-            state.restore_optimizers(schedulers, checkpoint["lr_schedulers"], path, kind="scheduler")
+            restore_schedulers(schedulers, checkpoint["lr_schedulers"], path)
         run.made_with = self._now | {name: self._before[name] for name in self._before if self._is_held(name)}
         if "optimizer" in taken:
             return

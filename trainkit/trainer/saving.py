@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from trainkit.errors import NotAttachedError
+from trainkit.errors import NotAttachedError, note_on
 from trainkit.hooks.due import running_hook
-from trainkit.storage.files import write_checkpoint
 from trainkit.storage.layout import check_layout
 from trainkit.trainer.call import Call
 from trainkit.trainer.run_state import dump, dump_weights
@@ -17,16 +16,49 @@ if TYPE_CHECKING:
 
 
 def write_newest(
-    trainer: Trainer, path: str, *, weights_only: bool, write: Callable[[dict[str, Any], str], None]
+    trainer: Trainer,
+    path: str,
+    *,
+    weights_only: bool,
+    write: Callable[[dict[str, Any], str], None],
+    waits_for_writers: bool,
 ) -> None:
-    """Let rank 0 ``write`` to ``path`` what the Trainer has to save."""
+    """Let rank 0 ``write`` to ``path`` what the Trainer has to save.
+
+    Args:
+        trainer: The Trainer.
+        path: Where to.
+        weights_only: Whether to leave out what only a continued fit needs.
+        write: Writes it.
+        waits_for_writers: Whether files that the state names, and that are written in the background, have to be there
+            first. Where one could not be written, this one is all the same, and then the error is raised.
+    """
+    failed = _finish_writers(trainer) if waits_for_writers else []
     try:
-        if write is write_checkpoint:  # by hand: files that the state names have to be there when it is read
-            for callback in trainer.checkpoint_callbacks:
-                callback.finish_write(trainer)
-    finally:  # also if one of them could not be written
         checkpoint = trainer.dump_checkpoint(weights_only)
         trainer.strategy.agreed(lambda: write(checkpoint, path))
+    except Exception as error:
+        failed.append(error)
+    _raise_last(failed)
+
+
+def _finish_writers(trainer: Trainer) -> list[Exception]:
+    """Wait for what callbacks write in the background; return what went wrong with it."""
+    failed: list[Exception] = []
+    for callback in trainer.checkpoint_callbacks:
+        try:
+            callback.finish_write(trainer)
+        except Exception as error:
+            failed.append(error)
+    return failed
+
+
+def _raise_last(errors: list[Exception]) -> None:
+    """Raise the last of ``errors``, with the others as notes."""
+    if errors:
+        for other in errors[:-1]:
+            note_on(errors[-1], f"before that: {other}")
+        raise errors[-1]
 
 
 def dump_newest(trainer: Trainer, call: Call | None, previous: Call | None, *, weights_only: bool) -> dict[str, Any]:

@@ -420,7 +420,9 @@ class Trainer(TrainerProperties):
         file_path("save_checkpoint", filepath=filepath)
         if storage_options is not None:
             raise ConfigError("storage_options is not supported. Give a path that needs none.")
-        save = partial(write_newest, self, weights_only=bool(weights_only), write=write)
+        # Plugins that save bring a ``write`` of their own, and have waited for what they need.
+        waits = write is write_checkpoint
+        save = partial(write_newest, self, weights_only=bool(weights_only), write=write, waits_for_writers=waits)
         self.hooks.hooks.around_save_checkpoint(save, os.fspath(filepath))
 
     def dump_checkpoint(self, weights_only: bool = False) -> dict[str, Any]:
