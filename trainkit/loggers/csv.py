@@ -80,8 +80,9 @@ class CSVLogger(Logger):
         self._table = None
         if self.writes and (table := self.metrics_file).name != "metrics.csv":
             warn(
-                f"{table.with_name('metrics.csv')} is left as it is, since no run has written it, or it is a link or no "
-                f"file. The rows of this run go to {table}. To have them in metrics.csv, move both away first."
+                f"{table.with_name('metrics.csv')} is left as it is: it is no table that a run has written in this "
+                f"folder, or was changed, or is a link or no file. The rows of this run go to {table}. To have them in "
+                "metrics.csv, move both away before a run."
             )
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:

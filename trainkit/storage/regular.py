@@ -43,7 +43,7 @@ def open_own(path: str | os.PathLike[str], mode: Literal["rb", "r+b", "ab"] = "r
     if stat.S_ISREG(state.st_mode) and state.st_nlink == 1:
         return file
     file.close()
-    raise OSError(errno.EINVAL, "it is no regular file, or has a second name elsewhere")
+    raise OSError("it is no regular file, or has a second name elsewhere (a hard link)")
 
 
 def _not_through_links(name: str, flags: int) -> int:
