@@ -121,3 +121,20 @@ def test_the_last_name_that_is_taken_decides(tmp_path: Path) -> None:
     assert table_in(tmp_path) == tmp_path / "metrics-v2.csv"
     (tmp_path / "metrics-v2.csv").touch()
     assert table_in(tmp_path) == tmp_path / "metrics-v2.csv"
+
+
+def test_a_run_that_fails_at_once_leaves_its_choice_to_the_next(tmp_path: Path) -> None:
+    class Fails(TinyModule):
+        def on_fit_start(self) -> None:
+            make_mark(str(tmp_path / "run"))  # as a logger of another kind does
+            raise ZeroDivisionError
+
+    path = tmp_path / "run" / "metrics.csv"
+    path.parent.mkdir()
+    path.write_bytes(b"step,epoch,a\n1,2,3\n4,5")
+    trainer = quiet_trainer(default_root_dir=tmp_path, logger=CSVLogger(tmp_path, None, "run"), max_epochs=1)
+    with pytest.warns(UserWarning, match="is left as it is"), pytest.raises(ZeroDivisionError):
+        trainer.fit(Fails(), TinyData(2))
+    with pytest.warns(UserWarning, match="is left as it is"):
+        assert steps_in(fit(tmp_path, 1)) == ["1", "2"]
+    assert path.read_bytes() == b"step,epoch,a\n1,2,3\n4,5"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -84,6 +85,9 @@ class CSVLogger(Logger):
                 f"folder, or was changed, or is a link or no file. The rows of this run go to {table}. To have them in "
                 "metrics.csv, move both away before a run."
             )
+            # Made at once, so that later runs choose it too if this one is killed when the folder has a mark.
+            with suppress(OSError):
+                open(table, "xb").close()
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         if not self.writes:
