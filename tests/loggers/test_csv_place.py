@@ -78,7 +78,9 @@ def test_a_run_does_not_wait_for_a_pipe_and_follows_no_link(tmp_path: Path, kind
     }
     make[kind]()
     with pytest.warns(UserWarning, match=r"metrics\.csv is left as it is"):
-        assert steps_in(fit(tmp_path, 2, ckpt_path="last")) == ["3", "4"]
+        table = fit(tmp_path, 2, ckpt_path="last")
+    assert table.name == "metrics-v1.csv"
+    assert steps_in(table) == ["3", "4"]
     assert other.read_bytes() == before
     assert not (path.parent / "nowhere").exists()
 
