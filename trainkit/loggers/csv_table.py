@@ -25,7 +25,7 @@ FIRST_COLUMNS = ("step", "epoch")
 EVALUATED = "\r\n"
 """Ends the line of a row that no run will log again, such as one of a test. To readers it is a line end like any."""
 
-_STEP = re.compile(r"(-?[0-9]{1,18}),")
+_STEP = re.compile(r"-?[0-9]{1,18},")
 _MAX_HEADER_BYTES = 1 << 24
 
 
