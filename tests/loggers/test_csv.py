@@ -9,7 +9,8 @@ import pytest
 
 from trainkit.callbacks import CSVLogger
 from trainkit.errors import ConfigError, LogWriteError
-from trainkit.loggers.csv import append_rows
+from trainkit.loggers.csv_table import append_rows, replace_rows
+from trainkit.loggers.run_mark import NAME
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
@@ -73,9 +74,19 @@ def test_a_line_that_was_cut_off_by_a_kill_is_dropped(tmp_path, rest):
     assert path.read_text() == "step,epoch,a\n1,0,1.0\n2,0,2.0\n"
 
 
-def test_a_header_that_was_cut_off_is_written_again(tmp_path):
+@pytest.mark.parametrize("text", ["step,ep", "a,b\n1,2", "a,b\n1,2\n", "\ufeffstep,epoch\n", "step,epoch,a,a\n"])
+def test_what_has_no_header_of_a_table_is_left_alone(tmp_path, text):
     path = tmp_path / "metrics.csv"
-    path.write_text("step,ep")
+    path.write_text(text)
+    for write in (append_rows, lambda path, rows: replace_rows(path, 0, 0, [(row, True) for row in rows])):
+        with pytest.raises(OSError, match="does not begin as a table"):
+            write(path, [{"step": 2, "a": 2.0}])
+    assert path.read_text() == text
+
+
+def test_an_empty_file_becomes_a_table(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.touch()
     append_rows(path, [{"step": 2, "a": 2.0}])
     assert path.read_text() == "step,epoch,a\n2,,2.0\n"
 
@@ -159,7 +170,33 @@ def test_rows_behind_those_that_were_written_can_be_cut_off(logger):
         ("2", "2.0", ""),
         ("3", "5.0", ""),
     ]
-    assert os.listdir(logger.log_dir) == ["metrics.csv"]
+    assert [name for name in os.listdir(logger.log_dir) if not name.startswith(NAME)] == ["metrics.csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("a\x1b[2J", r"a\x1b[2J"),
+        ("50\rOK", r"50\rOK"),
+        ("a\nb", r"a\nb"),
+        ("=cmd()", "=cmd()"),
+        ('a,b"c', 'a,b"c'),
+        (" a ", " a "),
+        ("[/x]", "[/x]"),
+    ],
+)
+def test_a_name_comes_back_with_what_acts_written_out(logger, name, written):
+    logger.log_metrics({name: 0.5}, 1)
+    count = logger.written()
+    logger.log_metrics({name: 0.25, "other": "two\nlines"}, 2)
+    logger.save()
+    assert [row[written] for row in rows_in(logger.metrics_file)] == ["0.5", "0.25"]
+    assert "\x1b" not in logger.metrics_file.read_text()
+    # A run that goes on knows the row again.
+    logger.cut_back(count)
+    logger.log_metrics({name: 0.75, "other": 1}, 2)
+    logger.save()
+    assert [row[written] for row in rows_in(logger.metrics_file)] == ["0.5", "0.75"]
 
 
 def test_rows_of_an_earlier_session_count(logger, tmp_path):

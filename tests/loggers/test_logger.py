@@ -9,6 +9,7 @@ from torch import nn
 from trainkit.callbacks import CSVLogger, Logger, ModelCheckpoint, TensorBoardLogger
 from trainkit.data import DataModule
 from trainkit.errors import ConfigError, LogWriteError, MetricError
+from trainkit.loggers.run_mark import NAME
 from trainkit.module.hparams import HyperparametersMixin
 from trainkit.testing import Recorder, TinyData, TinyModule, check_callback, quiet_trainer
 
@@ -144,7 +145,8 @@ def test_both_default_loggers_write_into_one_folder_per_trainer(tmp_path):
         folder = tmp_path / "trainkit_logs" / f"version_{version}"
         assert [type(logger) for logger in trainer.loggers] == [TensorBoardLogger, CSVLogger]
         assert {logger.log_dir for logger in trainer.loggers} == {trainer.log_dir} == {str(folder)}
-        assert {path.name.split(".")[0] for path in folder.iterdir()} == {"events", "metrics", "hparams"}
+        names = {path.name.split(".")[0] for path in folder.iterdir() if not path.name.startswith(NAME)}
+        assert names == {"events", "metrics", "hparams"}
     assert sorted(os.listdir(tmp_path / "trainkit_logs")) == ["version_0", "version_1"]
 
 

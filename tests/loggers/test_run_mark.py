@@ -10,7 +10,7 @@ import pytest
 
 from trainkit.callbacks import ModelCheckpoint
 from trainkit.loggers import CSVLogger
-from trainkit.loggers.run_mark import is_marked, make_mark
+from trainkit.loggers.run_mark import is_marked, make_mark, marks_in
 from trainkit.storage.files import read_checkpoint, write_checkpoint
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
@@ -51,6 +51,7 @@ def test_a_folder_has_one_mark(tmp_path: Path) -> None:
     mark = make_mark(str(tmp_path / "new"))
     assert make_mark(str(tmp_path / "new")) == mark
     assert is_marked(str(tmp_path / "new"), mark)
+    assert (marks_in(tmp_path / "new"), marks_in(tmp_path), marks_in(tmp_path / "none")) == ([mark], [], [])
     assert not is_marked(str(tmp_path), mark)
 
 

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainkit.checks import takes_numpy, whole
+from trainkit.loggers.csv_place import table_in
 from trainkit.loggers.csv_table import append_rows, count_rows, replace_rows, rows_behind, size_of
 from trainkit.loggers.hparams_yaml import update_hparams_file
 from trainkit.loggers.logger import Logger, Status
 from trainkit.loggers.rows_behind import RowsBehind
 from trainkit.loggers.run_folder import writing
+from trainkit.loggers.run_mark import make_mark
+from trainkit.output import warn
+from trainkit.printable import printable
 from trainkit.storage.schema import Count, takes
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
 
 
 class CSVLogger(Logger):
     """Writes ``metrics.csv`` and ``hparams.yaml``.
 
-    Each row of metrics is one line, with a cell left empty where the row has no such metric. Rows are appended to a
-    file that exists already.
+    Each row of metrics is one line, with a cell left empty where the row has no such metric. Rows are appended to the
+    table of an earlier run in that folder. A ``metrics.csv`` that no run has written there, or that is a link, is left
+    as it is: the rows go to ``metrics-v1.csv`` beside it, and a warning says so.
 
     Args:
         save_dir: The folder of all experiments; None is the Trainer's ``default_root_dir``.
@@ -53,19 +62,38 @@ class CSVLogger(Logger):
         self._pending: list[tuple[dict[str, Any], bool]] = []  # rows, and whether they are of training
         self._flush_at = 0
         self._rows: int | None = None  # in the file, ahead of those behind a checkpoint; None if not counted
+        self._table: Path | None = None
         self._size: int | None = None  # of the file, when this logger last wrote to it in this run
         self._behind: RowsBehind | None = None
         self._removed = 0  # of those that are behind
 
     @property
     def metrics_file(self) -> Path:
-        """The path of the table."""
-        return Path(self.log_dir, "metrics.csv")
+        """The path of the table: ``metrics.csv``, or ``metrics-v1.csv`` and so on beside one of somebody else."""
+        folder = Path(self.log_dir)
+        if self._table is None or self._table.parent != folder:
+            self._table = table_in(folder)
+        return self._table
+
+    def setup(self, trainer: Trainer) -> None:
+        super().setup(trainer)
+        # Chosen once for a run, at its start: what others put there later is an error of the next write.
+        self._table = None
+        if self.writes and (table := self.metrics_file).name != "metrics.csv":
+            warn(
+                f"{table.with_name('metrics.csv')} is left as it is: it is no table that a run has written in this "
+                f"folder, or was changed, or is a link or no file. The rows of this run go to {table}. To have them in "
+                "metrics.csv, move both away before a run."
+            )
+            # Made at once, so that later runs choose it too if this one is killed when the folder has a mark.
+            with suppress(OSError):
+                open(table, "xb").close()
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         if not self.writes:
             return
-        step, row = self.step_of(step), self.row_of(metrics)
+        # In a table that is shown in a terminal, a name must not act on it; and each row is one line.
+        step, row = self.step_of(step), {printable(name): value for name, value in self.row_of(metrics).items()}
         # On both sides: it is the first column, and never what somebody has logged under this name.
         self._pending.append(({"step": step} | row | {"step": step}, self.trains))
         if self._behind is not None and self.trains:
@@ -89,6 +117,9 @@ class CSVLogger(Logger):
             if is_gone:
                 self.tell_removed(self.metrics_file)
                 self._rows = self._behind = None
+            if self._size is None:
+                # By it a later run knows that the table is not somebody else's.
+                make_mark(self.log_dir)
             self._write()
             self._size = self.metrics_file.stat().st_size
             # Only after the write: rows that could not be written stay pending.

@@ -26,6 +26,14 @@ def is_marked(folder: str, mark: object) -> bool:
     return _MARK.fullmatch(name) is not None and os.path.isdir(os.path.join(folder, name))
 
 
+def marks_in(folder: str | os.PathLike[str]) -> list[str]:
+    """Return the marks that ``folder`` has: one, if runs have written there, and more where folders were merged."""
+    try:
+        return [match[1] for name in sorted(os.listdir(folder)) if (match := _MARK.fullmatch(name))]
+    except OSError:
+        return []
+
+
 def make_mark(folder: str) -> str:
     """Return the mark of ``folder``, which is made if need be and gets one if it has none; empty if that fails."""
     # Where it cannot be made, a run whose checkpoints are elsewhere goes on in a new folder.
@@ -33,7 +41,7 @@ def make_mark(folder: str) -> str:
         if is_remote(folder):
             return ""
         os.makedirs(folder, exist_ok=True)
-        found = next((match[1] for name in sorted(os.listdir(folder)) if (match := _MARK.fullmatch(name))), "")
+        found = next(iter(marks_in(folder)), "")
         if not found:
             found = secrets.token_hex(_BYTES)
             os.mkdir(os.path.join(folder, f"{NAME}{found}"))

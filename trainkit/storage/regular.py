@@ -1,11 +1,11 @@
-"""Opening files for reading: regular ones alone, since a pipe may never answer, and a device may never end."""
+"""Opening files: regular ones alone, since a pipe may never answer, and a device may never end."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 
 def open_regular(path: str | os.PathLike[str], *, or_pipe: bool = False) -> BinaryIO:
@@ -30,6 +30,25 @@ def open_regular(path: str | os.PathLike[str], *, or_pipe: bool = False) -> Bina
         return file
     file.close()
     raise OSError(errno.EINVAL, "it is a device, a pipe or a socket, and no file")
+
+
+def open_own(path: str | os.PathLike[str], mode: Literal["rb", "r+b", "ab"] = "rb") -> BinaryIO:
+    """Open a regular file that is there, and that is reached by this name alone: to write to another is to write twice.
+
+    Raises:
+        OSError: If it cannot be opened, or is a link or has a second name (a hard link), or is no regular file.
+    """
+    file = open(path, mode, opener=_not_through_links)  # noqa: SIM115  # closed by who asked for it
+    state = os.fstat(file.fileno())
+    if stat.S_ISREG(state.st_mode) and state.st_nlink == 1:
+        return file
+    file.close()
+    raise OSError("it is no regular file, or has a second name elsewhere (a hard link)")
+
+
+def _not_through_links(name: str, flags: int) -> int:
+    # Without O_CREAT, which mode "a" has: what is not there is made by who knows that it is to be new.
+    return _at_once(name, flags & ~os.O_CREAT | getattr(os, "O_NOFOLLOW", 0))
 
 
 def _at_once(name: str, flags: int) -> int:

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from trainkit.loggers.tensorboard.event_file import OF_TRAINING, EventFile, sizes_of_files
+from trainkit.loggers.run_mark import NAME, make_mark
+from trainkit.loggers.tensorboard.event_file import OF_TRAINING, EventFile, sizes_of_files, suffix_of_training
 from trainkit.loggers.tensorboard.events_behind import HPARAMS, EventsBehind
 
 
-def write(folder, steps, suffix=OF_TRAINING, tag="a"):
+def write(folder, steps, suffix=None, tag="a"):
+    suffix = suffix_of_training(make_mark(str(folder))) if suffix is None else suffix
     file = EventFile(str(folder), 0, suffix)
     for step in steps:
         file.add_summary(Summary(value=[Summary.Value(tag=tag, simple_value=0.5)]), step)
@@ -55,7 +58,8 @@ def test_events_go_one_by_one_as_the_run_passes_them(behind, by):
             events.remove_passed()
     events.remove_passed()
     assert (steps_in(first), steps_in(second)) == ([1, 2], [7])
-    assert sorted(os.listdir(os.path.dirname(first))) == sorted([*map(os.path.basename, (first, second)), "more"])
+    names = [name for name in os.listdir(os.path.dirname(first)) if not name.startswith(NAME)]
+    assert sorted(names) == sorted([*map(os.path.basename, (first, second)), "more"])
 
 
 def test_a_file_of_which_nothing_is_left_goes(behind):
@@ -88,6 +92,9 @@ def test_records_of_hyperparameters_are_no_rows_and_go_with_the_last_of_them(tmp
 def test_files_of_others_and_the_open_one_are_not_looked_at(tmp_path):
     write(tmp_path, [1], suffix="")
     opened = write(tmp_path, [1])
+    # One without a mark, and one that was copied from the folder of another run, of which the checkpoint says nothing.
+    write(tmp_path, [1], suffix=OF_TRAINING)
+    write(tmp_path, [1], suffix=suffix_of_training(make_mark(str(tmp_path / "other"))))
     assert EventsBehind(str(tmp_path), {}, keep=os.path.basename(opened)).settled == {}
 
 
@@ -95,9 +102,9 @@ def test_files_of_others_and_the_open_one_are_not_looked_at(tmp_path):
 def test_a_file_is_left_alone_if_no_record_ends_where_it_is_said_to_have_ended(tmp_path, off):
     name = os.path.basename(write(tmp_path, [1]))
     size = os.path.getsize(tmp_path / name)
-    write(tmp_path / "more", [2, 3])
+    more = write(tmp_path / "more", [2, 3])
     with open(tmp_path / name, "ab") as file:
-        file.write((tmp_path / "more" / os.listdir(tmp_path / "more")[0]).read_bytes())
+        file.write(Path(more).read_bytes())
     before = (tmp_path / name).read_bytes()
     with pytest.warns(UserWarning, match=f"{name} is left as it is: in it no record ends at byte {size + off}"):
         events = EventsBehind(str(tmp_path), {name: size + off}, keep=None)

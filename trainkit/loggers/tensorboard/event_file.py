@@ -80,6 +80,11 @@ class EventFile:
         self._records.write(event.SerializeToString())
 
 
+def suffix_of_training(mark: str) -> str:
+    """Return how the name of a file of training ends that a run makes in the folder with ``mark``; "" for no mark."""
+    return f".{mark}{OF_TRAINING}" if mark else OF_TRAINING
+
+
 def sizes_of_files(folder: str) -> dict[str, int]:
     """Return the names of the event files of training in ``folder``, with their sizes in bytes.
 

@@ -13,7 +13,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from trainkit.loggers.rows_behind import Row, RowsBehind
-from trainkit.loggers.tensorboard.event_file import sizes_of_files
+from trainkit.loggers.run_mark import marks_in
+from trainkit.loggers.tensorboard.event_file import sizes_of_files, suffix_of_training
 from trainkit.output import warn
 from trainkit.storage.temporary import replacement
 
@@ -27,6 +28,9 @@ HPARAMS = "_hparams_/"
 class EventsBehind(RowsBehind):
     """The events of training in a folder that were written after a checkpoint.
 
+    A file counts that the checkpoint names, or that has the mark of the folder in its name. Others may have been copied
+    there from another run.
+
     Args:
         folder: The folder of the files.
         sizes: What `sizes_of_files` returned when the checkpoint was saved.
@@ -39,12 +43,16 @@ class EventsBehind(RowsBehind):
 
     def __init__(self, folder: str, sizes: Mapping[str, int], *, keep: str | None) -> None:
         self._folder = folder
+        ends = tuple(map(suffix_of_training, marks_in(folder)))
         self._removed = 0
         self._lengths: dict[str, deque[int]] = {}  # of the events that are left, by file
         self.settled = {
             name: sizes.get(name, 0)
             for name, size in sizes_of_files(folder).items()
-            if name != keep and size > sizes.get(name, 0) and _goes_on(os.path.join(folder, name), sizes.get(name, 0))
+            if name != keep
+            and (name in sizes or name.endswith(ends))
+            and size > sizes.get(name, 0)
+            and _goes_on(os.path.join(folder, name), sizes.get(name, 0))
         }
         rows: list[Row] = []
         self._files: list[str] = []  # for each row the file that it is in

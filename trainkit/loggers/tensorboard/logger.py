@@ -13,6 +13,7 @@ from trainkit.loggers.dummy import DummyExperiment
 from trainkit.loggers.hparams_yaml import update_hparams_file
 from trainkit.loggers.logger import Logger, Status
 from trainkit.loggers.run_folder import writing
+from trainkit.loggers.run_mark import make_mark
 from trainkit.storage.schema import Count, takes
 
 if TYPE_CHECKING:
@@ -178,10 +179,10 @@ class TensorBoardLogger(Logger):
 
     def _suffix(self) -> str:
         """Return how the name of a file ends that is opened now."""
-        from trainkit.loggers.tensorboard.event_file import OF_TRAINING
+        from trainkit.loggers.tensorboard.event_file import suffix_of_training
 
         self._is_of_training = self.trains
-        return OF_TRAINING if self.trains else ""
+        return suffix_of_training(make_mark(self.log_dir)) if self.trains else ""
 
     def _path(self) -> str | None:
         """Return the path of the open file, or None. A user may have logged something before the run began."""
