@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NotRequired, TypedDict
 
 import torch
 
@@ -24,7 +24,7 @@ from trainkit.output import warn
 from trainkit.storage.claim import FolderClaim
 from trainkit.storage.files import check_folder
 from trainkit.storage.remote import is_remote
-from trainkit.storage.schema import Count, Scalar, takes
+from trainkit.storage.schema import Count, Exactly, Scalar, takes
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class _State(TypedDict):
     used_version: NotRequired[Count | None]
     saved_step: NotRequired[Count]
     obsolete: NotRequired[list[str]]
-    due: NotRequired[tuple[bool, bool] | list[bool]]
+    due: NotRequired[tuple[bool, bool] | Annotated[list[bool], Exactly(2, bool)]]
     seen_step: NotRequired[Count | None]
 
 
