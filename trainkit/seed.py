@@ -22,6 +22,8 @@ from trainkit.errors import StateError
 MAX_SEED = 2**32 - 1
 """The largest seed that numpy takes."""
 
+_MOST_DIGITS = 100
+
 
 def seed_everything(seed: int | str, workers: bool = False) -> int:
     """Seed torch (every device), numpy and random.
@@ -36,7 +38,9 @@ def seed_everything(seed: int | str, workers: bool = False) -> int:
     Raises:
         ConfigError: If ``seed`` is not a whole number in the range that numpy takes.
     """
-    if isinstance(seed, Integral | str) and str(seed).isdecimal():
+    is_number = isinstance(seed, Integral) and not isinstance(seed, bool)
+    # Python makes no number of thousands of digits.
+    if is_number or (isinstance(seed, str) and seed.isdecimal() and len(seed) <= _MOST_DIGITS):
         seed = int(seed)
     whole("seed", seed, at_most=MAX_SEED)
     assert isinstance(seed, int)

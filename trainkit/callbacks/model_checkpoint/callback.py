@@ -180,7 +180,7 @@ class ModelCheckpoint(KeptCheckpoints):
         # For each fit, because the logger has a new folder for each run. The version of rank 0 counts.
         if self._dirpath is None:
             folder = os.path.join(trainer.log_dir or trainer.default_root_dir, "checkpoints")
-            self.dirpath = trainer.strategy.broadcast_object(os.path.realpath(folder))
+            self.dirpath = trainer.strategy.broadcast_object(folder if is_remote(folder) else os.path.realpath(folder))
         # Now, and not at the first save, which may be hours away.
         if (self.save_top_k or self.save_last) and not trainer.fast_dev_run:
             trainer.strategy.agreed(self._take_folder)
