@@ -38,9 +38,7 @@ def seed_everything(seed: int | str, workers: bool = False) -> int:
     Raises:
         ConfigError: If ``seed`` is not a whole number in the range that numpy takes.
     """
-    is_number = isinstance(seed, Integral) and not isinstance(seed, bool)
-    # Python makes no number of thousands of digits.
-    if is_number or (isinstance(seed, str) and seed.isdecimal() and len(seed) <= _MOST_DIGITS):
+    if isinstance(seed, Integral | str) and _is_readable(seed):
         seed = int(seed)
     whole("seed", seed, at_most=MAX_SEED)
     assert isinstance(seed, int)
@@ -50,6 +48,11 @@ def seed_everything(seed: int | str, workers: bool = False) -> int:
     _numpy_random().seed(seed)
     torch.manual_seed(seed)
     return seed
+
+
+def _is_readable(seed: Any) -> bool:
+    # Python makes no number of thousands of digits, and no digits of such a number.
+    return len(seed) <= _MOST_DIGITS and seed.isdecimal() if isinstance(seed, str) else not isinstance(seed, bool)
 
 
 def rng_state() -> dict[str, Any]:

@@ -160,8 +160,8 @@ def _is_ours(file: int) -> bool:
 def _warn_of_no_claim(path: str) -> None:
     folder = os.path.dirname(path)
     warn(
-        f"{path} is not a lock of a run, or cannot be opened, and so {folder} is not claimed: if a second run writes into "
-        "it, neither notices. To claim it, remove that file."
+        f"{path} is not a lock of a run, or cannot be opened, and so {folder} is not claimed: if a second run writes "
+        "into it, neither notices. To claim it, remove that file."
     )
 
 
