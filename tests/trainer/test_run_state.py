@@ -266,8 +266,6 @@ def test_two_views_of_one_memory_as_different_types_are_found_when_the_fit_start
             super().__init__()
             self.register_buffer("a", torch.zeros(3))
             self.register_buffer("b", self.a.view(torch.int32))
-            self.register_buffer("empty", torch.zeros(0))
-            self.register_buffer("other_empty", torch.zeros(0, dtype=torch.int32))
 
     trainer = quiet_trainer(enable_checkpointing=True, default_root_dir=tmp_path)
     with pytest.raises(CheckpointError, match=r"state_dict.b is a view as torch.int32 .* state_dict.a .* clone"):
