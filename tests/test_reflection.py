@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from trainkit.module import TrainModule
-from trainkit.reflection import describe_arguments, is_ours, method_of, names_secret, overrides
+from trainkit.reflection import describe_arguments, hide_secrets, is_ours, method_of, names_secret, overrides
 
 
 class Module(TrainModule):
@@ -80,6 +80,28 @@ def test_passwords_are_left_out_of_the_description():
             self._token, self.to = token, to
 
     assert describe_arguments(Sends("hf_0123", to="me")) == "to='me'"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://me:hunter2@host/a?b=c", "https://host/a?b=c"),
+        ("x" * 240 + " s3://k:" + "y" * 900 + "@b", "x" * 240 + " s3://b"),
+        ("postgres://:pw@db and amqp://u:p@q", "postgres://db and amqp://q"),
+        ("https://host:80/me@home:1", "https://host:80/me@home:1"),
+        ("ssh://git@host/a", "ssh://git@host/a"),
+        ("a:b@c", "a:b@c"),
+    ],
+)
+def test_passwords_in_urls_are_left_out(text, shown):
+    class Sends:
+        def __init__(self, url, more):
+            self.url, self.more = url, more
+
+    assert describe_arguments(Sends(text, [text[:40]])).startswith(f"url={shown!r}, more=")
+    assert "hunter2" not in describe_arguments(Sends(text, {"a": [text[:40]]}))
+    assert hide_secrets({"a": [text]}) == {"a": [shown]}
+    assert hide_secrets(3) == 3
 
 
 @pytest.mark.parametrize("name", ["num_tokens", "pad_token", "tokenizer", "token_dim", "key", "monkey", "max_tokens"])

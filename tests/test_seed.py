@@ -114,10 +114,16 @@ def test_a_stream_goes_on_from_its_state(form: Callable[[dict[str, Any]], dict[s
         assert draw() == expected
 
 
-@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, True, "-1", "one", None])
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, True, "-1", "one", None, "9" * 5000])
 def test_a_seed_that_numpy_would_not_take_is_refused(seed: Any) -> None:
     with pytest.raises(ConfigError, match=r"seed=.* must be a whole number from 0 to 4294967295"):
         seed_everything(seed)
+
+
+def test_a_seed_that_python_writes_in_no_digits_is_refused() -> None:
+    for seed in (16**5000, -(16**5000)):  # of a parameter of a test there is a text
+        with pytest.raises(ConfigError, match=r"seed=\(a number of thousands of digits\) must be"):
+            seed_everything(seed)
 
 
 @pytest.mark.parametrize("seed", ["4", np.int64(4), np.uint8(4)])

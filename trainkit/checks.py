@@ -296,4 +296,11 @@ def _bounds(at_least: float, at_most: float) -> str:
 
 def _refusal(name: str, value: object, allowed: str, optional: bool = False, where: str = "") -> str:
     owner = f"{where}: " if where else ""
-    return f"{owner}{name}={value!r} must be {allowed}{', or None' if optional else ''}."
+    return f"{owner}{name}={_shown(value)} must be {allowed}{', or None' if optional else ''}."
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no number of thousands of digits
+        return "(a number of thousands of digits)"

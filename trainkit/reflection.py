@@ -16,6 +16,10 @@ _SECRET = re.compile(
 """The names of arguments that hold a password or the like; `num_tokens` and `pad_token` are none."""
 
 
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#@\s'\"]*:[^/?#@\s'\"]*@")
+"""The part ``user:password@`` of a URL."""
+
+
 def overrides(owner: object, name: str, base: type) -> bool:
     """Return whether ``owner`` has a method ``name`` other than the one that ``base`` defines.
 
@@ -45,20 +49,27 @@ def describe_arguments(owner: object) -> str:
     """Return the arguments with which ``owner`` was made, as text that is the same in another process.
 
     They are found where the object keeps them as attributes of the same names, a private one before a
-    public one. Of large values it is only the beginning and the end. Passwords and the like are left out.
+    public one. Of large values it is only the beginning and the end. Passwords and the like are left out, those
+    within URLs too.
     """
     kept = getattr(owner, "__dict__", {})
     names = inspect.signature(type(owner).__init__).parameters
     found = {name: kept[key] for name in names for key in (name, f"_{name}") if key in kept and not names_secret(name)}
     short = Repr()
     short.maxstring = short.maxother = 1000
-    text = ", ".join(f"{name}={short.repr(value)}" for name, value in found.items())
+    shown = {name: without_credentials(value) for name, value in found.items()}  # first: what is cut is no URL
+    text = without_credentials(", ".join(f"{name}={short.repr(value)}" for name, value in shown.items()))
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
 def names_secret(name: str) -> bool:
     """Return whether an argument of this name holds a password or the like, which is not to be in a file of the run."""
     return _SECRET.fullmatch(name.lower()) is not None
+
+
+def without_credentials(value: Any) -> Any:
+    """Return ``value`` without what stands as ``user:password@`` in URLs, if it is text."""
+    return _CREDENTIALS.sub("", value) if type(value) is str else value
 
 
 HIDDEN = "(not shown)"
@@ -76,4 +87,4 @@ def hide_secrets(value: Any, name: str = "") -> Any:
         return HIDDEN
     if isinstance(value, Mapping):
         return {key: hide_secrets(item, str(key)) for key, item in value.items()}
-    return type(value)(map(hide_secrets, value)) if type(value) in (list, tuple) else value
+    return type(value)(map(hide_secrets, value)) if type(value) in (list, tuple) else without_credentials(value)

@@ -26,6 +26,8 @@ MAX_SEED = 2**32 - 1
 States = tuple[Tensor, Twister, Twister, dict[str, Any]]
 """The states of all generators as they are exchanged fastest: of torch, `random` and numpy, and those of devices."""
 
+_MOST_DIGITS = 100
+
 
 def seed_everything(seed: int | str, workers: bool = False) -> int:
     """Seed torch (every device), numpy and random.
@@ -40,7 +42,7 @@ def seed_everything(seed: int | str, workers: bool = False) -> int:
     Raises:
         ConfigError: If ``seed`` is not a whole number in the range that numpy takes.
     """
-    if isinstance(seed, Integral | str) and str(seed).isdecimal():
+    if isinstance(seed, Integral | str) and _is_readable(seed):
         seed = int(seed)
     whole("seed", seed, at_most=MAX_SEED)
     assert isinstance(seed, int)
@@ -50,6 +52,11 @@ def seed_everything(seed: int | str, workers: bool = False) -> int:
     _numpy_random().seed(seed)
     torch.manual_seed(seed)
     return seed
+
+
+def _is_readable(seed: Any) -> bool:
+    # Python makes no number of thousands of digits, and no digits of such a number.
+    return len(seed) <= _MOST_DIGITS and seed.isdecimal() if isinstance(seed, str) else not isinstance(seed, bool)
 
 
 def rng_state() -> dict[str, Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import product
 from typing import Any
 
 import pytest
@@ -28,6 +29,18 @@ def told(first: Any, second: Any) -> list[str]:
 def test_equal_states_have_none(value: Any) -> None:
     again = value.clone() if isinstance(value, torch.Tensor) else value
     assert told(value, again) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8, torch.bool, torch.complex64])
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (1, 3), (3, 1), (1, 1), (2, 3), (0, 2), (2, 1, 3)])
+def test_tensors_of_any_strides_are_compared(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    memory = torch.arange(64).to(dtype)
+    for strides in product((0, 1, 2, 5), repeat=len(shape)):
+        tensor = memory.as_strided(shape, strides)
+        assert told(tensor, tensor.clone()) == []
+        changed = tensor.clone(memory_format=torch.contiguous_format)
+        changed.view(-1)[-1:] = 1 - int(bool(tensor.reshape(-1)[-1:].any()))
+        assert bool(told(tensor, changed)) == bool(tensor.numel())
 
 
 @pytest.mark.parametrize(

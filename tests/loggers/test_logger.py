@@ -168,6 +168,15 @@ def test_a_folder_that_cannot_be_made_is_found_before_anything_runs(tmp_path, ki
     assert recorder.names == ["setup"]
 
 
+@pytest.mark.parametrize("kind", [CSVLogger, TensorBoardLogger])
+def test_a_url_is_refused_and_no_folder_of_its_name_is_made(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    trainer = quiet_trainer(logger=kind(), default_root_dir="memory://logged")
+    with pytest.raises(ConfigError, match=r"this machine.*'memory://logged'.*save_dir"):
+        trainer.fit(TinyModule(), TinyData(1))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_rows_of_other_ranks_do_not_arrive(tmp_path):
     logger = Kept(tmp_path)
     logger.writes = False

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import collections
 import enum
+import inspect
 from argparse import Namespace
 from dataclasses import dataclass
 from functools import wraps
@@ -15,10 +16,12 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import nn
 
+from trainkit.callbacks import CSVLogger
 from trainkit.data.module import DataModule
 from trainkit.errors import ConfigError, UnknownNameError
 from trainkit.module import TrainModule
 from trainkit.module.hparams import AttributeDict, loggable_hparams, storable, store_hparams
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
 class Keeps(TrainModule):
@@ -213,6 +216,8 @@ def test_what_loses_nothing_is_converted():
             "numpy": [np.float32(0.5), np.int64(3), np.bool_(True)],
             "pair": (1, (2.0, None)),
             "attributes": AttributeDict(x=1),
+            "bytes": b"salt",
+            "large": 2**2000,
         }
     )
     assert left_out == []
@@ -223,6 +228,8 @@ def test_what_loses_nothing_is_converted():
         "numpy": [0.5, 3, True],
         "pair": (1, (2.0, None)),
         "attributes": {"x": 1},
+        "bytes": b"salt",
+        "large": 2**2000,
     }
     assert type(kept["attributes"]) is type(kept["config"]) is dict
 
@@ -238,6 +245,7 @@ def test_what_loses_nothing_is_converted():
         Config(),
         object(),
         b"",
+        2**2040,
         collections.defaultdict(lambda: 0),
         np.zeros(2),
     ],
@@ -247,6 +255,20 @@ def test_what_cannot_be_stored_is_left_out_with_the_container_it_is_in(value):
     kept, left_out = storable({"bare": value, "inside": {"a": [1, value]}, "fine": 1})
     assert kept == {"fine": 1}
     assert left_out == ["bare", "inside"]
+
+
+def test_a_fit_goes_on_without_a_number_that_no_checkpoint_holds(tmp_path):
+    class Keyed(TinyModule):
+        def __init__(self, modulus, salt):
+            super().__init__()
+            self.save_hyperparameters()
+
+    trainer = quiet_trainer(max_epochs=1, default_root_dir=tmp_path, logger=CSVLogger(), enable_checkpointing=True)
+    with pytest.warns(UserWarning, match="cannot hold these hyperparameters of Keyed.*: modulus"):
+        trainer.fit(Keyed(2**2048, b"salt"), TinyData(1))
+    checkpoint = torch.load(trainer.checkpoint_callback.best_model_path)
+    assert checkpoint["hyper_parameters"].keys() == {*inspect.signature(TinyModule).parameters, "salt"}
+    assert checkpoint["hyper_parameters"]["salt"] == b"salt"
 
 
 plain = st.recursive(

@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import warnings
 
 import pytest
 
@@ -154,9 +156,64 @@ def test_a_fit_that_fails_gives_its_folder_back(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path):
-    (tmp_path / "notes").write_text("of the user")
-    (tmp_path / LOCK).symlink_to("notes")
-    FolderClaim(tmp_path).release()
-    assert (tmp_path / "notes").read_text() == "of the user"
-    assert (tmp_path / LOCK).is_symlink()
+def link_to(notes, lock):
+    lock.symlink_to(notes.name)
+
+
+def write_notes(notes, lock):
+    lock.write_text("of the user")
+
+
+@pytest.mark.parametrize("make", [link_to, lambda notes, lock: os.link(notes, lock), write_notes])
+@pytest.mark.parametrize("has_locks", [True, False])
+def test_a_file_of_somebody_else_in_the_place_of_the_lock_stays_as_it_is(tmp_path, monkeypatch, make, has_locks):
+    def refuse(file, operation):
+        raise OSError(37, "No locks available")
+
+    if not has_locks:
+        monkeypatch.setattr(fcntl, "flock", refuse)
+    notes, lock = tmp_path / "notes", tmp_path / LOCK
+    notes.write_text("of the user")
+    make(notes, lock)
+    before = lock.lstat()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        FolderClaim(tmp_path).release()
+    assert any("is not claimed" in str(each.message) for each in told) or not has_locks
+    assert notes.read_text() == lock.read_text() == "of the user"
+    assert lock.lstat().st_ino == before.st_ino
+
+
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for_and_stays(tmp_path):
+    os.mkfifo(tmp_path / LOCK)
+    with pytest.warns(UserWarning, match="is not claimed"):
+        FolderClaim(tmp_path).release()
+    assert (tmp_path / LOCK).is_fifo()
+
+
+def test_what_a_lock_says_cannot_be_taken_for_a_line_of_the_error(tmp_path):
+    with open(tmp_path / LOCK, "w") as file:
+        file.write("process 1 on a\n    to do        nothing\x1b[31m")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(FolderInUseError, match=r"process 1 on a\\n .*\\x1b\[31m\n"):
+            FolderClaim(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be another user")
+def test_the_folder_of_another_user_is_in_use_too():
+    folder = tempfile.mkdtemp()  # pytest's own folders are closed to others
+
+    def as_nobody():
+        os.setuid(65534)
+        with pytest.raises(FolderInUseError, match=f"process {os.getppid()} on"):
+            FolderClaim(folder)
+
+    os.chmod(folder, 0o777)
+    claim = FolderClaim(folder)
+    try:
+        os.chmod(os.path.join(folder, LOCK), 0o644)
+        assert in_child(as_nobody) == 0
+    finally:
+        claim.release()
+        os.rmdir(folder)

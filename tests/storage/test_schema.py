@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from trainkit.errors import StateError
-from trainkit.storage.schema import AtLeast, Count, Like, Scalar, mismatch, takes
+from trainkit.storage.schema import AtLeast, Count, Exactly, Like, Scalar, mismatch, takes
 
 
 class Loose(TypedDict, total=False):
     count: Count
+
+
+PAIR = Annotated[list[bool], Exactly(2, bool)]
 
 
 class Inner(TypedDict):
@@ -67,6 +70,8 @@ def test_what_is_as_expected(value: Any, expected: Any) -> None:
         ((1,), list[int] | tuple[int, int], "(all) is a tuple, and a tuple of 2 was expected"),
         ({1: "a"}, dict[str, str] | None, "a key of (all) is 1, and a str was expected"),
         (torch.zeros(1, device="meta"), torch.Tensor, "(all) is a tensor without data, and a Tensor was expected"),
+        ([True], tuple[int] | PAIR, "(all) is a list, and a tuple or list of 2 of type bool was expected"),
+        ([True, 1], PAIR, "(all) is a list, and a list of 2 of type bool was expected"),
         ({}, Inner, "there is no count"),
         ({"count": 1, "names": [None]}, Inner, "names[0] is None, and a str was expected"),
         ({"x": {"count": "y"}}, dict[str, Inner | None], "x.count is 'y', and a count was expected"),

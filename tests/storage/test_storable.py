@@ -16,7 +16,7 @@ from torch import nn
 from trainkit.errors import CheckpointError
 from trainkit.storage.files import read_checkpoint, write_checkpoint
 from trainkit.storage.plain import LEAVES
-from trainkit.storage.storable import check_storable, find_unstorable
+from trainkit.storage.storable import check_storable, conflicting_views, find_unstorable
 from trainkit.testing import assert_same_state
 from trainkit.types import Phase
 
@@ -195,3 +195,9 @@ def test_tensors_within_a_transformation_of_functions_are_refused() -> None:
         return tensor
 
     torch.func.vmap(save)(torch.ones(2))
+
+
+def test_tensors_without_data_are_no_views_of_one_memory():
+    assert conflicting_views({"a": torch.zeros(0), "b": torch.zeros(0, dtype=torch.int32)}) == ""
+    whole = torch.zeros(2)
+    assert "b is a view as torch.int32" in conflicting_views({"a": whole, "b": whole.view(torch.int32)})

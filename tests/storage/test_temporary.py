@@ -109,7 +109,18 @@ def test_where_there_are_no_locks_files_are_written_and_no_leftover_is_removed(
     assert sorted(os.listdir(leftover.parent)) == [leftover.name, "a", "b"]
 
 
-def test_links_pipes_and_second_names_are_no_leftovers(leftover: Path, tmp_path: Path) -> None:
+def test_a_link_that_was_not_renamed_goes_after_long(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("of the user")
+    young, old = temporary_for(tmp_path / "a"), temporary_for(tmp_path / "a")
+    for link in (young, old):
+        link.symlink_to("notes")
+    os.utime(old, (0, 0), follow_symlinks=False)
+    os.utime(tmp_path / "notes", (0, 0))  # the age of the link counts
+    remove_abandoned(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted([young.name, "notes"])
+
+
+def test_young_links_pipes_and_second_names_are_no_leftovers(leftover: Path, tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("of the user")
     os.link(leftover, tmp_path / "best.ckpt")
     temporary_for(tmp_path / "a").symlink_to("notes")

@@ -21,7 +21,10 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: [1", "line 1"),
         ("a: \x01", "characters are not allowed"),
         ("a: 2021-99-99", "month must be in"),
-        ("a: " + "9" * 5000, "4300 digits"),
+        ("a: 1\nb: " + "9" * 5000, r"a whole number of 5000 characters \(line 2\)"),
+        ("a: 0x" + "f" * 4000, "a whole number of 4002 characters"),
+        ("a: -1" + ":59" * 2000, "a whole number of 6002 characters"),
+        ("a: !!int '" + "9" * 4000 + "'", "a whole number of 4000 characters"),
         ("a: !!bool maybe", "does not fit its tag"),
         ("a: !!timestamp soon", "does not fit its tag"),
         ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
@@ -34,7 +37,15 @@ def test_what_cannot_be_loaded_is_one_kind_of_error(text: str, message: str) -> 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a: &a [1, 2]\nb: *a\nc: *a", "a: &a 1\nb: [*a]\nc: [*a, *a]", "base: &b {x: 1}\na: {<<: *b, y: 2}", "1"],
+    [
+        "",
+        "a: &a [1, 2]\nb: *a\nc: *a",
+        "a: &a 1\nb: [*a]\nc: [*a, *a]",
+        "base: &b {x: 1}\na: {<<: *b, y: 2}",
+        "1",
+        "9" * 3000,
+        "a: '" + "9" * 5000 + "'",
+    ],
 )
 def test_ordinary_texts_load_as_ever(text: str) -> None:
     assert load_yaml(text) == yaml.safe_load(text)

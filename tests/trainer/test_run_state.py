@@ -260,6 +260,19 @@ def test_a_value_that_cannot_be_saved_is_found_when_the_fit_starts(tmp_path):
     fit(Module(), callbacks=[Odd()])
 
 
+def test_two_views_of_one_memory_as_different_types_are_found_when_the_fit_starts(tmp_path):
+    class Viewed(TinyModule):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("a", torch.zeros(3))
+            self.register_buffer("b", self.a.view(torch.int32))
+
+    trainer = quiet_trainer(enable_checkpointing=True, default_root_dir=tmp_path)
+    with pytest.raises(CheckpointError, match=r"state_dict.b is a view as torch.int32 .* state_dict.a .* clone"):
+        trainer.fit(Viewed(), TinyData(2))
+    assert trainer.global_step == 0
+
+
 def test_a_learning_rate_of_numpy_is_saved_as_a_number_of_python(tmp_path):
     class Module(TinyModule):
         def configure_optimizers(self):

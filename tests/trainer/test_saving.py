@@ -10,7 +10,7 @@ import torch
 import trainkit
 from trainkit.callbacks import ModelCheckpoint
 from trainkit.checkpoint import state
-from trainkit.errors import CheckpointWriteError, DataError, ModuleError, NotAttachedError
+from trainkit.errors import CheckpointError, CheckpointWriteError, DataError, ModuleError, NotAttachedError
 from trainkit.storage.files import read_checkpoint
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
@@ -142,3 +142,15 @@ def test_what_a_module_adds_to_a_checkpoint_is_added_by_the_module_that_is_saved
         trainer.test(Adds(lr=0.2))
     assert trainer.module.lr == 0.1
     assert trainer.dump_checkpoint()["added by"] == 0.1
+
+
+@pytest.mark.parametrize("spoil", [lambda c: c.pop("loops"), lambda c: c.update(epoch=torch.zeros(2))])
+def test_who_may_have_spoilt_a_checkpoint_is_named(spoil):
+    class Spoils:
+        def on_save_checkpoint(self, checkpoint):
+            spoil(checkpoint)
+
+    trainer = quiet_trainer(callbacks=[Spoils()], max_epochs=1)
+    trainer.fit(TinyModule(), TinyData(1))
+    with pytest.raises(CheckpointError, match=r"(loops|epoch).*on_save_checkpoint is defined by Spoils\."):
+        trainer.dump_checkpoint()

@@ -20,6 +20,7 @@ from trainkit.errors import ConfigError, OptimizerError, StateError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.module.weight_names import named_as_in
+from trainkit.module.writable import make_writable
 from trainkit.storage.schema import Count, takes
 from trainkit.storage.tensors import misformed
 from trainkit.types import Phase
@@ -189,6 +190,7 @@ class StochasticWeightAveraging(Callback):
         # A fit that ended before max_epochs keeps its newest weights.
         if not self._average or trainer.max_epochs not in (-1, trainer.current_epoch):
             return
+        make_writable(module)
         for name, parameter in module.named_parameters():
             parameter.detach().copy_(self._average[name])
         self._average = {}  # on_fit_end comes here again after on_train_end

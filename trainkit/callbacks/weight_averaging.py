@@ -17,6 +17,7 @@ from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
 from trainkit.module.from_checkpoint import load_weights
+from trainkit.module.writable import make_writable
 from trainkit.storage.schema import Count, Like, takes
 from trainkit.types import Stage
 
@@ -80,6 +81,7 @@ class WeightAveraging(Callback):
 
     def on_fit_start(self, module: TrainModule) -> None:
         # Not before: the module may have been converted to another dtype, or been without memory, until now.
+        make_writable(module)
         average = AveragedModel(module, **self._options)
         average.to(module.device if self._device is None else self._device)
         if self._loaded is not None:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from trainkit.hooks.bound import Hook
@@ -65,7 +66,9 @@ def warn_of_lost_numbers(average: Mapping[str, Any], newest: Mapping[str, Any]) 
 
 
 def _is_finite(value: Any) -> bool:
-    return not isinstance(value, Tensor) or all(map(math.isfinite, bounds(value)))
+    # Of a sparse tensor, or one of another kind, nothing is said.
+    is_dense = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_quantized
+    return not is_dense or all(map(math.isfinite, bounds(value)))
 
 
 def _has_average(state: Any, weights: Mapping[str, Any]) -> bool:

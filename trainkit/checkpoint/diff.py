@@ -143,7 +143,8 @@ def _is_equal(one: Tensor, other: Tensor) -> bool:
 
 def _bytes(tensor: Tensor) -> Tensor:
     """Return the bytes of each value. Shape (values, bytes), uint8."""
-    return tensor.resolve_conj().resolve_neg().contiguous().reshape(-1, 1).view(torch.uint8)
+    # First flat: a dimension of size 1 may keep any stride, with which torch does not view it as bytes.
+    return tensor.resolve_conj().resolve_neg().reshape(-1).contiguous().unsqueeze(1).view(torch.uint8)
 
 
 def _is_sequence(value: Any) -> bool:

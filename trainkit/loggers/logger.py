@@ -25,6 +25,7 @@ from trainkit.storage.atomic_write import check_writable
 from trainkit.storage.claim import FolderClaim
 from trainkit.storage.owners import given_to
 from trainkit.storage.places import lies_in
+from trainkit.storage.remote import is_remote
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -341,6 +342,11 @@ class Logger(Callback, ABC):
                 )
 
     def _checked_version(self, *, claims: bool) -> int | str:
+        if self.makes_folder and is_remote(self.log_dir):
+            raise ConfigError(
+                f"{type(self).__name__} writes into folders of this machine, and its save_dir, or default_root_dir, is "
+                f"{self._folder.save_dir!r}. Give it a save_dir here, or train with logger=False."
+            )
         # At the start of the run, not at the first row: an unwritable folder should cost no training.
         with writing(self.log_dir):
             check_writable(Path(self.log_dir))

@@ -15,6 +15,7 @@ from trainkit.module.hparam_types import Description, read_by_attribute, restore
 from trainkit.module.hparams import ENUMS, HPARAMS_NAME, HYPER_PARAMETERS, LEFT_OUT, TYPES, hparams_prefix
 from trainkit.module.weight_kinds import wrong_numbers
 from trainkit.module.weight_names import named_as_in, prefix_before, wrappers_around
+from trainkit.module.writable import make_writable
 from trainkit.output import say, warn
 from trainkit.reflection import overrides
 
@@ -145,6 +146,7 @@ def load_weights(
         state_dict = named_as_in(module.state_dict(), state_dict)
         if wrong := next(wrong_numbers(module, state_dict), ""):
             raise CheckpointError(f"the weights in {source} are not those of {type(module).__name__}: {wrong}.")
+    make_writable(module)
     try:
         loaded = module.load_state_dict(state_dict, strict=strict)
     except RuntimeError as error:

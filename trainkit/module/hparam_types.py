@@ -64,8 +64,8 @@ _FACTORIES: dict[str, Callable[[], Any] | None] = {
 }
 
 # Types that ``torch.load(weights_only=True)`` loads unchanged. It refuses their subclasses, such as enums and numpy's
-# float64, so types are compared and not asked by `isinstance`. Bytes are left out: it refuses empty ones.
-_SAFE_TYPES = (type(None), bool, int, float, complex, str, torch.dtype, torch.device, torch.Size)
+# float64, so types are compared and not asked by `isinstance`. Which values of them it refuses is asked by `storable`.
+_SAFE_TYPES = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
 
 
 class NotStorableError(Exception):

@@ -23,6 +23,7 @@ from trainkit.module.hparam_types import (
 )
 from trainkit.output import warn
 from trainkit.storage.plain import excess
+from trainkit.storage.storable import find_unstorable
 
 # Keys in a checkpoint, before which a data module puts "datamodule_". The first two are Lightning's, at the top level;
 # the others are trainkit's own, and are kept under "trainkit".
@@ -119,7 +120,10 @@ def storable(hparams: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         try:
             if excess(value, 0):  # which would be gone through place by place
                 raise NotStorableError
-            kept[str(name)] = as_plain(value)
+            plain = as_plain(value)
+            if find_unstorable(plain):  # such as a number of thousands of bits, or empty bytes
+                raise NotStorableError
+            kept[str(name)] = plain
         except NotStorableError:
             left_out.append(str(name))
     return kept, left_out

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from trainkit.module.weight_names import translated
+from trainkit.module.writable import is_read_only
 
 
 class Snapshot:
@@ -40,7 +41,7 @@ class Snapshot:
             # Values and objects: forward may write into a buffer, or assign another tensor (``self.count = ...``).
             for owner, name, buffer, value in self._buffers:
                 owner[name] = buffer  # None again where a forward has made it of its first batch
-                if buffer is None or value is None:
+                if buffer is None or value is None or is_read_only(buffer):  # no forward has written into it either
                     continue
                 if buffer.shape != value.shape:
                     buffer.resize_(value.shape)  # a forward may have let it grow

@@ -7,12 +7,17 @@ claimed.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import socket
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 
 from trainkit.errors import FolderInUseError
+from trainkit.output import warn
+from trainkit.printable import printable
 from trainkit.storage.remote import FilePath, is_remote
 
 try:
@@ -22,6 +27,8 @@ except ImportError:  # Windows
 
 LOCK = ".trainkit-lock"
 """The file that is locked. It is there while a run writes into its folder, and longer only after a kill."""
+
+_SIGNED = re.compile(rb"process \d+ on [^\r\n]*")
 
 
 class FolderClaim:
@@ -96,26 +103,66 @@ def _lock(path: str) -> int:
     """Return the locked file at ``path``, whose folder is made."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     while True:
-        # No link is followed: what is written below would be written into the file that it leads to.
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        file = _opened(path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Another run may have removed the file between the two lines above; then the lock is on no file.
-            if os.path.samestat(os.fstat(file), os.stat(path)):
-                os.ftruncate(file, 0)
-                os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            if os.path.samestat(os.fstat(file), os.lstat(path)):
+                _sign(file, path)
                 return file
         except BlockingIOError:
             owner = os.read(file, 1000).decode(errors="replace")
             os.close(file)
-            raise FolderInUseError(os.path.dirname(path), owner) from None
+            # Whoever may write into the folder may have written it.
+            raise FolderInUseError(os.path.dirname(path), printable(owner)) from None
         except FileNotFoundError:
             pass
-        except OSError:  # a file system without locks
+        except OSError:  # a file system without locks, or a file of somebody else
+            is_new = _is_ours(file) and not os.fstat(file).st_size
             os.close(file)
-            os.unlink(path)
+            if is_new:
+                os.unlink(path)
             raise
         os.close(file)
+
+
+def _opened(path: str) -> int:
+    # No link is followed: what is written into the file would be written into what it leads to. No pipe is waited for.
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        with suppress(PermissionError):
+            return os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o666)
+        # That of another user can be locked all the same.
+        return os.open(path, flags | os.O_RDONLY)
+    except OSError:
+        if os.path.lexists(path):
+            _warn_of_no_claim(path)
+        raise
+
+
+def _sign(file: int, path: str) -> None:
+    """Write into the locked file whose it is; raise FileExistsError if it is none of ours."""
+    if not _is_ours(file):
+        _warn_of_no_claim(path)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+    with suppress(OSError):  # the disk is full, or the file is that of another user
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+
+
+def _is_ours(file: int) -> bool:
+    """Return whether a file is empty or was signed by a run, and has no other name by which it is somebody's."""
+    found = os.fstat(file)
+    is_alone = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+    return is_alone and (not found.st_size or _SIGNED.fullmatch(os.pread(file, 1000, 0)) is not None)
+
+
+def _warn_of_no_claim(path: str) -> None:
+    folder = os.path.dirname(path)
+    warn(
+        f"{path} is not a lock of a run, or cannot be opened, and so {folder} is not claimed: if a second run writes "
+        "into it, neither notices. To claim it, remove that file."
+    )
 
 
 def _let_go() -> None:

@@ -74,6 +74,23 @@ class Like(NamedTuple):
         return is_dense and value.ndim == self.ndim and self.dtype in (None, value.dtype)
 
 
+class Exactly(NamedTuple):
+    """A list of a fixed length, as in ``Annotated[list[bool], Exactly(2, bool)]``."""
+
+    length: int
+    kind: Any
+
+    @property
+    def words(self) -> str:
+        """What is expected, for messages."""
+        return f"a list of {self.length} of type {_name(self.kind)}"
+
+    def fits(self, value: Any) -> bool:
+        """Return whether ``value`` is as expected."""
+        is_so_long = isinstance(value, list) and len(value) == self.length
+        return is_so_long and not any(mismatch(each, self.kind) for each in value)
+
+
 Count = Annotated[int, AtLeast(0)]
 """A whole number, not below 0."""
 

@@ -87,8 +87,9 @@ def conflicting_views(value: Any) -> str:
     seen: dict[int, tuple[str, torch.dtype]] = {}  # by the address of the memory
     for place, leaf in walk(value, enters=lambda item: isinstance(item, CONTAINERS)):
         if isinstance(leaf, Tensor) and leaf.layout is torch.strided:
-            other, dtype = seen.setdefault(leaf.untyped_storage().data_ptr(), (place, leaf.dtype))
-            if dtype != leaf.dtype:
+            address = leaf.untyped_storage().data_ptr()
+            other, dtype = seen.setdefault(address, (place, leaf.dtype))
+            if address and dtype != leaf.dtype:  # 0 is that of all tensors without data
                 return f"{place} is a view as {leaf.dtype} of what {other} has as {dtype}; save a clone() of one"
     return ""
 

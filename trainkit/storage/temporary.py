@@ -151,6 +151,12 @@ def _take_rights(descriptor: int, old: os.stat_result) -> None:
 
 
 def _remove_if_abandoned(path: str, kernel: str) -> None:
+    found = os.lstat(path)
+    if stat.S_ISLNK(found.st_mode):
+        # A link has no lock. It is renamed at once, or never.
+        if time.time() - found.st_mtime > ABANDONED_AFTER_S:
+            os.unlink(path)
+        return
     # For writing, without which some network file systems give no lock; and not to wait for a pipe of that name.
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:

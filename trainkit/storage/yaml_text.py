@@ -12,6 +12,9 @@ T = TypeVar("T")
 MAX_REPEATED = 100_000
 """How many values may come about by aliases. Each stands for a copy, and aliases of aliases multiply."""
 
+_LONGEST_NUMBER = 3000
+"""The most characters of a whole number. Python makes no text of one with more than 4300 digits."""
+
 
 def load_yaml(text: str, load: Callable[[str], T] = yaml.safe_load) -> T:
     """Return what ``load`` makes of a YAML text.
@@ -56,6 +59,8 @@ def _excess(text: str) -> str:
             sizes |= {anchor: count} if anchor else {}
             counts[-1] += count
         elif isinstance(event, yaml.ScalarEvent):
+            if len(event.value) > _LONGEST_NUMBER and _is_whole(event):
+                return f"it holds a whole number of {len(event.value)} characters (line {event.start_mark.line + 1})"
             sizes |= {event.anchor: 1} if event.anchor else {}
             counts[-1] += 1
         elif isinstance(event, yaml.AliasEvent):
@@ -67,3 +72,8 @@ def _excess(text: str) -> str:
             if repeated > MAX_REPEATED:
                 return f"aliases such as *{event.anchor} stand for more than {MAX_REPEATED} values"
     return ""
+
+
+def _is_whole(scalar: yaml.ScalarEvent) -> bool:
+    tag = scalar.tag or yaml.SafeLoader("").resolve(yaml.ScalarNode, scalar.value, scalar.implicit)
+    return bool(tag == "tag:yaml.org,2002:int")

@@ -32,7 +32,7 @@ from trainkit.loops.run import FitRun
 from trainkit.module.hparams import ENUMS, HYPER_PARAMETERS, describe_enums, hparams_prefix, storable
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.output import say
-from trainkit.reflection import names_secret
+from trainkit.reflection import names_secret, without_credentials
 from trainkit.storage.owners import restoring
 from trainkit.trainer.arguments import OptimizationArguments
 from trainkit.trainer.data import DataConnection
@@ -171,7 +171,11 @@ def describe_run(
             place = f"callbacks.{name}"
             rows[place] = type(plugin).__qualname__
             arguments_of = arguments_in(type(plugin), vars_of(plugin))
-            told = {key: value for key, value in arguments_of.items() if not (key in _NOT_TOLD or names_secret(key))}
+            told = {
+                key: without_credentials(value)
+                for key, value in arguments_of.items()
+                if not (key in _NOT_TOLD or names_secret(key))
+            }
             rows |= below(place, told)
     parts = [run.module, *run.optimizers, *(config.scheduler for config in run.schedulers), run.precision, run.strategy]
     versions = {"trainkit": trainkit.__version__, "torch": str(torch.__version__)}

@@ -23,7 +23,7 @@ from trainkit.progress import Progress
 from trainkit.seed import rng_state, set_rng_state
 from trainkit.storage.layout import check_layout
 from trainkit.storage.owners import dict_of, given_to, restoring
-from trainkit.storage.storable import check_storable
+from trainkit.storage.storable import check_storable, conflicting_views
 from trainkit.trainer.data import DataConnection
 from trainkit.trainer.made_with import MADE_WITH, Resumption
 from trainkit.trainer.run_length import restore_stop, stop_state
@@ -80,7 +80,7 @@ def check_storable_state(run: FitRun, plugins: Plugins, data: DataConnection) ->
     """Find out when a fit starts, and not at its first save hours later, what a checkpoint could not hold.
 
     Raises:
-        CheckpointError: Names the place and the type of each such value.
+        CheckpointError: Names the place and the type of each such value, or two tensors that torch does not save.
     """
     for owner in (run.module, data.datamodule):
         warn_of_unstorable(owner)
@@ -91,6 +91,8 @@ def check_storable_state(run: FitRun, plugins: Plugins, data: DataConnection) ->
     if data.datamodule is not None:
         checkpoint["datamodule"] = data.datamodule_state()
     check_storable(checkpoint)
+    if why := conflicting_views(checkpoint):
+        raise CheckpointError(f"checkpoints of this run cannot be written: {why}.")
 
 
 def _warn_in_a_step(run: FitRun, data: DataConnection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from trainkit.errors import NotAttachedError, note_on
+from trainkit.errors import CheckpointError, NotAttachedError, note_on
 from trainkit.hooks.due import running_hook
 from trainkit.storage.layout import check_layout
 from trainkit.trainer.call import Call
@@ -96,5 +96,9 @@ def dump_newest(trainer: Trainer, call: Call | None, previous: Call | None, *, w
     # What is logged by now is in the checkpoint, and the row of the epoch may be written.
     with trainer.metrics.closed("on_save_checkpoint"):
         trainer.hooks.hooks.on_save_checkpoint(checkpoint)
-    check_layout(checkpoint)
+    try:
+        check_layout(checkpoint)
+    except CheckpointError as error:
+        joined = ", ".join(trainer.hooks.order("on_save_checkpoint"))
+        raise CheckpointError(f"{error} on_save_checkpoint is defined by {joined or 'no plugin'}.") from error
     return checkpoint

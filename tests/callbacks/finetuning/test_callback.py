@@ -7,7 +7,7 @@ from torch import nn
 from trainkit import TrainModule
 from trainkit.callbacks import BackboneFinetuning, BaseFinetuning, Callback
 from trainkit.callbacks.finetuning import freezing
-from trainkit.errors import ModuleError
+from trainkit.errors import CheckpointError, ModuleError
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
@@ -94,3 +94,17 @@ def test_freezing_spares_batchnorm_if_asked_to():
         *module.head.parameters(),
     ]
     assert module.backbone[1].track_running_stats
+
+
+def test_a_made_up_state_that_names_a_parameter_twice_is_refused(tmp_path):
+    def trainer(epochs):
+        return quiet_trainer(max_epochs=epochs, callbacks=[BackboneFinetuning(5)], default_root_dir=tmp_path)
+
+    begun = trainer(1)
+    begun.fit(Classifier(), TinyData(1))
+    begun.save_checkpoint(tmp_path / "forged.ckpt")
+    checkpoint = torch.load(tmp_path / "forged.ckpt")
+    checkpoint["callbacks"]["BackboneFinetuning"]["finetuning"]["groups"][0] *= 2
+    torch.save(checkpoint, tmp_path / "forged.ckpt")
+    with pytest.raises(CheckpointError, match=r"finetuning\.groups: .*more than one parameter group"):
+        trainer(2).fit(Classifier(), TinyData(1), ckpt_path=tmp_path / "forged.ckpt")

@@ -531,3 +531,18 @@ def test_impossible_arguments_are_refused(arguments: dict[str, Any], error: type
 def test_callbacks_of_different_purpose_have_different_keys() -> None:
     one, other = ModelCheckpoint(monitor="val/loss"), ModelCheckpoint(monitor="val/loss", every_n_train_steps=10)
     assert one.state_key != other.state_key
+
+
+@pytest.mark.parametrize("save_last", [True, "link"])
+def test_below_a_root_at_a_url_a_run_finds_what_it_has_saved(tmp_path, monkeypatch, save_last):
+    monkeypatch.chdir(tmp_path)
+    root = f"memory://{tmp_path.name}"
+    for epochs, path in ((1, None), (2, "last")):
+        callback = ModelCheckpoint(save_last=save_last)
+        trainer = quiet_trainer(
+            max_epochs=epochs, default_root_dir=root, callbacks=[callback], enable_checkpointing=True, logger=False
+        )
+        trainer.fit(TinyModule(), TinyData(2), ckpt_path=path)
+    assert trainer.global_step == 4
+    assert callback.best_model_path == f"{root}/checkpoints/epoch=1-step=4.ckpt"
+    assert list(tmp_path.iterdir()) == []

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from trainkit.callbacks import ModelCheckpoint
 from trainkit.callbacks.model_checkpoint.triggers import SaveTriggers
-from trainkit.errors import ConfigError
+from trainkit.errors import ConfigError, StateError
 
 
 def triggers(steps: int | None = None, interval: timedelta | None = None, epochs: int | None = None) -> SaveTriggers:
@@ -100,3 +102,10 @@ def test_triggers_exclude_each_other_unless_they_are_off() -> None:
     with pytest.raises(ConfigError, match="exclude each other"):
         triggers(steps=2, interval=timedelta(hours=1))
     assert triggers(steps=2, epochs=0).every_n_train_steps == 2
+
+
+@pytest.mark.parametrize("due", [[], [True], [True, False, True], [1, 0]])
+def test_a_made_up_note_is_refused(due: list[Any]) -> None:
+    callback = ModelCheckpoint()
+    with pytest.raises(StateError, match="due is a list, and a tuple or list of 2"):
+        callback.load_state_dict({**callback.state_dict(), "due": due})

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from tensorboard.plugins.hparams import metadata
 
-from trainkit.loggers.tensorboard.hparams import flattened, session_start
+from trainkit.loggers.tensorboard.hparams import MAX_TEXT_LENGTH, flattened, session_start
 
 
 def test_nested_hyperparameters_are_named_by_their_path():
@@ -30,3 +30,14 @@ def test_each_kind_of_value_keeps_its_type():
     start = metadata.parse_session_start_info_plugin_data(value.metadata.plugin_data.content)
     kinds = {name: item.WhichOneof("kind") for name, item in start.hparams.items()}
     assert kinds == {"flag": "bool_value", "number": "number_value", "text": "string_value"}
+
+
+def test_whole_numbers_beyond_those_of_the_file_are_text():
+    large = 2**1100
+    assert flattened({"kept": large, "negative": -large, "left_out": 2**20000, "small": 2**900}) == {
+        "kept": str(large)[:MAX_TEXT_LENGTH],
+        "negative": str(-large)[:MAX_TEXT_LENGTH],
+        "left_out": "int",
+        "small": 2**900,
+    }
+    session_start({"kept": large, "left_out": 2**20000})

@@ -120,7 +120,11 @@ class BaseFinetuning(Callback):
         for optimizer, groups in zip(self._trainer.optimizers, self._state["groups"], strict=True):
             # The first groups are those of configure_optimizers; the others were added by `finetune_function`.
             for names in groups[len(optimizer.param_groups) :]:
-                optimizer.add_param_group({"params": [parameters[own_names.get(name, name)] for name in names]})
+                params = [parameters[own_names.get(name, name)] for name in names]
+                try:
+                    optimizer.add_param_group({"params": params})
+                except ValueError as error:  # one parameter twice
+                    raise StateError(f"finetuning.groups: {error}") from error
 
     def _lacks(self, method: str) -> ModuleError:
         return ModuleError(f"{type(self).__name__} does not define {method}, which every finetuning needs.")

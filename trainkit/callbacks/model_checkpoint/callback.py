@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NotRequired, TypedDict
 
 import torch
 
@@ -25,7 +25,7 @@ from trainkit.storage.claim import FolderClaim
 from trainkit.storage.files import check_folder, checkpoint_exists
 from trainkit.storage.places import is_below
 from trainkit.storage.remote import is_remote
-from trainkit.storage.schema import Count, Scalar, takes
+from trainkit.storage.schema import Count, Exactly, Scalar, takes
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class _State(TypedDict):
     used_version: NotRequired[Count | None]
     saved_step: NotRequired[Count]
     obsolete: NotRequired[list[str]]
-    due: NotRequired[tuple[bool, bool] | list[bool]]
+    due: NotRequired[tuple[bool, bool] | Annotated[list[bool], Exactly(2, bool)]]
     seen_step: NotRequired[Count | None]
 
 
@@ -181,7 +181,7 @@ class ModelCheckpoint(KeptCheckpoints):
         # For each fit, because the logger has a new folder for each run. The version of rank 0 counts.
         if self._dirpath is None:
             folder = os.path.join(trainer.log_dir or trainer.default_root_dir, "checkpoints")
-            self.dirpath = trainer.strategy.broadcast_object(os.path.realpath(folder))
+            self.dirpath = trainer.strategy.broadcast_object(folder if is_remote(folder) else os.path.realpath(folder))
         # Now, and not at the first save, which may be hours away.
         if (self.save_top_k or self.save_last) and not trainer.fast_dev_run:
             trainer.strategy.agreed(self._take_folder)

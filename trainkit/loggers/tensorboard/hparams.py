@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -50,7 +51,7 @@ def flattened(params: Mapping[str, Any], before: str = "") -> dict[str, bool | f
         value = kept.get(str(key), value)  # converted where that loses nothing, such as a numpy scalar
         if isinstance(value, Mapping) and value:
             flat |= flattened(value, f"{name}/")
-        elif isinstance(value, bool | int | float):
+        elif isinstance(value, bool | float) or (isinstance(value, int) and abs(value) <= sys.float_info.max):
             flat[name] = value
         elif str(key) in left_out:  # a network, a function: its name says enough
             flat[name] = getattr(value, "__name__", type(value).__name__)
