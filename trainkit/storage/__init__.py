@@ -20,6 +20,7 @@ walk.py                nested values, each with its place
 **Comparing**
 schema.py              a value with annotations
 layout.py              a checkpoint with its layout: all keys, and what they mean
+contradictions.py      what one place says and another denies
 tensors.py             a tensor with the one whose place it is to take
 owners.py              whose state something is: errors name the owner, the file and the place
 
