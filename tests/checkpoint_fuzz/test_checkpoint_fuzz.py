@@ -40,6 +40,8 @@ MET_BADLY_BEFORE: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ("common", ("hyper_parameters", "lr"), {"x": 1}, "load"),
     ("manual", ("trainkit", "ranks"), [], "fit"),
     ("manual", ("callbacks", "Remembers", "seen"), 0, "fit"),
+    ("manual", ("loops", "fit", "group_batches"), 10**12, "fit"),
+    ("averaged", ("trainkit", "ranks", 0, "data", "train", "cursors", 0, "samples"), GONE, "fit"),
     ("lightning", ("loops", "fit_loop"), GONE, "fit"),
     ("lightning", ("optimizer_states", 0, "param_groups"), "x", "fit"),
     ("averaged", ("callbacks", "StochasticWeightAveraging", "scheduler"), {"anneal_epochs": "x"}, "fit"),

@@ -11,7 +11,7 @@ from trainkit.checkpoint.averages import warn_of_dropped_averages
 from trainkit.checks import without_numpy
 from trainkit.data.resume.other_data import Resume, other_data
 from trainkit.data.resume.plausible import check_counters, check_place
-from trainkit.errors import CheckpointError
+from trainkit.errors import CheckpointError, StateError
 from trainkit.hooks.due import FINISHED_HOOKS, DueHook
 from trainkit.hooks.manager import HookManager
 from trainkit.loops.run import FitRun, Run
@@ -261,6 +261,10 @@ def _restore_rank(
     with restoring(f"{place}.metrics", path):
         run.metrics.load_state_dict(mine["metrics"], run.module, under_way, plugins)
     with restoring(f"{place}.group", path):
+        if group_batches and not (run.optimizers and run.module.automatic_optimization):
+            raise StateError(
+                f"{group_batches} batches wait for an update, which this module makes itself, or not at all"
+            )
         run.accumulation.load_state_dict(mine["group"], group_batches, run.module, rescale)
     in_loader = progress.validation_loader if progress.has_validated else None
     if not progress.in_epoch:
