@@ -262,9 +262,7 @@ def _restore_rank(
         run.metrics.load_state_dict(mine["metrics"], run.module, under_way, plugins)
     with restoring(f"{place}.group", path):
         if group_batches and not (run.optimizers and run.module.automatic_optimization):
-            raise StateError(
-                f"{group_batches} batches wait for an update, which this module makes itself, or not at all"
-            )
+            raise StateError(f"{group_batches} batches wait for an update, which here nobody makes but the module")
         run.accumulation.load_state_dict(mine["group"], group_batches, run.module, rescale)
     in_loader = progress.validation_loader if progress.has_validated else None
     if not progress.in_epoch:
