@@ -155,7 +155,7 @@ def test_unknown_section_lists_what_is_allowed(write_config: Write) -> None:
         ("module: &a {_target_: a.B, me: *a}", "holds itself"),
         ("module: {x: " + "[" * 400 + "]" * 400 + "}", "nested too deeply"),
         ("module:\n" + "".join(" " * depth + "a:\n" for depth in range(1, 300)), "nested too deeply"),
-        ("module: {x: " + "9" * 5000 + "}", "4300 digits"),
+        ("module: {x: " + "9" * 5000 + "}", "a whole number of 5000 characters"),
         ("module: {x: !!bool maybe}", "does not fit its tag"),
         ("module: {x: !!float fast}", "could not convert"),
         ("5", "Invalid loaded object type: int"),

@@ -21,6 +21,7 @@ from trainkit.hooks.specs import hookimpl
 from trainkit.output import warn
 from trainkit.storage.claim import FolderClaim
 from trainkit.storage.files import check_folder, share_checkpoint, write_checkpoint
+from trainkit.storage.places import is_below
 from trainkit.storage.remote import is_remote
 from trainkit.storage.schema import takes
 from trainkit.storage.storable import check_storable
@@ -256,8 +257,9 @@ class LastCheckpoint(Callback):
         elif not trainer.fit_run.is_resumed:
             own.add(self._previous)
         path, self._claim = claim_path(trainer, own)
-        if trainer.fit_run.is_resumed and not trainer.continues_last and path not in own:
-            # Another run begins. Files of the one from which it starts are not its own: that may go on with them.
+        is_elsewhere = bool(given) and not is_below(given, trainer.default_root_dir)
+        if is_elsewhere and not trainer.continues_last and path not in own:
+            # A run somewhere else begins. Files of the one from which it starts are not its own, and may be needed there.
             self.mark = secrets.token_hex(16)
         return path
 
