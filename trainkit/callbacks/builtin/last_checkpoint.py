@@ -259,7 +259,7 @@ class LastCheckpoint(Callback):
         path, self._claim = claim_path(trainer, own)
         is_elsewhere = bool(given) and not is_below(given, trainer.default_root_dir)
         if is_elsewhere and not trainer.continues_last and path not in own:
-            # A run somewhere else begins. Files of the one from which it starts are not its own, and may be needed there.
+            # A run somewhere else begins. Files of the one that it starts from are not its own, and are needed there.
             self.mark = secrets.token_hex(16)
         return path
 
