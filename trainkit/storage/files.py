@@ -317,7 +317,9 @@ def _refusal(archive: Archive, path: FilePath) -> str:
 
 def not_found(path: Path) -> str:
     """Return the message for a missing checkpoint: its path, the newest ones in that folder, the nearest name."""
-    others = sorted(path.parent.glob("*.ckpt"), key=_modified, reverse=True)
+    others: list[Path] = []
+    with suppress(OSError, ValueError):  # a folder that there cannot be
+        others = sorted(path.parent.glob("*.ckpt"), key=_modified, reverse=True)
     lines = [f"there is no checkpoint {path}."]
     if others:
         names = [other.name for other in others]
