@@ -7,24 +7,11 @@ from typing import Any
 
 import pytest
 
+from tests.hooks.examining import found, plugin_with, refusal
 from trainkit.errors import HookError
 from trainkit.hooks.arguments import request_of
 from trainkit.hooks.implementations import find_implementations, refuse_methods_of_modules
 from trainkit.hooks.specs import HOOKS, MODULE_METHODS, hookimpl
-
-
-def found(plugin: object) -> dict[str, str | None]:
-    return {attribute: options["specname"] for attribute, _, options in find_implementations(plugin)}
-
-
-def plugin_with(**attributes: Any) -> object:
-    return type("Plugin", (), attributes)()
-
-
-def refusal(**attributes: Any) -> str:
-    with pytest.raises(HookError) as caught:
-        find_implementations(plugin_with(**attributes))
-    return str(caught.value)
 
 
 def test_methods_named_after_hooks_are_implementations_without_a_decorator() -> None:

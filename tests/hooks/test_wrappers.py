@@ -8,23 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.hooks.examining import found, plugin_with, refusal
 from trainkit.errors import HookError
 from trainkit.hooks.implementations import find_implementations
 from trainkit.hooks.specs import hookimpl
-
-
-def found(plugin: object) -> dict[str, str | None]:
-    return {attribute: options["specname"] for attribute, _, options in find_implementations(plugin)}
-
-
-def plugin_with(**attributes: Any) -> object:
-    return type("Plugin", (), attributes)()
-
-
-def refusal(**attributes: Any) -> str:
-    with pytest.raises(HookError) as caught:
-        find_implementations(plugin_with(**attributes))
-    return str(caught.value)
 
 
 def test_an_assigned_generator_is_known_for_one() -> None:
