@@ -45,6 +45,9 @@ class OptimizerModes:
         self._is_eval = False
         self._trained: list[Tensor] = []  # what `end` has put aside
 
+    def __bool__(self) -> bool:
+        return bool(self._optimizers)
+
     @property
     def is_eval(self) -> bool:
         """Whether parameters have their values for evaluation."""
@@ -70,8 +73,10 @@ class OptimizerModes:
             self._switch("eval")
 
     def restore(self, *, is_eval: bool) -> None:
-        """Note in which mode the states were saved that the optimizers have now."""
-        self._is_eval = is_eval
+        """Have the mode in which the states were saved that the optimizers have now, as the weights have it already."""
+        if self._optimizers:
+            # Those that note it in their state are in that mode, and change nothing; others do not know it yet.
+            self._switch("eval" if is_eval else "train", self._values())
 
     def weights(self, read: Callable[[], Weights]) -> Weights:
         """Return the weights for evaluation, as ``read`` gives those that the module has."""
@@ -110,7 +115,9 @@ class OptimizerModes:
     @torch.no_grad()
     def _switch(self, mode: Literal["train", "eval"], values: Sequence[Tensor] = ()) -> None:
         for optimizer in self._optimizers:
-            getattr(optimizer, mode)()
+            # Ahead of the first update both modes have the same values, and some cannot be evaluated yet.
+            if mode == "train" or optimizer.state:
+                getattr(optimizer, mode)()
         self._is_eval = mode == "eval"
         for parameter, value in zip(self._parameters() if values else (), values, strict=True):
             parameter.copy_(value)

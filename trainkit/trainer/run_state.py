@@ -69,8 +69,9 @@ def dump(run: FitRun, plugins: Plugins, data: DataConnection, *, due: dict[str, 
         # Rank 0 writes for all: each has random numbers, logged values and a place in the data of its own.
         "ranks": run.strategy.all_gather_object(_of_this_rank(run, plugins, data)),
     }
-    if NEWEST not in checkpoint and run.optimizer_modes.is_eval:
-        checkpoint["trainkit"]["optimizers_in_eval"] = True
+    if run.optimizer_modes:
+        # Not so where the weights of training are saved too: then the states are those that belong to them.
+        checkpoint["trainkit"]["optimizers_in_eval"] = NEWEST not in checkpoint
     # Also what an earlier checkpoint has left to be called, and this process has not come to yet.
     if due is None and run.due is not None:
         due = {"name": run.due.name, "plugins": run.due.plugins}
@@ -222,7 +223,8 @@ def restore(
         Flags(**own["flags"]).apply(run.module)
     # With another precision than before, their states follow the parameters.
     resumption.restore_optimizers(checkpoint, keep_dtypes=_same_dtypes(run, checkpoint["state_dict"]))
-    run.optimizer_modes.restore(is_eval=own.get("optimizers_in_eval", False))
+    if "optimizers_in_eval" in own:
+        run.optimizer_modes.restore(is_eval=own["optimizers_in_eval"])
     with given_to(run.precision, "trainkit.precision", path):
         run.precision.load_state_dict(own["precision"])
     restore_stop(run, own.get("stop", {}), [(state.state_key(name, plugin), plugin) for name, plugin in plugins])
