@@ -51,9 +51,8 @@ class OptimizerModes:
     @property
     def is_eval(self) -> bool:
         """Whether parameters have their values for evaluation."""
-        # The user may switch too. The packages that there are note in each group how it stands.
-        groups = [group for each in self._optimizers for group in each.param_groups]
-        noted = [group["train_mode"] for group in groups if "train_mode" in group]
+        # The user may switch too.
+        noted = _noted(self._optimizers)
         return not all(noted) if noted else self._is_eval
 
     def train(self) -> None:
@@ -72,11 +71,13 @@ class OptimizerModes:
             self._trained = self._values()
             self._switch("eval")
 
-    def restore(self, *, is_eval: bool) -> None:
-        """Have the mode in which the states were saved that the optimizers have now, as the weights have it already."""
-        if self._optimizers:
-            # Those that note it in their state are in that mode, and change nothing; others do not know it yet.
-            self._switch("eval" if is_eval else "train", self._values())
+    def expect(self, *, is_eval: bool) -> None:
+        """Take the mode of the states that are about to be loaded; the weights have it already."""
+        self._is_eval = is_eval
+        for optimizer in self._optimizers:
+            # Those that note it in their groups get it with these. What has no state yet changes no weights.
+            if not _noted([optimizer]):
+                (optimizer.eval if is_eval else optimizer.train)()
 
     def weights(self, read: Callable[[], Weights]) -> Weights:
         """Return the weights for evaluation, as ``read`` gives those that the module has."""
@@ -127,3 +128,9 @@ class OptimizerModes:
 
     def _parameters(self) -> list[Tensor]:
         return [each for optimizer in self._optimizers for group in optimizer.param_groups for each in group["params"]]
+
+
+def _noted(optimizers: Sequence[Any]) -> list[bool]:
+    """Return for each group whether it is trained, where that is noted as in the packages that there are."""
+    groups = [group for each in optimizers for group in each.param_groups]
+    return [group["train_mode"] for group in groups if "train_mode" in group]

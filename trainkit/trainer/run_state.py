@@ -221,10 +221,10 @@ def restore(
         # What was frozen or thawed, or set to eval mode, once in training, goes on as it was. After plugins, which
         # freeze and thaw as they did at the start of the epoch.
         Flags(**own["flags"]).apply(run.module)
+    if "optimizers_in_eval" in own:
+        run.optimizer_modes.expect(is_eval=own["optimizers_in_eval"])
     # With another precision than before, their states follow the parameters.
     resumption.restore_optimizers(checkpoint, keep_dtypes=_same_dtypes(run, checkpoint["state_dict"]))
-    if "optimizers_in_eval" in own:
-        run.optimizer_modes.restore(is_eval=own["optimizers_in_eval"])
     with given_to(run.precision, "trainkit.precision", path):
         run.precision.load_state_dict(own["precision"])
     restore_stop(run, own.get("stop", {}), [(state.state_key(name, plugin), plugin) for name, plugin in plugins])
