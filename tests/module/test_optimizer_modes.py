@@ -291,7 +291,10 @@ def test_hooks_that_switch_too_change_nothing(tmp_path):
             assert self.optimizers().param_groups[0]["train_mode"] is not self.expects_eval
 
     Switching.expects_eval = False
-    folder = {"enable_checkpointing": True, "callbacks": [ModelCheckpoint(tmp_path, monitor="val/loss", save_top_k=-1, filename="{epoch}")]}
+    folder = {
+        "enable_checkpointing": True,
+        "callbacks": [ModelCheckpoint(tmp_path, monitor="val/loss", save_top_k=-1, filename="{epoch}")],
+    }
     module, _ = fit("adamw", module=Switching, **folder)
     weights, validated = by_hand("adamw", "each epoch")
     for epoch, expected in enumerate(validated):
@@ -317,7 +320,7 @@ def test_no_update_has_nothing_to_switch():
             pass
 
         def eval(self):
-            self.state[self.param_groups[0]["params"][0]]["mean"]  # noqa: B018  # as some packages do
+            self.state[self.param_groups[0]["params"][0]]["mean"]  # as some packages do
 
     parameter = nn.Parameter(torch.zeros(1))
     modes = OptimizerModes([Fragile([parameter], lr=0.1)])
@@ -345,3 +348,20 @@ def test_manual_optimization_is_switched_as_well():
     weights, validated = by_hand("sgd", "each epoch")
     assert_same_state(weights_of(module), weights)
     assert_same_state(module.validated, validated)
+
+
+def test_a_group_that_is_open_when_training_stops_behind_a_validation_is_trained():
+    class Stop(Callback):
+        def on_validation_end(self, trainer):
+            trainer.should_stop = True
+
+    module, trainer = fit("sgd", callbacks=[Stop()], accumulate_grad_batches=3, val_check_interval=2)
+    assert trainer.global_step == 1
+    expected = Module("sgd")
+    optimizer = expected.configure_optimizers()
+    optimizer.train()
+    for batch in data()[:2]:
+        (expected.loss(batch) / 2).backward()
+    optimizer.step()
+    optimizer.eval()
+    torch.testing.assert_close(weights_of(module), weights_of(expected))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -22,7 +21,10 @@ PACKAGES: dict[str, tuple[ModuleType, str]] = {
     # The others compute with as many bits as torch's.
     "bitsandbytes": (bitsandbytes.optim, "^(?!Paged).*8bit"),
     # Muon and its kin, those with modes, and some that keep more for a parameter than tensors of its shape.
-    "pytorch_optimizer": (pytorch_optimizer, "Muon$|ScheduleFree|^SPlus|^Lion|^Prodigy|^SOAP|^Shampoo|^GaLore|^Ranger25"),
+    "pytorch_optimizer": (
+        pytorch_optimizer,
+        "Muon$|ScheduleFree|^SPlus|^Lion|^Prodigy|^SOAP|^Shampoo|^GaLore|^Ranger25",
+    ),
 }
 LEFT_OUT = {
     "torch.SparseAdam": "takes sparse gradients only",
@@ -38,8 +40,9 @@ def makers() -> Iterator[tuple[str, Callable[[nn.Module], Optimizer]]]:
             is_one = issubclass(cls, Optimizer) and cls is not Optimizer and not name.startswith("_")
             if is_one and re.search(pattern, name) and f"{package}.{name}" not in LEFT_OUT:
                 yield f"{package}.{name}", lambda module, cls=cls: made(cls, module)
-    yield "pytorch_optimizer.ScheduleFreeWrapper", lambda module: pytorch_optimizer.ScheduleFreeWrapper(
-        torch.optim.SGD(module.parameters(), lr=0.1)
+    yield (
+        "pytorch_optimizer.ScheduleFreeWrapper",
+        lambda module: pytorch_optimizer.ScheduleFreeWrapper(torch.optim.SGD(module.parameters(), lr=0.1)),
     )
 
 

@@ -216,7 +216,7 @@ def counts_in_groups(optimizer: torch.optim.Optimizer) -> str:
         for name, value in other.items():
             is_plain = isinstance(value, int | float)
             if is_plain and (name not in group or group[name] != value):
-                return name
+                return str(name)
     return ""
 
 

@@ -139,18 +139,18 @@ class ReferenceStep:
             # The weights before and after are rounded to their own size, which may be much larger than the update.
             rounding = 8 * torch.finfo(eager.dtype).eps * float(_norm(eager))
             coarse = COARSE if compiled in in_bfloat16 else 0.0
-            self._check(f"the update of {name}", eager - old, compiled - old, slack=rounding, at_least=coarse)
+            self._check(f"the update of {name}", eager - old, compiled - old, slack=rounding, share=coarse)
 
     def _check(
-        self, what: str, eager: Tensor, compiled: Tensor, *, floor: float = 0.0, slack: float = 0.0, at_least: float = 0.0
+        self, what: str, eager: Tensor, compiled: Tensor, *, floor: float = 0.0, slack: float = 0.0, share: float = 0.0
     ) -> None:
-        """Raise unless two tensors agree but for rounding: relative to their norm, which is at least ``floor``."""
+        """Raise unless two tensors agree but for rounding, which is a ``share`` of the norm, or of ``floor``."""
         eager, compiled = eager.detach(), compiled.detach()
         if not torch.isfinite(eager).all():
             return
         # These reads wait for the device; they are made in the first steps after a compilation alone.
         difference = float(_norm(eager.double() - compiled.double()))
-        allowed = max(_tolerance(eager, self._run), at_least) * max(float(_norm(eager)), floor) + slack
+        allowed = max(_tolerance(eager, self._run), share) * max(float(_norm(eager)), floor) + slack
         if not difference <= allowed:
             raise _mismatch(
                 self._original.module,
