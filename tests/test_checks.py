@@ -156,7 +156,7 @@ def test_no_duration_never_ends() -> None:
 @pytest.mark.parametrize("value", [5, "1:30", "a:b:c:d", {"hour": 1}, ["1"]])
 def test_what_is_no_duration_is_refused(value: Any) -> None:
     assert refused(partial(seconds, "max_time"), value).startswith(
-        f"max_time={value!r} is not a duration. Allowed: 'DD:HH"
+        f"max_time={value!r} is not a duration. Allowed: a number"
     )
 
 

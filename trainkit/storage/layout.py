@@ -324,6 +324,11 @@ class Fit(TypedDict):
     validation_batch: NotRequired[Count]
     global_step: Count
     total_batches: NotRequired[Count]
+    samples: NotRequired[Count]
+    validated_step: NotRequired[Count]
+    validated_batches: NotRequired[Count]
+    validated_samples: NotRequired[Count]
+    validated_epochs: NotRequired[Count]
     micro_batch_size: NotRequired[Count]
     ended: NotRequired[bool]
     elapsed_s: NotRequired[float]
