@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,8 +14,9 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+from tests.semantics import interval_ranks as script
 from trainkit.callbacks import Callback, ModelCheckpoint
-from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_weights, quiet_trainer
+from trainkit.testing import TinyData, TinyModule, assert_same_weights, quiet_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*a Stream, which cannot be told where to begin:UserWarning")
 
@@ -293,3 +298,67 @@ def test_schedules(unit: str, seed: int, tmp_path: Path) -> None:
     expected.append(("end", times))
     found = in_one_go_and_killed(run, Rates, tmp_path, schedule={"every": run.text})
     assert found == [expected, expected]
+
+
+# Time
+
+
+class Clocked(TinyModule):
+    """Each batch takes a minute of a clock that stands still otherwise."""
+
+    def __init__(self, clock: list[float]) -> None:
+        super().__init__()
+        self.clock = clock
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.clock[0] += 60.0
+        self.log("seen", 1.0)
+        return self.loss(batch)
+
+
+def clocked(clock: list[float], folder: Path, *callbacks: Any, ckpt_path: Any = None) -> list[int]:
+    rows = Rows()
+    trainer = quiet_trainer(
+        callbacks=[rows, ModelCheckpoint(folder, "{step}", save_top_k=-1, every="3 min"), *callbacks],
+        enable_checkpointing=True,
+        keep_last=False,
+        log_every_n_steps="2 min",
+    )
+    trainer.fit(Clocked(clock), TinyData(10), ckpt_path=ckpt_path)
+    return rows.found
+
+
+def test_time_goes_on_where_a_killed_run_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    assert clocked(clock, tmp_path / "whole") == [2, 4, 6, 8, 10]
+    run = case("steps", 0)._replace(stop=5, stage="observe")
+    with pytest.raises(KilledError):
+        clocked(clock, tmp_path / "killed", Kill(run, tmp_path / "killed.ckpt"))
+    clock[0] += 1e6  # a queue
+    # The row of the fourth minute was sent, and that of the sixth is next, although the process is a minute old then.
+    assert clocked(clock, tmp_path / "killed", ckpt_path=tmp_path / "killed.ckpt") == [6, 8, 10]
+    for folder in ("whole", "killed"):
+        assert {path.name for path in (tmp_path / folder).iterdir()} == {f"step={step}.ckpt" for step in (3, 6, 9)}
+
+
+# Several ranks
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_ranks_count_the_samples_of_all(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([".", *sys.path])}
+    subprocess.run([*torchrun, script.__file__, tmp_path], env=environment, check=True, timeout=120)
+    ranks = [torch.load(tmp_path / f"rank_{rank}.pt") for rank in range(2)]
+    # In both: 5, 3, 5, 3 and 6 samples.
+    expected = {
+        "samples": [5, 8, 13, 16, 22],
+        "validated": [2, 4],
+        "rows": [2, 3, 5],
+        "stepped": [1, 2, 4, 5, 7],
+    }
+    assert ranks == [expected, expected]
+    assert {path.name for path in (tmp_path / "samples").iterdir()} == {"step=3.ckpt", "step=5.ckpt"}
+    assert not list(tmp_path.glob("time/*"))

@@ -134,7 +134,9 @@ def test_updates_are_estimated_epoch_by_epoch(num_batches, epochs, schedule, ste
         starts = [start for start in {0, *schedule} if start <= epoch]
         updates += math.ceil(num_batches / schedule.get(max(starts), 1))
     expected = updates if steps == -1 else min(updates, steps)
-    assert estimated_updates(num_batches, arguments.stop, arguments.data, arguments.optimization.accumulation) == expected
+    assert (
+        estimated_updates(num_batches, arguments.stop, arguments.data, arguments.optimization.accumulation) == expected
+    )
 
 
 @pytest.mark.parametrize(
