@@ -137,8 +137,8 @@ def test_nothing_is_overdue_in_a_checkpoint_that_does_not_tell_of_its_last_valid
     older = {
         name: value for name, value in state.items() if not name.startswith("validated_") or name == "validated_batch"
     }
-    for given, expected in ((state, (0, 0, 0, 0)), (older, (30, 60, 240, 3))):
+    for saved, expected in ((state, (0, 0, 0, 0)), (older, (30, 60, 240, 3))):
         progress = Progress()
-        progress.load_state_dict(given)
+        progress.load_state_dict(saved)
         counts = (progress.validated_step, progress.validated_batches, progress.validated_samples)
         assert (*counts, progress.validated_epochs) == expected

@@ -141,12 +141,12 @@ def test_one_cycle_by_epoch_is_doubtful():
 
 
 @pytest.mark.parametrize(
-    ("every", "interval"),
-    [("5 steps", "step"), ("10k samples", "step"), ("250 batches", "step"), ("2 epochs", "epoch")],
+    ("every", "when"),
+    [("5 steps", ("step", 5)), ("10k samples", ("step", 1)), ("250 batches", ("step", 1)), ("2 epochs", ("epoch", 2))],
 )
-def test_every_stands_in_place_of_interval_and_frequency(every, interval):
+def test_every_stands_in_place_of_interval_and_frequency(every, when):
     _, (config,) = configure(with_scheduler(scheduler=STEP, every=every))
-    assert config.interval == interval
+    assert (config.interval, config.frequency) == when
     assert str(config.counts()) == every.replace("10k", "10000")
     _, (bare,) = configure(with_scheduler(scheduler=STEP))
     assert bare.counts() is None

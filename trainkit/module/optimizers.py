@@ -112,7 +112,10 @@ class SchedulerConfig:
                 f"{_OF_SCHEDULER}: every={every!r} contradicts interval={self.interval!r} and "
                 f"frequency={self.frequency!r}, in whose place it stands. Leave out these two, or every."
             )
+        # For whoever reads these two; of batches and samples the updates are what comes nearest.
         self.interval = "epoch" if counts.unit == "epochs" else "step"
+        if counts.unit in ("steps", "epochs"):
+            self.frequency = int(counts.size)
 
 
 def configure(result: Any, *, automatic: bool = True) -> tuple[list[Optimizer], list[SchedulerConfig]]:
