@@ -134,9 +134,7 @@ def test_updates_are_estimated_epoch_by_epoch(num_batches, epochs, schedule, ste
         starts = [start for start in {0, *schedule} if start <= epoch]
         updates += math.ceil(num_batches / schedule.get(max(starts), 1))
     expected = updates if steps == -1 else min(updates, steps)
-    assert (
-        estimated_updates(num_batches, arguments.stop, arguments.data, arguments.optimization.accumulation) == expected
-    )
+    assert estimated_updates(num_batches, arguments.stop, arguments.data, arguments.optimization) == expected
 
 
 @pytest.mark.parametrize(
@@ -151,7 +149,7 @@ def test_updates_are_estimated_epoch_by_epoch(num_batches, epochs, schedule, ste
 )
 def test_updates_without_a_bound_are_infinite(num_batches, arguments, expected):
     given = quiet_trainer(**arguments).arguments
-    assert estimated_updates(num_batches, given.stop, given.data, given.optimization.accumulation) == expected
+    assert estimated_updates(num_batches, given.stop, given.data, given.optimization) == expected
 
 
 def test_a_fit_that_has_nothing_left_to_do_says_which_limit_was_reached():

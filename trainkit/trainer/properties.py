@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit.callbacks.accumulation_schedule import GradientAccumulationScheduler
 from trainkit.callbacks.builtin.last_checkpoint import LastCheckpoint
 from trainkit.callbacks.early_stopping import EarlyStopping
 from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint
@@ -24,7 +23,6 @@ from trainkit.precision.base import Precision
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.argument_properties import ArgumentProperties
 from trainkit.trainer.data_properties import DataProperties
-from trainkit.trainer.run_length import estimated_updates
 
 
 class TrainerProperties(DataProperties, ArgumentProperties):
@@ -101,17 +99,6 @@ class TrainerProperties(DataProperties, ArgumentProperties):
     def lr_scheduler_configs(self) -> list[Any]:
         """The schedulers of the fit, with interval, frequency and monitor."""
         return self.fit_run.schedulers if self._is_fit else []
-
-    @property
-    def estimated_stepping_batches(self) -> float:
-        """How many updates the whole run makes if nothing stops it earlier; may be asked in ``configure_optimizers``.
-
-        Infinite where that has no bound: without ``max_steps``, if the loader does not know its length or only
-        ``max_time`` is given.
-        """
-        schedules = (each.scheduling for each in self.callbacks if isinstance(each, GradientAccumulationScheduler))
-        accumulation = next(schedules, self.arguments.optimization.accumulation)
-        return estimated_updates(self.num_training_batches, self.arguments.stop, self.arguments.data, accumulation)
 
     @property
     def logger(self) -> Logger | None:

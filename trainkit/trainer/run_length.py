@@ -13,7 +13,7 @@ from trainkit.loops.limits import NO_LIMIT, Limits
 from trainkit.loops.run import FitRun
 from trainkit.loops.stop import SHOULD_STOP
 from trainkit.output import say, warn
-from trainkit.trainer.arguments import DataArguments, StopArguments
+from trainkit.trainer.arguments import DataArguments, OptimizationArguments, StopArguments
 
 DEFAULT_MAX_EPOCHS = 1000
 
@@ -100,21 +100,14 @@ def _validation_interval(interval: int | float, data: DataArguments, num_batches
 
 
 def estimated_updates(
-    num_batches: float, stop: StopArguments, data: DataArguments, accumulation: Mapping[int, int]
+    num_batches: float, stop: StopArguments, data: DataArguments, optimization: OptimizationArguments
 ) -> float:
-    """Return how many updates a fit makes if nothing stops it earlier; infinite if that has no bound.
-
-    Args:
-        num_batches: Training batches of an epoch; infinite if unknown.
-        stop: How long to train.
-        data: How much of the data to use.
-        accumulation: Batches per update, by the epoch from which each number holds.
-    """
+    """Return how many updates a fit makes if nothing stops it earlier; infinite if that has no bound."""
     epochs, steps = max_epochs(stop, data), max_steps(stop, data)
     if num_batches == NO_LIMIT or epochs == NO_LIMIT:
         return steps
     # The number of batches per update may change from one epoch to a later one.
-    starts = sorted(accumulation.items())
+    starts = sorted(optimization.accumulation.items())
     updates = 0
     for (epoch, k), (next_epoch, _) in zip(starts, [*starts[1:], (epochs, 1)], strict=True):
         updates += math.ceil(num_batches / k) * int(max(0, min(next_epoch, epochs) - epoch))
