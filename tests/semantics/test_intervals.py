@@ -16,7 +16,7 @@ import torch
 
 from tests.semantics import interval_ranks as script
 from trainkit.callbacks import Callback, ModelCheckpoint
-from trainkit.testing import TinyData, TinyModule, assert_same_weights, quiet_trainer
+from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_weights, quiet_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*a Stream, which cannot be told where to begin:UserWarning")
 
@@ -241,6 +241,46 @@ def test_validation(unit: str, seed: int, tmp_path: Path) -> None:
             before = count
     found = in_one_go_and_killed(run, Validations, tmp_path, val=TinyData(1), val_check_interval=run.text)
     assert found == [expected, expected]
+
+
+class KillInValidation(Kill):
+    """The same within a validation, in one of its hooks."""
+
+    hook = "on_validation_batch_end"
+
+    def on_train_batch_end(self, trainer: Any) -> None:
+        pass
+
+    def on_validation_batch_end(self, trainer: Any) -> None:
+        self.kill(trainer, "on_validation_batch_end")
+
+    def on_validation_end(self, trainer: Any) -> None:
+        self.kill(trainer, "on_validation_end")
+
+    def kill(self, trainer: Any, hook: str) -> None:
+        if hook == self.hook and trainer.progress.total_batches >= self.case.stop:
+            trainer.save_checkpoint(self.path)
+            raise KilledError
+
+
+@every_unit
+@pytest.mark.parametrize("hook", ["on_validation_batch_end", "on_validation_end"])
+def test_a_validation_that_is_killed_is_made_once(unit: str, hook: str, tmp_path: Path) -> None:
+    run = case(unit, 0)._replace(every=1, stop=3, stage="observe", left={})
+
+    def validated(*callbacks: Any, ckpt_path: Any = None) -> list[Any]:
+        recorder = Recorder(["on_validation_end"], look=lambda trainer, module: trainer.progress.total_batches)
+        try:
+            callbacks = (recorder, *callbacks)
+            fit(run, module_of(run), *callbacks, val=TinyData(2), ckpt_path=ckpt_path, val_check_interval=run.text)
+        except KilledError:
+            pass
+        return recorder.seen("on_validation_end")
+
+    kill = KillInValidation(run, tmp_path / "killed.ckpt")
+    kill.hook = hook
+    assert validated(kill) + validated(ckpt_path=kill.path) == validated()
+    assert kill.path.exists()
 
 
 @every_unit
