@@ -140,5 +140,5 @@ def test_nothing_is_overdue_in_a_checkpoint_that_does_not_tell_of_its_last_valid
     for saved, expected in ((state, (0, 0, 0, 0)), (older, (30, 60, 240, 3))):
         progress = Progress()
         progress.load_state_dict(saved)
-        counts = (progress.validated_step, progress.validated_batches, progress.validated_samples)
-        assert (*counts, progress.validated_epochs) == expected
+        counts = (progress.validated_at_step, progress.validated_at_batches, progress.validated_at_samples)
+        assert (*counts, progress.validated_at_epochs) == expected

@@ -27,7 +27,7 @@ T = TypeVar("T")
 Duration = str | timedelta | dict[str, float]
 """A duration as users write it; see `seconds`."""
 
-QUANTITY = re.compile(r"(\d+(?:_\d+)*(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
+_QUANTITY = re.compile(r"(\d+(?:_\d+)*(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
 """A number and the unit behind it, as in ``"30 min"`` and ``"2h"``."""
 
 SECONDS_OF = {
@@ -305,7 +305,7 @@ def _as_timedelta(text: str) -> timedelta:
     if ":" in text:
         days, hours, minutes, secs = (int(part) for part in text.split(":"))
         return timedelta(days=days, hours=hours, minutes=minutes, seconds=secs)
-    quantity = QUANTITY.fullmatch(text.strip())
+    quantity = _QUANTITY.fullmatch(text.strip())
     if quantity is None or quantity[2] not in SECONDS_OF:
         raise ValueError("it is no number with a unit of time")
     return timedelta(seconds=float(quantity[1]) * SECONDS_OF[quantity[2]])

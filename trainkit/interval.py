@@ -24,10 +24,10 @@ _COUNTER: dict[Unit, str] = {
     "seconds": "elapsed_s",
 }
 _VALIDATED: dict[Unit, str] = {
-    "steps": "validated_step",
-    "batches": "validated_batches",
-    "samples": "validated_samples",
-    "epochs": "validated_epochs",
+    "steps": "validated_at_step",
+    "batches": "validated_at_batches",
+    "samples": "validated_at_samples",
+    "epochs": "validated_at_epochs",
 }
 _UNIT_OF: dict[str, Unit] = {
     **{unit: unit for unit in get_args(Unit)},

@@ -29,11 +29,11 @@ class Progress:
         global_step: Optimizer updates in the whole run.
         total_batches: Training batches finished in the whole run.
         samples: Samples in these batches, on all ranks; 0 where nobody has asked for their number.
-        validated_step: ``global_step`` at the last complete validation of the run, from which the next one is due where
-            that goes by steps; 0 if there was none.
-        validated_batches: ``total_batches`` then.
-        validated_samples: ``samples`` then.
-        validated_epochs: ``epochs_done`` then.
+        validated_at_step: ``global_step`` at the last complete validation of the run; 0 if there was none. Where the next
+            one goes by steps, they are counted from here.
+        validated_at_batches: ``total_batches`` then.
+        validated_at_samples: ``samples`` then.
+        validated_at_epochs: ``epochs_done`` then.
         micro_batch_size: Samples of a batch that are computed at a time, after memory ran out with more; 0 is all.
         ended: Whether training has come to an end, and ``on_train_end`` is being called, or was.
     """
@@ -52,10 +52,10 @@ class Progress:
     global_step: int = 0
     total_batches: int = 0
     samples: int = 0
-    validated_step: int = 0
-    validated_batches: int = 0
-    validated_samples: int = 0
-    validated_epochs: int = 0
+    validated_at_step: int = 0
+    validated_at_batches: int = 0
+    validated_at_samples: int = 0
+    validated_at_epochs: int = 0
     micro_batch_size: int = 0
     ended: bool = False
     # Checkpoints have `elapsed_s` instead: a moment of the monotonic clock means nothing in another process.
@@ -101,8 +101,8 @@ class Progress:
 
     def mark_validation(self) -> None:
         """Count from here to the next validation, where that goes by steps, batches, samples or epochs."""
-        self.validated_step, self.validated_batches = self.global_step, self.total_batches
-        self.validated_samples, self.validated_epochs = self.samples, self.epochs_done
+        self.validated_at_step, self.validated_at_batches = self.global_step, self.total_batches
+        self.validated_at_samples, self.validated_at_epochs = self.samples, self.epochs_done
 
     def drop_unfinished(self) -> None:
         """Set back what a fit left unfinished: a validation, and an epoch of which batches are to come."""
@@ -188,7 +188,7 @@ class Progress:
             if name in state:
                 setattr(self, name, state[name])
         self._counted_s = state.get("elapsed_s", self._counted_s)
-        if "validated_step" not in state:
+        if "validated_at_step" not in state:
             # Older checkpoints do not tell: without this all that was ever due would be due now.
             self.mark_validation()
 

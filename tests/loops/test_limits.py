@@ -67,7 +67,7 @@ def test_a_long_stretch_without_validation_and_limits_is_one_quiet_stretch():
 
 def test_what_goes_by_steps_or_batches_is_foreseen_and_what_goes_by_samples_is_not():
     def quiet(unit):
-        progress = Progress(batch=3, global_step=13, total_batches=33, samples=103, validated_step=12)
+        progress = Progress(batch=3, global_step=13, total_batches=33, samples=103, validated_at_step=12)
         return Limits(validate=True, validate_every=Interval(10, unit), num_batches=9).quiet_batches(progress)
 
     # Batches are overdue: none was validated at 10, 20 or 30.

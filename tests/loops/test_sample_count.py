@@ -143,4 +143,4 @@ def test_what_was_counted_means_nothing_once_a_part_was_not(tmp_path: Path) -> N
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     later = quiet_trainer(max_epochs=2)
     later.fit(TinyModule(), TinyData(4), TinyData(1), ckpt_path=tmp_path / "a.ckpt")
-    assert (later.progress.samples, later.progress.validated_samples) == (0, 0)
+    assert (later.progress.samples, later.progress.validated_at_samples) == (0, 0)

@@ -18,7 +18,10 @@ from tests.semantics import interval_ranks as script
 from trainkit.callbacks import Callback, ModelCheckpoint
 from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_weights, quiet_trainer
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*a Stream, which cannot be told where to begin:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*which cannot be told where to begin:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*has a length of .* and ended after:UserWarning"),
+]
 
 UNITS = ("steps", "batches", "samples", "epochs")
 CASES = range(6)
@@ -34,7 +37,7 @@ class Case(NamedTuple):
         accumulate: Batches per update.
         sizes: Samples of the batches of an epoch.
         epochs: How many.
-        is_stream: Whether the loader has no length.
+        loader: Whether it has its length, none, or a longer one.
         skipped: The batches, counted over the run, that make no gradients.
         left: The index at which an epoch is left, by the epoch.
         stop: The batch behind which the run is killed.
@@ -46,7 +49,7 @@ class Case(NamedTuple):
     accumulate: int
     sizes: list[int]
     epochs: int
-    is_stream: bool
+    loader: str
     skipped: set[int]
     left: dict[int, int]
     stop: int
@@ -58,14 +61,14 @@ class Case(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """Where a run is behind a batch, or behind an epoch that was left."""
+    """Where a run is behind a batch, or behind an epoch that ended otherwise than with a last batch."""
 
     batches: int
     steps: int
     samples: int
     epochs: int
     is_last: bool
-    is_left: bool
+    is_batch: bool
     has_open_group: bool
 
 
@@ -81,7 +84,7 @@ def case(unit: str, seed: int) -> Case:
         draw.choice([1, 1, 2, 3]),
         sizes,
         epochs,
-        draw.random() < 0.5,
+        draw.choice(["list", "stream", "short"]),
         {batch for batch in range(batches) if batch % len(sizes) and draw.random() < 0.15},
         {draw.randrange(epochs): draw.randint(1, len(sizes) - 1)} if draw.random() < 0.5 else {},
         draw.randint(1, batches - len(sizes)),
@@ -96,14 +99,18 @@ def moments(run: Case) -> Iterator[Moment]:
         for batch_idx, size in enumerate(run.sizes):
             if run.left.get(epoch) == batch_idx:
                 steps += group > 0
-                yield Moment(batches, steps, samples, epoch + 1, False, True, False)
+                yield Moment(batches, steps, samples, epoch + 1, False, False, False)
                 break
-            is_last = batch_idx == len(run.sizes) - 1
+            is_last = batch_idx == len(run.sizes) - 1 and run.loader != "short"
             group += batches not in run.skipped
             if is_last or (batch_idx + 1) % run.accumulate == 0:
                 steps, group = steps + (group > 0), 0
             batches, samples = batches + 1, samples + size
-            yield Moment(batches, steps, samples, epoch + is_last, is_last, False, group > 0)
+            yield Moment(batches, steps, samples, epoch + is_last, is_last, True, group > 0)
+        else:
+            if run.loader == "short":  # that no more comes is known behind the last batch
+                steps += group > 0
+                yield Moment(batches, steps, samples, epoch + 1, True, False, False)
 
 
 class Stream:
@@ -116,9 +123,16 @@ class Stream:
         return iter(self.batches)
 
 
+class Short(Stream):
+    """Fewer than are promised."""
+
+    def __len__(self) -> int:
+        return len(self.batches) + 2
+
+
 def loader(run: Case) -> Any:
     batches = [TinyData(1, size, seed=index)[0] for index, size in enumerate(run.sizes)]
-    return Stream(batches) if run.is_stream else batches
+    return {"list": list, "stream": Stream, "short": Short}[run.loader](batches)
 
 
 class Module(TinyModule):
@@ -235,7 +249,7 @@ def test_validation(unit: str, seed: int, tmp_path: Path) -> None:
     run, expected, before = case(unit, seed), [], 0
     for moment in moments(run):
         count = getattr(moment, unit)
-        is_place = not moment.is_left and (moment.is_last or unit != "epochs")
+        is_place = moment.is_last or (moment.is_batch and unit != "epochs")
         if is_place and count // run.every > before // run.every:
             expected.append(moment.batches)
             before = count
@@ -334,7 +348,7 @@ def test_schedules(unit: str, seed: int, tmp_path: Path) -> None:
         if moment.is_last if unit == "epochs" else moment.steps != step:
             step, count = moment.steps, getattr(moment, unit)
             times, before = times + count // run.every - before // run.every, count
-        expected += [] if moment.is_left else [(moment.batches, times)]
+        expected += [(moment.batches, times)] if moment.is_batch else []
     expected.append(("end", times))
     found = in_one_go_and_killed(run, Rates, tmp_path, schedule={"every": run.text})
     assert found == [expected, expected]

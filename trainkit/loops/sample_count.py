@@ -32,12 +32,12 @@ def begin_count(run: FitRun) -> None:
     progress = run.progress
     if not run.counts_samples:
         progress.samples = 0
-    elif progress.total_batches and not progress.samples:
+    elif progress.total_batches and not progress.samples and run.strategy.is_global_zero:
         warn(
             f"something goes by a number of samples, and those of the {progress.total_batches} batches so far were not "
             "counted: it begins with none of them."
         )
-    progress.validated_samples = min(progress.validated_samples, progress.samples)
+    progress.validated_at_samples = min(progress.validated_at_samples, progress.samples)
 
 
 def _samples_in(run: FitRun, batch: Batch) -> int:
