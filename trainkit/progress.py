@@ -29,8 +29,8 @@ class Progress:
         global_step: Optimizer updates in the whole run.
         total_batches: Training batches finished in the whole run.
         samples: Samples in these batches, on all ranks; 0 where nobody has asked for their number.
-        validated_at_step: ``global_step`` at the last complete validation of the run; 0 if there was none. Where the next
-            one goes by steps, they are counted from here.
+        validated_at_step: ``global_step`` at the last complete validation of the run, from which the next one is due if
+            that goes by steps; 0 if there was none.
         validated_at_batches: ``total_batches`` then.
         validated_at_samples: ``samples`` then.
         validated_at_epochs: ``epochs_done`` then.

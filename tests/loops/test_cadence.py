@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 
 from trainkit.interval import Interval
@@ -59,6 +60,14 @@ def test_samples_that_were_counted_anew_are_not_overdue_for_ever() -> None:
     every.load_state_dict({"samples": 1000})
     progress.samples = 5
     assert every.passed() == 1
+
+
+@pytest.mark.parametrize("seen", [-1, -1e300, float("nan"), float("inf"), 8, 0])
+def test_what_a_made_up_file_says_is_not_followed(seen: float) -> None:
+    progress = Progress(samples=7 if seen else 2**50)
+    every = cadence(1, "samples", progress)
+    every.load_state_dict({"samples": seen})
+    assert every.passed() == 0
 
 
 def test_time_is_that_spent_in_fits() -> None:

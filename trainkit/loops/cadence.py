@@ -8,6 +8,9 @@ from trainkit.interval import Interval
 from trainkit.progress import Progress
 from trainkit.strategies.base import Strategy
 
+MOST_PASSED = 10**6
+"""How many multiples can have passed between two looks: a schedule steps once for each."""
+
 State = dict[str, float]
 """The count that was seen last, by the unit that was counted."""
 
@@ -40,9 +43,11 @@ class Cadence:
         return {self.interval.unit: self._seen}
 
     def load_state_dict(self, state: State) -> None:
-        """Go on from what `state_dict` returned; from now, if that is of another unit."""
-        # Samples are counted anew where a part of the run has not counted them.
-        self._seen = min(state.get(self.interval.unit, self._seen), self._seen)
+        """Go on from what `state_dict` returned; from now, if that is of another unit or cannot be."""
+        seen, now = state.get(self.interval.unit, self._seen), self._seen
+        # Samples are counted anew where a part of the run has not counted them, and a file may say anything.
+        if 0 <= seen <= now and self.interval.passed(seen, now) <= MOST_PASSED:
+            self._seen = seen
 
     def _count(self) -> float:
         if self.interval.unit == "seconds":
