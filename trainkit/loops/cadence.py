@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from trainkit.interval import Interval
 from trainkit.progress import Progress
+from trainkit.storage.schema import AtLeast
 from trainkit.strategies.base import Strategy
 
 MOST_PASSED = 10**6
 """How many multiples can have passed between two looks: a schedule steps once for each."""
+
+Passed = Annotated[int, AtLeast(0, most=MOST_PASSED)]
+"""So many, in the state of a plugin."""
 
 State = dict[str, float]
 """The count that was seen last, by the unit that was counted."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 from torch import Tensor
 
@@ -11,12 +11,12 @@ from trainkit.errors import MetricError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
-from trainkit.loops.cadence import MOST_PASSED, Cadence
+from trainkit.loops.cadence import Cadence, Passed
 from trainkit.module import TrainModule
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.output import warn
 from trainkit.reflection import method_of
-from trainkit.storage.schema import AtLeast, Count, takes
+from trainkit.storage.schema import Count, takes
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class _State(TypedDict):
     awaits_validation: NotRequired[bool]
     used_versions: NotRequired[dict[Count, Count]]
     seen: NotRequired[dict[Count, dict[str, float]]]
-    pending: NotRequired[dict[Count, Annotated[int, AtLeast(0, most=MOST_PASSED)]]]
+    pending: NotRequired[dict[Count, Passed]]
 
 
 class LRSchedulers(Callback):
