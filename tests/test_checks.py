@@ -143,10 +143,24 @@ def test_a_float_that_is_whole_may_have_been_meant_as_a_count() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["00:01:30:05", timedelta(hours=1, minutes=30, seconds=5), {"minutes": 90, "seconds": 5}]
+    "value",
+    [
+        "00:01:30:05",
+        timedelta(hours=1, minutes=30, seconds=5),
+        {"minutes": 90, "seconds": 5},
+        "5405 s",
+        "5_405 seconds",
+    ],
 )
-def test_durations_come_in_three_forms(value: Any) -> None:
+def test_durations_come_in_four_forms(value: Any) -> None:
     assert seconds("max_time", value) == 5405
+
+
+def test_a_number_of_a_unit_of_time_is_a_duration() -> None:
+    assert [seconds("max_time", text) for text in ("0s", "1.5 min", "2h", " 1 day ")] == [0, 90, 7200, 86400]
+    for wrong in ("2 H", "2 hrs", "2", "h", "-2 h", "2 h 3 min", "10 steps", "9" * 99 + " d"):
+        with pytest.raises(ConfigError, match=re.escape(f"max_time={wrong!r} is not a duration")):
+            seconds("max_time", wrong)
 
 
 def test_no_duration_never_ends() -> None:
@@ -156,7 +170,7 @@ def test_no_duration_never_ends() -> None:
 @pytest.mark.parametrize("value", [5, "1:30", "a:b:c:d", {"hour": 1}, ["1"]])
 def test_what_is_no_duration_is_refused(value: Any) -> None:
     assert refused(partial(seconds, "max_time"), value).startswith(
-        f"max_time={value!r} is not a duration. Allowed: 'DD:HH"
+        f"max_time={value!r} is not a duration. Allowed: a number"
     )
 
 

@@ -8,7 +8,7 @@ import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -16,10 +16,12 @@ import torchmetrics
 from omegaconf import OmegaConf
 
 import trainkit
+from trainkit.callbacks import ModelCheckpoint
 from trainkit.cli.main import COMMANDS
 from trainkit.config import from_config, read
 from trainkit.errors import UnknownArgumentError
 from trainkit.hooks.specs import HOOKS
+from trainkit.interval import Unit, read_interval
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.testing import Recorder, TinyData, TinyModule, quiet_trainer
 
@@ -132,6 +134,18 @@ def test_optimizers_page_has_every_key_of_a_scheduler() -> None:
     shown = {key.strip(" `"): default.strip(" `") for _, key, default, *_ in rows}
     defaults = {key: repr(value) for key, value in fields.items() if value not in (None, dataclasses.MISSING)}
     assert shown == dict.fromkeys(fields, "") | defaults
+
+
+def test_intervals_page_trains_and_every_interval_on_it_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, Any] = {"torch": torch, "trainkit": trainkit, "ModelCheckpoint": ModelCheckpoint}
+    for block in blocks("how-to/intervals.md", "python"):
+        exec(block, space)
+    module = type("Module", (TinyModule,), {"configure_optimizers": space["configure_optimizers"]})()
+    quiet_trainer().fit(module, TinyData(3))
+    table = (DOCS / "how-to/intervals.md").read_text().partition("| Unit |")[2].partition("\n\n")[0]
+    shown = re.findall(r'`"(.+?)"`', table)
+    assert {read_interval("every", text, "page").unit for text in shown} == set(get_args(Unit))
 
 
 @pytest.mark.filterwarnings("ignore:epoch 0 has made no update")

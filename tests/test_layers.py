@@ -19,7 +19,8 @@ import trainkit
 ROOT = Path(trainkit.__file__).parent
 
 ORDER = [
-    *("printable", "errors", "types", "progress", "reflection", "output", "console", "checks", "generators", "seed"),
+    *("printable", "errors", "types", "progress", "reflection", "output", "console", "checks", "interval"),
+    *("generators", "seed"),
     *("hooks", "storage", "batch", "metrics", "module"),
     *("precision", "strategies", "data", "checkpoint", "plugins"),
     *("loops", "loggers", "callbacks"),

@@ -130,3 +130,15 @@ def test_what_a_state_does_not_name_stays() -> None:
     progress.load_state_dict({"elapsed_s": 7.0})
     progress.load_state_dict({"epoch": 5, "a counter of another version": 1})
     assert (progress.epoch, progress.global_step, progress.elapsed_s) == (5, 9, 7.0)
+
+
+def test_nothing_is_overdue_in_a_checkpoint_that_does_not_tell_of_its_last_validation() -> None:
+    state = Progress(epoch=2, is_last=True, global_step=30, total_batches=60, samples=240).state_dict()
+    older = {
+        name: value for name, value in state.items() if not name.startswith("validated_") or name == "validated_batch"
+    }
+    for saved, expected in ((state, (0, 0, 0, 0)), (older, (30, 60, 240, 3))):
+        progress = Progress()
+        progress.load_state_dict(saved)
+        counts = (progress.validated_at_step, progress.validated_at_batches, progress.validated_at_samples)
+        assert (*counts, progress.validated_at_epochs) == expected

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -25,6 +26,17 @@ T = TypeVar("T")
 
 Duration = str | timedelta | dict[str, float]
 """A duration as users write it; see `seconds`."""
+
+_QUANTITY = re.compile(r"(\d+(?:_\d+)*(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
+"""A number and the unit behind it, as in ``"30 min"`` and ``"2h"``."""
+
+SECONDS_OF = {
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1),
+    **dict.fromkeys(("min", "minute", "minutes"), 60),
+    **dict.fromkeys(("h", "hour", "hours"), 3600),
+    **dict.fromkeys(("d", "day", "days"), 86400),
+}
+"""How many seconds a unit of time has, by each of its names."""
 
 CLIP_ALGORITHMS = ("norm", "value")
 """Ways to clip gradients: scale all to a total norm, or cut off each value."""
@@ -263,7 +275,8 @@ def seconds(name: str, value: Duration | None) -> float:
 
     Args:
         name: What the argument is called.
-        value: A string ``"DD:HH:MM:SS"``, a `timedelta`, or the arguments of one as a dict.
+        value: A string such as ``"30 min"`` or ``"1.5h"``, or ``"DD:HH:MM:SS"``, a `timedelta`, or the arguments of one
+            as a dict.
 
     Raises:
         ConfigError: If ``value`` is none of these.
@@ -273,19 +286,29 @@ def seconds(name: str, value: Duration | None) -> float:
     given = value
     try:
         if isinstance(value, str):
-            days, hours, minutes, secs = (int(part) for part in value.split(":"))
-            value = timedelta(days=days, hours=hours, minutes=minutes, seconds=secs)
+            value = _as_timedelta(value)
         elif isinstance(value, dict):
             value = timedelta(**value)
         if value < timedelta() or (not value and given == {}):
             raise ValueError("it is negative, or nothing")
         return value.total_seconds()
-    # In order: parts that are no numbers or not four, arguments that timedelta does not know, values of other types.
-    except (ValueError, TypeError, AttributeError) as error:
+    # In order: parts that are no numbers or not four, arguments that timedelta does not know, values of other types,
+    # more days than it holds.
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise ConfigError(
-            f"{name}={given!r} is not a duration. Allowed: 'DD:HH:MM:SS', a datetime.timedelta, or its arguments as a "
-            "dict such as {'hours': 2}."
+            f"{name}={given!r} is not a duration. Allowed: a number and a unit such as '30 min' (s, min, h, d), "
+            "'DD:HH:MM:SS', a datetime.timedelta, or its arguments as a dict such as {'hours': 2}."
         ) from error
+
+
+def _as_timedelta(text: str) -> timedelta:
+    if ":" in text:
+        days, hours, minutes, secs = (int(part) for part in text.split(":"))
+        return timedelta(days=days, hours=hours, minutes=minutes, seconds=secs)
+    quantity = _QUANTITY.fullmatch(text.strip())
+    if quantity is None or quantity[2] not in SECONDS_OF:
+        raise ValueError("it is no number with a unit of time")
+    return timedelta(seconds=float(quantity[1]) * SECONDS_OF[quantity[2]])
 
 
 def _bounds(at_least: float, at_most: float) -> str:

@@ -28,6 +28,12 @@ class Progress:
         validation_batch: Batches of that loader that are finished.
         global_step: Optimizer updates in the whole run.
         total_batches: Training batches finished in the whole run.
+        samples: Samples in these batches, on all ranks; 0 where nobody has asked for their number.
+        validated_at_step: ``global_step`` at the last complete validation of the run, from which the next one is due if
+            that goes by steps; 0 if there was none.
+        validated_at_batches: ``total_batches`` then.
+        validated_at_samples: ``samples`` then.
+        validated_at_epochs: ``epochs_done`` then.
         micro_batch_size: Samples of a batch that are computed at a time, after memory ran out with more; 0 is all.
         ended: Whether training has come to an end, and ``on_train_end`` is being called, or was.
     """
@@ -45,6 +51,11 @@ class Progress:
     validation_batch: int = 0
     global_step: int = 0
     total_batches: int = 0
+    samples: int = 0
+    validated_at_step: int = 0
+    validated_at_batches: int = 0
+    validated_at_samples: int = 0
+    validated_at_epochs: int = 0
     micro_batch_size: int = 0
     ended: bool = False
     # Checkpoints have `elapsed_s` instead: a moment of the monotonic clock means nothing in another process.
@@ -86,6 +97,12 @@ class Progress:
         self.validated_batch = self.batch
         self.validation_loader = self.validation_batch = 0
         self.validation_started, self.validation_ending = False, True
+        self.mark_validation()
+
+    def mark_validation(self) -> None:
+        """Count from here to the next validation, where that goes by steps, batches, samples or epochs."""
+        self.validated_at_step, self.validated_at_batches = self.global_step, self.total_batches
+        self.validated_at_samples, self.validated_at_epochs = self.samples, self.epochs_done
 
     def drop_unfinished(self) -> None:
         """Set back what a fit left unfinished: a validation, and an epoch of which batches are to come."""
@@ -105,6 +122,11 @@ class Progress:
     def has_validated(self) -> bool:
         """Whether a batch of a validation that is not complete is done."""
         return self.validation_loader > 0 or self.validation_batch > 0
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs of which the last batch is done, or that have ended ahead of it."""
+        return self.epoch + (self.is_last or self.epoch_ended)
 
     @property
     def in_epoch(self) -> bool:
@@ -166,6 +188,9 @@ class Progress:
             if name in state:
                 setattr(self, name, state[name])
         self._counted_s = state.get("elapsed_s", self._counted_s)
+        if "validated_at_step" not in state:
+            # Older checkpoints do not tell: without this all that was ever due would be due now.
+            self.mark_validation()
 
 
 COUNTERS = tuple(field.name for field in dataclasses.fields(Progress) if not field.name.startswith("_"))

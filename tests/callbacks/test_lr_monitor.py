@@ -77,12 +77,35 @@ def lr_rows(module: TinyModule, monitor: LearningRateMonitor, **arguments: Any) 
         ("step", None, {"accumulate_grad_batches": 2}, [(1, 1), (2, 2)]),
         ("step", None, {"log_every_n_steps": 0}, []),
         ("step", "epoch", {}, [(0, 1), (2, 3)]),
+        ("step", None, {"log_every_n_steps": "3 steps"}, [(3, 3)]),
+        ("step", None, {"log_every_n_steps": "3 batches"}, [(3, 3)]),
+        ("step", None, {"log_every_n_steps": "4 samples"}, [(2, 2), (3, 3), (4, 4)]),
+        ("step", None, {"log_every_n_steps": "1 epoch"}, [(2, 2), (4, 4)]),
+        ("step", None, {"log_every_n_steps": "1 h"}, []),
+        ("step", None, {"log_every_n_steps": "2 batches", "accumulate_grad_batches": 2}, [(1, 1), (2, 2)]),
         ("epoch", None, {}, [(0, 1), (2, 2)]),
         ("epoch", "step", {}, [(1, 1), (2, 1), (3, 2), (4, 2)]),
     ],
 )
 def test_rows(interval: str, logging_interval: Any, arguments: dict[str, Any], expected: list[tuple[int, int]]) -> None:
     assert lr_rows(Scheduled(interval), LearningRateMonitor(logging_interval), **arguments) == expected
+
+
+def test_the_update_that_the_end_of_an_epoch_makes_has_its_row() -> None:
+    class Leaves(Callback):
+        def on_train_batch_start(self, batch_idx: int) -> int | None:
+            return -1 if batch_idx == 1 else None
+
+    for every in (1, "1 step", "1 batch"):
+        kept = Rows()
+        trainer = quiet_trainer(
+            max_epochs=2,
+            log_every_n_steps=every,
+            accumulate_grad_batches=2,
+            callbacks=[LearningRateMonitor(), Leaves(), kept],
+        )
+        trainer.fit(Scheduled("step"), TinyData(2))
+        assert [step for step, row in kept.rows if "lr-SGD" in row] == [1, 2], every
 
 
 def test_an_optimizer_without_scheduler_is_logged_at_both_intervals() -> None:

@@ -62,7 +62,7 @@ def test_a_state_that_is_loaded_takes_the_place_of_what_was_timed():
     assert timer.time_elapsed() == 100.0
 
 
-@pytest.mark.parametrize("arguments", [{"duration": "1 hour"}, {"interval": "batch"}])
+@pytest.mark.parametrize("arguments", [{"duration": "an hour"}, {"interval": "batch"}])
 def test_arguments_are_checked(arguments):
     with pytest.raises(ConfigError):
         Timer(**arguments)

@@ -18,6 +18,7 @@ from trainkit.checkpoint.arguments import (
     scheduler_rows,
     vars_of,
 )
+from trainkit.checkpoint.changes import find_changes
 from trainkit.module.optimizers import SchedulerConfig
 
 
@@ -96,6 +97,15 @@ def test_a_scheduler_has_its_class_arguments_and_when_it_steps() -> None:
         "scheduler.frequency": 2,
         "scheduler.monitor": "x",
     }
+
+
+def test_a_scheduler_that_goes_by_a_unit_has_that_in_place_of_interval_and_frequency() -> None:
+    rows = scheduler_rows("scheduler", SchedulerConfig(StepLR(sgd(0.1), 3), every="2 epochs"))
+    assert rows["scheduler.every"] == "2 epochs"
+    assert not {"scheduler.interval", "scheduler.frequency"} & rows.keys()
+    # When it steps is in no state: a run that goes on does as the code says.
+    (change,) = find_changes(rows | {"scheduler.every": "5 steps"}, rows, ())
+    assert change.holds == "code"
 
 
 def test_schedulers_within_another_have_names() -> None:

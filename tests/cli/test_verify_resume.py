@@ -91,6 +91,7 @@ def test_a_run_that_fails_shows_its_own_error(trainkit_in_project: Run) -> None:
             ["limit_train_batches=0.5", "val_check_interval=500"],
             {"limit_train_batches": "10", "val_check_interval": "5"},
         ),
+        (["val_check_interval=500 steps"], {"val_check_interval": "5"}),
         (["max_epochs=1"], {"max_epochs": "2"}),
     ],
 )

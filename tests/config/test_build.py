@@ -10,6 +10,7 @@ from torch import nn
 import trainkit as tk
 from trainkit.config import build, from_config, read
 from trainkit.errors import ConfigError
+from trainkit.interval import Interval
 
 Write = Callable[[str], str]
 HERE = __name__
@@ -135,3 +136,17 @@ def test_refusal_by_the_trainer_names_the_section(write_config: Write) -> None:
         from_config(write_config(BASE), ["trainer.overfit_batches=-1"])
 
     assert caught.value.__notes__ == ["    in           config.yaml: trainer, with trainer.overfit_batches=-1"]
+
+
+def test_intervals_may_have_units(write_config: Write) -> None:
+    text = BASE.replace(
+        "count: {",
+        "save: {use: model_checkpoint, every: 30 min, save_top_k: 0}\n      count: {",
+    ).replace("enable_checkpointing: false, ", "")
+    overrides = ["trainer.val_check_interval=500 steps", "trainer.log_every_n_steps=10k samples", "trainer.max_time=2h"]
+    trainer, _, _ = from_config(write_config(text), overrides)
+    assert trainer.arguments.data.validate_every == Interval(500, "steps")
+    assert trainer.arguments.output.log_every == Interval(10_000, "samples")
+    assert trainer.arguments.stop.max_time == "2h"
+    with pytest.raises(ConfigError, match=r"(?s)every='30 mni'.*Did you mean '30 min'"):
+        from_config(write_config(text.replace("30 min", "30 mni")))

@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
-from trainkit.errors import OptimizerError, UnknownNameError
+from trainkit.errors import ConfigError, OptimizerError, UnknownNameError
 from trainkit.module.optimizers import SchedulerConfig, configure, parameters_of
 
 
@@ -140,6 +140,18 @@ def test_one_cycle_by_epoch_is_doubtful():
 # What is wrong
 
 
+@pytest.mark.parametrize(
+    ("every", "when"),
+    [("5 steps", ("step", 5)), ("10k samples", ("step", 1)), ("250 batches", ("step", 1)), ("2 epochs", ("epoch", 2))],
+)
+def test_every_stands_in_place_of_interval_and_frequency(every, when):
+    _, (config,) = configure(with_scheduler(scheduler=STEP, every=every))
+    assert (config.interval, config.frequency) == when
+    assert str(config.counts()) == every.replace("10k", "10000")
+    _, (bare,) = configure(with_scheduler(scheduler=STEP))
+    assert bare.counts() is None
+
+
 def with_scheduler(**given):
     return {"optimizer": FIRST, "lr_scheduler": given}
 
@@ -161,6 +173,11 @@ WRONG = [
     (with_scheduler(scheduler=STEP, interval="batch"), UnknownNameError, "'batch'.*epoch, step"),
     (with_scheduler(scheduler=STEP, frequency=0), OptimizerError, "frequency=0 of StepLR.*at least 1"),
     (with_scheduler(scheduler=STEP, frequency=1.0), OptimizerError, "frequency=1.0"),
+    (with_scheduler(scheduler=STEP, every="2 epoks"), ConfigError, "lr_scheduler: every='2 epoks'.*mean '2 epochs'"),
+    (with_scheduler(scheduler=STEP, every=500), ConfigError, "every=500 is no interval.*Is it '500 steps'"),
+    (with_scheduler(scheduler=STEP, every="30 min"), OptimizerError, "every='30 min' is a time.*Say steps, batches"),
+    (with_scheduler(scheduler=STEP, every="2 steps", interval="step"), OptimizerError, "contradicts interval='step'"),
+    (with_scheduler(scheduler=STEP, every="2 epochs", frequency=2), OptimizerError, "contradicts.*frequency=2"),
     (with_scheduler(scheduler=3), OptimizerError, r"int \(3\).*is no scheduler.*LRScheduler"),
     (with_scheduler(scheduler=StepLR), OptimizerError, "the class StepLR is no scheduler"),
     (([FIRST], [FIRST]), OptimizerError, "SGD.*is no scheduler"),

@@ -28,6 +28,8 @@ class Asks(TinyModule):
         ({"max_epochs": 3, "max_steps": 4}, 4),
         ({"max_epochs": 3, "max_steps": 400}, 15),
         ({"max_epochs": -1, "max_steps": 12}, 12),
+        ({"max_epochs": 2, "val_check_interval": "3 steps", "log_every_n_steps": "7 samples"}, 10),
+        ({"max_epochs": -1, "max_steps": 7, "max_time": "2h", "val_check_interval": "10 samples"}, 7),
         ({"max_epochs": 4, "accumulate_grad_batches": {0: 1, 2: 5}}, 12),
     ],
     ids=str,

@@ -141,6 +141,56 @@ def test_plateau_of_interval_step_waits_for_the_validation_that_gives_its_metric
     assert recorder.seen("on_train_end") == pytest.approx([0.01])
 
 
+@pytest.mark.parametrize(
+    ("every", "expected"), [("2 steps", 0.1), ("2 batches", 0.1), ("6 samples", 0.1), ("1 step", 0.001)]
+)
+def test_plateau_of_a_unit_steps_once_with_each_value(every, expected):
+    class Module(Plateau):
+        def validation_step(self, batch, batch_idx):
+            self.log("val/score", float(self.global_step))
+
+    trainer = quiet_trainer(val_check_interval=1)
+    trainer.fit(Module(every=every), TinyData(4), TinyData(1))
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(expected)
+
+
+def test_plateau_of_epochs_steps_behind_every_such_epoch():
+    trainer = quiet_trainer(max_epochs=6)
+    trainer.fit(Plateau(scores=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], every="2 epochs"), TinyData(2), TinyData(1))
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.01)
+
+
+def test_a_batch_of_many_samples_steps_a_schedule_as_often_as_they_say():
+    recorder = Recorder(only=["on_train_batch_start", "on_train_end"], look=steps_so_far)
+    trainer = quiet_trainer(callbacks=[recorder])
+    trainer.fit(Scheduled(every="2 samples"), TinyData(3, batch_size=5))
+    assert recorder.seen("on_train_batch_start") + recorder.seen("on_train_end") == [0, 2, 5, 7]
+
+
+def test_a_second_fit_counts_on_and_steps_at_nothing_of_the_first():
+    recorder = Recorder(only=["on_train_batch_start", "on_train_end"], look=steps_so_far)
+    trainer = quiet_trainer(callbacks=[recorder])
+    trainer.fit(Scheduled(every="2 steps"), TinyData(3))
+    trainer.max_epochs = 2
+    recorder.calls.clear()
+    trainer.fit(Scheduled(every="2 steps"), TinyData(3))
+    assert recorder.seen("on_train_batch_start") + recorder.seen("on_train_end") == [0, 1, 1, 2]
+
+
+def test_a_schedule_that_the_user_steps_goes_by_no_unit():
+    class Module(Scheduled):
+        automatic_optimization = False
+
+        def training_step(self, batch, batch_idx):
+            self.optimizers().zero_grad()
+            self.manual_backward(self.loss(batch))
+            self.optimizers().step()
+
+    trainer = quiet_trainer()
+    trainer.fit(Module(every="1 step"), TinyData(3))
+    assert steps_so_far(trainer, None) == 0
+
+
 def test_plateau_without_monitor_is_an_error():
     with pytest.raises(ValueError, match=r"(?s)ReduceLROnPlateau.*monitor"):
         quiet_trainer().fit(Plateau(monitor=None), TinyData(2), TinyData(1))

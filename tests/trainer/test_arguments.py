@@ -176,3 +176,23 @@ def test_beside_barebones_what_is_left_out_may_be_said_and_nothing_asked_for():
     refuse_beside_barebones(logger=False, profiler=None, log_every_n_steps=0)
     with pytest.raises(ConfigError, match="contradicts log_every_n_steps=5"):
         refuse_beside_barebones(logger=False, log_every_n_steps=5)
+
+
+@pytest.mark.parametrize("epochs", [2, 3])
+def test_a_unit_and_a_number_of_epochs_contradict_each_other(epochs):
+    with pytest.raises(ConfigError, match=f"val_check_interval='500 steps'.*check_val_every_n_epoch={epochs}"):
+        quiet_trainer(val_check_interval="500 steps", check_val_every_n_epoch=epochs)
+    # None says what a unit says: counted across epochs. Of a time in an older form the number is not asked.
+    quiet_trainer(val_check_interval="500 steps", check_val_every_n_epoch=None)
+    quiet_trainer(val_check_interval="00:01:00:00", check_val_every_n_epoch=epochs)
+
+
+@pytest.mark.parametrize("name", ["val_check_interval", "log_every_n_steps"])
+def test_a_wrong_unit_is_found_before_anything_is_started(name):
+    with pytest.raises(ConfigError, match=f"Trainer: {name}='5 stesp'.*Did you mean '5 step'"):
+        quiet_trainer(**{name: "5 stesp"})
+
+
+@pytest.mark.parametrize(("given", "told"), [(0, 0), (5, 5), ("5 steps", 5), ("1k steps", 1000), ("2 min", "2 min")])
+def test_rows_by_steps_are_told_as_a_number_however_they_were_given(given, told):
+    assert quiet_trainer(log_every_n_steps=given).log_every_n_steps == told

@@ -112,6 +112,7 @@ def test_the_keys_of_a_checkpoint(checkpoint):
         "epoch", "batch", "is_last", "epoch_started", "epoch_ended", "epoch_left", "validated_batch",
         "validation_started", "validation_loader", "validation_batch",
         "validation_ending", "global_step", "total_batches", "micro_batch_size", "group_batches",
+            "samples", "validated_at_step", "validated_at_batches", "validated_at_samples", "validated_at_epochs",
         "elapsed_s", "ended",
     }  # fmt: skip
     states = checkpoint["callbacks"]

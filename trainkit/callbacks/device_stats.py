@@ -29,19 +29,30 @@ class DeviceStatsMonitor(Callback):
     def __init__(self, cpu_stats: bool | None = None) -> None:
         flags("DeviceStatsMonitor", optional=True, cpu_stats=cpu_stats)
         self.cpu_stats = cpu_stats
+        self._before: dict[str, float] = {}  # of a batch that may have a row, until that is known
 
     def on_train_batch_start(self, trainer: Trainer) -> None:
         # The update that this batch makes is not counted yet; both rows of the batch are to stand at the same step.
-        self._send_if_due(trainer, trainer.global_step + 1, "on_train_batch_start")
+        step = trainer.global_step + 1
+        if trainer.loggers and trainer.fit_run.may_have_row(step):
+            self._before = self._figures(trainer, "on_train_batch_start")
+            if trainer.fit_run.rows is None:
+                self._send_before(trainer, step)
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
-        self._send_if_due(trainer, trainer.global_step, "on_train_batch_end")
+        step = trainer.global_step
+        if trainer.loggers and trainer.fit_run.has_row(step):
+            self._send_before(trainer, step)
+            trainer.log_metrics(self._figures(trainer, "on_train_batch_end"), step)
 
-    def _send_if_due(self, trainer: Trainer, step: int, hook: str) -> None:
-        if trainer.loggers and trainer.log_every_n_steps and step % trainer.log_every_n_steps == 0:
-            before = f"{type(self).__name__}.{hook}/"
-            figures = self._read(trainer.strategy.device)
-            trainer.log_metrics({f"{before}{name}": value for name, value in figures.items()}, step)
+    def _send_before(self, trainer: Trainer, step: int) -> None:
+        if self._before:
+            trainer.log_metrics(self._before, step)
+            self._before = {}
+
+    def _figures(self, trainer: Trainer, hook: str) -> dict[str, float]:
+        figures = self._read(trainer.strategy.device)
+        return {f"{type(self).__name__}.{hook}/{name}": value for name, value in figures.items()}
 
     def _read(self, device: torch.device) -> dict[str, float]:
         figures: dict[str, float] = {}

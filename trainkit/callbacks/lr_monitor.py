@@ -29,8 +29,8 @@ class _State(TypedDict):
 class LearningRateMonitor(Callback):
     """Sends the learning rate of every optimizer to the loggers.
 
-    A row is due every ``log_every_n_steps`` updates, with the rates that the update was made with, and at the start of
-    every epoch. Names are ``lr-Adam``, and with several of a kind ``lr-Adam-1``; ``lr-Adam/pg1`` for one of several
+    A row is due as ``log_every_n_steps`` says, with the rates that the update was made with, and at the start of every
+    epoch. Names are ``lr-Adam``, and with several of a kind ``lr-Adam-1``; ``lr-Adam/pg1`` for one of several
     parameter groups, or with the group's ``name`` in place of ``pg1``. A scheduler's ``name`` replaces ``lr-Adam``.
 
     Args:
@@ -76,12 +76,19 @@ class LearningRateMonitor(Callback):
     def on_train_batch_start(self, trainer: Trainer) -> None:
         # Read before the batch, because schedulers step ahead of this plugin's on_train_batch_end, which would find
         # the rates of the next update. Sent there, because only then it is known that the update was made.
-        step, every = trainer.global_step + 1, trainer.log_every_n_steps
-        if self.logging_interval != "epoch" and every and step % every == 0:
+        step = trainer.global_step + 1
+        if self.logging_interval != "epoch" and trainer.fit_run.may_have_row(step):
             self._row, self._row_step = self._read(trainer, "step"), step
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
-        if trainer.global_step == self._row_step:
+        self._send_if_due(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer) -> None:
+        # The end of an epoch makes the update of an open group.
+        self._send_if_due(trainer)
+
+    def _send_if_due(self, trainer: Trainer) -> None:
+        if trainer.global_step == self._row_step and trainer.fit_run.has_row(self._row_step):
             self._send(trainer, self._row)
             self._row_step = -1
 

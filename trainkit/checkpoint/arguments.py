@@ -59,7 +59,8 @@ def scheduler_rows(place: str, config: SchedulerConfig) -> Rows:
     for where, scheduler in flattened(place, config.scheduler):
         rows[where] = type(scheduler).__qualname__
         rows |= below(where, scheduler_arguments(scheduler))
-    return rows | below(place, {"interval": config.interval, "frequency": config.frequency, "monitor": config.monitor})
+    when = {"every": config.every} if config.every else {"interval": config.interval, "frequency": config.frequency}
+    return rows | below(place, {**when, "monitor": config.monitor})
 
 
 def scheduler_arguments(scheduler: Any) -> Rows:

@@ -16,7 +16,7 @@ Rows = dict[str, Any]
 
 _WIDTH = 98
 _NARROWEST = 16
-_OF_THE_CODE = ("interval", "frequency", "monitor")
+_OF_THE_CODE = ("interval", "frequency", "every", "monitor")
 """What says when a scheduler steps: it is in no scheduler's state."""
 
 

@@ -36,7 +36,9 @@ def from_lightning(checkpoint: Checkpoint) -> Checkpoint:
     converted = {**checkpoint, **callbacks_from_lightning(checkpoint), "trainkit": own}
     # There are none in a file that was saved with save_weights_only=True.
     if "loops" in checkpoint:
-        converted["loops"] = {"fit": _progress(checkpoint).state_dict()}
+        progress = _progress(checkpoint)
+        progress.mark_validation()  # when the last one was is not said
+        converted["loops"] = {"fit": progress.state_dict()}
     return converted
 
 

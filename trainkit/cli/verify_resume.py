@@ -160,6 +160,8 @@ def _shortened(config: Config, steps: int) -> list[str]:
     interval = given.get("val_check_interval")
     if is_whole(interval) and given.get("check_val_every_n_epoch", 1) is not None:
         overrides["val_check_interval"] = _at_most(max(1, epoch // 2), interval)
+    elif isinstance(interval, str) and ":" not in interval:  # one with a unit, which may come long after these batches
+        overrides["val_check_interval"] = max(1, epoch // 2)
     # A row for each update, so that more is compared. `barebones` forbids logging.
     if not given.get("barebones"):
         overrides["log_every_n_steps"] = 1

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
+from trainkit.loops.cadence import RowCadence
 from trainkit.output import say, warn
 from trainkit.storage.schema import Count, takes
 
@@ -15,14 +16,23 @@ if TYPE_CHECKING:
     from trainkit.trainer import Trainer
 
 
+class _Rows(TypedDict):
+    """What `RowCadence` has seen."""
+
+    step: Count
+    is_due: bool
+    seen: dict[str, float]
+
+
 class _State(TypedDict):
-    """The update whose row was sent last."""
+    """The update whose row was sent last, and which one has the next."""
 
     seen_step: Count
+    rows: NotRequired[_Rows]
 
 
 class MetricRows(Callback):
-    """Sends rows of metrics to the loggers: every ``log_every_n_steps`` updates, and after each evaluation and epoch.
+    """Sends rows of metrics to the loggers: as ``log_every_n_steps`` says, and after each evaluation and epoch.
 
     An evaluation also has a row for each batch that logs a value ``on_step``, since none of them is the newest of many.
 
@@ -39,6 +49,8 @@ class MetricRows(Callback):
         self._is_to_warn = self._warns = warns  # of a loss that is not finite, once in a run
         self._seen_step: int | None = None
         self._every_n_steps = 0
+        self._rows: RowCadence | None = None
+        self._saved_rows: dict[str, Any] = {}
 
     def on_train_start(self, trainer: Trainer) -> None:
         self._warns = self._is_to_warn
@@ -46,7 +58,12 @@ class MetricRows(Callback):
         if not trainer.fit_run.is_resumed or self._seen_step is None:
             self._seen_step = trainer.global_step
         # Read after every batch: an attribute is cheaper than the Trainer's property.
-        self._every_n_steps = trainer.log_every_n_steps
+        every = trainer.fit_run.log_every
+        self._every_n_steps = int(every.size) if every is not None and every.unit == "steps" else 0
+        self._rows = trainer.fit_run.rows
+        if self._rows is not None and self._saved_rows:
+            self._rows.load_state_dict(self._saved_rows)
+        self._saved_rows = {}
         self._accumulation = trainer.fit_run.accumulation
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
@@ -57,12 +74,15 @@ class MetricRows(Callback):
         # Without an update (accumulation, a skipped batch) the step is the same, and its row has been sent.
         if step != self._seen_step:
             self._seen_step = step
-            if self._every_n_steps and step % self._every_n_steps == 0:
+            if (self._every_n_steps and step % self._every_n_steps == 0) or (self._rows and self._rows.is_due()):
                 self._send(trainer, trainer.metrics.step_row())
 
     def on_train_epoch_end(self, trainer: Trainer) -> None:
         # An update of a group that the end of the epoch cut short has come after the last batch's hook.
-        self._seen_step = trainer.global_step
+        if trainer.global_step != self._seen_step:
+            self._seen_step = trainer.global_step
+            if trainer.fit_run.has_row(trainer.global_step):
+                self._send(trainer, trainer.metrics.step_row())
         self._send_epoch(trainer)
 
     def on_train_end(self, trainer: Trainer) -> None:
@@ -71,14 +91,15 @@ class MetricRows(Callback):
             newest = trainer.metrics.progress_bar_metrics | trainer.metrics.logged_metrics
             numbers = {name: value.item() for name, value in newest.items()}
             self._warn_of_nonfinite_loss(trainer, numbers, "when training ends")
-        has_rows = not self._every_n_steps or trainer.global_step >= self._every_n_steps
+        every = trainer.fit_run.log_every
+        has_rows = every is None or every.count(trainer.progress) >= every.size
         if has_rows or trainer.fast_dev_run or not trainer.loggers or not trainer.metrics.awaits_row:
             return
         if trainer.is_global_zero:
             say(
                 "trainkit: no row of what training logged per step was written, since there were "
-                f"{trainer.global_step} updates and log_every_n_steps={self._every_n_steps}: a smaller one writes "
-                "some, and self.log(..., on_epoch=True) a row of each epoch",
+                f"{trainer.global_step} updates and log_every_n_steps={trainer.log_every_n_steps}: a smaller one "
+                "writes some, and self.log(..., on_epoch=True) a row of each epoch",
                 err=True,
             )
 
@@ -97,13 +118,14 @@ class MetricRows(Callback):
         self._send_epoch(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the update whose row was sent last."""
-        return {} if self._seen_step is None else {"seen_step": self._seen_step}
+        """Return the update whose row was sent last, and which one has the next."""
+        rows = {} if self._rows is None else {"rows": self._rows.state_dict()}
+        return {} if self._seen_step is None else {"seen_step": self._seen_step, **rows}
 
     @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self._seen_step = state["seen_step"]
+        self._seen_step, self._saved_rows = state["seen_step"], state.get("rows", {})
 
     def _send_epoch(self, trainer: Trainer) -> None:
         # A collective: all ranks come here, also those that have no loggers.

@@ -10,6 +10,7 @@ from trainkit.loops import optimize
 from trainkit.loops.evaluate import sanity_check, validate
 from trainkit.loops.finish_hook import finish_hook
 from trainkit.loops.run import FitRun
+from trainkit.loops.sample_count import begin_count
 from trainkit.loops.steps import Step, choose_step
 from trainkit.seed import isolate_rng
 from trainkit.types import Phase
@@ -44,6 +45,7 @@ def fit(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None:
             hooks.on_train_start()
         # A checkpoint that was saved within a hook leaves plugins to be called, and no other does.
         finish_hook(run, hooks, loaders)
+        begin_count(run)
         # Only now: hooks until here may add parameter groups or freeze layers, which a compiled step has to know.
         step = choose_step(run)
         while not run.is_done():

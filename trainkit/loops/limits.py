@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from trainkit.interval import Interval
 from trainkit.progress import Progress
 
 NO_LIMIT = math.inf
@@ -26,6 +27,7 @@ class Limits:
         validate_every_n_batches: Batches from one validation to the next; infinite means after the epoch's last batch.
         interval_of: Gives ``validate_every_n_batches`` for the batches of an epoch (None: unknown), if that varies.
         validate_every_s: Seconds from one validation to the next, instead of batches.
+        validate_every: What is to be counted over the whole run from one validation to the next, instead of both.
         num_batches: Batches of the running epoch; None if nobody knows.
     """
 
@@ -39,6 +41,7 @@ class Limits:
     validate_every_n_batches: float = NO_LIMIT
     interval_of: Callable[[int | None], float] | None = None
     validate_every_s: float | None = None
+    validate_every: Interval | None = None
     num_batches: int | None = None
 
     def start_epoch(self, num_batches: int | None) -> None:
@@ -57,6 +60,11 @@ class Limits:
 
     def validation_due(self, progress: Progress) -> bool:
         """Whether the newest batch is one after which to validate, by count."""
+        every = self.validate_every
+        if every is not None:
+            # Whole epochs: one that was left early is made up for at the end of the next.
+            may_be_due = progress.is_last or every.unit != "epochs"
+            return may_be_due and every.passed(every.count_at_validation(progress), every.count(progress)) > 0
         if self.validate_every_n_epochs is None:
             # Counted across epochs, whatever their length.
             return progress.total_batches % self.validate_every_n_batches == 0
@@ -79,13 +87,25 @@ class Limits:
         until_end = self.max_steps - progress.global_step
         if not self.validate:
             return until_end
-        if self.validate_every_n_epochs is None:
+        if self.validate_every is not None:
+            until_validation = self._quiet_batches_of(self.validate_every, progress)
+        elif self.validate_every_n_epochs is None:
             until_validation = -progress.total_batches % self.validate_every_n_batches or self.validate_every_n_batches
         elif self.validate_every_n_batches == NO_LIMIT:
-            until_validation = NO_LIMIT if self.num_batches is None else self.num_batches - progress.batch
+            until_validation = self._left_of_epoch(progress)
         else:
             until_validation = -progress.batch % self.validate_every_n_batches or self.validate_every_n_batches
         return min(until_end, until_validation)
+
+    def _quiet_batches_of(self, every: Interval, progress: Progress) -> float:
+        if every.unit == "epochs":
+            return self._left_of_epoch(progress)
+        # How many samples the next batch has, nobody knows.
+        is_foreseen = every.unit in ("steps", "batches")
+        return every.left(every.count_at_validation(progress), every.count(progress)) if is_foreseen else 0
+
+    def _left_of_epoch(self, progress: Progress) -> float:
+        return NO_LIMIT if self.num_batches is None else self.num_batches - progress.batch
 
 
 class Clock:

@@ -23,7 +23,9 @@ import torch
 from torch import Tensor
 
 from trainkit.hooks.due import DueHook
+from trainkit.interval import Interval
 from trainkit.loops.accumulation import Accumulation
+from trainkit.loops.cadence import Cadence, RowCadence
 from trainkit.loops.forgotten_zero_grad import GradientWatch
 from trainkit.loops.learned import LearningWatch
 from trainkit.loops.limits import NO_LIMIT, Clock, Limits
@@ -105,6 +107,9 @@ class FitRun(Run):
         pending_update: Whether ``module.optimizer_step`` has made an update that is yet to be counted.
         gradient_watch: Whether manual optimization clears its gradients.
         learning: Whether updates come to anything.
+        log_every: From one row of metrics to the next; None if there are no rows of steps.
+        rows: Which updates have one, where that goes by another unit than steps.
+        counts_samples: Whether the samples of training batches are counted, as something goes by their number.
         made_with: What the code gave, by names such as ``optimizer.lr``; what a checkpoint overrides is that of it.
     """
 
@@ -120,6 +125,8 @@ class FitRun(Run):
     is_resumed: bool
     is_tried: bool = False
     due: DueHook | None = None
+    log_every: Interval | None = None
+    rows: RowCadence | None = field(default=None, init=False)
     wrapped_optimizers: list[torch.optim.Optimizer] = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     is_alone: bool = field(default=False, init=False)
@@ -132,6 +139,7 @@ class FitRun(Run):
     pending_update: bool = field(default=False, init=False)
     gradient_watch: GradientWatch = field(default_factory=GradientWatch, init=False)
     learning: LearningWatch = field(default_factory=LearningWatch, init=False)
+    counts_samples: bool = field(default=False, init=False)
     made_with: dict[str, Any] = field(default_factory=dict, init=False)
     _has_own_backward: bool = field(default=False, init=False)
     _has_own_zero_grad: bool = field(default=False, init=False)
@@ -139,6 +147,9 @@ class FitRun(Run):
     def __post_init__(self) -> None:
         # What the module's class decides is asked for once: these questions would be asked at every step.
         self.replace_optimizers(self.optimizers)
+        if self.log_every is not None and self.log_every.unit != "steps":
+            self.rows = RowCadence(self.cadence(self.log_every), self.progress)
+        self.counts_samples |= self.limits.validate_every is not None and self.limits.validate_every.unit == "samples"
         self.stop_signal.on_change = self.check_now
         self.stop_signal.is_whole = self.is_between_batches
         self._has_own_backward = overrides(self.module, "backward", TrainModule)
@@ -235,6 +246,21 @@ class FitRun(Run):
     def check_now(self) -> None:
         """Have `close_batch` called after the running batch: an epoch begins, or somebody has asked for a stop."""
         self.next_check_batch = 0
+
+    def cadence(self, interval: Interval) -> Cadence:
+        """Return what tells when something is due that goes by ``interval``. Asked for until training starts."""
+        # Counted from the first batch on, and only where somebody asks.
+        self.counts_samples = self.counts_samples or interval.unit == "samples"
+        return Cadence(interval, self.progress, self.strategy)
+
+    def may_have_row(self, step: int) -> bool:
+        """Whether the update ``step`` may have a row of metrics; of other units than steps that is known behind it."""
+        every = self.log_every
+        return every is not None and (every.unit != "steps" or step % every.size == 0)
+
+    def has_row(self, step: int) -> bool:
+        """Whether the newest update, which is ``step``, has a row of metrics."""
+        return self.may_have_row(step) if self.rows is None else self.rows.is_due()
 
     def schedule_next_check(self) -> None:
         """Find out for how many batches nothing can be due, so that nothing is looked for after them."""

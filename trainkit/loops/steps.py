@@ -11,6 +11,7 @@ from trainkit.loops.manual import manual_step
 from trainkit.loops.oom_split import step_in_parts
 from trainkit.loops.optimize import step
 from trainkit.loops.run import FitRun
+from trainkit.loops.sample_count import counting_samples
 from trainkit.types import Batch, StepOutput
 
 Step = Callable[[FitRun, BoundHooks, Batch, int, bool], StepOutput]
@@ -25,6 +26,11 @@ counts the batch in ``run.accumulation``, closes the group where that is due, an
 
 def choose_step(run: FitRun) -> Step:
     """Return the step function that fits the module: chosen once, when a fit starts."""
+    step = _step_of(run)
+    return counting_samples(step) if run.counts_samples else step
+
+
+def _step_of(run: FitRun) -> Step:
     # What a module cannot have with a compiled step was refused when the run was built.
     if run.compile_step is not None:
         return run.compile_step(run)

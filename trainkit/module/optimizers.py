@@ -25,10 +25,12 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from trainkit.checks import is_whole, one_of, without_numpy
 from trainkit.errors import OptimizerError, UnknownNameError, nearest_name
+from trainkit.interval import Interval, read_interval
 from trainkit.module.joint_optimizer import parts_of
 from trainkit.output import warn
 
 _WHERE = "configure_optimizers()"
+_OF_SCHEDULER = f"{_WHERE}: lr_scheduler"
 _OPTIMIZER_KEYS = ("optimizer", "lr_scheduler", "monitor")
 _SHAPES = (
     "an optimizer, a list of optimizers, ([optimizers], [schedulers]), "
@@ -55,13 +57,16 @@ class SchedulerConfig:
 
     Attributes:
         scheduler: The scheduler.
-        interval: Whether it steps after epochs or after optimizer steps.
+        interval: Whether it steps after epochs or after optimizer steps. With ``every``, what comes nearest to that.
         frequency: It steps once every so many intervals, which are counted over the whole run.
         monitor: The metric that is passed to its ``step``; needed by ``ReduceLROnPlateau``.
         strict: Whether a missing ``monitor`` is an error or a warning.
         name: What the learning rate is called in logs.
         reduce_on_plateau: Whether it steps after the validation, with the monitored metric. Always for a
             ``ReduceLROnPlateau``.
+        every: In place of interval and frequency: how far it is from one of its steps to the next, such as
+            ``"500 steps"``, ``"2 epochs"``, ``"10k samples"`` or ``"250 batches"`` of the whole run
+            (``docs/how-to/intervals.md``). It steps once for each multiple, behind the next update.
     """
 
     scheduler: Scheduler
@@ -71,6 +76,7 @@ class SchedulerConfig:
     strict: bool = True
     name: str | None = None
     reduce_on_plateau: bool = False
+    every: str | None = None
 
     def __post_init__(self) -> None:
         # Any object that can step is a scheduler, and so an optimizer would pass for one, as would a class.
@@ -80,6 +86,8 @@ class SchedulerConfig:
                 f"    in           {_WHERE}\n"
                 "    allowed      an instance of torch.optim.lr_scheduler.LRScheduler, or of a class with its methods"
             )
+        if self.every is not None:
+            self._follow(self.every)
         one_of("interval", self.interval, ("epoch", "step"), f"{_WHERE}: lr_scheduler")
         self.frequency = without_numpy(self.frequency)
         if not is_whole(self.frequency, at_least=1):
@@ -87,6 +95,27 @@ class SchedulerConfig:
                 f"frequency={self.frequency!r} of {type(self.scheduler).__name__} must be a whole number of at least 1."
             )
         self.reduce_on_plateau = self.reduce_on_plateau or isinstance(self.scheduler, ReduceLROnPlateau)
+
+    def counts(self) -> Interval | None:
+        """Return what ``every`` says; None where ``interval`` and ``frequency`` say when it steps."""
+        return None if self.every is None else read_interval("every", self.every, _OF_SCHEDULER)
+
+    def _follow(self, every: str) -> None:
+        counts = read_interval("every", every, _OF_SCHEDULER)
+        if counts.unit == "seconds":
+            raise OptimizerError(
+                f"{_OF_SCHEDULER}: every={every!r} is a time, and a schedule that goes by a clock is another one in "
+                "every run. Say steps, batches, samples or epochs."
+            )
+        if (self.interval, self.frequency) != ("epoch", 1):
+            raise OptimizerError(
+                f"{_OF_SCHEDULER}: every={every!r} contradicts interval={self.interval!r} and "
+                f"frequency={self.frequency!r}, in whose place it stands. Leave out these two, or every."
+            )
+        # For whoever reads these two; of batches and samples the updates are what comes nearest.
+        self.interval = "epoch" if counts.unit == "epochs" else "step"
+        if counts.unit in ("steps", "epochs"):
+            self.frequency = int(counts.size)
 
 
 def configure(result: Any, *, automatic: bool = True) -> tuple[list[Optimizer], list[SchedulerConfig]]:

@@ -326,6 +326,11 @@ class Fit(TypedDict):
     validation_batch: NotRequired[Count]
     global_step: Count
     total_batches: NotRequired[Count]
+    samples: NotRequired[Count]
+    validated_at_step: NotRequired[Count]
+    validated_at_batches: NotRequired[Count]
+    validated_at_samples: NotRequired[Count]
+    validated_at_epochs: NotRequired[Count]
     micro_batch_size: NotRequired[Count]
     ended: NotRequired[bool]
     elapsed_s: NotRequired[float]

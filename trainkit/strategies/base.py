@@ -169,6 +169,14 @@ class Strategy(ABC):
         """Return whether ``flag`` is true on any rank. Every rank has to call this. Waits for a flag on the device."""
         return bool(self._ranks_where(bool(flag)))
 
+    def total(self, number: int) -> int:
+        """Return the sum of the numbers of all ranks. Every rank has to call this."""
+        if not self.is_distributed:
+            return number
+        numbers = torch.tensor(number, dtype=torch.int64, device=self._device_of_answers())
+        dist.all_reduce(numbers)
+        return int(numbers)
+
     def agreed(self, decide: Callable[[], T]) -> T:
         """Call ``decide`` on rank 0, and return its result on every rank. Every rank has to call this.
 
@@ -227,11 +235,13 @@ class Strategy(ABC):
         """Return the ranks whose ``flag`` is true."""
         if not self.is_distributed:
             return [self.rank] if flag else []
-        # On the CPU, if the process group takes tensors of the CPU: the answer then does not wait for the device, which
-        # may have a long queue of work.
-        device = torch.device("cpu") if "cpu:" in dist.get_backend_config() else self.device
         # One place for each rank, which a sum fills: cheaper than gathering, and it names the ranks.
-        flags = torch.zeros(self.world_size, dtype=torch.uint8, device=device)
+        flags = torch.zeros(self.world_size, dtype=torch.uint8, device=self._device_of_answers())
         flags[self.rank] = flag
         dist.all_reduce(flags)
         return [rank for rank, raised in enumerate(flags.tolist()) if raised]
+
+    def _device_of_answers(self) -> torch.device:
+        # On the CPU, if the process group takes tensors of the CPU: the answer then does not wait for the device, which
+        # may have a long queue of work.
+        return torch.device("cpu") if "cpu:" in dist.get_backend_config() else self.device

@@ -56,9 +56,10 @@ class ArgumentProperties(RunProperties):
         return self.arguments.data.fast_dev_run
 
     @property
-    def log_every_n_steps(self) -> int:
-        """Updates from one row of metrics to the next."""
-        return self.arguments.output.log_every_n_steps
+    def log_every_n_steps(self) -> int | str:
+        """Updates from one row of metrics to the next; the text that was given, if it has another unit."""
+        every = self.arguments.output.log_every
+        return int(every.size) if every and every.unit == "steps" else self.arguments.output.log_every_n_steps
 
     @property
     def barebones(self) -> bool:
@@ -93,7 +94,7 @@ class ArgumentProperties(RunProperties):
 
     @property
     def val_check_interval(self) -> int | float | Duration:
-        """Batches (int), share of an epoch (float) or time from one validation to the next."""
+        """From one validation to the next: batches (int), share of an epoch (float), a text with a unit, or a time."""
         return self.arguments.data.val_check_interval
 
     @property

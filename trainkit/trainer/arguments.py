@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 
 from trainkit.checks import Duration, clipping, file_path, flag, one_of, seconds, share, whole
 from trainkit.errors import ConfigError
+from trainkit.interval import Interval, read_interval
 
 T = TypeVar("T")
 
@@ -62,8 +63,8 @@ class DataArguments:
             share("Trainer", name, getattr(self, name))
         share("Trainer", "overfit_batches", self.overfit_batches)
         whole("fast_dev_run", int(self.fast_dev_run) if isinstance(self.fast_dev_run, bool) else self.fast_dev_run)
-        if isinstance(self.val_check_interval, str | timedelta | dict):
-            seconds("val_check_interval", self.val_check_interval)
+        if self.validate_every is not None:
+            self._refuse_epochs_beside_a_unit()
         else:
             share("Trainer", "val_check_interval", self.val_check_interval)
             if self.val_check_interval == 0:
@@ -79,6 +80,22 @@ class DataArguments:
         whole("num_sanity_val_steps", self.num_sanity_val_steps, at_least=-1)
         whole("reload_dataloaders_every_n_epochs", self.reload_dataloaders_every_n_epochs)
         flag("use_distributed_sampler", self.use_distributed_sampler)
+
+    def _refuse_epochs_beside_a_unit(self) -> None:
+        interval, epochs = self.val_check_interval, self.check_val_every_n_epoch
+        if isinstance(interval, str) and ":" not in interval and epochs not in (None, 1):
+            raise ConfigError(
+                f"val_check_interval={interval!r} counts over the whole run, which contradicts "
+                f"check_val_every_n_epoch={epochs!r}. Leave out one of them."
+            )
+
+    @property
+    def validate_every(self) -> Interval | None:
+        """What ``val_check_interval`` says where it has a unit or is a time; None where it is a number."""
+        interval = self.val_check_interval
+        if not isinstance(interval, str | timedelta | dict):
+            return None
+        return read_interval("val_check_interval", interval, "Trainer")
 
     @property
     def sanity_batches(self) -> float:
@@ -192,7 +209,7 @@ class OptimizationArguments:
 class OutputArguments:
     """What a run tells and writes."""
 
-    log_every_n_steps: int
+    log_every_n_steps: int | str
     enable_checkpointing: bool
     keep_last: bool
     enable_progress_bar: bool
@@ -202,12 +219,23 @@ class OutputArguments:
     barebones: bool
 
     def __post_init__(self) -> None:
-        whole("log_every_n_steps", self.log_every_n_steps)
+        if isinstance(self.log_every_n_steps, str):
+            read_interval("log_every_n_steps", self.log_every_n_steps, "Trainer")
+        else:
+            whole("log_every_n_steps", self.log_every_n_steps)
         for name in ("enable_checkpointing", "keep_last", "enable_progress_bar", "enable_model_summary", "barebones"):
             flag(name, getattr(self, name))
         if self.profiler is not None:
             one_of("profiler", self.profiler, ["simple"], "Trainer")
         file_path("Trainer", default_root_dir=self.default_root_dir)
+
+    @property
+    def log_every(self) -> Interval | None:
+        """What ``log_every_n_steps`` says; None where it is 0, and there are no rows of steps."""
+        every = self.log_every_n_steps
+        if isinstance(every, str):
+            return read_interval("log_every_n_steps", every, "Trainer")
+        return Interval(every, "steps") if every else None
 
     @property
     def root(self) -> str:

@@ -91,6 +91,7 @@ def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
         is_resumed=checkpoint is not None,
         is_tried=bool(arguments.data.fast_dev_run),
         due=due,
+        log_every=arguments.output.log_every,
     )
     # Now, as the code gave it: later schedulers, plugins and the checkpoint change it.
     run.made_with = describe_run(run, data, arguments.optimization, call.registry.plugins)

@@ -46,12 +46,15 @@ def make_limits(stop: StopArguments, data: DataArguments, *, num_batches: int | 
         limits.min_epochs = limits.min_steps = 0
         limits.validate_every_n_epochs = 1
         return limits
-    interval = data.val_check_interval
-    if not isinstance(interval, int | float):
-        limits.validate_every_s = seconds("val_check_interval", interval)
-    elif validates:
-        limits.interval_of = partial(_validation_interval, interval, data)
-        limits.start_epoch(num_batches)  # an interval that does not fit is an error before anything runs
+    interval, every = data.val_check_interval, data.validate_every
+    if isinstance(interval, int | float):
+        if validates:
+            limits.interval_of = partial(_validation_interval, interval, data)
+            limits.start_epoch(num_batches)  # an interval that does not fit is an error before anything runs
+    elif every is not None and every.unit == "seconds":
+        limits.validate_every_s = every.size
+    else:
+        limits.validate_every = every
     return limits
 
 

@@ -72,17 +72,19 @@ class Trainer(TrainerProperties):
         min_epochs: Epochs before which ``should_stop`` is not honoured.
         max_steps: Optimizer updates to make; -1 for no limit.
         min_steps: Updates before which ``should_stop`` is not honoured.
-        max_time: Time to train: ``"DD:HH:MM:SS"``, a ``timedelta``, or its arguments as a dict.
+        max_time: Time to train: ``"2h"``, ``"DD:HH:MM:SS"``, a ``timedelta``, or its arguments as a dict.
         limit_train_batches: How many batches of an epoch to use: a number (int) or a share (float).
         limit_val_batches: The same for validation.
         limit_test_batches: The same for testing.
         limit_predict_batches: The same for prediction.
         overfit_batches: Train and validate on this many (or this share of) the same batches, unshuffled.
         fast_dev_run: Try everything with this many batches (True is 1), without loggers and checkpoints.
-        val_check_interval: Validate every so many batches (int), share of an epoch (float), or time.
-        check_val_every_n_epoch: Validate in every n-th epoch; None counts batches across epochs.
+        val_check_interval: Validate every so many batches (int), share of an epoch (float), or time; or by a number of
+            ``"500 steps"``, ``"250 batches"``, ``"10k samples"`` or ``"2 epochs"`` of the whole run
+            (``docs/how-to/intervals.md``).
+        check_val_every_n_epoch: Validate in every n-th epoch; None counts batches across epochs. Not beside a unit.
         num_sanity_val_steps: Validation batches to try ahead of training; -1 for all.
-        log_every_n_steps: Updates from one row of metrics to the next.
+        log_every_n_steps: Updates from one row of metrics to the next, or a text in another unit, as above.
         enable_checkpointing: Whether to save checkpoints: a `ModelCheckpoint` is added if none is given.
         keep_last: Whether the newest state of the run is kept as ``last.ckpt`` in its folder
             (``docs/explanation/checkpoints.md``). False writes it only when a signal interrupts the run.
@@ -138,7 +140,7 @@ class Trainer(TrainerProperties):
         val_check_interval: int | float | Duration | None = None,
         check_val_every_n_epoch: int | None = 1,
         num_sanity_val_steps: int | None = None,
-        log_every_n_steps: int | None = None,
+        log_every_n_steps: int | str | None = None,
         enable_checkpointing: bool | None = None,
         keep_last: bool = True,
         enable_progress_bar: bool | None = None,

@@ -11,6 +11,7 @@ from trainkit.errors import MetricError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
+from trainkit.loops.cadence import Cadence, Passed
 from trainkit.module import TrainModule
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.output import warn
@@ -28,6 +29,8 @@ class _State(TypedDict):
     seen_step: NotRequired[Count | None]
     awaits_validation: NotRequired[bool]
     used_versions: NotRequired[dict[Count, Count]]
+    seen: NotRequired[dict[Count, dict[str, float]]]
+    pending: NotRequired[dict[Count, Passed]]
 
 
 class LRSchedulers(Callback):
@@ -37,6 +40,9 @@ class LRSchedulers(Callback):
     "step"    after every ``frequency``-th update of the whole run, ahead of every other ``on_train_batch_end``
     "epoch"   after the last batch of every ``frequency``-th epoch; an epoch that ends early does not count
     ========  =======================================================================================================
+
+    With ``every`` they step once for each multiple that the count has come to: of epochs at the end of one, of all else
+    behind the next update, ahead of which no rate is used.
 
     Schedulers that need a metric (``ReduceLROnPlateau``) are stepped after the validation that is due at that time, if
     one is; the others before it. They are not stepped twice with one value, but only where the metric has got another
@@ -56,6 +62,9 @@ class LRSchedulers(Callback):
         self._awaits_epoch = False  # whether those by epoch have yet to step in the running one, after its last batch
         self._used_versions: dict[int, int] = {}  # by the place of the scheduler: the value it was stepped with last
         self._warned: set[str] = set()
+        self._cadences: dict[int, Cadence] = {}  # by the place of the scheduler, of those with `every`
+        self._seen: dict[int, dict[str, float]] = {}
+        self._pending: dict[int, int] = {}  # by the same, how many steps are due
         self._awaits_first = False  # whether the fit has yet to make its first validation
 
     def on_train_start(self, trainer: Trainer, module: TrainModule) -> None:
@@ -66,7 +75,14 @@ class LRSchedulers(Callback):
         if not trainer.fit_run.is_resumed or self._seen_step is None:
             self._seen_step = trainer.global_step
         if not trainer.fit_run.is_resumed:
-            self._used_versions = {}
+            self._used_versions, self._seen, self._pending = {}, {}, {}
+        self._cadences = {
+            place: trainer.fit_run.cadence(every)
+            for place, config in enumerate(self._configs)
+            if (every := config.counts()) is not None
+        }
+        for place, cadence in self._cadences.items():
+            cadence.load_state_dict(self._seen.get(place, {}))
         self._awaits_first = any(trainer.num_val_batches)
 
     # First of all plugins: schedulers step between the update and everybody's on_train_batch_end, as in Lightning.
@@ -99,12 +115,14 @@ class LRSchedulers(Callback):
             self._step("epoch", trainer, module, by_metric=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the update after which schedulers were stepped last, what more of them await, and by what values."""
+        """Return behind what schedulers were stepped last, what more of them await, and by what values."""
         return {
             "seen_step": self._seen_step,
             "awaits_validation": self._awaits_validation,
             "awaits_epoch": self._awaits_epoch,
             "used_versions": dict(self._used_versions),
+            "seen": {place: cadence.state_dict() for place, cadence in self._cadences.items()},
+            "pending": dict(self._pending),
         }
 
     @takes(_State)
@@ -114,6 +132,7 @@ class LRSchedulers(Callback):
         self._awaits_validation = state.get("awaits_validation", False)
         self._awaits_epoch = state.get("awaits_epoch", False)
         self._used_versions = dict(state.get("used_versions", {}))
+        self._seen, self._pending = dict(state.get("seen", {})), dict(state.get("pending", {}))
 
     def _step_after_update(self, trainer: Trainer, module: TrainModule) -> None:
         step = trainer.global_step
@@ -133,16 +152,29 @@ class LRSchedulers(Callback):
         # Counted over the whole run, so that a resumed run steps at the same updates as an unbroken one.
         count = trainer.global_step if interval == "step" else trainer.current_epoch + 1
         has_others = False
-        for config in self._configs:
-            if config.interval != interval or count % config.frequency:
+        for place, config in enumerate(self._configs):
+            if config.interval != interval or not (config.every or count % config.frequency == 0):
                 continue
+            times = self._times_due(place) if config.every else 1
             if config.reduce_on_plateau is not by_metric:
-                has_others = True
+                has_others = has_others or times > 0
                 continue
-            metric = self._new_value(config, trainer) if by_metric else None
-            if metric is not None or not by_metric:
+            self._pending.pop(place, None)
+            metric = None
+            if by_metric and times:
+                # A value is used once, however much has passed since the one before it.
+                metric = self._new_value(config, trainer)
+                times = int(metric is not None)
+            for _ in range(times):
                 method_of(module, "lr_scheduler_step", TrainModule)(config.scheduler, metric)
         return has_others
+
+    def _times_due(self, place: int) -> int:
+        """Return how often a scheduler that goes by ``every`` is to step; it may have to wait for its metric."""
+        cadence = self._cadences.get(place)
+        if cadence is not None and (passed := cadence.passed()):
+            self._pending[place] = self._pending.get(place, 0) + passed
+        return self._pending.get(place, 0)
 
     def _new_value(self, config: SchedulerConfig, trainer: Trainer) -> Tensor | None:
         """Return what `_metric` does, or None if ``config`` was stepped with this very value before."""

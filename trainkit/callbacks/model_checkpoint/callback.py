@@ -17,7 +17,7 @@ from trainkit.callbacks.model_checkpoint.triggers import SaveTriggers
 from trainkit.callbacks.model_checkpoint.writer import CheckpointWriter, SavePlan
 from trainkit.callbacks.monitor import Mode, missing_metric, refuse_missing
 from trainkit.checkpoint.head import read_head
-from trainkit.checks import file_path, flags, takes_numpy, text
+from trainkit.checks import Duration, file_path, flags, takes_numpy, text
 from trainkit.errors import ConfigError
 from trainkit.hooks.manager import PluginStage
 from trainkit.output import warn
@@ -51,6 +51,7 @@ class _State(TypedDict):
     obsolete: NotRequired[list[str]]
     due: NotRequired[tuple[bool, bool] | Annotated[list[bool], Exactly(2, bool)]]
     seen_step: NotRequired[Count | None]
+    seen: NotRequired[dict[str, float]]
 
 
 class ModelCheckpoint(KeptCheckpoints):
@@ -58,9 +59,10 @@ class ModelCheckpoint(KeptCheckpoints):
 
     There is a save point after every validation, and one at the end of an epoch without validation. After a validation
     that follows the last batch of an epoch, the save point is at the end of the epoch, when schedulers and metrics are
-    done. ``every_n_train_steps`` and ``train_time_interval`` replace these save points. A save that falls due within an
-    accumulation group waits for its update, and one that falls due right before a validation waits for that. Nothing is
-    saved twice at one ``global_step``. A new file is whole and on the disk before an old one is deleted.
+    done. ``every``, ``every_n_train_steps`` and ``train_time_interval`` replace these save points. A save that falls
+    due within an accumulation group waits for its update, and one that falls due right before a validation waits for
+    that. Nothing is saved twice at one ``global_step``. A new file is whole and on the disk before an old one is
+    deleted.
 
     A value of ``monitor`` ranks one checkpoint: a save point that finds no newer value than the last one did, as in an
     epoch without validation, writes at most ``last.ckpt``.
@@ -80,6 +82,9 @@ class ModelCheckpoint(KeptCheckpoints):
         every_n_train_steps: Save after every n-th update instead.
         train_time_interval: Save whenever this time has passed instead, as soon as the running update is made.
         every_n_epochs: Use the save points of every n-th epoch only. ``save_last`` uses them all.
+        every: Save whenever this has passed instead, counted over the whole run: ``"500 steps"``, ``"250 batches"``,
+            ``"10k samples"``, ``"2 epochs"`` (at the end of each second one), or a time such as ``"30 min"``, which
+            goes on where a run that is resumed stopped (``docs/how-to/intervals.md``).
         save_on_train_epoch_end: True uses only the save points at ends of epochs, False only those after validations.
         enable_version_counter: Whether a name that is taken gains a version; otherwise its file is overwritten.
         async_save: Whether training goes on while a copy of the state is written. The next save, and the end of the
@@ -119,6 +124,7 @@ class ModelCheckpoint(KeptCheckpoints):
         every_n_train_steps: int | None = None,
         train_time_interval: timedelta | None = None,
         every_n_epochs: int | None = None,
+        every: Duration | None = None,
         save_on_train_epoch_end: bool | None = None,
         enable_version_counter: bool = True,
         async_save: bool = False,
@@ -142,7 +148,7 @@ class ModelCheckpoint(KeptCheckpoints):
         self.enable_version_counter = enable_version_counter
         self.async_save = async_save
         self._dirpath = self.dirpath  # as it was given; setup chooses one where it is None
-        self._triggers = SaveTriggers(every_n_train_steps, train_time_interval, every_n_epochs, WHERE)
+        self._triggers = SaveTriggers(every_n_train_steps, train_time_interval, every_n_epochs, WHERE, every)
         self._own = OwnFiles(self.FILE_EXTENSION)
         self._writer = CheckpointWriter(self._own)
         self._claim: FolderClaim | None = None  # for the time of a fit, on rank 0
@@ -160,6 +166,8 @@ class ModelCheckpoint(KeptCheckpoints):
             every_n_train_steps=self._triggers.every_n_train_steps,
             every_n_epochs=self._triggers.every_n_epochs,
             train_time_interval=self._triggers.train_time_interval,
+            # Not in the keys of those that do without it, as older files have them.
+            **({} if self._triggers.every is None else {"every": str(self._triggers.every)}),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -210,7 +218,10 @@ class ModelCheckpoint(KeptCheckpoints):
             self.best_model_path, self.best_model_score = "", None
 
     def on_train_start(self, trainer: Trainer) -> None:
-        self._triggers.start(trainer.global_step, is_resumed=trainer.fit_run.is_resumed)
+        run, every = trainer.fit_run, self._triggers.every
+        self._triggers.start(
+            trainer.global_step, is_resumed=run.is_resumed, cadence=None if every is None else run.cadence(every)
+        )
         # Numbers of values are those of one Trainer, and this callback may have been in another.
         if not trainer.fit_run.is_resumed:
             self._used_version = None
@@ -222,6 +233,8 @@ class ModelCheckpoint(KeptCheckpoints):
         # Rank 0's clock decides, because a save is a collective.
         elif triggers.train_time_interval and trainer.strategy.agreed(triggers.is_time):
             triggers.note_time()
+        elif triggers.every:
+            triggers.note_count()
         # Saved now, it would hold the metric of the validation before, and schedulers that have not stepped. After the
         # last batch of an epoch on_train_epoch_end saves, and before a validation on_validation_end.
         if triggers.is_due and not trainer.is_last_batch and not trainer.fit_run.validation_due():
@@ -240,6 +253,7 @@ class ModelCheckpoint(KeptCheckpoints):
     def on_train_epoch_end(self, trainer: Trainer) -> None:
         # An accumulation group that the epoch's early end cut short was updated after its last batch.
         self._triggers.note_update(trainer.global_step)
+        self._triggers.note_count()
         # The end of an epoch is a save point if nothing was validated in it, or if its newest validation came after the
         # last batch, whose save `on_validation_end` left for now.
         validated = trainer.progress.validated_batch

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 DYNAMIC = (
     r"L\['batch_idx'\]",
     r"L\['momenta'\]",
-    r".*\.(progress|_progress)\.(epoch|batch|global_step|total_batches)$",
+    r".*\.(progress|_progress)\.(epoch|batch|global_step|total_batches|samples)$",
     r".*\._update_count$",  # of torchmetrics objects
 )
 """Integers that differ from step to step: inputs of a graph, where any other integer is a constant of it."""

@@ -98,3 +98,18 @@ def test_a_precision_equals_its_name() -> None:
     trainer = pl.Trainer(**QUIET, precision="bf16-mixed")
     assert trainer.precision == "bf16-mixed" and trainer.precision != "32-true"
     assert trainer.precision == trainer.precision_plugin
+
+
+def test_intervals_with_units_are_settings_too() -> None:
+    validated: list[int] = []
+
+    class Looks(pl.Callback):
+        def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+            validated.append(trainer.progress.total_batches)
+
+    trainer = pl.Trainer(**QUIET, val_check_interval="2 batches", log_every_n_steps="1k samples", callbacks=[Looks()])
+    trainer.fit(TinyModule(), TinyData(5), TinyData(1))
+    trainer.val_check_interval, trainer.max_epochs = "9 samples", 2
+    trainer.fit(TinyModule(), TinyData(5), TinyData(1))
+    # Of three samples each, which were counted in the first fit too, as rows go by them.
+    assert validated == [2, 4, 6, 9]

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from trainkit.interval import Interval
+from trainkit.loops.cadence import Cadence, RowCadence
+from trainkit.progress import Progress
+from trainkit.strategies import SingleDevice
+
+
+def cadence(size: float, unit: Any, progress: Progress) -> Cadence:
+    strategy = SingleDevice()
+    strategy.assign([torch.device("cpu")])
+    return Cadence(Interval(size, unit), progress, strategy)
+
+
+def test_what_a_run_has_behind_it_is_not_due() -> None:
+    progress = Progress(global_step=7)
+    every = cadence(5, "steps", progress)
+    assert every.passed() == 0
+    progress.global_step = 10
+    assert (every.passed(), every.passed()) == (1, 0)
+
+
+def test_a_batch_may_pass_several_multiples() -> None:
+    progress = Progress()
+    every = cadence(10, "samples", progress)
+    progress.samples = 35
+    assert every.passed() == 3
+
+
+def test_a_run_that_goes_on_misses_nothing_and_does_nothing_twice() -> None:
+    progress = Progress(global_step=4)
+    state = cadence(5, "steps", progress).state_dict()
+    progress.global_step = 5
+    resumed = cadence(5, "steps", progress)
+    resumed.load_state_dict(state)
+    assert (resumed.passed(), resumed.passed()) == (1, 0)
+    again = cadence(5, "steps", progress)
+    again.load_state_dict(resumed.state_dict())
+    assert again.passed() == 0
+
+
+def test_another_unit_is_counted_from_where_the_run_is() -> None:
+    progress = Progress(global_step=100, total_batches=7)
+    every = cadence(5, "batches", progress)
+    every.load_state_dict(cadence(5, "steps", progress).state_dict())
+    progress.total_batches = 9
+    assert every.passed() == 0
+    progress.total_batches = 10
+    assert every.passed() == 1
+
+
+def test_samples_that_were_counted_anew_are_not_overdue_for_ever() -> None:
+    progress = Progress(samples=3)
+    every = cadence(5, "samples", progress)
+    every.load_state_dict({"samples": 1000})
+    progress.samples = 5
+    assert every.passed() == 1
+
+
+@pytest.mark.parametrize("seen", [-1, -1e300, float("nan"), float("inf"), 8, 0])
+def test_what_a_made_up_file_says_is_not_followed(seen: float) -> None:
+    progress = Progress(samples=7 if seen else 2**50)
+    every = cadence(1, "samples", progress)
+    every.load_state_dict({"samples": seen})
+    assert every.passed() == 0
+
+
+def test_time_is_that_spent_in_fits() -> None:
+    progress = Progress()
+    every = cadence(60, "seconds", progress)
+    progress.load_state_dict({"elapsed_s": 59.0})
+    assert every.passed() == 0
+    progress.load_state_dict({"elapsed_s": 61.0})
+    assert (every.passed(), every.passed()) == (1, 0)
+
+
+def test_all_who_ask_behind_an_update_are_told_the_same() -> None:
+    progress = Progress()
+    rows = RowCadence(cadence(3, "batches", progress), progress)
+    found = []
+    for batches in range(1, 9):
+        progress.total_batches = batches
+        progress.global_step = batches // 2
+        found.append((rows.is_due(), rows.is_due()))
+    # After each update for as long as it is the newest: updates are made behind batches 2, 4, 6 and 8.
+    due = [False, False, False, True, True, True, True, False]
+    assert found == [(each, each) for each in due]
+
+
+def test_the_answer_for_the_newest_update_is_kept() -> None:
+    progress = Progress()
+    rows = RowCadence(cadence(2, "batches", progress), progress)
+    progress.total_batches = progress.global_step = 2
+    assert rows.is_due()
+    resumed = RowCadence(cadence(2, "batches", progress), progress)
+    assert not resumed.is_due()
+    resumed.load_state_dict(rows.state_dict())
+    assert resumed.is_due()
+    progress.total_batches = progress.global_step = 3
+    assert not resumed.is_due()
