@@ -197,13 +197,16 @@ class OutputArguments:
     keep_last: bool
     enable_progress_bar: bool
     enable_model_summary: bool
+    print_schedule: bool
     default_root_dir: str | os.PathLike[str] | None
     profiler: Literal["simple"] | None
     barebones: bool
 
     def __post_init__(self) -> None:
         whole("log_every_n_steps", self.log_every_n_steps)
-        for name in ("enable_checkpointing", "keep_last", "enable_progress_bar", "enable_model_summary", "barebones"):
+        for name in ("enable_checkpointing", "keep_last", "enable_progress_bar", "enable_model_summary"):
+            flag(name, getattr(self, name))
+        for name in ("print_schedule", "barebones"):
             flag(name, getattr(self, name))
         if self.profiler is not None:
             one_of("profiler", self.profiler, ["simple"], "Trainer")
