@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from trainkit.loops.run import FitRun
 
+MOST_EPOCHS = 1_000_000
+"""A limit of more epochs is none: nobody would wait until they are counted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
@@ -63,7 +66,7 @@ class Ahead:
     @property
     def updates(self) -> float:
         """How many they are; infinite if that is not known."""
-        has_epochs = self.max_epochs < math.inf and self.num_batches is not None
+        has_epochs = self.max_epochs < MOST_EPOCHS and self.num_batches is not None
         if not has_epochs and self.max_steps == math.inf:
             return math.inf
         return sum(epoch.updates for epoch in self.epochs(math.inf))

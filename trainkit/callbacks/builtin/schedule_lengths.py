@@ -1,0 +1,108 @@
+"""Warning of schedules whose length is not that of the run: they fail in its last hours, or go where nobody meant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, PolynomialLR
+
+from trainkit.callbacks.schedule_preview.ahead import Ahead
+from trainkit.callbacks.stochastic_weight_averaging import StochasticWeightAveraging
+from trainkit.module.optimizers import SchedulerConfig
+from trainkit.output import warn
+
+if TYPE_CHECKING:
+    from trainkit.trainer import Trainer
+
+_LENGTHS = {CosineAnnealingLR: "T_max", OneCycleLR: "total_steps", PolynomialLR: "total_iters"}
+"""What a scheduler calls the number of steps after which it is over. Not `LinearLR`, which is often a warmup."""
+
+_OF_FUNCTIONS = "num_training_steps"
+"""What the schedules of ``transformers`` call it, which are functions of a `LambdaLR`."""
+
+MOST_COUNTED = 100_000
+"""A fit that is limited by neither so many epochs nor updates is not looked at: to count them would take its time."""
+
+_NOTICEABLE = 1.05
+"""A cosine that goes on for less than a twentieth of its length rises by next to nothing."""
+
+
+def warn_of_lengths(trainer: Trainer) -> None:
+    """Warn of each schedule of the running fit that certainly does not fit it; of what is only odd, say nothing."""
+    run, batches = trainer.fit_run, trainer.num_training_batches
+    configs = [config for config in run.schedulers if _length(config)[1]]
+    # Weight averaging exchanges the schedulers in mid-run, and so none of them sees the end.
+    averages = any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks)
+    if not configs or run.is_tried or averages:
+        return
+    ahead = Ahead.of(run, None if math.isinf(batches) else int(batches))
+    # A loader of unknown length may end the run before its last step.
+    is_known = ahead.max_epochs == math.inf if ahead.num_batches is None else True
+    if not is_known or min(ahead.max_epochs, ahead.max_steps) > MOST_COUNTED:
+        return
+    whole = replace(ahead, step=0, epoch=0, batch=0) if run.is_resumed else ahead
+    for config in configs:
+        if wrong := next(_wrong(config, ahead, whole), None):
+            warn(wrong)
+
+
+def _wrong(config: SchedulerConfig, ahead: Ahead, whole: Ahead) -> Iterator[str]:
+    """Yield what is wrong with the length of a schedule, the surest first."""
+    name, length = _length(config)
+    scheduler = config.scheduler
+    called = f"{type(scheduler).__name__} ({name}={length:,})"
+    updates, epochs = int(whole.updates), sum(epoch.ends for epoch in whole.epochs(math.inf))
+    batches = (whole.num_batches or 0) * epochs
+    # Of a OneCycleLR that steps by epoch is told when it is returned.
+    if (
+        config.interval == "epoch"
+        and type(scheduler) is not OneCycleLR
+        and length in (updates, batches)
+        and length >= 2 * epochs
+    ):
+        what = "updates" if length == updates else "batches"
+        yield (
+            f"{called} steps once per epoch, and {length:,} is the number of {what} of this fit, not of its {epochs:,} "
+            'epochs: it does not get far. Return {"scheduler": ..., "interval": "step"}.'
+        )
+    if config.interval == "step" and length == batches != updates:
+        yield (
+            f"{called} counts the batches of this fit, and steps after each of its {updates:,} updates: it does not "
+            f"get to its end. Say {name}=self.trainer.estimated_stepping_batches."
+        )
+    if type(scheduler) is OneCycleLR and scheduler.last_epoch + _steps(config, ahead) > length:
+        yield (
+            f"{called} is over before this fit, which steps it {scheduler.last_epoch + _steps(config, ahead):,} times, "
+            f"and raises an error then. Say {name}={_steps(config, whole)}, or end the fit by then."
+        )
+    if type(scheduler) is CosineAnnealingLR:
+        # The rate after the last update is used by none.
+        reached = scheduler.last_epoch + _steps(config, ahead) - 1
+        by_epochs = config.interval == "step" and length == whole.max_epochs and reached > length
+        if by_epochs or length * _NOTICEABLE < reached < 2 * length:
+            unit = "update" if config.interval == "step" else "epoch"
+            yield (
+                f"{called} rises again after {length:,} steps, and this fit steps it {reached + 1:,} times, once per "
+                f"{unit}. Say {name}={_steps(config, whole)}, or use CosineAnnealingWarmRestarts for a wave."
+            )
+
+
+def _length(config: SchedulerConfig) -> tuple[str, int]:
+    """Return after how many steps a schedule is over, with the name of that argument; 0 where it does not tell."""
+    scheduler = config.scheduler
+    name = _LENGTHS.get(type(scheduler), "")
+    length = getattr(scheduler, name, 0) if name else 0
+    if type(scheduler) is LambdaLR:
+        keywords = getattr(scheduler.lr_lambdas[0], "keywords", {})
+        name, length = _OF_FUNCTIONS, keywords.get(_OF_FUNCTIONS, 0)
+    return name, length if isinstance(length, int) else 0
+
+
+def _steps(config: SchedulerConfig, ahead: Ahead) -> int:
+    """Return how often a scheduler is stepped in the updates or epochs that are ahead."""
+    if config.interval == "step":
+        return int(ahead.step + ahead.updates) // config.frequency - ahead.step // config.frequency
+    return sum(epoch.ends and (epoch.index + 1) % config.frequency == 0 for epoch in ahead.epochs(math.inf))
