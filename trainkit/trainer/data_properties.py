@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
-from trainkit.callbacks.accumulation_schedule import GradientAccumulationScheduler
 from trainkit.data.module import DataModule
 from trainkit.trainer.arguments import TrainerArguments
-from trainkit.trainer.run_length import estimated_updates
 from trainkit.trainer.run_properties import RunProperties
 from trainkit.types import Stage
 
@@ -70,34 +67,6 @@ class DataProperties(RunProperties):
     def num_sanity_val_steps(self) -> float:
         """How many validation batches are tried ahead of training, at most."""
         return self.arguments.data.sanity_batches
-
-    @property
-    def estimated_stepping_batches(self) -> float:
-        """How many updates the fit makes if nothing stops it earlier; may be asked in ``configure_optimizers``.
-
-        Of a fit that is resumed, those before count too; of one that counts on from an earlier fit, and makes its
-        optimizers anew, they do not. Infinite where nobody knows. Loaders that are made anew are taken to stay as long
-        as they are now, and with manual optimization each batch to make an update.
-        """
-        began = (0, 0) if self._call is None else self._call.began_at
-        since = self._epoch_begin() if self.arguments.data.reload_dataloaders_every_n_epochs else began
-        updates = estimated_updates(
-            self.num_training_batches, self.arguments.stop, self.arguments.data, self._accumulation, since
-        )
-        return since[1] - began[1] + updates
-
-    @property
-    def _accumulation(self) -> Mapping[int, int]:
-        """Batches per update, by epoch: a callback has not said it to the run when schedules ask."""
-        plugins = [] if self._call is None else [plugin for _, plugin in self._call.registry.plugins]
-        given = (plugin.scheduling for plugin in plugins if isinstance(plugin, GradientAccumulationScheduler))
-        return next(given, self.arguments.optimization.accumulation)
-
-    def _epoch_begin(self) -> tuple[int, int]:
-        """Return how many epochs and updates were done when the running epoch began."""
-        progress, schedule = self.progress, self._accumulation
-        groups = progress.batch / schedule[max(start for start in schedule if start <= progress.epoch)]
-        return progress.epoch, progress.global_step - (math.ceil(groups) if progress.is_last else int(groups))
 
     @property
     def train_dataloader(self) -> Any:

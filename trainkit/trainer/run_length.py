@@ -13,6 +13,7 @@ from trainkit.loops.limits import NO_LIMIT, Limits
 from trainkit.loops.run import FitRun
 from trainkit.loops.stop import SHOULD_STOP
 from trainkit.output import say, warn
+from trainkit.progress import Progress
 from trainkit.trainer.arguments import DataArguments, StopArguments
 
 DEFAULT_MAX_EPOCHS = 1000
@@ -123,6 +124,12 @@ def estimated_updates(
     for (epoch, k), (next_epoch, _) in zip(starts, [*starts[1:], (epochs, 1)], strict=True):
         updates += math.ceil(num_batches / k) * int(max(0, min(next_epoch, epochs) - max(epoch, done_epochs)))
     return min(updates, left)
+
+
+def epoch_begin(progress: Progress, accumulation: Mapping[int, int]) -> tuple[int, int]:
+    """Return how many epochs and updates were done when the running epoch began."""
+    groups = progress.batch / accumulation[max(start for start in accumulation if start <= progress.epoch)]
+    return progress.epoch, progress.global_step - (math.ceil(groups) if progress.is_last else int(groups))
 
 
 def stop_state(run: FitRun) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, PolynomialLR
 
-from trainkit.callbacks.schedule_preview.ahead import Ahead
+from trainkit.callbacks.schedule_preview.ahead import Ahead, goes_by_updates
 from trainkit.callbacks.stochastic_weight_averaging import StochasticWeightAveraging
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.output import warn
@@ -33,7 +33,7 @@ _NOTICEABLE = 1.05
 def warn_of_lengths(trainer: Trainer) -> None:
     """Warn of each schedule of the running fit that certainly does not fit it; of what is only odd, say nothing."""
     run, batches = trainer.fit_run, trainer.num_training_batches
-    configs = [config for config in run.schedulers if _length(config)[1]]
+    configs = [config for config in run.schedulers if _length(config)[1] and goes_by_updates(config)]
     # Weight averaging exchanges the schedulers in mid-run, and so none of them sees the end.
     averages = any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks)
     if not configs or run.is_tried or averages:

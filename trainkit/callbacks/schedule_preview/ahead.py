@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from trainkit.loops.run import FitRun
 
@@ -84,3 +85,8 @@ class Ahead:
             yield Epoch(epoch, int(min(in_epoch, left)), in_epoch <= left)
             left -= in_epoch
             epoch, batch = epoch + 1, 0
+
+
+def goes_by_updates(config: Any) -> bool:
+    """Whether a scheduler steps after so many updates or epochs, and by no other count that ``every`` may name."""
+    return getattr(config, "every", None) is None or config.counts().unit in ("steps", "epochs")

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from trainkit.callbacks.schedule_preview.ahead import Ahead
+from trainkit.callbacks.schedule_preview.ahead import Ahead, goes_by_updates
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.module.stand_in import StandIn
 from trainkit.printable import printable
@@ -80,6 +80,8 @@ class Rehearsal:
         why = None
         if config.reduce_on_plateau:
             why = f"{name} goes by {config.monitor!r}, which nobody can foresee"
+        elif not goes_by_updates(config):
+            why = f"{name} steps by another count than that of updates or epochs"
         elif id(getattr(config.scheduler, "optimizer", None)) not in self._memo:
             why = f"{name} tells of no optimizer whose rates it sets"
         else:
