@@ -32,8 +32,9 @@ class LearningRateMonitor(Callback):
 
     A row is due every ``log_every_n_steps`` updates, with the rates that the update was made with, and at the start of
     every epoch. Names are ``lr-Adam``, and with several of a kind ``lr-Adam-1``; ``lr-Adam/pg1`` for one of several
-    parameter groups, or with the group's ``name`` in place of ``pg1``. A scheduler's ``name`` replaces ``lr-Adam``. The
-    parts of a `JointOptimizer` are optimizers like others: ``lr-Muon`` and ``lr-AdamW``.
+    parameter groups, or with the group's ``name`` in place of ``pg1``. A scheduler's ``name`` replaces ``lr-Adam``.
+
+    The parts of a `JointOptimizer` are optimizers like others: ``lr-Muon`` and ``lr-AdamW``.
 
     Args:
         logging_interval: "step" or "epoch" for all optimizers; None uses the interval of each one's scheduler, and logs

@@ -204,13 +204,12 @@ class OutputArguments:
 
     def __post_init__(self) -> None:
         whole("log_every_n_steps", self.log_every_n_steps)
-        for name in ("enable_checkpointing", "keep_last", "enable_progress_bar", "enable_model_summary"):
-            flag(name, getattr(self, name))
-        for name in ("print_schedule", "barebones"):
+        for name in ("enable_checkpointing", "keep_last", "enable_progress_bar", "enable_model_summary", "barebones"):
             flag(name, getattr(self, name))
         if self.profiler is not None:
             one_of("profiler", self.profiler, ["simple"], "Trainer")
         file_path("Trainer", default_root_dir=self.default_root_dir)
+        flag("print_schedule", self.print_schedule)
 
     @property
     def root(self) -> str:

@@ -13,7 +13,7 @@ FITTING: dict[str, Any] = {
     "step_size_up": 3,
     "milestones": [2, 5],
     "gamma": 0.7,
-    "T_max": 7,
+    "T_max": 5,
     "T_0": 3,
     "base_lr": 0.01,
     "max_lr": 0.3,
