@@ -8,7 +8,7 @@ import pytest
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, OneCycleLR, PolynomialLR, StepLR
 
-from trainkit import Callback
+from trainkit import Callback, Trainer
 from trainkit.callbacks import StochasticWeightAveraging
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
@@ -67,11 +67,22 @@ def of_transformers(length):
         (one_cycle(59), {}, {}, "OneCycleLR .total_steps=59. is over before this fit, which steps it 60 times"),
         (one_cycle(29), {"frequency": 2}, {}, "which steps it 30 times.* Say total_steps=30"),
         (one_cycle(50), {}, {"max_epochs": -1, "max_steps": 51}, "Say total_steps=51, or end the fit by then"),
-        (cosine(60), {"interval": "epoch"}, {}, "T_max=60. steps once per epoch, and 60 is the number of updates"),
-        (cosine(60), {"interval": "epoch"}, {"accumulate_grad_batches": 2}, "60 is the number of batches of this"),
+        (
+            cosine(60),
+            {"interval": "epoch"},
+            {},
+            "T_max=60. steps once per epoch, and is as long as the number of updates",
+        ),
+        (cosine(60), {"interval": "epoch"}, {"accumulate_grad_batches": 2}, "as long as the number of batches of this"),
         (polynomial(60), {"interval": "epoch"}, {}, "PolynomialLR .total_iters=60. steps once per epoch"),
         (of_transformers(60), {"interval": "epoch"}, {}, "LambdaLR .num_training_steps=60. steps once per epoch"),
-        (cosine(60), {}, {"accumulate_grad_batches": 4}, "counts the batches of this fit.* each of its 15 updates"),
+        (cosine(58), {"interval": "epoch"}, {}, "T_max=58. steps once per epoch, and is as long as"),
+        (
+            cosine(60),
+            {},
+            {"accumulate_grad_batches": 4},
+            "as long as the number of batches of this fit.* each of its 15 updates",
+        ),
         (one_cycle(60), {}, {"accumulate_grad_batches": 4}, "Say total_steps=self.trainer.estimated_stepping_batch"),
         (of_transformers(60), {}, {"accumulate_grad_batches": {0: 1, 1: 4}}, "each of its 30 updates"),
         (cosine(3), {}, {}, "T_max=3. rises again after 3 steps, and this fit steps it 60 times, once per update"),
@@ -96,8 +107,10 @@ def test_a_schedule_that_does_not_fit_is_told(make, when, arguments, message):
         (cosine(10), {}, {}),  # a wave
         (cosine(3), {"interval": "epoch"}, {}),
         (cosine(100), {"interval": "epoch"}, {}),
+        (cosine(50), {"interval": "epoch"}, {}),
         (cosine(60), {"interval": "epoch"}, {"max_epochs": 60, "limit_train_batches": 1}),
         (polynomial(3), {}, {}),
+        (polynomial(40), {}, {"max_steps": 45}),
         (of_transformers(60), {}, {}),
         (lambda optimizer: LinearLR(optimizer, total_iters=3), {}, {}),
         (lambda optimizer: StepLR(optimizer, 60), {"interval": "epoch"}, {}),
@@ -121,6 +134,12 @@ def test_a_run_whose_loader_may_end_it_early_is_not_judged():
 
     assert told(Scheduled(one_cycle(50)), Stream(), max_epochs=2, max_steps=60) == []
     assert len(told(Scheduled(one_cycle(50)), Stream(), max_epochs=-1, max_steps=60)) == 1
+
+
+def test_batches_that_ranks_share_are_not_those_of_one(monkeypatch):
+    monkeypatch.setattr(Trainer, "world_size", property(lambda self: 2))
+    [warning] = told(Scheduled(cosine(120)))
+    assert "is as long as the number of batches on all ranks of this fit, and steps after each of its 60" in warning
 
 
 def test_who_steps_schedulers_by_hand_is_not_judged():

@@ -45,33 +45,27 @@ def warn_of_lengths(trainer: Trainer) -> None:
         return
     whole = replace(ahead, step=0, epoch=0, batch=0) if run.is_resumed else ahead
     for config in configs:
-        if wrong := next(_wrong(config, ahead, whole), None):
+        if wrong := next(_wrong(config, ahead, whole, trainer.world_size), None):
             warn(wrong)
 
 
-def _wrong(config: SchedulerConfig, ahead: Ahead, whole: Ahead) -> Iterator[str]:
+def _wrong(config: SchedulerConfig, ahead: Ahead, whole: Ahead, world_size: int) -> Iterator[str]:
     """Yield what is wrong with the length of a schedule, the surest first."""
     name, length = _length(config)
     scheduler = config.scheduler
     called = f"{type(scheduler).__name__} ({name}={length:,})"
-    updates, epochs = int(whole.updates), sum(epoch.ends for epoch in whole.epochs(math.inf))
-    batches = (whole.num_batches or 0) * epochs
+    counted, epochs = _counted(length, whole, world_size), _epochs(whole)
     # Of a OneCycleLR that steps by epoch is told when it is returned.
-    if (
-        config.interval == "epoch"
-        and type(scheduler) is not OneCycleLR
-        and length in (updates, batches)
-        and length >= 2 * epochs
-    ):
-        what = "updates" if length == updates else "batches"
+    if config.interval == "epoch" and type(scheduler) is not OneCycleLR and counted and length >= 2 * epochs:
         yield (
-            f"{called} steps once per epoch, and {length:,} is the number of {what} of this fit, not of its {epochs:,} "
-            'epochs: it does not get far. Return {"scheduler": ..., "interval": "step"}.'
+            f"{called} steps once per epoch, and is as long as the number of {counted} of this fit, not of its "
+            f'{epochs:,} epochs: it does not get far. Return {{"scheduler": ..., "interval": "step"}}.'
         )
-    if config.interval == "step" and length == batches != updates:
+    if config.interval == "step" and counted not in ("", "updates") and length > whole.updates:
         yield (
-            f"{called} counts the batches of this fit, and steps after each of its {updates:,} updates: it does not "
-            f"get to its end. Say {name}=self.trainer.estimated_stepping_batches."
+            f"{called} is as long as the number of {counted} of this fit, and steps after each of its "
+            f"{int(whole.updates):,} updates: it does not get to its end. Say "
+            f"{name}=self.trainer.estimated_stepping_batches."
         )
     if type(scheduler) is OneCycleLR and scheduler.last_epoch + _steps(config, ahead) > length:
         yield (
@@ -99,6 +93,19 @@ def _length(config: SchedulerConfig) -> tuple[str, int]:
         keywords = getattr(scheduler.lr_lambdas[0], "keywords", {})
         name, length = _OF_FUNCTIONS, keywords.get(_OF_FUNCTIONS, 0)
     return name, length if isinstance(length, int) else 0
+
+
+def _counted(length: int, whole: Ahead, world_size: int) -> str:
+    """Return what of a fit there are about as many of; empty if nothing."""
+    batches = (whole.num_batches or 0) * _epochs(whole)
+    counts = {"updates": int(whole.updates), "batches": batches, "batches on all ranks": batches * world_size}
+    # A batch more or less in each epoch is one that was rounded in another way.
+    near = (name for name, count in counts.items() if abs(length - count) <= min(_epochs(whole), count // 20))
+    return next(near, "")
+
+
+def _epochs(ahead: Ahead) -> int:
+    return sum(epoch.ends for epoch in ahead.epochs(math.inf))
 
 
 def _steps(config: SchedulerConfig, ahead: Ahead) -> int:
