@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, PolynomialLR
@@ -43,44 +43,82 @@ def warn_of_lengths(trainer: Trainer) -> None:
     is_known = ahead.max_epochs == math.inf if ahead.num_batches is None else True
     if not is_known or min(ahead.max_epochs, ahead.max_steps) > MOST_COUNTED:
         return
-    whole = replace(ahead, step=0, epoch=0, batch=0) if run.is_resumed else ahead
+    rest = _Course.of(ahead)
+    whole = _Course.of(replace(ahead, step=0, epoch=0, batch=0)) if run.is_resumed else rest
     for config in configs:
-        if wrong := next(_wrong(config, ahead, whole, trainer.world_size), None):
+        if wrong := next(_wrong(config, rest, whole, trainer), None):
             warn(wrong)
 
 
-def _wrong(config: SchedulerConfig, ahead: Ahead, whole: Ahead, world_size: int) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """How much a fit, or the rest of one, makes of what schedulers count.
+
+    Attributes:
+        step: The updates before it.
+        updates: Its updates.
+        epoch: The epochs before it.
+        epochs: Its epochs that come to their end.
+        batches: The batches in these.
+    """
+
+    step: int
+    updates: int
+    epoch: int
+    epochs: int
+    batches: int
+
+    @classmethod
+    def of(cls, ahead: Ahead) -> _Course:
+        epochs = list(ahead.epochs(math.inf))
+        ended = sum(epoch.ends for epoch in epochs)
+        return cls(
+            step=ahead.step,
+            updates=sum(epoch.updates for epoch in epochs),
+            epoch=epochs[0].index if epochs else ahead.epoch,
+            epochs=ended,
+            batches=ended * (ahead.num_batches or 0),
+        )
+
+    def steps(self, config: SchedulerConfig) -> int:
+        """Return how often it steps a scheduler."""
+        before, more = (self.step, self.updates) if config.interval == "step" else (self.epoch, self.epochs)
+        return (before + more) // config.frequency - before // config.frequency
+
+
+def _wrong(config: SchedulerConfig, rest: _Course, whole: _Course, trainer: Trainer) -> Iterator[str]:
     """Yield what is wrong with the length of a schedule, the surest first."""
     name, length = _length(config)
     scheduler = config.scheduler
     called = f"{type(scheduler).__name__} ({name}={length:,})"
-    counted, epochs = _counted(length, whole, world_size), _epochs(whole)
+    counted = _counted(length, whole, trainer.world_size)
     # Of a OneCycleLR that steps by epoch is told when it is returned.
-    if config.interval == "epoch" and type(scheduler) is not OneCycleLR and counted and length >= 2 * epochs:
+    if config.interval == "epoch" and type(scheduler) is not OneCycleLR and counted and length >= 2 * whole.epochs:
         yield (
             f"{called} steps once per epoch, and is as long as the number of {counted} of this fit, not of its "
-            f'{epochs:,} epochs: it does not get far. Return {{"scheduler": ..., "interval": "step"}}.'
+            f'{whole.epochs:,} epochs: it does not get far. Return {{"scheduler": ..., "interval": "step"}}.'
         )
     if config.interval == "step" and counted not in ("", "updates") and length > whole.updates:
         yield (
             f"{called} is as long as the number of {counted} of this fit, and steps after each of its "
-            f"{int(whole.updates):,} updates: it does not get to its end. Say "
+            f"{whole.updates:,} updates: it does not get to its end. Say "
             f"{name}=self.trainer.estimated_stepping_batches."
         )
-    if type(scheduler) is OneCycleLR and scheduler.last_epoch + _steps(config, ahead) > length:
+    # How often it has been stepped when the run ends.
+    stepped = getattr(scheduler, "last_epoch", 0) + rest.steps(config)
+    if type(scheduler) is OneCycleLR and stepped > length:
         yield (
-            f"{called} is over before this fit, which steps it {scheduler.last_epoch + _steps(config, ahead):,} times, "
-            f"and raises an error then. Say {name}={_steps(config, whole)}, or end the fit by then."
+            f"{called} is over before this fit, which steps it {stepped:,} times, and raises an error then. Say "
+            f"{name}={whole.steps(config)}, or end the fit by then."
         )
     if type(scheduler) is CosineAnnealingLR:
         # The rate after the last update is used by none.
-        reached = scheduler.last_epoch + _steps(config, ahead) - 1
-        by_epochs = config.interval == "step" and length == whole.max_epochs and reached > length
-        if by_epochs or length * _NOTICEABLE < reached < 2 * length:
+        is_in_epochs = config.interval == "step" and length == trainer.max_epochs and stepped - 1 > length
+        if is_in_epochs or length * _NOTICEABLE < stepped - 1 < 2 * length:
             unit = "update" if config.interval == "step" else "epoch"
             yield (
-                f"{called} rises again after {length:,} steps, and this fit steps it {reached + 1:,} times, once per "
-                f"{unit}. Say {name}={_steps(config, whole)}, or use CosineAnnealingWarmRestarts for a wave."
+                f"{called} rises again after {length:,} steps, and this fit steps it {stepped:,} times, once per "
+                f"{unit}. Say {name}={whole.steps(config)}, or use CosineAnnealingWarmRestarts for a wave."
             )
 
 
@@ -95,21 +133,10 @@ def _length(config: SchedulerConfig) -> tuple[str, int]:
     return name, length if isinstance(length, int) else 0
 
 
-def _counted(length: int, whole: Ahead, world_size: int) -> str:
+def _counted(length: int, whole: _Course, world_size: int) -> str:
     """Return what of a fit there are about as many of; empty if nothing."""
-    batches = (whole.num_batches or 0) * _epochs(whole)
-    counts = {"updates": int(whole.updates), "batches": batches, "batches on all ranks": batches * world_size}
+    on_all_ranks = whole.batches * world_size
+    counts = {"updates": whole.updates, "batches": whole.batches, "batches on all ranks": on_all_ranks}
     # A batch more or less in each epoch is one that was rounded in another way.
-    near = (name for name, count in counts.items() if abs(length - count) <= min(_epochs(whole), count // 20))
+    near = (name for name, count in counts.items() if abs(length - count) <= min(whole.epochs, count // 20))
     return next(near, "")
-
-
-def _epochs(ahead: Ahead) -> int:
-    return sum(epoch.ends for epoch in ahead.epochs(math.inf))
-
-
-def _steps(config: SchedulerConfig, ahead: Ahead) -> int:
-    """Return how often a scheduler is stepped in the updates or epochs that are ahead."""
-    if config.interval == "step":
-        return int(ahead.step + ahead.updates) // config.frequency - ahead.step // config.frequency
-    return sum(epoch.ends and (epoch.index + 1) % config.frequency == 0 for epoch in ahead.epochs(math.inf))

@@ -79,7 +79,7 @@ class Ahead:
         if batch == self.num_batches:  # of the running epoch only the end is to come, which schedulers have seen
             epoch, batch = epoch + 1, 0
         while epoch < self.max_epochs and left > 0 and self.num_batches != 0:
-            size = self.accumulation[max(start for start in self.accumulation if start <= epoch)]
+            size = self.accumulation[max([start for start in self.accumulation if start <= epoch])]
             # An epoch of unknown length may go on for ever; the last group of one may be short.
             in_epoch = math.inf if self.num_batches is None else math.ceil(self.num_batches / size) - batch // size
             yield Epoch(epoch, int(min(in_epoch, left)), in_epoch <= left)
