@@ -71,6 +71,7 @@ def test_curves_of_one_shape_are_drawn_once():
         "lr/1: starts at 2, its highest, ends at 0.5",
     ]
     assert sum("└" in line for line in drawn) == 1
+    assert drawn[2].startswith(" 100% │")  # each has a height of its own
 
 
 def test_of_many_rates_of_one_shape_the_extremes_are_told():
@@ -87,6 +88,7 @@ def test_of_many_shapes_some_are_only_told():
 
 def test_a_rate_that_stays_is_a_line():
     assert lines([0.5, 0.5]) == ["lr/0: 0.5 throughout"]
+    assert lines(*[[0.5]] * 9)[5:] == ["lr/5: 0.5 throughout", "and 3 more that stay as they are"]
 
 
 def test_ticks_where_epochs_are_unknown_are_equal_parts():

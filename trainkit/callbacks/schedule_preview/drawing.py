@@ -16,7 +16,7 @@ MOST_CURVES = 4
 """Of more shapes the numbers are told, and no curve is drawn."""
 
 MOST_NAMES = 6
-"""Of more rates with one shape the highest and the lowest are told."""
+"""Of more rates with one shape the extremes are told."""
 
 MOST_TICKS = 5
 MIN_WIDTH = 20
@@ -37,13 +37,15 @@ def drawing(curves: Sequence[Curve], ahead: Ahead, updates: int, width: int, *, 
     moving = _by_shape([curve for curve in curves if not curve.is_constant])
     margin = max([4, *(len(_number(shape[0].highest)) for shape in moving)]) + 2
     room = max(MIN_WIDTH, width - margin - 1)
-    for curve in curves:
-        if curve.is_constant:
-            yield f"{_name(curve)}: {_number(curve.first)} throughout"
+    constant = [curve for curve in curves if curve.is_constant]
+    for curve in constant[:MOST_NAMES]:
+        yield f"{_name(curve)}: {_number(curve.first)} throughout"
+    if len(constant) > MOST_NAMES:
+        yield f"and {len(constant) - MOST_NAMES} more that stay as they are"
     for index, shape in enumerate(moving):
         yield from _legend(shape, ahead)
         if index < MOST_CURVES:
-            yield from _chart(shape[0], margin, room, BLOCKS if in_blocks else ASCII, "│" if in_blocks else "|")
+            yield from _chart(shape, margin, room, BLOCKS if in_blocks else ASCII, "│" if in_blocks else "|")
             is_last = index == min(len(moving), MOST_CURVES) - 1
             yield from _axis(ahead, updates, margin, room, in_blocks, labelled=is_last)
 
@@ -67,12 +69,13 @@ def _legend(shape: Sequence[Curve], ahead: Ahead) -> Iterator[str]:
         yield f"and {len(tops)} more of this shape, highest {_number(min(tops))} to {_number(max(tops))}"
 
 
-def _chart(curve: Curve, margin: int, room: int, cells: str, side: str) -> Iterator[str]:
-    full = len(cells) - 1
+def _chart(shape: Sequence[Curve], margin: int, room: int, cells: str, side: str) -> Iterator[str]:
+    full, curve = len(cells) - 1, shape[0]
+    top = _number(curve.highest) if len(shape) == 1 else "100%"
     # What is more than nothing is seen, however little it is.
     levels = [0 if math.isnan(s) or s <= 0 else max(1, round(s * HEIGHT * full)) for s in curve.shares(room)]
     for line in reversed(range(HEIGHT)):
-        label = _number(curve.highest) if line == HEIGHT - 1 else ""
+        label = top if line == HEIGHT - 1 else ""
         filled = "".join(cells[min(full, max(0, level - line * full))] for level in levels)
         yield f"{label:>{margin - 1}} {side}{filled}".rstrip()
 
