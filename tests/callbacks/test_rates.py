@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import StepLR
 
-from trainkit.callbacks.rates import group_names, numbered, short_names, shown_rates
+from trainkit.callbacks.rates import group_names, numbered, rates_of, short_names, shown_rates
 from trainkit.module.optimizers import SchedulerConfig
 
 
@@ -63,6 +64,15 @@ def test_rates_in_the_memory_of_a_device_are_not_compared():
     rate = torch.zeros((), device="meta")
     optimizer = sgd(rate, rate)
     assert shown_rates([optimizer], []) == {"lr/pg1": rate, "lr/pg2": rate}
+
+
+def test_a_group_without_a_rate_has_no_name():
+    optimizer = sgd(0.5, 0.1, 0.2, names=["a", "b", "c"])
+    optimizer.param_groups[0]["lr"] = None
+    del optimizer.param_groups[1]["lr"]
+    optimizer.param_groups[2]["lr"] = np.float32(0.25)
+    assert rates_of(optimizer) == [None, None, 0.25]
+    assert shown_rates([optimizer], []) == {"lr/c": 0.25}
 
 
 def test_names_are_numbered_from_the_second_on():

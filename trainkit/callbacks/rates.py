@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 from torch import Tensor
@@ -30,8 +31,16 @@ def numbered(name: str, seen: Counter[str]) -> str:
     return f"{name}-{before}" if before else name
 
 
+def rates_of(optimizer: Optimizer) -> list[Tensor | float | None]:
+    """Return the rate of each parameter group; None for one that has none: an optimizer may find its own in a step."""
+    return [
+        rate if isinstance(rate := group.get("lr"), Tensor) else float(rate) if isinstance(rate, Real) else None
+        for group in optimizer.param_groups
+    ]
+
+
 def short_names(optimizers: Sequence[Optimizer], configs: Iterable[SchedulerConfig]) -> list[str]:
-    """Return a name for the rate of each parameter group of ``optimizers``, no two alike.
+    """Return a name for the rate of each parameter group of ``optimizers`` that has one, no two alike.
 
     ============================  ==============================
     one optimizer, one group      ``lr``
@@ -50,7 +59,8 @@ def short_names(optimizers: Sequence[Optimizer], configs: Iterable[SchedulerConf
     for optimizer in optimizers:
         own = "lr" if len(optimizers) == 1 else f"lr/{type(optimizer).__name__}"
         root = numbered(given.get(id(optimizer)) or own, roots)
-        result += [numbered(f"{root}/{group}" if group else root, names) for group in group_names(optimizer)]
+        groups = zip(group_names(optimizer), rates_of(optimizer), strict=True)
+        result += [numbered(f"{root}/{group}" if group else root, names) for group, rate in groups if rate is not None]
     return result
 
 
@@ -63,7 +73,7 @@ def shown_rates(optimizers: Sequence[Optimizer], configs: Iterable[SchedulerConf
         optimizers: The optimizers.
         configs: Their schedulers.
     """
-    rates: list[Tensor | float] = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+    rates = [rate for optimizer in optimizers for rate in rates_of(optimizer) if rate is not None]
     # One in a device's memory is read by whoever shows it, without waiting: it cannot be compared here.
     are_here = not any(isinstance(rate, Tensor) and rate.device.type != "cpu" for rate in rates)
     if are_here and len(rates) > 1 and len(set(map(float, rates))) == 1:

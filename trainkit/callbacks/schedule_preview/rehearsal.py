@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from trainkit.callbacks.rates import rates_of
 from trainkit.callbacks.schedule_preview.ahead import Ahead, goes_by_updates
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.module.stand_in import StandIn
@@ -39,19 +40,18 @@ class Rehearsal:
         self._steps = [(config, scheduler) for config, scheduler in pairs if scheduler is not None]
 
     def rates(self, ahead: Ahead, most: float) -> Iterator[list[float]]:
-        """Yield, for each update that is ahead, the rates of all groups of all optimizers.
+        """Yield, for each update that is ahead, the rates of all groups of all optimizers that have one.
 
         Args:
             ahead: The updates.
             most: Of how many at most.
         """
-        groups = [group for stand_in in self._stand_ins for group in stand_in.param_groups]
         by_step = [(config, scheduler) for config, scheduler in self._steps if config.interval == "step"]
         by_epoch = [(config, scheduler) for config, scheduler in self._steps if config.interval == "epoch"]
         step = ahead.step
         for epoch in ahead.epochs(most):
             for _ in range(epoch.updates):
-                yield [float(group["lr"]) for group in groups]
+                yield [float(rate) for each in self._stand_ins for rate in rates_of(each) if rate is not None]
                 step += 1
                 if by_step and not self._step(by_step, step, step):
                     return
