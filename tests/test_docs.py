@@ -129,7 +129,8 @@ def test_optimizers_page_draws_the_schedule_of_its_example(capsys: pytest.Captur
     (drawn,) = blocks("how-to/optimizers.md", "text")
     space: dict[str, Any] = {"Muon": torch.optim.Muon, "AdamW": torch.optim.AdamW}
     space |= {name: getattr(trainkit, name) for name in ("JointOptimizer", "split_parameters")}
-    exec(blocks("how-to/optimizers.md", "python")[-1], space)
+    (example,) = (block for block in blocks("how-to/optimizers.md", "python") if "SequentialLR" in block)
+    exec(example, space)
 
     class Module(TinyModule):
         configure_optimizers = space["configure_optimizers"]

@@ -48,3 +48,12 @@ def test_plain_python_reaches_the_same(in_project: Path) -> None:
     output = run("-m", "examples.digits.train")
 
     assert accuracy_in(output) > 0.96
+
+
+@pytest.mark.slow
+def test_other_optimizers_reach_it_too(in_project: Path) -> None:
+    output = run("-m", "examples.digits.optimizers")
+
+    accuracies = re.findall(r"(\w+) +test accuracy ([\d.]+)", output)
+    assert [name for name, _ in accuracies] == ["Digits", "MuonDigits", "ScheduleFreeDigits"]
+    assert all(float(accuracy) > 0.95 for _, accuracy in accuracies), output

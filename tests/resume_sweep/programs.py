@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from pytorch_optimizer import Lion, Muon
+from schedulefree import AdamWScheduleFree, SGDScheduleFree
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SubsetRandomSampler
 from torchmetrics import MeanMetric
@@ -152,6 +154,10 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "adagrad": lambda parameters: torch.optim.Adagrad(parameters, 0.05),
     "rprop": lambda parameters: torch.optim.Rprop(parameters, 0.01),
     "asgd": lambda parameters: torch.optim.ASGD(parameters, 0.05, t0=3),
+    "schedule-free": lambda parameters: AdamWScheduleFree(parameters, 0.02, warmup_steps=3),
+    "schedule-free sgd": lambda parameters: SGDScheduleFree(parameters, 0.1),
+    "lion": lambda parameters: Lion(parameters, 0.002, weight_decay=0.1),
+    "muon": lambda parameters: Muon([{"params": [each], "use_muon": each.ndim == 2} for each in parameters], lr=0.01),
     "lbfgs": lambda parameters: torch.optim.LBFGS(parameters, 0.1, max_iter=3, history_size=4),
 }
 

@@ -139,7 +139,9 @@ class WeightAveraging(Callback):
         average, newest = (held, other) if self._is_swapped else (other, held)
         checkpoint["state_dict"] = average
         if is_resumable:
-            checkpoint |= {NEWEST: newest, AVERAGING_STATE: {"n_averaged": self._average.n_averaged}}
+            # Where the optimizer has modes, the newest are there already: those with which training goes on.
+            checkpoint.setdefault(NEWEST, newest)
+            checkpoint[AVERAGING_STATE] = {"n_averaged": self._average.n_averaged}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the average, and how often and when it was updated."""

@@ -33,9 +33,13 @@ def restore_optimizers(optimizers: list[Any], states: list[Any], path: str, *, k
     for index, (optimizer, state) in enumerate(zip(optimizers, states, strict=True)):
         place = f"optimizer_states[{index}]"
         needed, before = _options(optimizer), [{**group} for group in getattr(optimizer, "param_groups", ())]
+        defaults = dict(getattr(optimizer, "defaults", {}))
         with _owned(optimizer, place, path):
             check_optimizer_state(optimizer, state)
             _load(optimizer, state, place, path, "optimizer")
+        if isinstance(optimizer, Optimizer):
+            # torch adds to them, and groups that are added later would have what the code has not given.
+            optimizer.defaults = defaults
         if lacking := needed - _options(optimizer):
             raise CheckpointError(
                 f"{path} holds the state of another optimizer than {type(optimizer).__name__}: there is no "

@@ -32,6 +32,7 @@ def evaluation_mode(run: Run, phase: Phase) -> Iterator[None]:
     # inference_mode is faster, but what it makes cannot take part in training: not within a fit.
     without_gradients = torch.inference_mode if run.inference_mode else torch.no_grad
     try:
+        run.optimizer_modes.eval()
         with modes_kept(module), without_gradients():
             (getattr(module, f"on_{name}_model_eval", None) or module.eval)()
             yield

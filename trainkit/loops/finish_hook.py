@@ -28,6 +28,7 @@ def finish_hook(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None:
     elif name:
         if name == "on_train_end":
             run.metrics.end_phase(resumable=run.progress.epoch_left)  # that of training was over
+            run.optimizer_modes.end()
         _call_rest(run)
 
 

@@ -51,7 +51,9 @@ def fit(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None:
         # Unless the checkpoint was saved when the plugins had been told already.
         if not run.progress.ended:
             run.progress.ended = True
+            run.optimizer_modes.end()
             hooks.on_train_end()
+    run.optimizer_modes.end()
     hooks.on_fit_end()
 
 
@@ -69,6 +71,8 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
     progress.epoch_left = False  # a run that had stopped in this epoch goes on in it
     # A run that continues may have been saved between a batch and its validation.
     stopped = progress.batch > 0 and close_batch(run, hooks, loaders)
+    if not stopped:
+        run.go_on_training()
     batches = () if stopped else loaders.train.batches(start=progress.batch)
     collected = run.metrics.begin_batches(
         accumulates=run.accumulation.size > 1, known_samples=loaders.train.known_samples
@@ -119,7 +123,10 @@ def close_batch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> bool:
     if run.validation_due():
         validate(run, hooks, loaders.val)
     run.schedule_next_check()
-    return run.stops_here()
+    stops = run.stops_here()
+    if not stops:
+        run.go_on_training()
+    return stops
 
 
 def asks_to_skip(answers: Sequence[int]) -> bool:

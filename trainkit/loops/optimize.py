@@ -110,6 +110,8 @@ def close_group(run: FitRun, hooks: BoundHooks, *, synced: bool = False) -> None
         synced: Whether the ranks have exchanged them: they have unless the group closes earlier than was foreseen.
     """
     if run.accumulation.batches:
+        if not synced:
+            run.optimizer_modes.train()  # training may have stopped behind a validation, in the middle of the group
         prepare_group(run, hooks, synced=synced)
         update(run, hooks, run.optimizer)
         run.accumulation.close()

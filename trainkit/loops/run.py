@@ -33,6 +33,7 @@ from trainkit.metrics.collector import MetricCollector
 from trainkit.module import TrainModule
 from trainkit.module.joint_optimizer import parts_of
 from trainkit.module.modes import Flags
+from trainkit.module.optimizer_modes import OptimizerModes
 from trainkit.module.optimizers import SchedulerConfig, parameters_of
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
@@ -53,6 +54,7 @@ class Run:
         phase: What is running right now.
         flags: The flags and modes of the module outside of the evaluation that is running; None if none is.
         rng_outside: The random numbers outside of the sanity check; None where it is not running.
+        optimizer_modes: Whether optimizers that have modes train or are evaluated; outside of a fit there are none.
     """
 
     module: TrainModule
@@ -67,6 +69,7 @@ class Run:
     phase: Phase
     flags: Flags | None = field(default=None, init=False)
     rng_outside: dict[str, Any] | None = field(default=None, init=False)
+    optimizer_modes: OptimizerModes = field(default_factory=OptimizerModes, init=False)
 
     def evaluation_step(self) -> Callable[..., Any]:
         """The step of what is running right now."""
@@ -148,6 +151,7 @@ class FitRun(Run):
         if optimizers and self.module.automatic_optimization:
             (self.optimizer,) = optimizers
             self.optimizers = parts_of(optimizers)
+        self.optimizer_modes = OptimizerModes(self.optimizers)
         self.wrapped_optimizers = [
             # It passes for its optimizer.
             cast(torch.optim.Optimizer, WrappedOptimizer(each, self.module, partial(self.step_wrapped, self, each)))
@@ -171,6 +175,11 @@ class FitRun(Run):
             self.precision.backward(loss)
 
     # Epochs and updates
+
+    def go_on_training(self) -> None:
+        """Have optimizers that have modes train, if a batch of the running epoch is to come."""
+        if not self.progress.is_last:
+            self.optimizer_modes.train()
 
     def start_epoch(self, num_batches: int | None) -> None:
         """Settle what holds for one epoch, which has ``num_batches`` batches; None if the loader does not know."""

@@ -287,6 +287,7 @@ class Own(Signature):
         precision: The state of the precision, such as a scale of losses.
         shuffle_seed: From which orders of samples are drawn.
         flags: Which parameters are frozen and which submodules in eval mode.
+        optimizers_in_eval: Whether the states are those of optimizers that were in eval mode, as ``state_dict`` is.
         stop: Who has asked for an end, and the limits.
         made_with: Plain values by names such as ``optimizer.lr``, ``scheduler.T_max`` and ``batch_size``: what the code
             gave when the run began, or what was taken of it since.
@@ -297,6 +298,7 @@ class Own(Signature):
     precision: dict[str, Any]
     shuffle_seed: NotRequired[int | None]
     flags: NotRequired[Flags]
+    optimizers_in_eval: NotRequired[bool]
     stop: NotRequired[Stop]
     made_with: NotRequired[dict[str, Any]]
     ranks: list[RankState]
@@ -374,8 +376,8 @@ class Whole(Weights):
     """A checkpoint from which a fit can continue.
 
     Attributes:
-        current_model_state: The newest weights, where ``state_dict`` is an average; see
-            `trainkit.checkpoint.averages`.
+        current_model_state: The newest weights, where ``state_dict`` is an average (`trainkit.checkpoint.averages`), or
+            what an optimizer gives for evaluation (`trainkit.module.optimizer_modes`).
         averaging_state: How many weights that is an average of, under Lightning's name for it.
         optimizer_states: One ``state_dict`` for each optimizer.
         lr_schedulers: One ``state_dict`` for each scheduler.

@@ -311,6 +311,9 @@ class Call:
         # The hook itself notes on the error what plugins raise meanwhile.
         self.hooks.on_exception(error)
         with noted_on(error):
+            if self._run is not None:
+                self._run.optimizer_modes.end()
+        with noted_on(error):
             if self._data is not None and self._data.datamodule is not None:
                 method_of(self._data.datamodule, "on_exception", DataModule)(error)
 

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from trainkit.callbacks.builtin.gradient_clipping import GradientClipping
+from trainkit.checkpoint.scheduler_states import is_of_torch
 from trainkit.errors import CompileError
 from trainkit.hooks.manager import HookManager
 from trainkit.loops.compiled.cuda_graph import CudaRecorder, cuda_graphs
 from trainkit.loops.compiled.graph import Backend
+from trainkit.loops.compiled.optimizer import counts_in_groups
 from trainkit.loops.compiled.step import CompiledStep
 from trainkit.loops.offered_closure import needs_closure
 from trainkit.loops.run import FitRun
@@ -160,6 +162,8 @@ def _optimizer_obstacle(optimizer: torch.optim.Optimizer) -> Obstacle | None:
     hooks = [*optimizer._optimizer_step_pre_hooks.values(), *optimizer._optimizer_step_post_hooks.values()]
     if hooks:
         return f"{name} has step hooks, which are not called within a graph: {hooks}", "join on_after_optimizer_step"
+    if not is_of_torch(optimizer) and (option := counts_in_groups(optimizer)):
+        return f"each step of {name} changes {option!r} of its groups, a constant of a graph", "use compile=True"
     return None
 
 

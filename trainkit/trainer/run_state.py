@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from trainkit.checkpoint import state
-from trainkit.checkpoint.averages import warn_of_dropped_averages
+from trainkit.checkpoint.averages import NEWEST, warn_of_dropped_averages
 from trainkit.checks import without_numpy
 from trainkit.data.resume.other_data import Resume, other_data
 from trainkit.data.resume.plausible import check_counters, check_place
@@ -37,7 +38,7 @@ def dump_weights(run: Run, data: DataConnection) -> dict[str, Any]:
     checkpoint: dict[str, Any] = {
         "epoch": run.progress.epoch,
         "global_step": run.progress.global_step,
-        "state_dict": run.strategy.module_state_dict(run.module),
+        "state_dict": run.optimizer_modes.weights(partial(run.strategy.module_state_dict, run.module)),
         # Lightning reads the weights of a file only if it finds a version in it.
         state.LIGHTNING_VERSION: "2.0.0",
         "trainkit": state.signature(run.module),
@@ -68,6 +69,9 @@ def dump(run: FitRun, plugins: Plugins, data: DataConnection, *, due: dict[str, 
         # Rank 0 writes for all: each has random numbers, logged values and a place in the data of its own.
         "ranks": run.strategy.all_gather_object(_of_this_rank(run, plugins, data)),
     }
+    if run.optimizer_modes:
+        # Not so where the weights of training are saved too: then the states are those that belong to them.
+        checkpoint["trainkit"]["optimizers_in_eval"] = NEWEST not in checkpoint
     # Also what an earlier checkpoint has left to be called, and this process has not come to yet.
     if due is None and run.due is not None:
         due = {"name": run.due.name, "plugins": run.due.plugins}
@@ -108,9 +112,14 @@ def _warn_in_a_step(run: FitRun, data: DataConnection) -> None:
 
 
 def _equal_on_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
+    newest, optimizer_states = run.optimizer_modes.training_state(
+        partial(run.strategy.module_state_dict, run.module), lambda: [dict_of(each) for each in run.optimizers]
+    )
     return {
+        # Of an optimizer with modes: ``state_dict`` has what it gives for evaluation.
+        **({} if newest is None else {NEWEST: newest}),
         # A learning rate is often one of numpy, as np.logspace gives them.
-        "optimizer_states": without_numpy([dict_of(optimizer) for optimizer in run.optimizers]),
+        "optimizer_states": without_numpy(optimizer_states),
         "lr_schedulers": without_numpy([dict_of(config.scheduler) for config in run.schedulers]),
         # The size of the open group stands with the counters, and its gradients with each rank.
         "loops": {"fit": run.progress.state_dict() | {"group_batches": run.accumulation.batches}},
@@ -212,6 +221,8 @@ def restore(
         # What was frozen or thawed, or set to eval mode, once in training, goes on as it was. After plugins, which
         # freeze and thaw as they did at the start of the epoch.
         Flags(**own["flags"]).apply(run.module)
+    if "optimizers_in_eval" in own:
+        run.optimizer_modes.expect(is_eval=own["optimizers_in_eval"])
     # With another precision than before, their states follow the parameters.
     resumption.restore_optimizers(checkpoint, keep_dtypes=_same_dtypes(run, checkpoint["state_dict"]))
     with given_to(run.precision, "trainkit.precision", path):

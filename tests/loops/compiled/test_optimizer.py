@@ -8,8 +8,15 @@ from torch import nn
 from torch.optim import SGD, AdamW, lr_scheduler
 
 from tests.loops.compiled.test_step import assert_compiled_equals_eager, compilations_of, train
+from trainkit import JointOptimizer
 from trainkit.errors import CompileError
-from trainkit.loops.compiled.optimizer import TracedOptimizer, cycles_momentum, makes_state
+from trainkit.loops.compiled.optimizer import (
+    TracedOptimizer,
+    copied,
+    counts_in_groups,
+    cycles_momentum,
+    makes_state,
+)
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 KINDS = ["Adagrad", "Adam", "NAdam", "RMSprop"]
@@ -150,3 +157,43 @@ def test_counters_of_updates_are_put_where_the_parameters_are():
     optimizer.state[weight]["step"] = torch.tensor(3.0)
     TracedOptimizer(optimizer, [], torch.device("cpu")).put_counters_on_device()
     assert optimizer.state[weight]["step"].device.type == "meta"
+
+
+class Counting(SGD):
+    """Has what torch does not know: an attribute of its own, and a count in its groups."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, lr=0.1)
+        self.scale = 2.0
+
+    def step(self):
+        for group in self.param_groups:
+            group["count"] = group.get("count", 0) + int(self.scale)
+        super().step()
+
+
+def test_copies_have_what_torch_does_not_know():
+    parameters = [torch.nn.Parameter(torch.zeros(2))]
+    joint = JointOptimizer(Counting(parameters), SGD([torch.nn.Parameter(torch.zeros(3))], lr=0.2))
+    memo = {}
+    copy = copied(joint, memo)
+    assert [type(each) for each in copy.optimizers] == [Counting, SGD]
+    assert copy.optimizers[0].scale == 2.0
+    assert copy.param_groups[0]["params"][0] is memo[id(parameters[0])] is not parameters[0]
+
+
+def test_counts_in_groups_are_found_and_nothing_changes():
+    parameters = [torch.nn.Parameter(torch.ones(2))]
+    optimizer = Counting(parameters)
+    assert counts_in_groups(optimizer) == "count"
+    assert "count" not in optimizer.param_groups[0] and parameters[0].grad is None
+    assert counts_in_groups(SGD(parameters, lr=0.1)) == ""
+
+
+def test_an_optimizer_that_counts_in_its_groups_is_refused():
+    class Module(TinyModule):
+        def configure_optimizers(self):
+            return Counting(self.parameters())
+
+    with pytest.raises(CompileError, match="each step of Counting changes 'count' of its groups"):
+        quiet_trainer(compile="step", max_epochs=1).fit(Module(), TinyData(1))

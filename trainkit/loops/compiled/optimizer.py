@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
-from trainkit.module.joint_optimizer import JointOptimizer
+from trainkit.module.joint_optimizer import JointOptimizer, parts_of
+from trainkit.module.optimizer_modes import has_modes
 from trainkit.module.optimizers import SchedulerConfig, parameters_of
 
 ONE = 2**53
@@ -203,13 +204,47 @@ def cycles_momentum(scheduler: Any) -> bool:
 def makes_state(optimizer: torch.optim.Optimizer, trained: Iterable[Tensor]) -> bool:
     """Whether an update of ``trained`` makes state that is not there yet, such as a momentum buffer."""
     # By trying on a copy: which optimizers make state, and when, is known to nobody else.
+    trial, pairs = _tried(optimizer, trained)
+    return any(_filled(trial, other) != _filled(optimizer, own) for own, other in pairs)
+
+
+def counts_in_groups(optimizer: torch.optim.Optimizer) -> str:
+    """Return what in its parameter groups a step changes, such as a count; empty if that is nothing."""
+    trained = [parameter for parameter in parameters_of(optimizer) if parameter.requires_grad]
+    trial, _ = _tried(optimizer, trained)
+    for group, other in zip(optimizer.param_groups, trial.param_groups, strict=True):
+        for name, value in other.items():
+            is_plain = isinstance(value, int | float)
+            if is_plain and (name not in group or group[name] != value):
+                return str(name)
+    return ""
+
+
+def copied(optimizer: torch.optim.Optimizer, memo: dict[int, Any]) -> Any:
+    """Return a copy of an optimizer with all that it has: ``copy`` alone leaves out what torch does not know.
+
+    Args:
+        optimizer: Which one.
+        memo: That of ``copy.deepcopy``, so that what it refers to is copied once.
+    """
+    for part in parts_of([optimizer]):
+        own = {name: value for name, value in vars(part).items() if name != "step"}  # not what schedulers wrap it in
+        memo[id(part)] = mine = object.__new__(type(part))
+        vars(mine).update(copy.deepcopy(own, memo))
+    return copy.deepcopy(optimizer, memo)
+
+
+def _tried(optimizer: torch.optim.Optimizer, trained: Iterable[Tensor]) -> tuple[Any, list[tuple[Tensor, Tensor]]]:
+    """Return a copy that has made a step of zero gradients, with the pairs of parameters."""
     memo: dict[int, Any] = {}
-    trial = copy.deepcopy(optimizer, memo)
+    trial = copied(optimizer, memo)
     pairs = [(parameter, memo[id(parameter)]) for parameter in trained]
     for _, other in pairs:
         other.grad = torch.zeros_like(other)
+    if has_modes(trial):
+        trial.train()
     trial.step()
-    return any(_filled(trial, other) != _filled(optimizer, own) for own, other in pairs)
+    return trial, pairs
 
 
 def _filled(optimizer: torch.optim.Optimizer, parameter: Tensor) -> set[str]:
