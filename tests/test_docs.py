@@ -127,6 +127,23 @@ def test_optimizers_page_trains(block: str) -> None:
     assert trainer.global_step == 6
 
 
+def test_optimizers_page_draws_the_schedule_of_its_example(capsys: pytest.CaptureFixture[str]) -> None:
+    (drawn,) = blocks("how-to/optimizers.md", "text")
+    space: dict[str, Any] = {"Muon": torch.optim.Muon, "AdamW": torch.optim.AdamW}
+    space |= {name: getattr(trainkit, name) for name in ("JointOptimizer", "split_parameters")}
+    (example,) = (block for block in blocks("how-to/optimizers.md", "python") if "SequentialLR" in block)
+    exec(example, space)
+
+    class Module(TinyModule):
+        configure_optimizers = space["configure_optimizers"]
+
+        def on_train_batch_end(self) -> None:
+            self.trainer.should_stop = True
+
+    quiet_trainer(max_epochs=3, print_schedule=True).fit(Module(), TinyData(400))
+    assert capsys.readouterr().out == drawn
+
+
 def test_optimizers_page_has_every_key_of_a_scheduler() -> None:
     table = (DOCS / "how-to/optimizers.md").read_text().partition("| Key |")[2].partition("\n\n")[0]
     fields = {field.name: field.default for field in dataclasses.fields(SchedulerConfig)}

@@ -7,6 +7,7 @@ import torch
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from trainkit import JointOptimizer
 from trainkit.callbacks import Callback, LearningRateMonitor
 from trainkit.errors import ConfigError, UnknownNameError
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
@@ -148,6 +149,10 @@ def two_groups(parameters: list[Any], *names: str) -> Optimizer:
         (lambda p: ([o := Adam(p)], [scheduler(o, name="warmup")]), ["warmup"]),
         (lambda p: ([o := two_groups(p)], [scheduler(o, name="warmup")]), ["warmup/pg1", "warmup/pg2"]),
         (lambda p: ([o := Adam(p)], [scheduler(o), scheduler(o)]), ["lr-Adam", "lr-Adam-1"]),
+        (
+            lambda p: ([a := Adam(p[:1]), b := SGD(p[1:])], [scheduler(a, name="slow"), scheduler(b, name="slow")]),
+            ["slow", "slow-1"],
+        ),
         # An optimizer without a scheduler comes after those with one.
         (lambda p: ([Adam(p[:1]), o := Adam(p[1:])], [scheduler(o)]), ["lr-Adam", "lr-Adam-1"]),
     ],
@@ -201,3 +206,13 @@ def test_learning_rates_are_among_the_callback_metrics():
     trainer = quiet_trainer(callbacks=[LearningRateMonitor()], log_every_n_steps=1)
     trainer.fit(Scheduled("step"), TinyData(2))
     assert trainer.callback_metrics["lr-SGD"] == pytest.approx(2e-6)
+
+
+def test_the_parts_of_a_joint_optimizer_have_their_own_names() -> None:
+    class Joint(TinyModule):
+        def configure_optimizers(self) -> Any:
+            one, *others = self.parameters()
+            return JointOptimizer(SGD([one], lr=0.1), Adam([{"params": others, "name": "rest"}]))
+
+    [(_, row)] = rows(Joint(), LearningRateMonitor("epoch"), max_epochs=1)
+    assert row == {"lr-SGD": 0.1, "lr-Adam/rest": 0.001}

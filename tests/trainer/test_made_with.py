@@ -17,7 +17,10 @@ from trainkit.callbacks import EarlyStopping
 from trainkit.errors import CheckpointError, ConfigError, UnknownNameError
 from trainkit.testing import TinyData, TinyModule, assert_same_weights, quiet_trainer
 
-pytestmark = pytest.mark.filterwarnings("ignore:OneCycleLR steps once per epoch:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:OneCycleLR steps once per epoch:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.* rises again after:UserWarning"),
+]
 
 SAVED_AFTER, ENDS_AFTER = 4, 9
 

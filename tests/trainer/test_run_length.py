@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from trainkit.errors import ConfigError
 from trainkit.loops.limits import NO_LIMIT
+from trainkit.progress import Progress
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 from trainkit.trainer.run_length import (
     DEFAULT_MAX_EPOCHS,
     begin_or_say_done,
+    epoch_begin,
     estimated_updates,
     is_endless,
     make_limits,
@@ -134,7 +136,9 @@ def test_updates_are_estimated_epoch_by_epoch(num_batches, epochs, schedule, ste
         starts = [start for start in {0, *schedule} if start <= epoch]
         updates += math.ceil(num_batches / schedule.get(max(starts), 1))
     expected = updates if steps == -1 else min(updates, steps)
-    assert estimated_updates(num_batches, arguments.stop, arguments.data, arguments.optimization) == expected
+    assert (
+        estimated_updates(num_batches, arguments.stop, arguments.data, arguments.optimization.accumulation) == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -149,7 +153,23 @@ def test_updates_are_estimated_epoch_by_epoch(num_batches, epochs, schedule, ste
 )
 def test_updates_without_a_bound_are_infinite(num_batches, arguments, expected):
     given = quiet_trainer(**arguments).arguments
-    assert estimated_updates(num_batches, given.stop, given.data, given.optimization) == expected
+    assert estimated_updates(num_batches, given.stop, given.data, given.optimization.accumulation) == expected
+
+
+@pytest.mark.parametrize(
+    ("since", "arguments", "expected"),
+    [((1, 4), {}, 4), ((1, 2), {"max_steps": 5}, 3), ((2, 9), {}, 0), ((0, 9), {"max_steps": 5}, 0)],
+)
+def test_updates_that_are_done_are_not_counted(since, arguments, expected):
+    given = quiet_trainer(max_epochs=2, **arguments).arguments
+    assert estimated_updates(4, given.stop, given.data, {0: 1}, since) == expected
+
+
+def test_where_the_running_epoch_began():
+    accumulation = {0: 1, 1: 2}
+    assert epoch_begin(Progress(epoch=0, batch=3, global_step=3), accumulation) == (0, 0)
+    assert epoch_begin(Progress(epoch=1, batch=3, global_step=6), accumulation) == (1, 5)
+    assert epoch_begin(Progress(epoch=1, batch=5, is_last=True, global_step=8), accumulation) == (1, 5)
 
 
 def test_a_fit_that_has_nothing_left_to_do_says_which_limit_was_reached():

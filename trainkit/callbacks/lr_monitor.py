@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NotRequired, TypedDi
 
 from torch.optim import Optimizer
 
+from trainkit.callbacks.rates import group_names, numbered
 from trainkit.checks import flags, one_of, takes_numpy
 from trainkit.errors import ConfigError
 from trainkit.hooks.callback import Callback
@@ -32,6 +33,8 @@ class LearningRateMonitor(Callback):
     A row is due as ``log_every_n_steps`` says, with the rates that the update was made with, and at the start of every
     epoch. Names are ``lr-Adam``, and with several of a kind ``lr-Adam-1``; ``lr-Adam/pg1`` for one of several
     parameter groups, or with the group's ``name`` in place of ``pg1``. A scheduler's ``name`` replaces ``lr-Adam``.
+
+    The parts of a `JointOptimizer` are optimizers like others: ``lr-Muon`` and ``lr-AdamW``.
 
     Args:
         logging_interval: "step" or "epoch" for all optimizers; None uses the interval of each one's scheduler, and logs
@@ -139,32 +142,23 @@ class _Source(NamedTuple):
 
 def _sources(trainer: Trainer) -> Iterator[_Source]:
     # Made anew for each row: parameter groups may be added in mid-run, and schedulers may be replaced.
-    seen: Counter[type] = Counter()
+    seen: Counter[str] = Counter()
     scheduled: list[Optimizer] = []
     for config in trainer.lr_scheduler_configs:
         # A scheduler need not be torch's: the user may step anything in lr_scheduler_step.
         optimizer = getattr(config.scheduler, "optimizer", None)
         if optimizer is not None:
             scheduled.append(optimizer)
-            yield _Source(optimizer, _names(optimizer, config.name or _numbered(optimizer, seen)), config.interval)
+            name = numbered(config.name or f"lr-{type(optimizer).__name__}", seen)
+            yield _Source(optimizer, _names(optimizer, name), config.interval)
     for optimizer in trainer.optimizers:
         if not any(optimizer is one for one in scheduled):  # with a scheduler, it has been yielded above
-            yield _Source(optimizer, _names(optimizer, _numbered(optimizer, seen)), None)
-
-
-def _numbered(optimizer: Optimizer, seen: Counter[type]) -> str:
-    name, before = f"lr-{type(optimizer).__name__}", seen[type(optimizer)]
-    seen[type(optimizer)] += 1
-    return f"{name}-{before}" if before else name
+            yield _Source(optimizer, _names(optimizer, numbered(f"lr-{type(optimizer).__name__}", seen)), None)
 
 
 def _names(optimizer: Optimizer, name: str) -> list[str]:
-    groups: list[dict[str, Any]] = optimizer.param_groups
-    if len(groups) == 1:
-        own = groups[0].get("name")
-        return [f"{name}/{own}" if own else name]
-    names = [group.get("name", f"pg{index}") for index, group in enumerate(groups, start=1)]
+    names = group_names(optimizer)
     if len(set(names)) < len(names):
         kind = type(optimizer).__name__
         raise ConfigError(f"LearningRateMonitor: parameter groups of {kind} are named {names}; names must differ.")
-    return [f"{name}/{own}" for own in names]
+    return [f"{name}/{own}" if own else name for own in names]

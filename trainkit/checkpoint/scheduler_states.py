@@ -11,13 +11,14 @@ from contextlib import suppress
 from itertools import chain
 from typing import Annotated, Any
 
-from torch import Tensor, nn, zeros
+from torch import Tensor
 from torch.optim import Optimizer, swa_utils
 from torch.optim import lr_scheduler as schedulers
 
 from trainkit.checkpoint.arguments import flattened, scheduler_arguments
 from trainkit.checkpoint.options import is_finite, wrong_in_options
 from trainkit.errors import StateError
+from trainkit.module.stand_in import StandIn
 from trainkit.storage.schema import AtLeast, mismatch
 from trainkit.storage.tensors import wrong_number
 from trainkit.storage.walk import place_of_entry
@@ -40,7 +41,6 @@ _OF_THE_USER = {"lr_lambdas": list[dict[str, Any] | None], "_scale_fn_custom": d
 """Attributes of callables, which may be anything."""
 
 _COUNTERS = ("last_epoch", "_step_count", "num_bad_epochs", "cooldown_counter")
-_OPTIONS = (Tensor, float, int, tuple, list)
 _MOVED = ("lr", "momentum", "betas")
 _NUM_STEPS = 3
 
@@ -83,20 +83,6 @@ def check_scheduler_state(scheduler: Any, state: Any, place: str = "") -> None:
 def wrong_in_scheduler(scheduler: Any, state: Any) -> str:
     """Return in what a state is not such as that of ``scheduler``; empty if it is. Neither is changed."""
     return _wrong_in_form(scheduler, state) or next(filter(None, _wrong_in_course(scheduler, state)), "")
-
-
-class _StandIn(Optimizer):
-    """An optimizer with the options of another one, whose rates schedulers may set."""
-
-    def __init__(self, other: Optimizer) -> None:
-        groups = [
-            {name: _copy(value) for name, value in group.items() if isinstance(value, _OPTIONS) and "param" not in name}
-            for group in other.param_groups
-        ]
-        super().__init__([group | {"params": [nn.Parameter(zeros(()))]} for group in groups], dict(other.defaults))
-
-    def step(self, closure: Any = None) -> Any:
-        """Nothing: its rates alone are of interest."""
 
 
 # What is compared with the code
@@ -175,7 +161,7 @@ def _wrong_in_course(scheduler: Any, state: Any) -> Iterator[str]:
             for wrong in filter(None, _wrong_in_course(part, state["_schedulers"][index])):
                 yield f"_schedulers[{index}]: {wrong}"
         return
-    loaded = _on(_StandIn(scheduler.optimizer), scheduler)
+    loaded = _on(StandIn(scheduler.optimizer), scheduler)
     made = [_can_be_made(part) for _, part in flattened("", loaded)]
     try:
         loaded.load_state_dict(copy.deepcopy(state))
@@ -184,14 +170,10 @@ def _wrong_in_course(scheduler: Any, state: Any) -> Iterator[str]:
                 yield "_schedule_phases are not those of its total_steps"
         yield from _wrong_rates(loaded)
         for (_, part), (_, own) in zip(flattened("", loaded), flattened("", scheduler), strict=True):
-            if not _wrong_turn(_on(_StandIn(own.optimizer), own)):  # else the code's own schedule ends there too
+            if not _wrong_turn(_on(StandIn(own.optimizer), own)):  # else the code's own schedule ends there too
                 yield _wrong_turn(part)
     except Exception as error:
         yield f"{type(scheduler).__name__} cannot go on from it: {type(error).__name__}: {error}"
-
-
-def _copy(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, Tensor) else value  # schedulers write into tensors
 
 
 def _has_own_scale(scheduler: Any) -> bool:
@@ -209,7 +191,7 @@ def _on(optimizer: Optimizer, scheduler: Any) -> Any:
 
 def _make(scheduler: Any) -> Any:
     """Make another scheduler with the arguments of one, as its constructor looks at them."""
-    return type(scheduler)(_StandIn(scheduler.optimizer), **scheduler_arguments(scheduler))
+    return type(scheduler)(StandIn(scheduler.optimizer), **scheduler_arguments(scheduler))
 
 
 def _is_of_one_course(scheduler: Any, other: Any) -> bool:

@@ -214,6 +214,7 @@ class OutputArguments:
     keep_last: bool
     enable_progress_bar: bool
     enable_model_summary: bool
+    print_schedule: bool
     default_root_dir: str | os.PathLike[str] | None
     profiler: Literal["simple"] | None
     barebones: bool
@@ -228,6 +229,7 @@ class OutputArguments:
         if self.profiler is not None:
             one_of("profiler", self.profiler, ["simple"], "Trainer")
         file_path("Trainer", default_root_dir=self.default_root_dir)
+        flag("print_schedule", self.print_schedule)
 
     @property
     def log_every(self) -> Interval | None:

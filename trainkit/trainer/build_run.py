@@ -109,6 +109,7 @@ def _set_counters(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
         progress.count_epoch()
     if checkpoint is None:
         progress.drop_unfinished()
+        call.began_at = (progress.epoch, progress.global_step)
     return due
 
 

@@ -74,6 +74,7 @@ class Call:
         fit_of_weights: The fit whose optimizers and counters belong to the weights there are: this one, or the last one
             before an evaluation; None if the weights came from elsewhere since.
         has_changed_state: Whether weights or counters may be others than before the call.
+        began_at: The epochs and updates of earlier fits; none in a fit that is resumed, as that is the earlier one.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Call:
         self.continues_last = False
         self.fit_of_weights = last_fit
         self.has_changed_state = False
+        self.began_at = (0, 0)
         self._loaders = loaders
         self._datamodule = datamodule
         self._ckpt_path = ckpt_path

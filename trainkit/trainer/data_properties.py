@@ -7,7 +7,6 @@ from typing import Any
 
 from trainkit.data.module import DataModule
 from trainkit.trainer.arguments import TrainerArguments
-from trainkit.trainer.run_length import estimated_updates
 from trainkit.trainer.run_properties import RunProperties
 from trainkit.types import Stage
 
@@ -68,13 +67,6 @@ class DataProperties(RunProperties):
     def num_sanity_val_steps(self) -> float:
         """How many validation batches are tried ahead of training, at most."""
         return self.arguments.data.sanity_batches
-
-    @property
-    def estimated_stepping_batches(self) -> float:
-        """How many updates the fit makes if nothing stops it earlier; may be asked in ``configure_optimizers``."""
-        return estimated_updates(
-            self.num_training_batches, self.arguments.stop, self.arguments.data, self.arguments.optimization
-        )
 
     @property
     def train_dataloader(self) -> Any:

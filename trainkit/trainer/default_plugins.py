@@ -15,6 +15,7 @@ from trainkit.callbacks.builtin.nonfinite_loss import StopOnNonFiniteLoss
 from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint
 from trainkit.callbacks.model_summary import ModelSummary
 from trainkit.callbacks.progress_bar import ProgressBar
+from trainkit.callbacks.schedule_preview import SchedulePreview
 from trainkit.errors import ConfigError, UnknownArgumentError, UnknownNameError, nearest_name
 from trainkit.hooks.manager import HookManager
 from trainkit.loggers.csv import CSVLogger
@@ -123,7 +124,8 @@ def register(
     rows = [] if output.barebones else [MetricRows(warns=warns)]
     last = [LastCheckpoint(at_save_points=output.keep_last)] if output.enable_checkpointing and writes else []
     report = [FitReport()] if output.enable_progress_bar else []
-    names = [manager.register(plugin) for plugin in (*last, *rows, *report, *callbacks, *loggers)]
+    preview = [SchedulePreview()] if output.print_schedule else []
+    names = [manager.register(plugin) for plugin in (*last, *rows, *report, *preview, *callbacks, *loggers)]
     # Plugins that a fit adds later may be disabled too, so their names are known here.
     own = (MetricRows, FitReport, LRSchedulers, GradientClipping, LastCheckpoint)
     _refuse_typos(disabled, {*names, *(plugin.__name__ for plugin in own)})

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainkit.callbacks.accumulation_schedule import GradientAccumulationScheduler
 from trainkit.callbacks.builtin.last_checkpoint import LastCheckpoint
 from trainkit.callbacks.early_stopping import EarlyStopping
 from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint
@@ -23,6 +24,7 @@ from trainkit.precision.base import Precision
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.argument_properties import ArgumentProperties
 from trainkit.trainer.data_properties import DataProperties
+from trainkit.trainer.run_length import epoch_begin, estimated_updates
 
 
 class TrainerProperties(DataProperties, ArgumentProperties):
@@ -99,6 +101,24 @@ class TrainerProperties(DataProperties, ArgumentProperties):
     def lr_scheduler_configs(self) -> list[Any]:
         """The schedulers of the fit, with interval, frequency and monitor."""
         return self.fit_run.schedulers if self._is_fit else []
+
+    @property
+    def estimated_stepping_batches(self) -> float:
+        """How many updates the fit makes if nothing stops it earlier; may be asked in ``configure_optimizers``.
+
+        Of a fit that is resumed, those before count too; of one that counts on from an earlier fit, and makes its
+        optimizers anew, they do not. Loaders that are made anew are taken to stay as long as they are now, and with
+        manual optimization each batch to make an update. Infinite where that has no bound: without ``max_steps``, if
+        the loader does not know its length or only ``max_time`` is given.
+        """
+        schedules = (each.scheduling for each in self.callbacks if isinstance(each, GradientAccumulationScheduler))
+        accumulation = next(schedules, self.arguments.optimization.accumulation)
+        began = (0, 0) if self._call is None else self._call.began_at
+        since = epoch_begin(self.progress, accumulation) if self.reload_dataloaders_every_n_epochs else began
+        updates = estimated_updates(
+            self.num_training_batches, self.arguments.stop, self.arguments.data, accumulation, since
+        )
+        return since[1] - began[1] + updates
 
     @property
     def logger(self) -> Logger | None:

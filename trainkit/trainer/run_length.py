@@ -13,7 +13,8 @@ from trainkit.loops.limits import NO_LIMIT, Limits
 from trainkit.loops.run import FitRun
 from trainkit.loops.stop import SHOULD_STOP
 from trainkit.output import say, warn
-from trainkit.trainer.arguments import DataArguments, OptimizationArguments, StopArguments
+from trainkit.progress import Progress
+from trainkit.trainer.arguments import DataArguments, StopArguments
 
 DEFAULT_MAX_EPOCHS = 1000
 
@@ -100,18 +101,38 @@ def _validation_interval(interval: int | float, data: DataArguments, num_batches
 
 
 def estimated_updates(
-    num_batches: float, stop: StopArguments, data: DataArguments, optimization: OptimizationArguments
+    num_batches: float,
+    stop: StopArguments,
+    data: DataArguments,
+    accumulation: Mapping[int, int],
+    since: tuple[int, int] = (0, 0),
 ) -> float:
-    """Return how many updates a fit makes if nothing stops it earlier; infinite if that has no bound."""
+    """Return how many updates a fit makes if nothing stops it earlier; infinite if that has no bound.
+
+    Args:
+        num_batches: Training batches of an epoch; infinite if unknown.
+        stop: How long to train.
+        data: How much of the data to use.
+        accumulation: Batches per update, by the epoch from which each number holds.
+        since: The epochs and updates that are done, and not counted.
+    """
     epochs, steps = max_epochs(stop, data), max_steps(stop, data)
+    done_epochs, done_steps = since
+    left = max(0, steps - done_steps)
     if num_batches == NO_LIMIT or epochs == NO_LIMIT:
-        return steps
+        return left
     # The number of batches per update may change from one epoch to a later one.
-    starts = sorted(optimization.accumulation.items())
+    starts = sorted(accumulation.items())
     updates = 0
     for (epoch, k), (next_epoch, _) in zip(starts, [*starts[1:], (epochs, 1)], strict=True):
-        updates += math.ceil(num_batches / k) * int(max(0, min(next_epoch, epochs) - epoch))
-    return min(updates, steps)
+        updates += math.ceil(num_batches / k) * int(max(0, min(next_epoch, epochs) - max(epoch, done_epochs)))
+    return min(updates, left)
+
+
+def epoch_begin(progress: Progress, accumulation: Mapping[int, int]) -> tuple[int, int]:
+    """Return how many epochs and updates were done when the running epoch began."""
+    groups = progress.batch / accumulation[max(start for start in accumulation if start <= progress.epoch)]
+    return progress.epoch, progress.global_step - (math.ceil(groups) if progress.is_last else int(groups))
 
 
 def stop_state(run: FitRun) -> dict[str, Any]:

@@ -90,6 +90,8 @@ class Trainer(TrainerProperties):
             (``docs/explanation/checkpoints.md``). False writes it only when a signal interrupts the run.
         enable_progress_bar: Whether to show a progress bar.
         enable_model_summary: Whether to print a summary of the module.
+        print_schedule: Whether to draw the learning rates of a fit before it begins
+            (``docs/how-to/optimizers.md``).
         accumulate_grad_batches: Batches per update, or a dict from the epoch to the number that holds from then on.
             ``"auto"`` is one, computed in parts if memory runs out (``docs/how-to/large-batches.md``).
         gradient_clip_val: Bound for gradients; None does not clip.
@@ -145,6 +147,7 @@ class Trainer(TrainerProperties):
         keep_last: bool = True,
         enable_progress_bar: bool | None = None,
         enable_model_summary: bool | None = None,
+        print_schedule: bool = False,
         accumulate_grad_batches: int | Mapping[int, int] | Literal["auto"] = 1,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: Literal["norm", "value"] | None = None,
@@ -170,6 +173,7 @@ class Trainer(TrainerProperties):
                 enable_checkpointing=enable_checkpointing,
                 enable_progress_bar=enable_progress_bar,
                 enable_model_summary=enable_model_summary,
+                print_schedule=print_schedule,
                 log_every_n_steps=log_every_n_steps,
                 profiler=profiler,
             )
@@ -212,6 +216,7 @@ class Trainer(TrainerProperties):
                 keep_last=keep_last,
                 enable_progress_bar=given(enable_progress_bar, not barebones),
                 enable_model_summary=given(enable_model_summary, not barebones),
+                print_schedule=print_schedule,
                 default_root_dir=default_root_dir,
                 profiler=profiler,
                 barebones=barebones,

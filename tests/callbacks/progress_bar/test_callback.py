@@ -6,6 +6,7 @@ import itertools
 import math
 
 import pytest
+import torch
 
 from trainkit.callbacks import ProgressBar
 from trainkit.callbacks.progress_bar import callback
@@ -327,3 +328,34 @@ def test_a_line_that_remains_has_no_values_of_earlier_epochs(display, ends):
     of_epoch, with_val = {"loss", "whole"}, {"loss", "whole", "val"}
     expected = {"error": [with_val, {"loss"}], "stop": [with_val, of_epoch]}
     assert names == expected.get(ends, [of_epoch, of_epoch, with_val, of_epoch])
+
+
+class Scheduled(Logs):
+    """Two groups of parameters, whose rates a scheduler halves with each epoch."""
+
+    def configure_optimizers(self):
+        one, two = self.parameters()
+        optimizer = torch.optim.SGD([{"params": [one], "name": "a"}, {"params": [two], "lr": 2.0, "name": "b"}], lr=4.0)
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)]
+
+
+def test_the_rates_that_schedulers_set_are_shown_by_the_names_of_their_groups(display):
+    trainer_with().fit(Scheduled(), TinyData(2))
+    assert display.shown[1][1] == {"loss": 0, "lr/a": 4, "lr/b": 2}
+    assert display.finished[0][1] == {"loss": 1, "lr/a": 2, "lr/b": 1}  # those of the next update
+
+
+def test_rates_are_left_out_where_nothing_moves_them_or_they_are_not_wanted(display):
+    trainer_with().fit(Logs(), TinyData(1))
+    trainer_with(ProgressBar(show_lr=False)).fit(Scheduled(), TinyData(1))
+    assert [set(values) for _, values in display.finished] == [{"loss"}, {"loss"}]
+
+
+def test_a_value_that_is_logged_under_the_name_of_a_rate_is_the_one_shown(display):
+    class Own(Scheduled):
+        def training_step(self, batch, batch_idx):
+            self.log("lr/a", 7.0, prog_bar=True)
+            return self.loss(batch)
+
+    trainer_with().fit(Own(), TinyData(1))
+    assert display.finished[0][1] == {"lr/a": 7, "lr/b": 1}

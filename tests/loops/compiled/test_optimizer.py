@@ -74,6 +74,7 @@ SCHEDULES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.* rises again after:UserWarning")
 @pytest.mark.parametrize(
     ("kind", "schedule"),
     [(SGD, "one cycle"), (AdamW, "cyclic"), (SGD, "one after the other"), (AdamW, "cosine")],

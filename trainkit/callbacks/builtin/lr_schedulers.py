@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 from torch import Tensor
 
+from trainkit.callbacks.builtin.schedule_lengths import warn_of_lengths
 from trainkit.callbacks.monitor import missing_metric
 from trainkit.errors import MetricError
 from trainkit.hooks.callback import Callback
@@ -15,7 +16,7 @@ from trainkit.loops.cadence import Cadence, Passed
 from trainkit.module import TrainModule
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.output import warn
-from trainkit.reflection import method_of
+from trainkit.reflection import method_of, overrides
 from trainkit.storage.schema import Count, takes
 from trainkit.types import Stage
 
@@ -84,6 +85,8 @@ class LRSchedulers(Callback):
         for place, cadence in self._cadences.items():
             cadence.load_state_dict(self._seen.get(place, {}))
         self._awaits_first = any(trainer.num_val_batches)
+        if self._configs and trainer.is_global_zero and not overrides(module, "lr_scheduler_step", TrainModule):
+            warn_of_lengths(trainer)
 
     # First of all plugins: schedulers step between the update and everybody's on_train_batch_end, as in Lightning.
     @hookimpl(tryfirst=True)

@@ -20,7 +20,7 @@ class AsyncValues:
         self._copies: dict[str, Tensor] = {}  # on the CPU; not filled until all of `_events` are over
         self._events: list[torch.Event] = []
 
-    def poll(self, metrics: Mapping[str, Tensor]) -> dict[str, float]:
+    def poll(self, metrics: Mapping[str, Tensor | float]) -> dict[str, float]:
         """Return the known values of ``metrics``, and start to copy newer ones; never waits."""
         # query() asks without waiting; item() before the copy is complete would read uninitialised memory.
         if self._copies and all(event.query() for event in self._events):
@@ -28,8 +28,8 @@ class AsyncValues:
             self._copies = {}
         elsewhere = {}
         for name, value in metrics.items():
-            if value.device.type == "cpu":
-                self._values[name] = value.item()
+            if isinstance(value, int | float) or value.device.type == "cpu":
+                self._values[name] = float(value)
             else:
                 elsewhere[name] = value
         # One round of copies at a time, so that copies never pile up behind a device that is slower than the display.

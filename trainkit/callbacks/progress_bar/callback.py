@@ -12,6 +12,7 @@ from trainkit.callbacks.progress_bar.async_values import AsyncValues
 from trainkit.callbacks.progress_bar.bar import Bar, epoch_label
 from trainkit.callbacks.progress_bar.choose import open_display
 from trainkit.callbacks.progress_bar.display import Display
+from trainkit.callbacks.rates import shown_rates
 from trainkit.checks import flags, takes_numpy, whole
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.specs import hookimpl
@@ -31,7 +32,7 @@ MAX_TIME_SHARE = 0.01
 
 
 class ProgressBar(Callback):
-    """Shows epoch, batches, speed, and the metrics logged with ``prog_bar=True``.
+    """Shows epoch, batches, speed, the metrics logged with ``prog_bar=True``, and learning rates that schedules set.
 
     Bars are drawn in a terminal and in a notebook. Other output gets a line for each epoch, and more lines only if the
     epoch is long. There are at most ten refreshes a second, and fewer where these would take more than a hundredth of
@@ -40,17 +41,21 @@ class ProgressBar(Callback):
     Args:
         refresh_rate: Check after every n-th batch whether a refresh is due; 0 shows nothing at all.
         leave: Whether the bar of each epoch stays when the next one begins.
+        show_lr: Whether to show learning rates in a fit with schedulers: ``lr``, or if they differ one for each group
+            of parameters by its ``name``, such as ``lr/decay``, or for each optimizer, such as ``lr/Muon``. Of more
+            than three the lowest and the highest are shown.
 
     Raises:
         ConfigError: If ``refresh_rate`` is not usable.
     """
 
     @takes_numpy
-    def __init__(self, refresh_rate: int = 1, leave: bool = False) -> None:
+    def __init__(self, refresh_rate: int = 1, leave: bool = False, *, show_lr: bool = True) -> None:
         whole("refresh_rate", refresh_rate)
-        flags("ProgressBar", leave=leave)
+        flags("ProgressBar", leave=leave, show_lr=show_lr)
         self.refresh_rate = refresh_rate
         self.leave = leave
+        self.show_lr = show_lr
         self._display: Display | None = None
         self._bars: list[Bar] = []
         self._evaluated = 0  # batches of the running evaluation, over all its loaders
@@ -60,9 +65,13 @@ class ProgressBar(Callback):
         self._earlier: dict[str, int | None] = {}  # the numbers of values that were there when the epoch began
         self._due = math.inf  # the time of the next refresh; infinite where nothing is shown, as on other ranks
 
-    def shown_metrics(self, trainer: Trainer) -> Mapping[str, Tensor]:
-        """Return the metrics to show beside the bar; a subclass may choose others."""
-        return trainer.progress_bar_metrics
+    def shown_metrics(self, trainer: Trainer) -> Mapping[str, Tensor | float]:
+        """Return the metrics to show beside the bar, and the learning rates; a subclass may choose others."""
+        shown, configs = trainer.progress_bar_metrics, trainer.lr_scheduler_configs
+        if not (self.show_lr and configs):
+            return shown
+        # What the user has logged under such a name is what the user wants to see there.
+        return {**shown, **{n: rate for n, rate in shown_rates(trainer.optimizers, configs).items() if n not in shown}}
 
     def setup(self, trainer: Trainer) -> None:
         self._bars, self._values, self._earlier = [], AsyncValues(), {}
