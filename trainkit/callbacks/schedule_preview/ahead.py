@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from trainkit.loops.run import FitRun
+from trainkit.module.optimizers import SchedulerConfig
 
 MOST_EPOCHS = 1_000_000
 """A limit of more epochs is none: nobody would wait until they are counted."""
@@ -87,6 +87,7 @@ class Ahead:
             epoch, batch = epoch + 1, 0
 
 
-def goes_by_updates(config: Any) -> bool:
+def goes_by_updates(config: SchedulerConfig) -> bool:
     """Whether a scheduler steps after so many updates or epochs, and by no other count that ``every`` may name."""
-    return getattr(config, "every", None) is None or config.counts().unit in ("steps", "epochs")
+    counts = config.counts()
+    return counts is None or counts.unit in ("steps", "epochs")
