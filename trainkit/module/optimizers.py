@@ -26,7 +26,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 from trainkit.checks import is_whole, one_of, without_numpy
 from trainkit.errors import OptimizerError, UnknownNameError, nearest_name
 from trainkit.interval import Interval, read_interval
-from trainkit.module.joint_optimizer import parts_of
+from trainkit.module.joint_optimizer import JointOptimizer, parts_of
 from trainkit.output import warn
 
 _WHERE = "configure_optimizers()"
@@ -235,6 +235,11 @@ def _check_scheduler(config: SchedulerConfig, optimizers: list[Optimizer], autom
     name = type(config.scheduler).__name__
     own = getattr(config.scheduler, "optimizer", None)  # a scheduler of the user's own class may have none
     if own is not None and not any(own is optimizer for optimizer in optimizers):
+        if isinstance(own, JointOptimizer):
+            raise OptimizerError(
+                f"{name} in {_WHERE} is of a JointOptimizer, which has no rates of its own.\n"
+                "    to do        make a scheduler for each of its optimizers, and return them as a list"
+            )
         raise OptimizerError(
             f"{name} in {_WHERE} belongs to an optimizer ({type(own).__name__}) that was not returned.\n"
             f"    returned     {', '.join(type(optimizer).__name__ for optimizer in optimizers)}\n"
@@ -258,4 +263,8 @@ def _no_optimizer(value: Any, role: str) -> OptimizerError:
 
 
 def _described(value: Any) -> str:
-    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__} ({value!r:.80})"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, Optimizer | LRScheduler):
+        return type(value).__name__  # as text they have many lines
+    return f"a {type(value).__name__} ({value!r:.80})"
