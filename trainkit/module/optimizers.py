@@ -259,6 +259,8 @@ def _no_optimizer(value: Any, role: str) -> OptimizerError:
         lines.append('    to do        return {"optimizer": optimizer, "lr_scheduler": scheduler}')
     elif isinstance(value, type):
         lines.append(f"    to do        return {value.__name__}(self.parameters(), lr=...)")
+    elif hasattr(value, "step") and hasattr(value, "param_groups"):
+        lines.append("    why          it is no torch.optim.Optimizer, on which schedulers and states rely")
     return OptimizerError("\n".join(lines))
 
 
