@@ -48,7 +48,9 @@ def test_type_checkers_know_the_views_of_evaluation(stage: str) -> None:
 
 
 def test_nothing_but_hooks_is_declared() -> None:
-    assert set(BoundHooks.__annotations__) - set(HOOKS) == {"joined_in_step", "validation", "test", "predict"}
+    assert set(BoundHooks.__annotations__) - set(HOOKS) == {
+        "asks_for_outputs", "joined_in_step", "validation", "test", "predict",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -74,6 +76,22 @@ def test_it_is_known_whether_a_plugin_joins_within_a_step(hook: str) -> None:
     assert hooks.joined_in_step == (hook in STEP_HOOKS)
     manager.unregister(name)
     assert not hooks.joined_in_step
+
+
+@pytest.mark.parametrize(
+    ("hook", "asked", "expected"),
+    [
+        ("on_train_batch_end", {"trainer", "outputs"}, True),
+        ("on_train_batch_end", {"trainer"}, False),
+        ("on_validation_batch_end", {"outputs"}, False),
+    ],
+)
+def test_it_is_known_whether_a_plugin_asks_for_the_outputs_of_a_step(
+    hook: str, asked: set[str], expected: bool
+) -> None:
+    hooks = BoundHooks()
+    hooks.rebind(hook, lambda *values: [], asked)
+    assert hooks.asks_for_outputs is expected
 
 
 def test_a_hook_that_does_not_exist_is_no_attribute() -> None:

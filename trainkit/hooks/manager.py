@@ -241,9 +241,9 @@ class HookManager:
             if self._run is None:
                 self.hooks.rebind(hook, no_op(hook))
             else:
-                self.hooks.rebind(
-                    hook, bind(hook, self._registry.calls(hook), *self._run, self.timing, self._unfinished)
-                )
+                impls = self._registry.calls(hook)
+                asked = {name for impl in impls for name in sum(arguments_of(impl, hook, self._run[1]), ())}
+                self.hooks.rebind(hook, bind(hook, impls, *self._run, self.timing, self._unfinished), asked)
 
 
 class _Member:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from trainkit.metrics.phase import PhaseLog, Published
-from trainkit.metrics.scalars import Table, as_tensors, read
+from trainkit.metrics.scalars import Table, as_tensors, read, storable
 from trainkit.metrics.slots import EPOCH_HOOK
 from trainkit.metrics.torchmetrics import Plugins, find_metrics, has_data, load_metric_states, metric_states
 from trainkit.output import warn
@@ -130,7 +130,7 @@ class LoggedValues:
         for log in phases.values():
             self._warn_of_lost_metrics(log, paths)
         return {
-            **{name: dict(table) for name, table in self._published.tables().items()},
+            **{name: storable(table) for name, table in self._published.tables().items()},
             "versions": self._published.versions.state_dict(),
             "phases": {phase.value: log.state_dict(paths) for phase, log in phases.items()},
             "torchmetrics": metric_states(module, plugins),
