@@ -47,6 +47,10 @@ class LoggedValues:
 
     # What the plugin that writes rows calls
 
+    def has_step_row(self) -> bool:
+        """Whether batches of this phase logged values ``on_step`` for loggers since the last call of `step_row`."""
+        return bool(self._phases[-1].step_row)
+
     def step_row(self) -> dict[str, float]:
         """Return the newest values that batches of this phase logged ``on_step`` for loggers since the last call.
 
