@@ -78,22 +78,6 @@ def test_it_is_known_whether_a_plugin_joins_within_a_step(hook: str) -> None:
     assert not hooks.joined_in_step
 
 
-@pytest.mark.parametrize(
-    ("hook", "asked", "expected"),
-    [
-        ("on_train_batch_end", {"trainer", "outputs"}, True),
-        ("on_train_batch_end", {"trainer"}, False),
-        ("on_validation_batch_end", {"outputs"}, False),
-    ],
-)
-def test_it_is_known_whether_a_plugin_asks_for_the_outputs_of_a_step(
-    hook: str, asked: set[str], expected: bool
-) -> None:
-    hooks = BoundHooks()
-    hooks.rebind(hook, lambda *values: [], asked)
-    assert hooks.asks_for_outputs is expected
-
-
 def test_a_hook_that_does_not_exist_is_no_attribute() -> None:
     _, hooks = attached()
     with pytest.raises(AttributeError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from trainkit.hooks.specs import HOOKS, STEP_HOOKS
@@ -69,7 +69,7 @@ class BoundHooks:
     Attributes:
         joined_in_step: Whether a plugin joins any hook from a batch's forward pass to the end of its update, the one to
             clip left out.
-        asks_for_outputs: Whether a plugin that joins ``on_train_batch_end`` asks for its ``outputs``.
+        asks_for_outputs: Whether a plugin that joins ``on_train_batch_end`` asks for its ``outputs``; set by whom binds it.
         validation: The hooks ``on_validation_*``, without that prefix.
         test: The hooks ``on_test_*``.
         predict: The hooks ``on_predict_*``.
@@ -141,14 +141,13 @@ class BoundHooks:
         self.test = EvaluationHooks()
         self.predict = EvaluationHooks()
         self._joined: set[str] = set()
+        self.asks_for_outputs = False
         for hook in HOOKS:
             self.rebind(hook, no_op(hook))
 
-    def rebind(self, hook: str, call: HookCall, asked: Collection[str] = ()) -> None:
-        """Make ``call`` the function of ``hook``, whose plugins ask for these arguments, from the next call on."""
+    def rebind(self, hook: str, call: HookCall) -> None:
+        """Make ``call`` the function of ``hook``, from the next call on."""
         setattr(self, hook, call)
-        if hook == "on_train_batch_end":
-            self.asks_for_outputs = "outputs" in asked
         (self._joined.discard if call is no_op(hook) else self._joined.add)(hook)
         # Kept up to date here, where plugins come and go, so that a step only reads an attribute.
         self.joined_in_step = not STEP_HOOKS.isdisjoint(self._joined)

@@ -242,8 +242,10 @@ class HookManager:
                 self.hooks.rebind(hook, no_op(hook))
             else:
                 impls = self._registry.calls(hook)
-                asked = {name for impl in impls for name in sum(arguments_of(impl, hook, self._run[1]), ())}
-                self.hooks.rebind(hook, bind(hook, impls, *self._run, self.timing, self._unfinished), asked)
+                self.hooks.rebind(hook, bind(hook, impls, *self._run, self.timing, self._unfinished))
+                if hook == "on_train_batch_end":
+                    requests = [arguments_of(impl, hook, self._run[1]) for impl in impls]
+                    self.hooks.asks_for_outputs = any("outputs" in names for request in requests for names in request)
 
 
 class _Member:
