@@ -26,7 +26,7 @@ class Bare(TinyModule):
 
 
 class Logging(TinyModule):
-    names = ("loss",)
+    names: tuple[str, ...] = ("loss",)
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         loss = self.loss(batch)
@@ -108,7 +108,7 @@ class Epochs(Counted):
             yield torch.ones(2, 4), torch.ones(2, 2)
 
 
-MOST = {
+MOST: dict[str, tuple[type[TinyModule], dict[str, Any], int]] = {
     "bare": (Bare, {}, 113),
     "log": (Logging, {}, 158),
     "log 2": (LoggingTwo, {}, 194),

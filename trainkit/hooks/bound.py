@@ -69,7 +69,7 @@ class BoundHooks:
     Attributes:
         joined_in_step: Whether a plugin joins any hook from a batch's forward pass to the end of its update, the one to
             clip left out.
-        asks_for_outputs: Whether a plugin that joins ``on_train_batch_end`` asks for its ``outputs``; set by whom binds it.
+        asks_for_outputs: Whether a plugin that joins ``on_train_batch_end`` asks for its ``outputs``.
         validation: The hooks ``on_validation_*``, without that prefix.
         test: The hooks ``on_test_*``.
         predict: The hooks ``on_predict_*``.

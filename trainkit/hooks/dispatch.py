@@ -74,7 +74,7 @@ def arguments_of(impl: HookImpl, hook: str, module: object) -> Request:
 
 
 class _Joined(NamedTuple):
-    """One implementation, ready to be called as ``function(*pick(all that the hook provides but trainer and module))``."""
+    """One implementation: ``function(*pick(what the hook provides behind trainer and module))`` calls it."""
 
     function: Callable[..., Any]
     pick: Callable[[tuple[Any, ...]], tuple[Any, ...]]
