@@ -53,7 +53,8 @@ def told(capsys, module, data=None, **arguments):
 
 @pytest.mark.parametrize("interval", ["step", "epoch"])
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
-@pytest.mark.filterwarnings("ignore:OneCycleLR steps once per epoch")
+@pytest.mark.filterwarnings("ignore:OneCycleLR .* steps once per epoch")
+@pytest.mark.filterwarnings("ignore:.* rises again after")
 def test_a_fit_is_bit_for_bit_the_one_without_it(kind, interval, capsys):
     ends = []
     for draws in (False, True):

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from trainkit.callbacks.schedule_preview.ahead import Ahead
 from trainkit.callbacks.schedule_preview.curve import Curve
 from trainkit.callbacks.schedule_preview.drawing import drawing
+from trainkit.loops.ahead import Ahead
 
 
 def lines(*rates, step=0, epochs=1, width=27, in_blocks=True, known=True):

@@ -11,8 +11,8 @@ from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau, St
 
 from tests.callbacks.schedule_preview.schedules import CLASSES, make
 from trainkit import Callback, JointOptimizer
-from trainkit.callbacks.schedule_preview.ahead import Ahead
 from trainkit.callbacks.schedule_preview.rehearsal import Rehearsal
+from trainkit.loops.ahead import Ahead
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from trainkit.callbacks.output_kind import output_kind
 from trainkit.callbacks.rates import short_names
-from trainkit.callbacks.schedule_preview.ahead import Ahead
 from trainkit.callbacks.schedule_preview.curve import Curve
 from trainkit.callbacks.schedule_preview.drawing import BLOCKS, drawing
 from trainkit.callbacks.schedule_preview.rehearsal import Rehearsal
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.specs import hookimpl
+from trainkit.loops.ahead import Ahead
 from trainkit.module import TrainModule
 from trainkit.output import say
 from trainkit.reflection import overrides
@@ -54,8 +54,8 @@ class SchedulePreview(Callback):
 
 def preview(trainer: Trainer, module: TrainModule) -> Iterator[str]:
     """Yield the lines that tell of the rates of the running fit; none if it makes no update."""
-    run, batches = trainer.fit_run, trainer.num_training_batches
-    ahead = Ahead.of(run, None if math.isinf(batches) else int(batches))
+    run = trainer.fit_run
+    ahead = Ahead.of(run, trainer.num_training_batches)
     if not ahead.updates:
         return
     steps_itself = not module.automatic_optimization or overrides(module, "lr_scheduler_step", TrainModule)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from trainkit.callbacks.schedule_preview.ahead import Ahead
 from trainkit.callbacks.schedule_preview.curve import Curve
+from trainkit.loops.ahead import Ahead
 from trainkit.printable import printable
 
 HEIGHT = 5

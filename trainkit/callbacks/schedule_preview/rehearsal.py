@@ -9,7 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from trainkit.callbacks.rates import rates_of
-from trainkit.callbacks.schedule_preview.ahead import Ahead, goes_by_updates
+from trainkit.loops.ahead import Ahead
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.module.stand_in import StandIn
 from trainkit.printable import printable
@@ -80,7 +80,7 @@ class Rehearsal:
         why = None
         if config.reduce_on_plateau:
             why = f"{name} goes by {config.monitor!r}, which nobody can foresee"
-        elif not goes_by_updates(config):
+        elif not config.goes_by_updates():
             why = f"{name} steps by another count than that of updates or epochs"
         elif id(getattr(config.scheduler, "optimizer", None)) not in self._memo:
             why = f"{name} tells of no optimizer whose rates it sets"
