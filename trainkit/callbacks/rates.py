@@ -31,12 +31,20 @@ def numbered(name: str, seen: Counter[str]) -> str:
     return f"{name}-{before}" if before else name
 
 
+def set_rates(optimizer: Optimizer) -> list[Tensor | float | None]:
+    """Return the rate that each parameter group is given; None for one that has none: a step may find its own."""
+    return [_number(group.get("lr")) for group in optimizer.param_groups]
+
+
 def rates_of(optimizer: Optimizer) -> list[Tensor | float | None]:
-    """Return the rate of each parameter group; None for one that has none: an optimizer may find its own in a step."""
-    return [
-        rate if isinstance(rate := group.get("lr"), Tensor) else float(rate) if isinstance(rate, Real) else None
-        for group in optimizer.param_groups
-    ]
+    """Return the rate of each parameter group, as `set_rates` does; of one that warms up by itself, the newest used."""
+    # schedulefree notes there what a step has made of "lr": none was used before the first one.
+    used = (_number(group.get("scheduled_lr")) for group in optimizer.param_groups)
+    return [rate if one is None or rate is None else one for rate, one in zip(set_rates(optimizer), used, strict=True)]
+
+
+def _number(rate: Any) -> Tensor | float | None:
+    return rate if isinstance(rate, Tensor) else float(rate) if isinstance(rate, Real) else None
 
 
 def short_names(optimizers: Sequence[Optimizer], configs: Iterable[SchedulerConfig]) -> list[str]:

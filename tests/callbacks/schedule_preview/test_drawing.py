@@ -91,6 +91,16 @@ def test_a_rate_that_stays_is_a_line():
     assert lines(*[[0.5]] * 9)[5:] == ["lr/5: 0.5 throughout", "and 3 more that stay as they are"]
 
 
+def test_a_rate_that_nobody_can_foresee_is_not_drawn():
+    curves = [Curve(f"lr/{index}", 2, 1, "it goes by a metric") for index in range(8)]
+    for curve in curves:
+        curve.add(0, 1.0)
+    ahead = Ahead(step=0, epoch=0, batch=0, num_batches=2, accumulation={0: 1}, max_epochs=1, max_steps=2)
+    told = list(drawing(curves, ahead, 2, 80, in_blocks=True))
+    assert told[0] == "lr/0: not drawn: it goes by a metric"
+    assert told[6:] == ["and 2 more that are not drawn"]
+
+
 def test_ticks_where_epochs_are_unknown_are_equal_parts():
     drawn = lines([1 / (step + 1) for step in range(10)], known=False, step=100, width=47)
     assert drawn[-1].split() == ["step", "100", "102", "104", "106", "108", "110"]

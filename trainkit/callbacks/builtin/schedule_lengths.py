@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
@@ -46,7 +46,8 @@ _NEAR = 0.05
 """Numbers that differ by a larger share are not taken for one that was rounded in another way."""
 
 
-class _Length(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Length:
     """After how many steps a schedule is over.
 
     Attributes:
@@ -137,7 +138,7 @@ def _lengths(scheduler: Any) -> Iterator[_Length]:
     """Yield after how many steps a schedule is over, as each part tells that goes on to its end."""
     if type(scheduler) is SequentialLR:
         for each in _lengths(scheduler._schedulers[-1]):
-            yield each._replace(after=scheduler._milestones[-1] + each.after, stepped=scheduler.last_epoch)
+            yield replace(each, after=scheduler._milestones[-1] + each.after, stepped=scheduler.last_epoch)
     elif type(scheduler) is ChainedScheduler:
         for part in scheduler._schedulers:
             yield from _lengths(part)
