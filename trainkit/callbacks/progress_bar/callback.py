@@ -70,8 +70,10 @@ class ProgressBar(Callback):
         shown, configs = trainer.progress_bar_metrics, trainer.lr_scheduler_configs
         if not (self.show_lr and configs):
             return shown
+        # Behind the last batch of an epoch or of the fit those of its update: the next ones may never be used.
+        rates = shown_rates(trainer.optimizers, configs, trainer.fit_run.used_rates if trainer.progress.batch else None)
         # What the user has logged under such a name is what the user wants to see there.
-        return {**shown, **{n: rate for n, rate in shown_rates(trainer.optimizers, configs).items() if n not in shown}}
+        return {**shown, **{name: rate for name, rate in rates.items() if name not in shown}}
 
     def setup(self, trainer: Trainer) -> None:
         self._bars, self._values, self._earlier = [], AsyncValues(), {}
