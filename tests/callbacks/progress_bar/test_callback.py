@@ -350,10 +350,9 @@ class Falls(Logs):
     """The rates of two optimizers fall with each update, and are 0 behind the sixth."""
 
     def configure_optimizers(self):
-        pair = [
-            torch.optim.SGD([one], lr=torch.tensor(lr)) for one, lr in zip(self.parameters(), (6.0, 12.0), strict=True)
-        ]
-        schedules = [torch.optim.lr_scheduler.LinearLR(each, 1, 0, total_iters=6) for each in pair]
+        one, two = self.parameters()
+        pair = [torch.optim.SGD([one], lr=6.0), torch.optim.SGD([two], lr=torch.tensor(12.0))]
+        schedules = [torch.optim.lr_scheduler.LambdaLR(each, lambda step: 1 - step / 6) for each in pair]
         return [JointOptimizer(*pair)], [{"scheduler": each, "interval": "step"} for each in schedules]
 
 
