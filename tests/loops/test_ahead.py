@@ -67,6 +67,11 @@ def test_the_batches_behind_which_updates_are_made(known, closes):
     assert [list(epoch.closes()) for epoch in ahead(**known).epochs(math.inf)] == closes
 
 
+def test_where_an_update_closes():
+    [epoch, _] = ahead(accumulation={0: 2}).epochs(math.inf)
+    assert (epoch.closed_by(1), epoch.closed_by(3)) == (2, 5)
+
+
 def test_what_was_counted_at_the_newest_update():
     known = {"accumulation": {0: 2}, "epoch": 1, "step": 4, "total_batches": 8, "samples": 68}
     counted = ahead(**known, batch=3, sizes=BatchSizes(8, 36, ranks=1)).counters()

@@ -34,11 +34,14 @@ class Epoch:
     num_batches: int | None
 
     def closes(self) -> Iterator[int]:
-        """Yield, for each update, how many batches of the epoch are done by then."""
+        """Give, for each update, how many batches of the epoch are done by then."""
+        return (self.closed_by(update) for update in range(1, self.updates + 1))
+
+    def closed_by(self, update: int) -> int:
+        """Return how many batches of the epoch are done behind an update, of which the next one is 1."""
         # The last group of an epoch may be short.
         most = math.inf if self.num_batches is None else self.num_batches
-        for update in range(1, self.updates + 1):
-            yield int(min(self.begin + update * self.size, most))
+        return int(min(self.begin + update * self.size, most))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

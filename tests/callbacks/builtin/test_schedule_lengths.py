@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from functools import partial
@@ -211,6 +212,13 @@ def test_a_run_whose_loader_may_end_it_early_is_not_judged():
 
     assert told(Scheduled(one_cycle(50)), Stream(), max_epochs=2, max_steps=60) == []
     assert len(told(Scheduled(one_cycle(50)), Stream(), max_epochs=-1, max_steps=60)) == 1
+
+
+@pytest.mark.parametrize("make", [cosine, linear, of_transformers, chained, warm])
+def test_a_schedule_without_end_is_told(make):
+    endless = make(cosine(math.inf)) if make is chained else make(math.inf)
+    [warning] = told(Scheduled(endless), max_epochs=-1)
+    assert re.search("=inf.* never gets anywhere: .* Say Trainer.max_steps", warning)
 
 
 def test_batches_that_ranks_share_are_not_those_of_one(monkeypatch):

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from trainkit import JointOptimizer
+from trainkit import Callback, JointOptimizer
 from trainkit.callbacks import ProgressBar
 from trainkit.callbacks.progress_bar import callback
 from trainkit.errors import ConfigError
@@ -139,6 +139,38 @@ def test_unknown_lengths_have_no_total(display):
         [("Epoch 1/1", 2, None)],
         [("Epoch 1/1", 2, None), ("Validation", 0, None)],
     ]
+
+
+@pytest.mark.parametrize(
+    ("data", "arguments", "totals"),
+    [
+        (Endless(9), {"max_epochs": -1, "max_steps": 7}, [7]),
+        (Endless(9), {"max_epochs": -1, "max_steps": 4, "accumulate_grad_batches": 2}, [8]),
+        (Endless(4), {"max_epochs": -1, "max_steps": 6}, [6, 2]),  # the stream ends in between
+        (Endless(3), {"max_epochs": 1}, [None]),
+        (TinyData(3), {"max_epochs": 2, "max_steps": 5}, [3, 2]),
+        (TinyData(3), {"max_epochs": 2, "max_steps": 3, "accumulate_grad_batches": 2}, [3, 2]),
+        (TinyData(3), {"max_epochs": 1, "max_steps": 50}, [3]),
+    ],
+)
+def test_the_total_is_what_is_to_come_until_training_ends(display, data, arguments, totals):
+    trainer_with(**arguments).fit(Logs(), data)
+    begun = [bars[0] for bars, _ in display.shown if bars[0][1] == 0]
+    assert [total for _, _, total in begun] == totals
+
+
+@pytest.mark.filterwarnings("ignore:train_dataloader is a Endless")
+def test_a_resumed_epoch_has_the_total_of_an_unbroken_one(display, tmp_path):
+    class Save(Callback):
+        def on_train_batch_end(self, trainer):
+            if trainer.progress.total_batches == 3:
+                trainer.save_checkpoint(tmp_path / "a.ckpt")
+
+    arguments = {"max_epochs": -1, "max_steps": 4, "accumulate_grad_batches": 2}
+    quiet_trainer(callbacks=[Save()], **arguments).fit(Logs(), Endless(9))
+    trainer_with(**arguments).fit(Logs(), Endless(9), ckpt_path=tmp_path / "a.ckpt")
+    assert display.shown[0][0] == [("Epoch 1", 3, 8)]
+    assert display.finished[-1][0] == [("Epoch 1", 8, 8)]
 
 
 @pytest.mark.parametrize("limits", [{"max_epochs": -1, "max_steps": 1}, {"max_epochs": None, "max_steps": 1}])

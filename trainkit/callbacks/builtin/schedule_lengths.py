@@ -60,7 +60,7 @@ class _Length:
 
     part: Any
     name: str
-    size: int
+    size: float
     after: int
     stepped: int
 
@@ -69,7 +69,7 @@ class _Length:
         return f"{said}, which comes after {self.after:,} steps of a SequentialLR," if self.after else said
 
     @property
-    def all(self) -> int:
+    def all(self) -> float:
         """The steps of the whole schedule."""
         return self.after + self.size
 
@@ -81,6 +81,12 @@ class _Length:
 def warn_of_lengths(trainer: Trainer) -> None:
     """Warn of each schedule of the running fit that certainly does not fit it; of what is only odd, say nothing."""
     run = trainer.fit_run
+    for length in (each for config in run.schedulers for each in _lengths(config.scheduler)):
+        if math.isinf(length.all):
+            warn(
+                f"{length} never gets anywhere: estimated_stepping_batches is infinite where nothing bounds the "
+                f"fit. Say Trainer(max_steps=...), or a number as {length.name}."
+            )
     # Weight averaging exchanges the schedulers in mid-run, and so none of them sees the end.
     averages = any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks)
     if run.is_tried or averages:
@@ -148,7 +154,7 @@ def _lengths(scheduler: Any) -> Iterator[_Length]:
         if type(scheduler) is LambdaLR:
             name = _OF_FUNCTIONS
             length = getattr(scheduler.lr_lambdas[0], "keywords", {}).get(name, 0)
-        if isinstance(length, int) and length:
+        if length == math.inf or (isinstance(length, int) and length):
             yield _Length(scheduler, name, length, after=0, stepped=scheduler.last_epoch)
 
 
@@ -166,7 +172,7 @@ def _per(config: SchedulerConfig) -> str:
     return unit if config.frequency == 1 else f"{config.frequency} {unit}s"
 
 
-def _count_like(length: int, whole: Ahead, world_size: int) -> str | None:
+def _count_like(length: float, whole: Ahead, world_size: int) -> str | None:
     """Return the name of what a fit has about ``length`` of; None if there is nothing."""
     epochs = whole.epochs_that_end
     batches = epochs * (whole.num_batches or 0)
