@@ -5,6 +5,7 @@ import threading
 import warnings
 
 import pytest
+import pytorch_optimizer
 import schedulefree
 import torch
 from torch.optim import SGD, AdamW
@@ -224,17 +225,18 @@ def test_for_what_cannot_be_foreseen_there_is_a_reason(scheduler, reason):
     assert rehearsal.remarks == []
 
 
-def test_an_optimizer_that_warms_up_by_itself_is_not_drawn():
+@pytest.mark.parametrize("kind", [schedulefree.AdamWScheduleFree, pytorch_optimizer.ScheduleFreeAdamW])
+def test_an_optimizer_that_warms_up_by_itself_is_not_drawn(kind):
     def rehearsed():
         return foreseen([], [optimizer])[0].reasons
 
     parameter = torch.nn.Parameter(torch.zeros(1))
     parameter.grad = torch.ones(1)
-    optimizer = schedulefree.AdamWScheduleFree([parameter], lr=0.5, warmup_steps=2)
-    assert rehearsed() == ["AdamWScheduleFree warms up by itself, over 2 updates to 0.5"]
+    optimizer = kind([parameter], lr=0.5, warmup_steps=2)
+    assert rehearsed() == [f"{kind.__name__} warms up by itself, over 2 updates to 0.5"]
     optimizer.train()
     optimizer.step()
-    assert rehearsed() == ["AdamWScheduleFree warms up by itself, over 2 updates to 0.5"]
+    assert rehearsed() == [f"{kind.__name__} warms up by itself, over 2 updates to 0.5"]
     optimizer.step()
     assert rehearsed() == [None]
     assert foreseen([], [optimizer])[1] == [0.5] * 4

@@ -161,7 +161,9 @@ class Rehearsal:
 
 def _own_warmup(optimizer: Optimizer) -> str | None:
     """Return how an optimizer raises its own rates, as schedule-free ones do; None if it does not."""
-    left = [group for group in optimizer.param_groups if (group.get("warmup_steps") or 0) > (group.get("k") or 0)]
+    # schedulefree counts steps as "k", pytorch_optimizer as "step".
+    done = [(group, group.get("k", 0) or group.get("step", 0)) for group in optimizer.param_groups]
+    left = [group for group, steps in done if (group.get("warmup_steps") or 0) > steps]
     if not left:
         return None
     steps = max(group["warmup_steps"] for group in left)
