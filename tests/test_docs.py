@@ -128,7 +128,7 @@ def test_optimizers_page_trains(block: str) -> None:
 
 
 def test_optimizers_page_draws_the_schedule_of_its_example(capsys: pytest.CaptureFixture[str]) -> None:
-    (drawn,) = blocks("how-to/optimizers.md", "text")
+    drawn, *_ = blocks("how-to/optimizers.md", "text")
     space: dict[str, Any] = {"Muon": torch.optim.Muon, "AdamW": torch.optim.AdamW}
     space |= {name: getattr(trainkit, name) for name in ("JointOptimizer", "split_parameters")}
     (example,) = (block for block in blocks("how-to/optimizers.md", "python") if "SequentialLR" in block)

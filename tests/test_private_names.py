@@ -36,6 +36,7 @@ FOREIGN = {
     "_optimizer_step_post_hooks",
     "_optimizer_step_pre_hooks",
     "_schedulers",
+    "_milestones",
     "_version",
     # a DataLoader's workers outlive a pass only there
     "_iterator",

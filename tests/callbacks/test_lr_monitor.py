@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from schedulefree import SGDScheduleFree
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -184,6 +185,66 @@ def test_a_learning_rate_may_be_a_tensor() -> None:
     monitor = LearningRateMonitor("epoch")
     [(_, row)] = rows(Configured(lambda p: SGD(p, lr=torch.tensor(0.5))), monitor, max_epochs=1)
     assert row == {"lr-SGD": 0.5}
+
+
+def test_a_group_without_a_rate_is_left_out() -> None:
+    class OwnRate(SGD):
+        """Finds the rate of its first group in each step."""
+
+        def __init__(self, parameters: list[Any]) -> None:
+            super().__init__([{"params": [parameter]} for parameter in parameters], lr=0.5)
+            del self.param_groups[0]["lr"]
+
+        def step(self, closure: Any = None) -> None:
+            pass
+
+    [(_, row)] = rows(Configured(OwnRate), LearningRateMonitor("epoch"), max_epochs=1)
+    assert row == {"lr-OwnRate/pg2": 0.5}
+
+
+def test_the_rate_is_the_one_that_the_update_has_used() -> None:
+    def configure(parameters: list[Any]) -> Any:
+        return SGDScheduleFree(parameters, lr=1e-6, warmup_steps=4)
+
+    logged = rows(Configured(configure), LearningRateMonitor())
+    assert [(step, row["lr-SGDScheduleFree"] * 4e6) for step, row in logged] == [
+        (0, 0),  # none was used yet
+        (1, 1),
+        (2, 2),
+        (2, 2),
+        (3, 3),
+        (4, 4),
+    ]
+
+
+def test_rates_in_tensors_are_read_for_rows_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    class Save(Callback):
+        def on_train_batch_end(self, trainer: Any) -> None:
+            if trainer.global_step == 1:
+                trainer.save_checkpoint(tmp_path / "a.ckpt")
+
+    class InTensors(TinyModule):
+        def configure_optimizers(self) -> Any:
+            optimizer = SGD(self.parameters(), lr=torch.tensor(1e-6))
+            # Writes into the tensor.
+            schedule = LambdaLR(optimizer, lambda step: 1.0 + step)
+            return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    looks = []
+    as_float = torch.Tensor.__float__
+    monkeypatch.setattr(LearningRateMonitor, "_send", lambda *_: looks.append("row"))
+    monkeypatch.setattr(torch.Tensor, "__float__", lambda rate: looks.append("read") or as_float(rate))
+    trainer = quiet_trainer(log_every_n_steps="4 batches", callbacks=[LearningRateMonitor("step")])
+    trainer.fit(InTensors(), TinyData(7))
+    assert looks == ["row"]
+    monkeypatch.undo()
+    assert lr_rows(InTensors(), LearningRateMonitor(), log_every_n_steps="3 batches") == [(3, 3)]
+    kept = Rows()
+    arguments: dict[str, Any] = {"log_every_n_steps": "2 batches", "accumulate_grad_batches": 2}
+    quiet_trainer(callbacks=[LearningRateMonitor(), Save()], **arguments).fit(InTensors(), TinyData(4))
+    trainer = quiet_trainer(callbacks=[LearningRateMonitor(), kept], **arguments)
+    trainer.fit(InTensors(), TinyData(4), ckpt_path=tmp_path / "a.ckpt")
+    assert [round(row["lr-SGD"] * 1e6) for _, row in kept.rows] == [2]
 
 
 def test_the_rates_of_all_rows_are_kept() -> None:

@@ -4,12 +4,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import schedulefree
 import torch
 from torch import nn
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import StepLR
 
-from trainkit.callbacks.rates import group_names, numbered, rates_of, short_names, shown_rates
+from trainkit.callbacks.rates import group_names, made_rates, numbered, rates_of, set_rates, short_names, shown_rates
 from trainkit.module.optimizers import SchedulerConfig
 
 
@@ -52,12 +53,32 @@ def test_the_name_of_a_scheduler_stands_for_its_optimizer():
     [
         ([sgd(0.5)], {"lr": 0.5}),
         ([sgd(0.5, 0.5)], {"lr": 0.5}),
-        ([sgd(0.5, 0.5), adam()], {"lr/SGD/pg1": 0.5, "lr/SGD/pg2": 0.5, "lr/Adam": 0.01}),
+        ([sgd(0.5, 0.5), adam()], {"lr/SGD": 0.5, "lr/Adam": 0.01}),
+        ([sgd(0.01), adam()], {"lr/SGD": 0.01, "lr/Adam": 0.01}),  # equal, and not one
+        ([sgd(0.5, 0.5), sgd(0.1, 0.2)], {"lr/SGD": 0.5, "lr/SGD-1/pg1": 0.1, "lr/SGD-1/pg2": 0.2}),
         ([sgd(0.5, 0.1, 0.2, 0.3)], {"lr min": 0.1, "lr max": 0.5}),
     ],
 )
 def test_few_rates_are_shown(optimizers, shown):
     assert shown_rates(optimizers, []) == shown
+
+
+def test_other_rates_may_be_shown_in_place_of_those_of_now():
+    optimizers = [sgd(0.5, 0.5), adam()]
+    assert shown_rates(optimizers, [], [[1.0, 2.0], [3.0]]) == {"lr/SGD/pg1": 1, "lr/SGD/pg2": 2, "lr/Adam": 3}
+    optimizers[0].add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
+    assert shown_rates(optimizers, [], [[1.0, 1.0], [3.0]]) == {"lr/SGD": 1, "lr/Adam": 3}
+
+
+def test_an_optimizer_that_warms_up_by_itself_tells_what_it_has_used():
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.ones(1)
+    optimizer = schedulefree.SGDScheduleFree([parameter], lr=1.0, warmup_steps=4)
+    assert (set_rates(optimizer), rates_of(optimizer)) == ([1.0], [0.0])
+    optimizer.train()
+    optimizer.step()
+    assert (set_rates(optimizer), made_rates(optimizer), rates_of(optimizer)) == ([1.0], [0.25], [0.25])
+    assert made_rates(sgd(1.0)) == [None]
 
 
 def test_rates_in_the_memory_of_a_device_are_not_compared():

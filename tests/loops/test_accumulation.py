@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainkit.errors import ModuleError
-from trainkit.loops.accumulation import Accumulation, Place
+from trainkit.loops.accumulation import Accumulation, Place, batches_per_update
 from trainkit.strategies.single import SingleDevice
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
@@ -19,7 +19,7 @@ def started(schedule, epoch=0, num_batches=None):
 
 @pytest.mark.parametrize(("epoch", "size"), [(0, 1), (1, 1), (2, 4), (3, 4), (7, 2), (100, 2)])
 def test_the_number_that_holds_is_that_of_the_newest_epoch_in_the_schedule(epoch, size):
-    assert started({0: 1, 2: 4, 7: 2}, epoch).size == size
+    assert started({0: 1, 2: 4, 7: 2}, epoch).size == batches_per_update({0: 1, 2: 4, 7: 2}, epoch) == size
 
 
 @given(size=st.integers(1, 7), num_batches=st.integers(1, 20))

@@ -5,7 +5,7 @@ import schedulefree
 import torch
 from torch import nn
 from torch.optim import SGD, Adam
-from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau, StepLR
 
 from trainkit.errors import ConfigError, OptimizerError, UnknownNameError
 from trainkit.module.optimizers import SchedulerConfig, configure, parameters_of
@@ -131,14 +131,6 @@ def test_a_scheduler_of_any_class_may_step():
     assert configure(([FIRST], [scheduler]))[1][0].scheduler is scheduler
 
 
-def test_one_cycle_by_epoch_is_doubtful():
-    optimizer = sgd()
-    cycle = OneCycleLR(optimizer, max_lr=1.0, total_steps=10)
-    with pytest.warns(UserWarning, match="interval='step'"):
-        configure({"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle}})
-    configure({"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}})
-
-
 # What is wrong
 
 
@@ -148,10 +140,12 @@ def test_one_cycle_by_epoch_is_doubtful():
 )
 def test_every_stands_in_place_of_interval_and_frequency(every, when):
     _, (config,) = configure(with_scheduler(scheduler=STEP, every=every))
+    assert config.goes_by_updates() is every.endswith(("step", "steps", "epoch", "epochs"))
     assert (config.interval, config.frequency) == when
     assert str(config.counts()) == every.replace("10k", "10000")
     _, (bare,) = configure(with_scheduler(scheduler=STEP))
     assert bare.counts() is None
+    assert bare.goes_by_updates()
 
 
 def with_scheduler(**given):

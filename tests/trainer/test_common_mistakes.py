@@ -111,3 +111,27 @@ def test_backward_twice_is_something_else_with_manual_optimization() -> None:
     message = "Trying to backward through the graph a second time"
     assert "leave out loss.backward()" in raised(message)
     assert "once for each forward" in raised(message, module=manual)
+
+
+@pytest.mark.parametrize("given", ["int", "OneCycleLR"])
+def test_a_schedule_as_long_as_a_fit_without_bound(given: str) -> None:
+    class Endless(TinyModule):
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            steps = self.trainer.estimated_stepping_batches
+            steps = int(steps) if given == "int" else steps
+            return [optimizer], [torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=steps)]
+
+    with pytest.raises((OverflowError, ValueError)) as caught:
+        quiet_trainer(max_epochs=-1).fit(Endless(), [(torch.ones(2, 4), torch.ones(2, 2))])
+    assert "estimated_stepping_batches is infinite, as nothing bounds this fit" in "\n".join(caught.value.__notes__)
+
+
+def test_another_infinite_number_is_not_that_of_updates() -> None:
+    class Other(TinyModule):
+        def configure_optimizers(self) -> Any:
+            return int(float("inf"))
+
+    with pytest.raises(OverflowError) as caught:
+        quiet_trainer(max_epochs=1).fit(Other(), [(torch.ones(2, 4), torch.ones(2, 2))])
+    assert "estimated" not in "\n".join(getattr(caught.value, "__notes__", ()))

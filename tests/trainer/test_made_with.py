@@ -18,7 +18,7 @@ from trainkit.errors import CheckpointError, ConfigError, UnknownNameError
 from trainkit.testing import TinyData, TinyModule, assert_same_weights, quiet_trainer
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:OneCycleLR steps once per epoch:UserWarning"),
+    pytest.mark.filterwarnings("ignore:OneCycleLR .* steps once per epoch:UserWarning"),
     pytest.mark.filterwarnings("ignore:.* rises again after:UserWarning"),
 ]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NotRequired, TypedDict
 
+from torch import Tensor
 from torch.optim import Optimizer
 
-from trainkit.callbacks.rates import group_names, numbered
+from trainkit.callbacks.rates import group_names, made_rates, numbered, rates_of
 from trainkit.checks import flags, one_of, takes_numpy
 from trainkit.errors import ConfigError
 from trainkit.hooks.callback import Callback
@@ -64,7 +65,7 @@ class LearningRateMonitor(Callback):
         self.log_momentum = log_momentum
         self.log_weight_decay = log_weight_decay
         self.lrs: dict[str, list[float]] = {}
-        self._row: dict[str, float] = {}
+        self._row: dict[str, Tensor | float] = {}
         self._row_step = -1
 
     def on_train_start(self, trainer: Trainer) -> None:
@@ -92,38 +93,52 @@ class LearningRateMonitor(Callback):
 
     def _send_if_due(self, trainer: Trainer) -> None:
         if trainer.global_step == self._row_step and trainer.fit_run.has_row(self._row_step):
-            self._send(trainer, self._row)
+            # What an optimizer makes of its rate itself it has noted in the step.
+            made = {
+                name: rate
+                for source in _sources(trainer)
+                for name, rate in zip(source.names, made_rates(source.optimizer), strict=True)
+                if rate is not None and name in self._row
+            }
+            self._send(trainer, self._row | made)
             self._row_step = -1
 
     def state_dict(self) -> dict[str, Any]:
         """Return the row that was read before an update, and is still to be sent."""
-        return {"row": self._row, "row_step": self._row_step} if self._row_step >= 0 else {}
+        return {"row": _as_floats(self._row), "row_step": self._row_step} if self._row_step >= 0 else {}
 
     @takes(_State)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self._row, self._row_step = state.get("row", {}), state.get("row_step", -1)
+        self._row, self._row_step = {**state.get("row", {})}, state.get("row_step", -1)
 
-    def _send(self, trainer: Trainer, row: dict[str, float]) -> None:
+    def _send(self, trainer: Trainer, kept: Mapping[str, Tensor | float]) -> None:
+        row = _as_floats(kept)
         for name in [name for source in _sources(trainer) for name in source.names if name in row]:
             self.lrs.setdefault(name, []).append(row[name])
         trainer.metrics.note(row)  # so that EarlyStopping and others can monitor it
         trainer.log_metrics(row, trainer.global_step)
 
-    def _read(self, trainer: Trainer, interval: Interval) -> dict[str, float]:
-        row: dict[str, float] = {}
+    def _read(self, trainer: Trainer, interval: Interval) -> dict[str, Tensor | float]:
+        row: dict[str, Any] = {}
         for source in _sources(trainer):
             if self.logging_interval is None and source.interval not in (None, interval):
                 continue
-            for name, group in zip(source.names, source.optimizer.param_groups, strict=True):
-                row[name] = float(group["lr"])
+            groups = zip(source.names, source.optimizer.param_groups, rates_of(source.optimizer), strict=True)
+            for name, group, rate in groups:
+                if rate is not None:
+                    row[name] = rate
                 if self.log_momentum:
-                    row[f"{name}-momentum"] = float(
-                        group["betas"][0] if "betas" in group else group.get("momentum", 0.0)
-                    )
+                    row[f"{name}-momentum"] = group["betas"][0] if "betas" in group else group.get("momentum", 0.0)
                 if self.log_weight_decay:
-                    row[f"{name}-weight_decay"] = float(group.get("weight_decay", 0.0))
-        return row
+                    row[f"{name}-weight_decay"] = group.get("weight_decay", 0.0)
+        # Schedulers write into tensors. A copy stays where it is: to read it would wait for the device, before each
+        # batch where rows go by another unit than steps.
+        return {name: value.detach().clone() if isinstance(value, Tensor) else value for name, value in row.items()}
+
+
+def _as_floats(row: Mapping[str, Tensor | float]) -> dict[str, float]:
+    return {name: float(value) for name, value in row.items()}
 
 
 class _Source(NamedTuple):

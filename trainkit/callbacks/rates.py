@@ -31,12 +31,25 @@ def numbered(name: str, seen: Counter[str]) -> str:
     return f"{name}-{before}" if before else name
 
 
+def set_rates(optimizer: Optimizer) -> list[Tensor | float | None]:
+    """Return the rate that each parameter group is given; None for one that has none: a step may find its own."""
+    return [_number(group.get("lr")) for group in optimizer.param_groups]
+
+
+def made_rates(optimizer: Optimizer) -> list[Tensor | float | None]:
+    """Return what the newest step has made of the rate of each group; None where an optimizer does not note that."""
+    # schedulefree does, which warms up by itself: 0 ahead of the first step.
+    return [_number(group.get("scheduled_lr")) for group in optimizer.param_groups]
+
+
 def rates_of(optimizer: Optimizer) -> list[Tensor | float | None]:
-    """Return the rate of each parameter group; None for one that has none: an optimizer may find its own in a step."""
-    return [
-        rate if isinstance(rate := group.get("lr"), Tensor) else float(rate) if isinstance(rate, Real) else None
-        for group in optimizer.param_groups
-    ]
+    """Return the rate of each parameter group: what the newest step has made of it, or else what was set."""
+    pairs = zip(set_rates(optimizer), made_rates(optimizer), strict=True)
+    return [rate if made is None or rate is None else made for rate, made in pairs]
+
+
+def _number(rate: Any) -> Tensor | float | None:
+    return rate if isinstance(rate, Tensor) else float(rate) if isinstance(rate, Real) else None
 
 
 def short_names(optimizers: Sequence[Optimizer], configs: Iterable[SchedulerConfig]) -> list[str]:
@@ -53,31 +66,49 @@ def short_names(optimizers: Sequence[Optimizer], configs: Iterable[SchedulerConf
         optimizers: The optimizers.
         configs: Their schedulers.
     """
-    given = {id(getattr(config.scheduler, "optimizer", None)): config.name for config in configs if config.name}
-    roots, names = Counter[str](), Counter[str]()
-    result = []
-    for optimizer in optimizers:
-        own = "lr" if len(optimizers) == 1 else f"lr/{type(optimizer).__name__}"
-        root = numbered(given.get(id(optimizer)) or own, roots)
-        groups = zip(group_names(optimizer), rates_of(optimizer), strict=True)
-        result += [numbered(f"{root}/{group}" if group else root, names) for group, rate in groups if rate is not None]
-    return result
+    return [name for names in _named(optimizers, configs).values() for name in names if name is not None]
 
 
-def shown_rates(optimizers: Sequence[Optimizer], configs: Iterable[SchedulerConfig]) -> dict[str, Tensor | float]:
+def shown_rates(
+    optimizers: Sequence[Optimizer],
+    configs: Iterable[SchedulerConfig],
+    rates: Sequence[Sequence[Tensor | float | None]] | None = None,
+) -> dict[str, Tensor | float]:
     """Return the rates by their short names, few enough to be read at a glance.
 
-    Where all are equal they are one, ``lr``; more than `MOST_SHOWN` are two, ``lr min`` and ``lr max``.
+    Where those of all groups of an optimizer are equal they are one, ``lr`` or ``lr/Muon``; more than `MOST_SHOWN` are
+    two, ``lr min`` and ``lr max``.
 
     Args:
         optimizers: The optimizers.
         configs: Their schedulers.
+        rates: Other rates in place of those that the optimizers have now, by optimizer and group.
     """
-    rates = [rate for optimizer in optimizers for rate in rates_of(optimizer) if rate is not None]
+    rates = rates or [rates_of(optimizer) for optimizer in optimizers]
     # One in a device's memory is read by whoever shows it, without waiting: it cannot be compared here.
-    are_here = not any(isinstance(rate, Tensor) and rate.device.type != "cpu" for rate in rates)
-    if are_here and len(rates) > 1 and len(set(map(float, rates))) == 1:
-        return {"lr": rates[0]}
-    if are_here and len(rates) > MOST_SHOWN:
-        return {"lr min": float(min(rates)), "lr max": float(max(rates))}
-    return dict(zip(short_names(optimizers, configs), rates, strict=True))
+    are_here = not any(isinstance(rate, Tensor) and rate.device.type != "cpu" for own in rates for rate in own)
+    shown: dict[str, Tensor | float] = {}
+    # Groups may have been added since other rates were noted.
+    for (root, names), own in zip(_named(optimizers, configs).items(), rates, strict=False):
+        named = {name: rate for name, rate in zip(names, own, strict=False) if name is not None and rate is not None}
+        if are_here and len(named) > 1 and len(set(map(float, named.values()))) == 1:
+            named = {root: next(iter(named.values()))}
+        shown |= named
+    if are_here and len(shown) > MOST_SHOWN:
+        return {"lr min": float(min(shown.values())), "lr max": float(max(shown.values()))}
+    return shown
+
+
+def _named(optimizers: Sequence[Optimizer], configs: Iterable[SchedulerConfig]) -> dict[str, list[str | None]]:
+    """Return the names of the rates of each optimizer, by the name of the optimizer's own; None for a group without."""
+    given = {id(getattr(config.scheduler, "optimizer", None)): config.name for config in configs if config.name}
+    roots, names = Counter[str](), Counter[str]()
+    result: dict[str, list[str | None]] = {}
+    for optimizer in optimizers:
+        own = "lr" if len(optimizers) == 1 else f"lr/{type(optimizer).__name__}"
+        root = numbered(given.get(id(optimizer)) or own, roots)
+        groups = zip(group_names(optimizer), set_rates(optimizer), strict=True)
+        result[root] = [
+            None if rate is None else numbered(f"{root}/{group}" if group else root, names) for group, rate in groups
+        ]
+    return result

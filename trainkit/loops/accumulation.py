@@ -15,6 +15,11 @@ from trainkit.strategies.base import Strategy
 TINY = torch.finfo(torch.float32).tiny
 
 
+def batches_per_update(schedule: Mapping[int, int], epoch: int) -> int:
+    """Return what holds in ``epoch``, of a ``schedule`` by the epoch from which each number holds."""
+    return schedule[max(start for start in schedule if start <= epoch)]
+
+
 class Place(NamedTuple):
     """Where a batch stands in its group, for a step that is compiled: each place that occurs has a graph of its own.
 
@@ -66,7 +71,7 @@ class Accumulation:
 
     def start_epoch(self, epoch: int, num_batches: int | None) -> None:
         """Settle what holds for ``epoch``, which has ``num_batches`` batches; None if the loader does not know."""
-        self.size = self.schedule[max(start for start in self.schedule if start <= epoch)]
+        self.size = batches_per_update(self.schedule, epoch)
         self._num_batches = num_batches
 
     def warn_if_never_full(self) -> None:

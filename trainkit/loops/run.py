@@ -110,6 +110,8 @@ class FitRun(Run):
         log_every: From one row of metrics to the next; None if there are no rows of steps.
         rows: Which updates have one, where that goes by another unit than steps.
         counts_samples: Whether the samples of training batches are counted, as something goes by their number.
+        used_rates: With which rates the newest update was made, by optimizer and parameter group, where its batch is
+            the last of an epoch or of the fit; None elsewhere, and where no scheduler sets rates.
         made_with: What the code gave, by names such as ``optimizer.lr``; what a checkpoint overrides is that of it.
     """
 
@@ -140,6 +142,7 @@ class FitRun(Run):
     gradient_watch: GradientWatch = field(default_factory=GradientWatch, init=False)
     learning: LearningWatch = field(default_factory=LearningWatch, init=False)
     counts_samples: bool = field(default=False, init=False)
+    used_rates: list[list[Tensor | float | None]] | None = field(default=None, init=False)
     made_with: dict[str, Any] = field(default_factory=dict, init=False)
     _has_own_backward: bool = field(default=False, init=False)
     _has_own_zero_grad: bool = field(default=False, init=False)

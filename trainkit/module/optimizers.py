@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from trainkit.checks import is_whole, one_of, without_numpy
 from trainkit.errors import OptimizerError, UnknownNameError, nearest_name
@@ -99,6 +99,11 @@ class SchedulerConfig:
     def counts(self) -> Interval | None:
         """Return what ``every`` says; None where ``interval`` and ``frequency`` say when it steps."""
         return None if self.every is None else read_interval("every", self.every, _OF_SCHEDULER)
+
+    def goes_by_updates(self) -> bool:
+        """Whether it steps after so many updates or epochs, and by no other count that ``every`` may name."""
+        counts = self.counts()
+        return counts is None or counts.unit in ("steps", "epochs")
 
     def _follow(self, every: str) -> None:
         counts = read_interval("every", every, _OF_SCHEDULER)
@@ -194,10 +199,7 @@ def _scheduler_config(given: Any, monitor: str | None = None) -> SchedulerConfig
     given = _known(given, [field.name for field in fields(SchedulerConfig)], f"{_WHERE}: lr_scheduler")
     if "scheduler" not in given:
         raise OptimizerError(f"lr_scheduler is a dict without 'scheduler'; its keys: {', '.join(given) or '(none)'}.")
-    config = SchedulerConfig(**{"monitor": monitor, **given})
-    if isinstance(config.scheduler, OneCycleLR) and config.interval == "epoch":
-        warn("OneCycleLR steps once per epoch here; it is usually meant with interval='step'.")
-    return config
+    return SchedulerConfig(**{"monitor": monitor, **given})
 
 
 def _known(given: dict[str, Any], allowed: Sequence[str], where: str) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import re
 import textwrap
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.batch.nested import map_tensors
+from trainkit.errors import NotAttachedError
 from trainkit.module import TrainModule
 from trainkit.reflection import overrides
 from trainkit.types import Batch
@@ -180,6 +183,17 @@ def _swapped(place: Place) -> str | None:
     )
 
 
+def _endless(place: Place) -> str | None:
+    """Answer where a schedule is given the number of updates of a fit that has no bound."""
+    with suppress(NotAttachedError):
+        if not math.isinf(place.module.trainer.estimated_stepping_batches):
+            return None
+    return (
+        "trainer.estimated_stepping_batches is infinite, as nothing bounds this fit: say Trainer(max_steps=...), or "
+        "max_epochs with a loader that knows its length"
+    )
+
+
 def _attribute(place: Place) -> str | None:
     owner = getattr(place.error, "obj", None)
     is_output = isinstance(owner, list | tuple) and any(isinstance(each, Tensor) for each in owner)
@@ -329,6 +343,7 @@ _MISTAKES = (
     # Optimizers
     _Mistake(ValueError, r"optimizer got an empty parameter list", _parameters, _Where.TORCH),
     _Mistake(TypeError, r"'method' object is not iterable", _always("call it: self.parameters()"), _Where.TORCH),
+    _Mistake((OverflowError, ValueError), r"convert float infinity to integer|total_steps, but got inf", _endless),
     # Data
     _Mistake(
         TypeError,

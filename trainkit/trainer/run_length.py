@@ -9,6 +9,8 @@ from typing import Any
 
 from trainkit.checks import seconds
 from trainkit.errors import ConfigError
+from trainkit.loops.accumulation import batches_per_update
+from trainkit.loops.ahead import Ahead
 from trainkit.loops.limits import NO_LIMIT, Limits
 from trainkit.loops.run import FitRun
 from trainkit.loops.stop import SHOULD_STOP
@@ -116,22 +118,21 @@ def estimated_updates(
         accumulation: Batches per update, by the epoch from which each number holds.
         since: The epochs and updates that are done, and not counted.
     """
-    epochs, steps = max_epochs(stop, data), max_steps(stop, data)
-    done_epochs, done_steps = since
-    left = max(0, steps - done_steps)
-    if num_batches == NO_LIMIT or epochs == NO_LIMIT:
-        return left
-    # The number of batches per update may change from one epoch to a later one.
-    starts = sorted(accumulation.items())
-    updates = 0
-    for (epoch, k), (next_epoch, _) in zip(starts, [*starts[1:], (epochs, 1)], strict=True):
-        updates += math.ceil(num_batches / k) * int(max(0, min(next_epoch, epochs) - max(epoch, done_epochs)))
-    return min(updates, left)
+    epoch, step = since
+    return Ahead(
+        step=step,
+        epoch=epoch,
+        batch=0,
+        num_batches=None if num_batches == NO_LIMIT else int(num_batches),
+        accumulation=accumulation,
+        max_epochs=max_epochs(stop, data),
+        max_steps=max_steps(stop, data),
+    ).updates
 
 
 def epoch_begin(progress: Progress, accumulation: Mapping[int, int]) -> tuple[int, int]:
     """Return how many epochs and updates were done when the running epoch began."""
-    groups = progress.batch / accumulation[max(start for start in accumulation if start <= progress.epoch)]
+    groups = progress.batch / batches_per_update(accumulation, progress.epoch)
     return progress.epoch, progress.global_step - (math.ceil(groups) if progress.is_last else int(groups))
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainkit.callbacks.progress_bar.bar import Bar, duration_text, epoch_label, values_text
+from trainkit.callbacks.progress_bar.bar import Bar, duration_text, epoch_label, line_parts, values_text, wrapped
 
 
 def test_the_rate_is_that_of_the_last_seconds():
@@ -99,3 +99,12 @@ def test_an_epoch_is_counted_from_1(last, text):
 
 def test_names_of_values_cannot_act_on_a_terminal():
     assert values_text({"a\x1b[2J": 1.0, "50\r": 2.0}) == r"a\x1b[2J 1  50\r 2"
+
+
+def test_lines_are_broken_between_parts_alone():
+    parts = line_parts([Bar("Epoch 1", None, now=0.0)], {"train/loss": 0.5, "lr/AdamW": 0.001, "lr": 0.1})
+    assert parts == ["Epoch 1: 0", "0:00", "train/loss 0.5", "lr/AdamW 0.001", "lr 0.1"]
+    assert wrapped(parts, 32) == "Epoch 1: 0  0:00  train/loss 0.5\nlr/AdamW 0.001  lr 0.1"
+    assert wrapped(parts, 31) == "Epoch 1: 0  0:00\ntrain/loss 0.5  lr/AdamW 0.001\nlr 0.1"
+    assert wrapped(parts, 5).splitlines() == parts
+    assert wrapped([], 5) == ""

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from trainkit import Callback, JointOptimizer
 from trainkit.callbacks import ProgressBar
 from trainkit.callbacks.progress_bar import callback
 from trainkit.errors import ConfigError
@@ -138,6 +139,38 @@ def test_unknown_lengths_have_no_total(display):
         [("Epoch 1/1", 2, None)],
         [("Epoch 1/1", 2, None), ("Validation", 0, None)],
     ]
+
+
+@pytest.mark.parametrize(
+    ("data", "arguments", "totals"),
+    [
+        (Endless(9), {"max_epochs": -1, "max_steps": 7}, [7]),
+        (Endless(9), {"max_epochs": -1, "max_steps": 4, "accumulate_grad_batches": 2}, [8]),
+        (Endless(4), {"max_epochs": -1, "max_steps": 6}, [6, 2]),  # the stream ends in between
+        (Endless(3), {"max_epochs": 1}, [None]),
+        (TinyData(3), {"max_epochs": 2, "max_steps": 5}, [3, 2]),
+        (TinyData(3), {"max_epochs": 2, "max_steps": 3, "accumulate_grad_batches": 2}, [3, 2]),
+        (TinyData(3), {"max_epochs": 1, "max_steps": 50}, [3]),
+    ],
+)
+def test_the_total_is_what_is_to_come_until_training_ends(display, data, arguments, totals):
+    trainer_with(**arguments).fit(Logs(), data)
+    begun = [bars[0] for bars, _ in display.shown if bars[0][1] == 0]
+    assert [total for _, _, total in begun] == totals
+
+
+@pytest.mark.filterwarnings("ignore:train_dataloader is a Endless")
+def test_a_resumed_epoch_has_the_total_of_an_unbroken_one(display, tmp_path):
+    class Save(Callback):
+        def on_train_batch_end(self, trainer):
+            if trainer.progress.total_batches == 3:
+                trainer.save_checkpoint(tmp_path / "a.ckpt")
+
+    arguments = {"max_epochs": -1, "max_steps": 4, "accumulate_grad_batches": 2}
+    quiet_trainer(callbacks=[Save()], **arguments).fit(Logs(), Endless(9))
+    trainer_with(**arguments).fit(Logs(), Endless(9), ckpt_path=tmp_path / "a.ckpt")
+    assert display.shown[0][0] == [("Epoch 1", 3, 8)]
+    assert display.finished[-1][0] == [("Epoch 1", 8, 8)]
 
 
 @pytest.mark.parametrize("limits", [{"max_epochs": -1, "max_steps": 1}, {"max_epochs": None, "max_steps": 1}])
@@ -342,7 +375,34 @@ class Scheduled(Logs):
 def test_the_rates_that_schedulers_set_are_shown_by_the_names_of_their_groups(display):
     trainer_with().fit(Scheduled(), TinyData(2))
     assert display.shown[1][1] == {"loss": 0, "lr/a": 4, "lr/b": 2}
-    assert display.finished[0][1] == {"loss": 1, "lr/a": 2, "lr/b": 1}  # those of the next update
+    assert display.finished[0][1] == {"loss": 1, "lr/a": 4, "lr/b": 2}  # those of its last update
+
+
+class Falls(Logs):
+    """The rates of two optimizers fall with each update, and are 0 behind the sixth."""
+
+    def configure_optimizers(self):
+        one, two = self.parameters()
+        pair = [torch.optim.SGD([one], lr=6.0), torch.optim.SGD([two], lr=torch.tensor(12.0))]
+        schedules = [torch.optim.lr_scheduler.LambdaLR(each, lambda step: 1 - step / 6) for each in pair]
+        return [JointOptimizer(*pair)], [{"scheduler": each, "interval": "step"} for each in schedules]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rates"),
+    [
+        ({"max_epochs": 2}, [(4, 8), (1, 2)]),
+        ({"max_epochs": 2, "accumulate_grad_batches": 2}, [(5, 10), (3, 6)]),
+        ({"max_epochs": 2, "max_steps": 5}, [(4, 8), (2, 4)]),
+    ],
+)
+@pytest.mark.parametrize("num_val_batches", [0, 1])
+def test_the_line_of_an_epoch_has_the_rates_of_its_last_update(display, arguments, rates, num_val_batches):
+    trainer_with(**arguments).fit(Falls(), TinyData(3), TinyData(num_val_batches) if num_val_batches else None)
+    lines = [(values["lr/SGD"], values["lr/SGD-1"]) for _, values in display.finished]
+    assert lines == [pytest.approx(pair) for pair in rates]
+    begins = [values for bars, values in display.shown if bars[-1][:2] == ("Epoch 2/2", 0)]
+    assert [values["lr/SGD"] for values in begins] == [pytest.approx(rates[0][0] - 1)]  # of the update to come
 
 
 def test_rates_are_left_out_where_nothing_moves_them_or_they_are_not_wanted(display):
@@ -358,4 +418,4 @@ def test_a_value_that_is_logged_under_the_name_of_a_rate_is_the_one_shown(displa
             return self.loss(batch)
 
     trainer_with().fit(Own(), TinyData(1))
-    assert display.finished[0][1] == {"lr/a": 7, "lr/b": 1}
+    assert display.finished[0][1] == {"lr/a": 7, "lr/b": 2}

@@ -163,3 +163,17 @@ def test_an_unknown_length_is_drawn_too(terminal):
     display.show([bar_at(20, total=None)], {})
     display.close()
     assert screen.lines()[0].split()[-4:] == ["20", "0:02", "10.0", "it/s"]
+
+
+@pytest.mark.parametrize("columns", [50, 60, 61, 62, 100])
+def test_no_line_is_broken_between_a_name_and_its_value(terminal, columns):
+    screen = terminal(columns)
+    values = {"train/loss": 0.9397, "val/acc": 0.8754, "lr/Muon": 0.006031, "lr/AdamW": 0.0003015, "val/loss": 0.5}
+    display = TerminalDisplay(leave=False)
+    display.show([bar_at(1)], values)
+    display.finish([bar_at(40)], values)
+    display.show([bar_at(1, "Epoch 2/2")], values)
+    texts = [f"{name} {value:.4g}" for name, value in values.items()]
+    lines = screen.lines()
+    assert all(sum(text in line for line in lines) == 2 for text in texts)  # in the line that remains, and below
+    assert max(map(len, lines)) <= columns

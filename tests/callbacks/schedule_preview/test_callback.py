@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau, StepLR
 
 from tests.callbacks.schedule_preview.schedules import CLASSES, make
 from trainkit.callbacks.schedule_preview import callback
+from trainkit.data import TensorLoader
 from trainkit.testing import TinyData, TinyModule, assert_same_weights, check_callback, quiet_trainer
 
 
@@ -53,7 +54,8 @@ def told(capsys, module, data=None, **arguments):
 
 @pytest.mark.parametrize("interval", ["step", "epoch"])
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
-@pytest.mark.filterwarnings("ignore:OneCycleLR steps once per epoch")
+@pytest.mark.filterwarnings("ignore:OneCycleLR .* steps once per epoch")
+@pytest.mark.filterwarnings("ignore:.* rises again after")
 def test_a_fit_is_bit_for_bit_the_one_without_it(kind, interval, capsys):
     ends = []
     for draws in (False, True):
@@ -106,15 +108,27 @@ def test_what_cannot_be_known_is_said(capsys):
             return loss
 
     assert told(capsys, Plateau())[1:] == [
-        "lr: 0.05 throughout",
-        "note: ReduceLROnPlateau goes by 'loss', which nobody can foresee; the curve is that without it.",
+        "lr: not drawn: ReduceLROnPlateau goes by 'loss', which nobody can foresee; it begins with 0.05",
     ]
 
     class ByHand(Scheduled):
         def lr_scheduler_step(self, scheduler, metric):
             scheduler.step()
 
-    assert told(capsys, ByHand())[-1] == "note: ByHand steps its schedulers itself; the curve is that without them."
+    assert told(capsys, ByHand())[1:] == ["lr: not drawn: ByHand steps StepLR itself; it begins with 0.05"]
+
+    class BySamples(Scheduled):
+        def configure_optimizers(self):
+            optimizer = SGD(self.parameters(), lr=0.1)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": StepLR(optimizer, 1), "every": "8 samples"}}
+
+    assert told(capsys, BySamples())[1:] == [
+        "lr: not drawn: StepLR goes by samples, and the loader does not tell how many are in a batch; it begins "
+        "with 0.1"
+    ]
+    lines = told(capsys, BySamples(), TensorLoader(torch.randn(16, 4), torch.randn(16, 2), batch_size=4))
+    assert lines[1] == "lr: starts at 0.1, its highest, ends at 1e-06"
+    assert lines[-1] == "note: StepLR goes by samples, of which the loader has 4 in a batch."
 
 
 def test_of_a_run_without_a_known_end_the_beginning_is_drawn(capsys, monkeypatch):
@@ -123,8 +137,7 @@ def test_of_a_run_without_a_known_end_the_beginning_is_drawn(capsys, monkeypatch
     lines = told(capsys, Scheduled(interval="epoch"), Stream())
     assert lines == [
         endless,
-        "lr: 0.05 throughout",
-        "note: nobody knows the length of an epoch; the curve is that without schedulers by epoch.",
+        "lr: not drawn: StepLR steps by epoch, and nobody knows the length of one; it begins with 0.05",
     ]
     assert told(capsys, Stops(), max_epochs=-1)[0] == endless
     assert told(capsys, Scheduled(), Stream(), max_steps=9)[0] == "trainkit: learning rates of 9 updates"

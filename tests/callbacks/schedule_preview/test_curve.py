@@ -21,6 +21,13 @@ def test_extremes():
     assert curve([0.2, 0.2]).is_constant
 
 
+def test_what_floats_lose_is_no_difference():
+    made = curve([0.001, 0.001 * (1 + 1e-15), 0.001 * (1 - 1e-15)])
+    assert made.is_constant
+    assert curve([0.001, 0.0005, 0.001 * (1 + 1e-12), 0.0005 * (1 - 1e-12)]).highest_at == 0
+    assert curve([0.0, 1e-30]).highest_at == 1
+
+
 @pytest.mark.parametrize(
     ("rates", "width", "shares"),
     [

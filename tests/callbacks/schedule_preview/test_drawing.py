@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from trainkit.callbacks.schedule_preview.ahead import Ahead
 from trainkit.callbacks.schedule_preview.curve import Curve
 from trainkit.callbacks.schedule_preview.drawing import drawing
+from trainkit.loops.ahead import Ahead
 
 
 def lines(*rates, step=0, epochs=1, width=27, in_blocks=True, known=True):
@@ -89,6 +89,16 @@ def test_of_many_shapes_some_are_only_told():
 def test_a_rate_that_stays_is_a_line():
     assert lines([0.5, 0.5]) == ["lr/0: 0.5 throughout"]
     assert lines(*[[0.5]] * 9)[5:] == ["lr/5: 0.5 throughout", "and 3 more that stay as they are"]
+
+
+def test_a_rate_that_nobody_can_foresee_is_not_drawn():
+    curves = [Curve(f"lr/{index}", 2, 1, "it goes by a metric") for index in range(8)]
+    for curve in curves:
+        curve.add(0, 1.0)
+    ahead = Ahead(step=0, epoch=0, batch=0, num_batches=2, accumulation={0: 1}, max_epochs=1, max_steps=2)
+    told = list(drawing(curves, ahead, 2, 80, in_blocks=True))
+    assert told[0] == "lr/0: not drawn: it goes by a metric"
+    assert told[6:] == ["and 2 more that are not drawn"]
 
 
 def test_ticks_where_epochs_are_unknown_are_equal_parts():

@@ -5,14 +5,18 @@ import threading
 import warnings
 
 import pytest
+import pytorch_optimizer
+import schedulefree
 import torch
 from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
 from tests.callbacks.schedule_preview.schedules import CLASSES, make
 from trainkit import Callback, JointOptimizer
-from trainkit.callbacks.schedule_preview.ahead import Ahead
 from trainkit.callbacks.schedule_preview.rehearsal import Rehearsal
+from trainkit.data import TensorLoader
+from trainkit.data.batch_sizes import batch_sizes
+from trainkit.loops.ahead import Ahead
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
@@ -37,21 +41,22 @@ class Compared(Callback):
 
     def on_fit_start(self, trainer, module):
         run = trainer.fit_run
-        self.rehearsal = Rehearsal(run.optimizers, run.schedulers, shared=(module, trainer))
+        ahead = Ahead.of(run, trainer.num_training_batches, batch_sizes(trainer.train_dataloader, 1))
+        self.rehearsal = Rehearsal(run.optimizers, run.schedulers, ahead, shared=(module, trainer))
         with warnings.catch_warnings(action="ignore"):
-            self.foreseen = list(self.rehearsal.rates(Ahead.of(run, int(trainer.num_training_batches)), 10**6))
+            self.foreseen = list(self.rehearsal.rates(10**6))
         self.made = []
 
     def on_before_optimizer_step(self, trainer):
         self.made.append(rates_of(trainer.optimizers))
 
 
-def compared(module, num_batches=5, ckpt_path=None, **arguments):
+def compared(module, data=None, ckpt_path=None, **arguments):
     seen = Compared()
     callbacks = [seen, *arguments.pop("callbacks", [])]
     with warnings.catch_warnings(action="ignore"):
         quiet_trainer(**({"max_epochs": 3} | arguments), callbacks=callbacks).fit(
-            module, TinyData(num_batches), ckpt_path=ckpt_path
+            module, data or TinyData(5), ckpt_path=ckpt_path
         )
     return seen
 
@@ -93,6 +98,38 @@ def test_the_run_is_foreseen_to_its_end(arguments):
     assert seen.foreseen == seen.made
 
 
+class Rows(TensorLoader):
+    """Five batches, the last of which is short."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        super().__init__(torch.randn(18, 4), torch.randn(18, 2), batch_size=4)
+
+
+@pytest.mark.parametrize("every", ["3 batches", "7 samples", "2 samples", "30 samples", "3 steps", "2 epochs"])
+@pytest.mark.parametrize("accumulate", [1, {0: 2, 1: 3}], ids=str)
+@pytest.mark.parametrize("stop_after", [5, 8])
+def test_what_goes_by_other_counts_is_foreseen(every, accumulate, stop_after, tmp_path):
+    class Save(Callback):
+        def on_train_batch_end(self, trainer):
+            if trainer.progress.total_batches == stop_after:
+                trainer.save_checkpoint(tmp_path / "a.ckpt")
+
+    def configure(parameters):
+        optimizer = groups(parameters)
+        return [optimizer], [{"scheduler": StepLR(optimizer, 1, 0.5), "every": every}]
+
+    arguments = {"accumulate_grad_batches": accumulate}
+    whole = compared(Scheduled(configure), Rows(), callbacks=[Save()], **arguments)
+    assert whole.foreseen == whole.made
+    assert whole.made[0] != whole.made[-1]
+    assert whole.rehearsal.reasons == [None, None]
+    rest = compared(Scheduled(configure), Rows(), ckpt_path=tmp_path / "a.ckpt", **arguments)
+    assert rest.foreseen == rest.made == whole.made[-len(rest.made) :]
+    remarks = ["StepLR goes by samples, of which the loader has 4 in a batch."] if "samples" in every else []
+    assert rest.rehearsal.remarks == remarks
+
+
 def test_several_optimizers_are_foreseen_together():
     def configure(parameters):
         one, two = SGD(parameters[:1], lr=0.1), AdamW(parameters[1:], lr=0.01)
@@ -132,9 +169,9 @@ def foreseen(configs, optimizers, updates=4, shared=()):
     ahead = Ahead(
         step=0, epoch=0, batch=0, num_batches=updates, accumulation={0: 1}, max_epochs=1, max_steps=float("inf")
     )
-    rehearsal = Rehearsal(optimizers, configs, shared)
+    rehearsal = Rehearsal(optimizers, configs, ahead, shared)
     with warnings.catch_warnings(action="ignore"):
-        return rehearsal, [rates[0] for rates in rehearsal.rates(ahead, updates)]
+        return rehearsal, [rates[0] for rates in rehearsal.rates(updates)]
 
 
 def sgd():
@@ -163,20 +200,46 @@ class Bare:
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "remark"),
+    ("scheduler", "reason"),
     [
-        (lambda optimizer: Locked(optimizer), "Locked cannot be copied .TypeError: cannot pickle"),
-        (lambda optimizer: Bare(), "Bare tells of no optimizer whose rates it sets"),
-        (ReduceLROnPlateau, "ReduceLROnPlateau goes by 'val/loss', which nobody can foresee"),
+        (
+            lambda optimizer: Locked(optimizer),
+            "Locked cannot be copied .TypeError: .*; it begins with 0.5",
+        ),
+        (lambda optimizer: Bare(), "Bare does not tell whose rates it sets; it begins with 0.5"),
+        (ReduceLROnPlateau, "ReduceLROnPlateau goes by 'val/loss', which nobody can foresee; it begins with 0.5"),
+        (
+            lambda optimizer: {"scheduler": StepLR(optimizer, 1), "every": "9 samples"},
+            "StepLR goes by samples, and the loader does not tell how many are in a batch; it begins with 0.5",
+        ),
     ],
 )
-def test_what_cannot_be_foreseen_is_told_and_left_out(scheduler, remark):
-    optimizer = sgd()
-    config = SchedulerConfig(scheduler(optimizer), "step", monitor="val/loss")
-    rehearsal, rates = foreseen([config], [optimizer])
-    assert rates == [0.5] * 4
-    [told] = rehearsal.remarks
-    assert re.match(remark, told)
+def test_for_what_cannot_be_foreseen_there_is_a_reason(scheduler, reason):
+    optimizer, other = sgd(), sgd()
+    made = scheduler(optimizer)
+    config = SchedulerConfig(**made) if isinstance(made, dict) else SchedulerConfig(made, "step", monitor="val/loss")
+    rehearsal, _ = foreseen([config], [optimizer, other])
+    assert re.match(reason, rehearsal.reasons[0])
+    # Of which optimizer a scheduler sets the rates, it may not tell.
+    assert rehearsal.reasons[1] == (rehearsal.reasons[0] if isinstance(made, Bare) else None)
+    assert rehearsal.remarks == []
+
+
+@pytest.mark.parametrize("kind", [schedulefree.AdamWScheduleFree, pytorch_optimizer.ScheduleFreeAdamW])
+def test_an_optimizer_that_warms_up_by_itself_is_not_drawn(kind):
+    def rehearsed():
+        return foreseen([], [optimizer])[0].reasons
+
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.ones(1)
+    optimizer = kind([parameter], lr=0.5, warmup_steps=2)
+    assert rehearsed() == [f"{kind.__name__} warms up by itself, over 2 updates to 0.5"]
+    optimizer.train()
+    optimizer.step()
+    assert rehearsed() == [f"{kind.__name__} warms up by itself, over 2 updates to 0.5"]
+    optimizer.step()
+    assert rehearsed() == [None]
+    assert foreseen([], [optimizer])[1] == [0.5] * 4
 
 
 def test_where_a_scheduler_fails_the_curve_ends():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from trainkit.callbacks.builtin.schedule_lengths import warn_of_lengths
 from trainkit.callbacks.monitor import missing_metric
+from trainkit.callbacks.rates import rates_of
 from trainkit.errors import MetricError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
@@ -91,12 +94,15 @@ class LRSchedulers(Callback):
     # First of all plugins: schedulers step between the update and everybody's on_train_batch_end, as in Lightning.
     @hookimpl(tryfirst=True)
     def on_train_batch_end(self, trainer: Trainer, module: TrainModule) -> None:
+        run = trainer.fit_run
+        ends = run.is_last_batch or run.progress.global_step >= run.limits.max_steps
+        run.used_rates = _copies(run.optimizers) if ends and self._configs else None
         if self._follows_updates:
             self._step_after_update(trainer, module)
         else:
             self._seen_step = trainer.global_step
         # Ahead of the validation that may follow, as in Lightning. Those that need its metric: on_train_epoch_end.
-        self._awaits_epoch = not trainer.is_last_batch
+        self._awaits_epoch = not run.is_last_batch
         if not self._awaits_epoch:
             self._step("epoch", trainer, module, by_metric=False)
 
@@ -210,3 +216,8 @@ class LRSchedulers(Callback):
             self._warned.add(config.monitor)
             warn(f"{message}\nIt is not stepped.")
         return metrics.get(config.monitor)
+
+
+def _copies(optimizers: Iterable[Optimizer]) -> list[list[Tensor | float | None]]:
+    """Return the rates of all groups as they are now: schedulers write into tensors."""
+    return [[rate.clone() if isinstance(rate, Tensor) else rate for rate in rates_of(each)] for each in optimizers]

@@ -5,138 +5,179 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, PolynomialLR
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    CosineAnnealingLR,
+    LambdaLR,
+    LinearLR,
+    OneCycleLR,
+    PolynomialLR,
+    SequentialLR,
+)
 
-from trainkit.callbacks.schedule_preview.ahead import Ahead, goes_by_updates
 from trainkit.callbacks.stochastic_weight_averaging import StochasticWeightAveraging
+from trainkit.loops.ahead import Ahead
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.output import warn
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
 
-_LENGTHS = {CosineAnnealingLR: "T_max", OneCycleLR: "total_steps", PolynomialLR: "total_iters"}
-"""What a scheduler calls the number of steps after which it is over. Not `LinearLR`, which is often a warmup."""
+_LENGTHS = {
+    CosineAnnealingLR: "T_max",
+    LinearLR: "total_iters",
+    OneCycleLR: "total_steps",
+    PolynomialLR: "total_iters",
+}
+"""What a scheduler calls the number of steps after which it is over."""
 
 _OF_FUNCTIONS = "num_training_steps"
 """What the schedules of ``transformers`` call it, which are functions of a `LambdaLR`."""
 
-MOST_COUNTED = 100_000
-"""A fit that is limited by neither so many epochs nor updates is not looked at: to count them would take its time."""
-
 _NOTICEABLE = 1.05
 """A cosine that goes on for less than a twentieth of its length rises by next to nothing."""
+
+_WAVES = 3
+"""One that goes on for so many of its lengths is a wave that may be meant; behind a warmup none is."""
+
+_NEAR = 0.05
+"""Numbers that differ by a larger share are not taken for one that was rounded in another way."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Length:
+    """After how many steps a schedule is over.
+
+    Attributes:
+        part: The scheduler that says so: the schedule, or a part of it.
+        name: The name of the argument of which it is the value.
+        size: That value.
+        after: The steps of the schedule ahead of the part.
+        stepped: How often the schedule has been stepped.
+    """
+
+    part: Any
+    name: str
+    size: float
+    after: int
+    stepped: int
+
+    def __str__(self) -> str:
+        said = f"{type(self.part).__name__} ({self.name}={self.size:,})"
+        return f"{said}, which comes after {self.after:,} steps of a SequentialLR," if self.after else said
+
+    @property
+    def all(self) -> float:
+        """The steps of the whole schedule."""
+        return self.after + self.size
+
+    def say(self, steps: float) -> str:
+        """Return what to do so that the schedule has so many ``steps``."""
+        return f"Say {self.name}={max(1, int(steps) - self.after)}"
 
 
 def warn_of_lengths(trainer: Trainer) -> None:
     """Warn of each schedule of the running fit that certainly does not fit it; of what is only odd, say nothing."""
-    run, batches = trainer.fit_run, trainer.num_training_batches
-    configs = [config for config in run.schedulers if _length(config)[1] and goes_by_updates(config)]
+    run = trainer.fit_run
+    for length in (each for config in run.schedulers for each in _lengths(config.scheduler)):
+        if math.isinf(length.all):
+            warn(
+                f"{length} never gets anywhere: estimated_stepping_batches is infinite where nothing bounds the "
+                f"fit. Say Trainer(max_steps=...), or a number as {length.name}."
+            )
     # Weight averaging exchanges the schedulers in mid-run, and so none of them sees the end.
     averages = any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks)
-    if not configs or run.is_tried or averages:
+    if run.is_tried or averages:
         return
-    ahead = Ahead.of(run, None if math.isinf(batches) else int(batches))
+    rest = Ahead.of(run, trainer.num_training_batches)
     # A loader of unknown length may end the run before its last step.
-    is_known = ahead.max_epochs == math.inf if ahead.num_batches is None else True
-    if not is_known or min(ahead.max_epochs, ahead.max_steps) > MOST_COUNTED:
+    is_known = rest.num_batches is not None or rest.max_epochs == math.inf
+    if not is_known or math.isinf(rest.updates):
         return
-    rest = _Course.of(ahead)
-    whole = _Course.of(replace(ahead, step=0, epoch=0, batch=0)) if run.is_resumed else rest
-    for config in configs:
-        if wrong := next(_wrong(config, rest, whole, trainer), None):
+    whole = replace(rest, step=0, epoch=0, batch=0) if run.is_resumed else rest
+    for config in run.schedulers if rest.updates else ():
+        lengths = _lengths(config.scheduler) if config.goes_by_updates() else ()
+        # One is enough: what is wrong with a schedule is mostly wrong with each part of it.
+        if wrong := next((text for each in lengths for text in _wrong(config, each, rest, whole, trainer)), None):
             warn(wrong)
 
 
-@dataclass(frozen=True, slots=True)
-class _Course:
-    """How much a fit, or the rest of one, makes of what schedulers count.
-
-    Attributes:
-        step: The updates before it.
-        updates: Its updates.
-        epoch: The epochs before it.
-        epochs: Its epochs that come to their end.
-        batches: The batches in these.
-    """
-
-    step: int
-    updates: int
-    epoch: int
-    epochs: int
-    batches: int
-
-    @classmethod
-    def of(cls, ahead: Ahead) -> _Course:
-        epochs = list(ahead.epochs(math.inf))
-        ended = sum(epoch.ends for epoch in epochs)
-        return cls(
-            step=ahead.step,
-            updates=sum(epoch.updates for epoch in epochs),
-            epoch=epochs[0].index if epochs else ahead.epoch,
-            epochs=ended,
-            batches=ended * (ahead.num_batches or 0),
-        )
-
-    def steps(self, config: SchedulerConfig) -> int:
-        """Return how often it steps a scheduler."""
-        before, more = (self.step, self.updates) if config.interval == "step" else (self.epoch, self.epochs)
-        return (before + more) // config.frequency - before // config.frequency
-
-
-def _wrong(config: SchedulerConfig, rest: _Course, whole: _Course, trainer: Trainer) -> Iterator[str]:
+def _wrong(config: SchedulerConfig, length: _Length, rest: Ahead, whole: Ahead, trainer: Trainer) -> Iterator[str]:
     """Yield what is wrong with the length of a schedule, the surest first."""
-    name, length = _length(config)
-    scheduler = config.scheduler
-    called = f"{type(scheduler).__name__} ({name}={length:,})"
-    counted = _counted(length, whole, trainer.world_size)
-    # Of a OneCycleLR that steps by epoch is told when it is returned.
-    if config.interval == "epoch" and type(scheduler) is not OneCycleLR and counted and length >= 2 * whole.epochs:
+    kind, by_epoch = type(length.part), config.interval == "epoch"
+    steps, per = _steps(config, whole), _per(config)
+    count = _count_like(length.all, whole, trainer.world_size)
+    as_long = f", and is as long as the number of {count} of this fit" if count else ""
+    if per != "update" and (count or (by_epoch and kind is OneCycleLR)) and length.all >= 2 * steps:
         yield (
-            f"{called} steps once per epoch, and is as long as the number of {counted} of this fit, not of its "
-            f'{whole.epochs:,} epochs: it does not get far. Return {{"scheduler": ..., "interval": "step"}}.'
+            f"{length} steps once per {per}{as_long}, which steps it {steps:,} times: it does not get far. "
+            + ('Return {"scheduler": ..., "interval": "step"}.' if by_epoch else f"{length.say(steps)}.")
         )
-    if config.interval == "step" and counted not in ("", "updates") and length > whole.updates:
+    if per == "update" and count not in (None, "updates") and length.all > whole.updates:
         yield (
-            f"{called} is as long as the number of {counted} of this fit, and steps after each of its "
-            f"{whole.updates:,} updates: it does not get to its end. Say "
-            f"{name}=self.trainer.estimated_stepping_batches."
+            f"{length} is as long as the number of {count} of this fit, and steps after each of its "
+            f"{int(whole.updates):,} updates: it does not get to its end. Say {length.name}="
+            f"self.trainer.estimated_stepping_batches{f' - {length.after}' if length.after else ''}."
         )
     # How often it has been stepped when the run ends.
-    stepped = getattr(scheduler, "last_epoch", 0) + rest.steps(config)
-    if type(scheduler) is OneCycleLR and stepped > length:
+    stepped = length.stepped + _steps(config, rest)
+    if kind is OneCycleLR and stepped > length.all:
         yield (
-            f"{called} is over before this fit, which steps it {stepped:,} times, and raises an error then. Say "
-            f"{name}={whole.steps(config)}, or end the fit by then."
+            f"{length} is over before this fit, which steps it {stepped:,} times, and raises an error then. "
+            f"{length.say(steps)}, or end the fit by then."
         )
-    if type(scheduler) is CosineAnnealingLR:
+    if kind is CosineAnnealingLR:
         # The rate after the last update is used by none.
-        is_in_epochs = config.interval == "step" and length == trainer.max_epochs and stepped - 1 > length
-        if is_in_epochs or length * _NOTICEABLE < stepped - 1 < 2 * length:
-            unit = "update" if config.interval == "step" else "epoch"
+        used = stepped - 1 - length.after
+        is_in_epochs = not by_epoch and length.all == trainer.max_epochs and used > length.size
+        is_wave = not length.after and used >= _WAVES * length.size
+        if is_in_epochs or (length.size * _NOTICEABLE < used and not is_wave):
             yield (
-                f"{called} rises again after {length:,} steps, and this fit steps it {stepped:,} times, once per "
-                f"{unit}. Say {name}={whole.steps(config)}, or use CosineAnnealingWarmRestarts for a wave."
+                f"{length} rises again after {length.all:,} steps, and this fit steps it {stepped:,} times, once per "
+                f"{per}. {length.say(steps)}, or use CosineAnnealingWarmRestarts for a wave."
             )
 
 
-def _length(config: SchedulerConfig) -> tuple[str, int]:
-    """Return after how many steps a schedule is over, with the name of that argument; 0 where it does not tell."""
-    scheduler = config.scheduler
-    name = _LENGTHS.get(type(scheduler), "")
-    length = getattr(scheduler, name, 0) if name else 0
-    if type(scheduler) is LambdaLR:
-        keywords = getattr(scheduler.lr_lambdas[0], "keywords", {})
-        name, length = _OF_FUNCTIONS, keywords.get(_OF_FUNCTIONS, 0)
-    return name, length if isinstance(length, int) else 0
+def _lengths(scheduler: Any) -> Iterator[_Length]:
+    """Yield after how many steps a schedule is over, as each part tells that goes on to its end."""
+    if type(scheduler) is SequentialLR:
+        for each in _lengths(scheduler._schedulers[-1]):
+            yield replace(each, after=scheduler._milestones[-1] + each.after, stepped=scheduler.last_epoch)
+    elif type(scheduler) is ChainedScheduler:
+        for part in scheduler._schedulers:
+            yield from _lengths(part)
+    else:
+        name = _LENGTHS.get(type(scheduler), "")
+        length = getattr(scheduler, name, 0) if name else 0
+        if type(scheduler) is LambdaLR:
+            name = _OF_FUNCTIONS
+            length = getattr(scheduler.lr_lambdas[0], "keywords", {}).get(name, 0)
+        if length == math.inf or (isinstance(length, int) and length):
+            yield _Length(scheduler, name, length, after=0, stepped=scheduler.last_epoch)
 
 
-def _counted(length: int, whole: _Course, world_size: int) -> str:
-    """Return what of a fit there are about as many of; empty if nothing."""
-    on_all_ranks = whole.batches * world_size
-    counts = {"updates": whole.updates, "batches": whole.batches, "batches on all ranks": on_all_ranks}
-    # A batch more or less in each epoch is one that was rounded in another way.
-    near = (name for name, count in counts.items() if abs(length - count) <= min(whole.epochs, count // 20))
-    return next(near, "")
+def _steps(config: SchedulerConfig, ahead: Ahead) -> int:
+    """Return how often the updates that are ``ahead`` step a scheduler."""
+    by_step = config.interval == "step"
+    before = ahead.step if by_step else ahead.counters().epoch
+    more = int(ahead.updates if by_step else ahead.epochs_that_end)
+    return (before + more) // config.frequency - before // config.frequency
+
+
+def _per(config: SchedulerConfig) -> str:
+    """Return after what it steps once, such as ``update`` or ``2 epochs``."""
+    unit = "update" if config.interval == "step" else "epoch"
+    return unit if config.frequency == 1 else f"{config.frequency} {unit}s"
+
+
+def _count_like(length: float, whole: Ahead, world_size: int) -> str | None:
+    """Return the name of what a fit has about ``length`` of; None if there is nothing."""
+    epochs = whole.epochs_that_end
+    batches = epochs * (whole.num_batches or 0)
+    counts = {"updates": whole.updates, "batches": batches, "batches on all ranks": batches * world_size}
+    # A batch more or less in each epoch is one that was rounded in another way. Of a short fit that may be as many as
+    # there are, and any length would be near.
+    near = (name for name, count in counts.items() if abs(length - count) <= min(epochs, count * _NEAR))
+    return next(near, None)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from trainkit.printable import printable
 
 RATE_WINDOW_S = 5.0
 """Time constant of the rate: a batch that was seen this many seconds ago counts 1/e of a new one."""
+
+
+GAP = "  "
+"""What is between two parts of a line."""
 
 
 class Bar:
@@ -100,17 +104,38 @@ def epoch_label(epoch: int, max_epochs: float | None) -> str:
 
 def line_text(bars: Sequence[Bar], values: Mapping[str, float]) -> str:
     """Return the innermost of ``bars``, with the names of those around it, and the metrics in one line."""
+    return GAP.join(line_parts(bars, values))
+
+
+def line_parts(bars: Sequence[Bar], values: Mapping[str, float]) -> list[str]:
+    """Return the parts of `line_text`, within none of which a line is to be broken."""
     bar = bars[-1]
     label = ", ".join(each.label for each in bars)
-    parts = [f"{label}: {bar.count_text}", bar.time_text, bar.rate_text, values_text(values)]
-    return "  ".join(part for part in parts if part)
+    parts = [f"{label}: {bar.count_text}", bar.time_text, bar.rate_text, *value_texts(values)]
+    return [part for part in parts if part]
 
 
 def values_text(values: Mapping[str, float]) -> str:
     """Return metrics in one line, such as ``train/loss 0.3123  val/accuracy [0] 0.9712 [1] 0.9518`` of two loaders."""
+    return GAP.join(value_texts(values))
+
+
+def value_texts(values: Mapping[str, float]) -> list[str]:
+    """Return each metric with its name."""
     texts: dict[str, str] = {}
     for key, value in values.items():
         # A name for each loader would fill the line.
         name, _, loader = key.partition("/dataloader_idx_")
         texts[name] = f"{texts.get(name, printable(name))} {f'[{loader}] ' if loader else ''}{value:.4g}"
-    return "  ".join(texts.values())
+    return list(texts.values())
+
+
+def wrapped(parts: Iterable[str], width: int) -> str:
+    """Return ``parts`` in lines of at most ``width`` characters, as far as each part fits into one."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(GAP) + len(part) <= width:
+            lines[-1] += GAP + part
+        else:
+            lines.append(part)
+    return "\n".join(lines)

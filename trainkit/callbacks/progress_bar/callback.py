@@ -16,6 +16,7 @@ from trainkit.callbacks.rates import shown_rates
 from trainkit.checks import flags, takes_numpy, whole
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.specs import hookimpl
+from trainkit.loops.ahead import Ahead
 from trainkit.output import printing
 from trainkit.types import Stage
 
@@ -70,8 +71,10 @@ class ProgressBar(Callback):
         shown, configs = trainer.progress_bar_metrics, trainer.lr_scheduler_configs
         if not (self.show_lr and configs):
             return shown
+        # Behind the last batch of an epoch or of the fit those of its update: the next ones may never be used.
+        rates = shown_rates(trainer.optimizers, configs, trainer.fit_run.used_rates if trainer.progress.batch else None)
         # What the user has logged under such a name is what the user wants to see there.
-        return {**shown, **{n: rate for n, rate in shown_rates(trainer.optimizers, configs).items() if n not in shown}}
+        return {**shown, **{name: rate for name, rate in rates.items() if name not in shown}}
 
     def setup(self, trainer: Trainer) -> None:
         self._bars, self._values, self._earlier = [], AsyncValues(), {}
@@ -112,7 +115,7 @@ class ProgressBar(Callback):
     def _begin_epoch(self, trainer: Trainer) -> None:
         done, label = trainer.progress.batch, epoch_label(trainer.current_epoch, trainer.max_epochs)
         self._earlier = {name: trainer.metrics.version_of_epoch(name) for name in self.shown_metrics(trainer)}
-        self._bars = [Bar(label, _total([trainer.num_training_batches]), done=done, now=monotonic())]
+        self._bars = [Bar(label, _batches_of_epoch(trainer), done=done, now=monotonic())]
         self._refresh_if_due(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, batch_idx: int) -> None:
@@ -234,6 +237,17 @@ class ProgressBar(Callback):
                 with suppress(OSError, ValueError):
                     display.close()
                 raise
+
+
+def _batches_of_epoch(trainer: Trainer) -> int | None:
+    """Return how many batches the running epoch has until training ends, if that is sooner; None if nobody knows."""
+    ahead = Ahead.of(trainer.fit_run, trainer.num_training_batches)
+    # With manual optimization nobody knows which batches make updates.
+    if trainer.fit_run.module.automatic_optimization and not math.isinf(ahead.max_steps):
+        epoch = next(ahead.epochs(math.inf), None)
+        if epoch is not None and epoch.index == ahead.epoch:
+            return epoch.closed_by(epoch.updates)
+    return ahead.num_batches
 
 
 def _total(num_batches: Iterable[float]) -> int | None:

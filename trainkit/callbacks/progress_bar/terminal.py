@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar as RichBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from trainkit.callbacks.progress_bar.bar import Bar, line_text, values_text
+from trainkit.callbacks.progress_bar.bar import GAP, Bar, line_parts, value_texts, wrapped
 from trainkit.callbacks.progress_bar.display import Display
 from trainkit.console import RunConsole
 
@@ -21,9 +21,6 @@ MIN_COLUMN_WIDTHS = (12, 7, 13, 9)
 
 LINES_EVERY_S = 0.5
 """Lines that follow each other faster are printed with the next drawing, as to print one takes milliseconds."""
-
-GAP = 2
-"""Blanks between two columns."""
 
 
 class TerminalDisplay(Display):
@@ -60,7 +57,7 @@ class TerminalDisplay(Display):
         if self._leave:
             self._console.print(self._drawing())
         else:
-            self._finished.append(line_text(bars, values))
+            self._finished.append(wrapped(line_parts(bars, values), self._console.width))
             # At once if it may be, so that what others print next comes below it.
             if monotonic() - self._printed_at >= LINES_EVERY_S:
                 self._print_finished()
@@ -82,15 +79,15 @@ class TerminalDisplay(Display):
         bars, values = self._frame
         rows = [_texts(bar) for bar in bars]
         widths = [max([least, *map(len, column)]) for least, *column in zip(MIN_COLUMN_WIDTHS, *rows, strict=True)]
-        room = min(MAX_BAR_WIDTH, self._console.width - sum(widths) - GAP * len(widths))
+        room = min(MAX_BAR_WIDTH, self._console.width - sum(widths) - len(GAP) * len(widths))
         # In a terminal that is too narrow for all columns the bar is left out: numbers say more.
         room = room if room >= MIN_BAR_WIDTH else 0
         widths[1:1] = [room] if room else []
-        grid = Table.grid(*(Column(min_width=width, no_wrap=True) for width in widths), padding=(0, GAP, 0, 0))
+        grid = Table.grid(*(Column(min_width=width, no_wrap=True) for width in widths), padding=(0, len(GAP), 0, 0))
         for bar, (label, *numbers) in zip(bars, rows, strict=True):
             drawn = [RichBar(total=bar.total, completed=bar.done, width=room)] if room else []
             grid.add_row(label, *drawn, *numbers)
-        return Group(grid, Text(values_text(values))) if values else grid
+        return Group(grid, Text(wrapped(value_texts(values), self._console.width))) if values else grid
 
 
 def _texts(bar: Bar) -> list[Text]:

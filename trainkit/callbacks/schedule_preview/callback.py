@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from trainkit.callbacks.output_kind import output_kind
 from trainkit.callbacks.rates import short_names
-from trainkit.callbacks.schedule_preview.ahead import Ahead
 from trainkit.callbacks.schedule_preview.curve import Curve
 from trainkit.callbacks.schedule_preview.drawing import BLOCKS, drawing
 from trainkit.callbacks.schedule_preview.rehearsal import Rehearsal
+from trainkit.data.batch_sizes import batch_sizes
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.specs import hookimpl
+from trainkit.loops.ahead import Ahead
 from trainkit.module import TrainModule
 from trainkit.output import say
 from trainkit.reflection import overrides
@@ -54,25 +55,23 @@ class SchedulePreview(Callback):
 
 def preview(trainer: Trainer, module: TrainModule) -> Iterator[str]:
     """Yield the lines that tell of the rates of the running fit; none if it makes no update."""
-    run, batches = trainer.fit_run, trainer.num_training_batches
-    ahead = Ahead.of(run, None if math.isinf(batches) else int(batches))
+    run = trainer.fit_run
+    sizes = batch_sizes(trainer.train_dataloader, trainer.world_size)
+    ahead = Ahead.of(run, trainer.num_training_batches, sizes)
     if not ahead.updates:
         return
     steps_itself = not module.automatic_optimization or overrides(module, "lr_scheduler_step", TrainModule)
-    configs = [] if steps_itself else run.schedulers
-    rehearsal = Rehearsal(run.optimizers, configs, shared=(module, trainer))
+    whoever = type(module).__name__ if steps_itself else ""
+    rehearsal = Rehearsal(run.optimizers, run.schedulers, ahead, shared=(module, trainer), whoever=whoever)
     updates = int(min(ahead.updates, OF_ENDLESS if math.isinf(ahead.updates) else MOST_UPDATES))
     width = min(MOST_WIDTH, shutil.get_terminal_size().columns) if output_kind() == "terminal" else WIDTH
-    curves = [Curve(name, updates, width) for name in short_names(run.optimizers, run.schedulers)]
-    for index, rates in enumerate(rehearsal.rates(ahead, updates)):
+    names = short_names(run.optimizers, run.schedulers)
+    curves = [Curve(name, updates, width, why) for name, why in zip(names, rehearsal.reasons, strict=True)]
+    for index, rates in enumerate(rehearsal.rates(updates)):
         for curve, rate in zip(curves, rates, strict=True):
             curve.add(index, rate)
     yield f"trainkit: learning rates of {_what(ahead, updates)}"
     yield from drawing(curves, ahead, updates, width, in_blocks=_holds_blocks())
-    if run.schedulers and steps_itself:
-        yield f"note: {type(module).__name__} steps its schedulers itself; the curve is that without them."
-    if ahead.num_batches is None and any(config.interval == "epoch" for config in configs):
-        yield "note: nobody knows the length of an epoch; the curve is that without schedulers by epoch."
     for remark in rehearsal.remarks:
         yield f"note: {remark}"
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+_NOISE = 1e-9
+"""By so small a share rates differ that are meant to be one, as schedules compute in floats."""
+
 
 class Curve:
     """A learning rate over the updates of a run, of which only as much is kept as is drawn.
@@ -11,8 +14,11 @@ class Curve:
         updates: How many updates there are going to be.
         stretches: Into how many stretches they are divided, if there are as many.
 
+        why_not: Why it cannot be foreseen; None if it can.
+
     Attributes:
         name: The same.
+        why_not: The same.
         first: The rate of the first update.
         last: The rate of the newest one.
         highest: The highest.
@@ -20,8 +26,9 @@ class Curve:
         lowest: The lowest.
     """
 
-    def __init__(self, name: str, updates: int, stretches: int) -> None:
+    def __init__(self, name: str, updates: int, stretches: int, why_not: str | None = None) -> None:
         self.name = name
+        self.why_not = why_not
         self._updates = updates
         self._sums = [0.0] * min(updates, stretches)
         self._counts = [0] * len(self._sums)
@@ -32,9 +39,9 @@ class Curve:
         """Take the rate of the update with this index."""
         if not index:
             self.first = self.highest = self.lowest = rate
-        elif rate > self.highest:
+        elif rate > self.highest * (1 + _NOISE):
             self.highest, self.highest_at = rate, index
-        elif rate < self.lowest:
+        elif rate < self.lowest * (1 - _NOISE):
             self.lowest = rate
         self.last = rate
         stretch = index * len(self._sums) // self._updates
@@ -43,7 +50,7 @@ class Curve:
 
     @property
     def is_constant(self) -> bool:
-        """Whether all rates are one."""
+        """Whether all rates are one, but for what floats lose."""
         return self.lowest == self.highest
 
     def shares(self, width: int) -> list[float]:

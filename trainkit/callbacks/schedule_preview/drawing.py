@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from trainkit.callbacks.schedule_preview.ahead import Ahead
 from trainkit.callbacks.schedule_preview.curve import Curve
+from trainkit.loops.ahead import Ahead
 from trainkit.printable import printable
 
 HEIGHT = 5
@@ -34,20 +34,26 @@ def drawing(curves: Sequence[Curve], ahead: Ahead, updates: int, width: int, *, 
         width: Characters of a line.
         in_blocks: Whether the output can hold block characters, and lines for the axis.
     """
-    moving = _by_shape([curve for curve in curves if not curve.is_constant])
+    foreseen = [curve for curve in curves if curve.why_not is None]
+    moving = _by_shape([curve for curve in foreseen if not curve.is_constant])
     margin = max([4, *(len(_number(shape[0].highest)) for shape in moving)]) + 2
     room = max(MIN_WIDTH, width - margin - 1)
-    constant = [curve for curve in curves if curve.is_constant]
-    for curve in constant[:MOST_NAMES]:
-        yield f"{_name(curve)}: {_number(curve.first)} throughout"
-    if len(constant) > MOST_NAMES:
-        yield f"and {len(constant) - MOST_NAMES} more that stay as they are"
+    constant = [curve for curve in foreseen if curve.is_constant]
+    others = [curve for curve in curves if curve.why_not is not None]
+    yield from _told(constant, [f"{_number(curve.first)} throughout" for curve in constant], "that stay as they are")
+    yield from _told(others, [f"not drawn: {curve.why_not}" for curve in others], "that are not drawn")
     for index, shape in enumerate(moving):
         yield from _legend(shape, ahead)
         if index < MOST_CURVES:
             yield from _chart(shape, margin, room, BLOCKS if in_blocks else ASCII, "│" if in_blocks else "|")
             is_last = index == min(len(moving), MOST_CURVES) - 1
             yield from _axis(ahead, updates, margin, room, in_blocks, labelled=is_last)
+
+
+def _told(curves: Sequence[Curve], what: Sequence[str], which: str) -> Iterator[str]:
+    yield from (f"{_name(curve)}: {text}" for curve, text in zip(curves[:MOST_NAMES], what, strict=False))
+    if len(curves) > MOST_NAMES:
+        yield f"and {len(curves) - MOST_NAMES} more {which}"
 
 
 def _by_shape(curves: Sequence[Curve]) -> list[list[Curve]]:
