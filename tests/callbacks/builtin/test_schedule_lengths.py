@@ -6,6 +6,7 @@ import warnings
 from functools import partial
 
 import pytest
+import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
@@ -256,3 +257,31 @@ def test_it_is_true_that_the_fit_would_end_with_an_error():
         pytest.raises(ValueError, match="Tried to step 7 times"),
     ):
         quiet_trainer(max_epochs=2).fit(Scheduled(one_cycle(6)), TinyData(5))
+
+
+class Permissive:
+    """Answers to every name."""
+
+    def __call__(self, step):
+        return 1.0
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return None
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"max_time": "00:01:00:00"}, {"reload_dataloaders_every_n_epochs": 1}, {"max_epochs": 3}]
+)
+def test_a_run_that_may_be_another_one_and_functions_of_any_kind_are_left_alone(arguments, recwarn):
+    class Module(TinyModule):
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            of_length = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4)
+            of_function = torch.optim.lr_scheduler.LambdaLR(optimizer, Permissive())
+            scheduler = of_function if "max_epochs" in arguments else of_length
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    quiet_trainer(**{"max_epochs": 2, **arguments}).fit(Module(), TinyData(3))
+    assert not recwarn.list

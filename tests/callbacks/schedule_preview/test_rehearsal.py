@@ -3,13 +3,14 @@ from __future__ import annotations
 import re
 import threading
 import warnings
+from functools import partial
 
 import pytest
 import pytorch_optimizer
 import schedulefree
 import torch
 from torch.optim import SGD, AdamW
-from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau, SequentialLR, StepLR
 
 from tests.callbacks.schedule_preview.schedules import CLASSES, make
 from trainkit import Callback, JointOptimizer
@@ -271,3 +272,68 @@ def test_nothing_of_the_fit_is_touched_or_copied_with_a_scheduler():
     assert scheduler.state_dict() == before
     assert scheduler.optimizer is optimizer
     assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_what_a_function_has_closed_over_is_left_as_it_is():
+    optimizer, calls = sgd(), [0]
+
+    def factor(step, seen=[]):  # noqa: B006  # as people write it
+        calls[0] += 1
+        seen.append(step)
+        inner()
+        return 1 / (calls[0] + len(seen))
+
+    def inner():
+        calls[0] += 1
+
+    scheduler = SequentialLR(optimizer, [LambdaLR(optimizer, partial(factor)), LambdaLR(optimizer, factor)], [2])
+    before = [*calls], [*factor.__defaults__[0]], optimizer.param_groups[0]["lr"]
+    _, rates = foreseen([SchedulerConfig(scheduler, "step")], [optimizer])
+    assert before == ([*calls], [*factor.__defaults__[0]], optimizer.param_groups[0]["lr"])
+    made = []
+    for _ in rates:
+        made.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert made == rates
+
+
+def test_a_function_that_writes_into_the_optimizer_writes_into_the_stand_in():
+    optimizer = sgd()
+
+    class Writing:
+        def __init__(self):
+            self.optimizer, self.groups = optimizer, lambda: optimizer.param_groups
+
+        def step(self):
+            self.groups()[0]["lr"] /= 2
+
+    scheduler = Writing()
+    foreseen([SchedulerConfig(scheduler, "step")], [optimizer])
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_a_scheduler_that_holds_the_module_is_not_tried():
+    optimizer = sgd()
+
+    class Holding(LambdaLR):
+        def __init__(self, module):
+            self.module = module
+            super().__init__(optimizer, lambda step: 1.0)
+
+    rehearsal, _ = foreseen([SchedulerConfig(Holding(TinyModule()), "step")], [optimizer])
+    assert rehearsal.reasons[0].startswith("Holding holds a module, which it may change")
+
+
+def test_a_scheduler_that_adds_groups_ends_the_curve():
+    optimizer = sgd()
+
+    class Growing(LambdaLR):
+        def step(self, *arguments):
+            super().step(*arguments)
+            if self.last_epoch == 2:
+                self.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))]})
+
+    rehearsal, rates = foreseen([SchedulerConfig(Growing(optimizer, lambda step: 1.0), "step")], [optimizer])
+    assert len(rates) == 2 and "Parameter groups come after step 2" in rehearsal.remarks[0]
+    assert len(optimizer.param_groups) == 1

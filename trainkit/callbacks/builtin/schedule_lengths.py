@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch.optim.lr_scheduler import (
@@ -89,7 +90,9 @@ def warn_of_lengths(trainer: Trainer) -> None:
             )
     # Weight averaging exchanges the schedulers in mid-run, and so none of them sees the end.
     averages = any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks)
-    if run.is_tried or averages:
+    # Time may be up first, and loaders that are made anew may be longer or shorter.
+    varies = run.limits.max_time_s < math.inf or bool(trainer.arguments.data.reload_dataloaders_every_n_epochs)
+    if run.is_tried or averages or varies:
         return
     rest = Ahead.of(run, trainer.num_training_batches)
     # A loader of unknown length may end the run before its last step.
@@ -98,7 +101,8 @@ def warn_of_lengths(trainer: Trainer) -> None:
         return
     whole = replace(rest, step=0, epoch=0, batch=0) if run.is_resumed else rest
     for config in run.schedulers if rest.updates else ():
-        lengths = _lengths(config.scheduler) if config.goes_by_updates() else ()
+        is_counted = config.goes_by_updates() and (config.interval == "step" or rest.num_batches is not None)
+        lengths = _lengths(config.scheduler) if is_counted else ()
         # One is enough: what is wrong with a schedule is mostly wrong with each part of it.
         if wrong := next((text for each in lengths for text in _wrong(config, each, rest, whole, trainer)), None):
             warn(wrong)
@@ -153,7 +157,8 @@ def _lengths(scheduler: Any) -> Iterator[_Length]:
         length = getattr(scheduler, name, 0) if name else 0
         if type(scheduler) is LambdaLR:
             name = _OF_FUNCTIONS
-            length = getattr(scheduler.lr_lambdas[0], "keywords", {}).get(name, 0)
+            function = scheduler.lr_lambdas[0]
+            length = function.keywords.get(name, 0) if isinstance(function, partial) else 0
         if length == math.inf or (isinstance(length, int) and length):
             yield _Length(scheduler, name, length, after=0, stepped=scheduler.last_epoch)
 

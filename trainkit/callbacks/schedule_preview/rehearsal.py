@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from types import CellType, FunctionType
 from typing import Any
 
+from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from trainkit.callbacks.rates import set_rates
 from trainkit.interval import Interval
@@ -43,7 +48,8 @@ class _Copy:
 class Rehearsal:
     """Copies of schedulers, which step as a fit is going to step the schedulers themselves.
 
-    Neither those nor their optimizers are touched; of a function that a schedule calls, a copy is not made.
+    Neither those nor their optimizers are touched. Of functions that schedules call, what they have closed over is
+    copied too; what they keep in global variables or in classes is not.
 
     Args:
         optimizers: The optimizers of the fit.
@@ -91,7 +97,11 @@ class Rehearsal:
             batches = counted.total_batches - epoch.begin
             samples = counted.samples - ahead.samples_in(epoch.begin)
             for done in epoch.closes():
-                yield [float(rate) for each in self._stand_ins for rate in set_rates(each) if rate is not None]
+                rates = [float(rate) for each in self._stand_ins for rate in set_rates(each) if rate is not None]
+                if len(rates) != len(self.reasons):
+                    self.remarks.append(f"Parameter groups come after step {counted.global_step:,}: not drawn on.")
+                    return
+                yield rates
                 counted.global_step += 1
                 counted.total_batches = batches + done
                 counted.samples = samples + ahead.samples_in(done)
@@ -132,8 +142,9 @@ class Rehearsal:
             why = f"{name} does not tell whose rates it sets"
         if why is None:
             try:
+                _copy_functions(_held(config.scheduler), self._memo)
                 scheduler = copy.deepcopy(config.scheduler, self._memo)
-            except Exception as error:
+            except Exception as error:  # of the user's code
                 why = f"{name} cannot be copied ({type(error).__name__}: {printable(error)})"
             else:
                 seen = every.count(self._ahead.counters())
@@ -147,6 +158,8 @@ class Rehearsal:
         name, sizes = type(config.scheduler).__name__, self._ahead.sizes
         if self._whoever:
             return f"{self._whoever} steps {name} itself"
+        if any(isinstance(value, nn.Module) for value in _held(config.scheduler)):
+            return f"{name} holds a module, which it may change"
         if config.reduce_on_plateau:
             return f"{name} goes by {config.monitor!r}, which nobody can foresee"
         if every.unit == "epochs" and self._ahead.num_batches is None:
@@ -157,6 +170,34 @@ class Rehearsal:
             size = sizes.size * sizes.ranks
             self.remarks.append(f"{name} goes by samples, of which the loader has {size:,} in a batch.")
         return None
+
+
+def _copy_functions(value: Any, memo: dict[int, Any]) -> None:
+    """Put copies of the functions that a scheduler calls into ``memo``: ``deepcopy`` takes functions as they are.
+
+    Args:
+        value: The scheduler, or a part of it.
+        memo: That of ``deepcopy``.
+    """
+    if isinstance(value, FunctionType) and value.__closure__ and id(value) not in memo:
+        cells = tuple(CellType() for _ in value.__closure__)
+        memo[id(value)] = mine = FunctionType(value.__code__, value.__globals__, value.__name__, None, cells)
+        for cell, own in zip(value.__closure__, cells, strict=True):
+            with suppress(ValueError):  # of one that is still empty
+                _copy_functions(cell.cell_contents, memo)
+                own.cell_contents = copy.deepcopy(cell.cell_contents, memo)
+        mine.__defaults__, mine.__kwdefaults__ = copy.deepcopy((value.__defaults__, value.__kwdefaults__), memo)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            _copy_functions(each, memo)
+    elif isinstance(value, partial):
+        _copy_functions(value.func, memo)
+    elif isinstance(value, LRScheduler):
+        _copy_functions(_held(value), memo)
+
+
+def _held(scheduler: Any) -> list[Any]:
+    return [*getattr(scheduler, "__dict__", {}).values()]
 
 
 def _own_warmup(optimizer: Optimizer) -> str | None:
