@@ -20,6 +20,7 @@ from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_weights
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*which cannot be told where to begin:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*is never reached:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*has a length of .* and ended after:UserWarning"),
 ]
 
