@@ -135,7 +135,7 @@ def test_batches_are_counted_or_a_share(value: float) -> None:
 @pytest.mark.parametrize("value", [-1, -0.5, 1.5, math.inf, *NEITHER])
 def test_what_is_neither_count_nor_share_is_refused(value: object) -> None:
     text = refused(share, "", "limit", value)
-    assert text == f"limit={value!r} must be a number of batches (int) or a share from 0.0 to 1.0 (float)."
+    assert text.startswith(f"limit={value!r} must be a number of batches (int) or a share from 0.0 to 1.0 (float).")
 
 
 def test_a_float_that_is_whole_may_have_been_meant_as_a_count() -> None:
@@ -157,10 +157,39 @@ def test_durations_come_in_four_forms(value: Any) -> None:
 
 
 def test_a_number_of_a_unit_of_time_is_a_duration() -> None:
-    assert [seconds("max_time", text) for text in ("0s", "1.5 min", "2h", " 1 day ")] == [0, 90, 7200, 86400]
+    assert [seconds("max_time", text) for text in ("0s", "1.5 min", "2h", " 1 day ", "1k s")] == [
+        *(0, 90, 7200, 86400, 1000)
+    ]
     for wrong in ("2 H", "2 hrs", "2", "h", "-2 h", "2 h 3 min", "10 steps", "9" * 99 + " d"):
         with pytest.raises(ConfigError, match=re.escape(f"max_time={wrong!r} is not a duration")):
             seconds("max_time", wrong)
+
+
+def test_what_is_wrong_with_a_duration_is_told() -> None:
+    assert "is not a duration: it has the unit 'm', which there is not. Did you mean '30 min'? Allowed" in refused(
+        partial(seconds, "max_time"), "30m"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "meant"),
+    [
+        ("max_steps", "100 steps", 100),
+        ("max_epochs", "1 epoch", 1),
+        ("max_steps", "1k", 1000),
+        ("every_n_step", "2", 2),
+    ],
+)
+def test_a_unit_is_left_out_where_the_argument_has_it(name: str, given: str, meant: int) -> None:
+    assert refused(whole, name, given).endswith(f". Write {name}={meant}, without a unit or quotes.")
+    assert refused(share, "Trainer", "limit_batches", "2 batches").endswith(
+        "Write limit_batches=2, without a unit or quotes."
+    )
+
+
+@pytest.mark.parametrize("given", ["10k samples", "1.5 steps", "1 epoch", "9" * 5000 + " steps", "none", ""])
+def test_where_it_counts_something_else_nothing_is_proposed(given: str) -> None:
+    assert refused(whole, "max_steps", given).endswith("of at least 0.")
 
 
 def test_no_duration_never_ends() -> None:

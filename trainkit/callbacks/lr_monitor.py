@@ -12,6 +12,7 @@ from trainkit.callbacks.rates import group_names, numbered
 from trainkit.checks import flags, one_of, takes_numpy
 from trainkit.errors import ConfigError
 from trainkit.hooks.callback import Callback
+from trainkit.interval import is_interval
 from trainkit.storage.schema import Count, takes
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class LearningRateMonitor(Callback):
 
     Raises:
         UnknownNameError: If there is no such interval.
-        ConfigError: When a fit starts, if two parameter groups of an optimizer have one name.
+        ConfigError: If it is an interval with a number; when a fit starts, if two parameter groups of an optimizer have
+            one name.
     """
 
     @takes_numpy
@@ -57,6 +59,11 @@ class LearningRateMonitor(Callback):
         log_momentum: bool = False,
         log_weight_decay: bool = False,
     ) -> None:
+        if is_interval(logging_interval):
+            raise ConfigError(
+                f"LearningRateMonitor: logging_interval={logging_interval!r} has a number: it is 'step' or 'epoch'. How "
+                f"far it is from one row to the next says Trainer(log_every_n_steps={str(logging_interval)!r})."
+            )
         if logging_interval is not None:
             one_of("logging_interval", logging_interval, ("step", "epoch"), "LearningRateMonitor")
         flags("LearningRateMonitor", log_momentum=log_momentum, log_weight_decay=log_weight_decay)
