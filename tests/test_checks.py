@@ -31,7 +31,7 @@ from trainkit.checks import (
     without_numpy,
 )
 from trainkit.data import TensorLoader
-from trainkit.errors import ConfigError, DataError, UnknownNameError
+from trainkit.errors import ConfigError, DataError, UnknownArgumentError, UnknownNameError
 
 NEITHER = [True, False, None, "1", [1], math.nan]
 """Neither a number nor a share."""
@@ -278,6 +278,34 @@ def test_arguments_of_numpy_arrive_as_numbers_of_python() -> None:
     assert function.__doc__ == "What it does." and list(inspect.signature(function).parameters) == ["first", "second"]
 
 
+def test_an_argument_that_does_not_exist_is_named_with_the_nearest_that_does() -> None:
+    class Owner:
+        @takes_numpy
+        def __init__(self, every: int = 1, *, name: str = "") -> None:
+            self.every = every
+
+    class Heir(Owner):
+        def __init__(self, **more: Any) -> None:
+            super().__init__(**more)
+
+    for each in (Owner, Heir):
+        with pytest.raises(
+            UnknownArgumentError, match=r"unknown argument 'evry'.\n(.|\n)*Owner\(\.\.\.\)(.|\n)*mean 'every'"
+        ):
+            each(evry=2)
+    with pytest.raises(TypeError, match="self"):
+        Owner(self=1)  # type: ignore[call-overload, misc]
+    assert Owner(2, name="a").every == 2
+
+
+def test_whatever_name_is_taken_where_any_is() -> None:
+    @takes_numpy
+    def function(**more: object) -> dict[str, object]:
+        return more
+
+    assert function(evry=np.int64(2)) == {"evry": 2}
+
+
 def _public_classes() -> list[type]:
     found = {
         value
@@ -286,6 +314,17 @@ def _public_classes() -> list[type]:
         if inspect.isclass(value) and "__init__" in vars(value)
     }
     return sorted(found, key=lambda each: each.__qualname__)
+
+
+def test_callbacks_and_loggers_name_the_nearest_argument() -> None:
+    for each, wrong, meant in (
+        (ModelCheckpoint, "evry", "every"),
+        (EarlyStopping, "patiense", "patience"),
+        (trainkit.loggers.CSVLogger, "save_dirr", "save_dir"),
+        (trainkit.data.TensorLoader, "shufle", "shuffle"),
+    ):
+        with pytest.raises(UnknownArgumentError, match=f"did you mean '{meant}'"):
+            each(**{wrong: 1})
 
 
 @pytest.mark.parametrize("each", _public_classes(), ids=lambda each: each.__qualname__)

@@ -7,6 +7,7 @@ allowed; they are called in constructors, so that a mistake is found before any 
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import os
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar
 
-from trainkit.errors import ConfigError, TrainkitError, UnknownNameError
+from trainkit.errors import ConfigError, TrainkitError, UnknownArgumentError, UnknownNameError
 from trainkit.printable import is_writable
 from trainkit.quantity import QuantityError, read_quantity
 
@@ -51,11 +52,18 @@ def takes_numpy(function: Callable[P, T]) -> Callable[P, T]:
     """Let ``function``, mostly an ``__init__``, take numbers of numpy: they arrive as Python's.
 
     Such are the values of a sweep and those in a row of pandas. What is kept of them is in states and configurations,
-    which have numbers of Python only.
+    which have numbers of Python only. As it stands around what users call, it names the nearest argument too where
+    they give one that does not exist.
     """
+    parameters = inspect.signature(function).parameters
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
     @functools.wraps(function)
     def with_python_numbers(*args: P.args, **kwargs: P.kwargs) -> T:
+        if not takes_any and (unknown := [name for name in kwargs if name not in parameters]):
+            allowed = [name for name in parameters if name != "self"]
+            where = f"{function.__qualname__.removesuffix('.__init__')}(...)"
+            raise UnknownArgumentError("argument", unknown[0], allowed, where)
         values = (without_numpy(value) for value in args)
         return function(*values, **{name: without_numpy(value) for name, value in kwargs.items()})
 

@@ -106,7 +106,7 @@ def is_interval(given: object) -> bool:
         return False
 
 
-def _quantity(name: str, given: str, where: str) -> Interval:
+def _quantity(name: str, given: object, where: str) -> Interval:
     if not isinstance(given, str):
         unitless = f", but a number without a unit. Is it '{given} steps'?" if is_whole(given, at_least=1) else "."
         raise _refusal(name, given, where, f"is no interval{unitless}")

@@ -61,8 +61,8 @@ class LearningRateMonitor(Callback):
     ) -> None:
         if is_interval(logging_interval):
             raise ConfigError(
-                f"LearningRateMonitor: logging_interval={logging_interval!r} has a number: it is 'step' or 'epoch'. How "
-                f"far it is from one row to the next says Trainer(log_every_n_steps={str(logging_interval)!r})."
+                f"LearningRateMonitor: logging_interval={logging_interval!r} has a number: it is 'step' or 'epoch'. "
+                f"How far it is from one row to the next says Trainer(log_every_n_steps={str(logging_interval)!r})."
             )
         if logging_interval is not None:
             one_of("logging_interval", logging_interval, ("step", "epoch"), "LearningRateMonitor")
