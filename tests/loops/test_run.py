@@ -200,17 +200,17 @@ def test_an_epoch_begins_with_what_is_known_of_its_batches(is_last):
 def test_somebody_who_asks_for_a_stop_is_heard_after_the_running_batch():
     run = run_of(max_epochs=1)
     run.limits.max_epochs = math.inf
-    run.schedule_next_check()
+    run.set_next_check()
     assert run.next_check_batch == math.inf
     run.stop_signal.ask()
     assert run.next_check_batch == 0
-    run.schedule_next_check()
+    run.set_next_check()
     assert run.next_check_batch == 0, "it is looked for until the run has ended"
     run.stop_signal.ask(False)
-    run.schedule_next_check()
+    run.set_next_check()
     assert run.next_check_batch == math.inf
     run.stop_signal.received = 15
-    run.schedule_next_check()
+    run.set_next_check()
     assert run.next_check_batch == 0, "a signal that came a moment ago is looked for too"
 
 
@@ -226,10 +226,10 @@ def test_ranks_look_after_every_batch():
         is_distributed = True
 
     run = run_of()
-    run.schedule_next_check()
+    run.set_next_check()
     assert run.next_check_batch == math.inf
     run.strategy = Distributed("cpu")
-    run.schedule_next_check()
+    run.set_next_check()
     assert run.next_check_batch == run.progress.total_batches
 
 

@@ -87,7 +87,7 @@ class LearningRateMonitor(Callback):
         # Read before the batch, because schedulers step ahead of this plugin's on_train_batch_end, which would find
         # the rates of the next update. Sent there, because only then it is known that the update was made.
         step = trainer.global_step + 1
-        if self.logging_interval != "epoch" and trainer.fit_run.may_have_row(step):
+        if self.logging_interval != "epoch" and trainer.fit_run.rows.may_have(step):
             self._row, self._row_step = self._read(trainer, "step"), step
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
@@ -98,7 +98,7 @@ class LearningRateMonitor(Callback):
         self._send_if_due(trainer)
 
     def _send_if_due(self, trainer: Trainer) -> None:
-        if trainer.global_step == self._row_step and trainer.fit_run.has_row(self._row_step):
+        if trainer.global_step == self._row_step and trainer.fit_run.rows.newest_has_one():
             self._send(trainer, self._row)
             self._row_step = -1
 

@@ -171,8 +171,8 @@ def begin_or_say_done(run: FitRun) -> None:
     progress = run.progress
     if not run.is_done():
         progress.ended = False
-        if run.due is not None and run.due.name == "on_train_end":
-            run.due = None  # it comes when training has ended anew
+        if run.unfinished_hook is not None and run.unfinished_hook.name == "on_train_end":
+            run.unfinished_hook = None  # it comes when training has ended anew
         if not run.is_resumed and progress.total_batches and run.strategy.is_global_zero:
             say(
                 f"trainkit: this fit counts on from epoch {progress.epoch}, step {progress.global_step}, with "
