@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from trainkit.errors import ModuleError
+from trainkit.interval import Interval
 from trainkit.module.joint_optimizer import JointOptimizer
 from trainkit.precision.base import Precision
 from trainkit.strategies.single import SingleDevice
@@ -309,12 +310,12 @@ def test_a_run_that_is_about_to_stop_validates_first():
 def test_a_validation_by_time_is_due_when_that_has_passed():
     run = validating_run()
     run.progress.batch = 2
-    run.limits.validate_every_s = 1000.0
+    run.limits.validate_every = Interval(1000.0, "seconds")
     assert not run.validation_due()
     run.stop_signal.ask()
     assert run.validation_due(), "the run is about to stop"
     run.stop_signal.ask(False)
-    run.limits.validate_every_s = 0.0
+    run.limits.validate_every = Interval(0.0, "seconds")
     assert run.validation_due()
 
 

@@ -355,6 +355,17 @@ def test_schedules(unit: str, seed: int, tmp_path: Path) -> None:
     assert found == [expected, expected]
 
 
+@pytest.mark.parametrize("every", [{"val_check_interval": f"4 {unit}"} for unit in ("steps", "batches", "samples")])
+def test_what_an_earlier_fit_has_passed_is_not_due_in_the_next(every: dict[str, Any]) -> None:
+    recorder = Validations()
+    trainer = quiet_trainer(max_epochs=1, callbacks=[recorder], **every)
+    data = [TinyData(1, 1)[0]] * 5
+    trainer.fit(module := TinyModule(), data)  # nothing to validate with
+    trainer.max_epochs = 3
+    trainer.fit(module, data, TinyData(1))
+    assert recorder.found == [8, 12]
+
+
 # Time
 
 

@@ -306,9 +306,10 @@ class FitRun(Run):
             return False
         if progress.in_validation:
             return True
-        if limits.validate_every_s is None:
-            return limits.validation_due(progress) or self.stops_now()
-        return self.strategy.any_rank(self.clock.since_validation_s() >= limits.validate_every_s) or self.stops_now()
+        every = limits.validate_every
+        if every is not None and every.unit == "seconds":
+            return self.strategy.any_rank(self.clock.since_validation_s() >= every.size) or self.stops_now()
+        return limits.validation_due(progress) or self.stops_now()
 
     def _training_step_in_precision(self, batch: Batch, batch_idx: int) -> Any:
         with self.precision.autocast():
