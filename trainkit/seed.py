@@ -191,9 +191,15 @@ def _device_states() -> dict[str, Any]:
     # nobody has drawn there.
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch's own
         states["cuda"] = torch.cuda.get_rng_state_all()
-    if torch.backends.mps.is_available():
+    if _has_mps():
         states["mps"] = torch.mps.get_rng_state()
     return states
+
+
+@cache
+def _has_mps() -> bool:
+    # Asked twice for each batch of a loader without length, and always answered alike.
+    return torch.backends.mps.is_available()
 
 
 def _set_device_states(state: dict[str, Any]) -> None:

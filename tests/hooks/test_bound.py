@@ -48,7 +48,9 @@ def test_type_checkers_know_the_views_of_evaluation(stage: str) -> None:
 
 
 def test_nothing_but_hooks_is_declared() -> None:
-    assert set(BoundHooks.__annotations__) - set(HOOKS) == {"joined_in_step", "validation", "test", "predict"}
+    assert set(BoundHooks.__annotations__) - set(HOOKS) == {
+        "asks_for_outputs", "joined_in_step", "validation", "test", "predict",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("hook", HOOKS)

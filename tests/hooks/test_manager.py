@@ -113,6 +113,32 @@ def test_joining_and_leaving_from_within_a_hook_take_effect_at_its_next_call() -
     assert called(manager, log) == ["changes", "new"]
 
 
+class Asks:
+    def on_train_batch_end(self, trainer: Any, outputs: Any) -> None: ...
+
+
+class AsksAsModule:
+    def on_train_batch_end(self, *values: Any) -> None: ...
+
+
+class AsksForLess:
+    def on_train_batch_end(self, batch: Any, module: Any) -> None: ...
+
+    def on_validation_batch_end(self, outputs: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("plugin", "module", "expected"),
+    [(Asks(), Stateful(), True), (AsksForLess(), AsksAsModule(), True), (AsksForLess(), Stateful(), False)],
+)
+def test_it_is_known_whether_anybody_asks_for_the_outputs_of_a_step(plugin: Any, module: Any, expected: bool) -> None:
+    manager = HookManager()
+    manager.register(plugin)
+    assert manager.attach(object(), module).asks_for_outputs is expected
+    manager.unregister(plugin)
+    assert manager.hooks.asks_for_outputs is isinstance(module, AsksAsModule)
+
+
 def test_evaluation_views_follow_too() -> None:
     log: list[str] = []
     manager = HookManager()

@@ -113,3 +113,37 @@ def test_what_learns_is_not_told_of(module, arguments):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         quiet_trainer(**arguments).fit(module(), TinyData())
+
+
+def test_parameters_with_gradients_that_no_optimizer_has_are_named_once():
+    class Forgetful(TinyModule):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(2, 2)
+            self.unused = torch.nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.head(super().forward(x))
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.layer.parameters(), lr=0.1)
+
+    with pytest.warns(UserWarning, match="2 parameters of Forgetful have gradients, and no optimizer") as record:
+        quiet_trainer(max_epochs=2).fit(Forgetful(), TinyData(2))
+    assert sum("no optimizer trains them: head.weight, head.bias" in str(each.message) for each in record) == 1
+
+
+def test_frozen_parameters_may_be_left_out(recwarn):
+    class Frozen(TinyModule):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(2, 2).requires_grad_(False)
+
+        def forward(self, x):
+            return self.head(super().forward(x))
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.layer.parameters(), lr=0.1)
+
+    quiet_trainer(max_epochs=1).fit(Frozen(), TinyData(2))
+    assert not recwarn.list

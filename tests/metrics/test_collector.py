@@ -395,7 +395,36 @@ def test_memory_is_flat(training):
     assert living_tensors() <= before
 
 
-def test_logging_never_reads_a_tensor(training):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_logged_tensor_is_given_back_in_its_dtype(training, dtype):
+    training.log("x", torch.tensor(0.1, dtype=dtype, requires_grad=True))
+    (value,) = training.callback_metrics.values()
+    assert (value.dtype, value.requires_grad, value.shape) == (dtype, False, ())
+    assert torch.equal(value, torch.tensor(0.1, dtype=dtype))
+
+
+def test_checkpoints_and_rows_have_no_numbers_of_our_own_kind(training):
+    training.log("x", torch.tensor(0.1))
+    saved = training.state_dict(torch.nn.Module())
+    assert all(torch.equal(saved[table]["x"], torch.tensor(0.1)) for table in ("callback", "logged", "step_row"))
+    assert {type(value) for value in training.step_row().values()} == {float}
+
+
+@pytest.mark.parametrize("reduce_fx", ["mean", "sum", "min", "max"])
+def test_an_epoch_is_reduced_alike_whether_its_tensors_are_read_or_kept(training, monkeypatch, reduce_fx):
+    values = torch.tensor([0.1, 1e8, -3.7, 0.3])
+    for name, is_read in (("read", True), ("kept", False)):
+        monkeypatch.setattr(torch.Tensor, "is_cpu", is_read, raising=False)
+        for value in values:
+            training.log(name, value, on_step=False, on_epoch=True, reduce_fx=reduce_fx, batch_size=3)
+    training.end_batches()
+    read, kept = training.callback_metrics.values()
+    assert (read.dtype, read.shape) == (kept.dtype, kept.shape)
+    assert torch.allclose(read, kept, rtol=1e-15)
+
+
+def test_logging_never_reads_a_tensor_of_an_accelerator(training, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "is_cpu", False, raising=False)  # as one of a GPU says
     loss = torch.ones(3, requires_grad=True).sum()
     with Reads() as reads:
         for _ in range(3):

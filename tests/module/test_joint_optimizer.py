@@ -208,3 +208,23 @@ def test_its_state_is_that_of_all():
     other.load_state_dict(joint.state_dict())
     assert len(other.state) == len(joint.state) == 4
     assert repr(joint) == "JointOptimizer(Muon, AdamW)"
+
+
+def test_joint_optimizers_within_one_are_their_parts():
+    first, second, third = (SGD([nn.Parameter(torch.zeros(size))], lr=0.1) for size in (1, 2, 3))
+    assert JointOptimizer(JointOptimizer(first, second), third).optimizers == [first, second, third]
+
+
+def test_a_list_of_optimizers_is_told_how_to_be_given():
+    with pytest.raises(OptimizerError, match=r"no list: JointOptimizer\(muon, adamw\)"):
+        JointOptimizer([SGD([nn.Parameter(torch.zeros(1))], lr=0.1)])
+
+
+def test_a_scheduler_of_the_joint_one_is_refused_with_what_to_do():
+    class Module(Joint):
+        def configure_optimizers(self):
+            optimizer = JointOptimizer(*optimizers_of(self))
+            return {"optimizer": optimizer, "lr_scheduler": StepLR(optimizer, 1)}
+
+    with pytest.raises(OptimizerError, match="make a scheduler for each of its optimizers"):
+        quiet_trainer(max_epochs=1).fit(Module(), data())

@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 import torch
+from pytorch_optimizer import ScheduleFreeWrapper
 from schedulefree import AdamWScheduleFree, SGDScheduleFree
 from torch import nn
 from torch.nn.functional import mse_loss
@@ -62,6 +63,7 @@ MAKERS = {
     "adamw": lambda module: AdamWScheduleFree(module.parameters(), lr=0.05, warmup_steps=2),
     "sgd": lambda module: SGDScheduleFree(module.parameters(), lr=0.3, weight_decay=0.01),
     "joint": joint,
+    "wrapped": lambda module: ScheduleFreeWrapper(SGD(module.parameters(), lr=0.1)),
     "swapping": lambda module: Swapping(module.parameters(), lr=0.1),
 }
 VALIDATIONS = {
@@ -276,7 +278,8 @@ def test_a_fit_that_fails_leaves_the_weights_for_evaluation_and_can_be_saved(tmp
         assert_same_weights(fit(kind, tmp_path / "a.ckpt")[0], fit(kind)[0])
 
 
-def test_hooks_that_switch_too_change_nothing(tmp_path):
+@pytest.mark.parametrize("kind", ["adamw", "wrapped"])
+def test_hooks_that_switch_too_change_nothing(tmp_path, kind):
     class Switching(Module):
         def on_train_epoch_start(self):
             self.optimizers().train()
@@ -287,22 +290,108 @@ def test_hooks_that_switch_too_change_nothing(tmp_path):
         def on_validation_epoch_end(self):
             self.optimizers().train()
 
-        def on_save_checkpoint(self, checkpoint):
-            assert self.optimizers().param_groups[0]["train_mode"] is not self.expects_eval
-
-    Switching.expects_eval = False
     folder = {
         "enable_checkpointing": True,
         "callbacks": [ModelCheckpoint(tmp_path, monitor="val/loss", save_top_k=-1, filename="{epoch}")],
     }
-    module, _ = fit("adamw", module=Switching, **folder)
-    weights, validated = by_hand("adamw", "each epoch")
+    module, _ = fit(kind, module=Switching, **folder)
+    weights, validated = by_hand(kind, "each epoch")
     for epoch, expected in enumerate(validated):
         saved = read_checkpoint(tmp_path / f"epoch={epoch}.ckpt")["state_dict"]
         for name, value in expected.items():
             torch.testing.assert_close(saved[name], value)
     for name, value in weights.items():
         torch.testing.assert_close(module.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "wrapped"])
+def test_a_save_hook_that_switches_is_undone(tmp_path, kind):
+    class Switching(Module):
+        def on_save_checkpoint(self, checkpoint):
+            self.optimizers().eval()
+
+    saving = [ModelCheckpoint(tmp_path, every_n_train_steps=3, save_top_k=-1)]
+    module, _ = fit(kind, module=Switching, enable_checkpointing=True, callbacks=saving)
+    for name, value in fit(kind)[0].state_dict().items():
+        torch.testing.assert_close(module.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("hook", ["on_before_backward", "on_after_backward", "on_before_zero_grad"])
+def test_a_save_within_a_step_changes_nothing(tmp_path, kind, hook):
+    def save(self, *arguments):
+        if self.trainer.global_step == 5:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that a run does not go on exactly from there
+                self.trainer.save_checkpoint(tmp_path / "a.ckpt")
+
+    saving = type("Saving", (Module,), {hook: save})
+    assert_same_weights(fit(kind, module=saving)[0], fit(kind)[0])
+    assert (tmp_path / "a.ckpt").exists()
+
+
+def test_a_save_is_no_update_of_manual_optimization(tmp_path):
+    class Manual(Module):
+        automatic_optimization = False
+
+        def __init__(self, kind="sgd"):
+            super().__init__(kind)
+            self.automatic_optimization = False
+
+        def training_step(self, batch, batch_idx):
+            optimizer = self.trainer.optimizers[0]  # past the wrapper, so that updates are found by what changes
+            if batch_idx == 1:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    self.trainer.save_checkpoint(tmp_path / "a.ckpt")
+                return
+            self.manual_backward(self.loss(batch))
+            optimizer.step()
+            optimizer.zero_grad()
+
+    _, trainer = fit("sgd", module=Manual, epochs=1)
+    assert trainer.global_step == BATCHES - 1
+
+
+@pytest.mark.parametrize("validation", VALIDATIONS)
+@pytest.mark.parametrize("make", [AdamWScheduleFree, SGDScheduleFree])
+def test_a_group_that_is_added_in_an_epoch_is_trained_from_its_first_batch(tmp_path, validation, make):
+    class Growing(Module):
+        def configure_optimizers(self):
+            return make(self.network[2].parameters(), lr=0.05)
+
+    class Add(Callback):
+        def on_train_batch_start(self, trainer, module):
+            if trainer.global_step == 2:
+                trainer.optimizers[0].add_param_group({"params": module.network[0].parameters()})
+
+    save = Save(tmp_path)
+    module, _ = fit("adamw", module=Growing, callbacks=[Add(), save], **VALIDATIONS[validation])
+    expected = Growing()
+    optimizer = expected.configure_optimizers()
+    step = 0
+    for epoch in range(EPOCHS):
+        for index, batch in enumerate(data()):
+            if index == 0 or (validation == "within epochs" and index == BATCHES // 2):
+                optimizer.train()
+            if step == 2:
+                optimizer.add_param_group({"params": expected.network[0].parameters(), "train_mode": True})
+            expected.loss(batch).backward()
+            optimizer.step()
+            expected.zero_grad()
+            step += 1
+            is_last = index == BATCHES - 1
+            is_due = {"each epoch": is_last, "within epochs": index % 2, "every second": is_last and epoch % 2}
+            if is_due.get(validation):
+                optimizer.eval()
+    optimizer.eval()
+    assert_same_state(weights_of(module), weights_of(expected))
+    for path in save.weights:
+        saved = read_checkpoint(path)
+        assert all(
+            group["train_mode"] == ("current_model_state" in saved)
+            for group in saved["optimizer_states"][0]["param_groups"]
+        )
 
 
 def test_optimizers_without_modes_cost_nothing():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import schedulefree
 import torch
 from torch import nn
 from torch.optim import SGD, Adam
@@ -8,6 +9,7 @@ from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, ReduceLROnPlatea
 
 from trainkit.errors import ConfigError, OptimizerError, UnknownNameError
 from trainkit.module.optimizers import SchedulerConfig, configure, parameters_of
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
 def sgd():
@@ -219,3 +221,12 @@ def test_parameters_of_an_optimizer_are_those_of_all_groups_in_their_order():
 
     expected = [parameters[index] for index in (2, 3, 0, 1)]
     assert all(found is given for found, given in zip(parameters_of(optimizer), expected, strict=True))
+
+
+def test_what_steps_and_is_no_optimizer_of_torch_is_told_why():
+    class Module(TinyModule):
+        def configure_optimizers(self):
+            return schedulefree.ScheduleFreeWrapper(torch.optim.SGD(self.parameters(), lr=0.1))
+
+    with pytest.raises(OptimizerError, match="it is no torch.optim.Optimizer"):
+        quiet_trainer(max_epochs=1).fit(Module(), TinyData(1))

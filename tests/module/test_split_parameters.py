@@ -53,3 +53,8 @@ def test_it_prints_what_went_where() -> None:
 def test_an_unknown_split_is_named() -> None:
     with pytest.raises(UnknownNameError, match="decay"):
         split_parameters(Net(), by="deacy")  # type: ignore[arg-type]
+
+
+def test_one_beginning_may_stand_for_itself():
+    module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    assert list(split_parameters(module, rest="1.").chosen) == ["0.weight"]

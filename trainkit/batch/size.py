@@ -25,8 +25,10 @@ def find_batch_size(batch: Batch, samples: Callable[[], int | None] | None = Non
         samples: Tells how many samples the loader made the batch of, None if it does not know. Asked only where the
             batch can be read in two ways: two tensors in a list may be two samples, or samples and their targets.
     """
+    # This runs for every batch for which a mean is logged, and most are inputs and targets.
+    if (type(batch) is tuple or type(batch) is list) and (rows := _rows_of_fields(batch)) is not None:
+        return rows
     rows = _common_rows(batch)
-    # Most batches hold no such list. This runs for every batch for which a mean is logged.
     if not _may_hold_samples(batch, is_top=True):
         return rows
     readings = _readings(batch, is_top=True)
@@ -52,6 +54,19 @@ def is_list_of_samples(value: Any, samples: int, *, is_top: bool) -> bool:
     if not _may_be_samples(value, is_top=is_top) or len(value) != samples:
         return False
     return samples not in (_as_fields(value) or ()) or _look_like_images(value)
+
+
+def _rows_of_fields(batch: Sequence[Any]) -> int | None:
+    """Return the number of rows of ``batch``, if it is tensors that have as many and cannot be samples; else None."""
+    rows = kind = None
+    # A tuple that is the batch itself holds inputs and targets, and so does a list of tensors of several kinds.
+    cannot_be_samples = type(batch) is tuple
+    for tensor in batch:
+        if type(tensor) is not Tensor or not tensor.ndim or tensor.shape[0] != (rows or tensor.shape[0]):
+            return None
+        cannot_be_samples = cannot_be_samples or kind not in (None, (tensor.ndim, tensor.dtype))
+        rows, kind = tensor.shape[0], (tensor.ndim, tensor.dtype)
+    return rows if cannot_be_samples else None
 
 
 def _common_rows(batch: Batch) -> int | None:

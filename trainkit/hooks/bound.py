@@ -69,13 +69,15 @@ class BoundHooks:
     Attributes:
         joined_in_step: Whether a plugin joins any hook from a batch's forward pass to the end of its update, the one to
             clip left out.
+        asks_for_outputs: Whether a plugin that joins ``on_train_batch_end`` asks for its ``outputs``.
         validation: The hooks ``on_validation_*``, without that prefix.
         test: The hooks ``on_test_*``.
         predict: The hooks ``on_predict_*``.
     """
 
-    __slots__ = (*HOOKS, "_joined", "joined_in_step", "predict", "test", "validation")
+    __slots__ = (*HOOKS, "_joined", "asks_for_outputs", "joined_in_step", "predict", "test", "validation")
 
+    asks_for_outputs: bool
     joined_in_step: bool
     validation: EvaluationHooks
     test: EvaluationHooks
@@ -139,6 +141,7 @@ class BoundHooks:
         self.test = EvaluationHooks()
         self.predict = EvaluationHooks()
         self._joined: set[str] = set()
+        self.asks_for_outputs = False
         for hook in HOOKS:
             self.rebind(hook, no_op(hook))
 

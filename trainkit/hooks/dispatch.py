@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pluggy import HookImpl
@@ -48,13 +50,13 @@ def bind(
         # A loop passes the wrapped function first. It takes a place here so that the indices of the others are right;
         # a name with spaces is one that no plugin can ask for.
         provided = (*provided[:2], "what it goes around", *provided[2:])
-    joined = [_join(impl, hook, provided, arguments_of(impl, hook, module), timer) for impl in impls]
     bound = (trainer, module)
-    call = _innermost(hook, [each for each in joined if not each.impl.wrapper], bound, unfinished)
+    joined = [_join(impl, hook, provided, arguments_of(impl, hook, module), timer, bound) for impl in impls]
+    call = _innermost(hook, [each for each in joined if not each.impl.wrapper], unfinished)
     # From the inside out: the first in the order of calls is wrapped around last, and so is the outermost.
     for each in reversed(joined):
         if each.impl.wrapper:
-            call = _wrapped(each, bound, call)
+            call = _wrapped(each, call)
     return call
 
 
@@ -72,7 +74,7 @@ def arguments_of(impl: HookImpl, hook: str, module: object) -> Request:
 
 
 class _Joined(NamedTuple):
-    """One implementation, ready to be called as ``function(*pick(all that the hook provides))``."""
+    """One implementation: ``function(*pick(what the hook provides behind trainer and module))`` calls it."""
 
     function: Callable[..., Any]
     pick: Callable[[tuple[Any, ...]], tuple[Any, ...]]
@@ -80,7 +82,9 @@ class _Joined(NamedTuple):
     impl: HookImpl
 
 
-def _join(impl: HookImpl, hook: str, provided: Sequence[str], request: Request, timer: HookTimer) -> _Joined:
+def _join(
+    impl: HookImpl, hook: str, provided: Sequence[str], request: Request, timer: HookTimer, bound: tuple[Any, ...]
+) -> _Joined:
     function: Callable[..., Any] = impl.function
     member: Any = impl.plugin
     if request.by_name:
@@ -88,8 +92,20 @@ def _join(impl: HookImpl, hook: str, provided: Sequence[str], request: Request, 
     # Decided when hooks are bound, not at each call: a run that is not timed pays nothing for the possibility.
     if timer.enabled:
         function = timer.timed(function, impl.plugin_name, hook, is_wrapper=impl.wrapper)
-    pick = _pick([provided.index(argument) for argument in (*request.by_position, *request.by_name)])
+    indices = [provided.index(argument) for argument in (*request.by_position, *request.by_name)]
+    known = list(takewhile(lambda index: index < len(bound), indices))
+    if all(index >= len(bound) for index in indices[len(known) :]):
+        # Trainer and module come first, as they usually do: they are given once, and not at each call.
+        function = partial(function, *(bound[index] for index in known)) if known else function
+        pick = _pick([index - len(bound) for index in indices[len(known) :]])
+    else:
+        function, pick = _taking_known(function, _pick(indices), bound), _pick(list(range(len(provided) - len(bound))))
     return _Joined(function, pick, Attribution(impl.plugin_name, member.plugin, hook), impl)
+
+
+def _taking_known(function: Callable[..., Any], pick: Callable[..., Any], bound: tuple[Any, ...]) -> Callable[..., Any]:
+    """Return ``function`` so that it takes what a hook provides but ``bound``."""
+    return lambda *values: function(*pick(bound + values))
 
 
 def _taking_by_position(function: Callable[..., Any], split: int, names: Sequence[str]) -> Callable[..., Any]:
@@ -111,19 +127,18 @@ def _pick(indices: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
     return operator.itemgetter(*indices)
 
 
-def _innermost(hook: str, joined: list[_Joined], bound: tuple[Any, ...], unfinished: Unfinished) -> HookCall:
+def _innermost(hook: str, joined: list[_Joined], unfinished: Unfinished) -> HookCall:
     """Return what the wrappers of ``hook`` run around: its other implementations, or the function a loop passes."""
     if hook.startswith("around_"):
         return operator.call
     if hook in _REACHES_ALL:
-        return _REACHES_ALL[hook](joined, bound)
+        return _REACHES_ALL[hook](joined)
     if len(joined) == 1:
-        return _single(joined[0], bound)
+        return _single(joined[0])
     # Unpacked here and not in the loop, where each look-up of an attribute would be paid at every call.
     calls = [(each.function, each.pick, each.attribution) for each in joined]
 
     def call(*values: Any) -> list[Any]:
-        values = bound + values
         results = []
         unfinished[hook] = rest = iter(calls)
         try:
@@ -141,13 +156,13 @@ def _innermost(hook: str, joined: list[_Joined], bound: tuple[Any, ...], unfinis
     return call
 
 
-def _single(joined: _Joined, bound: tuple[Any, ...]) -> HookCall:
+def _single(joined: _Joined) -> HookCall:
     """Return a function that calls one implementation, a third faster than a loop over one."""
     function, pick, attribution, _ = joined
 
     def call(*values: Any) -> list[Any]:
         try:
-            result = function(*pick(bound + values))
+            result = function(*pick(values))
         except Exception as error:
             attribution.blame(error)
             raise
@@ -156,21 +171,21 @@ def _single(joined: _Joined, bound: tuple[Any, ...]) -> HookCall:
     return call
 
 
-def _on_exception(joined: list[_Joined], bound: tuple[Any, ...]) -> HookCall:
+def _on_exception(joined: list[_Joined]) -> HookCall:
     """Return the function of ``on_exception``: it calls every plugin, and notes on the exception what they raise."""
 
     def call(exception: BaseException) -> Sequence[Any]:
-        _call_all(joined, (*bound, exception), exception)
+        _call_all(joined, (exception,), exception)
         return ()
 
     return call
 
 
-def _teardown(joined: list[_Joined], bound: tuple[Any, ...]) -> HookCall:
+def _teardown(joined: list[_Joined]) -> HookCall:
     """Return the function of ``teardown``: it calls every plugin, and then raises the first exception of them."""
 
     def call(*values: Any) -> Sequence[Any]:
-        error = _call_all(joined, bound + values)
+        error = _call_all(joined, values)
         if error is not None:
             raise error
         return ()
@@ -185,7 +200,7 @@ def _call_all(
 
     Args:
         joined: The implementations.
-        values: All that the hook provides.
+        values: All that the hook provides but trainer and module.
         first: An exception that was raised before, on which later ones are noted.
 
     Returns:
@@ -213,13 +228,13 @@ def _call_all(
 _REACHES_ALL = {"on_exception": _on_exception, "teardown": _teardown}
 
 
-def _wrapped(joined: _Joined, bound: tuple[Any, ...], inner: HookCall) -> HookCall:
+def _wrapped(joined: _Joined, inner: HookCall) -> HookCall:
     """Return a function that runs a wrapper's generator and calls ``inner`` where it yields."""
     function, pick, attribution, _ = joined
 
     def call(*values: Any) -> Any:
         try:
-            generator = function(*pick(bound + values))
+            generator = function(*pick(values))
             # With a default, `next` does not raise the StopIteration of a generator that has ended.
             if next(generator, _ENDED) is _ENDED:
                 raise _malformed(joined, "returned before its yield")

@@ -241,9 +241,11 @@ class HookManager:
             if self._run is None:
                 self.hooks.rebind(hook, no_op(hook))
             else:
-                self.hooks.rebind(
-                    hook, bind(hook, self._registry.calls(hook), *self._run, self.timing, self._unfinished)
-                )
+                impls = self._registry.calls(hook)
+                self.hooks.rebind(hook, bind(hook, impls, *self._run, self.timing, self._unfinished))
+                if hook == "on_train_batch_end":
+                    requests = [arguments_of(impl, hook, self._run[1]) for impl in impls]
+                    self.hooks.asks_for_outputs = any("outputs" in names for request in requests for names in request)
 
 
 class _Member:

@@ -105,11 +105,13 @@ class MetricRows(Callback):
             )
 
     def on_validation_batch_end(self, trainer: Trainer) -> None:
-        if not trainer.sanity_checking:
+        # First what is asked of every batch: few log a value of it.
+        if trainer.metrics.has_step_row() and not trainer.sanity_checking:
             self._send(trainer, trainer.metrics.step_row())
 
     def on_test_batch_end(self, trainer: Trainer) -> None:
-        self._send(trainer, trainer.metrics.step_row())
+        if trainer.metrics.has_step_row():
+            self._send(trainer, trainer.metrics.step_row())
 
     def on_validation_end(self, trainer: Trainer) -> None:
         if not trainer.sanity_checking:

@@ -57,19 +57,24 @@ def evaluate(
         with isolate_rng(is_continued):
             on.start()
             on.epoch_start()
-        step = run.evaluation_step()
+        step, has_context = run.evaluation_step(), run.precision.has_context
         first, start = progress.validation_loader, progress.validation_batch
         for dataloader_idx, loader in enumerate(loaders[first:], first):
             collected = run.metrics.begin_batches(dataloader_idx, loader.known_samples)
             for batch_idx, batch, _ in loader.batches(start if dataloader_idx == first else 0):
                 collected.batch, collected.batch_idx = batch, batch_idx
                 batch = collected.batch = run.transfer(batch, dataloader_idx)
-                on.batch_start(batch, batch_idx, dataloader_idx)
-                with run.precision.autocast():
+                if on.batch_start:
+                    on.batch_start(batch, batch_idx, dataloader_idx)
+                if has_context:
+                    with run.precision.autocast():
+                        outputs = hooks.around_evaluation_step(step, batch, batch_idx, dataloader_idx)
+                else:
                     outputs = hooks.around_evaluation_step(step, batch, batch_idx, dataloader_idx)
                 # Ahead of the hook, as in training: a checkpoint saved in it begins with the next batch.
                 progress.count_validation_batch(dataloader_idx)
-                on.batch_end(outputs, batch, batch_idx, dataloader_idx)
+                if on.batch_end:
+                    on.batch_end(outputs, batch, batch_idx, dataloader_idx)
                 if keep is not None:
                     keep(dataloader_idx, outputs)
                 # A validation may take hours: a signal is honoured after each of its batches.

@@ -55,7 +55,7 @@ def fit(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None:
             run.progress.ended = True
             run.optimizer_modes.end()
             hooks.on_train_end()
-    run.optimizer_modes.end()
+    run.optimizer_modes.end()  # as well where there was nothing left to train
     hooks.on_fit_end()
 
 
@@ -73,8 +73,8 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
     progress.epoch_left = False  # a run that had stopped in this epoch goes on in it
     # A run that continues may have been saved between a batch and its validation.
     stopped = progress.batch > 0 and close_batch(run, hooks, loaders)
-    if not stopped:
-        run.go_on_training()
+    if not stopped and not progress.is_last:
+        run.optimizer_modes.train()
     batches = () if stopped else loaders.train.batches(start=progress.batch)
     collected = run.metrics.begin_batches(
         accumulates=run.accumulation.size > 1, known_samples=loaders.train.known_samples
@@ -98,11 +98,8 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
             stopped = True
             break
     else:
-        # A loader that ends before its length tells only now which batch was the last, and what is due after it.
         if loaders.train.ended_early and not progress.is_last:
-            optimize.close_group(run, hooks)
-            run.is_last_batch = progress.is_last = True
-            close_batch(run, hooks, loaders)
+            close_short_epoch(run, hooks, loaders)
     # The epoch may have ended earlier than its last group was foreseen to: by -1, a limit, or a short loader.
     optimize.close_group(run, hooks)
     run.metrics.end_batches()
@@ -126,9 +123,16 @@ def close_batch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> bool:
         validate(run, hooks, loaders.val)
     run.set_next_check()
     stops = run.stops_here()
-    if not stops:
-        run.go_on_training()
+    if not stops and not run.progress.is_last:
+        run.optimizer_modes.train()
     return stops
+
+
+def close_short_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None:
+    """Do what is due after the last batch of a loader that has ended before its length, and tells only now."""
+    optimize.close_group(run, hooks)
+    run.is_last_batch = run.progress.is_last = True
+    close_batch(run, hooks, loaders)
 
 
 def asks_to_skip(answers: Sequence[int]) -> bool:

@@ -27,6 +27,7 @@ class LearningWatch:
         self._weights: list[Tensor] = []  # the norms when the epoch began; empty where nobody will ask
         self._first_step: int | None = None  # global_step when it began; None if that was in another process
         self._has_warned = False
+        self._has_looked_for_others = False
 
     def start_epoch(self, optimizers: Sequence[torch.optim.Optimizer], progress: Progress) -> None:
         """Note what the weights are, as long as no update has found a gradient."""
@@ -51,6 +52,9 @@ class LearningWatch:
         message = self._nothing_learned(module, optimizers, progress, has_updates=has_updates)
         if message and is_tried:
             raise ModuleError(message)
+        if not message and not self._has_looked_for_others and module.automatic_optimization:
+            self._has_looked_for_others = True
+            message = _left_out(module, optimizers)
         if message and not self._has_warned:
             self._has_warned = True
             warn(message)
@@ -87,6 +91,23 @@ class LearningWatch:
             return "" if has_changed is not False else _without_gradient(module, *place, optimizers)
         is_unseen = has_changed and not module.automatic_optimization
         return (_without_count if is_unseen else _without_update)(module, *place)
+
+
+def _left_out(module: TrainModule, optimizers: Sequence[torch.optim.Optimizer]) -> str:
+    """Return what to say of parameters that the loss has given gradients, and that no optimizer has."""
+    trained = {id(parameter) for optimizer in optimizers for parameter in parameters_of(optimizer)}
+    left = [
+        name
+        for name, parameter in module.named_parameters()
+        if parameter.grad is not None and parameter.requires_grad and id(parameter) not in trained
+    ]
+    if not left:
+        return ""
+    return (
+        f"{len(left)} parameters of {type(module).__name__} have gradients, and no optimizer trains them: "
+        f"{', '.join(left[:5])}{', ...' if len(left) > 5 else ''}. Give them to an optimizer in configure_optimizers, "
+        "or freeze them with requires_grad_(False), which saves their gradients."
+    )
 
 
 def _without_update(module: TrainModule, epoch: int, batches: int) -> str:

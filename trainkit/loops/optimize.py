@@ -40,7 +40,7 @@ def step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: 
         optimizer.step()
         run.progress.count_update()
         # For the hook that comes next, and nobody else.
-        return {"loss": loss.detach()} if hooks.on_train_batch_end else {}
+        return {"loss": loss.detach()} if hooks.asks_for_outputs else {}
 
     run.counted_update = False
     closes_group = run.accumulation.closes(batch_idx, is_last)

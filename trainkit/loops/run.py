@@ -186,11 +186,6 @@ class FitRun(Run):
 
     # Epochs and updates
 
-    def go_on_training(self) -> None:
-        """Have optimizers that have modes train, if a batch of the running epoch is to come."""
-        if not self.progress.is_last:
-            self.optimizer_modes.train()
-
     def start_epoch(self, num_batches: int | None) -> None:
         """Settle what holds for one epoch, which has ``num_batches`` batches; None if the loader does not know."""
         self.is_last_batch = self.progress.is_last

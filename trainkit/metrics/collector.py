@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, float32, nn
 
 from trainkit.metrics.logged import LoggedValues
 from trainkit.metrics.options import NOWHERE, Given, describe
@@ -15,7 +15,7 @@ from trainkit.metrics.phase import PhaseLog, refuse_place, unknown
 from trainkit.metrics.ranks import Ranks
 from trainkit.metrics.reduce import reduce_epoch, settle_metrics
 from trainkit.metrics.running import Running, widest
-from trainkit.metrics.scalars import Value, as_number, as_scalar, as_weight, metric_value, refuse_complex
+from trainkit.metrics.scalars import Single, Value, as_number, as_scalar, as_weight, metric_value, refuse_complex
 from trainkit.metrics.sharing import refuse_mixture
 from trainkit.metrics.slots import EPOCH_HOOK, EVERY_LOADER, Slot, SlotSpec
 from trainkit.metrics.torchmetrics import Metric, find_metrics, is_metric, load_state, state_of
@@ -68,10 +68,13 @@ class MetricCollector(LoggedValues):
             slot = self._open(name, given, is_metric(value))
             refuse_complex(name, value)
         if isinstance(value, Tensor):
-            # Otherwise the tables would keep the autograd graph of the batch in memory.
-            value = value.detach()
             if value.ndim:
                 value = as_scalar(name, value)
+            if value.dtype is float32 and value.is_cpu and type(value) is Tensor:
+                value = Single(value.item())
+            else:
+                # Otherwise the tables would keep the autograd graph of the batch in memory.
+                value = value.detach()
         elif slot.spec.is_metric:
             self._log_metric(slot, value, batch_size, on_step)
             return

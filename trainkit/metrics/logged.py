@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from trainkit.metrics.phase import PhaseLog, Published
-from trainkit.metrics.scalars import Table, as_tensors, read
+from trainkit.metrics.scalars import Table, as_tensors, read, storable
 from trainkit.metrics.slots import EPOCH_HOOK
 from trainkit.metrics.torchmetrics import Plugins, find_metrics, has_data, load_metric_states, metric_states
 from trainkit.output import warn
@@ -46,6 +46,10 @@ class LoggedValues:
         return self._phases[-1].known_samples()
 
     # What the plugin that writes rows calls
+
+    def has_step_row(self) -> bool:
+        """Whether batches of this phase logged values ``on_step`` for loggers since the last call of `step_row`."""
+        return bool(self._phases[-1].step_row)
 
     def step_row(self) -> dict[str, float]:
         """Return the newest values that batches of this phase logged ``on_step`` for loggers since the last call.
@@ -130,7 +134,7 @@ class LoggedValues:
         for log in phases.values():
             self._warn_of_lost_metrics(log, paths)
         return {
-            **{name: dict(table) for name, table in self._published.tables().items()},
+            **{name: storable(table) for name, table in self._published.tables().items()},
             "versions": self._published.versions.state_dict(),
             "phases": {phase.value: log.state_dict(paths) for phase, log in phases.items()},
             "torchmetrics": metric_states(module, plugins),

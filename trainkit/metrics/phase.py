@@ -11,7 +11,7 @@ from trainkit.batch.size import find_batch_size
 from trainkit.errors import CheckpointError, MetricError
 from trainkit.metrics.options import Given, LogOptions, describe, refuse_difference, resolve
 from trainkit.metrics.running import Running
-from trainkit.metrics.scalars import Table, Value
+from trainkit.metrics.scalars import Table, Value, storable
 from trainkit.metrics.sharing import StashedStates
 from trainkit.metrics.slots import EPOCH_HOOK, EVERY_LOADER, Slot, SlotSpec
 from trainkit.metrics.torchmetrics import Metric, num_updates, reset
@@ -242,7 +242,7 @@ class PhaseLog:
             "slots": [slot.state_dict(metric_paths.get(id(slot.metric))) for slot in self.slots.values()],
             "group": {key: running.state_dict() for key, running in (self.group or {}).items()},
             # Those of training are among what is published.
-            "step_values": {} if self.phase is Phase.TRAIN else dict(self.step_row),
+            "step_values": {} if self.phase is Phase.TRAIN else storable(self.step_row),
             "version": self.version,
             "is_reduced": self.is_reduced,
             "aside": self.stashed.state_dict(metric_paths),

@@ -9,6 +9,7 @@ import torch
 from trainkit.errors import MetricError
 from trainkit.metrics.phase import PhaseLog
 from trainkit.metrics.ranks import Ranks, reduce_over_ranks
+from trainkit.metrics.scalars import Value
 from trainkit.metrics.slots import Slot, SlotSpec
 
 
@@ -25,9 +26,11 @@ def reduce_epoch(log: PhaseLog, slots: Sequence[Slot], ranks: Ranks) -> None:
         slots = _equal_on_all_ranks(log, slots, ranks)
     # torchmetrics objects are not among them: their compute() exchanges states between ranks itself.
     shared = {slot: slot.running for slot in slots if several and slot.spec.options.syncs_epoch and slot.running}
-    # Tensors made in inference mode could not be used with autograd later, and users keep what they read.
-    with torch.inference_mode(False), torch.no_grad():
-        reduced = dict(zip(shared, reduce_over_ranks(list(shared.values()), ranks), strict=True))
+    reduced: dict[Slot, Value] = {}
+    if several:
+        # Tensors made in inference mode could not be used with autograd later, and users keep what they read.
+        with torch.inference_mode(False), torch.no_grad():
+            reduced = dict(zip(shared, reduce_over_ranks(list(shared.values()), ranks), strict=True))
     for slot in slots:
         log.publish_epoch(slot, reduced[slot] if slot in reduced else slot.value())
 

@@ -52,7 +52,7 @@ class Running:
             self.total += value
         # A NaN is never lost: min() and max() would drop it, as every comparison with it is false.
         elif math.isnan(value) or (value < self.total if self.reduce_fx == "min" else value > self.total):
-            self.total = value
+            self.total = float(value)
 
     def value(self) -> float | Tensor:
         """Return the reduced value: a number if only numbers were added, else a new tensor as wide as the total.

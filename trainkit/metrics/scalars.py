@@ -20,6 +20,15 @@ Value: TypeAlias = float | Tensor
 Table: TypeAlias = dict[str, Value]
 
 
+class Single(float):
+    """The number that a float32 tensor on the CPU held; `as_tensors` gives it as such a tensor again.
+
+    On the CPU nothing has to be waited for, and reading takes a tenth of the time of a copy.
+    """
+
+    __slots__ = ()
+
+
 def as_scalar(name: str, tensor: Tensor) -> Tensor:
     """Return ``tensor`` with shape ().
 
@@ -123,11 +132,7 @@ def metric_value(name: str, metric: Metric, value: Any) -> Value:
 
 def as_tensors(table: Table) -> dict[str, Tensor]:
     """Return the values of ``table`` as tensors of shape (), on their devices. Nothing is read."""
-    # Numbers are doubles in Python; torch's default dtype, float32 or half, would round them.
-    return {
-        name: value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
-        for name, value in table.items()
-    }
+    return {name: value if isinstance(value, Tensor) else _as_tensor(value) for name, value in table.items()}
 
 
 def read(table: Table) -> dict[str, float]:
@@ -138,8 +143,18 @@ def read(table: Table) -> dict[str, float]:
         if isinstance(value, Tensor):
             # stack needs one dtype, and the widest one loses nothing.
             by_device.setdefault(value.device, {})[name] = value.to(widest(value.device))
-    numbers_of = {name: value for name, value in table.items() if not isinstance(value, Tensor)}
+    numbers_of = {name: float(value) for name, value in table.items() if not isinstance(value, Tensor)}
     for tensors in by_device.values():
         numbers_of |= zip(tensors, torch.stack(list(tensors.values())).tolist(), strict=True)
     # In the order in which the names were logged, which is that of columns in a file.
     return {name: numbers_of[name] for name in table}
+
+
+def storable(table: Table) -> Table:
+    """Return a copy of ``table`` for a checkpoint, which has no kinds of numbers of its own."""
+    return {name: _as_tensor(value) if type(value) is Single else value for name, value in table.items()}
+
+
+def _as_tensor(number: float) -> Tensor:
+    # Numbers are doubles in Python; torch's default dtype, float32 or half, would round them.
+    return torch.tensor(number, dtype=torch.float32 if type(number) is Single else torch.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import ChainMap
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -34,14 +35,16 @@ class JointOptimizer(Optimizer):
     """
 
     def __init__(self, *optimizers: Optimizer) -> None:
-        # Without that of torch, which would take parameters and a state of its own.
+        # The __init__ of torch is not called: it would make parameter groups and a state of its own.
         for each in optimizers:
             if not isinstance(each, Optimizer):
-                raise OptimizerError(f"JointOptimizer takes optimizers, and no {type(each).__name__}.")
+                raise OptimizerError(
+                    f"JointOptimizer takes optimizers, and no {type(each).__name__}: JointOptimizer(muon, adamw)."
+                )
         if not optimizers:
             raise OptimizerError("JointOptimizer() needs optimizers, such as JointOptimizer(muon, adamw).")
-        self.optimizers = list(optimizers)
-        for each in optimizers:
+        self.optimizers: list[Optimizer] = parts_of(optimizers)
+        for each in self.optimizers:
             closure = inspect.signature(type(each).step).parameters.get("closure")
             if closure is not None and closure.default is closure.empty:
                 raise OptimizerError(
@@ -125,7 +128,7 @@ class JointOptimizer(Optimizer):
             owner |= dict.fromkeys(own, type(each).__name__)
 
 
-def parts_of(optimizers: list[Any]) -> list[Any]:
+def parts_of(optimizers: Iterable[Any]) -> list[Any]:
     """Return ``optimizers``, with the parts of joint ones in their places."""
     return [part for each in optimizers for part in (each.optimizers if isinstance(each, JointOptimizer) else [each])]
 

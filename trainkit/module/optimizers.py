@@ -26,7 +26,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 from trainkit.checks import is_whole, one_of, without_numpy
 from trainkit.errors import OptimizerError, UnknownNameError, nearest_name
 from trainkit.interval import Interval, is_interval, read_interval
-from trainkit.module.joint_optimizer import parts_of
+from trainkit.module.joint_optimizer import JointOptimizer, parts_of
 from trainkit.output import warn
 
 _WHERE = "configure_optimizers()"
@@ -248,6 +248,11 @@ def _check_scheduler(config: SchedulerConfig, optimizers: list[Optimizer], autom
     name = type(config.scheduler).__name__
     own = getattr(config.scheduler, "optimizer", None)  # a scheduler of the user's own class may have none
     if own is not None and not any(own is optimizer for optimizer in optimizers):
+        if isinstance(own, JointOptimizer):
+            raise OptimizerError(
+                f"{name} in {_WHERE} is of a JointOptimizer, which has no rates of its own.\n"
+                "    to do        make a scheduler for each of its optimizers, and return them as a list"
+            )
         raise OptimizerError(
             f"{name} in {_WHERE} belongs to an optimizer ({type(own).__name__}) that was not returned.\n"
             f"    returned     {', '.join(type(optimizer).__name__ for optimizer in optimizers)}\n"
@@ -267,8 +272,14 @@ def _no_optimizer(value: Any, role: str) -> OptimizerError:
         lines.append('    to do        return {"optimizer": optimizer, "lr_scheduler": scheduler}')
     elif isinstance(value, type):
         lines.append(f"    to do        return {value.__name__}(self.parameters(), lr=...)")
+    elif hasattr(value, "step") and hasattr(value, "param_groups"):
+        lines.append("    why          it is no torch.optim.Optimizer, on which schedulers and states rely")
     return OptimizerError("\n".join(lines))
 
 
 def _described(value: Any) -> str:
-    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__} ({value!r:.80})"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, Optimizer | LRScheduler):
+        return type(value).__name__  # as text they have many lines
+    return f"a {type(value).__name__} ({value!r:.80})"

@@ -40,7 +40,7 @@ class ParameterSplit:
 
 
 def split_parameters(
-    module: nn.Module, by: Literal["matrices", "decay"] = "matrices", *, rest: Sequence[str] = ()
+    module: nn.Module, by: Literal["matrices", "decay"] = "matrices", *, rest: str | Sequence[str] = ()
 ) -> ParameterSplit:
     """Split the parameters of ``module`` in two.
 
@@ -58,6 +58,7 @@ def split_parameters(
         module: Whose.
         by: What goes first.
         rest: Beginnings of names that go second in any case, such as ``"head."``: a last layer is not for Muon either.
+            One, or several.
 
     Raises:
         UnknownNameError: If there is no such split.
@@ -66,15 +67,19 @@ def split_parameters(
     one_of("by", by, ("matrices", "decay"), "split_parameters()")
     embeddings = {id(part.weight) for part in module.modules() if isinstance(part, nn.Embedding | nn.EmbeddingBag)}
     names = [name for name, _ in module.named_parameters()]
-    for beginning in rest:
+    beginnings = [rest] if isinstance(rest, str) else list(rest)
+    for beginning in beginnings:
         if not any(name.startswith(beginning) for name in names):
             raise ConfigError(
                 f"split_parameters(rest=[{beginning!r}]): no parameter of {type(module).__name__} begins so. There are "
                 f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
             )
-    parts: tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]] = {}, {}
+    first: dict[str, nn.Parameter] = {}
+    second: dict[str, nn.Parameter] = {}
     for name, parameter in module.named_parameters():
-        is_first = parameter.ndim == 2 and id(parameter) not in embeddings if by == "matrices" else parameter.ndim > 1
-        parts[not is_first or name.startswith(tuple(rest))][name] = parameter
+        is_matrix = parameter.ndim == 2 and id(parameter) not in embeddings
+        is_first = is_matrix if by == "matrices" else parameter.ndim > 1
+        part = first if is_first and not name.startswith(tuple(beginnings)) else second
+        part[name] = parameter
     headings = {"matrices": ("matrices", "all else"), "decay": ("with decay", "without decay")}
-    return ParameterSplit(*parts, headings[by])
+    return ParameterSplit(first, second, headings[by])

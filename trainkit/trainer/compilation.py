@@ -15,7 +15,7 @@ from trainkit.errors import CompileError
 from trainkit.hooks.manager import HookManager
 from trainkit.loops.compiled.cuda_graph import CudaRecorder, cuda_graphs
 from trainkit.loops.compiled.graph import Backend
-from trainkit.loops.compiled.optimizer import counts_in_groups
+from trainkit.loops.compiled.optimizer import own_count
 from trainkit.loops.compiled.step import CompiledStep
 from trainkit.loops.offered_closure import needs_closure
 from trainkit.loops.run import FitRun
@@ -162,8 +162,8 @@ def _optimizer_obstacle(optimizer: torch.optim.Optimizer) -> Obstacle | None:
     hooks = [*optimizer._optimizer_step_pre_hooks.values(), *optimizer._optimizer_step_post_hooks.values()]
     if hooks:
         return f"{name} has step hooks, which are not called within a graph: {hooks}", "join on_after_optimizer_step"
-    if not is_of_torch(optimizer) and (option := counts_in_groups(optimizer)):
-        return f"each step of {name} changes {option!r} of its groups, a constant of a graph", "use compile=True"
+    if not is_of_torch(optimizer) and (count := own_count(optimizer)):
+        return f"each step of {name} changes its number {count!r}, a constant of a graph", "use compile=True"
     return None
 
 

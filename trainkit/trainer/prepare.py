@@ -98,7 +98,7 @@ def _prepare_fit(
         restore(run, call.registry.plugins, data, checkpoint, call.ckpt_path or "", take, resume)
         call.loaders.sanity = []  # it was checked when the run began
     begin_or_say_done(run)
-    warn_of_unreached(call.trainer, call.began_at[1])
+    warn_of_unreached(call.trainer, run, call.began_at[1])
     if call.trainer.last_checkpoint is not None:
         # Now, and not at the first save hours later.
         check_storable_state(run, call.registry.plugins, data)

@@ -71,7 +71,7 @@ def dump(run: FitRun, plugins: Plugins, data: DataConnection, *, due: dict[str, 
     }
     if run.optimizer_modes:
         # Not so where the weights of training are saved too: then the states are those that belong to them.
-        checkpoint["trainkit"]["optimizers_in_eval"] = NEWEST not in checkpoint
+        checkpoint["trainkit"]["optimizers_in_eval"] = NEWEST not in checkpoint and run.optimizer_modes.is_eval
     # Also what an earlier checkpoint has left to be called, and this process has not come to yet.
     if due is None and run.unfinished_hook is not None:
         due = {"name": run.unfinished_hook.name, "plugins": run.unfinished_hook.plugins}

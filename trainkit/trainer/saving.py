@@ -94,8 +94,11 @@ def dump_newest(trainer: Trainer, call: Call | None, previous: Call | None, *, w
     if keeper is not None:
         checkpoint["trainkit"] |= {"run": keeper.run, "mark": keeper.mark}
     # What is logged by now is in the checkpoint, and the row of the epoch may be written.
+    modes = (fit or call).run.optimizer_modes
+    is_eval = modes.is_eval
     with trainer.metrics.closed("on_save_checkpoint"):
         trainer.hooks.hooks.on_save_checkpoint(checkpoint)
+    modes.put_back(is_eval=is_eval)  # hooks that were written for other frameworks switch to eval here
     try:
         check_layout(checkpoint)
     except CheckpointError as error:

@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader, default_collate
 from trainkit.callbacks.accumulation_schedule import schedule_of
 from trainkit.data.tensors import TensorLoader
 from trainkit.interval import Interval, Unit
-from trainkit.module.optimizers import SchedulerConfig
+from trainkit.loops.run import FitRun
 from trainkit.output import warn
 from trainkit.trainer.arguments import DataArguments
 
@@ -38,29 +38,30 @@ class _Use(NamedTuple):
     never: str
 
 
-def warn_of_unreached(trainer: Trainer, began_at_step: int) -> None:
+def warn_of_unreached(trainer: Trainer, run: FitRun, began_at_step: int) -> None:
     """Warn of each interval of the fit that is about to begin which the whole run does not come to.
 
     Args:
-        trainer: The Trainer, whose run is built.
-        began_at_step: The updates of earlier fits of it.
+        trainer: The Trainer.
+        run: The run of the fit.
+        began_at_step: The updates of earlier fits of the Trainer.
     """
     # Loaders that are made anew may have more. A run that only tries everything does each once.
-    if trainer.fast_dev_run or trainer.reload_dataloaders_every_n_epochs or not trainer.is_global_zero:
+    data = trainer.arguments.data
+    if data.fast_dev_run or data.reload_dataloaders_every_n_epochs or not run.strategy.is_global_zero:
         return
-    ends = _ends(trainer, began_at_step)
-    if ends["steps"] <= trainer.global_step:  # nothing is left to train, which is told elsewhere
-        return
-    for use in (*_validation(trainer), *_rows(trainer), *_saves(trainer), *_schedules(trainer)):
+    uses = (*_validation(run, data), *_rows(trainer), *_saves(trainer), *_schedules(run))
+    ends = _ends(trainer, run, began_at_step) if uses else {}
+    for use in uses:
         end = ends[use.every.unit]
-        if use.every.size > end:
+        # Where nothing is left to train, that is told elsewhere.
+        if use.every.size > end and ends["steps"] > run.progress.global_step:
             warn(f"{use.said} is never reached, as the run ends after {end:,.0f} {use.every.unit}: {use.never}.")
 
 
-def _ends(trainer: Trainer, began_at_step: int) -> Mapping[Unit, float]:
+def _ends(trainer: Trainer, run: FitRun, began_at_step: int) -> Mapping[Unit, float]:
     """Return how many of each unit the run has behind it at its end, at most; infinite where nobody knows."""
-    run, in_epoch = trainer.fit_run, trainer.num_training_batches
-    progress, limits = run.progress, run.limits
+    in_epoch, progress, limits = trainer.num_training_batches, run.progress, run.limits
     steps = trainer.estimated_stepping_batches + began_at_step
     # The callback gives the run its schedule when the fit begins.
     accumulation = schedule_of(trainer.callbacks, run.accumulation.schedule)
@@ -88,9 +89,8 @@ def _batch_size(loader: Any) -> float:
     return math.inf
 
 
-def _validation(trainer: Trainer) -> Iterator[_Use]:
-    data: DataArguments = trainer.arguments.data
-    if not trainer.fit_run.limits.validate:
+def _validation(run: FitRun, data: DataArguments) -> Iterator[_Use]:
+    if not run.limits.validate:
         return
     interval, epochs = data.val_check_interval, data.check_val_every_n_epoch
     if data.validate_every is not None:
@@ -121,12 +121,8 @@ def _saves(trainer: Trainer) -> Iterator[_Use]:
             yield _Use(said, callback.every, "it saves nothing")
 
 
-def _schedules(trainer: Trainer) -> Iterator[_Use]:
-    module = trainer.module
-    configs: list[SchedulerConfig] = trainer.lr_scheduler_configs
-    if module is None or not module.automatic_optimization:
-        return
-    for config in configs:
+def _schedules(run: FitRun) -> Iterator[_Use]:
+    for config in run.schedulers if run.module.automatic_optimization else ():
         every = config.counts()
         if every is not None:
             yield _Use(f"every={config.every!r} of {type(config.scheduler).__name__}", every, "it never steps")

@@ -13,9 +13,9 @@ from trainkit.errors import CompileError
 from trainkit.loops.compiled.optimizer import (
     TracedOptimizer,
     copied,
-    counts_in_groups,
     cycles_momentum,
     makes_state,
+    own_count,
 )
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
@@ -185,9 +185,20 @@ def test_copies_have_what_torch_does_not_know():
 def test_counts_in_groups_are_found_and_nothing_changes():
     parameters = [torch.nn.Parameter(torch.ones(2))]
     optimizer = Counting(parameters)
-    assert counts_in_groups(optimizer) == "count"
+    assert own_count(optimizer) == "count"
     assert "count" not in optimizer.param_groups[0] and parameters[0].grad is None
-    assert counts_in_groups(SGD(parameters, lr=0.1)) == ""
+    assert own_count(SGD(parameters, lr=0.1)) == ""
+
+
+def test_counts_of_the_optimizer_itself_are_found():
+    class Itself(SGD):
+        number = 0
+
+        def step(self):
+            self.number += 1
+            super().step()
+
+    assert own_count(Itself([torch.nn.Parameter(torch.ones(2))], lr=0.1)) == "number"
 
 
 def test_an_optimizer_that_counts_in_its_groups_is_refused():
@@ -195,5 +206,5 @@ def test_an_optimizer_that_counts_in_its_groups_is_refused():
         def configure_optimizers(self):
             return Counting(self.parameters())
 
-    with pytest.raises(CompileError, match="each step of Counting changes 'count' of its groups"):
+    with pytest.raises(CompileError, match="each step of Counting changes its number 'count'"):
         quiet_trainer(compile="step", max_epochs=1).fit(Module(), TinyData(1))

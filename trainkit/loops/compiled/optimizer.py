@@ -208,14 +208,14 @@ def makes_state(optimizer: torch.optim.Optimizer, trained: Iterable[Tensor]) -> 
     return any(_filled(trial, other) != _filled(optimizer, own) for own, other in pairs)
 
 
-def counts_in_groups(optimizer: torch.optim.Optimizer) -> str:
-    """Return what in its parameter groups a step changes, such as a count; empty if that is nothing."""
+def own_count(optimizer: torch.optim.Optimizer) -> str:
+    """Return which number a step changes in an optimizer or its groups, such as a count; empty if it changes none."""
     trained = [parameter for parameter in parameters_of(optimizer) if parameter.requires_grad]
     trial, _ = _tried(optimizer, trained)
-    for group, other in zip(optimizer.param_groups, trial.param_groups, strict=True):
-        for name, value in other.items():
-            is_plain = isinstance(value, int | float)
-            if is_plain and (name not in group or group[name] != value):
+    pairs = [(optimizer.param_groups, trial.param_groups), ([vars(optimizer)], [vars(trial)])]
+    for before, after in (pair for pair_of_lists in pairs for pair in zip(*pair_of_lists, strict=True)):
+        for name, value in after.items():
+            if isinstance(value, int | float) and (name not in before or before[name] != value):
                 return str(name)
     return ""
 
