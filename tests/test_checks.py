@@ -31,7 +31,7 @@ from trainkit.checks import (
     without_numpy,
 )
 from trainkit.data import TensorLoader
-from trainkit.errors import ConfigError, DataError, UnknownNameError
+from trainkit.errors import ConfigError, DataError, UnknownArgumentError, UnknownNameError
 
 NEITHER = [True, False, None, "1", [1], math.nan]
 """Neither a number nor a share."""
@@ -135,7 +135,7 @@ def test_batches_are_counted_or_a_share(value: float) -> None:
 @pytest.mark.parametrize("value", [-1, -0.5, 1.5, math.inf, *NEITHER])
 def test_what_is_neither_count_nor_share_is_refused(value: object) -> None:
     text = refused(share, "", "limit", value)
-    assert text == f"limit={value!r} must be a number of batches (int) or a share from 0.0 to 1.0 (float)."
+    assert text.startswith(f"limit={value!r} must be a number of batches (int) or a share from 0.0 to 1.0 (float).")
 
 
 def test_a_float_that_is_whole_may_have_been_meant_as_a_count() -> None:
@@ -157,10 +157,39 @@ def test_durations_come_in_four_forms(value: Any) -> None:
 
 
 def test_a_number_of_a_unit_of_time_is_a_duration() -> None:
-    assert [seconds("max_time", text) for text in ("0s", "1.5 min", "2h", " 1 day ")] == [0, 90, 7200, 86400]
+    assert [seconds("max_time", text) for text in ("0s", "1.5 min", "2h", " 1 day ", "1k s")] == [
+        *(0, 90, 7200, 86400, 1000)
+    ]
     for wrong in ("2 H", "2 hrs", "2", "h", "-2 h", "2 h 3 min", "10 steps", "9" * 99 + " d"):
         with pytest.raises(ConfigError, match=re.escape(f"max_time={wrong!r} is not a duration")):
             seconds("max_time", wrong)
+
+
+def test_what_is_wrong_with_a_duration_is_told() -> None:
+    assert "is not a duration: it has the unit 'm', which there is not. Did you mean '30 min'? Allowed" in refused(
+        partial(seconds, "max_time"), "30m"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "meant"),
+    [
+        ("max_steps", "100 steps", 100),
+        ("max_epochs", "1 epoch", 1),
+        ("max_steps", "1k", 1000),
+        ("every_n_step", "2", 2),
+    ],
+)
+def test_a_unit_is_left_out_where_the_argument_has_it(name: str, given: str, meant: int) -> None:
+    assert refused(whole, name, given).endswith(f". Write {name}={meant}, without a unit or quotes.")
+    assert refused(share, "Trainer", "limit_batches", "2 batches").endswith(
+        "Write limit_batches=2, without a unit or quotes."
+    )
+
+
+@pytest.mark.parametrize("given", ["10k samples", "1.5 steps", "1 epoch", "9" * 5000 + " steps", "none", ""])
+def test_where_it_counts_something_else_nothing_is_proposed(given: str) -> None:
+    assert refused(whole, "max_steps", given).endswith("of at least 0.")
 
 
 def test_no_duration_never_ends() -> None:
@@ -249,6 +278,34 @@ def test_arguments_of_numpy_arrive_as_numbers_of_python() -> None:
     assert function.__doc__ == "What it does." and list(inspect.signature(function).parameters) == ["first", "second"]
 
 
+def test_an_argument_that_does_not_exist_is_named_with_the_nearest_that_does() -> None:
+    class Owner:
+        @takes_numpy
+        def __init__(self, every: int = 1, *, name: str = "") -> None:
+            self.every = every
+
+    class Heir(Owner):
+        def __init__(self, **more: Any) -> None:
+            super().__init__(**more)
+
+    for each in (Owner, Heir):
+        with pytest.raises(
+            UnknownArgumentError, match=r"unknown argument 'evry'.\n(.|\n)*Owner\(\.\.\.\)(.|\n)*mean 'every'"
+        ):
+            each(evry=2)
+    with pytest.raises(TypeError, match="self"):
+        Owner(self=1)  # type: ignore[call-overload, misc]
+    assert Owner(2, name="a").every == 2
+
+
+def test_whatever_name_is_taken_where_any_is() -> None:
+    @takes_numpy
+    def function(**more: object) -> dict[str, object]:
+        return more
+
+    assert function(evry=np.int64(2)) == {"evry": 2}
+
+
 def _public_classes() -> list[type]:
     found = {
         value
@@ -257,6 +314,17 @@ def _public_classes() -> list[type]:
         if inspect.isclass(value) and "__init__" in vars(value)
     }
     return sorted(found, key=lambda each: each.__qualname__)
+
+
+def test_callbacks_and_loggers_name_the_nearest_argument() -> None:
+    for each, wrong, meant in (
+        (ModelCheckpoint, "evry", "every"),
+        (EarlyStopping, "patiense", "patience"),
+        (trainkit.loggers.CSVLogger, "save_dirr", "save_dir"),
+        (trainkit.data.TensorLoader, "shufle", "shuffle"),
+    ):
+        with pytest.raises(UnknownArgumentError, match=f"did you mean '{meant}'"):
+            each(**{wrong: 1})
 
 
 @pytest.mark.parametrize("each", _public_classes(), ids=lambda each: each.__qualname__)

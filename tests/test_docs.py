@@ -159,7 +159,8 @@ def test_intervals_page_trains_and_every_interval_on_it_is_one(monkeypatch: pyte
     for block in blocks("how-to/intervals.md", "python"):
         exec(block, space)
     module = type("Module", (TinyModule,), {"configure_optimizers": space["configure_optimizers"]})()
-    quiet_trainer().fit(module, TinyData(3))
+    with pytest.warns(UserWarning, match="every='500 steps' of StepLR is never reached, as the run ends after 3 steps"):
+        quiet_trainer().fit(module, TinyData(3))
     table = (DOCS / "how-to/intervals.md").read_text().partition("| Unit |")[2].partition("\n\n")[0]
     shown = re.findall(r'`"(.+?)"`', table)
     assert {read_interval("every", text, "page").unit for text in shown} == set(get_args(Unit))

@@ -87,7 +87,8 @@ def test_an_epoch_that_is_counted_leaves_nothing_of_it_behind() -> None:
 def test_an_epoch_that_was_cut_short_begins_again_and_one_that_was_not_stays() -> None:
     cut = Progress(epoch=1, batch=3, validated_batch=2, validation_loader=1, validation_batch=4, global_step=8)
     cut.drop_unfinished()
-    assert cut == Progress(epoch=1, global_step=8)
+    # The next validation is counted from here on.
+    assert cut == Progress(epoch=1, global_step=8, validated_at_step=8, validated_at_epochs=1)
     whole = Progress(epoch=1, batch=3, is_last=True, validated_batch=3, validation_batch=4, global_step=8)
     whole.drop_unfinished()
     assert whole == Progress(epoch=1, batch=3, is_last=True, global_step=8)

@@ -7,16 +7,17 @@ allowed; they are called in constructors, so that a mistake is found before any 
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar
 
-from trainkit.errors import ConfigError, TrainkitError, UnknownNameError
+from trainkit.errors import ConfigError, TrainkitError, UnknownArgumentError, UnknownNameError
 from trainkit.printable import is_writable
+from trainkit.quantity import QuantityError, read_quantity
 
 if TYPE_CHECKING:
     import torch
@@ -27,9 +28,6 @@ T = TypeVar("T")
 Duration = str | timedelta | dict[str, float]
 """A duration as users write it; see `seconds`."""
 
-_QUANTITY = re.compile(r"(\d+(?:_\d+)*(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
-"""A number and the unit behind it, as in ``"30 min"`` and ``"2h"``."""
-
 SECONDS_OF = {
     **dict.fromkeys(("s", "sec", "second", "seconds"), 1),
     **dict.fromkeys(("min", "minute", "minutes"), 60),
@@ -37,6 +35,14 @@ SECONDS_OF = {
     **dict.fromkeys(("d", "day", "days"), 86400),
 }
 """How many seconds a unit of time has, by each of its names."""
+
+_COUNTED = {
+    "": "",
+    **dict.fromkeys(("step", "steps"), "step"),
+    **dict.fromkeys(("epoch", "epochs"), "epoch"),
+    **dict.fromkeys(("batch", "batches"), "batch"),
+}
+"""What is in the name of an argument that is a number of these."""
 
 CLIP_ALGORITHMS = ("norm", "value")
 """Ways to clip gradients: scale all to a total norm, or cut off each value."""
@@ -46,11 +52,18 @@ def takes_numpy(function: Callable[P, T]) -> Callable[P, T]:
     """Let ``function``, mostly an ``__init__``, take numbers of numpy: they arrive as Python's.
 
     Such are the values of a sweep and those in a row of pandas. What is kept of them is in states and configurations,
-    which have numbers of Python only.
+    which have numbers of Python only. As it stands around what users call, it names the nearest argument too where
+    they give one that does not exist.
     """
+    parameters = inspect.signature(function).parameters
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
     @functools.wraps(function)
     def with_python_numbers(*args: P.args, **kwargs: P.kwargs) -> T:
+        if not takes_any and (unknown := [name for name in kwargs if name not in parameters]):
+            allowed = [name for name in parameters if name != "self"]
+            where = f"{function.__qualname__.removesuffix('.__init__')}(...)"
+            raise UnknownArgumentError("argument", unknown[0], allowed, where)
         values = (without_numpy(value) for value in args)
         return function(*values, **{name: without_numpy(value) for name, value in kwargs.items()})
 
@@ -126,7 +139,7 @@ def whole(
         return
     allowed = f"a whole number: {meaning}" if meaning else f"a whole number {_bounds(at_least, at_most)}"
     no_limit = " (-1 means no limit)" if at_least == -1 and not meaning else ""
-    raise error(_refusal(name, value, allowed + no_limit, optional, where))
+    raise error(_refusal(name, value, allowed + no_limit, optional, where) + _number_meant(name, value))
 
 
 def number(
@@ -265,7 +278,8 @@ def share(where: str, name: str, value: object, *, error: type[TrainkitError] = 
     if is_whole(value, at_least=0) or is_share(value):
         return
     # 2.0 is neither a count nor a share, and 2 was meant.
-    hint = f" Did you mean {name}={value:.0f}?" if isinstance(value, float) and value.is_integer() and value > 1 else ""
+    is_count = isinstance(value, float) and value.is_integer() and value > 1
+    hint = f" Did you mean {name}={value:.0f}?" if is_count else _number_meant(name, value)
     allowed = "a number of batches (int) or a share from 0.0 to 1.0 (float)"
     raise error(_refusal(name, value, allowed, where=where) + hint)
 
@@ -295,8 +309,9 @@ def seconds(name: str, value: Duration | None) -> float:
     # In order: parts that are no numbers or not four, arguments that timedelta does not know, values of other types,
     # more days than it holds.
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        why = f": it {error}" if isinstance(error, QuantityError) else "."
         raise ConfigError(
-            f"{name}={given!r} is not a duration. Allowed: a number and a unit such as '30 min' (s, min, h, d), "
+            f"{name}={given!r} is not a duration{why} Allowed: a number and a unit such as '30 min' (s, min, h, d), "
             "'DD:HH:MM:SS', a datetime.timedelta, or its arguments as a dict such as {'hours': 2}."
         ) from error
 
@@ -305,10 +320,8 @@ def _as_timedelta(text: str) -> timedelta:
     if ":" in text:
         days, hours, minutes, secs = (int(part) for part in text.split(":"))
         return timedelta(days=days, hours=hours, minutes=minutes, seconds=secs)
-    quantity = _QUANTITY.fullmatch(text.strip())
-    if quantity is None or quantity[2] not in SECONDS_OF:
-        raise ValueError("it is no number with a unit of time")
-    return timedelta(seconds=float(quantity[1]) * SECONDS_OF[quantity[2]])
+    size, unit = read_quantity(text, SECONDS_OF)
+    return timedelta(seconds=float(size) * SECONDS_OF[unit])
 
 
 def _bounds(at_least: float, at_most: float) -> str:
@@ -320,6 +333,16 @@ def _bounds(at_least: float, at_most: float) -> str:
 def _refusal(name: str, value: object, allowed: str, optional: bool = False, where: str = "") -> str:
     owner = f"{where}: " if where else ""
     return f"{owner}{name}={_shown(value)} must be {allowed}{', or None' if optional else ''}."
+
+
+def _number_meant(name: str, value: object) -> str:
+    """Return what to write in place of a text that says how many there are of what the argument counts anyway."""
+    try:
+        size, unit = read_quantity(value, _COUNTED) if isinstance(value, str) else (None, "")
+    except QuantityError:
+        return ""
+    is_meant = size is not None and size < sys.maxsize and size % 1 == 0 and _COUNTED[unit] in name
+    return f" Write {name}={size:.0f}, without a unit or quotes." if is_meant else ""
 
 
 def _shown(value: object) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
 from typing import Literal, get_args
 
 from trainkit.checks import SECONDS_OF, Duration, is_whole, seconds
-from trainkit.errors import ConfigError, nearest_name
+from trainkit.errors import ConfigError
 from trainkit.progress import Progress
+from trainkit.quantity import QuantityError, read_quantity
 
 Unit = Literal["steps", "batches", "samples", "epochs", "seconds"]
 """What an interval is counted in, over the whole run: updates of the weights, training batches, samples of all ranks,
@@ -34,8 +33,6 @@ _UNIT_OF: dict[str, Unit] = {
     **{"step": "steps", "batch": "batches", "sample": "samples", "epoch": "epochs"},
     **dict.fromkeys(SECONDS_OF, "seconds"),
 }
-_QUANTITY = re.compile(r"(\d+(?:_\d+)*(?:\.\d+)?)\s*([kKMB](?![A-Za-z]))?\s*([A-Za-z]*)", re.ASCII)
-_MULTIPLES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
 _MOST = 2**53  # more than any counter comes to
 
 
@@ -101,17 +98,23 @@ def read_interval(name: str, given: Duration, where: str) -> Interval:
     return found
 
 
-def _quantity(name: str, given: str, where: str) -> Interval:
-    quantity = _QUANTITY.fullmatch(given.strip()) if isinstance(given, str) else None
-    if quantity is None:
+def is_interval(given: object) -> bool:
+    """Return whether ``given`` is a text that says an interval."""
+    try:
+        return isinstance(given, str) and bool(read_interval("", given, ""))
+    except ConfigError:
+        return False
+
+
+def _quantity(name: str, given: object, where: str) -> Interval:
+    if not isinstance(given, str):
         unitless = f", but a number without a unit. Is it '{given} steps'?" if is_whole(given, at_least=1) else "."
         raise _refusal(name, given, where, f"is no interval{unitless}")
-    number, multiple, word = quantity.groups(default="")
-    unit = _UNIT_OF.get(word)
-    if unit is None:
-        raise _refusal(name, given, where, _what_is_wrong(f"{number}{multiple}", word))
-    # Not as a float, in which 1.1 thousand is no whole number.
-    size = Decimal(number.replace("_", "")) * _MULTIPLES[multiple]
+    try:
+        size, word = read_quantity(given, _UNIT_OF)
+    except QuantityError as error:
+        raise _refusal(name, given, where, str(error)) from error
+    unit = _UNIT_OF[word]
     if size > _MOST:
         raise _refusal(name, given, where, "is more than a run can come to.")
     if unit == "seconds":
@@ -119,13 +122,6 @@ def _quantity(name: str, given: str, where: str) -> Interval:
     if size % 1:
         raise _refusal(name, given, where, f"is no whole number of {unit}.")
     return Interval(int(size), unit)
-
-
-def _what_is_wrong(number: str, word: str) -> str:
-    if not word:
-        return f"has no unit. Is it '{number} steps'?"
-    nearest = nearest_name(word, _UNIT_OF)
-    return f"has the unit {word!r}, which there is not." + (f" Did you mean '{number} {nearest}'?" if nearest else "")
 
 
 def _refusal(name: str, given: object, where: str, why: str) -> ConfigError:

@@ -109,6 +109,7 @@ class Progress:
         # An epoch whose last batch is done keeps its counters: its end is made up for.
         if not self.is_last:
             self._begin_epoch()
+            self.mark_validation()  # of what an earlier fit has passed nothing is due, as it is with saves and rows
         self.validation_started = self.validation_ending = False
         self.validated_batch = -1  # its results are gone, and plugins may ask for them, so it runs again
         self.validation_loader = self.validation_batch = 0

@@ -259,6 +259,10 @@ def test_parameter_groups_of_one_name_are_an_error_when_the_fit_starts() -> None
 
 
 def test_an_unknown_interval_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"'step' or 'epoch'. How far .* says Trainer\(log_every_n_steps='10 steps'\)"
+    ):
+        LearningRateMonitor("10 steps")  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="did you mean 'epoch'"):
         LearningRateMonitor("epochs")  # type: ignore[arg-type]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trainkit.interval import Interval
-from trainkit.loops.cadence import Cadence, RowCadence
+from trainkit.loops.cadence import Cadence
 from trainkit.progress import Progress
 from trainkit.strategies import SingleDevice
 
@@ -77,29 +77,3 @@ def test_time_is_that_spent_in_fits() -> None:
     assert every.passed() == 0
     progress.load_state_dict({"elapsed_s": 61.0})
     assert (every.passed(), every.passed()) == (1, 0)
-
-
-def test_all_who_ask_behind_an_update_are_told_the_same() -> None:
-    progress = Progress()
-    rows = RowCadence(cadence(3, "batches", progress), progress)
-    found = []
-    for batches in range(1, 9):
-        progress.total_batches = batches
-        progress.global_step = batches // 2
-        found.append((rows.is_due(), rows.is_due()))
-    # After each update for as long as it is the newest: updates are made behind batches 2, 4, 6 and 8.
-    due = [False, False, False, True, True, True, True, False]
-    assert found == [(each, each) for each in due]
-
-
-def test_the_answer_for_the_newest_update_is_kept() -> None:
-    progress = Progress()
-    rows = RowCadence(cadence(2, "batches", progress), progress)
-    progress.total_batches = progress.global_step = 2
-    assert rows.is_due()
-    resumed = RowCadence(cadence(2, "batches", progress), progress)
-    assert not resumed.is_due()
-    resumed.load_state_dict(rows.state_dict())
-    assert resumed.is_due()
-    progress.total_batches = progress.global_step = 3
-    assert not resumed.is_due()

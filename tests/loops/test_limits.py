@@ -54,7 +54,7 @@ def test_nothing_is_due_while_it_is_said_to_be_quiet(
 
 def test_what_is_due_by_time_is_looked_for_after_every_batch():
     assert Limits(max_time_s=60.0).quiet_batches(Progress()) == 0
-    assert Limits(validate=True, validate_every_s=60.0).quiet_batches(Progress()) == 0
+    assert Limits(validate=True, validate_every=Interval(60.0, "seconds")).quiet_batches(Progress()) == 0
 
 
 def test_a_long_stretch_without_validation_and_limits_is_one_quiet_stretch():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from trainkit.errors import ModuleError
+from trainkit.interval import Interval
 from trainkit.module.joint_optimizer import JointOptimizer
 from trainkit.precision.base import Precision
 from trainkit.strategies.single import SingleDevice
@@ -200,17 +201,17 @@ def test_an_epoch_begins_with_what_is_known_of_its_batches(is_last):
 def test_somebody_who_asks_for_a_stop_is_heard_after_the_running_batch():
     run = run_of(max_epochs=1)
     run.limits.max_epochs = math.inf
-    run.schedule_next_check()
+    run.set_next_check()
     assert run.next_check_batch == math.inf
     run.stop_signal.ask()
     assert run.next_check_batch == 0
-    run.schedule_next_check()
+    run.set_next_check()
     assert run.next_check_batch == 0, "it is looked for until the run has ended"
     run.stop_signal.ask(False)
-    run.schedule_next_check()
+    run.set_next_check()
     assert run.next_check_batch == math.inf
     run.stop_signal.received = 15
-    run.schedule_next_check()
+    run.set_next_check()
     assert run.next_check_batch == 0, "a signal that came a moment ago is looked for too"
 
 
@@ -226,10 +227,10 @@ def test_ranks_look_after_every_batch():
         is_distributed = True
 
     run = run_of()
-    run.schedule_next_check()
+    run.set_next_check()
     assert run.next_check_batch == math.inf
     run.strategy = Distributed("cpu")
-    run.schedule_next_check()
+    run.set_next_check()
     assert run.next_check_batch == run.progress.total_batches
 
 
@@ -309,12 +310,12 @@ def test_a_run_that_is_about_to_stop_validates_first():
 def test_a_validation_by_time_is_due_when_that_has_passed():
     run = validating_run()
     run.progress.batch = 2
-    run.limits.validate_every_s = 1000.0
+    run.limits.validate_every = Interval(1000.0, "seconds")
     assert not run.validation_due()
     run.stop_signal.ask()
     assert run.validation_due(), "the run is about to stop"
     run.stop_signal.ask(False)
-    run.limits.validate_every_s = 0.0
+    run.limits.validate_every = Interval(0.0, "seconds")
     assert run.validation_due()
 
 

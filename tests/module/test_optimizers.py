@@ -107,6 +107,14 @@ def test_a_key_of_no_meaning_is_left_out_and_named():
     assert config == SchedulerConfig(STEP)
 
 
+def test_a_key_of_the_scheduler_that_stands_beside_it_is_told_where_it_belongs():
+    with pytest.warns(
+        UserWarning, match=r"Beside \"scheduler\" 'interval' would: \"lr_scheduler\": \{\"scheduler\": \.\.\."
+    ):
+        (config,) = configure({"optimizer": FIRST, "lr_scheduler": STEP, "interval": "step"})[1]
+    assert config == SchedulerConfig(STEP)
+
+
 def test_a_plateau_scheduler_is_recognised():
     optimizer = sgd()
     result = {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau(optimizer), "monitor": "val/loss"}}
@@ -173,7 +181,12 @@ WRONG = [
     (with_scheduler(scheduler=STEP, every=500), ConfigError, "every=500 is no interval.*Is it '500 steps'"),
     (with_scheduler(scheduler=STEP, every="30 min"), OptimizerError, "every='30 min' is a time.*Say steps, batches"),
     (with_scheduler(scheduler=STEP, every="2 steps", interval="step"), OptimizerError, "contradicts interval='step'"),
-    (with_scheduler(scheduler=STEP, every="2 epochs", frequency=2), OptimizerError, "contradicts.*frequency=2"),
+    (
+        with_scheduler(scheduler=STEP, every="2 epochs", frequency=2),
+        OptimizerError,
+        "contradicts frequency=2, in whose",
+    ),
+    (with_scheduler(scheduler=STEP, interval="500 steps"), OptimizerError, "\"every\": '500 steps', without interval"),
     (with_scheduler(scheduler=3), OptimizerError, r"int \(3\).*is no scheduler.*LRScheduler"),
     (with_scheduler(scheduler=StepLR), OptimizerError, "the class StepLR is no scheduler"),
     (([FIRST], [FIRST]), OptimizerError, "SGD.*is no scheduler"),

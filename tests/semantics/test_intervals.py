@@ -20,6 +20,7 @@ from trainkit.testing import Recorder, TinyData, TinyModule, assert_same_weights
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*which cannot be told where to begin:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*is never reached:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*has a length of .* and ended after:UserWarning"),
 ]
 
@@ -352,6 +353,17 @@ def test_schedules(unit: str, seed: int, tmp_path: Path) -> None:
     expected.append(("end", times))
     found = in_one_go_and_killed(run, Rates, tmp_path, schedule={"every": run.text})
     assert found == [expected, expected]
+
+
+@pytest.mark.parametrize("every", [{"val_check_interval": f"4 {unit}"} for unit in ("steps", "batches", "samples")])
+def test_what_an_earlier_fit_has_passed_is_not_due_in_the_next(every: dict[str, Any]) -> None:
+    recorder = Validations()
+    trainer = quiet_trainer(max_epochs=1, callbacks=[recorder], **every)
+    data = [TinyData(1, 1)[0]] * 5
+    trainer.fit(module := TinyModule(), data)  # nothing to validate with
+    trainer.max_epochs = 3
+    trainer.fit(module, data, TinyData(1))
+    assert recorder.found == [8, 12]
 
 
 # Time

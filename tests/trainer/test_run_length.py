@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainkit.errors import ConfigError
+from trainkit.interval import Interval
 from trainkit.loops.limits import NO_LIMIT
 from trainkit.progress import Progress
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
@@ -86,8 +87,8 @@ def test_a_share_of_an_epoch_is_one_of_the_running_epoch():
 
 def test_a_time_takes_the_place_of_an_interval_in_batches():
     limits = limits_of(val_check_interval={"seconds": 90})
-    assert (limits.validate_every_s, limits.validate_every_n_batches) == (90, NO_LIMIT)
-    assert limits_of(val_check_interval=2).validate_every_s is None
+    assert (limits.validate_every, limits.validate_every_n_batches) == (Interval(90, "seconds"), NO_LIMIT)
+    assert limits_of(val_check_interval=2).validate_every is None
 
 
 def test_a_fast_dev_run_validates_once_at_its_end():
@@ -99,7 +100,7 @@ def test_a_fast_dev_run_validates_once_at_its_end():
     ):
         limits = limits_of(**cadence, fast_dev_run=4)
         assert (limits.validate_every_n_epochs, limits.validate_every_n_batches) == (1, NO_LIMIT)
-        assert limits.validate_every_s is None
+        assert limits.validate_every is None
 
 
 def test_an_interval_that_does_not_fit_is_refused_before_anything_runs():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from trainkit.checks import is_whole, takes_numpy
@@ -63,3 +63,8 @@ class GradientAccumulationScheduler(Callback):
             )
         # Before the first epoch opens a group, which reads the schedule.
         run.accumulation.schedule = self.scheduling
+
+
+def schedule_of(callbacks: Iterable[object], given: Mapping[int, int]) -> Mapping[int, int]:
+    """Return batches per update, by the epoch from which each number holds: a callback's, or those of the Trainer."""
+    return next((each.scheduling for each in callbacks if isinstance(each, GradientAccumulationScheduler)), given)

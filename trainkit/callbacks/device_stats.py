@@ -34,14 +34,14 @@ class DeviceStatsMonitor(Callback):
     def on_train_batch_start(self, trainer: Trainer) -> None:
         # The update that this batch makes is not counted yet; both rows of the batch are to stand at the same step.
         step = trainer.global_step + 1
-        if trainer.loggers and trainer.fit_run.may_have_row(step):
+        if trainer.loggers and trainer.fit_run.rows.may_have(step):
             self._before = self._figures(trainer, "on_train_batch_start")
-            if trainer.fit_run.rows is None:
+            if trainer.fit_run.rows.are_foreseen:
                 self._send_before(trainer, step)
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
         step = trainer.global_step
-        if trainer.loggers and trainer.fit_run.has_row(step):
+        if trainer.loggers and trainer.fit_run.rows.newest_has_one():
             self._send_before(trainer, step)
             trainer.log_metrics(self._figures(trainer, "on_train_batch_end"), step)
 

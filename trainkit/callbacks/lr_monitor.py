@@ -13,6 +13,7 @@ from trainkit.callbacks.rates import group_names, made_rates, numbered, rates_of
 from trainkit.checks import flags, one_of, takes_numpy
 from trainkit.errors import ConfigError
 from trainkit.hooks.callback import Callback
+from trainkit.interval import is_interval
 from trainkit.storage.schema import Count, takes
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class LearningRateMonitor(Callback):
 
     Raises:
         UnknownNameError: If there is no such interval.
-        ConfigError: When a fit starts, if two parameter groups of an optimizer have one name.
+        ConfigError: If it is an interval with a number; when a fit starts, if two parameter groups of an optimizer have
+            one name.
     """
 
     @takes_numpy
@@ -58,6 +60,11 @@ class LearningRateMonitor(Callback):
         log_momentum: bool = False,
         log_weight_decay: bool = False,
     ) -> None:
+        if is_interval(logging_interval):
+            raise ConfigError(
+                f"LearningRateMonitor: logging_interval={logging_interval!r} has a number: it is 'step' or 'epoch'. "
+                f"How far it is from one row to the next says Trainer(log_every_n_steps={str(logging_interval)!r})."
+            )
         if logging_interval is not None:
             one_of("logging_interval", logging_interval, ("step", "epoch"), "LearningRateMonitor")
         flags("LearningRateMonitor", log_momentum=log_momentum, log_weight_decay=log_weight_decay)
@@ -81,7 +88,7 @@ class LearningRateMonitor(Callback):
         # Read before the batch, because schedulers step ahead of this plugin's on_train_batch_end, which would find
         # the rates of the next update. Sent there, because only then it is known that the update was made.
         step = trainer.global_step + 1
-        if self.logging_interval != "epoch" and trainer.fit_run.may_have_row(step):
+        if self.logging_interval != "epoch" and trainer.fit_run.rows.may_have(step):
             self._row, self._row_step = self._read(trainer, "step"), step
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
@@ -92,7 +99,7 @@ class LearningRateMonitor(Callback):
         self._send_if_due(trainer)
 
     def _send_if_due(self, trainer: Trainer) -> None:
-        if trainer.global_step == self._row_step and trainer.fit_run.has_row(self._row_step):
+        if trainer.global_step == self._row_step and trainer.fit_run.rows.newest_has_one():
             # What an optimizer makes of its rate itself it has noted in the step.
             made = {
                 name: rate

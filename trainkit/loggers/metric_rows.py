@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
-from trainkit.loops.cadence import RowCadence
+from trainkit.loops.rows import Rows
 from trainkit.output import say, warn
 from trainkit.storage.schema import Count, takes
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _Rows(TypedDict):
-    """What `RowCadence` has seen."""
+    """What `Rows` has seen."""
 
     step: Count
     is_due: bool
@@ -49,7 +49,7 @@ class MetricRows(Callback):
         self._is_to_warn = self._warns = warns  # of a loss that is not finite, once in a run
         self._seen_step: int | None = None
         self._every_n_steps = 0
-        self._rows: RowCadence | None = None
+        self._unforeseen: Rows | None = None  # where it is known behind an update only which one has a row
         self._saved_rows: dict[str, Any] = {}
 
     def on_train_start(self, trainer: Trainer) -> None:
@@ -58,11 +58,10 @@ class MetricRows(Callback):
         if not trainer.fit_run.is_resumed or self._seen_step is None:
             self._seen_step = trainer.global_step
         # Read after every batch: an attribute is cheaper than the Trainer's property.
-        every = trainer.fit_run.log_every
-        self._every_n_steps = int(every.size) if every is not None and every.unit == "steps" else 0
-        self._rows = trainer.fit_run.rows
-        if self._rows is not None and self._saved_rows:
-            self._rows.load_state_dict(self._saved_rows)
+        rows = trainer.fit_run.rows
+        self._every_n_steps = int(rows.every.size) if rows.every is not None and rows.are_foreseen else 0
+        self._unforeseen = None if rows.are_foreseen else rows
+        rows.load_state_dict(self._saved_rows)
         self._saved_rows = {}
         self._accumulation = trainer.fit_run.accumulation
 
@@ -74,14 +73,16 @@ class MetricRows(Callback):
         # Without an update (accumulation, a skipped batch) the step is the same, and its row has been sent.
         if step != self._seen_step:
             self._seen_step = step
-            if (self._every_n_steps and step % self._every_n_steps == 0) or (self._rows and self._rows.is_due()):
+            if (self._every_n_steps and step % self._every_n_steps == 0) or (
+                self._unforeseen and self._unforeseen.newest_has_one()
+            ):
                 self._send(trainer, trainer.metrics.step_row())
 
     def on_train_epoch_end(self, trainer: Trainer) -> None:
         # An update of a group that the end of the epoch cut short has come after the last batch's hook.
         if trainer.global_step != self._seen_step:
             self._seen_step = trainer.global_step
-            if trainer.fit_run.has_row(trainer.global_step):
+            if trainer.fit_run.rows.newest_has_one():
                 self._send(trainer, trainer.metrics.step_row())
         self._send_epoch(trainer)
 
@@ -91,7 +92,7 @@ class MetricRows(Callback):
             newest = trainer.metrics.progress_bar_metrics | trainer.metrics.logged_metrics
             numbers = {name: value.item() for name, value in newest.items()}
             self._warn_of_nonfinite_loss(trainer, numbers, "when training ends")
-        every = trainer.fit_run.log_every
+        every = trainer.fit_run.rows.every
         has_rows = every is None or every.count(trainer.progress) >= every.size
         if has_rows or trainer.fast_dev_run or not trainer.loggers or not trainer.metrics.awaits_row:
             return
@@ -121,7 +122,7 @@ class MetricRows(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the update whose row was sent last, and which one has the next."""
-        rows = {} if self._rows is None else {"rows": self._rows.state_dict()}
+        rows = {} if self._unforeseen is None else {"rows": self._unforeseen.state_dict()}
         return {} if self._seen_step is None else {"seen_step": self._seen_step, **rows}
 
     @takes(_State)

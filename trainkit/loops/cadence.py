@@ -1,8 +1,11 @@
-"""When something is due that goes by an interval: saves, rows of metrics, schedules. Validation has `Limits`."""
+"""When something is due that goes by an interval: saves, rows of metrics, schedules.
+
+Validation has `Limits`: several ask whether it is due behind one batch, and it stays due until it was made.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from trainkit.interval import Interval
 from trainkit.progress import Progress
@@ -15,7 +18,7 @@ MOST_PASSED = 10**6
 Passed = Annotated[int, AtLeast(0, most=MOST_PASSED)]
 """So many, in the state of a plugin."""
 
-State = dict[str, float]
+Seen = dict[str, float]
 """The count that was seen last, by the unit that was counted."""
 
 
@@ -42,11 +45,11 @@ class Cadence:
         before, self._seen = self._seen, self._count()
         return self.interval.passed(before, self._seen)
 
-    def state_dict(self) -> State:
+    def state_dict(self) -> Seen:
         """Return what was seen last."""
         return {self.interval.unit: self._seen}
 
-    def load_state_dict(self, state: State) -> None:
+    def load_state_dict(self, state: Seen) -> None:
         """Go on from what `state_dict` returned; from now, if that is of another unit or cannot be."""
         seen, now = state.get(self.interval.unit, self._seen), self._seen
         # Samples are counted anew where a part of the run has not counted them, and a file may say anything.
@@ -57,34 +60,3 @@ class Cadence:
         if self.interval.unit == "seconds":
             return self._strategy.agreed(lambda: self.interval.count(self._progress))
         return self.interval.count(self._progress)
-
-
-class RowCadence:
-    """Whether the newest update has a row of metrics. All who ask behind one update get the same answer.
-
-    Args:
-        cadence: Tells when a row is due.
-        progress: The counters of the run.
-    """
-
-    def __init__(self, cadence: Cadence, progress: Progress) -> None:
-        self._cadence = cadence
-        self._progress = progress
-        self._step = progress.global_step
-        self._is_due = False
-
-    def is_due(self) -> bool:
-        """Whether the newest update is the first one since the count has come to a multiple of the interval."""
-        if self._progress.global_step != self._step:
-            self._step = self._progress.global_step
-            self._is_due = self._cadence.passed() > 0
-        return self._is_due
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the newest answer, and what it goes by."""
-        return {"step": self._step, "is_due": self._is_due, "seen": self._cadence.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        self._step, self._is_due = state["step"], state["is_due"]
-        self._cadence.load_state_dict(state["seen"])

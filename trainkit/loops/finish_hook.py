@@ -13,7 +13,7 @@ from trainkit.types import Phase
 
 def finish_hook(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None:
     """Call what was still to be called of the hook within which the checkpoint was saved, and what ends with it."""
-    name = run.due.name if run.due else ""
+    name = run.unfinished_hook.name if run.unfinished_hook else ""
     if name or run.progress.validation_ending:
         # What hooks ask for: whether the batch was the last of its epoch, and the size of groups.
         run.start_epoch(loaders.train.num_batches)
@@ -56,7 +56,7 @@ def _end_validation(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None
 
 def _call_rest(run: FitRun) -> None:
     """Call the plugins that the hook had yet to call; say which ask for what is not there any more."""
-    due, run.due = run.due, None
+    due, run.unfinished_hook = run.unfinished_hook, None
     if due is None:
         return
     progress = run.progress

@@ -121,7 +121,7 @@ def close_batch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> bool:
     run.stop_signal.check(run.strategy)
     if run.validation_due():
         validate(run, hooks, loaders.val)
-    run.schedule_next_check()
+    run.set_next_check()
     stops = run.stops_here()
     if not stops and not run.progress.is_last:
         run.optimizer_modes.train()

@@ -25,9 +25,9 @@ class Limits:
         validate: Whether there is anything to validate.
         validate_every_n_epochs: Epochs from one epoch with validation to the next; None counts batches across epochs.
         validate_every_n_batches: Batches from one validation to the next; infinite means after the epoch's last batch.
-        interval_of: Gives ``validate_every_n_batches`` for the batches of an epoch (None: unknown), if that varies.
-        validate_every_s: Seconds from one validation to the next, instead of batches.
-        validate_every: What is to be counted over the whole run from one validation to the next, instead of both.
+        batches_between: Gives ``validate_every_n_batches`` for the batches of an epoch (None: unknown), if that varies.
+        validate_every: What is to be counted over the whole run from one validation to the next, instead of all these;
+            seconds are those since the last validation, which a `Clock` counts.
         num_batches: Batches of the running epoch; None if nobody knows.
     """
 
@@ -39,16 +39,15 @@ class Limits:
     validate: bool = False
     validate_every_n_epochs: int | None = 1
     validate_every_n_batches: float = NO_LIMIT
-    interval_of: Callable[[int | None], float] | None = None
-    validate_every_s: float | None = None
+    batches_between: Callable[[int | None], float] | None = None
     validate_every: Interval | None = None
     num_batches: int | None = None
 
     def start_epoch(self, num_batches: int | None) -> None:
         """Settle what holds for an epoch with so many batches: loaders that are made anew may have others."""
         self.num_batches = num_batches
-        if self.interval_of is not None:
-            self.validate_every_n_batches = self.interval_of(num_batches)
+        if self.batches_between is not None:
+            self.validate_every_n_batches = self.batches_between(num_batches)
 
     def reached(self, progress: Progress) -> bool:
         """Whether training has come to a limit of epochs or steps."""
@@ -59,7 +58,7 @@ class Limits:
         return progress.epoch >= self.min_epochs and progress.global_step >= self.min_steps
 
     def validation_due(self, progress: Progress) -> bool:
-        """Whether the newest batch is one after which to validate, by count."""
+        """Whether the newest batch is one after which to validate, by whatever is counted but seconds."""
         every = self.validate_every
         if every is not None:
             # Whole epochs: one that was left early is made up for at the end of the next.
@@ -81,7 +80,7 @@ class Limits:
         What is due after a last batch that nobody can foresee is not counted: the loop looks there anyway.
         """
         # A clock may run out after any batch.
-        if self.max_time_s < NO_LIMIT or (self.validate and self.validate_every_s is not None):
+        if self.max_time_s < NO_LIMIT:
             return 0
         # A batch makes one update at most.
         until_end = self.max_steps - progress.global_step
@@ -100,7 +99,7 @@ class Limits:
     def _quiet_batches_of(self, every: Interval, progress: Progress) -> float:
         if every.unit == "epochs":
             return self._left_of_epoch(progress)
-        # How many samples the next batch has, nobody knows.
+        # How many samples the next batch has, and how long it takes, nobody knows.
         is_foreseen = every.unit in ("steps", "batches")
         return every.left(every.count_at_validation(progress), every.count(progress)) if is_foreseen else 0
 
@@ -109,7 +108,7 @@ class Limits:
 
 
 class Clock:
-    """Lets ``progress.elapsed_s`` run, and keeps the time since the last validation."""
+    """Lets ``progress.elapsed_s`` run, and keeps the time since the last validation of this process."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress

@@ -25,10 +25,11 @@ from torch import Tensor
 from trainkit.hooks.due import DueHook
 from trainkit.interval import Interval
 from trainkit.loops.accumulation import Accumulation
-from trainkit.loops.cadence import Cadence, RowCadence
+from trainkit.loops.cadence import Cadence
 from trainkit.loops.forgotten_zero_grad import GradientWatch
 from trainkit.loops.learned import LearningWatch
 from trainkit.loops.limits import NO_LIMIT, Clock, Limits
+from trainkit.loops.rows import Rows
 from trainkit.loops.stop import StopSignal
 from trainkit.loops.wrapped_optimizer import WrappedOptimizer
 from trainkit.metrics.collector import MetricCollector
@@ -95,7 +96,7 @@ class FitRun(Run):
         compile_step: ``(run) -> step function``, if the whole step is to be compiled.
         is_resumed: Whether this fit continues from a checkpoint.
         is_tried: Whether everything is only tried, with few batches: then an epoch without an update is an error.
-        due: The hook within which that checkpoint was saved, if plugins were still to be called in it.
+        unfinished_hook: The hook within which that checkpoint was saved, if plugins were still to be called in it.
         wrapped_optimizers: What ``module.optimizers()`` gives: each optimizer with a ``step`` that the run sees.
         is_alone: Whether no strategy has a say in a step: there is one process, and nothing of its own.
         is_plain: Whether, in this epoch, each batch makes an update and nothing is scaled or overridden.
@@ -107,8 +108,7 @@ class FitRun(Run):
         pending_update: Whether ``module.optimizer_step`` has made an update that is yet to be counted.
         gradient_watch: Whether manual optimization clears its gradients.
         learning: Whether updates come to anything.
-        log_every: From one row of metrics to the next; None if there are no rows of steps.
-        rows: Which updates have one, where that goes by another unit than steps.
+        rows: Which updates have a row of metrics.
         counts_samples: Whether the samples of training batches are counted, as something goes by their number.
         used_rates: With which rates the newest update was made, by optimizer and parameter group, where its batch is
             the last of an epoch or of the fit; None elsewhere, and where no scheduler sets rates.
@@ -125,10 +125,9 @@ class FitRun(Run):
     clock: Clock
     compile_step: Callable[[FitRun], Callable[..., StepOutput]] | None
     is_resumed: bool
+    rows: Rows
     is_tried: bool = False
-    due: DueHook | None = None
-    log_every: Interval | None = None
-    rows: RowCadence | None = field(default=None, init=False)
+    unfinished_hook: DueHook | None = None
     wrapped_optimizers: list[torch.optim.Optimizer] = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     is_alone: bool = field(default=False, init=False)
@@ -150,10 +149,10 @@ class FitRun(Run):
     def __post_init__(self) -> None:
         # What the module's class decides is asked for once: these questions would be asked at every step.
         self.replace_optimizers(self.optimizers)
-        if self.log_every is not None and self.log_every.unit != "steps":
-            self.rows = RowCadence(self.cadence(self.log_every), self.progress)
-        self.counts_samples |= self.limits.validate_every is not None and self.limits.validate_every.unit == "samples"
-        self.stop_signal.on_change = self.check_now
+        self.counts_samples = any(
+            every is not None and every.unit == "samples" for every in (self.rows.every, self.limits.validate_every)
+        )
+        self.stop_signal.on_change = self.check_after_batch
         self.stop_signal.is_whole = self.is_between_batches
         self._has_own_backward = overrides(self.module, "backward", TrainModule)
         self._has_own_zero_grad = overrides(self.module, "optimizer_zero_grad", TrainModule)
@@ -203,7 +202,7 @@ class FitRun(Run):
             overrides(self.strategy, name, Strategy) for name in ("gradient_sync", "skips_step")
         )
         self.is_plain = self.accumulation.size == 1 and not self.accumulation.batches and self._has_plain_parts()
-        self.check_now()
+        self.check_after_batch()
 
     def end_epoch(self) -> None:
         """Count an epoch whose end hooks were called, unless training has stopped in its middle."""
@@ -241,7 +240,7 @@ class FitRun(Run):
 
     # When something is due after a batch
 
-    def check_now(self) -> None:
+    def check_after_batch(self) -> None:
         """Have `close_batch` called after the running batch: an epoch begins, or somebody has asked for a stop."""
         self.next_check_batch = 0
 
@@ -251,23 +250,14 @@ class FitRun(Run):
         self.counts_samples = self.counts_samples or interval.unit == "samples"
         return Cadence(interval, self.progress, self.strategy)
 
-    def may_have_row(self, step: int) -> bool:
-        """Whether the update ``step`` may have a row of metrics; of other units than steps that is known behind it."""
-        every = self.log_every
-        return every is not None and (every.unit != "steps" or step % every.size == 0)
-
-    def has_row(self, step: int) -> bool:
-        """Whether the newest update, which is ``step``, has a row of metrics."""
-        return self.may_have_row(step) if self.rows is None else self.rows.is_due()
-
-    def schedule_next_check(self) -> None:
+    def set_next_check(self) -> None:
         """Find out for how many batches nothing can be due, so that nothing is looked for after them."""
         # Ranks ask each other after every batch, since a signal reaches one of them first.
         quiet = 0 if self.strategy.is_distributed else self.limits.quiet_batches(self.progress)
         self.next_check_batch = self.progress.total_batches + quiet
         # A signal may have come since it was looked for.
         if self.stop_signal.asked or self.stop_signal.received:
-            self.check_now()
+            self.check_after_batch()
 
     # Five questions about the end of training, and who asks them:
     #   has_nothing_to_do  `fit`, ahead of everything: is there not even a hook to finish?
@@ -301,7 +291,7 @@ class FitRun(Run):
 
     def has_nothing_to_do(self) -> bool:
         """Whether a fit has nothing to do, not even to call hooks that a stop has left to be called."""
-        return self.is_done() and self.due is None and not self.progress.validation_ending
+        return self.is_done() and self.unfinished_hook is None and not self.progress.validation_ending
 
     def validation_due(self) -> bool:
         """Whether to validate now, between two batches: by count, by time, or because the run is about to stop.
@@ -314,9 +304,10 @@ class FitRun(Run):
             return False
         if progress.in_validation:
             return True
-        if limits.validate_every_s is None:
-            return limits.validation_due(progress) or self.stops_now()
-        return self.strategy.any_rank(self.clock.since_validation_s() >= limits.validate_every_s) or self.stops_now()
+        every = limits.validate_every
+        if every is not None and every.unit == "seconds":
+            return self.strategy.any_rank(self.clock.since_validation_s() >= every.size) or self.stops_now()
+        return limits.validation_due(progress) or self.stops_now()
 
     def _training_step_in_precision(self, batch: Batch, batch_idx: int) -> Any:
         with self.precision.autocast():

@@ -25,13 +25,14 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from trainkit.checks import is_whole, one_of, without_numpy
 from trainkit.errors import OptimizerError, UnknownNameError, nearest_name
-from trainkit.interval import Interval, read_interval
+from trainkit.interval import Interval, is_interval, read_interval
 from trainkit.module.joint_optimizer import JointOptimizer, parts_of
 from trainkit.output import warn
 
 _WHERE = "configure_optimizers()"
 _OF_SCHEDULER = f"{_WHERE}: lr_scheduler"
 _OPTIMIZER_KEYS = ("optimizer", "lr_scheduler", "monitor")
+_AS_DICT = '"lr_scheduler": {"scheduler": ..., "interval": "step"}'
 _SHAPES = (
     "an optimizer, a list of optimizers, ([optimizers], [schedulers]), "
     '{"optimizer": ..., "lr_scheduler": ...} or a list of such dicts, or None'
@@ -88,6 +89,11 @@ class SchedulerConfig:
             )
         if self.every is not None:
             self._follow(self.every)
+        if is_interval(self.interval):
+            raise OptimizerError(
+                f"{_OF_SCHEDULER}: interval={self.interval!r} has a number: interval is 'epoch' or 'step', and how far "
+                f'it is from one step to the next says "every": {str(self.interval)!r}, without interval.'
+            )
         one_of("interval", self.interval, ("epoch", "step"), f"{_WHERE}: lr_scheduler")
         self.frequency = without_numpy(self.frequency)
         if not is_whole(self.frequency, at_least=1):
@@ -112,15 +118,20 @@ class SchedulerConfig:
                 f"{_OF_SCHEDULER}: every={every!r} is a time, and a schedule that goes by a clock is another one in "
                 "every run. Say steps, batches, samples or epochs."
             )
-        if (self.interval, self.frequency) != ("epoch", 1):
+        given = [f"interval={self.interval!r}"] * (self.interval != "epoch")
+        given += [f"frequency={self.frequency!r}"] * (self.frequency != 1)
+        if given:
             raise OptimizerError(
-                f"{_OF_SCHEDULER}: every={every!r} contradicts interval={self.interval!r} and "
-                f"frequency={self.frequency!r}, in whose place it stands. Leave out these two, or every."
+                f"{_OF_SCHEDULER}: every={every!r} contradicts {' and '.join(given)}, in whose place it stands. "
+                "Leave out one or the other."
             )
         # For whoever reads these two; of batches and samples the updates are what comes nearest.
         self.interval = "epoch" if counts.unit == "epochs" else "step"
         if counts.unit in ("steps", "epochs"):
             self.frequency = int(counts.size)
+
+
+_SCHEDULER_KEYS = [field.name for field in fields(SchedulerConfig)]
 
 
 def configure(result: Any, *, automatic: bool = True) -> tuple[list[Optimizer], list[SchedulerConfig]]:
@@ -196,7 +207,7 @@ def _scheduler_config(given: Any, monitor: str | None = None) -> SchedulerConfig
         return given
     if not isinstance(given, dict):
         return SchedulerConfig(given, monitor=monitor)
-    given = _known(given, [field.name for field in fields(SchedulerConfig)], f"{_WHERE}: lr_scheduler")
+    given = _known(given, _SCHEDULER_KEYS, _OF_SCHEDULER)
     if "scheduler" not in given:
         raise OptimizerError(f"lr_scheduler is a dict without 'scheduler'; its keys: {', '.join(given) or '(none)'}.")
     return SchedulerConfig(**{"monitor": monitor, **given})
@@ -216,8 +227,10 @@ def _known(given: dict[str, Any], allowed: Sequence[str], where: str) -> dict[st
         if nearest_name(key, allowed) is not None:
             raise UnknownNameError("key", key, allowed, where)
     if unknown:
+        of_scheduler = ", ".join(repr(key) for key in unknown if key in _SCHEDULER_KEYS)
+        beside = f' Beside "scheduler" {of_scheduler} would: {_AS_DICT}.' if of_scheduler else ""
         warn(
-            f"{where}: the keys {', '.join(map(repr, unknown))} mean nothing here and are left out. Allowed: "
+            f"{where}: the keys {', '.join(map(repr, unknown))} mean nothing here and are left out.{beside} Allowed: "
             f"{', '.join(allowed)}."
         )
     return {key: value for key, value in given.items() if key in allowed}

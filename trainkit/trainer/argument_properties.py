@@ -127,7 +127,7 @@ class ArgumentProperties(RunProperties):
         limits, stop, data = self.fit_run.limits, self.arguments.stop, self.arguments.data
         limits.max_epochs, limits.max_steps = max_epochs(stop, data), max_steps(stop, data)
         limits.min_epochs, limits.min_steps = stop.min_epochs or 0, stop.min_steps or 0
-        self.fit_run.check_now()
+        self.fit_run.check_after_batch()
 
     def _stop_at(self, stop: StopArguments) -> None:
         self.arguments = dataclasses.replace(self.arguments, stop=stop)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trainkit.hooks.due import DueHook
 from trainkit.loops.accumulation import Accumulation
 from trainkit.loops.limits import Clock
+from trainkit.loops.rows import Rows
 from trainkit.loops.run import FitRun, Run
 from trainkit.precision.base import Precision
 from trainkit.reflection import overrides
@@ -90,8 +91,8 @@ def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
         compile_step=compile_step,
         is_resumed=checkpoint is not None,
         is_tried=bool(arguments.data.fast_dev_run),
-        due=due,
-        log_every=arguments.output.log_every,
+        unfinished_hook=due,
+        rows=Rows(arguments.output.log_every, progress, strategy),
     )
     # Now, as the code gave it: later schedulers, plugins and the checkpoint change it.
     run.made_with = describe_run(run, data, arguments.optimization, call.registry.plugins)

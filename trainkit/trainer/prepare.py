@@ -21,6 +21,7 @@ from trainkit.trainer.place_module import place_module
 from trainkit.trainer.run_length import begin_or_say_done
 from trainkit.trainer.run_state import check_storable_state, restore, restore_beginning
 from trainkit.trainer.same_data import warn_of_other_data
+from trainkit.trainer.unreached import warn_of_unreached
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def _prepare_fit(
         restore(run, call.registry.plugins, data, checkpoint, call.ckpt_path or "", take, resume)
         call.loaders.sanity = []  # it was checked when the run began
     begin_or_say_done(run)
+    warn_of_unreached(call.trainer, run, call.began_at[1])
     if call.trainer.last_checkpoint is not None:
         # Now, and not at the first save hours later.
         check_storable_state(run, call.registry.plugins, data)

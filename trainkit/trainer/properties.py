@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit.callbacks.accumulation_schedule import GradientAccumulationScheduler
+from trainkit.callbacks.accumulation_schedule import schedule_of
 from trainkit.callbacks.builtin.last_checkpoint import LastCheckpoint
 from trainkit.callbacks.early_stopping import EarlyStopping
 from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint
@@ -111,8 +111,7 @@ class TrainerProperties(DataProperties, ArgumentProperties):
         manual optimization each batch to make an update. Infinite where that has no bound: without ``max_steps``, if
         the loader does not know its length or only ``max_time`` is given.
         """
-        schedules = (each.scheduling for each in self.callbacks if isinstance(each, GradientAccumulationScheduler))
-        accumulation = next(schedules, self.arguments.optimization.accumulation)
+        accumulation = schedule_of(self.callbacks, self.arguments.optimization.accumulation)
         began = (0, 0) if self._call is None else self._call.began_at
         since = epoch_begin(self.progress, accumulation) if self.reload_dataloaders_every_n_epochs else began
         updates = estimated_updates(

@@ -49,15 +49,10 @@ def make_limits(stop: StopArguments, data: DataArguments, *, num_batches: int | 
         limits.min_epochs = limits.min_steps = 0
         limits.validate_every_n_epochs = 1
         return limits
-    interval, every = data.val_check_interval, data.validate_every
-    if isinstance(interval, int | float):
-        if validates:
-            limits.interval_of = partial(_validation_interval, interval, data)
-            limits.start_epoch(num_batches)  # an interval that does not fit is an error before anything runs
-    elif every is not None and every.unit == "seconds":
-        limits.validate_every_s = every.size
-    else:
-        limits.validate_every = every
+    interval, limits.validate_every = data.val_check_interval, data.validate_every
+    if validates and isinstance(interval, int | float):
+        limits.batches_between = partial(_batches_between, interval, data)
+        limits.start_epoch(num_batches)  # an interval that does not fit is an error before anything runs
     return limits
 
 
@@ -82,7 +77,7 @@ def is_endless(stop: StopArguments) -> bool:
     return stop.max_epochs is None and stop.max_steps == -1 and stop.max_time is None
 
 
-def _validation_interval(interval: int | float, data: DataArguments, num_batches: int | None) -> float:
+def _batches_between(interval: int | float, data: DataArguments, num_batches: int | None) -> float:
     # 1 is every batch, 1.0 the end of each epoch, also of one whose length nobody knows.
     if interval == 1.0 and isinstance(interval, float):
         return NO_LIMIT
@@ -172,8 +167,8 @@ def begin_or_say_done(run: FitRun) -> None:
     progress = run.progress
     if not run.is_done():
         progress.ended = False
-        if run.due is not None and run.due.name == "on_train_end":
-            run.due = None  # it comes when training has ended anew
+        if run.unfinished_hook is not None and run.unfinished_hook.name == "on_train_end":
+            run.unfinished_hook = None  # it comes when training has ended anew
         if not run.is_resumed and progress.total_batches and run.strategy.is_global_zero:
             say(
                 f"trainkit: this fit counts on from epoch {progress.epoch}, step {progress.global_step}, with "

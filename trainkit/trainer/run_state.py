@@ -73,8 +73,8 @@ def dump(run: FitRun, plugins: Plugins, data: DataConnection, *, due: dict[str, 
         # Not so where the weights of training are saved too: then the states are those that belong to them.
         checkpoint["trainkit"]["optimizers_in_eval"] = NEWEST not in checkpoint and run.optimizer_modes.is_eval
     # Also what an earlier checkpoint has left to be called, and this process has not come to yet.
-    if due is None and run.due is not None:
-        due = {"name": run.due.name, "plugins": run.due.plugins}
+    if due is None and run.unfinished_hook is not None:
+        due = {"name": run.unfinished_hook.name, "plugins": run.unfinished_hook.plugins}
     if due is not None:
         checkpoint["trainkit"]["due"] = due
     return checkpoint
@@ -254,7 +254,7 @@ def _restore_rank(
     progress, strategy = run.progress, run.strategy
     # Between epochs nothing of a rank has to fit; within one, its place in the data does.
     mid_epoch = progress.batch > 0 and not progress.epoch_ended
-    due = "" if run.due is None else run.due.name
+    due = "" if run.unfinished_hook is None else run.unfinished_hook.name
     if mid_epoch and resume != "next_epoch" and len(ranks) != strategy.world_size:
         raise CheckpointError(
             f"{path} was saved by {len(ranks)} ranks in the middle of an epoch, and there are {strategy.world_size} "

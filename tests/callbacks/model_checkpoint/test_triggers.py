@@ -101,7 +101,7 @@ def test_any_unit_may_say_when_and_no_other_trigger_may_beside_it() -> None:
     every.note_epoch(1)  # a save point, which counts for last.ckpt only
     assert every.is_due
     assert not every.is_due_for_top_k
-    with pytest.raises(ConfigError, match=r"every_n_epochs=1 and every='2 epochs' exclude each other"):
+    with pytest.raises(ConfigError, match=r"ModelCheckpoint: every_n_epochs=1 and every='2 epochs' exclude each other"):
         SaveTriggers(None, None, 1, "ModelCheckpoint", "2 epochs")
     with pytest.raises(ConfigError, match=r"ModelCheckpoint: every='2 epocs'.*Did you mean '2 epochs'"):
         SaveTriggers(None, None, None, "ModelCheckpoint", "2 epocs")

@@ -20,6 +20,7 @@ from trainkit.checkpoint.head import read_head
 from trainkit.checks import Duration, file_path, flags, takes_numpy, text
 from trainkit.errors import ConfigError
 from trainkit.hooks.manager import PluginStage
+from trainkit.interval import Interval
 from trainkit.output import warn
 from trainkit.storage.claim import FolderClaim
 from trainkit.storage.files import check_folder, checkpoint_exists
@@ -169,6 +170,14 @@ class ModelCheckpoint(KeptCheckpoints):
             # Not in the keys of those that do without it, as older files have them.
             **({} if self._triggers.every is None else {"every": str(self._triggers.every)}),
         )
+
+    @property
+    def every(self) -> Interval | None:
+        """How far it is from one save to the next, where it does not go by save points of epochs."""
+        triggers = self._triggers
+        if triggers.train_time_interval is not None:
+            return Interval(triggers.train_time_interval.total_seconds(), "seconds")
+        return Interval(triggers.every_n_train_steps, "steps") if triggers.every_n_train_steps else triggers.every
 
     def state_dict(self) -> dict[str, Any]:
         """Return the paths and scores of the files, and whether a save is due."""

@@ -45,13 +45,17 @@ class SaveTriggers:
         if train_time_interval is not None and not _is_positive(train_time_interval):
             raise ConfigError(f"{where}: train_time_interval={train_time_interval!r} must be a timedelta above 0.")
         self.every = None if every is None else read_interval("every", every, where)
-        if sum(map(bool, (every_n_train_steps, train_time_interval, every_n_epochs, self.every))) > 1:
-            raise ConfigError(
-                f"{where}: every_n_train_steps={every_n_train_steps}, train_time_interval={train_time_interval}, "
-                f"every_n_epochs={every_n_epochs} and every={every!r} exclude each other. Use one callback for each."
-            )
+        given = {
+            "every_n_train_steps": every_n_train_steps,
+            "train_time_interval": train_time_interval,
+            "every_n_epochs": every_n_epochs,
+            "every": every,
+        }
+        used = [f"{name}={value!r}" for name, value in given.items() if value]
+        if len(used) > 1:
+            raise ConfigError(f"{where}: {' and '.join(used)} exclude each other. Use one callback for each.")
         # 0 turns a trigger off, and is not the same as None: with every_n_epochs=0 no epoch's save points are ranked.
-        is_default = all(each is None for each in (every_n_train_steps, train_time_interval, every_n_epochs, every))
+        is_default = all(value is None for value in given.values())
         self.every_n_train_steps = every_n_train_steps or 0
         self.train_time_interval = train_time_interval
         self.every_n_epochs = 1 if is_default else every_n_epochs or 0
