@@ -128,9 +128,11 @@ def test_several_devices_need_torchrun():
 def test_manual_optimization_gets_the_bare_step():
     strategy, module = DDP(), Regression()
     module.automatic_optimization = False
-    assert strategy.training_step(module) == module.training_step
+    batch = make_batch(2)
+    assert strategy.training_step(module)(batch) == module.training_step(batch)
 
 
 def test_a_module_with_nothing_to_train_can_still_be_run():
     strategy, module = DDP(), Regression().requires_grad_(False)
-    assert strategy.training_step(module) == module.training_step
+    batch = make_batch(2)
+    assert strategy.training_step(module)(batch) == module.training_step(batch)

@@ -66,8 +66,7 @@ def step_by_hand(
     """What ``self.optimizers().step(closure)`` does with manual optimization."""
     run.sees_steps = True
     if closure is None:
-        # Each backward was local: which of them belong to this update only the module knows, and it says so now.
-        run.strategy.sync_gradients(run.module)
+        run.exchange.before_update(run.module, optimizer)
         run.gradient_watch.before_update(optimizer)
         prepare(run, hooks, optimizer)
         update(run, hooks, optimizer)
@@ -77,7 +76,7 @@ def step_by_hand(
     def prepared_closure() -> Any:
         # Clipping and exchange have to come between the module's backward and what the optimizer does with it.
         losses.append(closure())
-        run.strategy.sync_gradients(run.module)
+        run.exchange.before_update(run.module, optimizer)
         prepare(run, hooks, optimizer)
         return losses[-1]
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from trainkit.hooks.due import DueHook
 from trainkit.loops.accumulation import Accumulation
+from trainkit.loops.exchange import GradientExchange
 from trainkit.loops.forgotten_zero_grad import GradientWatch
 from trainkit.loops.learned import LearningWatch
 from trainkit.loops.limits import NO_LIMIT, Clock, Limits
@@ -103,6 +104,7 @@ class FitRun(Run):
         sees_steps: Whether the module has made a step through a wrapped optimizer, and so makes all of them.
         counted_update: Whether an update of the running batch was counted.
         pending_update: Whether ``module.optimizer_step`` has made an update that is yet to be counted.
+        exchange: When ranks average the gradients of manual optimization.
         gradient_watch: Whether manual optimization clears its gradients.
         learning: Whether updates come to anything.
         made_with: What the code gave, by names such as ``optimizer.lr``; what a checkpoint overrides is that of it.
@@ -130,6 +132,7 @@ class FitRun(Run):
     sees_steps: bool = field(default=False, init=False)
     counted_update: bool = field(default=False, init=False)
     pending_update: bool = field(default=False, init=False)
+    exchange: GradientExchange = field(init=False)
     gradient_watch: GradientWatch = field(default_factory=GradientWatch, init=False)
     learning: LearningWatch = field(default_factory=LearningWatch, init=False)
     made_with: dict[str, Any] = field(default_factory=dict, init=False)
@@ -137,6 +140,7 @@ class FitRun(Run):
     _has_own_zero_grad: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
+        self.exchange = GradientExchange(self.strategy)
         # What the module's class decides is asked for once: these questions would be asked at every step.
         self.replace_optimizers(self.optimizers)
         self.stop_signal.on_change = self.check_now

@@ -38,6 +38,8 @@ class Strategy(ABC):
         local_rank: The number of this process among those of its machine, from 0.
         world_size: How many processes there are.
         num_nodes: How many machines there are.
+        holds_back_gradients: Whether manual optimization is to exchange nothing after a backward: within
+            ``gradient_sync(enabled=False)``.
         compiles: How much of training may be compiled: nothing, the layers of the module, or the whole step. For the
             whole step the strategy must have nothing to do within one.
     """
@@ -51,6 +53,7 @@ class Strategy(ABC):
     local_rank: int = 0
     world_size: int = 1
     num_nodes: int = 1
+    holds_back_gradients: bool = False
 
     def assign(self, devices: Sequence[torch.device]) -> None:
         """Take the devices of this machine to use, and find out this process's rank. Called once, before all others."""

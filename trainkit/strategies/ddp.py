@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from itertools import chain
 from typing import Any
@@ -17,7 +17,9 @@ from trainkit.checks import flags, number, takes_numpy, text
 from trainkit.errors import DeviceError, ModuleError
 from trainkit.module import TrainModule
 from trainkit.strategies.base import Strategy
+from trainkit.strategies.flat_gradients import FlatGradients, broadcast
 from trainkit.strategies.launch import Launch, open_store, read_launch
+from trainkit.strategies.new_tensors import NewTensors, tensors_of
 from trainkit.types import NO_CONTEXT
 
 
@@ -25,7 +27,8 @@ class DDP(Strategy):
     """One full copy of the module on each rank; all-reduce averages the gradients.
 
     Start it with ``torchrun --nproc-per-node=N script.py``. A process group that exists already is used, and left alone
-    at the end. With manual optimization the ranks exchange gradients before each optimizer step, not during backward.
+    at the end. With manual optimization the ranks exchange gradients behind each ``manual_backward``, in few large
+    pieces, and not during it.
 
     Args:
         find_unused_parameters: Whether to look for parameters that took no part in a loss, which costs a walk through
@@ -64,7 +67,14 @@ class DDP(Strategy):
         self._wrapped: DistributedDataParallel | None = None
         self._parameters: list[nn.Parameter] = []
         self._wrapped_trained: list[bool] = []  # of each parameter, whether the present wrapper exchanges its gradient
+        self._automatic: TrainModule | None = (
+            None  # what exchanges its gradients in backward, if anything of it is trained
+        )
+        self._forward: Callable[..., Any] | None = None  # its step, through the wrapper if there is one
+        self._gradients = FlatGradients()
+        self._new_tensors = NewTensors()
         self._owns_group = False
+        self._toggled = False  # whether the present step has switched what requires a gradient
         self._synced_once = False  # whether the present wrapper has exchanged gradients
 
     def assign(self, devices: Sequence[torch.device]) -> None:
@@ -102,78 +112,118 @@ class DDP(Strategy):
         # First: between modules of different tensors the broadcasts would hang, or fail without naming them.
         self._refuse_different_modules(module)
         # Not left to DDP: evaluation does without it, and a plugin may copy the weights before the first step.
-        for tensor in chain(module.parameters(), module.buffers()):
-            dist.broadcast(tensor.detach(), src=0)
+        broadcast(list(tensors_of(module)))
+        self._new_tensors.watch(module)
 
     def training_step(self, module: TrainModule) -> Callable[..., Any]:
-        self._parameters = list(module.parameters())
-        if not (any(self._trained()) and module.automatic_optimization):
-            # DDP sees one backward per forward. Manual optimization has any number, and uses `sync_gradients`.
-            self._wrapped = None
-            return module.training_step
+        self._wrapped = None
+        # DDP sees one backward per forward. Manual optimization has any number, and uses `sync_gradients`.
+        self._automatic = module if module.automatic_optimization else None
+        if self._automatic is None:
+            return self._manual_step(module)
         self._wrap(module)
         # The attribute is read at each call: `gradient_sync` may wrap the module anew in the middle of a fit.
-        return lambda *arguments: self._wrapped(*arguments)  # type: ignore[misc]  # it stays wrapped
+        return lambda *arguments: self._forward(*arguments)  # type: ignore[misc]  # `_wrap` has set it
 
     def training_step_alone(self, module: TrainModule) -> Callable[..., Any]:
         # Without a wrapper backward exchanges nothing, and `gradient_sync` has nothing to switch off.
-        self._wrapped = None
+        self._wrapped = self._automatic = None
         return module.training_step
 
     def gradient_sync(self, *, enabled: bool) -> AbstractContextManager[None]:
+        if self._automatic is None:
+            return NO_CONTEXT if enabled else self._holding_back()
+        if self._adopt_new_tensors(self._automatic) or self._trained() != self._wrapped_trained:
+            # A callback has frozen, unfrozen or added layers, and DDP exchanges the parameters that were trained when
+            # it was made. What was gathered so far in this group is averaged first; averaging an average changes
+            # nothing.
+            self._gradients.average(self._parameters)
+            self._wrap(self._automatic)
         if self._wrapped is None:
             return NO_CONTEXT
-        trained = self._trained()
-        if trained != self._wrapped_trained and any(trained):
-            # A callback has frozen or unfrozen layers, and DDP exchanges the parameters that were trained when it was
-            # made. What it gathered so far in this group is averaged first; averaging an average changes nothing.
-            self._average(self._parameters)
-            self._wrap(self._wrapped.module.module)
         # With `static_graph`, DDP fails an assertion if the first step is under `no_sync`.
         first_of_static = self.static_graph and not self._synced_once
         self._synced_once = True
-        return NO_CONTEXT if enabled or first_of_static else self._wrapped.no_sync()
+        return self._exchanging() if enabled or first_of_static else self._wrapped.no_sync()
 
     def sync_gradients(self, module: nn.Module) -> None:
-        self._average([parameter for parameter in module.parameters() if parameter.requires_grad])
+        if self.is_distributed:
+            self._gradients.average([each for each in module.parameters() if each.requires_grad])
+
+    def _manual_step(self, module: TrainModule) -> Callable[..., Any]:
+        """Return a step ahead of which layers that were added are made equal; nothing else is done around it."""
+
+        def step(*arguments: Any) -> Any:
+            self._adopt_new_tensors(module)
+            return module.training_step(*arguments)
+
+        return step
+
+    @contextmanager
+    def _holding_back(self) -> Iterator[None]:
+        """The context of a manual backward after which nothing is exchanged."""
+        self.holds_back_gradients = True
+        try:
+            yield
+        finally:
+            self.holds_back_gradients = False
+
+    @contextmanager
+    def _exchanging(self) -> Iterator[None]:
+        """The context of a backward in which gradients are exchanged."""
+        yield
+        if self._toggled:
+            self._toggled = False
+            self._gradients.average(self._parameters)
+            assert self._wrapped is not None, "it has noticed the toggle"
+            self._wrapped.require_backward_grad_sync = True
+
+    def _look_for_toggles(self) -> None:
+        """Leave the exchange to `_exchanging` if the step that ends has switched ``requires_grad`` of a parameter."""
+        # Of what was switched off, torch would wait for a gradient, and of what was switched on it knows nothing. It
+        # reads the attribute when the step has returned.
+        if self._wrapped is not None and self._wrapped.require_backward_grad_sync:
+            self._toggled = self._trained() != self._wrapped_trained
+            self._wrapped.require_backward_grad_sync = not self._toggled
 
     def _trained(self) -> list[bool]:
         """Return of each parameter whether it is trained now."""
         return [parameter.requires_grad for parameter in self._parameters]
 
+    def _adopt_new_tensors(self, module: nn.Module) -> bool:
+        """Make what ``module`` has got since it was wrapped equal on all ranks; return whether there is any."""
+        new = self._new_tensors.take(module)
+        if new:
+            self._refuse_different_modules(module)
+            broadcast(new)
+        return bool(new)
+
     def _wrap(self, module: TrainModule) -> None:
         self._wrapped = None  # the old wrapper goes first, and takes its hooks off the parameters
+        self._forward = module.training_step
+        self._parameters = list(module.parameters())
         self._wrapped_trained = self._trained()
         self._synced_once = False
-        self._wrapped = DistributedDataParallel(
-            _StepAsForward(module),
+        if not any(self._wrapped_trained):
+            return  # DDP refuses such a module; a callback may thaw it later
+        self._forward = self._wrapped = DistributedDataParallel(
+            _StepAsForward(module, self._look_for_toggles),
             find_unused_parameters=self.find_unused_parameters,
             static_graph=self.static_graph,
             gradient_as_bucket_view=self.gradient_as_bucket_view,
             init_sync=False,  # `wrap` has made the ranks equal
         )
 
-    def _average(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Average the gradients of ``parameters`` over the ranks; a missing one counts as zero."""
-        # Every rank has to take part in the same exchanges, so they agree on the parameters that have a gradient
-        # anywhere. One that has none on all ranks stays without: an optimizer skips it.
-        has_gradient = torch.tensor([parameter.grad is not None for parameter in parameters], device=self.device)
-        somewhere = self.all_reduce(has_gradient.to(torch.uint8), "max").tolist()
-        for parameter, used in zip(parameters, somewhere, strict=True):
-            if used:
-                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                # Into the same tensor, which may be a view of a bucket of DDP.
-                parameter.grad = gradient.copy_(self.all_reduce(gradient, "mean"))
-
     def teardown(self) -> None:
         # DDP holds on to the group, so it goes first.
-        self._wrapped = None
+        self._wrapped = self._forward = None
+        self._new_tensors.close()
         # A group that the user started is the user's to end.
         if self._owns_group:
             dist.destroy_process_group()
             self._owns_group = False
 
-    def _refuse_different_modules(self, module: TrainModule) -> None:
+    def _refuse_different_modules(self, module: nn.Module) -> None:
         """Raise `ModuleError` on every rank if names, shapes or dtypes of tensors differ between ranks."""
         tensors = chain(module.named_parameters(), module.named_buffers())
         own = {name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in tensors}
@@ -190,9 +240,12 @@ class DDP(Strategy):
 class _StepAsForward(nn.Module):
     """A module whose ``forward`` is ``training_step``, as DDP exchanges gradients only for what runs in ``forward``."""
 
-    def __init__(self, module: TrainModule) -> None:
+    def __init__(self, module: TrainModule, at_end: Callable[[], None]) -> None:
         super().__init__()
         self.module = module
+        self.at_end = at_end
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.module.training_step(*args, **kwargs)
+        output = self.module.training_step(*args, **kwargs)
+        self.at_end()
+        return output

@@ -446,10 +446,11 @@ class Trainer(TrainerProperties):
             self.hooks.hooks.on_log(row, step)
 
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """What ``module.manual_backward`` does: hooks, precision, backward."""
+        """What ``module.manual_backward`` does: hooks, precision, backward, the exchange between ranks."""
         hooks = self.hooks.hooks
         hooks.on_before_backward(loss)
         hooks.around_backward(lambda loss: self.precision.backward(loss, *args, **kwargs), loss)
+        self.fit_run.exchange.after_backward(self.fit_run.module)
         hooks.on_after_backward()
 
     def print(self, *args: Any, **kwargs: Any) -> None:
