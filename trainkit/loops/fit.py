@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from trainkit.data.fit_loaders import FitLoaders
 from trainkit.hooks.bound import BoundHooks
 from trainkit.loops import optimize
+from trainkit.loops.drifting_ranks import require_same_ranks
 from trainkit.loops.evaluate import sanity_check, validate
 from trainkit.loops.finish_hook import finish_hook
 from trainkit.loops.run import FitRun
@@ -109,6 +110,7 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
         progress.epoch_left = True
     else:
         progress.epoch_ended = True
+    require_same_ranks(run)
     hooks.on_train_epoch_end()
     run.end_epoch()
 

@@ -40,8 +40,8 @@ class LRSchedulers(Callback):
 
     Schedulers that need a metric (``ReduceLROnPlateau``) are stepped after the validation that is due at that time, if
     one is; the others before it. They are not stepped twice with one value, but only where the metric has got another
-    one, and not ahead of the first validation of a fit, where it has none yet. With manual optimization the user steps
-    all schedulers.
+    one, and not ahead of the first validation of a fit, where it has none yet. On several ranks the value of rank 0
+    decides for all. With manual optimization the user steps all schedulers.
     """
 
     # In on_validation_end and on_train_epoch_end: after metrics are reduced, and before checkpoints are saved, which
@@ -139,10 +139,21 @@ class LRSchedulers(Callback):
             if config.reduce_on_plateau is not by_metric:
                 has_others = True
                 continue
-            metric = self._new_value(config, trainer) if by_metric else None
+            metric = self._agreed_value(config, trainer) if by_metric else None
             if metric is not None or not by_metric:
                 method_of(module, "lr_scheduler_step", TrainModule)(config.scheduler, metric)
         return has_others
+
+    def _agreed_value(self, config: SchedulerConfig, trainer: Trainer) -> Tensor | None:
+        """Return the `_new_value` of rank 0: a metric that is not reduced would give each rank a rate of its own."""
+        if not trainer.strategy.is_distributed:
+            return self._new_value(config, trainer)
+
+        def value() -> Tensor | None:
+            new = self._new_value(config, trainer)
+            return None if new is None else new.cpu()  # it is sent to the others
+
+        return trainer.strategy.agreed(value)
 
     def _new_value(self, config: SchedulerConfig, trainer: Trainer) -> Tensor | None:
         """Return what `_metric` does, or None if ``config`` was stepped with this very value before."""
