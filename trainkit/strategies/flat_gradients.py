@@ -131,4 +131,5 @@ def _average_sparse(parameter: nn.Parameter) -> None:
 
 def _no_entries(parameter: nn.Parameter) -> Tensor:
     indices = torch.empty(1, 0, dtype=torch.int64, device=parameter.device)
-    return torch.sparse_coo_tensor(indices, parameter.new_empty(0, *parameter.shape[1:]), parameter.shape)
+    values = parameter.detach().new_empty(0, *parameter.shape[1:])
+    return torch.sparse_coo_tensor(indices, values, parameter.shape, check_invariants=True)

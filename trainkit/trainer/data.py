@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -25,9 +26,11 @@ from trainkit.progress import Progress
 from trainkit.reflection import method_of, overrides
 from trainkit.seed import isolate_rng, rng_state, set_rng_state
 from trainkit.storage.owners import dict_of
+from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import DataArguments
 from trainkit.trainer.drawn_alike import drawn_alike
 from trainkit.trainer.loader_source import LoaderName, LoaderSource
+from trainkit.trainer.same_data import share_generators
 from trainkit.types import Batch, Stage
 
 if TYPE_CHECKING:
@@ -61,6 +64,7 @@ class DataConnection:
     Attributes:
         shuffle_seed: For the order of samples that are dealt to ranks; equal on all of them.
         rng_at_start: The states of all generators before anything was prepared, when the run began.
+        strategy: How the ranks agree on what is drawn for loaders; None where there is one process.
         meter: Measures how long training waits for its batches; None if nobody wants to know.
 
     Raises:
@@ -84,6 +88,7 @@ class DataConnection:
         self.shuffle_seed = 0
         self.rng_at_start: dict[str, Any] = {}
         self._rng_before_loaders: dict[str, Any] | None = None
+        self.strategy: Strategy | None = None
         self.meter: WaitMeter | None = None
         self._fit_loaders: FitLoaders | None = None
         self._evaluation_loaders: dict[LoaderName, list[LimitedLoader]] = {}
@@ -183,13 +188,15 @@ class DataConnection:
             with isolate_rng(self._rng_before_loaders is not None):
                 if self._rng_before_loaders is not None:
                     set_rng_state(self._rng_before_loaders)
-                self._fit_loaders = self._make_fit_loaders()
+                self._fit_loaders = self._make_fit_loaders_alike()
         return self._fit_loaders
 
     def evaluation_loaders(self, name: LoaderName) -> list[LimitedLoader]:
         """The loaders to validate, test or predict with."""
         if name not in self._evaluation_loaders:
-            self._evaluation_loaders[name] = self._make_evaluation_loaders(name)
+            with self._drawn_alike():
+                loaders = self._evaluation_loaders[name] = self._make_evaluation_loaders(name)
+            self._share_generators(loaders)
         return self._evaluation_loaders[name]
 
     def num_batches(self, name: LoaderName) -> list[float]:
@@ -206,6 +213,20 @@ class DataConnection:
         if self._stage is Stage.FIT and name in ("train", "val"):
             return [self.fit_loaders.train] if name == "train" else self.fit_loaders.val
         return self.evaluation_loaders(name) if name == LOADER_OF_STAGE[self._stage] else []
+
+    def _make_fit_loaders_alike(self) -> FitLoaders:
+        """Make the loaders of a fit such that a random part of the samples is the same part on every rank."""
+        with self._drawn_alike():
+            loaders = self._make_fit_loaders()
+        self._share_generators([loaders.train, *loaders.val])
+        return loaders
+
+    def _drawn_alike(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.strategy is None else drawn_alike(self.strategy)
+
+    def _share_generators(self, loaders: list[LimitedLoader]) -> None:
+        if self.strategy is not None:
+            share_generators(self.strategy, loaders)
 
     def _make_fit_loaders(self) -> FitLoaders:
         self._rng_before_loaders = rng_state()  # loaders may be drawn at random, such as from a part of the samples
@@ -238,7 +259,7 @@ class DataConnection:
                 for each in val
                 if use.sanity_batches
             ],
-            reload=self._make_fit_loaders,
+            reload=self._make_fit_loaders_alike,
             reload_every_n_epochs=use.reload_dataloaders_every_n_epochs,
         )
 

@@ -17,6 +17,7 @@ from trainkit.storage.owners import given_to
 from trainkit.trainer.build_run import build_evaluation_run, build_fit_run
 from trainkit.trainer.data import LOADER_OF_STAGE, DataConnection
 from trainkit.trainer.drawn_alike import drawn_alike
+from trainkit.trainer.drawn_apart import draw_apart
 from trainkit.trainer.place_module import place_module
 from trainkit.trainer.run_length import begin_or_say_done
 from trainkit.trainer.run_state import check_storable_state, restore, restore_beginning
@@ -77,6 +78,7 @@ def prepare(
         _prepare_fit(call, data, checkpoint, take, resume)
     else:
         call.run = build_evaluation_run(call, data)
+        draw_apart(strategy)
         warn_of_other_data(strategy, data.evaluation_loaders(LOADER_OF_STAGE[call.stage]))
 
 
@@ -92,6 +94,8 @@ def _prepare_fit(
     call.run = run = build_fit_run(call, data, checkpoint)
     warn_of_other_data(call.strategy, [data.fit_loaders.train, *data.fit_loaders.val])
     call.fit_of_weights = call
+    # After all that has to be drawn alike, such as loaders, and ahead of what a checkpoint restores.
+    draw_apart(call.strategy)
     if checkpoint is not None:
         # Only now, since plugins that get their state back may look at the run.
         restore(run, call.registry.plugins, data, checkpoint, call.ckpt_path or "", take, resume)

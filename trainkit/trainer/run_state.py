@@ -21,7 +21,7 @@ from trainkit.module.modes import Flags
 from trainkit.module.weight_names import named_as_in
 from trainkit.output import warn
 from trainkit.progress import Progress
-from trainkit.seed import rng_state, set_rng_state
+from trainkit.seed import move_rng, rng_checksums, rng_state, set_rng_state
 from trainkit.storage.layout import check_layout
 from trainkit.storage.owners import dict_of, given_to, restoring
 from trainkit.storage.storable import check_storable, conflicting_views
@@ -283,6 +283,9 @@ def _restore_rank(
     # Last, since everything above may have drawn.
     with restoring(f"{place}.rng", path):
         set_rng_state(mine["rng"])
+    if strategy.rank >= len(ranks):
+        # It has begun with the random numbers of another rank, which goes on with them.
+        move_rng(rng_checksums(), strategy.rank)
 
 
 def _check_batches_left(
