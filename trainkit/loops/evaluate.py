@@ -8,6 +8,7 @@ from typing import Any
 from trainkit.data.loaders import LimitedLoader
 from trainkit.hooks.bound import BoundHooks, EvaluationHooks
 from trainkit.loops.evaluation_mode import evaluation_mode
+from trainkit.loops.gather_predictions import gather_predictions
 from trainkit.loops.run import FitRun, Run
 from trainkit.module.modes import modes_kept
 from trainkit.progress import Progress
@@ -115,11 +116,11 @@ def sanity_check(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) 
 
 
 def predict(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) -> list[list[Any]]:
-    """Predict every batch; return what ``predict_step`` returned, one list per loader."""
+    """Predict every batch; return what ``predict_step`` returned, on all ranks, one list per loader."""
     predictions: list[list[Any]] = [[] for _ in loaders]
 
     def keep(dataloader_idx: int, outputs: Any) -> None:
         predictions[dataloader_idx].append(outputs)
 
     evaluate(run, hooks, hooks.predict, loaders, Phase.PREDICT, keep=keep)
-    return predictions
+    return gather_predictions(run.strategy, predictions, loaders)

@@ -125,7 +125,7 @@ def _average_sparse(parameter: nn.Parameter) -> None:
     own = _no_entries(parameter) if parameter.grad is None else parameter.grad
     total = (own if own.is_sparse else own.to_sparse(1)).coalesce().clone()
     dist.all_reduce(total)  # backends add up tensors of different numbers of entries
-    if parameter.grad is not None or total._nnz():
+    if parameter.grad is not None or total.coalesce().values().numel():
         parameter.grad = total / dist.get_world_size()
 
 

@@ -17,7 +17,7 @@ from trainkit.data.loaders import LimitedLoader
 from trainkit.data.module import DataModule
 from trainkit.data.overfit import in_fixed_order
 from trainkit.data.resume.other_data import Resume
-from trainkit.data.sampler import shard
+from trainkit.data.sampler import is_part_for_evaluation, own_part, shard
 from trainkit.data.wait_meter import WaitMeter
 from trainkit.data.whole import with_all_samples
 from trainkit.module import TrainModule
@@ -267,14 +267,23 @@ class DataConnection:
         sources = self._source.evaluation(name)
         if name == "predict":
             sources = [with_all_samples(loader) for loader in sources]
-        loaders = [self._shared(loader, training=False) for loader in sources]
         limit = self._use.limit(name)
-        return [LimitedLoader(loader, limit, f"{name}_dataloader", f"limit_{name}_batches") for loader in loaders]
+        # Predictions are put together again, in batches as one process makes them.
+        loaders = [self._shared(loader, training=False, whole_batches=name == "predict") for loader in sources]
+        made = []
+        for loader in loaders:
+            # As many predictions as in one process. In other evaluations a number of batches is that of each rank.
+            of_all = name == "predict" and is_part_for_evaluation(loader)
+            own = own_part(loader, limit) if of_all and isinstance(limit, int) else limit
+            made.append(LimitedLoader(loader, own, f"{name}_dataloader", f"limit_{name}_batches"))
+        return made
 
-    def _shared(self, loader: Any, *, training: bool) -> Any:
-        if self._rank.world_size == 1 or not self._use.use_distributed_sampler:
+    def _shared(self, loader: Any, *, training: bool, whole_batches: bool = False) -> Any:
+        rank, world_size = self._rank.index, self._rank.world_size
+        if world_size == 1 or not self._use.use_distributed_sampler:
             return loader
-        return shard(loader, self._rank.index, self._rank.world_size, training=training, seed=self.shuffle_seed)
+        seed = self.shuffle_seed
+        return shard(loader, rank, world_size, training=training, seed=seed, whole_batches=whole_batches)
 
 
 LOADER_OF_STAGE: dict[Stage, LoaderName] = {

@@ -318,7 +318,9 @@ class Trainer(TrainerProperties):
 
         Returns:
             What ``predict_step`` returned for each batch; with several loaders one such list per loader; None with
-            ``return_predictions=False`` (then a callback takes them in ``on_predict_batch_end``).
+            ``return_predictions=False`` (then a callback takes them in ``on_predict_batch_end``). On several ranks each
+            gets the predictions of all, with tensors on the CPU, in the order in which one process would have made
+            them; each has to have memory for all, or ``return_predictions=False``.
         """
         with self._calling(Stage.PREDICT, module, {"predict": dataloaders}, datamodule, ckpt_path) as call:
             loaders = call.data.evaluation_loaders("predict")
