@@ -58,6 +58,8 @@ def evaluate(
         with isolate_rng(is_continued):
             on.start()
             on.epoch_start()
+        # Behind the hooks, which may put averaged weights in place.
+        run.strategy.sync_buffers(run.module)
         step = run.evaluation_step()
         first, start = progress.validation_loader, progress.validation_batch
         for dataloader_idx, loader in enumerate(loaders[first:], first):

@@ -131,6 +131,12 @@ class Strategy(ABC):
     def sync_gradients(self, module: nn.Module) -> None:
         """Average the gradients of ``module`` over all ranks, where backward has not done it."""
 
+    def sync_buffers(self, module: nn.Module) -> None:
+        """Give all ranks the buffers of rank 0, ahead of an evaluation: what is evaluated is what rank 0 saves."""
+
+    def resume_group(self) -> None:
+        """Go on in the middle of an accumulation group, from a checkpoint; called when the module is wrapped."""
+
     @property
     def is_distributed(self) -> bool:
         """Whether several processes train together."""

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trainkit.checks import flags, number, takes_numpy, text
 from trainkit.errors import DeviceError, ModuleError
 from trainkit.module import TrainModule
+from trainkit.module.writable import is_read_only
 from trainkit.strategies.base import Strategy
 from trainkit.strategies.flat_gradients import FlatGradients, broadcast
 from trainkit.strategies.launch import Launch, open_store, read_launch
@@ -189,6 +190,15 @@ class DDP(Strategy):
     def _trained(self) -> list[bool]:
         """Return of each parameter whether it is trained now."""
         return [parameter.requires_grad for parameter in self._parameters]
+
+    def sync_buffers(self, module: nn.Module) -> None:
+        if self.is_distributed:
+            broadcast(each for each in module.buffers() if not is_read_only(each))
+
+    def resume_group(self) -> None:
+        # DDP gives all ranks the buffers of rank 0 ahead of a step, but not between two that exchange nothing.
+        if self._wrapped is not None:
+            self._wrapped.require_forward_param_sync = False
 
     def _adopt_new_tensors(self, module: nn.Module) -> bool:
         """Make what ``module`` has got since it was wrapped equal on all ranks; return whether there is any."""
