@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.testing import assert_close
 
 import tests.strategies.ddp_ranks as script
 from tests.strategies.regression import Regression, gradients, make_batch
-from trainkit.errors import DeviceError
+from trainkit.errors import DeviceError, ModuleError
 from trainkit.strategies import DDP
 
 CPU = torch.device("cpu")
@@ -136,3 +137,31 @@ def test_a_module_with_nothing_to_train_can_still_be_run():
     strategy, module = DDP(), Regression().requires_grad_(False)
     batch = make_batch(2)
     assert strategy.training_step(module)(batch) == module.training_step(batch)
+
+
+class Unused(Regression):
+    """Leaves out its second layer."""
+
+    def training_step(self, batch: Any, batch_idx: int = 0) -> Any:
+        return self.inner(batch[0]).square().mean()
+
+
+def test_parameters_that_take_no_part_are_named(ddp_alone: DDP):
+    step = ddp_alone.training_step(Unused())
+    step(make_batch(2)).backward()
+    with pytest.raises(ModuleError, match=r"(?s)rank 0 .*: outer\.weight, outer\.bias\..*_find_unused_parameters_true"):
+        step(make_batch(2))
+
+
+def test_other_errors_of_a_step_are_left_as_they_are(ddp_alone: DDP):
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        ddp_alone.training_step(Regression())((torch.ones(2, 3), torch.ones(2, 2)))
+
+
+@pytest.fixture
+def ddp_alone() -> Iterator[DDP]:
+    strategy = DDP()
+    strategy.assign([CPU])
+    strategy.setup()
+    yield strategy
+    strategy.teardown()

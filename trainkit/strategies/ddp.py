@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
@@ -22,6 +23,9 @@ from trainkit.strategies.flat_gradients import FlatGradients, broadcast
 from trainkit.strategies.launch import Launch, open_store, read_launch
 from trainkit.strategies.new_tensors import NewTensors, tensors_of
 from trainkit.types import NO_CONTEXT
+
+_UNUSED = re.compile(r"did not receive grad for rank \d+: ((?:\d+ ?)+)")
+"""What torch says of parameters that took no part in the loss, of which it gives numbers."""
 
 
 class DDP(Strategy):
@@ -123,8 +127,7 @@ class DDP(Strategy):
         if self._automatic is None:
             return self._manual_step(module)
         self._wrap(module)
-        # The attribute is read at each call: `gradient_sync` may wrap the module anew in the middle of a fit.
-        return lambda *arguments: self._forward(*arguments)  # type: ignore[misc]  # `_wrap` has set it
+        return self._automatic_step
 
     def training_step_alone(self, module: TrainModule) -> Callable[..., Any]:
         # Without a wrapper backward exchanges nothing, and `gradient_sync` has nothing to switch off.
@@ -150,6 +153,23 @@ class DDP(Strategy):
     def sync_gradients(self, module: nn.Module) -> None:
         if self.is_distributed:
             self._gradients.average([each for each in module.parameters() if each.requires_grad])
+
+    def _automatic_step(self, *arguments: Any) -> Any:
+        try:
+            # The attribute is read at each call: `gradient_sync` may wrap the module anew in the middle of a fit.
+            return self._forward(*arguments)  # type: ignore[misc]  # `_wrap` has set it
+        except RuntimeError as error:
+            unused = _UNUSED.search(str(error))
+            if unused is None or self._automatic is None:
+                raise
+            trained = [name for name, each in self._automatic.named_parameters() if each.requires_grad]
+            names = ", ".join(trained[int(index)] for index in unused[1].split())
+            raise ModuleError(
+                f"on rank {self.rank} these parameters took no part in the loss of the batch before: {names}. The "
+                "ranks wait for the gradient of every parameter that is trained.\n"
+                "    to do        use all of them in training_step, freeze them by requires_grad_(False), or say\n"
+                "                 Trainer(strategy='ddp_find_unused_parameters_true'), which looks at each step"
+            ) from error
 
     def _manual_step(self, module: TrainModule) -> Callable[..., Any]:
         """Return a step ahead of which layers that were added are made equal; nothing else is done around it."""

@@ -19,7 +19,7 @@ class NewTensors:
 
     def __init__(self) -> None:
         self._known: set[int] = set()
-        self._registered = True
+        self._registered = False
         self._handles: list[Any] = []
 
     def watch(self, module: nn.Module) -> None:
