@@ -13,6 +13,7 @@ import torch
 from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.hooks import RemovableHandle
 
 from trainkit.checks import flags, number, takes_numpy, text
 from trainkit.errors import DeviceError, ModuleError
@@ -78,6 +79,7 @@ class DDP(Strategy):
         self._forward: Callable[..., Any] | None = None  # its step, through the wrapper if there is one
         self._gradients = FlatGradients()
         self._new_tensors = NewTensors()
+        self._handles: list[RemovableHandle] = []
         self._owns_group = False
         self._toggled = False  # whether the present step has switched what requires a gradient
         self._synced_once = False  # whether the present wrapper has exchanged gradients
@@ -236,6 +238,7 @@ class DDP(Strategy):
         self._synced_once = False
         if not any(self._wrapped_trained):
             return  # DDP refuses such a module; a callback may thaw it later
+        self._own_sparse_gradients(module)
         self._forward = self._wrapped = DistributedDataParallel(
             _StepAsForward(module, self._look_for_toggles),
             find_unused_parameters=self.find_unused_parameters,
@@ -244,10 +247,22 @@ class DDP(Strategy):
             init_sync=False,  # `wrap` has made the ranks equal
         )
 
+    def _own_sparse_gradients(self, module: TrainModule) -> None:
+        """Let sparse gradients of embeddings have values of their own."""
+        # They share them with the gradient of the embedding's output, which DDP would divide with them by the number of
+        # ranks before it has gone on to the layers below: those would get half of theirs.
+        while self._handles:
+            self._handles.pop().remove()
+        for layer in module.modules():
+            if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.sparse and layer.weight.requires_grad:
+                self._handles.append(layer.weight.register_hook(torch.clone))  # type: ignore[no-untyped-call]  # torch's
+
     def teardown(self) -> None:
         # DDP holds on to the group, so it goes first.
         self._wrapped = self._forward = None
         self._new_tensors.close()
+        while self._handles:
+            self._handles.pop().remove()
         # A group that the user started is the user's to end.
         if self._owns_group:
             dist.destroy_process_group()
