@@ -119,7 +119,7 @@ def close_batch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> bool:
     After an epoch's last batch it never does: the end of the epoch comes first, and `fit` asks again.
     """
     # A signal first: it leaves from here, where the batch is whole and its checkpoint can be continued exactly.
-    run.stop_signal.check(run.strategy)
+    run.stop_signal.leave_if(run.agreement.settle().signal)
     if run.validation_due():
         validate(run, hooks, loaders.val)
     run.schedule_next_check()

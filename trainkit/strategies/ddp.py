@@ -18,6 +18,7 @@ from trainkit.errors import DeviceError, ModuleError
 from trainkit.module import TrainModule
 from trainkit.strategies.base import Strategy
 from trainkit.strategies.launch import Launch, open_store, read_launch
+from trainkit.strategies.rank_group import end_default_group, start_default_group
 from trainkit.types import NO_CONTEXT
 
 
@@ -64,7 +65,6 @@ class DDP(Strategy):
         self._wrapped: DistributedDataParallel | None = None
         self._parameters: list[nn.Parameter] = []
         self._wrapped_trained: list[bool] = []  # of each parameter, whether the present wrapper exchanges its gradient
-        self._owns_group = False
         self._synced_once = False  # whether the present wrapper has exchanged gradients
 
     def assign(self, devices: Sequence[torch.device]) -> None:
@@ -82,12 +82,14 @@ class DDP(Strategy):
 
     def setup(self) -> None:
         super().setup()
-        if dist.is_initialized():
-            return
+        if not dist.is_initialized():
+            self._start_group()
+
+    def _start_group(self) -> None:
         timeout = timedelta(seconds=self.timeout_s)
-        dist.init_process_group(
+        start_default_group(
             # gloo beside nccl, so that flags can be exchanged on the CPU, without waiting for the GPU.
-            self.process_group_backend or ("cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"),
+            backend=self.process_group_backend or ("cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"),
             store=open_store(read_launch() or Launch(), timeout),
             rank=self.rank,
             world_size=self.world_size,
@@ -95,7 +97,6 @@ class DDP(Strategy):
             # Without it torch guesses the device from the rank at the first barrier, with a warning.
             device_id=self.device if self.device.type == "cuda" else None,
         )
-        self._owns_group = True
 
     def wrap(self, module: TrainModule) -> None:
         module.to(self.device)
@@ -165,13 +166,15 @@ class DDP(Strategy):
                 # Into the same tensor, which may be a view of a bucket of DDP.
                 parameter.grad = gradient.copy_(self.all_reduce(gradient, "mean"))
 
+    def waits_in_backward(self) -> bool:
+        return self._wrapped is not None and self._wrapped.require_backward_grad_sync
+
     def teardown(self) -> None:
         # DDP holds on to the group, so it goes first.
         self._wrapped = None
-        # A group that the user started is the user's to end.
-        if self._owns_group:
-            dist.destroy_process_group()
-            self._owns_group = False
+        # Several ranks keep theirs until the program ends: a checkpoint may be saved when a call is over.
+        if not self.is_distributed:
+            end_default_group()
 
     def _refuse_different_modules(self, module: TrainModule) -> None:
         """Raise `ModuleError` on every rank if names, shapes or dtypes of tensors differ between ranks."""
