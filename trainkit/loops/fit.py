@@ -84,6 +84,7 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
         run.is_last_batch = is_last
         # A hook that nobody joins is false, which spares the two hottest places the call.
         if hooks.on_train_batch_start and asks_to_skip(hooks.on_train_batch_start(batch, batch_idx)):
+            run.agree_to_skip()
             run.is_last_batch = False
             break
         outputs = step(run, hooks, batch, batch_idx, is_last)

@@ -239,6 +239,17 @@ class FitRun(Run):
             return self.progress.batch > 0
         return self.phase is Phase.SANITY_CHECK or self.progress.has_validated
 
+    def agree_to_skip(self) -> None:
+        """Have all ranks say that they leave out the rest of the epoch, as this one does.
+
+        Raises:
+            RankError: If only some do; the others would wait for their gradients forever.
+        """
+        if self.strategy.is_distributed:
+            hook = "on_train_batch_start"
+            who = " or ".join(self.strategy.ranks.watch.joined(hook))
+            self.strategy.ranks.gather(None, why=f"{hook} of {who} returned -1, which all ranks have to do or none")
+
     # When something is due after a batch
 
     def check_now(self) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from torch.distributed import Store  # type: ignore[attr-defined]  # torch's stubs lack it
 
-from trainkit.strategies.rank_watch import RankWatch
+from trainkit.strategies.rank_watch import RankWatch, wait_for
 
 Position = tuple[int, ...]
 """Where a rank stands between two batches, as numbers that only grow."""
@@ -44,11 +44,12 @@ class Meeting:
         on_call: Called when another rank has asked.
     """
 
-    def __init__(self, rank: int, world_size: int, store: Store, watch: RankWatch) -> None:
+    def __init__(self, rank: int, world_size: int, store: Store, watch: RankWatch, timeout: timedelta) -> None:
         self.called = False
         self.on_call: Callable[[], object] = bool
         self._rank, self._world_size = rank, world_size
         self._store, self._watch = store, watch
+        self._timeout = timeout
         self._round = 0
         self._posted = False
         self._target: Position | None = None
@@ -88,15 +89,7 @@ class Meeting:
 
     def _wait(self) -> list[dict[str, Any]]:
         keys = [f"{self._round}/{rank}" for rank in range(self._world_size)]
-        pause_s = 0.0005
-        self._watch.begin_wait("meeting")
-        try:
-            while not self._store.check(keys):
-                time.sleep(pause_s)
-                pause_s = min(2 * pause_s, 0.02)
-                self._watch.raise_if_over()
-        finally:
-            self._watch.end_wait()
+        wait_for(self._store, keys, self._watch, "meeting", self._timeout)
         return [json.loads(each) for each in self._store.multi_get(keys)]
 
     def _look(self, waits: bool) -> None:

@@ -53,7 +53,7 @@ def waits_for_ranks(frame: FrameType | None) -> bool:
     return any(each.f_globals.get("__name__") in _OWN_WAITS for each in list(_outwards(frame))[:4])
 
 
-_OWN_WAITS = {"trainkit.strategies.rank_group", "trainkit.strategies.meeting"}
+_OWN_WAITS = {"trainkit.strategies.rank_watch"}
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
@@ -66,13 +66,13 @@ def _entered(frames: list[FrameType], names: list[str]) -> str:
     """Return the function that was called to wait: that of trainkit which a user's line, or a loop, has called."""
     entered = ""
     for frame, name in zip(frames, names, strict=True):
-        if name.startswith("torch.") and not entered.startswith("Trainer."):
-            entered = f"{name.partition('._')[0].rpartition('.')[0]}.{frame.f_code.co_name}"
+        if name.startswith("torch.") and frame.f_code.co_name != "wrapper":  # torch wraps its collectives
+            entered = f"torch.distributed.{frame.f_code.co_name}"
         elif is_ours(frame) and not name.startswith(("trainkit.hooks.", "trainkit.loops.")) and not _is_hook(frame):
             entered = frame.f_code.co_qualname
-        else:
+        elif not name.startswith("torch."):
             break
-    return _short(entered).replace("torch.distributed.distributed_c10d", "torch.distributed")
+    return _short(entered)
 
 
 def _caller(frames: list[FrameType]) -> str:

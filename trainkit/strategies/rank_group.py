@@ -11,20 +11,16 @@ from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-import torch
 from torch import distributed as dist
 from torch.distributed import PrefixStore, ProcessGroup  # type: ignore[attr-defined]  # torch's stubs lack one
 
 from trainkit.errors import RankError
 from trainkit.reflection import is_ours
 from trainkit.strategies.meeting import Meeting
-from trainkit.strategies.rank_watch import TO_DO, RankWatch
+from trainkit.strategies.rank_watch import TO_DO, RankWatch, wait_for
 
-HEAD_BYTES = 1024
-"""What is exchanged at once. More needs a second round, which only the first one can tell."""
-
-LOOK = timedelta(seconds=0.2)
-"""How long a wait lasts until signals are handled, and it is asked whether anybody will come."""
+SMALL_BYTES = 1 << 18
+"""What a rank sends through the store at most. More goes through torch's own collective, when all are there for it."""
 
 _GROUPS: WeakKeyDictionary[ProcessGroup, RankGroup] = WeakKeyDictionary()
 """Of each default process group, the ranks in it. They belong to the process, as torch's groups do."""
@@ -34,10 +30,11 @@ _OURS: WeakSet[ProcessGroup] = WeakSet()
 
 
 class RankGroup:
-    """Exchanges small values between all ranks, through a process group of its own.
+    """Exchanges small values between all ranks, through the store in which they have found each other.
 
-    So an exchange is never mixed up with gradients, or with what a user exchanges. Each brings along what it is for,
-    and where ranks exchange different things, all of them raise.
+    So an exchange is never mixed up with gradients, or with what a user exchanges, and a wait for a rank that does not
+    come can be ended, which torch's collectives offer no way for. Each exchange says what it is for, and where ranks
+    want different ones, all of them raise. Design: docs/design/0014-ranks-agree.md.
 
     Args:
         timeout: How long a rank waits for the others at most.
@@ -49,18 +46,19 @@ class RankGroup:
 
     def __init__(self, timeout: timedelta) -> None:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        group: Any = dist.new_group(backend="gloo", timeout=timeout)
-        self._group = group
-        self._store = dist.distributed_c10d._get_default_store()
+        self._timeout = timeout
+        self._base = dist.distributed_c10d._get_default_store()
         # A store may outlive a group, and have what an earlier one has left.
         token = [os.urandom(8).hex()]
-        dist.broadcast_object_list(token, src=0, group=group)
-        # Connections of their own: an answer that is waited for on one would keep the others waiting.
-        watched, met = (
-            PrefixStore(f"trainkit/{token[0]}/{name}", self._store.clone()) for name in ("watch", "meeting")
+        dist.broadcast_object_list(token, src=0)
+        # Connections of their own: an answer that is waited for on one keeps the others waiting.
+        self._store, met, watched = (
+            PrefixStore(f"trainkit/{token[0]}/{name}", self._base.clone()) for name in ("values", "meeting", "watch")
         )
         self.watch = RankWatch(self.rank, self.world_size, watched)
-        self.meeting = Meeting(self.rank, self.world_size, met, self.watch)
+        self.meeting = Meeting(self.rank, self.world_size, met, self.watch, timeout)
+        self._number = 0  # of the newest exchange
+        self._cpu_group: Any = None
 
     @classmethod
     def of_default(cls, timeout: timedelta) -> RankGroup:
@@ -83,44 +81,38 @@ class RankGroup:
             RankError: If the ranks are not all about to exchange the same, or one has left.
         """
         what = (_purpose(), self.watch.position())
-        payload = pickle.dumps((what, why, value))
-        self.watch.begin_wait(f"{what}")
-        try:
-            received = [pickle.loads(each) for each in self._exchange(payload)]
-        finally:
-            self.watch.end_wait()
-        if any(what != others for others, _, _ in received):
+        payload = pickle.dumps(value)
+        is_small = len(payload) <= SMALL_BYTES
+        told = self._exchange(str(what), why, pickle.dumps((what, why, payload if is_small else None)))
+        if any(what != others for others, _, _ in told):
             lines = [
                 f"    rank {rank:<8} is in {name} after {batches} training batches{why and f': {why}'}"
-                for rank, ((name, batches), why, _) in enumerate(received)
+                for rank, ((name, batches), why, _) in enumerate(told)
             ]
             raise RankError("the ranks do not do the same:\n" + "\n".join(lines) + f"\n{TO_DO}")
-        return [value for _, _, value in received]
+        if all(each is not None for _, _, each in told):
+            return [pickle.loads(each) for _, _, each in told]
+        # All are here, and about to do the same.
+        values = [value] * self.world_size
+        dist.all_gather_object(values, value, group=self._group_of_cpus())
+        return values
 
-    def _exchange(self, payload: bytes) -> list[bytes]:
-        """Return the payloads of all ranks."""
-        sizes = len(payload).to_bytes(8, "big")
-        heads = self._all_gather((sizes + payload).ljust(HEAD_BYTES, b"\0")[:HEAD_BYTES])
-        lengths = [8 + int.from_bytes(head[:8], "big") for head in heads]
-        rest = max(lengths) - HEAD_BYTES
-        if rest > 0:
-            tails = self._all_gather((sizes + payload)[HEAD_BYTES:].ljust(rest, b"\0"))
-            heads = [head + tail for head, tail in zip(heads, tails, strict=True)]
-        return [whole[8:length] for whole, length in zip(heads, lengths, strict=True)]
+    def _exchange(self, label: str, why: str, own: bytes) -> list[Any]:
+        """Return what all ranks have sent."""
+        self._number += 1
+        keys = [f"{self._number}/{rank}" for rank in range(self.world_size)]
+        self._store.set(keys[self.rank], own)  # type: ignore[arg-type]  # torch's stubs lack bytes
+        wait_for(self._store, keys, self.watch, label, self._timeout, why)
+        told = [pickle.loads(each) for each in self._store.multi_get(keys)]
+        # Who has come to this exchange has read the one before.
+        self._store.delete_key(f"{self._number - 1}/{self.rank}")
+        return told
 
-    def _all_gather(self, own: bytes) -> list[bytes]:
-        tensor = torch.frombuffer(bytearray(own), dtype=torch.uint8)
-        parts = [torch.empty_like(tensor) for _ in range(self.world_size)]
-        work: Any = dist.all_gather(parts, tensor, group=self._group, async_op=True)
-        while True:
-            try:
-                work.wait(LOOK)
-                return [bytes(part.numpy()) for part in parts]
-            except RuntimeError as error:
-                if work.is_completed():  # it has failed
-                    raise RankError(self.watch.why() or f"an exchange between the ranks has failed: {error}") from error
-            # A signal was handled by now, if one came. Python handles none while torch waits.
-            self.watch.raise_if_over()
+    def _group_of_cpus(self) -> Any:
+        """Return a process group that takes what is in the memory of the CPU. All ranks ask for it together."""
+        if dist.get_backend() != "gloo" and self._cpu_group is None:
+            self._cpu_group = dist.new_group(backend="gloo", timeout=self._timeout)
+        return self._cpu_group
 
 
 def _purpose() -> str:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any, NoReturn
 
 from torch.distributed import Store  # type: ignore[attr-defined]  # torch's stubs lack it
@@ -55,6 +56,7 @@ class RankWatch:
         verdict: Why nobody will come; empty as long as somebody may.
         position: Gives how many training batches this rank has done.
         exchanges: Whether the backward that may be running waits for other ranks.
+        joined: Gives the names of the plugins that join a hook.
         on_look: Called at every look, with whether this rank has waited since the look before.
     """
 
@@ -62,12 +64,13 @@ class RankWatch:
         self.verdict = ""
         self.position: Callable[[], int] = int
         self.exchanges: Callable[[], bool] = bool
+        self.joined: Callable[[str], list[str]] = list
         self.on_look: Callable[[bool], object] = bool
         self.rank, self.world_size = rank, world_size
         self._store = store
         self._thread_id = threading.get_ident()
         self._call, self._inside, self._gone = 0, False, False
-        self._label = ""  # the own collective in which this rank waits
+        self._label = self._why = ""  # of the exchange in which this rank waits
         self._text = "has not begun"
         self._key: object = None  # what this rank waits for, as long as that is the same
         self._since_s, self._told = 0.0, False
@@ -92,17 +95,24 @@ class RankWatch:
         self._publish()
 
     def leave_call(self, text: str) -> None:
-        """The call has ended; ``text`` says how."""
-        self._inside, self._text = False, text
-        self._publish()
+        """The call has ended; ``text`` says how, unless that has been told."""
+        if self._inside:
+            self._inside, self._told, self._text = False, False, text
+            self._publish()
 
-    def begin_wait(self, label: str) -> None:
-        """This rank enters an exchange of trainkit's own, which all ranks know by ``label``."""
-        self._label = label
+    @contextmanager
+    def waiting(self, label: str, why: str = "") -> Iterator[None]:
+        """Return a context in which this rank waits in an exchange of trainkit's own, known to all by ``label``.
 
-    def end_wait(self) -> None:
-        """It has left it."""
-        self._label = ""
+        Args:
+            label: What is exchanged.
+            why: What has led this rank there, for errors.
+        """
+        self._label, self._why = label, why
+        try:
+            yield
+        finally:
+            self._label = self._why = ""
 
     @contextmanager
     def hearing_signals(self) -> Iterator[None]:
@@ -181,7 +191,8 @@ class RankWatch:
                 self._told = False
                 self._publish()
             return
-        self._text = place.text + (f", after {self.position()} batches" if self._inside else "")
+        after = f", after {self.position()} training batches" if self._inside else ""
+        self._text = place.text + after + (self._why and f": {self._why}")
         self._told = True
         self._beat += 1
         self._publish()
@@ -201,6 +212,7 @@ class RankWatch:
             "waits": self._told and (self._label or "in torch"),
             "place": self._text,
             "beat": self._beat,
+            "verdict": self.verdict,
         }
         self._store.set(f"rank_{self.rank}", json.dumps(told))
 
@@ -225,7 +237,10 @@ class RankWatch:
             if other["gone"]
             or (self._inside and (other["call"], other["inside"]) != (self._call, True) and other["call"] >= self._call)
         ]
-        if left:
+        passed_on = next((self._others[rank]["verdict"] for rank in left if self._others[rank]["verdict"]), "")
+        if passed_on:
+            self.verdict = passed_on
+        elif left:
             own = self._text if self._told else "cannot go on"
             places = "\n".join(f"    rank {rank:<8} {self._others[rank]['place']}" for rank in left)
             self._decide(f"rank {self.rank} {own}, and nobody will come.\n{places}")
@@ -259,3 +274,20 @@ class RankWatch:
     def _end(self, why: str, code: int) -> NoReturn:
         say(f"trainkit: {why}\nRank {self.rank} is ended: nothing can reach it there.", err=True)
         os._exit(code)
+
+
+def wait_for(store: Store, keys: list[str], watch: RankWatch, label: str, timeout: timedelta, why: str = "") -> None:
+    """Wait until all ``keys`` are in ``store``, as long as somebody may write them.
+
+    Raises:
+        RankError: If nobody will, or has within ``timeout``.
+    """
+    began_s, pause_s = time.monotonic(), 0.0001
+    with watch.waiting(label, why):
+        # Not `store.wait()`: torch warns of each time that it was in vain, and Python handles no signal in it.
+        while not store.check(keys):
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.01)
+            watch.raise_if_over()
+            if time.monotonic() - began_s > timeout.total_seconds():
+                raise RankError(f"rank {watch.rank} has waited {timeout.total_seconds():g} s in {label}.\n{TO_DO}")

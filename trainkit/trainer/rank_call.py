@@ -25,6 +25,7 @@ def taking_part(call: Call) -> Iterator[None]:
         watch = strategy.ranks.watch
         watch.position = lambda: call.progress.total_batches
         watch.exchanges = strategy.waits_in_backward
+        watch.joined = call.registry.order
         watch.begin_call(call.stage)
         try:
             with watch.hearing_signals():
