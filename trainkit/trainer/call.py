@@ -29,6 +29,7 @@ from trainkit.trainer.loss_shapes import named_error, one_shape_for_labels
 from trainkit.trainer.module_callbacks import module_callbacks
 from trainkit.trainer.prepare import prepare
 from trainkit.trainer.rank_call import taking_part, tell_ranks
+from trainkit.trainer.same_run import require_same_run
 from trainkit.trainer.starting_checkpoint import continue_loggers, find_checkpoint, read_located
 from trainkit.trainer.tables import print_timing
 from trainkit.trainer.teardown import afterwards, noted_on
@@ -209,6 +210,7 @@ class Call:
         with ExitStack() as stack:
             stack.enter_context(self._status())
             stack.enter_context(taking_part(self))
+            require_same_run(self)
             stack.enter_context(torch_flags(self.arguments.optimization))
             stack.enter_context(one_shape_for_labels())
             if self.stage is Stage.FIT:
