@@ -76,7 +76,10 @@ def evaluate(
                 if keep is not None:
                     keep(dataloader_idx, outputs)
                 # A validation may take hours: a signal is honoured after each of its batches.
-                run.stop_signal.check(run.strategy)
+                run.stop_signal.leave_if(run.agreement.settle_in_evaluation(dataloader_idx).signal)
+            if run.agreement.is_called:
+                # Another rank may have more batches, behind one of which it is to be left for a signal.
+                run.stop_signal.leave_if(run.agreement.settle_in_evaluation(dataloader_idx, is_end=True).signal)
         # Whole before its end hooks, in which schedulers, early stopping and checkpoints ask whether it was.
         progress.count_validation()
         run.metrics.end_batches()
@@ -97,6 +100,7 @@ def validate(run: FitRun, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) -
     """Validate in the middle of a fit."""
     evaluate(run, hooks, hooks.validation, loaders, Phase.VALIDATE, progress=run.progress)
     run.clock.mark_validation()
+    run.agreement.validated()
 
 
 def sanity_check(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) -> None:

@@ -85,6 +85,7 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
         run.is_last_batch = is_last
         # A hook that nobody joins is false, which spares the two hottest places the call.
         if hooks.on_train_batch_start and asks_to_skip(hooks.on_train_batch_start(batch, batch_idx)):
+            run.agree_to_skip()
             run.is_last_batch = False
             break
         outputs = step(run, hooks, batch, batch_idx, is_last)
@@ -121,7 +122,7 @@ def close_batch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> bool:
     After an epoch's last batch it never does: the end of the epoch comes first, and `fit` asks again.
     """
     # A signal first: it leaves from here, where the batch is whole and its checkpoint can be continued exactly.
-    run.stop_signal.check(run.strategy)
+    run.stop_signal.leave_if(run.agreement.settle().signal)
     if run.validation_due():
         validate(run, hooks, loaders.val)
     run.schedule_next_check()

@@ -24,10 +24,11 @@ from torch import Tensor
 
 from trainkit.hooks.due import DueHook
 from trainkit.loops.accumulation import Accumulation
+from trainkit.loops.agreement import Agreement
 from trainkit.loops.exchange import GradientExchange
 from trainkit.loops.forgotten_zero_grad import GradientWatch
 from trainkit.loops.learned import LearningWatch
-from trainkit.loops.limits import NO_LIMIT, Clock, Limits
+from trainkit.loops.limits import Clock, Limits
 from trainkit.loops.stop import StopSignal
 from trainkit.loops.wrapped_optimizer import WrappedOptimizer
 from trainkit.metrics.collector import MetricCollector
@@ -56,6 +57,7 @@ class Run:
         flags: The flags and modes of the module outside of the evaluation that is running; None if none is.
         rng_outside: The random numbers outside of the sanity check; None where it is not running.
         optimizer_modes: Whether optimizers that have modes train or are evaluated; outside of a fit there are none.
+        agreement: What all ranks do between two batches, at the same one.
     """
 
     module: TrainModule
@@ -71,6 +73,10 @@ class Run:
     flags: Flags | None = field(default=None, init=False)
     rng_outside: dict[str, Any] | None = field(default=None, init=False)
     optimizer_modes: OptimizerModes = field(default_factory=OptimizerModes, init=False)
+    agreement: Agreement = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.agreement = Agreement(self.strategy, self.progress, self.stop_signal)
 
     def evaluation_step(self) -> Callable[..., Any]:
         """The step of what is running right now."""
@@ -140,10 +146,13 @@ class FitRun(Run):
     _has_own_zero_grad: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
+        Run.__post_init__(self)  # `super()` knows nothing of a dataclass with slots
         self.exchange = GradientExchange(self.strategy)
         # What the module's class decides is asked for once: these questions would be asked at every step.
         self.replace_optimizers(self.optimizers)
         self.stop_signal.on_change = self.check_now
+        if self.strategy.is_distributed:
+            self.strategy.ranks.meeting.on_call = self.check_now
         self.stop_signal.is_whole = self.is_between_batches
         self._has_own_backward = overrides(self.module, "backward", TrainModule)
         self._has_own_zero_grad = overrides(self.module, "optimizer_zero_grad", TrainModule)
@@ -234,6 +243,17 @@ class FitRun(Run):
             return self.progress.batch > 0
         return self.phase is Phase.SANITY_CHECK or self.progress.has_validated
 
+    def agree_to_skip(self) -> None:
+        """Have all ranks say that they leave out the rest of the epoch, as this one does.
+
+        Raises:
+            RankError: If only some do; the others would wait for their gradients forever.
+        """
+        if self.strategy.is_distributed:
+            hook = "on_train_batch_start"
+            who = " or ".join(self.strategy.ranks.watch.joined(hook))
+            self.strategy.ranks.gather(None, why=f"{hook} of {who} returned -1, which all ranks have to do or none")
+
     # When something is due after a batch
 
     def check_now(self) -> None:
@@ -242,11 +262,9 @@ class FitRun(Run):
 
     def schedule_next_check(self) -> None:
         """Find out for how many batches nothing can be due, so that nothing is looked for after them."""
-        # Ranks ask each other after every batch, since a signal reaches one of them first.
-        quiet = 0 if self.strategy.is_distributed else self.limits.quiet_batches(self.progress)
-        self.next_check_batch = self.progress.total_batches + quiet
-        # A signal may have come since it was looked for.
-        if self.stop_signal.asked or self.stop_signal.received:
+        self.next_check_batch = self.progress.total_batches + self.limits.quiet_batches(self.progress)
+        # A signal may have come since it was looked for, or the wish of another rank.
+        if self.stop_signal.asked or self.stop_signal.received or self.agreement.is_called:
             self.check_now()
 
     # Five questions about the end of training, and who asks them:
@@ -258,11 +276,9 @@ class FitRun(Run):
 
     def stops_now(self) -> bool:
         """Whether someone asked for an end, or time is up, and an end is allowed by now. All ranks must ask."""
-        asked = self.stop_signal.asked
-        if self.limits.max_time_s < NO_LIMIT:
-            # Clocks of ranks differ: one that left alone would leave the others waiting.
-            asked = self.strategy.any_rank(asked or self.progress.elapsed_s >= self.limits.max_time_s)
-        return asked and self.limits.stop_allowed(self.progress)
+        # Clocks of ranks differ, as all else may: one that left alone would leave the others waiting.
+        agreed = self.agreement.settle(time_up=self.progress.elapsed_s >= self.limits.max_time_s)
+        return (agreed.stop or agreed.time_up) and self.limits.stop_allowed(self.progress)
 
     def stops_here(self) -> bool:
         """Whether training ends after this batch. After the last batch of an epoch the end of that comes first."""
@@ -296,7 +312,8 @@ class FitRun(Run):
             return True
         if limits.validate_every_s is None:
             return limits.validation_due(progress) or self.stops_now()
-        return self.strategy.any_rank(self.clock.since_validation_s() >= limits.validate_every_s) or self.stops_now()
+        is_time = self.clock.since_validation_s() >= limits.validate_every_s
+        return self.agreement.settle(validate=is_time).validate or self.stops_now()
 
     def _training_step_in_precision(self, batch: Batch, batch_idx: int) -> Any:
         with self.precision.autocast():

@@ -23,6 +23,7 @@ from trainkit.strategies.base import Strategy
 from trainkit.strategies.flat_gradients import FlatGradients, broadcast
 from trainkit.strategies.launch import Launch, open_store, read_launch
 from trainkit.strategies.new_tensors import NewTensors, tensors_of
+from trainkit.strategies.rank_group import end_default_group, start_default_group
 from trainkit.types import NO_CONTEXT
 
 _UNUSED = re.compile(r"did not receive grad for rank \d+: ((?:\d+ ?)+)")
@@ -80,7 +81,6 @@ class DDP(Strategy):
         self._gradients = FlatGradients()
         self._new_tensors = NewTensors()
         self._handles: list[RemovableHandle] = []
-        self._owns_group = False
         self._toggled = False  # whether the present step has switched what requires a gradient
         self._synced_once = False  # whether the present wrapper has exchanged gradients
 
@@ -99,12 +99,14 @@ class DDP(Strategy):
 
     def setup(self) -> None:
         super().setup()
-        if dist.is_initialized():
-            return
+        if not dist.is_initialized():
+            self._start_group()
+
+    def _start_group(self) -> None:
         timeout = timedelta(seconds=self.timeout_s)
-        dist.init_process_group(
+        start_default_group(
             # gloo beside nccl, so that flags can be exchanged on the CPU, without waiting for the GPU.
-            self.process_group_backend or ("cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"),
+            backend=self.process_group_backend or ("cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"),
             store=open_store(read_launch() or Launch(), timeout),
             rank=self.rank,
             world_size=self.world_size,
@@ -112,7 +114,6 @@ class DDP(Strategy):
             # Without it torch guesses the device from the rank at the first barrier, with a warning.
             device_id=self.device if self.device.type == "cuda" else None,
         )
-        self._owns_group = True
 
     def wrap(self, module: TrainModule) -> None:
         module.to(self.device)
@@ -257,16 +258,18 @@ class DDP(Strategy):
             if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.sparse and layer.weight.requires_grad:
                 self._handles.append(layer.weight.register_hook(torch.clone))  # type: ignore[no-untyped-call]  # torch's
 
+    def waits_in_backward(self) -> bool:
+        return self._wrapped is not None and self._wrapped.require_backward_grad_sync
+
     def teardown(self) -> None:
         # DDP holds on to the group, so it goes first.
         self._wrapped = self._forward = None
         self._new_tensors.close()
         while self._handles:
             self._handles.pop().remove()
-        # A group that the user started is the user's to end.
-        if self._owns_group:
-            dist.destroy_process_group()
-            self._owns_group = False
+        # Several ranks keep theirs until the program ends: a checkpoint may be saved when a call is over.
+        if not self.is_distributed:
+            end_default_group()
 
     def _refuse_different_modules(self, module: nn.Module) -> None:
         """Raise `ModuleError` on every rank if names, shapes or dtypes of tensors differ between ranks."""

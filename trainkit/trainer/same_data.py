@@ -13,6 +13,7 @@ from trainkit.data.dataloader_copy import samplers_of
 from trainkit.data.loaders import LimitedLoader, length_of
 from trainkit.data.resume.content import checksum, content_of
 from trainkit.data.sampler import ShardedSampler, is_shard
+from trainkit.errors import RankError
 from trainkit.output import warn
 from trainkit.strategies.base import Strategy
 
@@ -24,8 +25,11 @@ def warn_of_other_data(strategy: Strategy, loaders: Iterable[LimitedLoader]) -> 
     """
     if not strategy.is_distributed:
         return
+    loaders = list(loaders)
     own = [(each.name, _fingerprint(part)) for each in loaders for part in _dealt(each.loader)]
-    ranks = strategy.all_gather_object(own)
+    gathered = strategy.all_gather_object(([(each.name, each.num_batches) for each in loaders], own))
+    _require_same_lengths([lengths for lengths, _ in gathered])
+    ranks = [prints for _, prints in gathered]
     differing = {name for every in zip(*ranks, strict=False) if len(set(every)) > 1 for name, _ in every}
     if differing and strategy.is_global_zero:
         warn(
@@ -54,6 +58,22 @@ def _generators_of(loader: Any) -> list[torch.Generator]:
     owners = [loader, *samplers_of(loader), *dealt, *(getattr(each, "sampler", None) for each in dealt)]
     found = [getattr(owner, "generator", None) for owner in owners]
     return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
+
+
+def _require_same_lengths(ranks: list[list[tuple[str, int | None]]]) -> None:
+    """Raise `RankError` on every rank if they have other loaders, or other numbers of batches to train on."""
+    told = [dict(lengths) for lengths in ranks]
+    # Evaluation takes what each rank has; training exchanges gradients in each batch.
+    names = [name for name in told[0] if any(other.keys() != told[0].keys() for other in told)] or ["train_dataloader"]
+    for name in names:
+        if len({each.get(name, 0) for each in told}) > 1:
+            counts = ", ".join(f"{each.get(name, 'none')} on rank {rank}" for rank, each in enumerate(told))
+            raise RankError(
+                f"{name} has different numbers of batches: {counts}. All ranks train on equally many, and have the "
+                "same loaders.\n"
+                "    to do        give all ranks the whole data in a map-style dataset, which is dealt to them evenly; "
+                "or say limit_train_batches"
+            )
 
 
 def _dealt(loader: Any) -> Iterator[Any]:
