@@ -44,7 +44,7 @@ class Program:
     sampler: str
     samples: int
     drops_last: bool
-    val_batches: int
+    evaluated: int
 
     @classmethod
     def draw(cls, seed: int) -> Program:
@@ -67,7 +67,7 @@ class Program:
             # Of dropped samples a whole batch of each rank has to be left.
             samples=draw.randint(GLOBAL_BATCH if drops_last else 1, 4 * GLOBAL_BATCH),
             drops_last=drops_last,
-            val_batches=draw.randint(1, 3),
+            evaluated=draw.randint(1, 3 * GLOBAL_BATCH),
         )
 
     @property
@@ -297,8 +297,8 @@ def run(program: Program, rank: int, world_size: int, joined: int = 0) -> dict[s
     else:
         train = train_loader(program, rank, world_size)
     ranks = joined or world_size
-    val = DataLoader(make_data(program, program.val_batches * GLOBAL_BATCH, 2), batch_size=GLOBAL_BATCH // world_size)
-    unseen = make_data(program, program.val_batches * GLOBAL_BATCH, 3)
+    val = DataLoader(make_data(program, program.evaluated, 2), batch_size=GLOBAL_BATCH // world_size)
+    unseen = make_data(program, program.evaluated, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer.fit(module, train, val)
