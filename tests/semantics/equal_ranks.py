@@ -112,6 +112,19 @@ class Manual(Watched):
             self.trainer.save_checkpoint(self.path)
 
 
+class Accumulating(Watched):
+    """Trains by its running statistics, and saves in the middle of an accumulation group."""
+
+    path = ""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return (self.layer(self.norm(batch)) + self.norm.running_mean.sum()).square().mean()
+
+    def on_train_batch_end(self, batch_idx: int) -> None:
+        if self.path and batch_idx == 2 and self.current_epoch == 0:
+            self.trainer.save_checkpoint(self.path)
+
+
 def trainer(**arguments: Any) -> Trainer:
     options: dict[str, Any] = {
         "accelerator": "cpu", "strategy": "ddp", "max_epochs": 2, "num_sanity_val_steps": 0, "logger": False,
@@ -133,9 +146,9 @@ def ended_by(module: Watched, data: Any, **arguments: Any) -> str:
     return "nothing"
 
 
-def fitted(module: Watched, *data: Any, seed: int = 1, **arguments: Any) -> Watched:
+def fitted(module: Watched, *data: Any, seed: int = 1, ckpt_path: str | None = None, **arguments: Any) -> Watched:
     seed_everything(seed)
-    trainer(**arguments).fit(module, *data)
+    trainer(**arguments).fit(module, *data, ckpt_path=ckpt_path)
     return module
 
 
@@ -184,6 +197,15 @@ def buffers(folder: Path) -> dict[str, Any]:
     }
 
 
+def within_a_group(folder: Path) -> list[list[float]]:
+    """Return the weights of a run, and of one that goes on from the middle of a group."""
+    whole, rest = Accumulating(), Accumulating()
+    whole.path = str(folder / "group.ckpt")
+    fitted(whole, loader(), accumulate_grad_batches=2)
+    fitted(rest, loader(), seed=9, accumulate_grad_batches=2, ckpt_path=whole.path)
+    return [module.layer.weight.flatten().tolist() for module in (whole, rest)]
+
+
 def going_on_from_one_rank(folder: Path) -> list[float]:
     module = Watched()
     trainer().fit(module, loader(), ckpt_path=folder / "alone.ckpt")
@@ -203,6 +225,7 @@ def main(folder: Path) -> None:
         "draws": draws(),
         "own generator": own_generator(rank),
         "buffers": buffers(folder),
+        "within a group": within_a_group(folder),
         "going on": going_on_from_one_rank(folder),
         "stream": told(Watched(), DataLoader(Stream(), batch_size=2)),
         "sharded": [int(row[0]) // 4 for row in sharded.seen],

@@ -77,6 +77,12 @@ def test_a_run_that_goes_on_has_the_buffers_of_each_rank(ranks: list[dict[str, A
     assert [rank["buffers"]["when resumed"] for rank in ranks] == saved
 
 
+def test_in_the_middle_of_a_group_it_goes_on_bit_for_bit(ranks: list[dict[str, Any]]):
+    for rank in ranks:
+        whole, rest = rank["within a group"]
+        assert whole == rest == ranks[0]["within a group"][0]
+
+
 def test_ranks_that_go_on_from_fewer_draw_their_own_numbers(ranks: list[dict[str, Any]]):
     assert not set(ranks[0]["going on"]) & set(ranks[1]["going on"])
 

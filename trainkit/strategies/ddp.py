@@ -74,9 +74,7 @@ class DDP(Strategy):
         self._wrapped: DistributedDataParallel | None = None
         self._parameters: list[nn.Parameter] = []
         self._wrapped_trained: list[bool] = []  # of each parameter, whether the present wrapper exchanges its gradient
-        self._automatic: TrainModule | None = (
-            None  # what exchanges its gradients in backward, if anything of it is trained
-        )
+        self._automatic: TrainModule | None = None  # what exchanges its gradients in backward, and not behind it
         self._forward: Callable[..., Any] | None = None  # its step, through the wrapper if there is one
         self._gradients = FlatGradients()
         self._new_tensors = NewTensors()

@@ -300,7 +300,6 @@ class Call:
     def _connect_data(self) -> DataConnection:
         rank = Rank(self.strategy.rank, self.strategy.world_size)
         data = DataConnection(self.module, self._datamodule, self._loaders, self.arguments.data, rank, self.stage)
-        data.strategy = self.strategy if self.strategy.is_distributed else None
         if self.stage is Stage.FIT and self.strategy.is_global_zero and not self.arguments.output.barebones:
             data.meter = WaitMeter("train_dataloader", self.strategy.device)
         self._data = data

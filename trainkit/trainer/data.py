@@ -28,7 +28,7 @@ from trainkit.seed import isolate_rng, rng_state, set_rng_state
 from trainkit.storage.owners import dict_of
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import DataArguments
-from trainkit.trainer.drawn_alike import drawn_alike
+from trainkit.trainer.drawn_alike import drawn_alike, states_of_first
 from trainkit.trainer.loader_source import LoaderName, LoaderSource
 from trainkit.trainer.same_data import share_generators
 from trainkit.types import Batch, Stage
@@ -64,7 +64,6 @@ class DataConnection:
     Attributes:
         shuffle_seed: For the order of samples that are dealt to ranks; equal on all of them.
         rng_at_start: The states of all generators before anything was prepared, when the run began.
-        strategy: How the ranks agree on what is drawn for loaders; None where there is one process.
         meter: Measures how long training waits for its batches; None if nobody wants to know.
 
     Raises:
@@ -88,7 +87,8 @@ class DataConnection:
         self.shuffle_seed = 0
         self.rng_at_start: dict[str, Any] = {}
         self._rng_before_loaders: dict[str, Any] | None = None
-        self.strategy: Strategy | None = None
+        self._strategy: Strategy | None = None  # how ranks agree on what is drawn; None where there is one process
+        self._first_states: dict[str, Any] | None = None  # of the generators of rank 0
         self.meter: WaitMeter | None = None
         self._fit_loaders: FitLoaders | None = None
         self._evaluation_loaders: dict[LoaderName, list[LimitedLoader]] = {}
@@ -188,15 +188,15 @@ class DataConnection:
             with isolate_rng(self._rng_before_loaders is not None):
                 if self._rng_before_loaders is not None:
                     set_rng_state(self._rng_before_loaders)
-                self._fit_loaders = self._make_fit_loaders_alike()
+                with self._drawn_alike():
+                    self._fit_loaders = self._make_fit_loaders()
         return self._fit_loaders
 
     def evaluation_loaders(self, name: LoaderName) -> list[LimitedLoader]:
         """The loaders to validate, test or predict with."""
         if name not in self._evaluation_loaders:
             with self._drawn_alike():
-                loaders = self._evaluation_loaders[name] = self._make_evaluation_loaders(name)
-            self._share_generators(loaders)
+                self._evaluation_loaders[name] = self._make_evaluation_loaders(name)
         return self._evaluation_loaders[name]
 
     def num_batches(self, name: LoaderName) -> list[float]:
@@ -214,19 +214,31 @@ class DataConnection:
             return [self.fit_loaders.train] if name == "train" else self.fit_loaders.val
         return self.evaluation_loaders(name) if name == LOADER_OF_STAGE[self._stage] else []
 
-    def _make_fit_loaders_alike(self) -> FitLoaders:
-        """Make the loaders of a fit such that a random part of the samples is the same part on every rank."""
-        with self._drawn_alike():
-            loaders = self._make_fit_loaders()
-        self._share_generators([loaders.train, *loaders.val])
-        return loaders
+    def agree(self, strategy: Strategy) -> None:
+        """Let all ranks draw alike for loaders that are made from now on. Every rank has to call this."""
+        if strategy.is_distributed:
+            self._strategy, self._first_states = strategy, states_of_first(strategy)
+
+    def share_generators(self) -> None:
+        """Let generators that order the samples draw alike on all ranks. Every rank has to call this."""
+        if self._strategy is not None:
+            loaders = chain.from_iterable(self._evaluation_loaders.values())
+            fit = [] if self._fit_loaders is None else [self._fit_loaders.train, *self._fit_loaders.val]
+            share_generators(self._strategy, [*fit, *loaders])
 
     def _drawn_alike(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.strategy is None else drawn_alike(self.strategy)
+        # Without an exchange: one rank alone may ask for a loader first, such as in order to print its length.
+        return nullcontext() if self._strategy is None else drawn_alike(self._strategy, self._first_states)
 
-    def _share_generators(self, loaders: list[LimitedLoader]) -> None:
-        if self.strategy is not None:
-            share_generators(self.strategy, loaders)
+    def _reload_fit_loaders(self) -> FitLoaders:
+        """Make the loaders of a fit again. Every rank has to come here."""
+        if self._strategy is not None:
+            self.agree(self._strategy)
+        with self._drawn_alike():
+            loaders = self._make_fit_loaders()
+        if self._strategy is not None:
+            share_generators(self._strategy, [loaders.train, *loaders.val])
+        return loaders
 
     def _make_fit_loaders(self) -> FitLoaders:
         self._rng_before_loaders = rng_state()  # loaders may be drawn at random, such as from a part of the samples
@@ -259,7 +271,7 @@ class DataConnection:
                 for each in val
                 if use.sanity_batches
             ],
-            reload=self._make_fit_loaders_alike,
+            reload=self._reload_fit_loaders,
             reload_every_n_epochs=use.reload_dataloaders_every_n_epochs,
         )
 

@@ -53,6 +53,7 @@ def prepare(
     data.prepare(call.trainer)
     with drawn_alike(strategy):  # a module may split its data here too
         call.hooks.setup(call.stage)
+    data.agree(strategy)
     method_of(module, "configure_model", TrainModule)()
     if checkpoint is not None:
         _show_checkpoint(call, checkpoint)
@@ -78,6 +79,7 @@ def prepare(
         _prepare_fit(call, data, checkpoint, take, resume)
     else:
         call.run = build_evaluation_run(call, data)
+        data.share_generators()
         draw_apart(strategy)
         warn_of_other_data(strategy, data.evaluation_loaders(LOADER_OF_STAGE[call.stage]))
 
@@ -95,6 +97,7 @@ def _prepare_fit(
     warn_of_other_data(call.strategy, [data.fit_loaders.train, *data.fit_loaders.val])
     call.fit_of_weights = call
     # After all that has to be drawn alike, such as loaders, and ahead of what a checkpoint restores.
+    data.share_generators()
     draw_apart(call.strategy)
     if checkpoint is not None:
         # Only now, since plugins that get their state back may look at the run.
