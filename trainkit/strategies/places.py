@@ -13,6 +13,8 @@ from trainkit.reflection import is_ours
 STEPS = {"training_step", "validation_step", "test_step", "predict_step", "optimizer_step", "configure_optimizers"}
 """Methods of a module that are named as hooks are."""
 
+GRADIENTS = "waits for the gradients of the others"
+
 BACKWARD = "_engine_run_backward"
 """Torch's function beneath every backward."""
 
@@ -42,7 +44,7 @@ def place_of(frame: FrameType | None, *, exchanges: bool) -> Place:
     in_collective = any(name.startswith("torch.distributed.") or name in _OWN_WAITS for name in names[:4])
     in_backward = any(each.f_code.co_name == BACKWARD for each in frames[:2])
     if in_backward and exchanges:
-        return Place(True, f"waits for the gradients of the others{_caller(frames)}")
+        return Place(True, f"{GRADIENTS}{_caller(frames)}")
     if in_collective:
         return Place(True, f"waits in {_entered(frames, names)}{_caller(frames)}")
     return Place(False, f"is busy{_caller(frames)}")

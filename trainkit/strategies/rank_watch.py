@@ -18,7 +18,7 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # torch's stu
 
 from trainkit.errors import RankError
 from trainkit.output import say
-from trainkit.strategies.places import place_of
+from trainkit.strategies.places import GRADIENTS, place_of
 
 TICK_S = 0.25
 """How often the thread looks."""
@@ -71,7 +71,7 @@ class RankWatch:
         self._thread_id = threading.get_ident()
         self._call, self._inside, self._gone = 0, False, False
         self._label = self._why = ""  # of the exchange in which this rank waits
-        self._text = "has not begun"
+        self._text, self._left = "has not begun", ""  # where it is; how it has left its newest call
         self._key: object = None  # what this rank waits for, as long as that is the same
         self._since_s, self._told = 0.0, False
         self._beat = 0  # changes with each look at a wait, so that others see that it still lasts
@@ -97,7 +97,7 @@ class RankWatch:
     def leave_call(self, text: str) -> None:
         """The call has ended; ``text`` says how, unless that has been told."""
         if self._inside:
-            self._inside, self._told, self._text = False, False, text
+            self._inside, self._told, self._text, self._left = False, False, text, text
             self._publish()
 
     @contextmanager
@@ -155,9 +155,16 @@ class RankWatch:
         """This rank leaves for good: nobody is to wait for it any more."""
         self._over.set()
         self._thread.join()
+        if self._gone or self.verdict:
+            return  # the others know, and the store may be gone with one of them
         self._gone, self._told, self._text = True, False, self._text + then
         with suppress(Exception):
             self._publish()
+            # Where no agent of torchrun does, rank 0 holds the store, and torch complains of one that is gone.
+            deadline_s = time.monotonic() + (PATIENCE_S / 4 if then and self.rank == 0 else 0)
+            while time.monotonic() < deadline_s and not all(other["gone"] for other in self._others.values()):
+                self._read()
+                time.sleep(TICK_S / 10)
 
     # The thread
 
@@ -180,6 +187,9 @@ class RankWatch:
 
     def _look(self) -> None:
         self._hear()
+        if self.verdict:
+            self._end_if_hopeless(time.monotonic())
+            return
         place = place_of(sys._current_frames().get(self._thread_id), exchanges=self.exchanges())
         key = (place, self._label, self.position()) if place.waits or self._label else None
         is_same = key is not None and key == self._key
@@ -191,13 +201,13 @@ class RankWatch:
                 self._told = False
                 self._publish()
             return
-        after = f", after {self.position()} training batches" if self._inside else ""
+        after = f", after {self.position()} training batches" if self._inside else self._left and f", and {self._left}"
         self._text = place.text + after + (self._why and f": {self._why}")
         self._told = True
         self._beat += 1
         self._publish()
         now_s = time.monotonic()
-        if not self.verdict and now_s - self._since_s > 2 * TICK_S:
+        if now_s - self._since_s > 2 * TICK_S:
             self._read()
             self._find_leavers()
             if now_s - max(self._since_s, self._unmoved_since_s) > STILL_S:
@@ -209,12 +219,16 @@ class RankWatch:
             "call": self._call,
             "inside": self._inside,
             "gone": self._gone,
-            "waits": self._told and (self._label or "in torch"),
+            "waits": self._told and self._waits_for(),
             "place": self._text,
             "beat": self._beat,
             "verdict": self.verdict,
         }
         self._store.set(f"rank_{self.rank}", json.dumps(told))
+
+    def _waits_for(self) -> str:
+        """Return what this rank waits for, as all ranks know it."""
+        return self._label or (GRADIENTS if self._text.startswith(GRADIENTS) else "an exchange of torch")
 
     def _read(self) -> None:
         """Read what the others have told, and note whether one of them has moved."""
@@ -247,10 +261,9 @@ class RankWatch:
 
     def _find_deadlock(self) -> None:
         """Find out whether all ranks wait, and for different things."""
-        told = [{"waits": self._label or "in torch", "place": self._text}, *self._others.values()]
-        labels = {each["waits"] for each in told}
-        # In one exchange together they only need long. What torch waits for is known by what the ranks say of it.
-        if not self._all_beat or False in labels or (len(labels) == 1 and len({each["place"] for each in told}) == 1):
+        told = [{"waits": self._waits_for(), "place": self._text}, *self._others.values()]
+        # In one exchange together they only need long. What a user exchanges in torch may be that of some ranks only.
+        if not self._all_beat or len({each["waits"] for each in told}) == 1 or not all(each["waits"] for each in told):
             return
         places = {self.rank: self._text, **{rank: other["place"] for rank, other in self._others.items()}}
         lines = "\n".join(f"    rank {rank:<8} {places[rank]}" for rank in sorted(places))
