@@ -95,11 +95,13 @@ def main() -> None:
         enable_model_summary=False,
     )
     try:
-        trainer.fit(Module(), loader(24), loader(9))
+        module = Module()
+        trainer.fit(module, loader(24), loader(9), ckpt_path="last" if ACTION == "goes on" else None)
     except (RankError, ValueError) as error:
         print(f"{type(error).__name__}: {error}", flush=True)
         raise SystemExit(7) from None
-    print(f"ended at step {trainer.global_step}", flush=True)
+    validated = trainer.callback_metrics["val/loss"].item()
+    print(f"ended at step {trainer.global_step} with {module.layer.weight.tolist()}, {validated}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from torch.testing import assert_close
 
 from tests.strategies import agreeing_ranks, odd_ranks
-from tests.strategies.started import Ended, Ranks
+from tests.strategies.started import Ranks
 from trainkit.testing import quiet_trainer
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
@@ -32,35 +31,43 @@ FINE = {
 }
 
 
-@pytest.fixture(scope="module")
-def odd(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sequence[Ended]]:
-    """Run a few at a time: each mostly waits."""
-    found: dict[str, Sequence[Ended]] = {}
-    waiting = [*ODD, *FINE]
-    while waiting:
-        now, waiting = waiting[:3], waiting[3:]
-        cases = {name: ({**ODD, **FINE})[name] for name in now}
-        started = {
-            name: Ranks(odd_ranks.__file__, tmp_path_factory.mktemp("odd"), *case[:3]) for name, case in cases.items()
-        }
-        found |= {name: ranks.ended() for name, ranks in started.items()}
-    return found
-
-
 @pytest.mark.parametrize("name", ODD)
-def test_both_ranks_end_and_are_told_what_one_has_done(odd: dict[str, Sequence[Ended]], name: str):
-    for rank, ended in enumerate(odd[name]):
+def test_both_ranks_end_and_are_told_what_one_has_done(tmp_path: Path, name: str):
+    rank, hook, action, message = ODD[name]
+    for number, ended in enumerate(Ranks(odd_ranks.__file__, tmp_path, rank, hook, action).ended()):
         assert ended.code in (7, 1), ended.text
-        if name != "an error" or rank != ODD[name][0]:
-            assert re.search(ODD[name][3], ended.text), ended.text
+        if action != "raises" or number != rank:
+            assert re.search(message, ended.text), ended.text
             assert "to do  " in ended.text
 
 
 @pytest.mark.parametrize("name", FINE)
-def test_what_harms_nobody_ends_nothing_early(odd: dict[str, Sequence[Ended]], name: str):
-    assert [ended.code for ended in odd[name]] == [0, 0], odd[name]
-    first, second = (re.findall("ended at step .*", ended.text) for ended in odd[name])
-    assert first == second != []
+def test_what_harms_nobody_ends_nothing_early(tmp_path: Path, name: str):
+    first, second = Ranks(odd_ranks.__file__, tmp_path, *FINE[name]).ended()
+    assert (first.code, second.code) == (0, 0), first.text
+    assert first.text.splitlines()[-1] == second.text.splitlines()[-1] != ""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return fitted(tmp_path_factory.mktemp("undisturbed"), "-")
+
+
+def fitted(folder: Path, action: str) -> str:
+    """Return what a fit of two ranks has come to."""
+    first, second = Ranks(odd_ranks.__file__, folder, 0, "-", action).ended()
+    assert (first.code, second.code) == (0, 0), first.text
+    assert first.text.splitlines()[-1] == second.text.splitlines()[-1]
+    return first.text.splitlines()[-1]
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_validation_batch_end"])
+def test_a_signal_to_one_rank_is_honoured_by_all_at_one_batch_and_continued_exactly(
+    tmp_path: Path, undisturbed: str, hook: str
+):
+    ended = Ranks(odd_ranks.__file__, tmp_path, 1, hook, "is signalled").ended()
+    assert [each.code for each in ended] == [143, 143], ended
+    assert fitted(tmp_path, "goes on") == undisturbed
 
 
 @pytest.fixture(scope="module")

@@ -187,14 +187,15 @@ class RankWatch:
 
     def _look(self) -> None:
         self._hear()
-        if self.verdict:
-            self._end_if_hopeless(time.monotonic())
-            return
         place = place_of(sys._current_frames().get(self._thread_id), exchanges=self.exchanges())
         key = (place, self._label, self.position()) if place.waits or self._label else None
         is_same = key is not None and key == self._key
         if not is_same:
             self._key, self._since_s = key, time.monotonic()
+        if self.verdict:
+            if is_same:
+                self._end_if_hopeless(time.monotonic())
+            return  # the store may be gone with another rank
         self.on_look(is_same)
         if not is_same:
             if self._told:
