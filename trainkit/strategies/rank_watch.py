@@ -54,6 +54,7 @@ class RankWatch:
 
     Attributes:
         verdict: Why nobody will come; empty as long as somebody may.
+        is_inside: Whether this rank is in a call of the Trainer.
         position: Gives how many training batches this rank has done.
         exchanges: Whether the backward that may be running waits for other ranks.
         joined: Gives the names of the plugins that join a hook.
@@ -69,7 +70,7 @@ class RankWatch:
         self.rank, self.world_size = rank, world_size
         self._store = store
         self._thread_id = threading.get_ident()
-        self._call, self._inside, self._gone = 0, False, False
+        self._call, self.is_inside, self._gone = 0, False, False
         self._label = self._why = ""  # of the exchange in which this rank waits
         self._text, self._left = "has not begun", ""  # where it is; how it has left its newest call
         self._key: object = None  # what this rank waits for, as long as that is the same
@@ -91,13 +92,13 @@ class RankWatch:
     def begin_call(self, what: str) -> None:
         """A call of the Trainer begins, such as ``fit``."""
         self._thread_id = threading.get_ident()
-        self._call, self._inside, self._text, self._told = self._call + 1, True, f"is in trainer.{what}()", False
+        self._call, self.is_inside, self._text, self._told = self._call + 1, True, f"is in trainer.{what}()", False
         self._publish()
 
     def leave_call(self, text: str) -> None:
         """The call has ended; ``text`` says how, unless that has been told."""
-        if self._inside:
-            self._inside, self._told, self._text, self._left = False, False, text, text
+        if self.is_inside:
+            self.is_inside, self._told, self._text, self._left = False, False, text, text
             self._publish()
 
     @contextmanager
@@ -202,7 +203,9 @@ class RankWatch:
                 self._told = False
                 self._publish()
             return
-        after = f", after {self.position()} training batches" if self._inside else self._left and f", and {self._left}"
+        after = (
+            f", after {self.position()} training batches" if self.is_inside else self._left and f", and {self._left}"
+        )
         self._text = place.text + after + (self._why and f": {self._why}")
         self._told = True
         self._beat += 1
@@ -218,7 +221,7 @@ class RankWatch:
     def _publish(self) -> None:
         told = {
             "call": self._call,
-            "inside": self._inside,
+            "inside": self.is_inside,
             "gone": self._gone,
             "waits": self._told and self._waits_for(),
             "place": self._text,
@@ -250,7 +253,11 @@ class RankWatch:
             rank
             for rank, other in self._others.items()
             if other["gone"]
-            or (self._inside and (other["call"], other["inside"]) != (self._call, True) and other["call"] >= self._call)
+            or (
+                self.is_inside
+                and (other["call"], other["inside"]) != (self._call, True)
+                and other["call"] >= self._call
+            )
         ]
         passed_on = next((self._others[rank]["verdict"] for rank in left if self._others[rank]["verdict"]), "")
         if passed_on:
