@@ -248,7 +248,8 @@ class LimitedLoader:
     def _warn_of_length(self, truth: str, instead: str = ", or leave it out") -> None:
         if not self._warned:
             self._warned = True
-            warn(f"{self.name} has a length of {self._length} and {truth}; let len() tell the truth{instead}.")
+            told = f"{self.name} has a length of {self._length} and {truth}; let len() tell the truth{instead}."
+            warn(told, of_rank=True)
 
     def _looking_ahead(self, start: int) -> Iterator[tuple[int, Batch, bool]]:
         """Give the batches of a loader without length, fetching one ahead: only its end tells which was the last."""

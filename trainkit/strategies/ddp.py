@@ -19,6 +19,7 @@ from trainkit.checks import flags, number, takes_numpy, text
 from trainkit.errors import DeviceError, ModuleError
 from trainkit.module import TrainModule
 from trainkit.module.writable import is_read_only
+from trainkit.output import speak_as
 from trainkit.strategies.base import Strategy
 from trainkit.strategies.flat_gradients import FlatGradients, broadcast
 from trainkit.strategies.launch import Launch, open_store, read_launch
@@ -94,6 +95,7 @@ class DDP(Strategy):
         self.device = devices[launch.local_rank]
         self.rank, self.local_rank = launch.rank, launch.local_rank
         self.world_size, self.num_nodes = launch.world_size, launch.num_nodes
+        speak_as(self.rank, self.world_size)
 
     def setup(self) -> None:
         super().setup()

@@ -13,6 +13,8 @@ from trainkit.reflection import is_ours
 STEPS = {"training_step", "validation_step", "test_step", "predict_step", "optimizer_step", "configure_optimizers"}
 """Methods of a module that are named as hooks are."""
 
+GRADIENTS = "waits for the gradients of the others"
+
 BACKWARD = "_engine_run_backward"
 """Torch's function beneath every backward."""
 
@@ -39,10 +41,10 @@ def place_of(frame: FrameType | None, *, exchanges: bool) -> Place:
     frames = list(_outwards(frame))
     names = [str(each.f_globals.get("__name__")) for each in frames]
     # Decorators and the wait itself stand within the collective that was called.
-    in_collective = any(name.startswith("torch.distributed.") or name in _OWN_WAITS for name in names[:4])
+    in_collective = any(name in _WAITS_OF_TORCH | _OWN_WAITS for name in names[:4])
     in_backward = any(each.f_code.co_name == BACKWARD for each in frames[:2])
     if in_backward and exchanges:
-        return Place(True, f"waits for the gradients of the others{_caller(frames)}")
+        return Place(True, f"{GRADIENTS}{_caller(frames)}")
     if in_collective:
         return Place(True, f"waits in {_entered(frames, names)}{_caller(frames)}")
     return Place(False, f"is busy{_caller(frames)}")
@@ -54,6 +56,7 @@ def waits_for_ranks(frame: FrameType | None) -> bool:
 
 
 _OWN_WAITS = {"trainkit.strategies.rank_watch"}
+_WAITS_OF_TORCH = {"torch.distributed.distributed_c10d", "torch.distributed._functional_collectives"}
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:

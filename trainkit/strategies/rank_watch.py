@@ -18,7 +18,7 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # torch's stu
 
 from trainkit.errors import RankError
 from trainkit.output import say
-from trainkit.strategies.places import place_of
+from trainkit.strategies.places import GRADIENTS, place_of
 
 TICK_S = 0.25
 """How often the thread looks."""
@@ -54,6 +54,7 @@ class RankWatch:
 
     Attributes:
         verdict: Why nobody will come; empty as long as somebody may.
+        is_inside: Whether this rank is in a call of the Trainer.
         position: Gives how many training batches this rank has done.
         exchanges: Whether the backward that may be running waits for other ranks.
         joined: Gives the names of the plugins that join a hook.
@@ -69,9 +70,9 @@ class RankWatch:
         self.rank, self.world_size = rank, world_size
         self._store = store
         self._thread_id = threading.get_ident()
-        self._call, self._inside, self._gone = 0, False, False
+        self._call, self.is_inside, self._gone = 0, False, False
         self._label = self._why = ""  # of the exchange in which this rank waits
-        self._text = "has not begun"
+        self._text, self._left = "has not begun", ""  # where it is; how it has left its newest call
         self._key: object = None  # what this rank waits for, as long as that is the same
         self._since_s, self._told = 0.0, False
         self._beat = 0  # changes with each look at a wait, so that others see that it still lasts
@@ -91,13 +92,13 @@ class RankWatch:
     def begin_call(self, what: str) -> None:
         """A call of the Trainer begins, such as ``fit``."""
         self._thread_id = threading.get_ident()
-        self._call, self._inside, self._text, self._told = self._call + 1, True, f"is in trainer.{what}()", False
+        self._call, self.is_inside, self._text, self._told = self._call + 1, True, f"is in trainer.{what}()", False
         self._publish()
 
     def leave_call(self, text: str) -> None:
         """The call has ended; ``text`` says how, unless that has been told."""
-        if self._inside:
-            self._inside, self._told, self._text = False, False, text
+        if self.is_inside:
+            self.is_inside, self._told, self._text, self._left = False, False, text, text
             self._publish()
 
     @contextmanager
@@ -155,9 +156,16 @@ class RankWatch:
         """This rank leaves for good: nobody is to wait for it any more."""
         self._over.set()
         self._thread.join()
+        if self._gone or self.verdict:
+            return  # the others know, and the store may be gone with one of them
         self._gone, self._told, self._text = True, False, self._text + then
         with suppress(Exception):
             self._publish()
+            # Where no agent of torchrun does, rank 0 holds the store, and torch complains of one that is gone.
+            deadline_s = time.monotonic() + (PATIENCE_S / 4 if then and self.rank == 0 else 0)
+            while time.monotonic() < deadline_s and not all(other["gone"] for other in self._others.values()):
+                self._read()
+                time.sleep(TICK_S / 10)
 
     # The thread
 
@@ -185,19 +193,25 @@ class RankWatch:
         is_same = key is not None and key == self._key
         if not is_same:
             self._key, self._since_s = key, time.monotonic()
+        if self.verdict:
+            if is_same:
+                self._end_if_hopeless(time.monotonic())
+            return  # the store may be gone with another rank
         self.on_look(is_same)
         if not is_same:
             if self._told:
                 self._told = False
                 self._publish()
             return
-        after = f", after {self.position()} training batches" if self._inside else ""
+        after = (
+            f", after {self.position()} training batches" if self.is_inside else self._left and f", and {self._left}"
+        )
         self._text = place.text + after + (self._why and f": {self._why}")
         self._told = True
         self._beat += 1
         self._publish()
         now_s = time.monotonic()
-        if not self.verdict and now_s - self._since_s > 2 * TICK_S:
+        if now_s - self._since_s > 2 * TICK_S:
             self._read()
             self._find_leavers()
             if now_s - max(self._since_s, self._unmoved_since_s) > STILL_S:
@@ -207,14 +221,18 @@ class RankWatch:
     def _publish(self) -> None:
         told = {
             "call": self._call,
-            "inside": self._inside,
+            "inside": self.is_inside,
             "gone": self._gone,
-            "waits": self._told and (self._label or "in torch"),
+            "waits": self._told and self._waits_for(),
             "place": self._text,
             "beat": self._beat,
             "verdict": self.verdict,
         }
         self._store.set(f"rank_{self.rank}", json.dumps(told))
+
+    def _waits_for(self) -> str:
+        """Return what this rank waits for, as all ranks know it."""
+        return self._label or (GRADIENTS if self._text.startswith(GRADIENTS) else "an exchange of torch")
 
     def _read(self) -> None:
         """Read what the others have told, and note whether one of them has moved."""
@@ -235,7 +253,11 @@ class RankWatch:
             rank
             for rank, other in self._others.items()
             if other["gone"]
-            or (self._inside and (other["call"], other["inside"]) != (self._call, True) and other["call"] >= self._call)
+            or (
+                self.is_inside
+                and (other["call"], other["inside"]) != (self._call, True)
+                and other["call"] >= self._call
+            )
         ]
         passed_on = next((self._others[rank]["verdict"] for rank in left if self._others[rank]["verdict"]), "")
         if passed_on:
@@ -247,10 +269,9 @@ class RankWatch:
 
     def _find_deadlock(self) -> None:
         """Find out whether all ranks wait, and for different things."""
-        told = [{"waits": self._label or "in torch", "place": self._text}, *self._others.values()]
-        labels = {each["waits"] for each in told}
-        # In one exchange together they only need long. What torch waits for is known by what the ranks say of it.
-        if not self._all_beat or False in labels or (len(labels) == 1 and len({each["place"] for each in told}) == 1):
+        told = [{"waits": self._waits_for(), "place": self._text}, *self._others.values()]
+        # In one exchange together they only need long. What a user exchanges in torch may be that of some ranks only.
+        if not self._all_beat or len({each["waits"] for each in told}) == 1 or not all(each["waits"] for each in told):
             return
         places = {self.rank: self._text, **{rank: other["place"] for rank, other in self._others.items()}}
         lines = "\n".join(f"    rank {rank:<8} {places[rank]}" for rank in sorted(places))

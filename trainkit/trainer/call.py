@@ -206,7 +206,7 @@ class Call:
                               preparation and loop
         """
         trainer = self.trainer
-        begin_telling()
+        begin_telling(self.strategy.rank, self.strategy.world_size)
         with ExitStack() as stack:
             stack.enter_context(self._status())
             stack.enter_context(taking_part(self))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from trainkit.hooks.attribution import in_one_line
@@ -19,23 +19,35 @@ def taking_part(call: Call) -> Iterator[None]:
     strategy = call.strategy
     strategy.setup()
     with afterwards(strategy.teardown):
-        if not strategy.is_distributed:
+        with _watched(call) if strategy.is_distributed else nullcontext():
             yield
-            return
-        watch = strategy.ranks.watch
-        watch.position = lambda: call.progress.total_batches
-        watch.exchanges = strategy.waits_in_backward
-        watch.joined = call.registry.order
+
+
+@contextmanager
+def _watched(call: Call) -> Iterator[None]:
+    """Return a context in which the other ranks can see where this one is in ``call``."""
+    strategy, ranks = call.strategy, call.strategy.ranks
+    watch = ranks.watch
+    # A call in a hook of another one is a part of that, which goes on afterwards.
+    is_outermost = not watch.is_inside
+    before = watch.position, watch.exchanges, watch.joined, ranks.meeting.on_call
+    watch.position = lambda: call.progress.total_batches
+    watch.exchanges, watch.joined = strategy.waits_in_backward, call.registry.order
+    if is_outermost:
         watch.begin_call(call.stage)
-        try:
-            with watch.hearing_signals():
-                yield
-        except BaseException as error:
+    try:
+        with watch.hearing_signals():
+            yield
+        if is_outermost:
+            watch.leave_call(f"has ended trainer.{call.stage}()")
+    except BaseException as error:
+        if is_outermost:
             tell_ranks(call, error)
             with noted_on(error):
                 strategy.part()
-            raise
-        watch.leave_call(f"has ended trainer.{call.stage}()")
+        raise
+    finally:
+        watch.position, watch.exchanges, watch.joined, ranks.meeting.on_call = before
 
 
 def tell_ranks(call: Call, error: BaseException) -> None:

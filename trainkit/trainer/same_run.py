@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 OF_ONE_RANK = {"default_root_dir", "enable_progress_bar", "enable_model_summary", "profiler"}
 """Settings that may differ: what a rank shows, and where it would write, which only rank 0 does."""
 
-SHOWING = ("trainkit.callbacks.progress_bar", "trainkit.callbacks.model_summary", "trainkit.hooks.timing")
+SHOWING = (
+    "trainkit.callbacks.progress_bar",
+    "trainkit.callbacks.model_summary",
+    "trainkit.callbacks.builtin.fit_report",
+)
 """Where plugins are from that only show something, and may be those of one rank alone."""
 
 
