@@ -53,16 +53,19 @@ class Program:
         model = draw.choice(MODELS)
         is_manual = draw.random() < 0.4
         drops_last = draw.random() < 0.3
+        optimizer = "sgd" if model == "sparse" else draw.choice(["sgd", "momentum", "adamw", "rmsprop"])
+        # Optimizers that divide by the size of a gradient make much of what is rounded in a small one.
+        is_double = optimizer in ("adamw", "rmsprop") or draw.random() < 0.5
         return cls(
             seed=seed,
             model=model,
             is_manual=is_manual,
             loss=draw.choice(["mean", "sum with its weight"]) if not is_manual else "mean",
-            optimizer="sgd" if model == "sparse" else draw.choice(["sgd", "momentum", "adamw", "rmsprop"]),
+            optimizer=optimizer,
             schedule=draw.choice(["none", "by step", "by epoch", "plateau"]),
             accumulate=draw.choice([1, 1, 2, 3]),
             clip="none" if model == "sparse" else draw.choice(["none", "norm", "value"]),
-            precision=draw.choice(["64-true", "64-true", "32-true"]),
+            precision="64-true" if is_double else "32-true",
             sampler=draw.choice(["in order", "shuffled", "generator", "weighted", "own batches", "tensors"]),
             # Of dropped samples a whole batch of each rank has to be left.
             samples=draw.randint(GLOBAL_BATCH if drops_last else 1, 4 * GLOBAL_BATCH),
