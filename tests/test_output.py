@@ -124,6 +124,28 @@ def test_the_line_that_has_called_a_part_of_trainkit_can_be_named():
     assert [(each.filename, each.lineno) for each in told] == [(__file__, first + 1), (__file__, first + 6)]
 
 
+@pytest.fixture
+def second_of_two():
+    begin_telling(1, 2)
+    yield
+    begin_telling()
+
+
+def test_of_several_ranks_the_first_one_warns(second_of_two):
+    warn("of all")  # an error in the tests, if it were heard
+    begin_telling(0, 2)
+    with pytest.warns(UserWarning, match="^of all"):
+        warn("of all")
+
+
+def test_a_warning_of_one_rank_alone_names_it(second_of_two):
+    with pytest.warns(UserWarning, match="^rank 1: its loader"):
+        warn("its loader", of_rank=True)
+    begin_telling()
+    with pytest.warns(UserWarning, match="^its loader"):
+        warn("its loader", of_rank=True)
+
+
 def test_all_warnings_come_from_one_place():
     root = Path(trainkit.__file__).parent
     calling = [str(path.relative_to(root)) for path in root.rglob("*.py") if "warnings.warn" in path.read_text()]

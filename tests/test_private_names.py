@@ -48,8 +48,16 @@ FOREIGN = {
     "_forward_cache",
     # TensorBoard's writer does not tell where it writes
     "_file_name",
-    # Python's stack, in which save_hyperparameters finds the arguments
+    # Python's stack, in which save_hyperparameters finds the arguments, and that of a thread that waits
     "_getframe",
+    "_current_frames",
+    # a named tuple as a dict, and with another value: these names are public ones of Python
+    "_asdict",
+    "_replace",
+    # ends a process in which torch waits for ranks that never come, where no exception reaches it
+    "_exit",
+    # the store in which ranks have found each other, which a user's process group has too
+    "_get_default_store",
 }
 """Private names of other projects. Each is here because nothing public does it."""
 

@@ -14,6 +14,7 @@
     ├── OptimizerError (ValueError)          what configure_optimizers returned cannot be used
     ├── MetricError (ValueError)             self.log() misused, or a metric that was never logged
     ├── DeviceError (RuntimeError)           a device, strategy or precision that is not available here
+    ├── RankError (RuntimeError)             ranks that do not do the same, or one that has left the others
     ├── OutOfMemoryError (MemoryError)       a single sample needs more memory than there is
     ├── CompileError (RuntimeError)          a training step that cannot be compiled, or was compiled wrongly
     ├── NonFiniteLossError (FloatingPointError)  a loss became NaN or infinite
@@ -111,6 +112,10 @@ class MetricError(TrainkitError, ValueError):
 
 class DeviceError(TrainkitError, RuntimeError):
     """A device, strategy or precision that is not available here."""
+
+
+class RankError(TrainkitError, RuntimeError):
+    """Ranks that do not do the same, or one that has left the others: says where each stands."""
 
 
 class OutOfMemoryError(TrainkitError, MemoryError):

@@ -21,6 +21,9 @@ _LOST: WeakSet[TextIO] = WeakSet()
 _TOLD: dict[str | tuple[str, type[Warning], int], int] = {}
 """What `warn` has told in the newest run, in the form in which ``warnings`` remembers it."""
 
+_SPEAKER = {"rank": 0, "world_size": 1}
+"""Which of several ranks this process is. It belongs to the process, and so does this."""
+
 
 def say(text: object, *, err: bool = False) -> None:
     """Print what trainkit says, and at once. Nothing in it acts on a terminal: see `trainkit.printable`.
@@ -68,7 +71,7 @@ def printing(*, err: bool = False) -> Iterator[None]:
         _tell(stream, str(error), err)
 
 
-def warn(message: str, *, innermost: bool = False) -> None:
+def warn(message: str, *, innermost: bool = False, of_rank: bool = False) -> None:
     """Warn of ``message``, in each run anew; where stderr is gone as well, nobody can be told.
 
     All warnings of a run come from here. ``warnings.warn`` tells a text once in a process: of the second run in a
@@ -79,7 +82,14 @@ def warn(message: str, *, innermost: bool = False) -> None:
         message: What works and will surprise, and what to do about it.
         innermost: Whether the line is named that has called this part of trainkit, such as one in a hook; by default it
             is that of the program that has called trainkit.
+        of_rank: Whether it is a fact of this rank alone, which is named then. What is so on all ranks is told by rank
+            0, and not by each.
     """
+    rank, world_size = _SPEAKER["rank"], _SPEAKER["world_size"]
+    if of_rank and world_size > 1:
+        message = f"rank {rank}: {message}"
+    elif rank != 0:
+        return
     caller = sys._getframe(1)
     frame = _within(caller) if innermost else _outside(caller)
     with suppress(OSError, ValueError):
@@ -93,9 +103,20 @@ def warn(message: str, *, innermost: bool = False) -> None:
         )
 
 
-def begin_telling() -> None:
-    """A run begins, and tells what was told in earlier ones too."""
+def begin_telling(rank: int = 0, world_size: int = 1) -> None:
+    """A run begins, and tells what was told in earlier ones too.
+
+    Args:
+        rank: The number of this process among those that run it.
+        world_size: How many these are.
+    """
     _TOLD.clear()
+    speak_as(rank, world_size)
+
+
+def speak_as(rank: int, world_size: int) -> None:
+    """Let rank 0 tell from now on what is so on all ranks."""
+    _SPEAKER.update(rank=rank, world_size=world_size)
 
 
 def _outside(frame: FrameType) -> FrameType:
@@ -129,7 +150,10 @@ def _tell(stream: TextIO | None, reason: str, err: bool) -> None:
     _LOST.add(stream)
     discard_at_exit()
     if not err:
-        warn(f"stdout cannot be written to ({reason}): what is printed there is lost from here on. The run goes on.")
+        warn(
+            f"stdout cannot be written to ({reason}): what is printed there is lost from here on. The run goes on.",
+            of_rank=True,
+        )
 
 
 def _discard_unwritten() -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from numbers import Integral
 from typing import Any
+from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -79,6 +80,35 @@ def set_rng_state(state: dict[str, Any]) -> None:
 def same_rng_state(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Return whether the generators of the CPU, from which loaders draw, have the same state in both."""
     return all(_same(one[name], other[name]) for name in ("torch", "random", "numpy"))
+
+
+def rng_checksums() -> dict[str, int]:
+    """Return a number for the state of each kind of generator of the CPU: "torch", "random" and "numpy"."""
+    torch_state, python_state, numpy_state, _ = _read()
+    return {
+        "torch": crc32(torch_state.numpy().tobytes()),
+        "random": crc32(repr(python_state).encode()),
+        "numpy": crc32(repr(numpy_state).encode()),
+    }
+
+
+def move_rng(names: Iterable[str], salt: int) -> None:
+    """Seed the generators of ``names`` from the state that each has now, and from ``salt``.
+
+    Args:
+        names: Some of those of `rng_checksums`. Those of devices go with "torch".
+        salt: From one state, another salt leads to other numbers.
+    """
+    checksums = rng_checksums()
+    for name in names:
+        # Knuth's multiplier, near 2**32 divided by the golden ratio, spreads salts 0, 1, 2, ... over all 32 bits.
+        seed = (checksums[name] + salt * 0x9E3779B1) & MAX_SEED
+        if name == "torch":
+            torch.manual_seed(seed)
+        elif name == "random":
+            random.seed(seed)
+        else:
+            _numpy_random().seed(seed)
 
 
 class RandomStream:

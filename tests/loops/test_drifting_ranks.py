@@ -16,25 +16,45 @@ from trainkit.testing import TinyModule
 
 
 class Gathering:
-    """What the first of two ranks hears from the second, whose module is ``other``."""
+    """What the second of two ranks hears from the first, which has come here with all it has before."""
+
+    device = "cpu"
 
     def __init__(self):
-        self.of_other, self.heard = None, 0
+        self.digest = self.all = None
+        self.heard = 0
+
+    def all_gather(self, digest):
+        self.heard += 1
+        self.digest, of_first = digest, digest if self.digest is None else self.digest
+        return torch.stack([of_first, digest])
 
     def all_gather_object(self, value):
-        self.heard += 1
-        self.of_other, of_other = value, self.of_other or value
-        return [value, of_other]
+        return [self.all, value]
 
 
-def run_of(module, strategy):
-    return SimpleNamespace(strategy=strategy, module=module)
+def run_of(module, strategy, optimizer=None):
+    return SimpleNamespace(strategy=strategy, module=module, optimizers=[optimizer] if optimizer else [])
 
 
-def batch_on_two_ranks(first, second):
+def batch_on_two_ranks(first, second, optimizers=(None, None)):
     strategy = Gathering()
-    for module in (first, second):
-        compared(lambda *arguments: {"loss": 1})(run_of(module, strategy), None, None, 0, False)
+    strategy.all = said_by(first, optimizers[0])
+    for module, optimizer in zip((first, second), optimizers, strict=True):
+        compared(lambda *arguments: {"loss": 1})(run_of(module, strategy, optimizer), None, None, 0, False)
+
+
+def said_by(module, optimizer):
+    """What a rank says where digests differ."""
+    said = []
+    alone = SimpleNamespace(
+        device="cpu",
+        all_gather=lambda digest: torch.tensor([0, 1]),
+        all_gather_object=lambda value: said.append(value) or [value, value],
+    )
+    with pytest.raises(ModuleError):
+        compared(lambda *arguments: {})(run_of(module, alone, optimizer), None, None, 0, False)
+    return said[0]
 
 
 def test_ranks_with_the_same_weights_go_on():
@@ -47,10 +67,25 @@ def test_ranks_with_other_weights_are_told_where_and_what_to_do(dtype):
     other = TinyModule().to(dtype)
     with torch.no_grad():
         other.layer.bias[1] *= 1.01
-    with pytest.raises(ModuleError, match=r"drifted apart: after training batch 0 .*'layer\.bias'") as raised:
+    with pytest.raises(ModuleError, match=r"apart: after training batch 0 .*'layer\.bias' \(on rank 1 ") as raised:
         batch_on_two_ranks(TinyModule().to(dtype), other)
-    assert "sync_gradients(self)" in str(raised.value)
-    assert "with a closure" in str(raised.value)
+    assert "broadcast(...)" in str(raised.value)
+
+
+def test_with_manual_optimization_what_to_do_is_another_thing():
+    modules = TinyModule(), TinyModule()
+    for each, value in zip(modules, (0.0, 1.0), strict=True):
+        each.automatic_optimization = False
+        torch.nn.init.constant_(each.layer.weight, value)
+    with pytest.raises(ModuleError, match=r"(?s)manual_backward\(\).*with a closure.*sync_gradients\(self\)"):
+        batch_on_two_ranks(*modules)
+
+
+def test_a_rate_that_differs_is_told_with_its_values_ahead_of_any_difference_of_weights():
+    modules = TinyModule(), TinyModule()
+    optimizers = [torch.optim.SGD(each.parameters(), lr=lr) for each, lr in zip(modules, (0.1, 0.2), strict=True)]
+    with pytest.raises(ModuleError, match=r"values of 'lr' of SGD, group 0 \(0\.1 on rank 0, 0\.2 on rank 1\)"):
+        batch_on_two_ranks(*modules, optimizers)
 
 
 def test_weights_that_are_not_numbers_alike_on_all_ranks_are_the_same():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -222,16 +223,13 @@ def test_an_epoch_begins_with_a_check():
     assert run.next_check_batch == 0
 
 
-def test_ranks_look_after_every_batch():
-    class Distributed(SingleDevice):
-        is_distributed = True
-
+def test_a_rank_looks_after_each_batch_once_another_one_asks_for_something():
     run = run_of()
     run.set_next_check()
     assert run.next_check_batch == math.inf
-    run.strategy = Distributed("cpu")
+    run.agreement = SimpleNamespace(is_called=True)
     run.set_next_check()
-    assert run.next_check_batch == run.progress.total_batches
+    assert run.next_check_batch == 0
 
 
 @pytest.mark.parametrize(("epoch", "steps", "stops"), [(0, 9, False), (9, 0, False), (9, 9, True)])

@@ -60,16 +60,34 @@ class Raw(Manual):
         (optimizer,) = self.trainer.optimizers
         optimizer.param_groups[0]["lr"] = 0.01 * batch_idx
         optimizer.zero_grad()
-        self.manual_backward(Regression.training_step(self, batch))
+        self.backpropagate(Regression.training_step(self, batch))
         optimizer.step()
+
+    def backpropagate(self, loss: torch.Tensor) -> None:
+        loss.backward()
 
 
 class RawExchanging(Raw):
     """Has the gradients averaged itself."""
 
+    def backpropagate(self, loss: torch.Tensor) -> None:
+        loss.backward()
+        self.trainer.strategy.sync_gradients(self)
+
+
+class RawStep(Raw):
+    """Has them averaged by ``manual_backward``."""
+
+    def backpropagate(self, loss: torch.Tensor) -> None:
+        self.manual_backward(loss)
+
+
+class Clipped(Manual):
+    """Clips what all ranks have averaged."""
+
     def manual_backward(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
         super().manual_backward(loss)
-        self.trainer.strategy.sync_gradients(self)
+        self.clip_gradients(self.optimizers(), gradient_clip_val=0.1)
 
 
 class Weighted(Fitted):
@@ -145,7 +163,9 @@ def fit_everything() -> dict[str, dict[str, Any]]:
         "accumulated": fit(Fitted(), accumulate_grad_batches=3),
         "weighted": fit(Weighted(), accumulate_grad_batches=2),
         "manual": fit(Manual()),
+        "clipped by hand": fit(Clipped()),
         "raw": fit(RawExchanging()),
+        "raw step": fit(RawStep()),
         "thawing": fit(Thawing()),
         "thawing and accumulated": fit(Thawing(), accumulate_grad_batches=4),
         "split": fit(Tight(), accumulate_grad_batches="auto"),

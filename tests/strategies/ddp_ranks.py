@@ -13,7 +13,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from tests.strategies.regression import Regression, make_batch
-from trainkit.errors import ModuleError
+from trainkit.errors import ModuleError, RankError
 from trainkit.strategies import DDP
 
 CPU = torch.device("cpu")
@@ -68,11 +68,12 @@ def sync_by_hand(strategy: DDP) -> dict[str, Tensor]:
 
 
 def skip_in_turn(strategy: DDP) -> list[Any]:
-    """Skip a batch on no rank, on all, and on rank 1 alone."""
+    """Skip a batch on no rank, on all, and on rank 1 alone, while rank 0 goes on to something else."""
     answers: list[Any] = [strategy.skips_step(False), strategy.skips_step(True)]
     try:
-        strategy.skips_step(strategy.rank == 1)
-    except ModuleError as error:
+        if not strategy.skips_step(strategy.rank == 1):
+            strategy.barrier()
+    except RankError as error:
         answers.append(str(error))
     return answers
 
@@ -101,6 +102,7 @@ def refuse_other_module(strategy: DDP) -> str:
 
 
 def keep_a_group_of_the_user() -> bool:
+    dist.destroy_process_group()  # that of the strategy, which is kept until the program ends
     dist.init_process_group("gloo")
     strategy = started()
     strategy.teardown()

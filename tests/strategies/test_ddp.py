@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch.testing import assert_close
 
 import tests.strategies.ddp_ranks as script
 from tests.strategies.regression import Regression, gradients, make_batch
-from trainkit.errors import DeviceError
+from trainkit.errors import DeviceError, ModuleError
 from trainkit.strategies import DDP
 
 CPU = torch.device("cpu")
@@ -103,7 +105,8 @@ def test_a_batch_is_skipped_by_all_ranks_or_every_rank_says_who_skipped(ranks: l
     for rank in ranks:
         nobody, all_of_them, error = rank["skips"]
         assert (nobody, all_of_them) == (False, True)
-        assert "returned None on rank 1 of 2" in error
+        assert "rank 0        is in Strategy.barrier" in error
+        assert re.search(r"rank 1        is in Strategy.skips_step .*: its training_step returned None", error)
 
 
 def test_ranks_with_different_modules_say_what_differs(ranks: list[dict[str, Any]]):
@@ -128,9 +131,39 @@ def test_several_devices_need_torchrun():
 def test_manual_optimization_gets_the_bare_step():
     strategy, module = DDP(), Regression()
     module.automatic_optimization = False
-    assert strategy.training_step(module) == module.training_step
+    batch = make_batch(2)
+    assert strategy.training_step(module)(batch) == module.training_step(batch)
 
 
 def test_a_module_with_nothing_to_train_can_still_be_run():
     strategy, module = DDP(), Regression().requires_grad_(False)
-    assert strategy.training_step(module) == module.training_step
+    batch = make_batch(2)
+    assert strategy.training_step(module)(batch) == module.training_step(batch)
+
+
+class Unused(Regression):
+    """Leaves out its second layer."""
+
+    def training_step(self, batch: Any, batch_idx: int = 0) -> Any:
+        return self.inner(batch[0]).square().mean()
+
+
+def test_parameters_that_take_no_part_are_named(ddp_alone: DDP):
+    step = ddp_alone.training_step(Unused())
+    step(make_batch(2)).backward()
+    with pytest.raises(ModuleError, match=r"(?s)rank 0 .*: outer\.weight, outer\.bias\..*_find_unused_parameters_true"):
+        step(make_batch(2))
+
+
+def test_other_errors_of_a_step_are_left_as_they_are(ddp_alone: DDP):
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        ddp_alone.training_step(Regression())((torch.ones(2, 3), torch.ones(2, 2)))
+
+
+@pytest.fixture
+def ddp_alone() -> Iterator[DDP]:
+    strategy = DDP()
+    strategy.assign([CPU])
+    strategy.setup()
+    yield strategy
+    strategy.teardown()

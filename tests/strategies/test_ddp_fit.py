@@ -39,7 +39,19 @@ def one_process() -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "run",
-    ["plain", "accumulated", "weighted", "manual", "raw", "thawing", "thawing and accumulated", "split", "tensors"],
+    [
+        "plain",
+        "accumulated",
+        "weighted",
+        "manual",
+        "clipped by hand",
+        "raw",
+        "raw step",
+        "thawing",
+        "thawing and accumulated",
+        "split",
+        "tensors",
+    ],
 )
 def test_two_processes_end_where_one_does(two_ranks: list[dict[str, Any]], one_process: dict[str, Any], run: str):
     for rank in two_ranks:

@@ -56,7 +56,7 @@ class Batches(TinyModule):
 
 
 class SplitsLate(DataModule):
-    """Splits where each rank draws for itself."""
+    """Splits when its loader is made."""
 
     def train_dataloader(self) -> Any:
         return DataLoader(random_split(TinyData(2, 1)[0][0].repeat(20, 1), [10, 10])[0], batch_size=1)  # type: ignore[arg-type]

@@ -27,7 +27,7 @@ def command(run: ConfiguredRun, output: str) -> None:
     \b
       trainkit predict config.yaml ckpt_path=last --output predictions.pt
     """
-    # Each rank has the predictions of its own batches; the file has those of rank 0.
+    # Every rank has the predictions of all of them, and rank 0 writes the file.
     if run.trainer.is_global_zero:
         from trainkit.storage.files import refuse_same_file
 

@@ -13,6 +13,7 @@ module.py             `DataModule`: datasets and loaders in one place, apart fro
 tensors.py            `TensorLoader`: batches of tensors that are in memory
 combined.py           `CombinedLoader`: several loaders iterated as one; what counts as a loader
 fit_loaders.py        the loaders of a fit, made again every n epochs if asked for
+sharded_iterable.py   `ShardedIterable`: an iterable that is dealt to ranks and workers
 overfit.py            ``overfit_batches``: the same batches in every epoch
 dataloader_copy.py    a DataLoader with another sampler
 counter.py            counts the items that pass through an iterator
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 from trainkit.data.combined import CombinedLoader
 from trainkit.data.module import DataModule
+from trainkit.data.sharded_iterable import ShardedIterable
 from trainkit.data.tensors import TensorLoader
 
-__all__ = ["CombinedLoader", "DataModule", "TensorLoader"]
+__all__ = ["CombinedLoader", "DataModule", "ShardedIterable", "TensorLoader"]

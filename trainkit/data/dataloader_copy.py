@@ -36,6 +36,11 @@ def with_batch_sampler(loader: DataLoader[Any], batch_sampler: Iterable[list[Any
     return _copy_with(loader, batch_sampler=batch_sampler)
 
 
+def with_dataset(loader: DataLoader[Any], dataset: IterableDataset[Any]) -> DataLoader[Any]:
+    """Return a copy of ``loader`` that takes its samples from ``dataset``, of the same kind as its own."""
+    return _copy_with(loader, dataset=dataset)
+
+
 def keeping_last(loader: DataLoader[Any]) -> DataLoader[Any]:
     """Return a copy of ``loader``, whose batches are torch's own, that gives a last batch of fewer samples too."""
     if loader.batch_sampler is None:
@@ -74,9 +79,9 @@ def samplers_of(loader: Any) -> list[Any]:
     return list({id(sampler): sampler for sampler in found if sampler is not None}.values())
 
 
-def _copy_with(loader: DataLoader[Any], **samplers: Iterable[Any] | Sampler[Any] | bool) -> DataLoader[Any]:
+def _copy_with(loader: DataLoader[Any], **changed: Iterable[Any] | Sampler[Any] | bool) -> DataLoader[Any]:
     # A shallow copy survives subclasses with constructors of their own. DataLoader.__setattr__ forbids to change these
     # attributes, as an iterator with persistent workers may be using them; the copy starts without one.
     clone = copy.copy(loader)
-    clone.__dict__.update(samplers, _iterator=None)
+    clone.__dict__.update(changed, _iterator=None)
     return clone

@@ -18,7 +18,7 @@ from trainkit.data.batch_source import BatchSource
 from trainkit.data.counter import ItemCounter
 from trainkit.data.dataloader_copy import is_map_style
 from trainkit.data.resume.other_data import Resume
-from trainkit.data.sampler import is_shard
+from trainkit.data.sampler import is_part_for_evaluation, largest_part, num_parts, own_part, whole_length
 from trainkit.data.wait_meter import WaitMeter
 from trainkit.errors import DataError
 from trainkit.output import warn
@@ -67,13 +67,16 @@ class LimitedLoader:
         self._meter = meter
         self._limit, self._argument = limit, argument
         self._length = length_of(loader)
-        # The part of one rank may be empty although the whole is not: in evaluation, with fewer samples than ranks.
-        if self._length == 0 and limit != 0 and not is_shard(loader):
+        # The part of one rank may be empty and that of another not: in evaluation, with fewer samples than ranks.
+        if self._length == 0 and limit != 0 and largest_part(loader) == 0:
+            parts, of = num_parts(loader), "the dataset"
+            if parts > 1:
+                name, of = f"the part of each of {parts} ranks of {name}", "such a part"
             raise DataError(
                 f"{name} is empty: its length is 0.\n"
-                "    to do        look at the dataset; with drop_last=True, at a batch size larger than the dataset"
+                f"    to do        look at the dataset; with drop_last=True, at a batch size larger than {of}"
             )
-        self.num_batches = _count(self._length, limit, name, argument)
+        self.num_batches = self._count_batches()
         self._source = BatchSource(loader, name, knows_length=self._length is not None)
         self._epoch = 0
         self._given = ItemCounter()  # batches fetched from the loader in this pass
@@ -189,7 +192,15 @@ class LimitedLoader:
         # A data set may grow from epoch to epoch.
         if self._length is not None:
             self._length = length_of(self.loader)
-            self.num_batches = _count(self._length, self._limit, self.name, self._argument)
+            self.num_batches = self._count_batches()
+
+    def _count_batches(self) -> int | None:
+        is_share = isinstance(self._limit, float) and self._limit < 1.0
+        if not is_share or self._length is None or not is_part_for_evaluation(self.loader):
+            return _count(self._length, self._limit, self.name, self._argument)
+        # A share of the whole: parts may differ by a batch, and a share of one batch less may be none.
+        count = _count(whole_length(self.loader), self._limit, self.name, self._argument)
+        return min(own_part(self.loader, count or 0), self._length)
 
     def _counting(self, start: int, count: int) -> Iterator[tuple[int, Batch, bool]]:
         """Return the batches of a loader that knows its length: those with indices from ``start`` to ``count - 1``."""
@@ -237,7 +248,8 @@ class LimitedLoader:
     def _warn_of_length(self, truth: str, instead: str = ", or leave it out") -> None:
         if not self._warned:
             self._warned = True
-            warn(f"{self.name} has a length of {self._length} and {truth}; let len() tell the truth{instead}.")
+            told = f"{self.name} has a length of {self._length} and {truth}; let len() tell the truth{instead}."
+            warn(told, of_rank=True)
 
     def _looking_ahead(self, start: int) -> Iterator[tuple[int, Batch, bool]]:
         """Give the batches of a loader without length, fetching one ahead: only its end tells which was the last."""

@@ -137,9 +137,18 @@ class Accumulation:
         """Go back to when the group had so many batches: the next one is computed again."""
         self.batches, self.is_open = batches, batches > 0
 
-    def mean_loss(self) -> Any:
-        """Return the loss whose gradients have been gathered: the mean of the open group."""
-        return self.loss / (self.weight if self.divisor == 0 else self.batches)
+    def mean_loss(self, strategy: Strategy | None = None) -> Any:
+        """Return the loss whose gradients have been gathered: the mean of the open group, over the ranks of a strategy.
+
+        Args:
+            strategy: Exchanges it; None for the loss of this rank.
+        """
+        weight = self.weight if self.divisor == 0 else self.batches
+        if strategy is None or not strategy.is_distributed:
+            return self.loss / weight
+        sums = torch.stack([torch.as_tensor(each, device=strategy.device).double() for each in (self.loss, weight)])
+        loss, weight = strategy.all_reduce(sums)
+        return loss / weight
 
     def rescale(self, strategy: Strategy) -> float | Tensor | None:
         """Return what to multiply the gathered gradients with, so that every batch, or sample, weighs the same.

@@ -33,6 +33,8 @@ def step_with_closure(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: i
     group = run.accumulation
     closes_group = group.closes(batch_idx, is_last)
     waiting = group.batches
+    # An optimizer that decides by the loss, as a line search does, has to decide the same on every rank.
+    decides = needs_closure(run.optimizer) or may_want_closure(run.optimizer)
     outputs: StepOutput | None = None
     losses: list[Tensor | None] = []
 
@@ -56,7 +58,7 @@ def step_with_closure(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: i
                 prepare_group(run, hooks, synced=bool(outputs))
         if outputs:
             group.loss += outputs["loss"]
-        losses.append(group.mean_loss() if group.is_open else None)
+        losses.append(group.mean_loss(run.strategy if decides else None) if group.is_open else None)
         return losses[-1]
 
     # Where `step_within` finds them, if an optimizer does not return what its closure gave.

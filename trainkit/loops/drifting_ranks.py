@@ -1,10 +1,11 @@
-"""Whether the ranks still have the same weights in manual optimization, where only ``step()`` exchanges gradients."""
+"""Whether the ranks have the same weights and update them alike: at an epoch's end, and early in manual steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any
+from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -18,6 +19,20 @@ from trainkit.strategies.base import Strategy
 from trainkit.types import Batch, StepOutput
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+_MANUAL = (
+    "With manual optimization the ranks exchange gradients in self.manual_backward() and, where that is not called, in "
+    "step() of self.optimizers(); an update of {module} went past it.\n"
+    "    to do        call both, step() with a closure if it updates in several steps (SAM);\n"
+    "                 or call self.trainer.strategy.sync_gradients(self) after each backward of another kind"
+)
+
+_AUTOMATIC = (
+    "Something changes the weights of {module}, or how they are updated, on some ranks only: a hook, a callback or an "
+    "optimizer that acts by the rank, by the batch, or by a metric of this rank alone.\n"
+    "    to do        decide alike on all ranks: by self.trainer.strategy.any_rank(...) or broadcast(...), or by a "
+    "metric that is logged with sync_dist=True"
+)
 
 
 def exchanges_at_steps(strategy: Strategy) -> bool:
@@ -37,36 +52,83 @@ def compared(step: Callable[..., StepOutput]) -> Callable[..., StepOutput]:
         outputs = step(run, hooks, batch, batch_idx, is_last)
         number = next(batches)
         if number & (number - 1) == 0:
-            _require_same_weights(run.strategy, run.module, batch_idx)
+            _require_same(run, f"after training batch {batch_idx}")
         return outputs
 
     return compared_step
 
 
-def _require_same_weights(strategy: Strategy, module: TrainModule, batch_idx: int) -> None:
-    """Raise `ModuleError` on every rank if the weights of ``module`` differ between ranks."""
-    own = {name: _sum_of_bits(parameter) for name, parameter in module.named_parameters()}
-    differing = _first_difference(strategy.all_gather_object(own))
-    if differing is not None:
-        raise ModuleError(
-            f"the ranks have drifted apart: after training batch {batch_idx} they have different weights in "
-            f"{differing!r}. With manual optimization they exchange\ngradients in step() of self.optimizers(), and an "
-            f"update of {type(module).__name__} went past it.\n"
-            "    to do        call self.optimizers().step(), with a closure if it updates in several steps (SAM);\n"
-            "                 or call self.trainer.strategy.sync_gradients(self) after each manual_backward"
-        )
+def require_same_ranks(run: FitRun) -> None:
+    """Raise `ModuleError` on every rank, at the end of an epoch, if weights or optimizers differ between ranks."""
+    if exchanges_at_steps(run.strategy):
+        _require_same(run, f"at the end of epoch {run.progress.epoch}")
 
 
-def _first_difference(ranks: list[dict[str, Any]]) -> str | None:
-    """Return the name of a tensor that is not the same on all ranks; None if there is none."""
-    return next((name for name, sum_ in ranks[0].items() if any(other.get(name) != sum_ for other in ranks)), None)
+def _require_same(run: FitRun, when: str) -> None:
+    """Raise `ModuleError` on every rank if the weights differ between ranks, or what their optimizers were told.
+
+    In most cases all that is sent is one number of each rank.
+    """
+    strategy, module = run.strategy, run.module
+    own = dict(_weights(module)) | dict(_settings(run.optimizers))
+    digest = torch.tensor([crc32(repr(own).encode())], device=strategy.device)
+    if len(set(strategy.all_gather(digest).flatten().tolist())) == 1:
+        return
+    differing = _differences(strategy.all_gather_object(own))
+    way = _AUTOMATIC if module.automatic_optimization else _MANUAL
+    raise ModuleError(
+        f"the ranks have drifted apart: {when} they have different {differing}. "
+        + way.format(module=type(module).__name__)
+    )
 
 
-def _sum_of_bits(parameter: Tensor) -> int | None:
-    """Return a number that another value of ``parameter`` changes, whatever the order in which a device adds up."""
+def _differences(ranks: Sequence[dict[str, Any]]) -> str:
+    """Return the first weight and the first setting that differ, and on which ranks they are others than on rank 0."""
+    names = list({name: None for rank in ranks for name in rank})
+    found = [name for name in names if any(rank.get(name) != ranks[0].get(name) for rank in ranks)]
+    weights = [name for name in found if name.startswith("weights ")]
+    told = []
+    if weights:
+        others = f", and in {len(weights) - 1} more" if len(weights) > 1 else ""
+        told.append(f"weights in {weights[0].removeprefix('weights ')!r} (on {_others(ranks, weights[0])}){others}")
+    for name in [name for name in found if name not in weights][:1]:
+        values = ", ".join(f"{rank.get(name, 'missing')} on rank {number}" for number, rank in enumerate(ranks[:8]))
+        told.append(f"values of {name} ({values})")
+    return " and ".join(told)
+
+
+def _others(ranks: Sequence[dict[str, Any]], name: str) -> str:
+    numbers = [str(number) for number, rank in enumerate(ranks) if rank.get(name) != ranks[0].get(name)]
+    return f"rank {', '.join(numbers)} others than on rank 0"
+
+
+def _weights(module: TrainModule) -> Iterator[tuple[str, int]]:
+    """Give a number for each parameter that another value of it changes."""
+    named = [(name, _sum_of_bits(each)) for name, each in module.named_parameters() if _is_comparable(each)]
+    # Together, so that the device is waited for once. Moved ahead of that, since a module may be on several.
+    sums = torch.stack([sum_.cpu() for _, sum_ in named]).tolist() if named else []
+    return ((f"weights {name}", sum_) for (name, _), sum_ in zip(named, sums, strict=True))
+
+
+def _settings(optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[tuple[str, Any]]:
+    """Give the learning rates, and whatever else the optimizers were told, such as a momentum that is scheduled."""
+    for index, optimizer in enumerate(optimizers):
+        which = f"{type(optimizer).__name__}" + (f" {index}" if len(optimizers) > 1 else "")
+        for number, group in enumerate(optimizer.param_groups):
+            for key, value in group.items():
+                plain = value.tolist() if isinstance(value, Tensor) else value
+                if isinstance(plain, int | float | tuple):
+                    yield f"{key!r} of {which}, group {number}", plain
+
+
+def _is_comparable(parameter: Tensor) -> bool:
     # One that is still to be given a shape, or is sparse, or quantized, is not compared.
-    if parameter.layout is not torch.strided or torch.nn.parameter.is_lazy(parameter) or parameter.is_quantized:
-        return None
+    is_plain = parameter.layout is torch.strided and not parameter.is_quantized
+    return is_plain and not torch.nn.parameter.is_lazy(parameter) and parameter.element_size() in _INTEGERS
+
+
+def _sum_of_bits(parameter: Tensor) -> Tensor:
+    """Return a number that another value of ``parameter`` changes, whatever the order in which a device adds up."""
     values = parameter.detach().resolve_conj().resolve_neg()
     values = (torch.view_as_real(values) if values.is_complex() else values).contiguous()
-    return int(values.view(_INTEGERS[values.element_size()]).sum(dtype=torch.int64))
+    return values.view(_INTEGERS[values.element_size()]).sum(dtype=torch.int64)

@@ -8,6 +8,7 @@ from typing import Any
 from trainkit.data.loaders import LimitedLoader
 from trainkit.hooks.bound import BoundHooks, EvaluationHooks
 from trainkit.loops.evaluation_mode import evaluation_mode
+from trainkit.loops.gather_predictions import gather_predictions
 from trainkit.loops.run import FitRun, Run
 from trainkit.module.modes import modes_kept
 from trainkit.progress import Progress
@@ -57,6 +58,8 @@ def evaluate(
         with isolate_rng(is_continued):
             on.start()
             on.epoch_start()
+        # Behind the hooks, which may put averaged weights in place.
+        run.strategy.sync_buffers(run.module)
         step, has_context = run.evaluation_step(), run.precision.has_context
         first, start = progress.validation_loader, progress.validation_batch
         for dataloader_idx, loader in enumerate(loaders[first:], first):
@@ -78,7 +81,10 @@ def evaluate(
                 if keep is not None:
                     keep(dataloader_idx, outputs)
                 # A validation may take hours: a signal is honoured after each of its batches.
-                run.stop_signal.check(run.strategy)
+                run.stop_signal.leave_if(run.agreement.settle_in_evaluation(dataloader_idx).signal)
+            if run.agreement.is_called:
+                # Another rank may have more batches, behind one of which it is to be left for a signal.
+                run.stop_signal.leave_if(run.agreement.settle_in_evaluation(dataloader_idx, is_end=True).signal)
         # Whole before its end hooks, in which schedulers, early stopping and checkpoints ask whether it was.
         progress.count_validation()
         run.metrics.end_batches()
@@ -99,6 +105,7 @@ def validate(run: FitRun, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) -
     """Validate in the middle of a fit."""
     evaluate(run, hooks, hooks.validation, loaders, Phase.VALIDATE, progress=run.progress)
     run.clock.mark_validation()
+    run.agreement.validated()
 
 
 def sanity_check(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) -> None:
@@ -120,11 +127,11 @@ def sanity_check(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) 
 
 
 def predict(run: Run, hooks: BoundHooks, loaders: Sequence[LimitedLoader]) -> list[list[Any]]:
-    """Predict every batch; return what ``predict_step`` returned, one list per loader."""
+    """Predict every batch; return what ``predict_step`` returned, on all ranks, one list per loader."""
     predictions: list[list[Any]] = [[] for _ in loaders]
 
     def keep(dataloader_idx: int, outputs: Any) -> None:
         predictions[dataloader_idx].append(outputs)
 
     evaluate(run, hooks, hooks.predict, loaders, Phase.PREDICT, keep=keep)
-    return predictions
+    return gather_predictions(run.strategy, predictions, loaders)

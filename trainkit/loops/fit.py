@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from trainkit.data.fit_loaders import FitLoaders
 from trainkit.hooks.bound import BoundHooks
 from trainkit.loops import optimize
+from trainkit.loops.drifting_ranks import require_same_ranks
 from trainkit.loops.evaluate import sanity_check, validate
 from trainkit.loops.finish_hook import finish_hook
 from trainkit.loops.run import FitRun
@@ -86,6 +87,7 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
         run.is_last_batch = is_last
         # A hook that nobody joins is false, which spares the two hottest places the call.
         if hooks.on_train_batch_start and asks_to_skip(hooks.on_train_batch_start(batch, batch_idx)):
+            run.agree_to_skip()
             run.is_last_batch = False
             break
         outputs = step(run, hooks, batch, batch_idx, is_last)
@@ -108,6 +110,7 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
         progress.epoch_left = True
     else:
         progress.epoch_ended = True
+    require_same_ranks(run)
     hooks.on_train_epoch_end()
     run.end_epoch()
 
@@ -118,7 +121,7 @@ def close_batch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> bool:
     After an epoch's last batch it never does: the end of the epoch comes first, and `fit` asks again.
     """
     # A signal first: it leaves from here, where the batch is whole and its checkpoint can be continued exactly.
-    run.stop_signal.check(run.strategy)
+    run.stop_signal.leave_if(run.agreement.settle().signal)
     if run.validation_due():
         validate(run, hooks, loaders.val)
     run.set_next_check()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainkit.errors import ModuleError
 from trainkit.hooks.bound import BoundHooks
+from trainkit.loops.offered_closure import needs_closure
 from trainkit.loops.optimize import detached, prepare, require_scalar, to_return, update
 from trainkit.loops.run import FitRun
 from trainkit.output import warn
@@ -66,8 +67,7 @@ def step_by_hand(
     """What ``self.optimizers().step(closure)`` does with manual optimization."""
     run.sees_steps = True
     if closure is None:
-        # Each backward was local: which of them belong to this update only the module knows, and it says so now.
-        run.strategy.sync_gradients(run.module)
+        run.exchange.before_update(run.module, optimizer)
         run.gradient_watch.before_update(optimizer)
         prepare(run, hooks, optimizer)
         update(run, hooks, optimizer)
@@ -77,9 +77,16 @@ def step_by_hand(
     def prepared_closure() -> Any:
         # Clipping and exchange have to come between the module's backward and what the optimizer does with it.
         losses.append(closure())
-        run.strategy.sync_gradients(run.module)
+        run.exchange.before_update(run.module, optimizer)
         prepare(run, hooks, optimizer)
-        return losses[-1]
+        return _of_all_ranks(run, losses[-1]) if needs_closure(optimizer) else losses[-1]
 
     update(run, hooks, optimizer, prepared_closure)
     return losses[0] if losses else None
+
+
+def _of_all_ranks(run: FitRun, loss: Any) -> Any:
+    """Return the mean of ``loss`` over all ranks, by which an optimizer decides the same on each, as a line search."""
+    if loss is None or not run.strategy.is_distributed:
+        return loss
+    return run.strategy.all_reduce(torch.as_tensor(loss, device=run.strategy.device), "mean")

@@ -25,10 +25,12 @@ from torch import Tensor
 from trainkit.hooks.due import DueHook
 from trainkit.interval import Interval
 from trainkit.loops.accumulation import Accumulation
+from trainkit.loops.agreement import Agreement
 from trainkit.loops.cadence import Cadence
+from trainkit.loops.exchange import GradientExchange
 from trainkit.loops.forgotten_zero_grad import GradientWatch
 from trainkit.loops.learned import LearningWatch
-from trainkit.loops.limits import NO_LIMIT, Clock, Limits
+from trainkit.loops.limits import Clock, Limits
 from trainkit.loops.rows import Rows
 from trainkit.loops.stop import StopSignal
 from trainkit.loops.wrapped_optimizer import WrappedOptimizer
@@ -58,6 +60,7 @@ class Run:
         flags: The flags and modes of the module outside of the evaluation that is running; None if none is.
         rng_outside: The random numbers outside of the sanity check; None where it is not running.
         optimizer_modes: Whether optimizers that have modes train or are evaluated; outside of a fit there are none.
+        agreement: What all ranks do between two batches, at the same one.
     """
 
     module: TrainModule
@@ -73,6 +76,10 @@ class Run:
     flags: Flags | None = field(default=None, init=False)
     rng_outside: dict[str, Any] | None = field(default=None, init=False)
     optimizer_modes: OptimizerModes = field(default_factory=OptimizerModes, init=False)
+    agreement: Agreement = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.agreement = Agreement(self.strategy, self.progress, self.stop_signal)
 
     def evaluation_step(self) -> Callable[..., Any]:
         """The step of what is running right now."""
@@ -106,6 +113,7 @@ class FitRun(Run):
         sees_steps: Whether the module has made a step through a wrapped optimizer, and so makes all of them.
         counted_update: Whether an update of the running batch was counted.
         pending_update: Whether ``module.optimizer_step`` has made an update that is yet to be counted.
+        exchange: When ranks average the gradients of manual optimization.
         gradient_watch: Whether manual optimization clears its gradients.
         learning: Whether updates come to anything.
         rows: Which updates have a row of metrics.
@@ -138,6 +146,7 @@ class FitRun(Run):
     sees_steps: bool = field(default=False, init=False)
     counted_update: bool = field(default=False, init=False)
     pending_update: bool = field(default=False, init=False)
+    exchange: GradientExchange = field(init=False)
     gradient_watch: GradientWatch = field(default_factory=GradientWatch, init=False)
     learning: LearningWatch = field(default_factory=LearningWatch, init=False)
     counts_samples: bool = field(default=False, init=False)
@@ -147,12 +156,16 @@ class FitRun(Run):
     _has_own_zero_grad: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
+        Run.__post_init__(self)  # `super()` knows nothing of a dataclass with slots
+        self.exchange = GradientExchange(self.strategy)
         # What the module's class decides is asked for once: these questions would be asked at every step.
         self.replace_optimizers(self.optimizers)
         self.counts_samples = any(
             every is not None and every.unit == "samples" for every in (self.rows.every, self.limits.validate_every)
         )
         self.stop_signal.on_change = self.check_after_batch
+        if self.strategy.is_distributed:
+            self.strategy.ranks.meeting.on_call = self.check_after_batch
         self.stop_signal.is_whole = self.is_between_batches
         self._has_own_backward = overrides(self.module, "backward", TrainModule)
         self._has_own_zero_grad = overrides(self.module, "optimizer_zero_grad", TrainModule)
@@ -238,6 +251,17 @@ class FitRun(Run):
             return self.progress.batch > 0
         return self.phase is Phase.SANITY_CHECK or self.progress.has_validated
 
+    def agree_to_skip(self) -> None:
+        """Have all ranks say that they leave out the rest of the epoch, as this one does.
+
+        Raises:
+            RankError: If only some do; the others would wait for their gradients forever.
+        """
+        if self.strategy.is_distributed:
+            hook = "on_train_batch_start"
+            who = " or ".join(self.strategy.ranks.watch.joined(hook))
+            self.strategy.ranks.gather(None, why=f"{hook} of {who} returned -1, which all ranks have to do or none")
+
     # When something is due after a batch
 
     def check_after_batch(self) -> None:
@@ -252,11 +276,9 @@ class FitRun(Run):
 
     def set_next_check(self) -> None:
         """Find out for how many batches nothing can be due, so that nothing is looked for after them."""
-        # Ranks ask each other after every batch, since a signal reaches one of them first.
-        quiet = 0 if self.strategy.is_distributed else self.limits.quiet_batches(self.progress)
-        self.next_check_batch = self.progress.total_batches + quiet
-        # A signal may have come since it was looked for.
-        if self.stop_signal.asked or self.stop_signal.received:
+        self.next_check_batch = self.progress.total_batches + self.limits.quiet_batches(self.progress)
+        # A signal may have come since it was looked for, or the wish of another rank.
+        if self.stop_signal.asked or self.stop_signal.received or self.agreement.is_called:
             self.check_after_batch()
 
     # Five questions about the end of training, and who asks them:
@@ -268,11 +290,9 @@ class FitRun(Run):
 
     def stops_now(self) -> bool:
         """Whether someone asked for an end, or time is up, and an end is allowed by now. All ranks must ask."""
-        asked = self.stop_signal.asked
-        if self.limits.max_time_s < NO_LIMIT:
-            # Clocks of ranks differ: one that left alone would leave the others waiting.
-            asked = self.strategy.any_rank(asked or self.progress.elapsed_s >= self.limits.max_time_s)
-        return asked and self.limits.stop_allowed(self.progress)
+        # Clocks of ranks differ, as all else may: one that left alone would leave the others waiting.
+        agreed = self.agreement.settle(time_up=self.progress.elapsed_s >= self.limits.max_time_s)
+        return (agreed.stop or agreed.time_up) and self.limits.stop_allowed(self.progress)
 
     def stops_here(self) -> bool:
         """Whether training ends after this batch. After the last batch of an epoch the end of that comes first."""
@@ -305,9 +325,10 @@ class FitRun(Run):
         if progress.in_validation:
             return True
         every = limits.validate_every
-        if every is not None and every.unit == "seconds":
-            return self.strategy.any_rank(self.clock.since_validation_s() >= every.size) or self.stops_now()
-        return limits.validation_due(progress) or self.stops_now()
+        if every is None or every.unit != "seconds":
+            return limits.validation_due(progress) or self.stops_now()
+        is_time = self.clock.since_validation_s() >= every.size
+        return self.agreement.settle(validate=is_time).validate or self.stops_now()
 
     def _training_step_in_precision(self, batch: Batch, batch_idx: int) -> Any:
         with self.precision.autocast():

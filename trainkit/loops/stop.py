@@ -13,6 +13,7 @@ from typing import Any
 from trainkit.loops.waiting import Place, place_of, place_of_error
 from trainkit.output import say, warn
 from trainkit.strategies.base import Strategy
+from trainkit.strategies.places import waits_for_ranks
 
 PATIENCE_S = 8.0
 """How long a signal waits for a batch that is being loaded. Less than what schedulers grant before they kill."""
@@ -74,17 +75,14 @@ class StopSignal:
             who = self.asked_in or self.asked_by
             warn(f"trainer.should_stop = False is ignored: {who} has asked for a stop, which stays.", innermost=True)
 
-    def check(self, strategy: Strategy) -> None:
-        """Leave the loop if a signal has come, on any rank. Call it between two batches: everything is whole there.
+    def leave_if(self, signal: int) -> None:
+        """Leave the loop if a ``signal`` has come, on any rank. For a place between two batches: all is whole there.
 
         Raises:
             KeyboardInterrupt: After SIGINT.
             SystemExit: After another signal.
         """
-        if strategy.is_distributed:
-            # A rank that left alone would leave the others waiting.
-            self.received = max(strategy.all_gather_object(self.received))
-        if self.received:
+        if signal:
             self.honoured = True
             raise self.exception()
 
@@ -176,8 +174,12 @@ class StopSignal:
             frame: What the signal has interrupted.
             patient: Whether to stay where the run could not continue exactly.
         """
-        # A rank that left alone would leave the others waiting.
-        if self.honoured or self._is_distributed:
+        if self.honoured:
+            return
+        if self._is_distributed:
+            # A rank that left alone would leave the others waiting, unless they have left it.
+            if not patient and waits_for_ranks(frame):
+                raise self.exception()
             return
         place = place_of(frame)
         exactly = place is Place.IDLE and self.is_whole()

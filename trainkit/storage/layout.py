@@ -201,6 +201,7 @@ class RankState(TypedDict):
         data: Where it stands in its data.
         rng: The states of the generators now.
         began: Those before the run was first prepared, from which a random split of the data is drawn again.
+        buffers: Those of the module that differ from rank 0's, which are in ``state_dict``.
     """
 
     metrics: Metrics
@@ -208,6 +209,7 @@ class RankState(TypedDict):
     data: Data
     rng: Rng
     began: NotRequired[Rng | None]
+    buffers: NotRequired[dict[str, Tensor]]
 
 
 class Flags(TypedDict):

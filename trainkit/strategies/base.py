@@ -5,20 +5,35 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from trainkit.errors import ConfigError, ModuleError, TrainkitError
+from trainkit.errors import ConfigError, RankError, TrainkitError
 from trainkit.module import TrainModule
+from trainkit.strategies.rank_group import RankGroup, end_default_group
 from trainkit.types import NO_CONTEXT, ReduceOp
 
 T = TypeVar("T")
 
+SMALL_BYTES = 512
+"""Tensors on the CPU up to this size are reduced by each rank for itself, from what it was sent of the others."""
+
 # The mean is a sum that is divided afterwards: gloo has no average.
 _OPERATIONS = {"sum": dist.ReduceOp.SUM, "mean": dist.ReduceOp.SUM, "min": dist.ReduceOp.MIN, "max": dist.ReduceOp.MAX}
+
+_REDUCTIONS: dict[ReduceOp, Callable[[Tensor], Tensor]] = {
+    "sum": lambda parts: parts.sum(0, dtype=parts.dtype),
+    "mean": lambda parts: parts.sum(0, dtype=parts.dtype),
+    "min": lambda parts: parts.amin(0),
+    "max": lambda parts: parts.amax(0),
+}
+
+_LOST = ("onnection closed by peer", "onnection reset by peer", "roken pipe", "NCCL error", "gloo/transport")
+"""What is in the messages of torch's backends where a rank is lost."""
 
 
 class Strategy(ABC):
@@ -38,6 +53,9 @@ class Strategy(ABC):
         local_rank: The number of this process among those of its machine, from 0.
         world_size: How many processes there are.
         num_nodes: How many machines there are.
+        holds_back_gradients: Whether manual optimization is to exchange nothing after a backward: within
+            ``gradient_sync(enabled=False)``.
+        timeout_s: How long a rank waits for the others before it raises.
         compiles: How much of training may be compiled: nothing, the layers of the module, or the whole step. For the
             whole step the strategy must have nothing to do within one.
     """
@@ -51,6 +69,8 @@ class Strategy(ABC):
     local_rank: int = 0
     world_size: int = 1
     num_nodes: int = 1
+    holds_back_gradients: bool = False
+    timeout_s: float = 1800.0
 
     def assign(self, devices: Sequence[torch.device]) -> None:
         """Take the devices of this machine to use, and find out this process's rank. Called once, before all others."""
@@ -108,30 +128,43 @@ class Strategy(ABC):
         return NO_CONTEXT
 
     def skips_step(self, skips: bool) -> bool:
-        """Return whether all ranks skip this batch. Each rank has to call this, once per batch.
+        """Return ``skips``, after all ranks have said that they skip this batch, if this one does.
 
         Args:
             skips: Whether this rank does, because its ``training_step`` returned None.
 
         Raises:
-            ModuleError: If only some ranks skip it; the others would wait for their gradients forever.
+            RankError: If only some ranks skip it; the others would wait for their gradients forever.
         """
-        skipping = self._ranks_where(skips)
-        if 0 < len(skipping) < self.world_size:
-            raise ModuleError(
-                f"training_step returned None on rank {', '.join(map(str, skipping))} of {self.world_size}, and a loss "
-                "on the others. A batch is skipped\nby all ranks or by none. Return a loss of zero, such as "
-                "0 * self(x).sum(), or decide with self.trainer.strategy.any_rank(...)."
-            )
-        return bool(skipping)
+        # Nothing is exchanged for a batch that is not skipped: one that is waits for ranks that wait for its gradients.
+        if skips and self.is_distributed:
+            self.ranks.gather(None, why="its training_step returned None, which all have to do or none")
+        return skips
 
     def sync_gradients(self, module: nn.Module) -> None:
         """Average the gradients of ``module`` over all ranks, where backward has not done it."""
+
+    def sync_buffers(self, module: nn.Module) -> None:
+        """Give all ranks the buffers of rank 0, ahead of an evaluation: what is evaluated is what rank 0 saves."""
+
+    def resume_group(self) -> None:
+        """Go on in the middle of an accumulation group, from a checkpoint; called when the module is wrapped."""
 
     @property
     def is_distributed(self) -> bool:
         """Whether several processes train together."""
         return self.world_size > 1
+
+    @property
+    def ranks(self) -> RankGroup:
+        """All ranks together. At first every rank has to ask for it, since they find each other then."""
+        if not dist.is_initialized():
+            self.setup()  # outside of a call of the Trainer
+        return RankGroup.of_default(timedelta(seconds=self.timeout_s))
+
+    def waits_in_backward(self) -> bool:
+        """Whether a backward that is running now waits for other ranks."""
+        return False
 
     def all_reduce(self, tensor: Tensor, op: ReduceOp = "sum") -> Tensor:
         """Return ``tensor`` reduced over all ranks; same shape, equal on every rank. Does not change ``tensor``."""
@@ -139,7 +172,10 @@ class Strategy(ABC):
             return tensor
         # A copy, as torch reduces in place; contiguous, as its backends demand.
         reduced = tensor.detach().clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(reduced, _OPERATIONS[op])
+        if reduced.device.type == "cpu" and reduced.nbytes <= SMALL_BYTES:
+            reduced = _REDUCTIONS[op](torch.stack(self.ranks.gather(reduced)))
+        else:
+            dist.all_reduce(reduced, _OPERATIONS[op])
         return reduced / self.world_size if op == "mean" else reduced
 
     def all_gather(self, tensor: Tensor) -> Tensor:
@@ -153,29 +189,22 @@ class Strategy(ABC):
 
     def all_gather_object(self, value: Any) -> list[Any]:
         """Return the values of all ranks, in the order of the ranks. They are sent by pickle."""
-        values = [value] * self.world_size
-        if self.is_distributed:
-            dist.all_gather_object(values, value)
-        return values
+        return self.ranks.gather(value) if self.is_distributed else [value]
 
     def broadcast_object(self, value: Any, source: int = 0) -> Any:
         """Return the value of rank ``source``, on every rank. It is sent by pickle."""
-        values = [value]
-        if self.is_distributed:
-            dist.broadcast_object_list(values, src=source)
-        return values[0]
+        if not self.is_distributed:
+            return value
+        # From all, so that each rank sees whether the others are about to do the same.
+        return self.ranks.gather(value if self.rank == source else None)[source]
 
     def any_rank(self, flag: bool | Tensor) -> bool:
         """Return whether ``flag`` is true on any rank. Every rank has to call this. Waits for a flag on the device."""
-        return bool(self._ranks_where(bool(flag)))
+        return any(self.all_gather_object(bool(flag)))
 
     def total(self, number: int) -> int:
         """Return the sum of the numbers of all ranks. Every rank has to call this."""
-        if not self.is_distributed:
-            return number
-        numbers = torch.tensor(number, dtype=torch.int64, device=self._device_of_answers())
-        dist.all_reduce(numbers)
-        return int(numbers)
+        return sum(self.all_gather_object(number)) if self.is_distributed else number
 
     def agreed(self, decide: Callable[[], T]) -> T:
         """Call ``decide`` on rank 0, and return its result on every rank. Every rank has to call this.
@@ -197,14 +226,30 @@ class Strategy(ABC):
     def barrier(self) -> None:
         """Wait until every rank has called this."""
         if self.is_distributed:
-            dist.barrier()
+            self.ranks.gather(None)
 
     def module_state_dict(self, module: TrainModule) -> dict[str, Any]:
         """Return the ``state_dict`` of the bare module, without the prefixes of a wrapper."""
         return module.state_dict()
 
+    def explained(self, error: BaseException) -> BaseException:
+        """Return ``error``; what torch raises where another rank has left is a `RankError` that says how it did."""
+        if not self.is_distributed or not dist.is_initialized() or isinstance(error, TrainkitError):
+            return error
+        if isinstance(error, RuntimeError) and any(word in str(error) for word in _LOST):
+            return RankError(self.ranks.watch.why() or f"another rank has left: {error}")
+        return error
+
     def teardown(self) -> None:
         """Release what `setup` took. Called also after an exception, and more than once."""
+
+    def part(self) -> None:
+        """After a call that an error has ended, let go of the other ranks, which may wait where this one never comes.
+
+        They find each other anew for what comes next.
+        """
+        if self.is_distributed:
+            end_default_group()
 
     # Lightning's names for the same
 
@@ -230,18 +275,3 @@ class Strategy(ABC):
     def reduce(self, tensor: Tensor, group: None = None, reduce_op: ReduceOp = "mean") -> Tensor:
         """The same as `all_reduce`; here the mean is the default."""
         return self.all_reduce(tensor, reduce_op)
-
-    def _ranks_where(self, flag: bool) -> list[int]:
-        """Return the ranks whose ``flag`` is true."""
-        if not self.is_distributed:
-            return [self.rank] if flag else []
-        # One place for each rank, which a sum fills: cheaper than gathering, and it names the ranks.
-        flags = torch.zeros(self.world_size, dtype=torch.uint8, device=self._device_of_answers())
-        flags[self.rank] = flag
-        dist.all_reduce(flags)
-        return [rank for rank, raised in enumerate(flags.tolist()) if raised]
-
-    def _device_of_answers(self) -> torch.device:
-        # On the CPU, if the process group takes tensors of the CPU: the answer then does not wait for the device, which
-        # may have a long queue of work.
-        return torch.device("cpu") if "cpu:" in dist.get_backend_config() else self.device

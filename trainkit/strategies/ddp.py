@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from itertools import chain
 from typing import Any
@@ -12,20 +13,30 @@ import torch
 from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.hooks import RemovableHandle
 
 from trainkit.checks import flags, number, takes_numpy, text
 from trainkit.errors import DeviceError, ModuleError
 from trainkit.module import TrainModule
+from trainkit.module.writable import is_read_only
+from trainkit.output import speak_as
 from trainkit.strategies.base import Strategy
+from trainkit.strategies.flat_gradients import FlatGradients, broadcast
 from trainkit.strategies.launch import Launch, open_store, read_launch
+from trainkit.strategies.new_tensors import NewTensors, tensors_of
+from trainkit.strategies.rank_group import end_default_group, start_default_group
 from trainkit.types import NO_CONTEXT
+
+_UNUSED = re.compile(r"did not receive grad for rank \d+: ((?:\d+ ?)+)")
+"""What torch says of parameters that took no part in the loss, of which it gives numbers."""
 
 
 class DDP(Strategy):
     """One full copy of the module on each rank; all-reduce averages the gradients.
 
     Start it with ``torchrun --nproc-per-node=N script.py``. A process group that exists already is used, and left alone
-    at the end. With manual optimization the ranks exchange gradients before each optimizer step, not during backward.
+    at the end. With manual optimization the ranks exchange gradients behind each ``manual_backward``, in few large
+    pieces, and not during it.
 
     Args:
         find_unused_parameters: Whether to look for parameters that took no part in a loss, which costs a walk through
@@ -64,7 +75,12 @@ class DDP(Strategy):
         self._wrapped: DistributedDataParallel | None = None
         self._parameters: list[nn.Parameter] = []
         self._wrapped_trained: list[bool] = []  # of each parameter, whether the present wrapper exchanges its gradient
-        self._owns_group = False
+        self._automatic: TrainModule | None = None  # what exchanges its gradients in backward, and not behind it
+        self._forward: Callable[..., Any] | None = None  # its step, through the wrapper if there is one
+        self._gradients = FlatGradients()
+        self._new_tensors = NewTensors()
+        self._handles: list[RemovableHandle] = []
+        self._toggled = False  # whether the present step has switched what requires a gradient
         self._synced_once = False  # whether the present wrapper has exchanged gradients
 
     def assign(self, devices: Sequence[torch.device]) -> None:
@@ -79,15 +95,18 @@ class DDP(Strategy):
         self.device = devices[launch.local_rank]
         self.rank, self.local_rank = launch.rank, launch.local_rank
         self.world_size, self.num_nodes = launch.world_size, launch.num_nodes
+        speak_as(self.rank, self.world_size)
 
     def setup(self) -> None:
         super().setup()
-        if dist.is_initialized():
-            return
+        if not dist.is_initialized():
+            self._start_group()
+
+    def _start_group(self) -> None:
         timeout = timedelta(seconds=self.timeout_s)
-        dist.init_process_group(
+        start_default_group(
             # gloo beside nccl, so that flags can be exchanged on the CPU, without waiting for the GPU.
-            self.process_group_backend or ("cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"),
+            backend=self.process_group_backend or ("cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"),
             store=open_store(read_launch() or Launch(), timeout),
             rank=self.rank,
             world_size=self.world_size,
@@ -95,85 +114,164 @@ class DDP(Strategy):
             # Without it torch guesses the device from the rank at the first barrier, with a warning.
             device_id=self.device if self.device.type == "cuda" else None,
         )
-        self._owns_group = True
 
     def wrap(self, module: TrainModule) -> None:
         module.to(self.device)
         # First: between modules of different tensors the broadcasts would hang, or fail without naming them.
         self._refuse_different_modules(module)
         # Not left to DDP: evaluation does without it, and a plugin may copy the weights before the first step.
-        for tensor in chain(module.parameters(), module.buffers()):
-            dist.broadcast(tensor.detach(), src=0)
+        broadcast(list(tensors_of(module)))
+        self._new_tensors.watch(module)
 
     def training_step(self, module: TrainModule) -> Callable[..., Any]:
-        self._parameters = list(module.parameters())
-        if not (any(self._trained()) and module.automatic_optimization):
-            # DDP sees one backward per forward. Manual optimization has any number, and uses `sync_gradients`.
-            self._wrapped = None
-            return module.training_step
+        self._wrapped = None
+        # DDP sees one backward per forward. Manual optimization has any number, and uses `sync_gradients`.
+        self._automatic = module if module.automatic_optimization else None
+        if self._automatic is None:
+            return self._manual_step(module)
         self._wrap(module)
-        # The attribute is read at each call: `gradient_sync` may wrap the module anew in the middle of a fit.
-        return lambda *arguments: self._wrapped(*arguments)  # type: ignore[misc]  # it stays wrapped
+        return self._automatic_step
 
     def training_step_alone(self, module: TrainModule) -> Callable[..., Any]:
         # Without a wrapper backward exchanges nothing, and `gradient_sync` has nothing to switch off.
-        self._wrapped = None
+        self._wrapped = self._automatic = None
         return module.training_step
 
     def gradient_sync(self, *, enabled: bool) -> AbstractContextManager[None]:
+        if self._automatic is None:
+            return NO_CONTEXT if enabled else self._holding_back()
+        if self._adopt_new_tensors(self._automatic) or self._trained() != self._wrapped_trained:
+            # A callback has frozen, unfrozen or added layers, and DDP exchanges the parameters that were trained when
+            # it was made. What was gathered so far in this group is averaged first; averaging an average changes
+            # nothing.
+            self._gradients.average(self._parameters)
+            self._wrap(self._automatic)
         if self._wrapped is None:
             return NO_CONTEXT
-        trained = self._trained()
-        if trained != self._wrapped_trained and any(trained):
-            # A callback has frozen or unfrozen layers, and DDP exchanges the parameters that were trained when it was
-            # made. What it gathered so far in this group is averaged first; averaging an average changes nothing.
-            self._average(self._parameters)
-            self._wrap(self._wrapped.module.module)
         # With `static_graph`, DDP fails an assertion if the first step is under `no_sync`.
         first_of_static = self.static_graph and not self._synced_once
         self._synced_once = True
-        return NO_CONTEXT if enabled or first_of_static else self._wrapped.no_sync()
+        return self._exchanging() if enabled or first_of_static else self._wrapped.no_sync()
 
     def sync_gradients(self, module: nn.Module) -> None:
-        self._average([parameter for parameter in module.parameters() if parameter.requires_grad])
+        if self.is_distributed:
+            self._gradients.average([each for each in module.parameters() if each.requires_grad])
+
+    def _automatic_step(self, *arguments: Any) -> Any:
+        try:
+            # The attribute is read at each call: `gradient_sync` may wrap the module anew in the middle of a fit.
+            return self._forward(*arguments)  # type: ignore[misc]  # `_wrap` has set it
+        except RuntimeError as error:
+            unused = _UNUSED.search(str(error))
+            if unused is None or self._automatic is None:
+                raise
+            trained = [name for name, each in self._automatic.named_parameters() if each.requires_grad]
+            names = ", ".join(trained[int(index)] for index in unused[1].split())
+            raise ModuleError(
+                f"on rank {self.rank} these parameters took no part in the loss of the batch before: {names}. The "
+                "ranks wait for the gradient of every parameter that is trained.\n"
+                "    to do        use all of them in training_step, freeze them by requires_grad_(False), or say\n"
+                "                 Trainer(strategy='ddp_find_unused_parameters_true'), which looks at each step"
+            ) from error
+
+    def _manual_step(self, module: TrainModule) -> Callable[..., Any]:
+        """Return a step ahead of which layers that were added are made equal; nothing else is done around it."""
+
+        def step(*arguments: Any) -> Any:
+            self._adopt_new_tensors(module)
+            return module.training_step(*arguments)
+
+        return step
+
+    @contextmanager
+    def _holding_back(self) -> Iterator[None]:
+        """The context of a manual backward after which nothing is exchanged."""
+        self.holds_back_gradients = True
+        try:
+            yield
+        finally:
+            self.holds_back_gradients = False
+
+    @contextmanager
+    def _exchanging(self) -> Iterator[None]:
+        """The context of a backward in which gradients are exchanged."""
+        yield
+        if self._toggled:
+            self._toggled = False
+            self._gradients.average(self._parameters)
+            assert self._wrapped is not None, "it has noticed the toggle"
+            self._wrapped.require_backward_grad_sync = True
+
+    def _look_for_toggles(self) -> None:
+        """Leave the exchange to `_exchanging` if the step that ends has switched ``requires_grad`` of a parameter."""
+        # Of what was switched off, torch would wait for a gradient, and of what was switched on it knows nothing. It
+        # reads the attribute when the step has returned.
+        if self._wrapped is not None and self._wrapped.require_backward_grad_sync:
+            self._toggled = self._trained() != self._wrapped_trained
+            self._wrapped.require_backward_grad_sync = not self._toggled
 
     def _trained(self) -> list[bool]:
         """Return of each parameter whether it is trained now."""
         return [parameter.requires_grad for parameter in self._parameters]
 
+    def sync_buffers(self, module: nn.Module) -> None:
+        if self.is_distributed:
+            broadcast(each for each in module.buffers() if not is_read_only(each))
+
+    def resume_group(self) -> None:
+        # DDP gives all ranks the buffers of rank 0 ahead of a step, but not between two that exchange nothing.
+        if self._wrapped is not None:
+            self._wrapped.require_forward_param_sync = False
+
+    def _adopt_new_tensors(self, module: nn.Module) -> bool:
+        """Make what ``module`` has got since it was wrapped equal on all ranks; return whether there is any."""
+        new = self._new_tensors.take(module)
+        if new:
+            self._refuse_different_modules(module)
+            broadcast(new)
+        return bool(new)
+
     def _wrap(self, module: TrainModule) -> None:
         self._wrapped = None  # the old wrapper goes first, and takes its hooks off the parameters
+        self._forward = module.training_step
+        self._parameters = list(module.parameters())
         self._wrapped_trained = self._trained()
         self._synced_once = False
-        self._wrapped = DistributedDataParallel(
-            _StepAsForward(module),
+        if not any(self._wrapped_trained):
+            return  # DDP refuses such a module; a callback may thaw it later
+        self._own_sparse_gradients(module)
+        self._forward = self._wrapped = DistributedDataParallel(
+            _StepAsForward(module, self._look_for_toggles),
             find_unused_parameters=self.find_unused_parameters,
             static_graph=self.static_graph,
             gradient_as_bucket_view=self.gradient_as_bucket_view,
             init_sync=False,  # `wrap` has made the ranks equal
         )
 
-    def _average(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Average the gradients of ``parameters`` over the ranks; a missing one counts as zero."""
-        # Every rank has to take part in the same exchanges, so they agree on the parameters that have a gradient
-        # anywhere. One that has none on all ranks stays without: an optimizer skips it.
-        has_gradient = torch.tensor([parameter.grad is not None for parameter in parameters], device=self.device)
-        somewhere = self.all_reduce(has_gradient.to(torch.uint8), "max").tolist()
-        for parameter, used in zip(parameters, somewhere, strict=True):
-            if used:
-                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                # Into the same tensor, which may be a view of a bucket of DDP.
-                parameter.grad = gradient.copy_(self.all_reduce(gradient, "mean"))
+    def _own_sparse_gradients(self, module: TrainModule) -> None:
+        """Let sparse gradients of embeddings have values of their own."""
+        # They share them with the gradient of the embedding's output, which DDP would divide with them by the number of
+        # ranks before it has gone on to the layers below: those would get half of theirs.
+        while self._handles:
+            self._handles.pop().remove()
+        for layer in module.modules():
+            if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.sparse and layer.weight.requires_grad:
+                self._handles.append(layer.weight.register_hook(torch.clone))  # type: ignore[no-untyped-call]  # torch's
+
+    def waits_in_backward(self) -> bool:
+        return self._wrapped is not None and self._wrapped.require_backward_grad_sync
 
     def teardown(self) -> None:
         # DDP holds on to the group, so it goes first.
-        self._wrapped = None
-        # A group that the user started is the user's to end.
-        if self._owns_group:
-            dist.destroy_process_group()
-            self._owns_group = False
+        self._wrapped = self._forward = None
+        self._new_tensors.close()
+        while self._handles:
+            self._handles.pop().remove()
+        # Several ranks keep theirs until the program ends: a checkpoint may be saved when a call is over.
+        if not self.is_distributed:
+            end_default_group()
 
-    def _refuse_different_modules(self, module: TrainModule) -> None:
+    def _refuse_different_modules(self, module: nn.Module) -> None:
         """Raise `ModuleError` on every rank if names, shapes or dtypes of tensors differ between ranks."""
         tensors = chain(module.named_parameters(), module.named_buffers())
         own = {name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in tensors}
@@ -190,9 +288,12 @@ class DDP(Strategy):
 class _StepAsForward(nn.Module):
     """A module whose ``forward`` is ``training_step``, as DDP exchanges gradients only for what runs in ``forward``."""
 
-    def __init__(self, module: TrainModule) -> None:
+    def __init__(self, module: TrainModule, at_end: Callable[[], None]) -> None:
         super().__init__()
         self.module = module
+        self.at_end = at_end
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.module.training_step(*args, **kwargs)
+        output = self.module.training_step(*args, **kwargs)
+        self.at_end()
+        return output

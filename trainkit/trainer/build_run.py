@@ -20,6 +20,7 @@ from trainkit.trainer.default_plugins import fit_plugins
 from trainkit.trainer.made_with import describe_run
 from trainkit.trainer.run_length import make_limits
 from trainkit.trainer.run_state import due_hook, restore_counters
+from trainkit.trainer.same_batches import watch_first_batch
 from trainkit.types import Batch, Phase
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
         unfinished_hook=due,
         rows=Rows(arguments.output.log_every, progress, strategy),
     )
+    if arguments.data.use_distributed_sampler:
+        watch_first_batch(run, loaders.train.loader)
     # Now, as the code gave it: later schedulers, plugins and the checkpoint change it.
     run.made_with = describe_run(run, data, arguments.optimization, call.registry.plugins)
     return run

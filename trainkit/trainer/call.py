@@ -28,6 +28,8 @@ from trainkit.trainer.loader_source import LoaderName
 from trainkit.trainer.loss_shapes import named_error, one_shape_for_labels
 from trainkit.trainer.module_callbacks import module_callbacks
 from trainkit.trainer.prepare import prepare
+from trainkit.trainer.rank_call import taking_part, tell_ranks
+from trainkit.trainer.same_run import require_same_run
 from trainkit.trainer.starting_checkpoint import continue_loggers, find_checkpoint, read_located
 from trainkit.trainer.tables import print_timing
 from trainkit.trainer.teardown import afterwards, noted_on
@@ -195,7 +197,7 @@ class Call:
         What is undone at the end, the outermost first; what fails there is noted on the error that ended the call::
 
             status                                      finished or interrupted
-              process group                             strategy.teardown
+              process group, for the time of the call   strategy.teardown
                 torch's global flags, filters of warnings
                   module.trainer and module.log
                     callbacks of the module
@@ -206,11 +208,11 @@ class Call:
                               preparation and loop
         """
         trainer = self.trainer
-        begin_telling()
+        begin_telling(self.strategy.rank, self.strategy.world_size)
         with ExitStack() as stack:
             stack.enter_context(self._status())
-            self.strategy.setup()
-            stack.enter_context(afterwards(self.strategy.teardown))
+            stack.enter_context(taking_part(self))
+            require_same_run(self)
             stack.enter_context(torch_flags(self.arguments.optimization))
             stack.enter_context(one_shape_for_labels())
             if self.stage is Stage.FIT:
@@ -239,10 +241,12 @@ class Call:
                 yield self
                 teardown.close()
             except BaseException as raised:
-                error = self.stop_signal.instead_of(raised)
+                error = self.strategy.explained(self.stop_signal.instead_of(raised))
                 with noted_on(error):
                     advise(error, self.module, infers=self._run is not None and self._run.inference_mode)
                 error = named_error(error)
+                if not self.stop_signal.honoured:
+                    tell_ranks(self, error)
                 # Here too, since plugins read it in `on_exception`.
                 self.state.status = "interrupted"
                 self._handle(error)

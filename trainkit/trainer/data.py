@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from trainkit.data.loaders import LimitedLoader
 from trainkit.data.module import DataModule
 from trainkit.data.overfit import in_fixed_order
 from trainkit.data.resume.other_data import Resume
-from trainkit.data.sampler import shard
+from trainkit.data.sampler import is_part_for_evaluation, own_part, shard
 from trainkit.data.wait_meter import WaitMeter
 from trainkit.data.whole import with_all_samples
 from trainkit.module import TrainModule
@@ -25,9 +26,11 @@ from trainkit.progress import Progress
 from trainkit.reflection import method_of, overrides
 from trainkit.seed import isolate_rng, rng_state, set_rng_state
 from trainkit.storage.owners import dict_of
+from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import DataArguments
-from trainkit.trainer.drawn_alike import drawn_alike
+from trainkit.trainer.drawn_alike import drawn_alike, states_of_first
 from trainkit.trainer.loader_source import LoaderName, LoaderSource
+from trainkit.trainer.same_data import share_generators
 from trainkit.types import Batch, Stage
 
 if TYPE_CHECKING:
@@ -84,6 +87,8 @@ class DataConnection:
         self.shuffle_seed = 0
         self.rng_at_start: dict[str, Any] = {}
         self._rng_before_loaders: dict[str, Any] | None = None
+        self._strategy: Strategy | None = None  # how ranks agree on what is drawn; None where there is one process
+        self._first_states: dict[str, Any] | None = None  # of the generators of rank 0
         self.meter: WaitMeter | None = None
         self._fit_loaders: FitLoaders | None = None
         self._evaluation_loaders: dict[LoaderName, list[LimitedLoader]] = {}
@@ -183,13 +188,15 @@ class DataConnection:
             with isolate_rng(self._rng_before_loaders is not None):
                 if self._rng_before_loaders is not None:
                     set_rng_state(self._rng_before_loaders)
-                self._fit_loaders = self._make_fit_loaders()
+                with self._drawn_alike():
+                    self._fit_loaders = self._make_fit_loaders()
         return self._fit_loaders
 
     def evaluation_loaders(self, name: LoaderName) -> list[LimitedLoader]:
         """The loaders to validate, test or predict with."""
         if name not in self._evaluation_loaders:
-            self._evaluation_loaders[name] = self._make_evaluation_loaders(name)
+            with self._drawn_alike():
+                self._evaluation_loaders[name] = self._make_evaluation_loaders(name)
         return self._evaluation_loaders[name]
 
     def num_batches(self, name: LoaderName) -> list[float]:
@@ -206,6 +213,32 @@ class DataConnection:
         if self._stage is Stage.FIT and name in ("train", "val"):
             return [self.fit_loaders.train] if name == "train" else self.fit_loaders.val
         return self.evaluation_loaders(name) if name == LOADER_OF_STAGE[self._stage] else []
+
+    def agree(self, strategy: Strategy) -> None:
+        """Let all ranks draw alike for loaders that are made from now on. Every rank has to call this."""
+        if strategy.is_distributed:
+            self._strategy, self._first_states = strategy, states_of_first(strategy)
+
+    def share_generators(self) -> None:
+        """Let generators that order the samples draw alike on all ranks. Every rank has to call this."""
+        if self._strategy is not None:
+            loaders = chain.from_iterable(self._evaluation_loaders.values())
+            fit = [] if self._fit_loaders is None else [self._fit_loaders.train, *self._fit_loaders.val]
+            share_generators(self._strategy, [*fit, *loaders])
+
+    def _drawn_alike(self) -> AbstractContextManager[None]:
+        # Without an exchange: one rank alone may ask for a loader first, such as in order to print its length.
+        return nullcontext() if self._strategy is None else drawn_alike(self._strategy, self._first_states)
+
+    def _reload_fit_loaders(self) -> FitLoaders:
+        """Make the loaders of a fit again. Every rank has to come here."""
+        if self._strategy is not None:
+            self.agree(self._strategy)
+        with self._drawn_alike():
+            loaders = self._make_fit_loaders()
+        if self._strategy is not None:
+            share_generators(self._strategy, [loaders.train, *loaders.val])
+        return loaders
 
     def _make_fit_loaders(self) -> FitLoaders:
         self._rng_before_loaders = rng_state()  # loaders may be drawn at random, such as from a part of the samples
@@ -238,7 +271,7 @@ class DataConnection:
                 for each in val
                 if use.sanity_batches
             ],
-            reload=self._make_fit_loaders,
+            reload=self._reload_fit_loaders,
             reload_every_n_epochs=use.reload_dataloaders_every_n_epochs,
         )
 
@@ -246,14 +279,23 @@ class DataConnection:
         sources = self._source.evaluation(name)
         if name == "predict":
             sources = [with_all_samples(loader) for loader in sources]
-        loaders = [self._shared(loader, training=False) for loader in sources]
         limit = self._use.limit(name)
-        return [LimitedLoader(loader, limit, f"{name}_dataloader", f"limit_{name}_batches") for loader in loaders]
+        # Predictions are put together again, in batches as one process makes them.
+        loaders = [self._shared(loader, training=False, whole_batches=name == "predict") for loader in sources]
+        made = []
+        for loader in loaders:
+            # As many predictions as in one process. In other evaluations a number of batches is that of each rank.
+            of_all = name == "predict" and is_part_for_evaluation(loader)
+            own = own_part(loader, limit) if of_all and isinstance(limit, int) else limit
+            made.append(LimitedLoader(loader, own, f"{name}_dataloader", f"limit_{name}_batches"))
+        return made
 
-    def _shared(self, loader: Any, *, training: bool) -> Any:
-        if self._rank.world_size == 1 or not self._use.use_distributed_sampler:
+    def _shared(self, loader: Any, *, training: bool, whole_batches: bool = False) -> Any:
+        rank, world_size = self._rank.index, self._rank.world_size
+        if world_size == 1 or not self._use.use_distributed_sampler:
             return loader
-        return shard(loader, self._rank.index, self._rank.world_size, training=training, seed=self.shuffle_seed)
+        seed = self.shuffle_seed
+        return shard(loader, rank, world_size, training=training, seed=seed, whole_batches=whole_batches)
 
 
 LOADER_OF_STAGE: dict[Stage, LoaderName] = {

@@ -17,6 +17,7 @@ from trainkit.storage.owners import given_to
 from trainkit.trainer.build_run import build_evaluation_run, build_fit_run
 from trainkit.trainer.data import LOADER_OF_STAGE, DataConnection
 from trainkit.trainer.drawn_alike import drawn_alike
+from trainkit.trainer.drawn_apart import draw_apart
 from trainkit.trainer.place_module import place_module
 from trainkit.trainer.run_length import begin_or_say_done
 from trainkit.trainer.run_state import check_storable_state, restore, restore_beginning
@@ -53,6 +54,7 @@ def prepare(
     data.prepare(call.trainer)
     with drawn_alike(strategy):  # a module may split its data here too
         call.hooks.setup(call.stage)
+    data.agree(strategy)
     method_of(module, "configure_model", TrainModule)()
     if checkpoint is not None:
         _show_checkpoint(call, checkpoint)
@@ -78,6 +80,8 @@ def prepare(
         _prepare_fit(call, data, checkpoint, take, resume)
     else:
         call.run = build_evaluation_run(call, data)
+        data.share_generators()
+        draw_apart(strategy)
         warn_of_other_data(strategy, data.evaluation_loaders(LOADER_OF_STAGE[call.stage]))
 
 
@@ -93,6 +97,9 @@ def _prepare_fit(
     call.run = run = build_fit_run(call, data, checkpoint)
     warn_of_other_data(call.strategy, [data.fit_loaders.train, *data.fit_loaders.val])
     call.fit_of_weights = call
+    # After all that has to be drawn alike, such as loaders, and ahead of what a checkpoint restores.
+    data.share_generators()
+    draw_apart(call.strategy)
     if checkpoint is not None:
         # Only now, since plugins that get their state back may look at the run.
         restore(run, call.registry.plugins, data, checkpoint, call.ckpt_path or "", take, resume)

@@ -21,12 +21,13 @@ from trainkit.module.modes import Flags
 from trainkit.module.weight_names import named_as_in
 from trainkit.output import warn
 from trainkit.progress import Progress
-from trainkit.seed import rng_state, set_rng_state
+from trainkit.seed import move_rng, rng_checksums, rng_state, set_rng_state
 from trainkit.storage.layout import check_layout
 from trainkit.storage.owners import dict_of, given_to, restoring
 from trainkit.storage.storable import check_storable, conflicting_views
 from trainkit.trainer.data import DataConnection
 from trainkit.trainer.made_with import MADE_WITH, Resumption
+from trainkit.trainer.rank_buffers import own_buffers, restore_buffers
 from trainkit.trainer.run_length import restore_stop, stop_state
 from trainkit.types import Phase
 
@@ -129,7 +130,9 @@ def _equal_on_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
 
 def _of_this_rank(run: FitRun, plugins: Plugins, data: DataConnection) -> dict[str, Any]:
     """Return what each rank has for itself; everything else is equal on all of them."""
+    buffers = own_buffers(run.strategy, run.module)
     return {
+        **({"buffers": buffers} if buffers else {}),
         "metrics": run.metrics.state_dict(run.module, plugins),
         # With manual optimization only the module knows whether gradients are still to be used: they are kept always.
         "group": run.accumulation.state_dict(run.module, always=not run.module.automatic_optimization),
@@ -275,6 +278,10 @@ def _restore_rank(
         if group_batches and not (run.optimizers and run.module.automatic_optimization):
             raise StateError(f"{group_batches} batches wait for an update, which here nobody makes but the module")
         run.accumulation.load_state_dict(mine["group"], group_batches, run.module, rescale)
+    with restoring(f"{place}.buffers", path):
+        restore_buffers(run.module, mine.get("buffers", {}))
+    if group_batches:
+        strategy.resume_group()
     in_loader = progress.validation_loader if progress.has_validated else None
     if not progress.in_epoch:
         data.fit_loaders.resume_between_epochs()
@@ -283,6 +290,9 @@ def _restore_rank(
     # Last, since everything above may have drawn.
     with restoring(f"{place}.rng", path):
         set_rng_state(mine["rng"])
+    if strategy.rank >= len(ranks):
+        # It has begun with the random numbers of another rank, which goes on with them.
+        move_rng(rng_checksums(), strategy.rank)
 
 
 def _check_batches_left(

@@ -1,17 +1,19 @@
-"""Whether all ranks have the same data, of which each takes its part."""
+"""Whether all ranks have the same data, of which each takes its part, and draw its order alike."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch
 from torch.utils.data import ConcatDataset, DataLoader, DistributedSampler, Subset
 
 from trainkit.data.combined import CombinedLoader
 from trainkit.data.dataloader_copy import samplers_of
 from trainkit.data.loaders import LimitedLoader, length_of
 from trainkit.data.resume.content import checksum, content_of
-from trainkit.data.sampler import is_shard
+from trainkit.data.sampler import ShardedSampler, is_shard
+from trainkit.errors import RankError
 from trainkit.output import warn
 from trainkit.strategies.base import Strategy
 
@@ -23,8 +25,11 @@ def warn_of_other_data(strategy: Strategy, loaders: Iterable[LimitedLoader]) -> 
     """
     if not strategy.is_distributed:
         return
+    loaders = list(loaders)
     own = [(each.name, _fingerprint(part)) for each in loaders for part in _dealt(each.loader)]
-    ranks = strategy.all_gather_object(own)
+    gathered = strategy.all_gather_object(([(each.name, each.num_batches) for each in loaders], own))
+    _require_same_lengths([lengths for lengths, _ in gathered])
+    ranks = [prints for _, prints in gathered]
     differing = {name for every in zip(*ranks, strict=False) if len(set(every)) > 1 for name, _ in every}
     if differing and strategy.is_global_zero:
         warn(
@@ -33,6 +38,42 @@ def warn_of_other_data(strategy: Strategy, loaders: Iterable[LimitedLoader]) -> 
             "with generator=torch.Generator().manual_seed(0). If each rank is to have data of its own, say "
             "Trainer(use_distributed_sampler=False)."
         )
+
+
+def share_generators(strategy: Strategy, loaders: Iterable[LimitedLoader]) -> None:
+    """Let generators that draw the order of dealt samples go on from rank 0's states. Every rank has to come here.
+
+    A generator that each rank has seeded for itself would give each an order of its own, and in the parts that they
+    take of these some samples would be missing and others there twice.
+    """
+    generators = [each for loader in loaders for part in _dealt(loader.loader) for each in _generators_of(part)]
+    states = strategy.broadcast_object([each.get_state().cpu() for each in generators])
+    for generator, state in zip(generators, states, strict=False):
+        generator.set_state(state)
+
+
+def _generators_of(loader: Any) -> list[torch.Generator]:
+    """Return the generators that belong to ``loader`` and its samplers, none twice."""
+    dealt = [sampler.sampler for sampler in samplers_of(loader) if isinstance(sampler, ShardedSampler)]
+    owners = [loader, *samplers_of(loader), *dealt, *(getattr(each, "sampler", None) for each in dealt)]
+    found = [getattr(owner, "generator", None) for owner in owners]
+    return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
+
+
+def _require_same_lengths(ranks: list[list[tuple[str, int | None]]]) -> None:
+    """Raise `RankError` on every rank if they have other loaders, or other numbers of batches to train on."""
+    told = [dict(lengths) for lengths in ranks]
+    # Evaluation takes what each rank has; training exchanges gradients in each batch.
+    names = [name for name in told[0] if any(other.keys() != told[0].keys() for other in told)] or ["train_dataloader"]
+    for name in names:
+        if len({each.get(name, 0) for each in told}) > 1:
+            counts = ", ".join(f"{each.get(name, 'none')} on rank {rank}" for rank, each in enumerate(told))
+            raise RankError(
+                f"{name} has different numbers of batches: {counts}. All ranks train on equally many, and have the "
+                "same loaders.\n"
+                "    to do        give all ranks the whole data in a map-style dataset, which is dealt to them evenly; "
+                "or say limit_train_batches"
+            )
 
 
 def _dealt(loader: Any) -> Iterator[Any]:

@@ -325,7 +325,9 @@ class Trainer(TrainerProperties):
 
         Returns:
             What ``predict_step`` returned for each batch; with several loaders one such list per loader; None with
-            ``return_predictions=False`` (then a callback takes them in ``on_predict_batch_end``).
+            ``return_predictions=False`` (then a callback takes them in ``on_predict_batch_end``). On several ranks each
+            gets the predictions of all, with tensors on the CPU, in the order in which one process would have made
+            them; each has to have memory for all, or ``return_predictions=False``.
         """
         with self._calling(Stage.PREDICT, module, {"predict": dataloaders}, datamodule, ckpt_path) as call:
             loaders = call.data.evaluation_loaders("predict")
@@ -453,10 +455,11 @@ class Trainer(TrainerProperties):
             self.hooks.hooks.on_log(row, step)
 
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """What ``module.manual_backward`` does: hooks, precision, backward."""
+        """What ``module.manual_backward`` does: hooks, precision, backward, the exchange between ranks."""
         hooks = self.hooks.hooks
         hooks.on_before_backward(loss)
         hooks.around_backward(lambda loss: self.precision.backward(loss, *args, **kwargs), loss)
+        self.fit_run.exchange.after_backward(self.fit_run.module)
         hooks.on_after_backward()
 
     def print(self, *args: Any, **kwargs: Any) -> None:

@@ -50,8 +50,8 @@ class LRSchedulers(Callback):
 
     Schedulers that need a metric (``ReduceLROnPlateau``) are stepped after the validation that is due at that time, if
     one is; the others before it. They are not stepped twice with one value, but only where the metric has got another
-    one, and not ahead of the first validation of a fit, where it has none yet. With manual optimization the user steps
-    all schedulers.
+    one, and not ahead of the first validation of a fit, where it has none yet. On several ranks the value of rank 0
+    decides for all. With manual optimization the user steps all schedulers.
     """
 
     # In on_validation_end and on_train_epoch_end: after metrics are reduced, and before checkpoints are saved, which
@@ -172,7 +172,7 @@ class LRSchedulers(Callback):
             metric = None
             if by_metric and times:
                 # A value is used once, however much has passed since the one before it.
-                metric = self._new_value(config, trainer)
+                metric = self._agreed_value(config, trainer)
                 times = int(metric is not None)
             for _ in range(times):
                 method_of(module, "lr_scheduler_step", TrainModule)(config.scheduler, metric)
@@ -184,6 +184,17 @@ class LRSchedulers(Callback):
         if cadence is not None and (passed := cadence.passed()):
             self._pending[place] = self._pending.get(place, 0) + passed
         return self._pending.get(place, 0)
+
+    def _agreed_value(self, config: SchedulerConfig, trainer: Trainer) -> Tensor | None:
+        """Return the `_new_value` of rank 0: a metric that is not reduced would give each rank a rate of its own."""
+        if not trainer.strategy.is_distributed:
+            return self._new_value(config, trainer)
+
+        def value() -> Tensor | None:
+            new = self._new_value(config, trainer)
+            return None if new is None else new.cpu()  # it is sent to the others
+
+        return trainer.strategy.agreed(value)
 
     def _new_value(self, config: SchedulerConfig, trainer: Trainer) -> Tensor | None:
         """Return what `_metric` does, or None if ``config`` was stepped with this very value before."""

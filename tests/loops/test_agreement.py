@@ -1,0 +1,66 @@
+"""What one process does between two batches; several agree in tests/strategies/test_rank_group.py."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from torch.distributed import HashStore, PrefixStore
+
+from trainkit.loops.agreement import Agreement, Wishes
+from trainkit.loops.stop import StopSignal
+from trainkit.progress import Progress
+from trainkit.strategies import SingleDevice
+from trainkit.strategies.meeting import Meeting
+from trainkit.strategies.rank_watch import RankWatch
+
+
+def test_one_process_follows_its_own_wishes():
+    stop_signal = StopSignal()
+    agreement = Agreement(SingleDevice("cpu"), Progress(), stop_signal)
+    assert agreement.settle() == Wishes()
+    stop_signal.ask(by="a plugin")
+    assert agreement.settle(time_up=True) == Wishes(stop=True, stop_by="a plugin", time_up=True)
+    stop_signal.received = signal.SIGTERM
+    assert agreement.settle_in_evaluation(0).signal == signal.SIGTERM
+    assert not agreement.is_called
+
+
+@pytest.fixture
+def met() -> Iterator[tuple[Agreement, StopSignal, Meeting]]:
+    """The agreement of rank 0 of two, and the meeting of rank 1."""
+    store = HashStore()
+    watches = [RankWatch(rank, 2, PrefixStore("watch", store)) for rank in range(2)]
+    meetings = [
+        Meeting(rank, 2, PrefixStore("meet", store), watch, timedelta(seconds=60)) for rank, watch in enumerate(watches)
+    ]
+    strategy: Any = SimpleNamespace(is_distributed=True, ranks=SimpleNamespace(meeting=meetings[0]))
+    stop_signal = StopSignal()
+    yield Agreement(strategy, Progress(total_batches=4, validation_batch=2), stop_signal), stop_signal, meetings[1]
+    for watch in watches:
+        watch.close()
+
+
+def test_the_wish_of_another_rank_is_followed_and_kept(met: tuple[Agreement, StopSignal, Meeting]):
+    agreement, stop_signal, other = met
+    wishes = Wishes(stop=True, stop_by="a plugin", validate=True)
+
+    def meet() -> None:
+        times = 1
+        while other.come((4, times), wishes._asdict()) is None:
+            times += 1
+
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(meet)
+        while not agreement.settle().stop:
+            pass
+        waiting.result()
+    assert (stop_signal.asked, stop_signal.asked_by) == (True, "a plugin")
+    assert agreement.settle().validate
+    agreement.validated()
+    assert agreement.settle() == Wishes(stop=True, stop_by="a plugin")

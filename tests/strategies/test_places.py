@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import sys
+from types import FrameType
+
+import torch
+
+from trainkit.strategies.places import place_of, waits_for_ranks
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
+
+
+class Looking:
+    """Looks where it stands."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def on_train_batch_end(self) -> None:
+        self.text = place_of(sys._getframe(), exchanges=True).text
+
+
+def test_a_place_names_the_hook_of_the_plugin_and_the_line():
+    looking = Looking()
+    quiet_trainer(callbacks=[looking]).fit(TinyModule(), TinyData(1))
+    assert looking.text.startswith("is busy, in Looking.on_train_batch_end (at test_places.py:")
+
+
+def frame_of_backward() -> FrameType:
+    found = []
+    weight = torch.ones(1, requires_grad=True)
+    weight.register_hook(lambda _: found.append(sys._getframe(1)))
+    (weight * 2).sum().backward()
+    return found[0]
+
+
+def test_a_backward_waits_only_where_gradients_are_exchanged():
+    frame = frame_of_backward()
+    assert place_of(frame, exchanges=True).text.startswith("waits for the gradients of the others")
+    assert [place_of(frame, exchanges=exchanges).waits for exchanges in (True, False)] == [True, False]
+
+
+def test_whoever_runs_something_else_does_not_wait():
+    assert not place_of(None, exchanges=True).waits
+    assert not waits_for_ranks(sys._getframe())
