@@ -33,10 +33,10 @@ For a wait within torch, which no exception can reach; less than what schedulers
 """
 
 TO_DO = (
-    "    to do        let all ranks do the same: save, stop, skip and log on every rank, and decide with\n"
-    "                 trainer.strategy.any_rank(...) or trainer.strategy.agreed(...); rank 0 alone writes the file\n"
-    "                 that save_checkpoint() makes on all. With nccl, TORCH_FR_BUFFER_SIZE=2000 torchrun ... keeps\n"
-    "                 torch's flight recorder, which torchfrtrace reads"
+    "    to do        let all ranks do the same: save, stop, skip and log on every rank, with equally many batches;\n"
+    "                 decide with trainer.strategy.any_rank(...) or trainer.strategy.agreed(...). Call\n"
+    "                 save_checkpoint() on every rank: rank 0 alone writes. With nccl, TORCH_FR_BUFFER_SIZE=2000\n"
+    "                 torchrun ... keeps torch's flight recorder, which torchfrtrace reads"
 )
 
 
@@ -293,6 +293,9 @@ class RankWatch:
             self._end(f"{signal.Signals(self._signal).name}: rank {self.rank} {self._text}", 128 + self._signal)
 
     def _end(self, why: str, code: int) -> NoReturn:
+        self._gone, self._text = True, f"{self._text}, until its process was ended, with exit code {code}"
+        with suppress(Exception):  # the store may be gone
+            self._publish()
         say(f"trainkit: {why}\nRank {self.rank} is ended: nothing can reach it there.", err=True)
         os._exit(code)
 
