@@ -172,6 +172,16 @@ def test_every_average_is_renamed(name, tmp_path):
         assert "first.weight" not in average
 
 
+def test_a_frozen_layer_that_is_renamed_stays_frozen(tmp_path):
+    _, path = saved("mean", "on_train_epoch_end", tmp_path)
+    module = Renamed()
+    fit(module, [WeightAveraging()], path, max_epochs=3)
+    assert [name for name, each in module.named_parameters() if not each.requires_grad] == [
+        "three.weight",
+        "three.bias",
+    ]
+
+
 def test_a_callback_that_changes_weights_on_loading_reaches_all_too(tmp_path):
     class Doubles(Callback):
         def on_load_checkpoint(self, checkpoint):

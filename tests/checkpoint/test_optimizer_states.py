@@ -249,7 +249,8 @@ def test_optimizers_of_others_go_on_exactly(kind: Any, tmp_path: Path) -> None:
     class Module(TinyModule):
         def configure_optimizers(self) -> Any:
             optimizer = kind(self.parameters(), lr=0.1)
-            return [optimizer], [lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=20, cycle_momentum=False)]
+            scheduler = lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=20, cycle_momentum=False)
+            return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
     def fit(max_epochs: int, ckpt_path: Path | None = None) -> Any:
         torch.manual_seed(0)

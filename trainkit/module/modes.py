@@ -66,11 +66,20 @@ class Flags:
         frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
         return cls(frozen, [name for name, child in module.named_modules() if not child.training])
 
-    def apply(self, module: nn.Module) -> None:
-        """Give them to ``module``."""
+    def apply(self, module: nn.Module, known: Iterable[str] | None = None) -> None:
+        """Give them to ``module``.
+
+        Args:
+            module: The module.
+            known: The names that weights had when these were noted: others, as of layers that were renamed since, are
+                left as they are. None if that is not known.
+        """
         parameters, children = dict(module.named_parameters()), dict(module.named_modules())
         frozen, in_eval = _named_now(self.frozen, parameters), _named_now(self.in_eval, children)
+        known_now = parameters.keys() if known is None else _named_now([*known], parameters)
         for name, parameter in parameters.items():
+            if name not in known_now:
+                continue
             # Whole numbers cannot require gradients, so they are among the frozen ones or new.
             if parameter.is_floating_point() or parameter.is_complex():
                 parameter.requires_grad = name not in frozen

@@ -20,7 +20,7 @@ from trainkit.trainer.drawn_alike import drawn_alike
 from trainkit.trainer.drawn_apart import draw_apart
 from trainkit.trainer.place_module import place_module
 from trainkit.trainer.run_length import begin_or_say_done
-from trainkit.trainer.run_state import check_storable_state, restore, restore_beginning
+from trainkit.trainer.run_state import SAVED_NAMES, check_storable_state, restore, restore_beginning
 from trainkit.trainer.same_data import warn_of_other_data
 from trainkit.trainer.unreached import warn_of_unreached
 from trainkit.types import Stage
@@ -116,6 +116,8 @@ def _show_checkpoint(call: Call, checkpoint: dict[str, Any]) -> None:
     # Ahead of the weights, so that a module may rename what an older version of it has saved.
     with given_to(call.trainer, "the whole", call.ckpt_path or ""):
         if call.stage is Stage.FIT:
+            # Hooks may rename layers in the weights, and not in what else goes by their names.
+            checkpoint.get("trainkit", {})[SAVED_NAMES] = [*checkpoint["state_dict"]]
             load_newest(checkpoint, call.hooks.on_load_checkpoint)
         else:
             call.hooks.on_load_checkpoint(checkpoint)

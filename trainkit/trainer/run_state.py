@@ -33,6 +33,9 @@ from trainkit.types import Phase
 
 Plugins = Sequence[tuple[str, object]]
 
+SAVED_NAMES = "saved_names"
+"""Below ``trainkit`` of a checkpoint that was read: the names of its weights, ahead of the hooks that may change them."""
+
 
 def dump_weights(run: Run, data: DataConnection) -> dict[str, Any]:
     """Return what predicting needs, and no more. Changes nothing."""
@@ -223,7 +226,7 @@ def restore(
     if "flags" in own:  # not so in files of earlier versions, and of other frameworks
         # What was frozen or thawed, or set to eval mode, once in training, goes on as it was. After plugins, which
         # freeze and thaw as they did at the start of the epoch.
-        Flags(**own["flags"]).apply(run.module)
+        Flags(**own["flags"]).apply(run.module, own.get(SAVED_NAMES))
     if "optimizers_in_eval" in own:
         run.optimizer_modes.expect(is_eval=own["optimizers_in_eval"])
     # With another precision than before, their states follow the parameters.
