@@ -34,7 +34,7 @@ from trainkit.types import Phase
 Plugins = Sequence[tuple[str, object]]
 
 SAVED_NAMES = "saved_names"
-"""Below ``trainkit`` of a checkpoint that was read: the names of its weights, ahead of the hooks that may change them."""
+"""Below ``trainkit`` of a checkpoint that was read: the names of its weights, ahead of hooks that may change them."""
 
 
 def dump_weights(run: Run, data: DataConnection) -> dict[str, Any]:
