@@ -92,6 +92,8 @@ def fits_one(value, kind):
 def make(cls, name, value):
     needed = {"max_epochs": 1} if cls is Trainer and name != "max_epochs" else NEEDED.get(cls, {})
     positional = [torch.zeros(6, 4)] if cls is data.TensorLoader else []
+    if cls is data.ShardedIterable and name != "items":
+        positional = [range(4)]
     return cls(*positional, **{**needed, name: value})
 
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from torch.utils.data import IterableDataset, get_worker_info
 
+from trainkit.checks import function
 from trainkit.errors import DataError
 
 
@@ -44,6 +45,7 @@ class ShardedIterable(IterableDataset[Any]):
                 f"ShardedIterable: items is a {type(items).__name__}, which cannot be gone through again in the next "
                 "epoch. Pass a list, a data set, or another object whose __iter__ begins anew."
             )
+        function("ShardedIterable", optional=True, read=read)
         self.items = items
         self.read = read
         self._rank, self._world_size = 0, 1

@@ -283,5 +283,5 @@ def _described(value: Any) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if isinstance(value, Optimizer | LRScheduler):
-        return type(value).__name__  # as text they have many lines
+        return f"a {type(value).__name__}"  # as text it has many lines
     return f"a {type(value).__name__} ({value!r:.80})"

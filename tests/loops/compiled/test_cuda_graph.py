@@ -40,6 +40,7 @@ def recorder(monkeypatch):
     return recorder
 
 
+@pytest.mark.filterwarnings("ignore:OneCycleLR .*does not get to its end")
 @pytest.mark.parametrize(
     "arguments", [{}, {"gradient_clip_val": 0.1}, {"accumulate_grad_batches": 3}, {"precision": "bf16-mixed"}], ids=str
 )
