@@ -10,6 +10,7 @@ from tests.metrics.drawn_logging import differences
 FAILED = (54, 55, 65, 74, 80, 98, 99)
 
 
+@pytest.mark.filterwarnings("ignore:check_val_every_n_epoch=2 is never reached")
 @pytest.mark.filterwarnings("ignore:accumulate_grad_batches")
 @pytest.mark.filterwarnings("ignore:self.log.*update.. computes no value")
 @pytest.mark.parametrize("seed", [*range(50), *FAILED])
