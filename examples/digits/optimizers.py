@@ -23,7 +23,10 @@ class ScheduleFreeDigits(Digits):
     """Trains at other weights than it is validated and saved with; the Trainer switches between them."""
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return schedulefree.AdamWScheduleFree(self.parameters(), lr=self.hparams.lr, warmup_steps=50)
+        optimizer: torch.optim.Optimizer = schedulefree.AdamWScheduleFree(
+            self.parameters(), lr=self.hparams.lr, warmup_steps=50
+        )
+        return optimizer
 
 
 def main() -> None:
