@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.installed import Site
 
 # Before torch is imported: the tensors here are tiny, and a thread for each core costs more than it brings.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,6 +19,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def in_a_folder_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what a run writes where nobody has said where, as trainkit does, be no part of the project."""
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+
+
+@pytest.fixture
+def site(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A folder in which a test can install packages."""
+    folder: Path = tmp_path_factory.mktemp("site")
+    monkeypatch.syspath_prepend(str(folder))
+    site = Site(folder)
+    yield site
+    for module in site.modules:
+        sys.modules.pop(module, None)
 
 
 @pytest.hookimpl(optionalhook=True)

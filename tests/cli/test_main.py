@@ -31,6 +31,8 @@ def test_help_lists_every_command_in_order() -> None:
             "predict",
             "checkpoint",
             "verify-resume",
+            "plugins",
+            "plugin",
         ]
     )
 

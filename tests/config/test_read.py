@@ -145,7 +145,7 @@ def test_unknown_section_lists_what_is_allowed(write_config: Write) -> None:
     with pytest.raises(UnknownNameError) as caught:
         read(write_config("model: {}"))
 
-    assert caught.value.allowed == ["callbacks", "ckpt_path", "data", "module", "seed", "trainer"]
+    assert caught.value.allowed == ["callbacks", "ckpt_path", "data", "module", "plugins", "seed", "trainer"]
 
 
 @pytest.mark.parametrize(

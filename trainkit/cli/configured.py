@@ -24,7 +24,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def configured(action: Callable[Concatenate[ConfiguredRun, P], None]) -> Callable[..., None]:
-    """Make a command of ``action``, with the arguments ``CONFIG [KEY=VALUE]...`` and ``--debug``.
+    """Make a command of ``action``, with the arguments ``CONFIG [KEY=VALUE]...``, ``--no-plugin`` and ``--debug``.
 
     Args:
         action: Called with the run that the arguments describe, and with the values of its own options.
@@ -32,14 +32,28 @@ def configured(action: Callable[Concatenate[ConfiguredRun, P], None]) -> Callabl
 
     @click.argument("config", type=click.Path())
     @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+    @click.option(
+        "--no-plugin",
+        "without",
+        multiple=True,
+        metavar="NAME",
+        help="Leave out a callback, or all callbacks of a package. Can be given several times.",
+    )
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(action)
-    def command(config: str, overrides: tuple[str, ...], debug: bool, *args: P.args, **kwargs: P.kwargs) -> None:
+    def command(
+        config: str,
+        overrides: tuple[str, ...],
+        without: tuple[str, ...],
+        debug: bool,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
         with errors_as_messages(debug):
             import_from_current_folder()
             from trainkit.config import build, read
 
-            action(build(read(config, overrides)), *args, **kwargs)
+            action(build(read(config, overrides, without)), *args, **kwargs)
 
     return command
 

@@ -74,7 +74,8 @@ def _tell_how_to_go_on(run: ConfiguredRun, stop: BaseException) -> None:
 def _command() -> str:
     """Return the command that continues the run."""
     given = click.get_current_context().params
-    return shlex.join(["trainkit", "fit", given["config"], *given["overrides"], "--resume"])
+    without = (f"--no-plugin={name}" for name in given["without"])
+    return shlex.join(["trainkit", "fit", given["config"], *given["overrides"], *without, "--resume"])
 
 
 def _last(run: ConfiguredRun) -> str | None:

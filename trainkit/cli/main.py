@@ -11,33 +11,65 @@ from contextlib import contextmanager
 import click
 
 import trainkit
-from trainkit.errors import nearest_name
+from trainkit.cli.configured import errors_as_messages
+from trainkit.errors import PluginError, nearest_name
 from trainkit.output import discard_at_exit
+from trainkit.plugins import catalog
 
-COMMANDS = ("fit", "validate", "test", "predict", "checkpoint", "verify-resume")
+COMMANDS = ("fit", "validate", "test", "predict", "checkpoint", "verify-resume", "plugins", "plugin")
 """The subcommands, in the order of the help. Each is the object ``command`` in the file of its name."""
 
 
 class _LazyCommands(click.Group):
-    """A group that imports a subcommand when it is asked for, and suggests the nearest name for an unknown one."""
+    """A group that imports a subcommand when it is asked for, and suggests the nearest name for an unknown one.
+
+    Installed packages add commands of their own, by entry points in the group ``trainkit.cli``.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        if cmd_name in COMMANDS:
+            command: click.Command = importlib.import_module(f"trainkit.cli.{cmd_name.replace('-', '_')}").command
+            return command
+        if not catalog.has("cli", cmd_name):
             return None
-        command: click.Command = importlib.import_module(f"trainkit.cli.{cmd_name.replace('-', '_')}").command
-        return command
+        with errors_as_messages():
+            return _checked(catalog.find("cli", cmd_name, where="the command line"))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         # Here and not in `get_command`, which click also calls to complete names and to list them.
-        nearest = nearest_name(args[0], COMMANDS)
-        if args[0] not in COMMANDS and nearest is not None:
-            raise click.UsageError(f"No such command {args[0]!r}. Did you mean {nearest!r}?", ctx)
+        if args[0] not in COMMANDS:
+            known = [*COMMANDS, *(entry.name for entry in catalog.entries("cli"))]
+            nearest = nearest_name(args[0], known)
+            if args[0] not in known and nearest is not None:
+                raise click.UsageError(f"No such command {args[0]!r}. Did you mean {nearest!r}?", ctx)
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_commands(ctx, formatter)
+        # By their metadata alone: whoever asks for help runs no line of them.
+        offered = [
+            (entry.name, f"offered by {entry.distribution} {entry.version}")
+            for entry in catalog.entries("cli")
+            if entry.name not in COMMANDS
+        ]
+        if offered:
+            with formatter.section("Commands of installed packages"):
+                formatter.write_dl(offered)
+
+
+def _checked(entry: catalog.Entry) -> click.Command:
+    loaded = entry.load()
+    if not isinstance(loaded, click.Command):
+        raise PluginError(
+            f"command {entry.name!r} ({entry.target}) is {loaded!r}, and a click.Command is needed.\n"
+            f"    offered by   {entry.distribution} {entry.version}"
+        )
+    return loaded
 
 
 @click.group("trainkit", cls=_LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})

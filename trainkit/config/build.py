@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from trainkit.config.call import call
-from trainkit.config.disabled import switch_off
+from trainkit.config.disabled import disabled_callbacks, switch_off
 from trainkit.config.read import read
 from trainkit.config.saved import SavedConfig
 from trainkit.config.schema import Config, Section, Source, written
@@ -17,6 +18,7 @@ from trainkit.data.module import DataModule
 from trainkit.hooks.specs import HOOKS
 from trainkit.module import TrainModule
 from trainkit.plugins import catalog
+from trainkit.plugins.consent import with_consent
 from trainkit.seed import seed_everything
 from trainkit.trainer import Trainer
 
@@ -50,6 +52,17 @@ def build(config: Config) -> ConfiguredRun:
     Raises:
         ConfigError: If an argument is unknown, missing or wrong, or a ``_target_`` is not what its place expects.
     """
+    with _consent_of(config):
+        return _build(config)
+
+
+def _consent_of(config: Config) -> AbstractContextManager[None]:
+    """Return the context in which only those packages can be named that ``config`` allows."""
+    said = config.plugins or {}
+    return with_consent(config.source.where("plugins"), said.get("enable"), said.get("disable", ()))
+
+
+def _build(config: Config) -> ConfiguredRun:
     # First, so that the initial weights are those of the seed.
     if config.seed is not None:
         seed_everything(config.seed)
@@ -66,13 +79,15 @@ def _build_trainer(config: Config) -> Trainer:
     source = config.source
     if "callbacks" in config.trainer:
         raise source.refuse("trainer.callbacks", "callbacks are a section of their own.", write="callbacks: {NAME: {}}")
+    # Callbacks of the file, and some that are there by default.
+    disabled = disabled_callbacks(config)
     callbacks = [
-        _build_callback(name, section, source) for name, section in config.callbacks.items() if section is not None
+        _build_callback(name, section, source)
+        for name, section in config.callbacks.items()
+        if section is not None and name not in disabled
     ]
     arguments = _build_arguments(config.trainer, "trainer", source)
-    # null in an override is how a callback of the file is left out, and one that is there by default.
-    disabled = [name for name, section in config.callbacks.items() if section is None]
-    switch_off(disabled, arguments, callbacks, source)
+    switch_off([name for name in disabled if config.callbacks.get(name) is None], arguments, callbacks, source)
     arguments["callbacks"] = [*callbacks, SavedConfig(config)]
     # Closed: the Trainer's own ``**kwargs`` only serves its message about unknown arguments.
     trainer: Trainer = call(Trainer, arguments, "trainer", source, closed=True)

@@ -1,13 +1,14 @@
-"""``callbacks.NAME: null``: switches off what a Trainer has by default under that name."""
+"""What a configuration leaves out: ``callbacks.NAME: null``, ``plugins.disable``, and the option ``--no-plugin``."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from trainkit.config.schema import Section, Source
-from trainkit.errors import ConfigError
+from trainkit.config.schema import Config, Section, Source
+from trainkit.errors import ConfigError, UnknownNameError
 from trainkit.plugins import catalog
+from trainkit.plugins.consent import normalized
 
 _FLAGS = {
     "progress_bar": "enable_progress_bar",
@@ -18,6 +19,43 @@ _FLAGS = {
 
 _LOGGERS = ("tensorboard", "csv")
 """Those of ``Trainer(logger=True)``, in their order."""
+
+
+def disabled_callbacks(config: Config) -> list[str]:
+    """Return the names of callbacks that are left out: of sections of ``config``, and of what is there by default."""
+    disabled = set(map(normalized, (config.plugins or {}).get("disable", ())))
+    found = [name for name, section in config.callbacks.items() if section is None or _is_out(name, section, disabled)]
+    return [*found, *(name for name in (*_FLAGS, *_LOGGERS) if normalized(name) in disabled)]
+
+
+def require_known(names: Collection[str], config: Config) -> None:
+    """Raise `UnknownNameError` if one of the ``names`` that the user wants to do without leaves nothing out."""
+    sections = config.callbacks.items()
+    entries = (entry for name, section in sections if section for entry in _offered(name, section))
+    known = {*_FLAGS, *_LOGGERS, *config.callbacks}.union(*map(_names_of, entries))
+    for name in names:
+        if normalized(name) not in map(normalized, known):
+            raise UnknownNameError("plugin of this run", name, known, f"--no-plugin {name}")
+
+
+def _is_out(key: str, section: Section, disabled: set[str]) -> bool:
+    """Return whether a section of ``callbacks`` is left out: by its key, its plugin, or the package of that."""
+    offered = _offered(key, section)
+    # Of several packages that offer the name, others may be left.
+    return normalized(key) in disabled or (
+        bool(offered) and all(not disabled.isdisjoint(map(normalized, _names_of(entry))) for entry in offered)
+    )
+
+
+def _offered(key: str, section: Section) -> list[catalog.Entry]:
+    """Return the entries that a section of ``callbacks`` may mean; none for a class."""
+    return [] if "_target_" in section else catalog.offered("callbacks", section.get("use", key))
+
+
+def _names_of(entry: catalog.Entry) -> set[str]:
+    # That of trainkit would leave out all that there is by default.
+    package = set() if entry.distribution == "trainkit" else {entry.distribution}
+    return {entry.name, entry.qualified_name, *package}
 
 
 def switch_off(names: Collection[str], arguments: Section, callbacks: Iterable[Any], source: Source) -> None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from trainkit.checks import file_path
+from trainkit.config.disabled import require_known
 from trainkit.config.schema import Config, Source
 from trainkit.errors import ConfigError
 from trainkit.plugins import catalog
@@ -22,13 +23,14 @@ _MAX_BYTES = 2**24
 """How long a configuration may be. What comes out of a pipe need not end."""
 
 
-def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Config:
+def read(path: str | os.PathLike[str], overrides: Iterable[str] = (), without: Iterable[str] = ()) -> Config:
     """Read a configuration.
 
     Args:
         path: A YAML file.
         overrides: ``key=value`` or ``+key=value`` sets a value, which is read as YAML; ``~key`` removes one.
             Later ones win.
+        without: Names for ``plugins.disable``, each of which has to be one of this run: see `trainkit.config.disabled`.
 
     Raises:
         ConfigError: If the file or an override cannot be read, an interpolation leads nowhere, or a section is unknown
@@ -36,12 +38,12 @@ def read(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Config:
     """
     file_path("read", optional=False, path=path)
     try:
-        return _read(os.fspath(path), overrides)
+        return _read(os.fspath(path), overrides, list(without))
     except RecursionError as error:
         raise ConfigError(f"{os.fspath(path)} is not a configuration: it is nested too deeply.") from error
 
 
-def _read(path: str, overrides: Iterable[str]) -> Config:
+def _read(path: str, overrides: Iterable[str], without: list[str]) -> Config:
     tree = _load(path)
     written: dict[str, str] = {}
     named = _named_callbacks(tree)
@@ -52,6 +54,9 @@ def _read(path: str, overrides: Iterable[str]) -> Config:
         written.pop(key, None)
         written[key] = override
     source = Source(path, written)
+    if without:
+        given = OmegaConf.select(tree, "plugins.disable")
+        OmegaConf.update(tree, "plugins.disable", [*(given or ()), *without], force_add=True)
     try:
         sections: Any = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -59,7 +64,9 @@ def _read(path: str, overrides: Iterable[str]) -> Config:
     unresolved: Any = OmegaConf.to_container(tree)
     for each in (sections, unresolved):
         _leave_out_disabled(each.get("callbacks"), named)
-    return Config.from_sections(sections, source, unresolved if _asks_resolvers(unresolved) else None)
+    config = Config.from_sections(sections, source, unresolved if _asks_resolvers(unresolved) else None)
+    require_known(without, config)
+    return config
 
 
 def _load(path: str) -> DictConfig:

@@ -65,6 +65,8 @@ class Config:
         callbacks: By any name: ``use``, the name of a plugin (or the key is that name), or ``_target_``, a class, with
             their arguments; None disables one.
         ckpt_path: The checkpoint to start from: a path, ``best`` or ``last``.
+        plugins: Which installed packages may be used: ``enable``, the only ones, and ``disable``, callbacks that are
+            left out and packages that may not be.
         unresolved: The sections as they were written, if something in them is asked of a resolver, such as
             ``${oc.env:TOKEN}``; else None.
     """
@@ -76,6 +78,7 @@ class Config:
     trainer: Section
     callbacks: dict[str, Section | None]
     ckpt_path: str | None = None
+    plugins: Section | None = None
     unresolved: Section | None = None
 
     @classmethod
@@ -106,6 +109,7 @@ class Config:
             trainer=_mapping("trainer", sections.get("trainer"), source) or {},
             callbacks={name: _mapping(f"callbacks.{name}", callbacks[name], source) for name in callbacks},
             ckpt_path=_of_type(str, "ckpt_path", sections.get("ckpt_path"), source),
+            plugins=_plugins(sections.get("plugins"), source),
             unresolved=unresolved,
         )
 
@@ -177,6 +181,18 @@ def _mapping(key: str, value: Any, source: Source) -> Section | None:
         if not isinstance(name, str):
             raise source.refuse(key, f"{key} has the key {name!r}.", allowed="names as keys")
     return value
+
+
+def _plugins(value: Any, source: Source) -> Section | None:
+    """Return ``value`` if it is a mapping of lists of names, or None. Raises otherwise."""
+    section = _mapping("plugins", value, source)
+    for name, names in (section or {}).items():
+        key = f"plugins.{name}"
+        if name not in ("enable", "disable"):
+            raise UnknownNameError("key of plugins", name, ("enable", "disable"), source.where(key))
+        if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+            raise source.refuse(key, f"{key}={names!r} is not usable.", allowed="a list of names")
+    return section
 
 
 def _of_type(kind: type, key: str, value: Any, source: Source) -> Any:

@@ -9,18 +9,19 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
-import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from trainkit.errors import PluginError, TrainkitError, UnknownNameError
 from trainkit.output import warn
+from trainkit.plugins.consent import normalized, who_forbids
 
-Kind = Literal["callbacks", "strategies", "precision", "cli"]
+Kind = Literal["callbacks", "loggers", "strategies", "precision", "cli"]
 """The kind of part that a name stands for. Its entry points are in the group ``trainkit.<kind>``."""
 
-_SINGULAR: dict[Kind, str] = {
+SINGULAR: dict[Kind, str] = {
     "callbacks": "callback",
+    "loggers": "logger",
     "strategies": "strategy",
     "precision": "precision",
     "cli": "command",
@@ -34,7 +35,6 @@ _BUILTIN: dict[Kind, dict[str, str]] = {
     "callbacks": {
         "accumulation_schedule": "trainkit.callbacks.accumulation_schedule:GradientAccumulationScheduler",
         "backbone_finetuning": "trainkit.callbacks.finetuning.callback:BackboneFinetuning",
-        "csv": "trainkit.loggers.csv:CSVLogger",
         "device_stats": "trainkit.callbacks.device_stats:DeviceStatsMonitor",
         "early_stopping": "trainkit.callbacks.early_stopping:EarlyStopping",
         "ema_weight_averaging": "trainkit.callbacks.weight_averaging:EMAWeightAveraging",
@@ -45,9 +45,12 @@ _BUILTIN: dict[Kind, dict[str, str]] = {
         "prediction_writer": "trainkit.callbacks.prediction_writer:PredictionWriter",
         "progress_bar": "trainkit.callbacks.progress_bar:ProgressBar",
         "stochastic_weight_averaging": "trainkit.callbacks.stochastic_weight_averaging:StochasticWeightAveraging",
-        "tensorboard": "trainkit.loggers.tensorboard.logger:TensorBoardLogger",
         "timer": "trainkit.callbacks.timer:Timer",
         "weight_averaging": "trainkit.callbacks.weight_averaging:WeightAveraging",
+    },
+    "loggers": {
+        "csv": "trainkit.loggers.csv:CSVLogger",
+        "tensorboard": "trainkit.loggers.tensorboard.logger:TensorBoardLogger",
     },
     "strategies": {
         "auto": "trainkit.strategies.single:SingleDevice",
@@ -110,7 +113,7 @@ class Entry:
         # A plugin's module may fail in any way while it is imported; the message has to name the package for each.
         except Exception as error:
             raise PluginError(
-                f"{_SINGULAR[self.kind]} {self.name!r} cannot be imported: {type(error).__name__}: {error}\n"
+                f"{SINGULAR[self.kind]} {self.name!r} cannot be imported: {type(error).__name__}: {error}\n"
                 f"    offered by   {self.distribution} {self.version}\n"
                 f"    target       {self.target}\n"
                 f"    to mend it   upgrade, repair or uninstall {self.distribution}, or do not name {self.name!r}"
@@ -119,7 +122,10 @@ class Entry:
 
 
 def entries(kind: Kind) -> list[Entry]:
-    """Return every entry of a kind: the built-in ones, then those of installed packages, sorted by name."""
+    """Return every entry of a kind: the built-in ones, then those of installed packages, sorted by name.
+
+    Loggers are callbacks too, and can be named wherever one can.
+    """
     return [*_builtin_entries(kind), *_installed_entries(kind)]
 
 
@@ -133,32 +139,43 @@ def find(kind: Kind, name: str, where: str = "") -> Entry:
 
     Raises:
         UnknownNameError: If nobody offers the name.
-        PluginError: If several packages do; the message lists the ``package:name`` forms.
+        PluginError: If several packages do; the message lists the ``package:name`` forms. Or if the one that does may
+            not be used here; see `trainkit.plugins.consent`.
     """
-    # First: packages cannot replace them.
-    builtin = [entry for entry in _builtin_entries(kind) if entry.name == name]
-    if builtin:
-        if name not in _DEFAULTS:
-            _tell_of_shadowed(builtin[0], where)
-        return builtin[0]
-    known = entries(kind)
-    # Without a colon, `package` and `separator` are empty and every package is asked.
-    package, separator, bare_name = name.rpartition(":")
-    matches = [
-        entry
-        for entry in known
-        if entry.name == bare_name and (not separator or _normalized(entry.distribution) == _normalized(package))
-    ]
+    matches = offered(kind, name)
     if not matches:
-        allowed = {entry.qualified_name if separator else entry.name for entry in known}
-        raise UnknownNameError(_SINGULAR[kind], name, allowed, where)
+        allowed = {entry.qualified_name if ":" in name else entry.name for entry in entries(kind)}
+        raise UnknownNameError(SINGULAR[kind], name, allowed, where)
+    if matches[0].distribution == "trainkit":
+        if matches[0].name == name not in _DEFAULTS:
+            _tell_of_shadowed(matches[0], where)
+        return matches[0]
+    allowed_here = [entry for entry in matches if who_forbids(entry.distribution, entry.name) is None]
+    if not allowed_here:
+        raise PluginError(_forbidden(matches[0], where))
+    matches = allowed_here
     if len(matches) > 1:
         raise PluginError(
-            f"{_SINGULAR[kind]} {name!r} is offered by {len(matches)} packages.\n"
+            f"{SINGULAR[kind]} {name!r} is offered by {len(matches)} packages.\n"
             + (f"    in           {where}\n" if where else "")
             + f"    write one of {', '.join(sorted(entry.qualified_name for entry in matches))}"
         )
     return matches[0]
+
+
+def offered(kind: Kind, name: str) -> list[Entry]:
+    """Return the entries that ``name`` may stand for: that of trainkit, else those of all packages that offer it."""
+    # First: packages cannot replace them.
+    builtin = [entry for entry in _builtin_entries(kind) if entry.name == name]
+    if builtin:
+        return builtin
+    # Without a colon, `package` and `separator` are empty and every package is asked.
+    package, separator, bare_name = name.rpartition(":")
+    return [
+        entry
+        for entry in entries(kind)
+        if entry.name == bare_name and (not separator or normalized(entry.distribution) == normalized(package))
+    ]
 
 
 def class_name(kind: Kind, name: str) -> str:
@@ -166,8 +183,8 @@ def class_name(kind: Kind, name: str) -> str:
 
     Plugins are registered by the names of their classes, which errors tell, and written by those of the catalog.
     """
-    offered = [entry for entry in entries(kind) if name in (entry.name, entry.qualified_name)]
-    return offered[0].target.rpartition(":")[2].rpartition(".")[2] if offered else name
+    found = offered(kind, name)
+    return found[0].target.rpartition(":")[2].rpartition(".")[2] if found else name
 
 
 def has(kind: Kind, name: str) -> bool:
@@ -186,26 +203,50 @@ def load(kind: Kind, name: str, where: str = "") -> Any:
     return find(kind, name, where).load()
 
 
+def _forbidden(entry: Entry, where: str) -> str:
+    """Return the message for a name that may not be used; it says who forbids it."""
+    return (
+        f"{SINGULAR[entry.kind]} {entry.name!r} of {entry.distribution} {entry.version} may not be used here.\n"
+        + (f"    in           {where}\n" if where else "")
+        + f"    said by      {who_forbids(entry.distribution, entry.name)}\n"
+        f"    to use it    add {entry.distribution!r} there, or take it from what is forbidden"
+    )
+
+
 def _tell_of_shadowed(own: Entry, where: str) -> None:
     """Warn of packages that offer something under the name of a built-in part, which is what that name means."""
-    others = [entry.qualified_name for entry in _installed_entries(own.kind) if entry.name == own.name]
+    others = [
+        entry.qualified_name
+        for entry in _installed_entries(own.kind)
+        if entry.name == own.name and who_forbids(entry.distribution, entry.name) is None
+    ]
     if others:
         warn(
-            f"{f'{where}: ' if where else ''}{own.name!r} is trainkit's own {_SINGULAR[own.kind]}. For one of the same "
+            f"{f'{where}: ' if where else ''}{own.name!r} is trainkit's own {SINGULAR[own.kind]}. For one of the same "
             f"name in another package write {' or '.join(others)}.",
         )
 
 
+def _within(kind: Kind) -> tuple[Kind, ...]:
+    """Return the kinds whose names can stand where one of ``kind`` is named."""
+    return ("callbacks", "loggers") if kind == "callbacks" else (kind,)
+
+
 def _builtin_entries(kind: Kind) -> list[Entry]:
     version = _own_version()
-    return [Entry(kind, name, "trainkit", version, target) for name, target in _BUILTIN[kind].items()]
+    return [
+        Entry(each, name, "trainkit", version, target)
+        for each in _within(kind)
+        for name, target in _BUILTIN[each].items()
+    ]
 
 
 def _installed_entries(kind: Kind) -> list[Entry]:
     """Return the entries of all packages on ``sys.path``. Read anew at each call: a program may install packages."""
     found = [
-        Entry(kind, point.name, point.dist.name, point.dist.version, point.value)
-        for point in importlib.metadata.entry_points(group=f"trainkit.{kind}")
+        Entry(each, point.name, point.dist.name, point.dist.version, point.value)
+        for each in _within(kind)
+        for point in importlib.metadata.entry_points(group=f"trainkit.{each}")
         if point.dist is not None
     ]
     return sorted(found, key=lambda entry: (entry.name, entry.distribution))
@@ -217,8 +258,3 @@ def _own_version() -> str:
         return importlib.metadata.version("trainkit")
     except importlib.metadata.PackageNotFoundError:  # run from a source tree that was not installed
         return "unknown"
-
-
-def _normalized(distribution: str) -> str:
-    """Return a distribution's name as package indexes compare it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()

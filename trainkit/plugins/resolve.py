@@ -96,6 +96,16 @@ def resolve_callback(callback: object, **arguments: Any) -> object:
     return callback
 
 
+def resolve_logger(logger: object) -> object:
+    """Return the logger that is named, made without arguments. A logger object is returned as it is.
+
+    Raises:
+        ConfigError: If the name is unknown.
+        PluginError: If it cannot be imported.
+    """
+    return _make("loggers", logger, "Trainer(logger=...)", {}, object) if isinstance(logger, str) else logger
+
+
 def _agreed_kind(accelerator: str, named: str, strategy: object) -> str:
     """Return the kind of device in the name of a strategy. Raises if ``accelerator`` asks for another one."""
     kind = choose_kind(named)

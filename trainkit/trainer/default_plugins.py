@@ -26,7 +26,7 @@ from trainkit.loggers.tensorboard.logger import TensorBoardLogger
 from trainkit.module import TrainModule
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.plugins import catalog
-from trainkit.plugins.resolve import resolve_callback
+from trainkit.plugins.resolve import resolve_callback, resolve_logger
 from trainkit.reflection import overrides
 from trainkit.trainer.arguments import DataArguments, OptimizationArguments, OutputArguments
 
@@ -61,18 +61,21 @@ def make_loggers(logger: Any, output: OutputArguments, data: DataArguments) -> l
 
 
 def check_loggers(loggers: Iterable[Any], output: OutputArguments) -> list[Logger]:
-    """Return the loggers as a list, each with a folder to write in.
+    """Return the loggers as a list, names resolved, each with a folder to write in.
 
     Raises:
-        ConfigError: If one of them is none.
+        ConfigError: If one of them is none, or nobody offers a name.
     """
-    checked = list(loggers)
-    for each in checked:
-        if not isinstance(each, Logger):
+    checked: list[Logger] = []
+    for given in loggers:
+        logger = resolve_logger(given)
+        if not isinstance(logger, Logger):
             raise ConfigError(
-                f"logger={each!r} is no logger. Allowed: True, False, a trainkit.callbacks.Logger, or a list of them."
+                f"logger={given!r} is no logger. Allowed: True, False, a name such as 'csv', a "
+                "trainkit.callbacks.Logger, or a list of these."
             )
-        each.default_to(output.root)
+        logger.default_to(output.root)
+        checked.append(logger)
     return checked
 
 

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import trainkit
+from tests.installed import Site
+from trainkit.cli.main import main
+from trainkit.plugins.catalog import SINGULAR
+from trainkit.plugins.installed import offers
+
+ROOT = Path(trainkit.__file__).parents[1]
+
+GREET = """
+import click
+
+@click.command()
+@click.argument("name")
+def greet(name):
+    click.echo(f"hello {name}")
+"""
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def test_every_name_is_listed_with_who_offers_it(site: Site) -> None:
+    site.install("ema-one", "1.0", "[trainkit.callbacks]\nema = nowhere:x\n[trainkit.loggers]\nlake = nowhere:x\n")
+    lines = run("plugins").output.splitlines()
+    assert lines[0].split() == ["kind", "name", "from", "status"]
+    listed = [line.split()[:4] for line in lines[1:]]
+    expected = [
+        [SINGULAR[each.entry.kind], each.entry.name, each.entry.distribution, each.entry.version] for each in offers()
+    ]
+    assert listed == expected
+    assert ["callback", "ema", "ema-one", "1.0"] in listed and ["logger", "lake", "ema-one", "1.0"] in listed
+
+
+def test_json_holds_the_same_and_what_is_not_read(site: Site) -> None:
+    site.install("slipped", "1.0", "[trainkit.callback]\nema = nowhere:x\n[trainkit.callbacks]\ncsv = nowhere:y\n")
+    told = json.loads(run("plugins", "--json", "--kind", "callbacks").output)
+    assert [each for each in told["plugins"] if each["distribution"] == "slipped"] == [
+        {
+            "kind": "callback",
+            "name": "csv",
+            "distribution": "slipped",
+            "version": "1.0",
+            "target": "nowhere:y",
+            "status": "shadowed",
+            "note": "'csv' is trainkit's own: write 'slipped:csv'",
+        }
+    ]
+    assert told["not_read"] == [
+        "'ema' of slipped 1.0 is in the group 'trainkit.callback': did you mean 'trainkit.callbacks'?"
+    ]
+
+
+def test_check_imports_each_part_and_tells_what_fails(site: Site) -> None:
+    site.install(
+        "mixed",
+        "1.0",
+        "[trainkit.callbacks]\ngood = mixed_good:Good\nbad = mixed_bad:Bad\nabsent = mixed_good:Absent\n",
+        mixed_good="class Good: pass\n",
+        mixed_bad="import trainkit_has_no_such_module\n",
+    )
+    result = run("plugins", "--from", "mixed", "--check", "--json")
+    told = {each["name"]: each for each in json.loads(result.output)["plugins"]}
+    assert result.exit_code == 1
+    assert told["good"]["status"] == "imports" and told["good"]["import_s"] >= 0
+    assert told["bad"]["status"] == "fails" and "trainkit_has_no_such_module" in told["bad"]["note"]
+    assert told["absent"]["status"] == "fails" and "Absent" in told["absent"]["note"]
+    assert run("plugins", "--kind", "precision", "--check").exit_code == 0
+
+
+def test_a_package_that_offers_nothing_is_answered_with_those_that_do(site: Site) -> None:
+    site.install("ema-one", "1.0", "[trainkit.callbacks]\nema = nowhere:x\n")
+    result = run("plugins", "--from", "ema-on")
+    assert result.exit_code == 2 and "did you mean 'ema-one'?" in result.output
+
+
+def test_listing_imports_neither_torch_nor_a_package(site: Site) -> None:
+    site.install("loud", "1.0", "[trainkit.callbacks]\nloud = loud:x\n[trainkit.cli]\nshout = loud:x\n", loud="1 / 0\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(site.folder)!r}); from trainkit.cli.main import main\n"
+        "main(sys.argv[1:], standalone_mode=False)\n"
+    )
+    for arguments in (["plugins"], ["--help"], ["plugins", "--help"]):
+        after = "\nsys.exit(bool({'torch', 'loud'} & set(sys.modules)))"
+        program = [sys.executable, "-c", f"import atexit, os\n{code}{after}", *arguments]
+        done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+
+
+def test_a_command_of_a_package_is_listed_and_runs(site: Site) -> None:
+    site.install("greeter", "2.0", "[trainkit.cli]\ngreet = greeter:greet\n", greeter=GREET)
+    assert "greet  offered by greeter 2.0" in run("--help").output
+    assert run("greet", "world").output == "hello world\n"
+    assert "Did you mean 'greet'?" in run("gret").output
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("def greet(): pass\n", "a click.Command is needed"),
+        ("1 / 0\n", "command 'greet' cannot be imported: ZeroDivisionError"),
+    ],
+)
+def test_a_command_that_is_none_names_the_package(site: Site, source: str, told: str) -> None:
+    site.install("greeter", "2.0", "[trainkit.cli]\ngreet = greeter:greet\n", greeter=source)
+    result = run("greet")
+    assert result.exit_code == 1
+    assert told in result.output and "greeter 2.0" in result.output
+
+
+def test_a_package_takes_no_command_of_trainkit(site: Site) -> None:
+    site.install("greeter", "2.0", "[trainkit.cli]\nfit = greeter:greet\n", greeter=GREET)
+    assert "Train the module that CONFIG describes." in run("fit", "--help").output
+
+
+@pytest.mark.parametrize("without", ["tally", "tallies", "my-tally", "my-tally:tally", "My_Tally"])
+def test_no_plugin_leaves_out_a_callback_by_key_name_or_package(
+    site: Site, trainkit_in_project: Callable[..., Result], without: str
+) -> None:
+    site.install(
+        "my-tally",
+        "1.0",
+        "[trainkit.callbacks]\ntally = my_tally:Tally\n",
+        my_tally="class Tally:\n    def on_fit_start(self):\n        print('it is here')\n",
+    )
+    override = "callbacks={tallies: {use: tally}}"
+    assert "it is here" in trainkit_in_project("fit", "config.yaml", override).output
+    result = trainkit_in_project("fit", "config.yaml", override, "--no-plugin", without)
+    assert result.exit_code == 0, result.output
+    assert "it is here" not in result.output
+
+
+def test_no_plugin_leaves_out_a_default_and_refuses_a_slip(trainkit_in_project: Callable[..., Result]) -> None:
+    done = trainkit_in_project("fit", "config.yaml", "--no-plugin", "tensorboard", "--no-plugin", "model_checkpoint")
+    assert done.exit_code == 0, done.output
+    assert not list(Path().rglob("events.out*"))
+    wrong = trainkit_in_project("fit", "config.yaml", "--no-plugin", "tensorbord")
+    assert wrong.exit_code == 2 and "did you mean 'tensorboard'?" in wrong.output
+
+
+def test_a_configuration_says_which_packages_it_may_use(site: Site, trainkit_in_project: Callable[..., Result]) -> None:
+    site.install("my-tally", "1.0", "[trainkit.callbacks]\ntally = my_tally:Tally\n", my_tally="1 / 0\n")
+    refused = trainkit_in_project("fit", "config.yaml", "callbacks={tally: {}}", "plugins.enable=[]")
+    assert refused.exit_code == 1
+    assert "callback 'tally' of my-tally 1.0 may not be used here." in refused.output
+    assert "said by      config.yaml: plugins, with plugins.enable=[]" in refused.output
+    left_out = trainkit_in_project("fit", "config.yaml", "callbacks={tally: {}}", "plugins.disable=[my-tally]")
+    assert left_out.exit_code == 0, left_out.output
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("plugins.disabled=[a]", "did you mean 'disable'?"),
+        ("plugins.disable=a", "a list of names"),
+        ("plugins.enable=[1]", "a list of names"),
+        ("plugins=[a]", "plugins"),
+    ],
+)
+def test_wrong_plugin_sections_are_refused(
+    trainkit_in_project: Callable[..., Result], override: str, told: str
+) -> None:
+    result = trainkit_in_project("fit", "config.yaml", override)
+    assert result.exit_code == 2 and told in result.output

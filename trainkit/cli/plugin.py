@@ -1,0 +1,84 @@
+"""``trainkit plugin new``: a package with a callback, its test and its CI, to be filled in."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+import click
+
+from trainkit.cli.configured import errors_as_messages
+from trainkit.errors import ConfigError
+from trainkit.output import say
+
+_FILES = {
+    "pyproject.toml": "pyproject.toml.txt",
+    "README.md": "README.md.txt",
+    "{package}/__init__.py": "init.py.txt",
+    "{package}/callback.py": "callback.py.txt",
+    "{package}/py.typed": None,
+    "tests/test_callback.py": "test.py.txt",
+    ".github/workflows/test.yml": "ci.yml.txt",
+}
+"""The files of the package, and the template of each; None for an empty one."""
+
+
+@click.group("plugin")
+def command() -> None:
+    """Write a plugin of your own."""
+
+
+@command.command("new")
+@click.argument("name")
+@click.option("--into", type=click.Path(), default=".", show_default=True, help="The folder in which to make it.")
+def new(name: str, into: str) -> None:
+    """Make a package with a callback NAME, its test and its CI.
+
+    \b
+      trainkit plugin new loss-printer
+      cd trainkit-loss-printer && pip install -e '.[test]' && pytest
+    """
+    with errors_as_messages():
+        folder = write_package(name, Path(into))
+        say(f"written to {folder}\n    next         cd {folder} && pip install -e '.[test]' && pytest")
+
+
+def write_package(name: str, into: Path) -> Path:
+    """Write the package of a callback, and return its folder.
+
+    Args:
+        name: The name of the callback in any spelling, such as ``loss-printer`` or ``LossPrinter``; with or without
+            ``trainkit-``.
+        into: Where the folder of the package is made.
+
+    Raises:
+        ConfigError: If the name cannot be one of Python, or there is such a folder already.
+    """
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[-_. ]+", "_", name).lower().strip("_").removeprefix("trainkit_")
+    if not re.fullmatch("[a-z][a-z0-9_]*", snake) or snake == "trainkit":
+        raise ConfigError(f"{name!r} cannot be the name of a plugin.\n    allowed      letters, digits, - and _")
+    folder = into / f"trainkit-{snake.replace('_', '-')}"
+    if folder.exists():
+        raise ConfigError(f"{folder} is there already, and is left as it is. Choose another name, or --into.")
+    # Here, as torch is not needed for it and only this command wants it.
+    from trainkit import __version__
+
+    values = {
+        "name": snake,
+        "distribution": folder.name,
+        "package": f"trainkit_{snake}",
+        "callback": "".join(part.capitalize() for part in snake.split("_")),
+        "version": __version__,
+    }
+    templates = files("trainkit.cli") / "plugin_template"
+    try:
+        for path, template in _FILES.items():
+            file = folder / path.format(**values)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            text = "" if template is None else (templates / template).read_text(encoding="utf-8")
+            file.write_text(Template(text).substitute(values), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error.strerror or error}.") from error
+    return folder

@@ -1,0 +1,78 @@
+"""What installed packages offer to trainkit, and what of it nobody will find. Only their metadata is read."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+from trainkit.errors import nearest_name
+from trainkit.plugins.catalog import Entry, Kind, entries
+from trainkit.plugins.consent import who_forbids
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""In the order in which they are listed."""
+
+_PREFIX = "trainkit."
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One name that a package offers, and what becomes of it.
+
+    Attributes:
+        entry: The name and who offers it.
+        status: ``"shadowed"`` by another of that name, ``"forbidden"``, or empty: the name leads to it.
+        problem: Why it does not, and what to write.
+    """
+
+    entry: Entry
+    status: str = ""
+    problem: str = ""
+
+
+def offers() -> list[Offer]:
+    """Return all names that can be used, by kind and name: those of trainkit, then those of installed packages."""
+    return [offer for kind in KINDS for offer in _offers_of(kind)]
+
+
+def _offers_of(kind: Kind) -> Iterator[Offer]:
+    known = entries(kind)
+    times = Counter(entry.name for entry in known)
+    own = {entry.name for entry in known if entry.distribution == "trainkit"}
+    for entry in known:
+        if entry.kind != kind:
+            continue  # a logger, which can be named as a callback: it is listed with the loggers
+        status = problem = ""
+        forbidder = who_forbids(entry.distribution, entry.name)
+        if forbidder is not None:
+            status, problem = "forbidden", f"may not be used: {forbidder}"
+        elif entry.distribution != "trainkit" and entry.name in own:
+            status, problem = "shadowed", f"{entry.name!r} is trainkit's own: write {entry.qualified_name!r}"
+        elif times[entry.name] > 1 and entry.name not in own:
+            status, problem = "shadowed", f"offered by {times[entry.name]} packages: write {entry.qualified_name!r}"
+        yield Offer(entry, status, problem)
+
+
+def unread() -> list[str]:
+    """Return a line for each entry point of an installed package that trainkit does not read, and why.
+
+    A group of entry points that is misspelt is no error to pip, and what it offers is never found.
+    """
+    groups = [f"{_PREFIX}{kind}" for kind in KINDS]
+    found = []
+    for distribution in importlib.metadata.distributions():
+        for point in distribution.entry_points:
+            if _is_meant_for_us(point.group) and point.group not in groups:
+                nearest = nearest_name(point.group, groups)
+                hint = f"did you mean {nearest!r}?" if nearest else f"there are {', '.join(groups)}"
+                name, version = distribution.metadata["Name"], distribution.version
+                found.append(f"{point.name!r} of {name} {version} is in the group {point.group!r}: {hint}")
+    return sorted(set(found))
+
+
+def _is_meant_for_us(group: str) -> bool:
+    """Whether a group of entry points is one of trainkit's, or looks like a slip in one: ``trainkit-callbacks``."""
+    return group.lower().replace("-", ".").replace("_", ".").startswith(_PREFIX) or group == "trainkit"
