@@ -26,6 +26,7 @@ def test_help_lists_every_command_in_order() -> None:
         == list(COMMANDS)
         == [
             "fit",
+            "explain",
             "validate",
             "test",
             "predict",

@@ -13,7 +13,7 @@ from trainkit.printable import printable
 DIFFERENCES_SHOWN = 20
 
 
-@click.group("checkpoint")
+@click.group("checkpoint", short_help="Look into checkpoints, and convert them.")
 def command() -> None:
     """Look into checkpoints, compare them, and bring them into other forms.
 

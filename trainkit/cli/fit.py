@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from trainkit.cli.configured import configured
+from trainkit.cli.explain import explain
 from trainkit.output import say
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ STOPPED = range(129, 160)
 """The exit codes of a process that a signal has ended: 128 and the number of the signal."""
 
 
-@click.command("fit")
+@click.command("fit", short_help="Train the module that CONFIG describes.")
 @click.option("--resume", is_flag=True, help="Continue the last run below default_root_dir, or begin the first.")
 @click.option(
     "--resume-data",
@@ -29,8 +31,9 @@ STOPPED = range(129, 160)
     help="What to do if the data changed in the middle of an epoch: an error, leave out its rest, or go on anyway.",
 )
 @click.option("--take", metavar="NAMES", help="Of what a continued run uses the code's value, such as lr,T_max.")
+@click.option("--dry-run", is_flag=True, help="Say what it is going to do, as `trainkit explain` does, and end.")
 @configured
-def command(run: ConfiguredRun, resume: bool, resume_data: Resume, take: str | None) -> None:
+def command(run: ConfiguredRun, resume: bool, resume_data: Resume, take: str | None, dry_run: bool) -> None:
     """Train the module that CONFIG describes.
 
     Each KEY=VALUE sets one key of the configuration, ~KEY removes one:
@@ -46,6 +49,9 @@ def command(run: ConfiguredRun, resume: bool, resume_data: Resume, take: str | N
     from trainkit.callbacks.builtin.fit_report import report_of
 
     ckpt_path = _last(run) if resume else run.ckpt_path
+    if dry_run:
+        explain(replace(run, ckpt_path=ckpt_path))
+        return
     # The first run of a job that is always started with --resume has nothing to take values over.
     take = None if resume and ckpt_path is None else take
     report = report_of(run.trainer)

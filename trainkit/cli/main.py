@@ -16,7 +16,17 @@ from trainkit.errors import PluginError, nearest_name
 from trainkit.output import discard_at_exit
 from trainkit.plugins import catalog
 
-COMMANDS = ("fit", "validate", "test", "predict", "checkpoint", "verify-resume", "plugins", "plugin")
+COMMANDS = (
+    "fit",
+    "explain",
+    "validate",
+    "test",
+    "predict",
+    "checkpoint",
+    "verify-resume",
+    "plugins",
+    "plugin",
+)
 """The subcommands, in the order of the help. Each is the object ``command`` in the file of its name."""
 
 

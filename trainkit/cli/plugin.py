@@ -25,7 +25,7 @@ _FILES = {
 """The files of the package, and the template of each; None for an empty one."""
 
 
-@click.group("plugin")
+@click.group("plugin", short_help="Write a plugin of your own.")
 def command() -> None:
     """Write a plugin of your own."""
 

@@ -16,7 +16,7 @@ from trainkit.plugins.installed import Offer, offers, unread
 from trainkit.printable import printable
 
 
-@click.command("plugins")
+@click.command("plugins", short_help="List what can be named, and who offers it.")
 @click.option("--kind", type=click.Choice(list(SINGULAR)), help="Only those of one kind.")
 @click.option("--from", "package", metavar="PACKAGE", help="Only those that one installed package offers.")
 @click.option("--check", is_flag=True, help="Import each, and say how long that took; exits with 1 if one fails.")

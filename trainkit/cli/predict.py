@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trainkit.config.build import ConfiguredRun
 
 
-@click.command("predict")
+@click.command("predict", short_help="Predict, and write what comes of it.")
 @click.option("--output", default="predictions.pt", show_default=True, help="The file to write.")
 @configured
 def command(run: ConfiguredRun, output: str) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from trainkit.config.build import ConfiguredRun
 
 
-@click.command("test")
+@click.command("test", short_help="Metrics on the test data.")
 @configured
 def command(run: ConfiguredRun) -> None:
     """Run the module that CONFIG describes over the test data and print its metrics.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from trainkit.config.build import ConfiguredRun
 
 
-@click.command("validate")
+@click.command("validate", short_help="Metrics on the validation data.")
 @configured
 def command(run: ConfiguredRun) -> None:
     """Run the module that CONFIG describes over the validation data and print its metrics.

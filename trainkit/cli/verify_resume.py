@@ -28,7 +28,7 @@ MAX_VALIDATION_BATCHES = 3  # more than one, so that a run can be stopped within
 MOST_LOST = 8  # so many objects are named at most, of those that hold something else
 
 
-@click.command("verify-resume")
+@click.command("verify-resume", short_help="Prove that a run continues exactly.")
 @click.argument("config", type=click.Path())
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--steps", default=20, show_default=True, type=click.IntRange(min=4), help="Training batches to run.")

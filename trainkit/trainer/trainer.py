@@ -47,6 +47,9 @@ from trainkit.trainer.default_plugins import (
     register,
 )
 from trainkit.trainer.default_weights import best_of_the_last_fit
+from trainkit.trainer.explain.explanation import Explanation
+from trainkit.trainer.explain.look import look_at
+from trainkit.trainer.explain.rehearsal import rehearsed, shown
 from trainkit.trainer.loader_source import LoaderName
 from trainkit.trainer.made_with import refuse_to_take
 from trainkit.trainer.properties import TrainerProperties
@@ -287,6 +290,39 @@ class Trainer(TrainerProperties):
         refuse_to_take(take, ckpt_path)
         with self._calling(Stage.FIT, module, loaders, datamodule, ckpt_path, take, resume) as call:
             call.hooks.around_fit(training.fit, call.fit_run, call.hooks, call.loaders)
+
+    def explain(
+        self,
+        module: TrainModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: DataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+    ) -> Explanation:
+        """Return what ``fit`` with these arguments is going to do, without training or writing anything.
+
+        Printed, it is one page.
+
+        The fit is prepared as it always is: data is prepared and set up, the module is configured, converted and moved
+        to the device, optimizers are made, and with ``ckpt_path`` the weights of that are loaded.
+
+        Args:
+            module: What would be trained.
+            train_dataloaders: As for `fit`.
+            val_dataloaders: As for `fit`.
+            datamodule: As for `fit`.
+            ckpt_path: As for `fit`.
+
+        Raises:
+            TrainkitError: What `fit` would raise before it begins to train.
+        """
+        loaders: dict[LoaderName, Any] = {"train": train_dataloaders, "val": val_dataloaders}
+        with (
+            rehearsed(self) as rehearsal,
+            self._calling(Stage.FIT, module, loaders, datamodule, ckpt_path) as call,
+            shown(rehearsal, call),
+        ):
+            return look_at(call)
 
     def validate(
         self,

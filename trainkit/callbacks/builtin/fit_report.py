@@ -54,7 +54,7 @@ class FitReport(Callback):
         self._figures = self._interruption = None
         self.tells = self._has_begun = False
         if self._tells:
-            say(f"trainkit: {printable(type(module).__name__)} on {_place(trainer)}")
+            say(f"trainkit: {printable(type(module).__name__)} on {place_of(trainer)}")
 
     def on_fit_start(self) -> None:
         self._has_begun = True
@@ -119,7 +119,8 @@ def _lines(trainer: Trainer, ending: Ending, figures: Figures, command: str) -> 
         yield f"  continue  {call}{changed}, from {_short(keeper.path)}"
 
 
-def _place(trainer: Trainer) -> str:
+def place_of(trainer: Trainer) -> str:
+    """Return where a run computes, in words: devices, precision, strategy and processes."""
     strategy = trainer.strategy
     devices = ", ".join(map(str, strategy.devices or [strategy.device]))
     if strategy.device.type == "cuda":

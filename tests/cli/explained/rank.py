@@ -1,0 +1,5 @@
+"""The command ``trainkit`` on one of several ranks."""
+
+from trainkit.cli.main import main
+
+main()
