@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
@@ -16,6 +16,7 @@ from trainkit.output import say
 
 if TYPE_CHECKING:
     from trainkit.config.build import ConfiguredRun
+    from trainkit.config.schema import Config
 
 P = ParamSpec("P")
 
@@ -31,7 +32,7 @@ def configured(action: Callable[Concatenate[ConfiguredRun, P], None]) -> Callabl
     """
 
     @click.argument("config", type=click.Path())
-    @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+    @click.argument("overrides", nargs=-1, metavar="[CONFIG]... [KEY=VALUE]...")
     @click.option(
         "--no-plugin",
         "without",
@@ -51,11 +52,26 @@ def configured(action: Callable[Concatenate[ConfiguredRun, P], None]) -> Callabl
     ) -> None:
         with errors_as_messages(debug):
             import_from_current_folder()
-            from trainkit.config import build, read
+            from trainkit.config import build
 
-            action(build(read(config, overrides, without)), *args, **kwargs)
+            action(build(read_words(config, overrides, without)), *args, **kwargs)
 
     return command
+
+
+def read_words(config: str, words: Sequence[str], without: Sequence[str] = ()) -> Config:
+    """Return the configuration that words of the command line describe: further files, then overrides.
+
+    Args:
+        config: The first file.
+        words: What comes behind it.
+        without: Plugins to leave out.
+    """
+    from trainkit.config import read
+    from trainkit.config.files import is_file_name
+
+    files = [word for word in words if is_file_name(word)]
+    return read([config, *files], [word for word in words if word not in files], without)
 
 
 def import_from_current_folder() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainkit.checks import is_whole
-from trainkit.cli.configured import errors_as_messages, import_from_current_folder
+from trainkit.cli.configured import errors_as_messages, import_from_current_folder, read_words
 from trainkit.printable import printable
 
 if TYPE_CHECKING:
@@ -69,11 +69,10 @@ def command(
 
 def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -> int:
     """Make all runs, print what is equal and what differs, and return the exit code."""
-    from trainkit.config import read
     from trainkit.testing.first_divergence import first_divergence
     from trainkit.testing.trace import STOPS, read_events, read_stops
 
-    shorter = [*overrides, *_shortened(read(config, overrides), steps)]
+    shorter = [*overrides, *_shortened(read_words(config, overrides), steps)]
     run = partial(_run, ["verify-resume", config, *shorter, "--steps", str(steps)], folder)
     # Twice from the start: if these differ, nothing that is found after a resume would be the fault of resuming.
     click.echo(f"training {config} for {steps} batches, twice")
@@ -220,10 +219,10 @@ def _tell_lost(lost: list[Lost], told: set[str]) -> None:
 
 def _trace(overrides: list[str], config: str, folder: Path, steps: int, checkpoint: str | None) -> None:
     """Make one of the runs in this process: train, trace it into ``folder``, and stop after ``steps`` batches."""
-    from trainkit.config import build, read
+    from trainkit.config import build
     from trainkit.testing.trace import Enough, RunTrace
 
-    run = build(read(config, overrides))
+    run = build(read_words(config, overrides))
     # The user's checkpoints go into the folder of this run, not over those of the user's own runs.
     for callback in run.trainer.checkpoint_callbacks:
         if callback.dirpath is not None:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
 
 from trainkit.config.parameters import Parameters, parameters_of
 from trainkit.config.schema import Section, Source
-from trainkit.config.values import convert
-from trainkit.errors import ConfigError, UnknownArgumentError, note_on
+from trainkit.config.target import locate
+from trainkit.config.values import choices_of, convert
+from trainkit.errors import UnknownArgumentError, note_on
 
 
-def call(function: Callable[..., Any], arguments: Section, key: str, source: Source, *, closed: bool = False) -> Any:
-    """Return ``function(**arguments)``.
+def call(
+    function: Callable[..., Any],
+    arguments: Section,
+    key: str,
+    source: Source,
+    *,
+    closed: bool = False,
+    positional: Sequence[Any] = (),
+    partial: bool = False,
+) -> Any:
+    """Return ``function(*positional, **arguments)``.
 
     Args:
         function: A class, or a function that makes an object.
@@ -21,6 +33,8 @@ def call(function: Callable[..., Any], arguments: Section, key: str, source: Sou
         key: The key path of the arguments in the configuration.
         source: Where the configuration was written; goes into errors.
         closed: Whether to refuse names that only ``**kwargs`` would take.
+        positional: Arguments by position.
+        partial: Whether to return a function that takes what is not given yet.
 
     Raises:
         ConfigError: If an argument is unknown, missing or of the wrong type, or if ``function`` refuses it.
@@ -29,48 +43,85 @@ def call(function: Callable[..., Any], arguments: Section, key: str, source: Sou
     if parameters is not None:
         if closed:
             parameters.takes_any = False
-        arguments = _checked(function, parameters, arguments, key, source)
+        positional, arguments = _Checker(function, parameters, key, source).checked(positional, arguments, partial)
+    if partial:
+        return functools.partial(function, *positional, **arguments)
     try:
-        return function(**arguments)
-    # The constructor has its own message, and only here it is known where the values were written.
-    except ConfigError as error:
+        return function(*positional, **arguments)
+    # Only here it is known where the values were written.
+    except Exception as error:
         note_on(error, f"    in           {source.where(key)}")
         raise
 
 
-def _checked(
-    function: Callable[..., Any],
-    parameters: Parameters,
-    arguments: Section,
-    key: str,
-    source: Source,
-) -> Section:
-    """Return the arguments, converted to what the annotations of ``parameters`` say."""
-    name_of_function = getattr(function, "__qualname__", repr(function))
-    named = parameters.named
-    for name in arguments:
-        if name not in named and not parameters.takes_any:
-            where = source.where(f"{key}.{name}")
-            raise UnknownArgumentError(f"argument of {name_of_function}", name, named, where)
-    for name, parameter in named.items():
-        if parameter.default is Parameter.empty and name not in arguments:
-            raise source.refuse(
-                key,
-                f"{key} lacks {name!r}, which {name_of_function} needs.",
+@dataclass(frozen=True, slots=True)
+class _Checker:
+    """Checks arguments for one call, and converts them to what its annotations say."""
+
+    function: Callable[..., Any]
+    parameters: Parameters
+    key: str
+    source: Source
+
+    @property
+    def name(self) -> str:
+        """The name of what is called."""
+        return getattr(self.function, "__qualname__", repr(self.function))
+
+    def checked(self, positional: Sequence[Any], arguments: Section, partial: bool) -> tuple[list[Any], Section]:
+        """Return the arguments, converted. Raises `ConfigError` if one is unknown, wrong, or missing."""
+        named = self.parameters.named
+        for name in arguments:
+            if name not in named and not self.parameters.takes_any:
+                where = self.source.where(f"{self.key}.{name}")
+                raise UnknownArgumentError(f"argument of {self.name}", name, named, where)
+        by_position = [name for name in named if named[name].kind is Parameter.POSITIONAL_OR_KEYWORD][: len(positional)]
+        twice = next((name for name in by_position if name in arguments), None)
+        if twice is not None:
+            raise self.source.refuse(f"{self.key}._args_", f"{self.key} gives {twice!r} twice: in _args_ and by name.")
+        given = {*arguments, *by_position}
+        missing = [name for name in named if named[name].default is Parameter.empty and name not in given]
+        if missing and not partial:
+            raise self.source.refuse(
+                self.key,
+                f"{self.key} lacks {missing[0]!r}, which {self.name} needs.",
                 allowed=", ".join(map(_declaration, named.values())),
             )
-    checked = dict(arguments)
-    for name in arguments.keys() & named.keys():
+        items = [
+            self._converted(value, f"_args_[{index}]", named[name])
+            for index, (name, value) in enumerate(zip(by_position, positional, strict=False))
+        ]
+        # By the order of the parameters, whose checks do not depend on that of the file.
+        converted = {name: self._converted(arguments[name], name, named[name]) for name in named if name in arguments}
+        return [*items, *positional[len(items) :]], {name: converted.get(name, arguments[name]) for name in arguments}
+
+    def _converted(self, value: Any, name: str, parameter: Parameter) -> Any:
+        key = f"{self.key}.{name}"
         try:
-            checked[name] = convert(arguments[name], named[name].annotation)
+            return convert(value, parameter.annotation, _Maker(key, self.source))
         # `from None`, since the TypeError of `convert` says nothing: this message has the key and the annotation.
         except TypeError:
-            raise source.refuse(
-                f"{key}.{name}",
-                f"{key}.{name}={arguments[name]!r} is not usable.",
-                allowed=f"{_declaration(named[name])}, says {name_of_function}",
+            choices = choices_of(parameter.annotation)
+            one_of = f": one of {', '.join(choices)}" if choices else ""
+            raise self.source.refuse(
+                key,
+                f"{key}={value!r} is not usable.",
+                allowed=f"{_declaration(parameter)}{one_of}, says {self.name}",
             ) from None
-    return checked
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Makes objects of the value at one key, and finds what it names; see `trainkit.config.values.Maker`."""
+
+    key: str
+    source: Source
+
+    def make(self, kind: Callable[..., Any], arguments: Section) -> Any:
+        return call(kind, arguments, self.key, self.source, closed=True)
+
+    def find(self, name: str, expected: str, is_expected: Callable[[Any], bool]) -> Any:
+        return locate(name, self.key, self.source, expected, is_expected)
 
 
 def _declaration(parameter: Parameter) -> str:

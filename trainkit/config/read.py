@@ -1,62 +1,71 @@
-"""Reads a configuration file, applies overrides, and returns a `Config`."""
+"""Reads the files of a configuration, applies overrides, and returns a `Config`."""
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from trainkit.checks import file_path
+from trainkit.config import overrides as overriding
 from trainkit.config.disabled import require_known
+from trainkit.config.files import key_paths, load, merge
 from trainkit.config.schema import Config, Source
 from trainkit.errors import ConfigError
 from trainkit.plugins import catalog
-from trainkit.storage.regular import open_regular
 from trainkit.storage.walk import walk
-from trainkit.storage.yaml_text import first_line, load_yaml
+from trainkit.storage.yaml_text import first_line
 
-_MAX_BYTES = 2**24
-"""How long a configuration may be. What comes out of a pipe need not end."""
+FilePath = str | os.PathLike[str]
 
 
-def read(path: str | os.PathLike[str], overrides: Iterable[str] = (), without: Iterable[str] = ()) -> Config:
+def read(
+    given: FilePath | Sequence[FilePath] | Mapping[str, Any],
+    overrides: Iterable[str] = (),
+    without: Iterable[str] = (),
+) -> Config:
     """Read a configuration.
 
     Args:
-        path: A YAML file.
-        overrides: ``key=value`` or ``+key=value`` sets a value, which is read as YAML; ``~key`` removes one.
-            Later ones win.
+        given: A YAML file; several, of which later ones change what they name; or the sections themselves.
+        overrides: What to change then, in their order; see `trainkit.config.overrides` for their forms.
         without: Names for ``plugins.disable``, each of which has to be one of this run: see `trainkit.config.disabled`.
 
     Raises:
-        ConfigError: If the file or an override cannot be read, an interpolation leads nowhere, or a section is unknown
+        ConfigError: If a file or an override cannot be read, an interpolation leads nowhere, or a section is unknown
             or malformed.
     """
-    file_path("read", optional=False, path=path)
+    given = [given] if isinstance(given, str | os.PathLike) else given
+    if not isinstance(given, Mapping):
+        if not isinstance(given, Sequence) or not given:
+            raise ConfigError(f"read({given!r}): a path, a list of paths, or the sections as a mapping are needed.")
+        for path in given:
+            file_path("read", optional=False, path=path)
     try:
-        return _read(os.fspath(path), overrides, list(without))
+        return _read(given, overrides, list(without))
     except RecursionError as error:
-        raise ConfigError(f"{os.fspath(path)} is not a configuration: it is nested too deeply.") from error
+        names = "the mapping" if isinstance(given, Mapping) else " and ".join(os.fspath(path) for path in given)
+        raise ConfigError(f"{names} is not a configuration: it is nested too deeply.") from error
 
 
-def _read(path: str, overrides: Iterable[str], without: list[str]) -> Config:
-    tree = _load(path)
+def _read(given: Sequence[FilePath] | Mapping[str, Any], overrides: Iterable[str], without: list[str]) -> Config:
+    tree, files = _merged(given)
     written: dict[str, str] = {}
     named = _named_callbacks(tree)
-    for override in overrides:
-        key = _apply(tree, override)
+    of_environment = overriding.of_environment()
+    for index, override in enumerate([*of_environment, *overrides]):
+        key = overriding.apply(tree, override)
         named |= _named_callbacks(tree)
         # Removed first, so that the dict is in the order in which the last override of each key was given.
         written.pop(key, None)
-        written[key] = override
-    source = Source(path, written)
+        written[key] = f"{override} of {overriding.VARIABLE}" if index < len(of_environment) else override
+    source = Source(next(iter(files)), written, files)
     if without:
-        given = OmegaConf.select(tree, "plugins.disable")
-        OmegaConf.update(tree, "plugins.disable", [*(given or ()), *without], force_add=True)
+        disabled = OmegaConf.select(tree, "plugins.disable")
+        OmegaConf.update(tree, "plugins.disable", [*(disabled or ()), *without], force_add=True)
     try:
         sections: Any = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -69,53 +78,20 @@ def _read(path: str, overrides: Iterable[str], without: list[str]) -> Config:
     return config
 
 
-def _load(path: str) -> DictConfig:
+def _merged(given: Sequence[FilePath] | Mapping[str, Any]) -> tuple[DictConfig, dict[str, frozenset[str]]]:
+    """Return all that was given, as one, and the key paths that each file has written."""
+    parts = {"(mapping)": dict(given)} if isinstance(given, Mapping) else {}
+    merged: dict[Any, Any] = {}
+    files: dict[str, frozenset[str]] = {}
+    for path in () if isinstance(given, Mapping) else given:
+        parts[os.fspath(path)] = load(os.fspath(path))
+    for path, part in parts.items():
+        merged = merge(merged, part)
+        files[path] = frozenset(key_paths(part))
     try:
-        # A pipe too, as in `trainkit fit <(make-config)`.
-        with open_regular(path, or_pipe=True) as file:
-            raw = file.read(_MAX_BYTES + 1)
-        if len(raw) > _MAX_BYTES:
-            raise ConfigError(f"{path} is not a configuration: it is longer than {_MAX_BYTES} bytes.")
-        text = raw.decode()
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path!r}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not a configuration: {error}") from error
-    try:
-        tree = load_yaml(text, lambda text: OmegaConf.load(io.StringIO(text)))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not a configuration: {error}") from error
-    if not isinstance(tree, DictConfig):
-        raise ConfigError(f"{path} is not a configuration: it holds a list, and sections are a mapping.")
-    return tree
-
-
-def _apply(tree: DictConfig, override: str) -> str:
-    """Apply one override to ``tree``, and return the key path that it sets or removes."""
-    # Hydra's "+" for a new key is accepted; here a key need not be there to be set.
-    key, separator, text = override.removeprefix("+").partition("=")
-    removes = key.startswith("~")
-    if (not separator and not removes) or not key.strip("~"):
-        raise ConfigError(f"override {override!r} is not usable.\n    allowed      key=value, +key=value, ~key")
-    try:
-        if removes:
-            return _remove(tree, key[1:])
-        # As YAML, so that numbers, lists and null on the command line are what they are in a file.
-        value = OmegaConf.to_container(load_yaml(text, lambda text: OmegaConf.from_dotlist([f"value={text}"])))
-        assert isinstance(value, dict)
-        OmegaConf.update(tree, key, value["value"], force_add=True)
+        return OmegaConf.create(merged), files
     except (ValueError, OmegaConfBaseException) as error:
-        raise ConfigError(f"override {override!r} is not usable: {first_line(error)}") from error
-    return key
-
-
-def _remove(tree: DictConfig, key: str) -> str:
-    parent, _, name = key.rpartition(".")
-    holder = OmegaConf.select(tree, parent) if parent else tree
-    if not isinstance(holder, DictConfig) or name not in holder:
-        raise ConfigError(f"override '~{key}' removes {key!r}, which is not there.")
-    del holder[name]
-    return key
+        raise ConfigError(f"{' and '.join(files)} is not a configuration: {first_line(error)}") from error
 
 
 def _named_callbacks(tree: DictConfig) -> set[str]:

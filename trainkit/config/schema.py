@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -16,15 +16,17 @@ Section = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the values of a configuration were written: in a file, or in an override that came after it.
+    """Where the values of a configuration were written: in files, or in overrides that came after them.
 
     Attributes:
-        path: The file, as the user named it.
+        path: The first file, as the user named it.
         overrides: The overrides as they were given, by the key path that each one sets; the last one given comes last.
+        files: All files in their order, and the key paths that each has written.
     """
 
     path: str
     overrides: dict[str, str]
+    files: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def where(self, key: str) -> str:
         """Return where ``key`` was written last. For a section, also name the overrides that changed values in it."""
@@ -33,7 +35,16 @@ class Source:
             if f"{key}.".startswith(f"{overridden}."):
                 return f"override {override}"
         within = [override for overridden, override in self.overrides.items() if overridden.startswith(f"{key}.")]
-        return f"{self.path}: {key}" + (f", with {' '.join(within)}" if within else "")
+        return f"{self.file_of(key)}: {key}" + (f", with {' '.join(within)}" if within else "")
+
+    def file_of(self, key: str) -> str:
+        """Return the last file that has written ``key``; where none has, the last with what is around it."""
+        while key:
+            for path, keys in reversed(list(self.files.items())):
+                if key in keys:
+                    return path
+            key = key[: max(key.rfind("."), key.rfind("["), 0)]
+        return self.path
 
     def refuse(self, key: str, problem: str, *, allowed: str = "", write: str = "") -> ConfigError:
         """Return the error for a wrong value at ``key``.
@@ -63,8 +74,9 @@ class Config:
         data: ``_target_``, the class of the `DataModule`, and its arguments; None if the module has its own loaders.
         trainer: Arguments of the `Trainer`, except ``callbacks``.
         callbacks: By any name: ``use``, the name of a plugin (or the key is that name), or ``_target_``, a class, with
-            their arguments; None disables one.
+            their arguments; None disables one. A list of these has numbers as names.
         ckpt_path: The checkpoint to start from: a path, ``best`` or ``last``.
+        shared: Values that others refer to, such as ``${shared.width}``, and YAML anchors; nothing else reads it.
         plugins: Which installed packages may be used: ``enable``, the only ones, and ``disable``, callbacks that are
             left out and packages that may not be.
         unresolved: The sections as they were written, if something in them is asked of a resolver, such as
@@ -78,6 +90,7 @@ class Config:
     trainer: Section
     callbacks: dict[str, Section | None]
     ckpt_path: str | None = None
+    shared: Section | None = None
     plugins: Section | None = None
     unresolved: Section | None = None
 
@@ -100,7 +113,7 @@ class Config:
         module = _mapping("module", sections.get("module"), source)
         if module is None:
             raise source.refuse("module", "no section 'module' says what to train.", write=written("module", None))
-        callbacks = _mapping("callbacks", sections.get("callbacks"), source) or {}
+        callbacks = _callbacks(sections.get("callbacks"), source)
         return cls(
             source=source,
             seed=_of_type(int, "seed", sections.get("seed"), source),
@@ -109,6 +122,7 @@ class Config:
             trainer=_mapping("trainer", sections.get("trainer"), source) or {},
             callbacks={name: _mapping(f"callbacks.{name}", callbacks[name], source) for name in callbacks},
             ckpt_path=_of_type(str, "ckpt_path", sections.get("ckpt_path"), source),
+            shared=_mapping("shared", sections.get("shared"), source),
             plugins=_plugins(sections.get("plugins"), source),
             unresolved=unresolved,
         )
@@ -131,7 +145,7 @@ class Config:
 
 def _names(config: type[Config]) -> list[str]:
     """Return the names of the sections."""
-    return [field.name for field in fields(config) if field.name not in ("source", "unresolved")]
+    return [each.name for each in fields(config) if each.name not in ("source", "unresolved")]
 
 
 def written(key: str, value: Any) -> str:
@@ -181,6 +195,21 @@ def _mapping(key: str, value: Any, source: Source) -> Section | None:
         if not isinstance(name, str):
             raise source.refuse(key, f"{key} has the key {name!r}.", allowed="names as keys")
     return value
+
+
+def _callbacks(value: Any, source: Source) -> Section:
+    """Return the callbacks by names. Those of a list have their places as names."""
+    if not isinstance(value, list):
+        return _mapping("callbacks", value, source) or {}
+    found: Section = {}
+    for index, item in enumerate(value):
+        # A name alone is a plugin without arguments.
+        section = {"use": item} if isinstance(item, str) else item
+        if not isinstance(section, dict) or not {"use", "_target_"} & section.keys():
+            write = "callbacks: [early_stopping, {use: timer, duration: 2h}, {_target_: package.MyCallback}]"
+            raise source.refuse(f"callbacks[{index}]", f"callbacks[{index}]={item!r} says no plugin.", write=write)
+        found[str(index)] = section
+    return found
 
 
 def _plugins(value: Any, source: Source) -> Section | None:
