@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trainkit import errors
 from trainkit.errors import (
@@ -110,6 +112,18 @@ def test_the_nearest_name_is_found_whatever_its_case(name: str, nearest: str | N
 def test_how_near_a_name_has_to_be_can_be_said() -> None:
     assert nearest_name("lrx", ["lr"], cutoff=0.9) is None
     assert nearest_name("lrx", ["lr"]) == "lr"
+
+
+@given(st.text("abcdefg_", min_size=2, max_size=8), st.sampled_from("ztq"), st.integers(0, 8), st.integers(0, 3))
+def test_one_slip_is_found_whatever_it_is(meant: str, other: str, at: int, kind: int) -> None:
+    at %= len(meant)
+    given = [
+        meant[:at] + other + meant[at:],
+        meant[:at] + meant[at + 1 :],
+        meant[:at] + other + meant[at + 1 :],
+        meant[:at] + meant[at : at + 2][::-1] + meant[at + 2 :],
+    ][kind]
+    assert nearest_name(given, [meant, "something_else"]) == meant
 
 
 def test_nothing_in_a_note_acts_on_a_terminal() -> None:

@@ -71,7 +71,7 @@ class UnknownNameError(ConfigError):
         lines = [f"unknown {kind} {name!r}."]
         if where:
             lines.append(f"    in           {where}")
-        lines.append(f"    allowed      {', '.join(self.allowed) or '(none)'}")
+        lines.append(f"    allowed      {_listed(name, self.allowed)}")
         nearest = nearest_name(name, self.allowed)
         if nearest is not None:
             lines.append(f"    did you mean {nearest!r}?")
@@ -197,8 +197,22 @@ def note_on(error: BaseException, text: str) -> None:
     error.add_note(printable_lines(text))
 
 
-def nearest_name(name: str, allowed: Iterable[str], cutoff: float = 0.6) -> str | None:
+def _listed(name: str, allowed: list[str]) -> str:
+    """Return the allowed names; of very many those that are nearest to ``name``."""
+    if len(allowed) <= _MOST_LISTED:
+        return ", ".join(allowed) or "(none)"
+    nearest = difflib.get_close_matches(name, allowed, n=_NEAREST_LISTED, cutoff=0)
+    return f"{', '.join(sorted(nearest))}, and {len(allowed) - len(nearest)} more"
+
+
+_SIMILAR = 0.6
+_MOST_LISTED, _NEAREST_LISTED = 80, 12
+
+
+def nearest_name(name: str, allowed: Iterable[str], cutoff: float = _SIMILAR) -> str | None:
     """Return the allowed name that is closest to ``name``, whatever its case; None if none comes close.
+
+    By default names that are one slip away come first: short ones are similar to nothing.
 
     Args:
         name: The name as it was given.
@@ -206,5 +220,20 @@ def nearest_name(name: str, allowed: Iterable[str], cutoff: float = 0.6) -> str 
         cutoff: How similar two names have to be, from 0 to 1, as `difflib` measures it.
     """
     lowered = {candidate.lower(): candidate for candidate in allowed}
-    matches = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=cutoff)
+    slips = [candidate for candidate in lowered if cutoff <= _SIMILAR and _is_one_slip(name.lower(), candidate)]
+    near = difflib.get_close_matches(name.lower(), slips, n=1, cutoff=0) if slips else []
+    matches = near or difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=cutoff)
     return lowered[matches[0]] if matches else None
+
+
+def _is_one_slip(given: str, meant: str) -> bool:
+    """Whether one character too many, too few or wrong, or two in the wrong order, make ``given`` of ``meant``."""
+    if abs(len(given) - len(meant)) > 1 or min(len(given), len(meant)) < 1 or max(len(given), len(meant)) < 2:
+        return False
+    start = next(
+        (i for i, pair in enumerate(zip(given, meant, strict=False)) if pair[0] != pair[1]), min(len(given), len(meant))
+    )
+    ours, theirs = given[start:], meant[start:]
+    if len(ours) != len(theirs):
+        return ours[len(ours) > len(theirs) :] == theirs[len(theirs) > len(ours) :]
+    return ours[1:] == theirs[1:] or (ours[:2] == theirs[1::-1] and ours[2:] == theirs[2:])

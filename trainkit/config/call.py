@@ -12,7 +12,7 @@ from trainkit.config.parameters import Parameters, parameters_of
 from trainkit.config.schema import Section, Source
 from trainkit.config.target import locate
 from trainkit.config.values import choices_of, convert
-from trainkit.errors import UnknownArgumentError, note_on
+from trainkit.errors import ConfigError, UnknownArgumentError, note_on
 
 
 def call(
@@ -99,6 +99,8 @@ class _Checker:
         key = f"{self.key}.{name}"
         try:
             return convert(value, parameter.annotation, _Maker(key, self.source))
+        except ConfigError:  # some are TypeErrors too, and say all
+            raise
         # `from None`, since the TypeError of `convert` says nothing: this message has the key and the annotation.
         except TypeError:
             choices = choices_of(parameter.annotation)

@@ -113,10 +113,10 @@ def _convert_to_one_of(value: Any, annotations: tuple[Any, ...], maker: Maker | 
     for annotation in annotations:
         try:
             return convert(value, annotation, maker)
+        except ConfigError as error:  # what it says, which may be a TypeError too, is more than that it does not fit
+            refusal = refusal or error
         except TypeError:
             continue
-        except ConfigError as error:  # what it says is more than that the value does not fit
-            refusal = refusal or error
     raise refusal or TypeError()
 
 
@@ -154,7 +154,10 @@ def _convert_to_type(value: Any, arguments: tuple[Any, ...], maker: Maker | None
 def _convert_to_typed_dict(value: Any, form: Any, maker: Maker | None) -> Any:
     mapping = _accept_if(isinstance(value, dict), value)
     hints = typing.get_type_hints(form, include_extras=True)
-    _accept_if(form.__required_keys__ <= mapping.keys() <= hints.keys(), value)
+    # Of annotations that are kept as texts the class does not know which may be missing.
+    required = {key for key in form.__required_keys__ if get_origin(hints[key]) is not NotRequired}
+    required |= {key for key, hint in hints.items() if get_origin(hint) is Required}
+    _accept_if(required <= mapping.keys() <= hints.keys(), value)
     return {key: convert(item, hints[key], maker) for key, item in mapping.items()}
 
 
