@@ -88,3 +88,20 @@ def hide_secrets(value: Any, name: str = "") -> Any:
     if isinstance(value, Mapping):
         return {key: hide_secrets(item, str(key)) for key, item in value.items()}
     return type(value)(map(hide_secrets, value)) if type(value) in (list, tuple) else without_credentials(value)
+
+
+def documented_arguments(kind: Any) -> dict[str, str]:
+    """Return what the docstring of a class or function says of its arguments, in Google's style, each in one line."""
+    lines = (inspect.getdoc(kind) or "").splitlines()
+    found: dict[str, str] = {}
+    name = ""
+    inside = False
+    for line in lines:
+        if not line.startswith(" "):
+            inside = line.strip() in ("Args:", "Arguments:") or (inside and not line.strip())
+        elif inside and (match := re.match(r" {4}\*{0,2}(\w+)(?: \([^)]*\))?: (.*)", line)):
+            name = match[1]
+            found[name] = match[2]
+        elif inside and name and line.startswith(" " * 8):
+            found[name] += f" {line.strip()}"
+    return found

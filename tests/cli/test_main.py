@@ -32,6 +32,7 @@ def test_help_lists_every_command_in_order() -> None:
             "predict",
             "checkpoint",
             "verify-resume",
+            "config",
             "plugins",
             "plugin",
         ]

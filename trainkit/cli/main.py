@@ -24,6 +24,7 @@ COMMANDS = (
     "predict",
     "checkpoint",
     "verify-resume",
+    "config",
     "plugins",
     "plugin",
 )

@@ -162,6 +162,7 @@ class _Builder:
         target, positional = arguments.pop("_target_", None), arguments.pop("_args_", [])
         partial = arguments.pop("_partial_", False)
         if target is None:
+            self._refuse_slips(arguments, key)
             raise self._source.refuse(
                 key, f"{key} does not say of which class it is.", allowed=expected, write=written(key, section)
             )

@@ -75,6 +75,7 @@ class _Checker:
             if name not in named and not self.parameters.takes_any:
                 where = self.source.where(f"{self.key}.{name}")
                 raise UnknownArgumentError(f"argument of {self.name}", name, named, where)
+            self._note_unchecked(name)
         by_position = [name for name in named if named[name].kind is Parameter.POSITIONAL_OR_KEYWORD][: len(positional)]
         twice = next((name for name in by_position if name in arguments), None)
         if twice is not None:
@@ -94,6 +95,14 @@ class _Checker:
         # By the order of the parameters, whose checks do not depend on that of the file.
         converted = {name: self._converted(arguments[name], name, named[name]) for name in named if name in arguments}
         return [*items, *positional[len(items) :]], {name: converted.get(name, arguments[name]) for name in arguments}
+
+    def _note_unchecked(self, name: str) -> None:
+        """Note an argument of which nothing is known but its name, or not even that."""
+        parameter = self.parameters.named.get(name)
+        if parameter is None:
+            self.source.unchecked[f"{self.key}.{name}"] = f"{self.name} takes any name, by **kwargs"
+        elif parameter.annotation is Parameter.empty:
+            self.source.unchecked[f"{self.key}.{name}"] = f"{name} of {self.name} has no annotation"
 
     def _converted(self, value: Any, name: str, parameter: Parameter) -> Any:
         key = f"{self.key}.{name}"

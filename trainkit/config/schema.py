@@ -22,11 +22,14 @@ class Source:
         path: The first file, as the user named it.
         overrides: The overrides as they were given, by the key path that each one sets; the last one given comes last.
         files: All files in their order, and the key paths that each has written.
+        unchecked: Keys of which no check can know whether anybody reads them, or what they may be, and why; noted while
+            objects are built.
     """
 
     path: str
     overrides: dict[str, str]
     files: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    unchecked: dict[str, str] = field(default_factory=dict, compare=False)
 
     def where(self, key: str) -> str:
         """Return where ``key`` was written last. For a section, also name the overrides that changed values in it."""
