@@ -35,6 +35,7 @@ def test_help_lists_every_command_in_order() -> None:
             "config",
             "plugins",
             "plugin",
+            "init",
         ]
     )
 

@@ -42,9 +42,10 @@ def test_names_that_python_does_not_take_are_refused(tmp_path: Path, name: str) 
 
 def test_what_is_there_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "trainkit-mine").mkdir()
+    (tmp_path / "trainkit-mine" / "notes.txt").write_text("mine")
     result = CliRunner().invoke(main, ["plugin", "new", "mine", "--into", str(tmp_path)])
     assert result.exit_code == 2 and "is there already" in result.output
-    assert not list((tmp_path / "trainkit-mine").iterdir())
+    assert [path.name for path in (tmp_path / "trainkit-mine").iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ COMMANDS = (
     "config",
     "plugins",
     "plugin",
+    "init",
 )
 """The subcommands, in the order of the help. Each is the object ``command`` in the file of its name."""
 

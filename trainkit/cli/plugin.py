@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 import click
 
+from trainkit import __version__
 from trainkit.cli.configured import errors_as_messages
+from trainkit.cli.written import write_folder
 from trainkit.errors import ConfigError
 from trainkit.output import say
 
@@ -60,11 +60,6 @@ def write_package(name: str, into: Path) -> Path:
     if not re.fullmatch("[a-z][a-z0-9_]*", snake) or snake == "trainkit":
         raise ConfigError(f"{name!r} cannot be the name of a plugin.\n    allowed      letters, digits, - and _")
     folder = into / f"trainkit-{snake.replace('_', '-')}"
-    if folder.exists():
-        raise ConfigError(f"{folder} is there already, and is left as it is. Choose another name, or --into.")
-    # Here, as torch is not needed for it and only this command wants it.
-    from trainkit import __version__
-
     values = {
         "name": snake,
         "distribution": folder.name,
@@ -72,13 +67,4 @@ def write_package(name: str, into: Path) -> Path:
         "callback": "".join(part.capitalize() for part in snake.split("_")),
         "version": __version__,
     }
-    templates = files("trainkit.cli") / "plugin_template"
-    try:
-        for path, template in _FILES.items():
-            file = folder / path.format(**values)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            text = "" if template is None else (templates / template).read_text(encoding="utf-8")
-            file.write_text(Template(text).substitute(values), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be written: {error.strerror or error}.") from error
-    return folder
+    return write_folder(folder, "plugin_template", _FILES, values)
