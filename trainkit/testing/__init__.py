@@ -10,9 +10,12 @@ Nothing here imports a test framework, so that plugin authors may use any::
 
 from __future__ import annotations
 
+from trainkit.testing.callback_contract import check_callback
 from trainkit.testing.compare import assert_same_state, assert_same_weights
-from trainkit.testing.contracts import check_callback
+from trainkit.testing.logger_contract import check_logger
+from trainkit.testing.precision_contract import check_precision
 from trainkit.testing.recorder import Call, Recorder
+from trainkit.testing.strategy_contract import check_strategy
 from trainkit.testing.tiny import TinyData, TinyModule, quiet_trainer
 
 __all__ = [
@@ -23,5 +26,8 @@ __all__ = [
     "assert_same_state",
     "assert_same_weights",
     "check_callback",
+    "check_logger",
+    "check_precision",
+    "check_strategy",
     "quiet_trainer",
 ]
