@@ -46,7 +46,7 @@ def concrete(package: str, base: type) -> set[Any]:
 
 def test_every_public_callback_and_logger_has_a_name() -> None:
     public = {getattr(package, name) for package in (callbacks, loggers) for name in package.__all__}
-    bases = {Callback, loggers.Logger, callbacks.BaseFinetuning}
+    bases = {Callback, loggers.Logger, loggers.QueuedLogger, callbacks.BaseFinetuning}
     assert sorted(each.__name__ for each in public - bases - named("callbacks") - named("loggers")) == []
 
 

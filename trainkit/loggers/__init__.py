@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trainkit.loggers.csv import CSVLogger
     from trainkit.loggers.logger import Logger
+    from trainkit.loggers.queued import QueuedLogger
     from trainkit.loggers.tensorboard import TensorBoardLogger
 
-__all__ = ["CSVLogger", "Logger", "TensorBoardLogger"]
+__all__ = ["CSVLogger", "Logger", "QueuedLogger", "TensorBoardLogger"]
 
 # The files are imported on first use, so that importing the package does not import torch.
-_HOME_OF = {"CSVLogger": "csv", "Logger": "logger", "TensorBoardLogger": "tensorboard"}
+_HOME_OF = {"CSVLogger": "csv", "Logger": "logger", "QueuedLogger": "queued", "TensorBoardLogger": "tensorboard"}
 
 
 # A function that gives anything would hide misspelt names from type checkers, which know all of them from above.
