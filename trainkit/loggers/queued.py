@@ -14,6 +14,7 @@ from trainkit.checks import number, one_of, whole
 from trainkit.loggers.hparams_yaml import yaml_values
 from trainkit.loggers.logger import Logger
 from trainkit.loggers.outbox import Outbox
+from trainkit.loggers.run_folder import writing
 
 if TYPE_CHECKING:
     from trainkit.loggers.logger import Status
@@ -61,7 +62,8 @@ class QueuedLogger(Logger):
         where = type(self).__name__
         whole("most_waiting", most_waiting, at_least=1, where=where)
         number("patience_s", patience_s, at_least=0, finite=True, where=where)
-        one_of("log_model", log_model, (None, "best", "all"), where)
+        if log_model is not None:
+            one_of("log_model", log_model, ("best", "all"), where)
         self.patience_s = patience_s
         self.log_model = log_model
         self._trainer: Trainer | None = None  # of the running call
@@ -119,13 +121,18 @@ class QueuedLogger(Logger):
         self._has_sent = False
         self._opened.clear()
         if unsent:
-            path = Path(self.log_dir, "unsent.jsonl")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "a", encoding="utf-8") as file:
+            self._keep(unsent)
+
+    def _keep(self, unsent: list[Any]) -> None:
+        """Write what could not be sent into a file, and tell so."""
+        kept = Path(self.log_dir, "unsent.jsonl")
+        with writing(kept):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with open(kept, "a", encoding="utf-8") as file:
                 file.writelines(f"{json.dumps(item)}\n" for item in unsent)
-            self._has_told = False  # where they are is told in any case
-            why = self._outbox.problem or "no answer"
-            self.tell(f"{len(unsent)} rows could not be sent in {self.patience_s:g} s ({why}). They are in {path}.")
+        self._has_told = False  # where they are is told in any case
+        why = self._outbox.problem or "no answer"
+        self.tell(f"{len(unsent)} rows could not be sent in {self.patience_s:g} s ({why}). They are in {kept}.")
 
     def _kept(self, trainer: Trainer) -> dict[str, list[str]]:
         """Return the checkpoints to send, and what each is called."""
