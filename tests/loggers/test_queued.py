@@ -74,6 +74,7 @@ def test_a_service_that_fails_is_told_once_and_loses_nothing(tmp_path: Path) -> 
     logger = Service(tmp_path)
     logger.fails = 3
     with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         heard = fit(logger, tmp_path)
         while logger.fails:
             pass
