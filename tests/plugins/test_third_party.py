@@ -15,7 +15,8 @@ import pytest
 import trainkit
 
 pytestmark = pytest.mark.slow
-SOURCE = Path(__file__).parent / "third_party"
+ROOT = Path(trainkit.__file__).parents[1]
+SOURCE = ROOT / "examples" / "plugin_package"
 TRAIN = """
 import sys
 from trainkit.errors import UnknownNameError
@@ -70,6 +71,32 @@ trainer.fit(TinyModule(), TinyData(3))
 assert (tally.batches, trainer.strategy.steps) == (3, 3)
 """,
     )
+
+
+def test_a_configuration_names_all_of_its_parts(site: Path, tmp_path: Path) -> None:
+    overrides = ["trainer.max_epochs=1", f"trainer.default_root_dir={tmp_path}", "trainer.enable_progress_bar=false"]
+    config = SOURCE / "config.yaml"
+    run(
+        site,
+        f"""
+import os
+os.chdir({str(ROOT)!r})
+import trainkit
+trainer, module, data = trainkit.from_config({str(config)!r}, {overrides!r})
+trainer.fit(module, datamodule=data)
+names = [type(callback).__name__ for callback in trainer.callbacks]
+assert "Tally" in names and "GradientNoise" in names, names
+assert trainer.strategy.name == "tallied" and trainer.strategy.steps == trainer.global_step == 40
+assert trainer.callback_metrics["val/accuracy"] > 0.8
+""",
+    )
+
+
+def test_its_own_tests_pass(site: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), str(ROOT)]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    tested = subprocess.run(command, cwd=SOURCE, env=environment, capture_output=True, text=True)
+    assert tested.returncode == 0 and "4 passed" in tested.stdout, tested.stdout
 
 
 def test_its_exception_names_the_package_and_the_version(site: Path) -> None:
