@@ -36,6 +36,7 @@ def test_help_lists_every_command_in_order() -> None:
             "plugins",
             "plugin",
             "init",
+            "runs",
         ]
     )
 

@@ -28,6 +28,7 @@ COMMANDS = (
     "plugins",
     "plugin",
     "init",
+    "runs",
 )
 """The subcommands, in the order of the help. Each is the object ``command`` in the file of its name."""
 
