@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, cast
-
-import torch
+from typing import Any, BinaryIO
 
 from trainkit.errors import CheckpointError, CheckpointNotFoundError, nearest_name
 from trainkit.storage import remote
@@ -27,7 +24,8 @@ from trainkit.storage.loading import foreign_names, load
 from trainkit.storage.plain import NotPlainError
 from trainkit.storage.regular import open_regular
 from trainkit.storage.remote import FilePath, is_remote
-from trainkit.storage.storable import check_storable, conflicting_views
+from trainkit.storage.saving import save
+from trainkit.storage.storable import check_storable
 from trainkit.storage.unpickler import ForeignCodeError
 
 
@@ -47,7 +45,8 @@ def write_checkpoint(checkpoint: dict[str, Any], path: FilePath) -> None:
     # torch.save would write anything that can be pickled, and the run would end up with files that nobody can load.
     check_storable(checkpoint)
     with _replacing(path) as file:
-        _save(checkpoint, file)
+        save(checkpoint, file)
+        seal(file)
 
 
 def read_checkpoint(path: FilePath, map_location: Any = None) -> dict[str, Any]:
@@ -229,77 +228,6 @@ def _archive(path: FilePath) -> Iterator[Archive]:
             raise CheckpointError(f"{path} {error}") from error
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
-def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
-    """Save ``checkpoint`` into ``file``; raise the OSError of a write that fails, such as that of a full disk."""
-    # Into a file object, not to a path: there torch writes in C++, and turns a full disk into a RuntimeError.
-    sink = _ErrorKeepingFile(file)
-    try:
-        with _CHECKSUMS:
-            torch.save(checkpoint, cast("BinaryIO", sink))
-    except OSError:
-        raise
-    except Exception as error:
-        if sink.error is None:
-            raise CheckpointError(_unwritable(checkpoint, error)) from error
-    # In place of whatever torch made of it.
-    if sink.error is not None:
-        raise sink.error
-    seal(file)
-
-
-class _Checksums:
-    """A context in which torch writes checksums, which a program may have switched off: no file can be read without.
-
-    The option may belong to the process, where a save that ends must not switch them off for one in another thread. The
-    last one gives the option back, and none waits for another.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._saves = 0
-        self._given = True
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._saves:
-                self._given = torch.serialization.get_crc32_options()
-            self._saves += 1
-            torch.serialization.set_crc32_options(True)
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._saves -= 1
-            if not self._saves:
-                torch.serialization.set_crc32_options(self._given)
-
-
-_CHECKSUMS = _Checksums()
-
-
-class _ErrorKeepingFile:
-    """Writes to a file, and keeps the first OSError: torch's writer may replace it by a RuntimeError on positions."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self.error = self.error or error
-            raise
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
-def _unwritable(checkpoint: dict[str, Any], error: Exception) -> str:
-    """Return the message for a checkpoint that ``torch.save`` refuses; it names what torch does not."""
-    why = conflicting_views(checkpoint) or f"torch says: {error}"
-    return f"this checkpoint cannot be written: {why}. Look at what each state_dict and on_save_checkpoint puts in."
 
 
 def _refusal(archive: Archive, path: FilePath) -> str:
