@@ -25,6 +25,7 @@ def place_module(
     # Before it is wrapped: DistributedDataParallel calls the layers, and would be compiled itself otherwise.
     if arguments.compile is True:
         compile_layers(module, strategy)
+    strategy.compute_in(precision.autocast_dtype)
     strategy.wrap(module)
 
 

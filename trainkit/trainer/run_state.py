@@ -117,7 +117,8 @@ def _warn_in_a_step(run: FitRun, data: DataConnection) -> None:
 
 def _equal_on_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
     newest, optimizer_states = run.optimizer_modes.training_state(
-        partial(run.strategy.module_state_dict, run.module), lambda: [dict_of(each) for each in run.optimizers]
+        partial(run.strategy.module_state_dict, run.module),
+        lambda: run.strategy.stored([dict_of(each) for each in run.optimizers]),
     )
     return {
         # Of an optimizer with modes: ``state_dict`` has what it gives for evaluation.
@@ -127,7 +128,7 @@ def _equal_on_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
         "lr_schedulers": without_numpy([dict_of(config.scheduler) for config in run.schedulers]),
         # The size of the open group stands with the counters, and its gradients with each rank.
         "loops": {"fit": run.progress.state_dict() | {"group_batches": run.accumulation.batches}},
-        "callbacks": state.collect_plugins(plugins),
+        "callbacks": run.strategy.stored(state.collect_plugins(plugins)),
     }
 
 
