@@ -93,6 +93,14 @@ class Strategy(ABC):
     def compute_in(self, dtype: torch.dtype | None) -> None:
         """Take note of the dtype in which autocast computes, None where there is no autocast; called ahead of `wrap`."""
 
+    def has_placed(self, module: TrainModule, dtype: torch.dtype | None) -> bool:
+        """Return whether an earlier call has left ``module`` such as `wrap` makes it, so that it cannot be changed.
+
+        Raises:
+            ConfigError: If it would have to be, into another ``dtype``.
+        """
+        return False
+
     @abstractmethod
     def wrap(self, module: TrainModule) -> None:
         """Move ``module`` to the device and make it equal on all ranks. Optimizers are made afterwards."""

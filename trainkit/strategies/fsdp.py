@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -13,21 +12,21 @@ from torch import distributed as dist
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from trainkit.checks import flags, number, takes_numpy, text
-from trainkit.errors import ConfigError, ModuleError, UnknownNameError
+from trainkit.errors import ConfigError, UnknownNameError
 from trainkit.module import TrainModule
-from trainkit.module.shards import is_sharded, mapped, own_part, whole
+from trainkit.module.shards import is_sharded, mapped, whole
 from trainkit.module.writable import is_read_only
 from trainkit.strategies.base import Strategy
 from trainkit.strategies.flat_gradients import broadcast
 from trainkit.strategies.fsdp_mesh import data_dims, make_mesh, read_mesh
-from trainkit.strategies.fsdp_units import Policy, check_policy, chosen_modules, units
+from trainkit.strategies.fsdp_units import Policy, check_policy, units
 from trainkit.strategies.processes import join_group, take_place
 from trainkit.strategies.same_modules import refuse_different_modules
 from trainkit.types import NO_CONTEXT
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
-    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
+    from torch.distributed.fsdp import MixedPrecisionPolicy
 
 CHECKPOINTS = ("full", "sharded")
 """How a checkpoint holds what is sharded."""
@@ -122,6 +121,19 @@ class FSDP(Strategy):
 
     def compute_in(self, dtype: torch.dtype | None) -> None:
         self._autocast_dtype = dtype
+
+    def has_placed(self, module: TrainModule, dtype: torch.dtype | None) -> bool:
+        if _ROOT not in vars(module):
+            return False
+        other = next(
+            (each.dtype for each in module.parameters() if each.is_floating_point() and each.dtype != dtype), None
+        )
+        if dtype is not None and other is not None:
+            raise ConfigError(
+                f"{type(module).__name__} is sharded, with parameters in {other}, and cannot be converted to {dtype} any "
+                "more. Use the precision it was trained with, or build the module anew and load a checkpoint into it."
+            )
+        return True
 
     def wrap(self, module: TrainModule) -> None:
         self._root = vars(module).get(_ROOT)

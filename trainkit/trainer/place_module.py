@@ -19,6 +19,9 @@ def place_module(
     Optimizers are made afterwards, since they hold on to the parameters.
     """
     precision.setup(strategy.device)
+    if strategy.has_placed(module, precision.dtype):
+        strategy.wrap(module)  # an earlier call has left it in its place
+        return
     precision.convert(module)
     if arguments.sync_batchnorm and strategy.is_distributed:
         sync_batchnorm(module)
