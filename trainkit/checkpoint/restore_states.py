@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from trainkit.checkpoint.optimizer_states import HOW_TO_COMPUTE, check_optimizer_state, is_in_torchs_form
 from trainkit.checkpoint.scheduler_states import MOST_STEPS, check_scheduler_state, is_of_torch
 from trainkit.errors import CheckpointError, StateError
+from trainkit.module.shards import dealt_like, is_sharded
 from trainkit.storage.owners import given_to, restoring
 
 
@@ -36,6 +37,7 @@ def restore_optimizers(optimizers: list[Any], states: list[Any], path: str, *, k
         defaults = dict(getattr(optimizer, "defaults", {}))
         with _owned(optimizer, place, path):
             check_optimizer_state(optimizer, state)
+            state = _dealt(optimizer, state)
             _load(optimizer, state, place, path, "optimizer")
         if isinstance(optimizer, Optimizer):
             # torch adds to them, and groups that are added later would have what the code has not given.
@@ -143,6 +145,25 @@ def _put_back_dtypes(optimizer: Optimizer, state: dict[str, Any]) -> None:
             is_own = isinstance(saved, Tensor) and (not saved.ndim or not is_of_torch(optimizer))
             if is_own and name in loaded and saved.dtype != loaded[name].dtype:
                 loaded[name] = saved.to(loaded[name].device, copy=True)
+
+
+def _dealt(optimizer: Any, state: Any) -> Any:
+    """Return ``state`` with this rank's part of what belongs to parameters of which it holds a part."""
+    groups = getattr(optimizer, "param_groups", ())
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    if not any(map(is_sharded, parameters)) or not is_in_torchs_form(state):
+        return state
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    dealt = {
+        number: {name: _dealt_value(value, like) for name, value in state["state"][number].items()}
+        for number, like in zip(numbers, parameters, strict=False)
+        if number in state["state"]
+    }
+    return {**state, "state": dealt}
+
+
+def _dealt_value(value: Any, like: Tensor) -> Any:
+    return dealt_like(value, like) if isinstance(value, Tensor) and value.ndim else value
 
 
 def _fit_to_parameters(optimizer: Optimizer) -> None:

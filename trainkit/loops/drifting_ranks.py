@@ -14,6 +14,7 @@ from trainkit.errors import ModuleError
 from trainkit.hooks.bound import BoundHooks
 from trainkit.loops.run import FitRun
 from trainkit.module import TrainModule
+from trainkit.module.shards import is_sharded
 from trainkit.reflection import overrides
 from trainkit.strategies.base import Strategy
 from trainkit.types import Batch, StepOutput
@@ -124,7 +125,13 @@ def _settings(optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[tuple[str
 def _is_comparable(parameter: Tensor) -> bool:
     # One that is still to be given a shape, or is sparse, or quantized, is not compared.
     is_plain = parameter.layout is torch.strided and not parameter.is_quantized
-    return is_plain and not torch.nn.parameter.is_lazy(parameter) and parameter.element_size() in _INTEGERS
+    # Of what is sharded each rank has another part.
+    return (
+        is_plain
+        and not is_sharded(parameter)
+        and not torch.nn.parameter.is_lazy(parameter)
+        and parameter.element_size() in _INTEGERS
+    )
 
 
 def _sum_of_bits(parameter: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from trainkit.checks import file_path
 from trainkit.errors import CheckpointError, UnknownNameError
 from trainkit.module.hparam_types import Description, read_by_attribute, restore, restore_enum
 from trainkit.module.hparams import ENUMS, HPARAMS_NAME, HYPER_PARAMETERS, LEFT_OUT, TYPES, hparams_prefix
+from trainkit.module.shards import dealt_like, is_sharded
 from trainkit.module.weight_kinds import wrong_numbers
 from trainkit.module.weight_names import named_as_in, prefix_before, wrappers_around
 from trainkit.module.writable import make_writable
@@ -147,6 +148,10 @@ def load_weights(
         if wrong := next(wrong_numbers(module, state_dict), ""):
             raise CheckpointError(f"the weights in {source} are not those of {type(module).__name__}: {wrong}.")
     make_writable(module)
+    own = dict(module.state_dict())
+    if any(map(is_sharded, own.values())):
+        # Each rank has read all, and takes its parts.
+        state_dict = {name: dealt_like(each, own.get(name)) for name, each in state_dict.items()}
     try:
         loaded = module.load_state_dict(state_dict, strict=strict)
     except RuntimeError as error:

@@ -90,6 +90,17 @@ class Strategy(ABC):
             # Tensors that the user or a library makes on "cuda", without an index, shall be on this one.
             torch.cuda.set_device(self.device)
 
+    def compute_in(self, dtype: torch.dtype | None) -> None:
+        """Take note of the dtype in which autocast computes, None where there is no autocast; called ahead of `wrap`."""
+
+    def has_placed(self, module: TrainModule, dtype: torch.dtype | None) -> bool:
+        """Return whether an earlier call has left ``module`` such as `wrap` makes it, so that it cannot be changed.
+
+        Raises:
+            ConfigError: If it would have to be, into another ``dtype``.
+        """
+        return False
+
     @abstractmethod
     def wrap(self, module: TrainModule) -> None:
         """Move ``module`` to the device and make it equal on all ranks. Optimizers are made afterwards."""
@@ -231,6 +242,10 @@ class Strategy(ABC):
     def module_state_dict(self, module: TrainModule) -> dict[str, Any]:
         """Return the ``state_dict`` of the bare module, without the prefixes of a wrapper."""
         return module.state_dict()
+
+    def stored(self, state: Any) -> Any:
+        """Return a state, such as that of an optimizer, as a checkpoint is to hold it. Every rank has to call this."""
+        return state
 
     def explained(self, error: BaseException) -> BaseException:
         """Return ``error``; what torch raises where another rank has left is a `RankError` that says how it did."""

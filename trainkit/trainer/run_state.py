@@ -28,6 +28,7 @@ from trainkit.storage.storable import check_storable, conflicting_views
 from trainkit.trainer.data import DataConnection
 from trainkit.trainer.made_with import MADE_WITH, Resumption
 from trainkit.trainer.rank_buffers import own_buffers, restore_buffers
+from trainkit.trainer.rank_gradients import group_of_rank, stored_group
 from trainkit.trainer.run_length import restore_stop, stop_state
 from trainkit.types import Phase
 
@@ -117,7 +118,8 @@ def _warn_in_a_step(run: FitRun, data: DataConnection) -> None:
 
 def _equal_on_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
     newest, optimizer_states = run.optimizer_modes.training_state(
-        partial(run.strategy.module_state_dict, run.module), lambda: [dict_of(each) for each in run.optimizers]
+        partial(run.strategy.module_state_dict, run.module),
+        lambda: run.strategy.stored([dict_of(each) for each in run.optimizers]),
     )
     return {
         # Of an optimizer with modes: ``state_dict`` has what it gives for evaluation.
@@ -127,18 +129,19 @@ def _equal_on_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
         "lr_schedulers": without_numpy([dict_of(config.scheduler) for config in run.schedulers]),
         # The size of the open group stands with the counters, and its gradients with each rank.
         "loops": {"fit": run.progress.state_dict() | {"group_batches": run.accumulation.batches}},
-        "callbacks": state.collect_plugins(plugins),
+        "callbacks": run.strategy.stored(state.collect_plugins(plugins)),
     }
 
 
 def _of_this_rank(run: FitRun, plugins: Plugins, data: DataConnection) -> dict[str, Any]:
     """Return what each rank has for itself; everything else is equal on all of them."""
     buffers = own_buffers(run.strategy, run.module)
+    group = run.accumulation.state_dict(run.module, always=not run.module.automatic_optimization)
     return {
         **({"buffers": buffers} if buffers else {}),
         "metrics": run.metrics.state_dict(run.module, plugins),
         # With manual optimization only the module knows whether gradients are still to be used: they are kept always.
-        "group": run.accumulation.state_dict(run.module, always=not run.module.automatic_optimization),
+        "group": stored_group(group, run.strategy.rank),
         "data": data.state_dict(run.progress, in_step=run.metrics.in_training_batches),
         "began": data.rng_at_start,
         # A run that continues does not repeat the sanity check.
@@ -280,7 +283,8 @@ def _restore_rank(
     with restoring(f"{place}.group", path):
         if group_batches and not (run.optimizers and run.module.automatic_optimization):
             raise StateError(f"{group_batches} batches wait for an update, which here nobody makes but the module")
-        run.accumulation.load_state_dict(mine["group"], group_batches, run.module, rescale)
+        group = group_of_rank(ranks, number, run.module)
+        run.accumulation.load_state_dict(group, group_batches, run.module, rescale)
     with restoring(f"{place}.buffers", path):
         restore_buffers(run.module, mine.get("buffers", {}))
     if group_batches:

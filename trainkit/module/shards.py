@@ -1,0 +1,71 @@
+"""Tensors of which each rank holds a part, as ``torch.distributed.tensor.DTensor``: whole, and dealt out again."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def is_sharded(value: Any) -> bool:
+    """Return whether ``value`` is a `DTensor`."""
+    # Importing them takes a second and more; who has one has imported them.
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(value, module.DTensor)
+
+
+def whole(tensor: Any) -> Tensor:
+    """Return ``tensor`` with all its parts; one that is not sharded as it is.
+
+    Every rank that holds a part has to call this, and gets all of it.
+    """
+    full: Tensor = tensor.full_tensor() if is_sharded(tensor) else tensor
+    return full
+
+
+def own_part(tensor: Any) -> Tensor:
+    """Return what this rank holds of ``tensor``, in the same memory; one that is not sharded as it is."""
+    local: Tensor = tensor.to_local() if is_sharded(tensor) else tensor
+    return local
+
+
+def dealt_like(value: Tensor, like: Any) -> Tensor:
+    """Return of ``value`` what ``like`` has of its own shape: where that is sharded, this rank's part as a `DTensor`.
+
+    Args:
+        value: All of a tensor, equal on every rank: nothing is sent. One of another shape, or sharded, is returned.
+        like: A tensor, sharded or not.
+    """
+    if not is_sharded(like) or is_sharded(value) or value.shape != like.shape:
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    device = own_part(like).device
+    dealt: Tensor = distribute_tensor(value.to(device), like.device_mesh, like.placements, src_data_rank=None)
+    # A part that is a view would keep all of ``value`` in memory.
+    local = own_part(dealt)
+    if local.untyped_storage().nbytes() > local.nbytes:
+        dealt = type(dealt).from_local(
+            local.clone(), like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
+        )
+    return dealt
+
+
+def mapped(value: Any, function: Any) -> Any:
+    """Return ``value`` (dicts, lists and tuples) with ``function`` applied to every sharded tensor in it."""
+    if isinstance(value, Tensor):
+        return function(value) if is_sharded(value) else value
+    if isinstance(value, dict):
+        return type(value)((key, mapped(each, function)) for key, each in value.items())
+    if isinstance(value, list):
+        return [mapped(each, function) for each in value]
+    if type(value) is tuple:
+        return tuple(mapped(each, function) for each in value)
+    return value
+
+
+def same_tensors(first: Tensor, second: Tensor) -> bool:
+    """Return whether what this rank holds of two tensors is equal."""
+    return torch.equal(own_part(first), own_part(second))
