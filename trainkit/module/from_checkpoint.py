@@ -19,6 +19,7 @@ from trainkit.module.weight_names import named_as_in, prefix_before, wrappers_ar
 from trainkit.module.writable import make_writable
 from trainkit.output import say, warn
 from trainkit.reflection import overrides
+from trainkit.storage.sharded.place_holder import SavedTensor
 
 _NAMES_SHOWN = 5
 
@@ -149,8 +150,8 @@ def load_weights(
             raise CheckpointError(f"the weights in {source} are not those of {type(module).__name__}: {wrong}.")
     make_writable(module)
     own = dict(module.state_dict())
-    if any(map(is_sharded, own.values())):
-        # Each rank has read all, and takes its parts.
+    if any(map(is_sharded, own.values())) or any(isinstance(each, SavedTensor) for each in state_dict.values()):
+        # Each rank has read all, and takes its parts; or reads these now.
         state_dict = {name: dealt_like(each, own.get(name)) for name, each in state_dict.items()}
     try:
         loaded = module.load_state_dict(state_dict, strict=strict)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from trainkit.storage.sharded.dtensors import is_dtensor as is_sharded
+from trainkit.storage.sharded.place_holder import SavedTensor
+from trainkit.storage.walk import replaced
 
-def is_sharded(value: Any) -> bool:
-    """Return whether ``value`` is a `DTensor`."""
-    # Importing them takes a second and more; who has one has imported them.
-    module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and isinstance(value, module.DTensor)
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
+__all__ = ["dealt_as_saved", "dealt_like", "is_sharded", "mapped", "own_part", "read_parts", "same_tensors", "whole"]
 
 
 def whole(tensor: Any) -> Tensor:
@@ -35,9 +37,12 @@ def dealt_like(value: Tensor, like: Any) -> Tensor:
     """Return of ``value`` what ``like`` has of its own shape: where that is sharded, this rank's part as a `DTensor`.
 
     Args:
-        value: All of a tensor, equal on every rank: nothing is sent. One of another shape, or sharded, is returned.
+        value: All of a tensor, equal on every rank: nothing is sent. One of another shape, or sharded, is returned. Of
+            one in a sharded checkpoint that is not read yet, what is needed is read.
         like: A tensor, sharded or not.
     """
+    if isinstance(value, SavedTensor):
+        return value.read_like(like) if isinstance(like, Tensor) and value.shape == like.shape else value
     if not is_sharded(like) or is_sharded(value) or value.shape != like.shape:
         return value
     from torch.distributed.tensor import distribute_tensor
@@ -51,6 +56,38 @@ def dealt_like(value: Tensor, like: Any) -> Tensor:
             local.clone(), like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
         )
     return dealt
+
+
+def read_parts(state: Any, module: nn.Module) -> Any:
+    """Return ``state`` with all read that is in a sharded checkpoint: this rank's part of it, if ``module`` is sharded.
+
+    It is dealt out as a parameter of that shape is, or else as it was when it was saved.
+    """
+    parameters = [each for each in module.parameters() if is_sharded(each)]
+    by_shape = {each.shape: each for each in reversed(parameters)}
+
+    def read(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, SavedTensor):
+            return tensor
+        if tensor.shape in by_shape:
+            return tensor.read_like(by_shape[tensor.shape])
+        return dealt_as_saved(tensor, parameters[0]) if parameters else tensor.read()
+
+    return replaced(state, read)
+
+
+def dealt_as_saved(saved: SavedTensor, beside: DTensor) -> Tensor:
+    """Read a tensor of a sharded checkpoint, split over the ranks of ``beside`` as it was when it was saved.
+
+    Where they are arranged in another way than then, each has all of it.
+    """
+    from torch.distributed.tensor import Replicate, Shard, empty
+
+    mesh = beside.device_mesh
+    splits: Sequence[int] = saved.placements if len(saved.placements) == mesh.ndim else [-1] * mesh.ndim
+    placements = [Replicate() if dimension < 0 else Shard(dimension) for dimension in splits]
+    like = empty(saved.shape, dtype=saved.dtype, device_mesh=mesh, placements=placements)
+    return saved.read_like(like)
 
 
 def mapped(value: Any, function: Any) -> Any:

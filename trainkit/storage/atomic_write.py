@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trainkit.errors import CheckpointWriteError
-from trainkit.storage.refused import is_full, to_do
 from trainkit.storage.put_in_place import delete, is_folder, put_in_place, refuse_foreign
+from trainkit.storage.refused import is_full, to_do
 from trainkit.storage.sharded.names import STATE, is_name_of_file
 from trainkit.storage.temporary import folder_for, is_more_private, replacement
 from trainkit.storage.temporary_names import temporary_for
@@ -163,7 +163,10 @@ def replace_by_copy(path: Path, original: Path) -> None:
         return
     with replacing_folder(path, like=original) as (folder, state):
         for name in _files_of(original):
-            with open(original / name, "rb") as source, nullcontext(state) if name == STATE else open(folder / name, "xb") as copy:
+            with (
+                open(original / name, "rb") as source,
+                nullcontext(state) if name == STATE else open(folder / name, "xb") as copy,
+            ):
                 shutil.copyfileobj(source, copy, COPIED_AT_ONCE)
                 _flush(copy)
 

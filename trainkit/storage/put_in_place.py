@@ -108,7 +108,7 @@ def _renameat2() -> Callable[..., int] | None:
     except (AttributeError, OSError, TypeError):  # not Linux, or an old one
         return None
     function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
-    return function  # type: ignore[no-any-return]  # ctypes knows no signatures
+    return function
 
 
 def _rename_in_turns(temporary: Path, path: Path) -> Path:

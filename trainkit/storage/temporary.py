@@ -94,7 +94,7 @@ def replacement(path: Path, like: Path | None = None) -> Iterator[BinaryIO]:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Delete the temporary files and folders of killed processes: a run that is often killed while it saves would fill the disk.
+    """Delete what killed processes have left: a run that is often killed while it saves would fill the disk.
 
     Where files cannot be locked, nothing proves that their owner is dead, and none is deleted.
     """

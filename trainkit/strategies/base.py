@@ -53,6 +53,7 @@ class Strategy(ABC):
         local_rank: The number of this process among those of its machine, from 0.
         world_size: How many processes there are.
         num_nodes: How many machines there are.
+        shards: Whether each rank may have a part of the module, and so reads its own part of a sharded checkpoint.
         holds_back_gradients: Whether manual optimization is to exchange nothing after a backward: within
             ``gradient_sync(enabled=False)``.
         timeout_s: How long a rank waits for the others before it raises.
@@ -63,6 +64,7 @@ class Strategy(ABC):
     name: ClassVar[str]
     uses_all_devices: ClassVar[bool] = False
     compiles: ClassVar[Literal["nothing", "layers", "step"]] = "layers"
+    shards: ClassVar[bool] = False
     devices: tuple[torch.device, ...] = ()
     device: torch.device
     rank: int = 0

@@ -63,6 +63,7 @@ class FSDP(Strategy):
 
     name = "fsdp"
     uses_all_devices = True
+    shards = True
 
     @takes_numpy
     def __init__(

@@ -290,7 +290,7 @@ class Call:
             return None
         path = self.ckpt_path = located.path
         self.continues_last = asked == "last"
-        checkpoint = read_located(located)
+        checkpoint = read_located(located, whole=not self.strategy.shards)
         if asked in ("last", "best") and self.strategy.is_global_zero:
             step = f"epoch {checkpoint.get('epoch', '?')}, step {checkpoint.get('global_step', '?')}"
             doing = "continuing" if self.stage is Stage.FIT else self.stage

@@ -7,18 +7,30 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from trainkit.module.shards import is_sharded, whole
+from trainkit.module.shards import is_sharded
+from trainkit.strategies.base import Strategy
 
 OF_RANK = "gradients_of"
 """In the group of a rank: whose gradients it goes on with. Sharded ones are equal on all ranks, and stored once."""
 
 
-def stored_group(group: dict[str, Any] | None, rank: int) -> dict[str, Any] | None:
-    """Return the group of this rank as a checkpoint holds it. Every rank has to call this."""
+def without_shared(group: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the group of this rank without gradients of which each rank has a part: they go to that of rank 0."""
     if group is None or not any(map(is_sharded, group["gradients"].values())):
         return group
-    gradients = {name: whole(each).cpu() for name, each in group["gradients"].items()}
-    return {**group, "gradients": {} if rank else gradients, OF_RANK: 0}
+    return {**group, "gradients": {}, OF_RANK: 0}
+
+
+def add_shared(ranks: Sequence[dict[str, Any]], group: dict[str, Any] | None, strategy: Strategy) -> None:
+    """Give rank 0 of ``ranks`` the gradients that `without_shared` has left out. Every rank has to call this.
+
+    Args:
+        ranks: The states of all ranks.
+        group: The group of this rank, with gradients.
+        strategy: Tells in which form they are stored.
+    """
+    if group is not None and any(map(is_sharded, group["gradients"].values())):
+        ranks[0]["group"]["gradients"] = strategy.stored(group["gradients"])
 
 
 def group_of_rank(ranks: Sequence[dict[str, Any]], number: int, module: nn.Module) -> dict[str, Any] | None:

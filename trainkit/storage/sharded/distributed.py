@@ -16,20 +16,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint import (
-    DefaultLoadPlanner,
-    DefaultSavePlanner,
-    Metadata,
-    SavePlan,
-)
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
 from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
+    Metadata,
     MetadataIndex,
     TensorProperties,
     TensorStorageMetadata,
 )
-from torch.distributed.checkpoint.planner import WriteItem
+from torch.distributed.checkpoint.planner import SavePlan, WriteItem
 from torch.distributed.tensor import DTensor, Shard
 
 from trainkit.storage.saving import save
@@ -145,10 +141,10 @@ class ShardPlan:
         for form in self._metadata.state_dict_metadata.values():
             if isinstance(form, TensorStorageMetadata):
                 form.chunks = [chunk for chunk in form.chunks if chunk.sizes.numel()]
-        with open(path, "xb") as file:
-            pickle.dump(self._metadata, file, protocol=2)
-            file.flush()
-            os.fsync(file.fileno())
+        with open(path, "xb") as metadata:
+            pickle.dump(self._metadata, metadata, protocol=2)
+            metadata.flush()
+            os.fsync(metadata.fileno())
 
 
 def _chunk_of(item: WriteItem) -> ChunkStorageMetadata:

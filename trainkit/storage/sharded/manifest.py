@@ -1,7 +1,7 @@
 """The manifest of a sharded checkpoint: all of its files with their digests, and where each part of a tensor is.
 
-It is written last, so a folder without one is no checkpoint. A file is a row of parts, each with a digest of its own: who
-reads one part knows that it is what was saved, and need not read the others.
+It is written last, so a folder without one is no checkpoint. A file is a row of parts, each with a digest of its own:
+who reads one part knows that it is what was saved, and need not read the others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, TypedDict
 
 import torch
 
@@ -81,9 +81,7 @@ class Manifest:
     @cached_property
     def _ends(self) -> dict[str, list[int]]:
         """Where each part of each file begins, and at last where the file ends."""
-        return {
-            name: [*accumulate((part["bytes"] for part in parts), initial=0)] for name, parts in self.files.items()
-        }
+        return {name: [*accumulate((part["bytes"] for part in parts), initial=0)] for name, parts in self.files.items()}
 
     def as_bytes(self) -> bytes:
         """Return the content of the file. All of it is covered by a digest at its end."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -30,6 +30,13 @@ _FORM = frozenset(
 """What may be asked of a tensor without its values."""
 
 
+class Files(Protocol):
+    """Where values are read from."""
+
+    def read_into(self, targets: Mapping[str, Tensor]) -> None:
+        """Fill ``targets``, by their keys."""
+
+
 class SavedTensor(Tensor):
     """The form of a tensor in a sharded checkpoint, and where its values are.
 
@@ -43,23 +50,21 @@ class SavedTensor(Tensor):
 
     saved_as: str
     placements: tuple[int, ...]
-    _read: Callable[[SavedTensor], Tensor]
+    _files: Files
 
     @classmethod
-    def of(
-        cls, form: Tensor, saved_as: str, placements: Sequence[int], read: Callable[[SavedTensor], Tensor]
-    ) -> Self:
+    def of(cls, form: Tensor, saved_as: str, placements: Sequence[int], files: Files) -> Self:
         """Return what stands for a tensor of the shape and dtype of ``form``, a tensor without data.
 
         Args:
             form: The form.
             saved_as: See the class.
             placements: See the class.
-            read: Returns the whole tensor.
+            files: Has the values.
         """
         made = Tensor._make_subclass(cls, form.detach())  # torch leaves it untyped
         made.saved_as, made.placements = saved_as, tuple(placements)
-        made._read = read
+        made._files = files
         return made
 
     def read(self) -> Tensor:
@@ -68,7 +73,15 @@ class SavedTensor(Tensor):
         Raises:
             CheckpointError: If they are damaged, or not there any more.
         """
-        return self._read(self)
+        whole = torch.empty(self.shape, dtype=self.dtype)
+        self._files.read_into({self.saved_as: whole})
+        return whole
+
+    def read_like(self, like: Tensor) -> Tensor:
+        """Read the values that ``like`` has of its own shape, onto its device: of a ``DTensor`` this rank's part."""
+        read = torch.empty_like(like.detach(), dtype=self.dtype)
+        self._files.read_into({self.saved_as: read})
+        return read
 
     @classmethod
     def __torch_function__(
@@ -97,7 +110,7 @@ class SavedTensor(Tensor):
             "a tensor of a sharded checkpoint, whose values are not read yet, cannot be saved. Read it first: .read()"
         )
 
-    def __repr__(self, **_: Any) -> str:
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]  # torch's takes what is in it
         return f"SavedTensor({self.saved_as!r}, shape={tuple(self.shape)}, dtype={self.dtype})"
 
     __str__ = __repr__

@@ -1,10 +1,10 @@
-"""Reading a sharded checkpoint: each part of a file is compared with its digest when it is read, and used from memory."""
+"""Reading a sharded checkpoint: each part of a file is compared with its digest when it is read."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -51,7 +51,7 @@ class ShardedFiles:
             if not self.path.is_dir():
                 raise CheckpointNotFoundError(f"there is no checkpoint {path}.") from error
             raise CheckpointError(
-                f"{path} is no checkpoint: it is a folder, and there is no {MANIFEST} in it, which trainkit writes last."
+                f"{path} is no checkpoint: it is a folder without a {MANIFEST}, which trainkit writes last."
             ) from error
         except OSError as error:
             raise self._unreadable(MANIFEST, error) from error
@@ -94,6 +94,7 @@ class ShardedFiles:
         Raises:
             ArchiveError: If there is no such tensor, or it has another form.
         """
+
         def place_holder(tensor: Tensor) -> Tensor:
             key, placements = tensor.__dict__.get(SAVED_AS), tensor.__dict__.get(PLACEMENTS)
             if not tensor.is_meta or not isinstance(key, str):
@@ -104,17 +105,27 @@ class ShardedFiles:
             splits = placements if isinstance(placements, list) else []
             if not all(type(each) is int and -1 <= each < tensor.ndim for each in splits):
                 raise ArchiveError(f"contradicts itself: {key[:50]!r} was split in no way. Use another one.")
-            return SavedTensor.of(tensor, key, splits, self._read_whole)
+            return SavedTensor.of(tensor, key, splits, self)
 
         return replaced(checkpoint, place_holder)
 
-    def read_whole(self, keys: Iterable[str]) -> dict[str, Tensor]:
-        """Return whole tensors by their keys, on the CPU."""
-        tensors = {
-            key: torch.empty(self.manifest.tensors[key]["shape"], dtype=self.manifest.dtype_of(key)) for key in keys
-        }
-        self.read_into(tensors)
-        return tensors
+    def with_whole(self, checkpoint: Any, map_location: Any) -> Any:
+        """Return a checkpoint with whole tensors, and one for all that were one, where `SavedTensor` stood.
+
+        Args:
+            checkpoint: What `with_place_holders` returned.
+            map_location: Where they go, as in ``torch.load``; None is the CPU.
+        """
+        tensors: dict[str, Tensor] = {}
+
+        def whole(tensor: Tensor) -> Tensor:
+            if not isinstance(tensor, SavedTensor):
+                return tensor
+            if tensor.saved_as not in tensors:
+                tensors[tensor.saved_as] = _moved(tensor.read(), map_location)
+            return tensors[tensor.saved_as]
+
+        return replaced(checkpoint, whole)
 
     def read_into(self, targets: Mapping[str, Tensor]) -> None:
         """Fill tensors with what was saved under their keys: whole ones, or a ``DTensor`` with this rank's part.
@@ -151,9 +162,6 @@ class ShardedFiles:
         if not is_dense or [*tensor.shape] != chunk["sizes"] or tensor.dtype != self.manifest.dtype_of(key):
             raise CheckpointError(f"{self.path / name} contradicts the {MANIFEST} beside it. Use another one.")
         return tensor
-
-    def _read_whole(self, saved: SavedTensor) -> Tensor:
-        return self.read_whole([saved.saved_as])[saved.saved_as]
 
     def _verify_file(self, name: str) -> None:
         with self._opened(name) as file:
@@ -196,6 +204,19 @@ class ShardedFiles:
 
     def _unreadable(self, name: str, error: OSError) -> CheckpointError:
         return CheckpointError(f"{self.path / name} cannot be read: {error.strerror or error}.")
+
+
+def _moved(tensor: Tensor, map_location: Any) -> Tensor:
+    """Return ``tensor``, which is new and on the CPU, where ``torch.load`` would put it."""
+    if callable(map_location):
+        placed: torch.UntypedStorage | None = map_location(tensor.untyped_storage(), "cpu")
+        if placed is None:
+            return tensor
+        moved = torch.empty(0, dtype=tensor.dtype, device=placed.device)
+        moved.set_(placed, 0, tensor.shape, tensor.stride())
+        return moved
+    where = map_location.get("cpu", "cpu") if isinstance(map_location, dict) else map_location
+    return tensor if where is None else tensor.to(where)
 
 
 def saved_in(value: Any) -> list[SavedTensor]:

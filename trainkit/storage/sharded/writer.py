@@ -21,7 +21,7 @@ from trainkit.storage.sharded.names import MANIFEST, METADATA, STATE
 from trainkit.storage.storable import check_storable
 
 if TYPE_CHECKING:
-    from torch.distributed.checkpoint import SavePlan
+    from torch.distributed.checkpoint.planner import SavePlan
     from torch.distributed.tensor import DTensor
 
     from trainkit.storage.sharded.distributed import Written
