@@ -5,6 +5,7 @@ Rank 0 writes ``FOLDER/NAME.pt``: the state with which the fit began, with which
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import warnings
@@ -63,7 +64,7 @@ def data() -> TensorDataset:
 def state_of(trainer: Trainer, module: TrainModule) -> dict[str, Any]:
     """Return the weights and the state of the optimizer, whole. Every rank has to call this."""
     state = {"weights": module.state_dict(), "optimizer": trainer.optimizers[0].state_dict()}
-    return mapped(state, lambda each: whole(each.detach()).cpu().clone())
+    return copy.deepcopy(mapped(state, lambda each: whole(each.detach()).cpu()))
 
 
 class Watch(Callback):
