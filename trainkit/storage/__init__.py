@@ -31,6 +31,19 @@ temporary.py           the file in which it is built up, and what killed process
 refused.py             what to do where the file system refuses
 remote.py              the same for URLs
 
+saving.py               from a value to an archive
+put_in_place.py         the name for what was built, whatever has that
+temporary_names.py      the names until then
+
+**Sharded** (``sharded/``): a folder into which all ranks write
+names.py                the names of its files
+manifest.py             their digests, and which part of a tensor is where
+place_holder.py         what stands for a tensor that is not read yet
+dtensors.py             which tensors are split over ranks
+distributed.py          what torch.distributed.checkpoint plans, and the parts of tensors
+reader.py               reading and verifying
+writer.py               writing, from the plan to the name
+
 **Beside checkpoints**
 claim.py               a folder belongs to one run at a time
 places.py              whether a path in a file leads to where the user's files are

@@ -227,7 +227,9 @@ def refuse_same_file(source: FilePath, path: FilePath) -> None:
         CheckpointError: If it would.
     """
     with suppress(OSError, ValueError):  # one of them does not exist, or cannot
-        if os.path.samefile(source, path):
+        # A sharded one is a folder, in which nothing else is to be.
+        within = is_sharded(source) and os.path.samefile(source, os.path.dirname(os.path.abspath(path)))
+        if within or os.path.samefile(source, path):
             raise CheckpointError(f"{path} is the checkpoint itself, which would be lost. Choose another name.")
 
 

@@ -67,13 +67,16 @@ class SavedTensor(Tensor):
         made._files = files
         return made
 
-    def read(self) -> Tensor:
+    def read(self, into: Tensor | None = None) -> Tensor:
         """Read the values: the whole tensor, on the CPU of this rank, checked as everything that is read.
+
+        Args:
+            into: What to fill, and return; None makes one.
 
         Raises:
             CheckpointError: If they are damaged, or not there any more.
         """
-        whole = torch.empty(self.shape, dtype=self.dtype)
+        whole = torch.empty(self.shape, dtype=self.dtype) if into is None else into
         self._files.read_into({self.saved_as: whole})
         return whole
 
