@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import torch
 from torch import Tensor
 
 
@@ -40,14 +39,14 @@ def dealt_like(value: Tensor, like: Any) -> Tensor:
     """
     if not is_sharded(like) or is_sharded(value) or value.shape != like.shape:
         return value
-    from torch.distributed.tensor import distribute_tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor
 
     device = own_part(like).device
     dealt: Tensor = distribute_tensor(value.to(device), like.device_mesh, like.placements, src_data_rank=None)
     # A part that is a view would keep all of ``value`` in memory.
     local = own_part(dealt)
     if local.untyped_storage().nbytes() > local.nbytes:
-        dealt = type(dealt).from_local(
+        dealt = DTensor.from_local(
             local.clone(), like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
         )
     return dealt
@@ -64,8 +63,3 @@ def mapped(value: Any, function: Any) -> Any:
     if type(value) is tuple:
         return tuple(mapped(each, function) for each in value)
     return value
-
-
-def same_tensors(first: Tensor, second: Tensor) -> bool:
-    """Return whether what this rank holds of two tensors is equal."""
-    return torch.equal(own_part(first), own_part(second))

@@ -263,12 +263,15 @@ class TrainModule(HyperparametersMixin, TransferHooks, AttachedModule):
         # One that several optimizers share stays trainable, since it is among those of ``optimizer``.
         for parameter in set(parameters).difference(parameters_of(optimizer)):
             parameter.requires_grad = False
+        self.trainer.strategy.parameters_changed()
 
     def untoggle_optimizer(self, optimizer: Any = None) -> None:
         """Undo `toggle_optimizer`. Without one before it, this does nothing; ``optimizer`` is not looked at."""
         for parameter, required_grad in (self._untoggled or {}).items():
             parameter.requires_grad = required_grad
-        self._untoggled = None
+        if self._untoggled:
+            self._untoggled = None
+            self.trainer.strategy.parameters_changed()
 
     def freeze(self) -> Self:
         """Stop all parameters from being trained, and switch to eval mode. Returns the module."""
