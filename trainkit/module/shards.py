@@ -5,7 +5,15 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
+
+
+def class_of(module: nn.Module) -> type[nn.Module]:
+    """Return the class of ``module``; of one to which ``fully_shard`` has given a subclass, that from before."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    if fsdp is None or not isinstance(module, fsdp.FSDPModule):
+        return type(module)
+    return type(module).__mro__[2]  # behind the subclass and FSDPModule
 
 
 def is_sharded(value: Any) -> bool:
@@ -63,3 +71,31 @@ def mapped(value: Any, function: Any) -> Any:
     if type(value) is tuple:
         return tuple(mapped(each, function) for each in value)
     return value
+
+
+def bare_copy(module: nn.Module) -> nn.Module:
+    """Return a module of the parameters and buffers of ``module``, copied, under the same names, and nothing else.
+
+    What is sharded cannot be copied as it is: torch refuses to copy modules that ``fully_shard`` was called with.
+    """
+    copies: dict[int, Any] = {}
+
+    def copy_of(tensor: Any) -> Any:
+        if tensor is not None and id(tensor) not in copies:
+            copy = tensor.detach().clone()
+            is_parameter = isinstance(tensor, nn.Parameter)
+            copies[id(tensor)] = nn.Parameter(copy, tensor.requires_grad) if is_parameter else copy
+        return None if tensor is None else copies[id(tensor)]
+
+    def bare(layer: nn.Module) -> nn.Module:
+        if id(layer) not in copies:
+            copies[id(layer)] = made = nn.Module()
+            for name, parameter in layer._parameters.items():
+                made.register_parameter(name, copy_of(parameter))
+            for name, buffer in layer._buffers.items():
+                made.register_buffer(name, copy_of(buffer), persistent=name not in layer._non_persistent_buffers_set)
+            for name, child in layer.named_children():
+                made.add_module(name, bare(child))
+        return copies[id(layer)]  # type: ignore[no-any-return]  # a module under the id of a module
+
+    return bare(module)

@@ -19,6 +19,7 @@ from trainkit.errors import CheckpointError, MetricError, ModuleError, UnknownNa
 from trainkit.metrics.torchmetrics import is_metric_collection
 from trainkit.module.attached import AttachedModule
 from trainkit.module.class_only import class_only
+from trainkit.module.clip import clip_norm
 from trainkit.module.from_checkpoint import (
     call_with,
     constructor_arguments,
@@ -145,7 +146,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, AttachedModule):
             parameters = in_order_of(self, parameters)
         match gradient_clip_algorithm or "norm":
             case "norm":
-                nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+                clip_norm(parameters, gradient_clip_val)
             case "value":
                 nn.utils.clip_grad_value_(parameters, gradient_clip_val)
             case unknown:

@@ -235,8 +235,8 @@ class Strategy(ABC):
         return any(self.all_gather_object(bool(flag)))
 
     def total(self, number: int) -> int:
-        """Return the sum of the numbers of all ranks. Every rank has to call this."""
-        return sum(self.all_gather_object(number)) if self.is_distributed else number
+        """Return the sum of the numbers of all ranks that have different data. Every rank has to call this."""
+        return sum(self.one_of_each_data(self.all_gather_object(number))) if self.is_distributed else number
 
     def agreed(self, decide: Callable[[], T]) -> T:
         """Call ``decide`` on rank 0, and return its result on every rank. Every rank has to call this.

@@ -21,6 +21,7 @@ from trainkit.strategies.base import Strategy
 from trainkit.strategies.flat_gradients import broadcast
 from trainkit.strategies.fsdp_mesh import Place, make_mesh, place_in, read_mesh
 from trainkit.strategies.fsdp_root import Sharding, shard
+from trainkit.strategies.fsdp_unfit import refuse_unfit
 from trainkit.strategies.fsdp_units import Policy, check_policy
 from trainkit.strategies.processes import join_group, take_place
 from trainkit.strategies.same_modules import refuse_different_modules
@@ -158,6 +159,7 @@ class FSDP(Strategy):
         group, self._root = vars(module).get(_ROOT, (None, None))
         if self._root is None:
             refuse_different_modules(self, module)
+            refuse_unfit(module)
             self._root = shard(module, self._sharding())
             vars(module)[_ROOT] = self._group, self._root
         elif group is not self._group and self.is_distributed:
@@ -193,8 +195,8 @@ class FSDP(Strategy):
             return
         # One that has had none cannot know what the others gather for theirs.
         with nullcontext() if all(has_batch) else self._root.whole():
-            for batch in chain([first], batches, repeat(_END)):
-                if batch is not first and not self.any_rank(batch is not _END):
+            for turn, batch in enumerate(chain([first], batches, repeat(_END))):
+                if turn and not self.any_rank(batch is not _END):
                     return
                 if batch is _END:
                     self._root.follow()
