@@ -47,17 +47,20 @@ def dealt_like(value: Tensor, like: Any) -> Tensor:
     """
     if not is_sharded(like) or is_sharded(value) or value.shape != like.shape:
         return value
+    return dealt(value.to(own_part(like).device), like.device_mesh, like.placements)
+
+
+def dealt(value: Tensor, mesh: Any, placements: Any) -> Tensor:
+    """Return this rank's part of ``value``, which is equal on all ranks, as a `DTensor`."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
-    device = own_part(like).device
-    dealt: Tensor = distribute_tensor(value.to(device), like.device_mesh, like.placements, src_data_rank=None)
+    made: Tensor = distribute_tensor(value, mesh, placements, src_data_rank=None)
+    local = own_part(made)
+    if local.untyped_storage().nbytes() == local.nbytes:
+        return made
     # A part that is a view would keep all of ``value`` in memory.
-    local = own_part(dealt)
-    if local.untyped_storage().nbytes() > local.nbytes:
-        dealt = DTensor.from_local(
-            local.clone(), like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
-        )
-    return dealt
+    shape, stride = made.shape, made.stride()
+    return DTensor.from_local(local.clone(), mesh, placements, run_check=False, shape=shape, stride=stride)
 
 
 def mapped(value: Any, function: Any) -> Any:
