@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 from trainkit.checkpoint.optimizer_states import HOW_TO_COMPUTE, check_optimizer_state, is_in_torchs_form
 from trainkit.checkpoint.scheduler_states import MOST_STEPS, check_scheduler_state, is_of_torch
 from trainkit.errors import CheckpointError, StateError
-from trainkit.module.shards import dealt_as_saved, dealt_like, is_sharded
+from trainkit.module.saved_parts import dealt_as_saved
+from trainkit.module.shards import dealt_like, is_sharded
 from trainkit.storage.owners import given_to, restoring
 from trainkit.storage.sharded.place_holder import SavedTensor
 from trainkit.storage.sharded.reader import saved_in

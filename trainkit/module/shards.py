@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from trainkit.storage.sharded.dtensors import is_dtensor as is_sharded
 from trainkit.storage.sharded.place_holder import SavedTensor
-from trainkit.storage.walk import replaced
 
-if TYPE_CHECKING:
-    from torch.distributed.tensor import DTensor
 
-__all__ = ["dealt_as_saved", "dealt_like", "is_sharded", "mapped", "own_part", "read_parts", "same_tensors", "whole"]
+def class_of(module: nn.Module) -> type[nn.Module]:
+    """Return the class of ``module``; of one to which ``fully_shard`` has given a subclass, that from before."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    if fsdp is None or not isinstance(module, fsdp.FSDPModule):
+        return type(module)
+    return type(module).__mro__[2]  # behind the subclass and FSDPModule
+
+
+def is_sharded(value: Any) -> bool:
+    """Return whether ``value`` is a `DTensor`."""
+    # Importing them takes a second and more; who has one has imported them.
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(value, module.DTensor)
 
 
 def whole(tensor: Any) -> Tensor:
@@ -45,49 +52,20 @@ def dealt_like(value: Tensor, like: Any) -> Tensor:
         return value.read_like(like) if isinstance(like, Tensor) and value.shape == like.shape else value
     if not is_sharded(like) or is_sharded(value) or value.shape != like.shape:
         return value
-    from torch.distributed.tensor import distribute_tensor
+    return dealt(value.to(own_part(like).device), like.device_mesh, like.placements)
 
-    device = own_part(like).device
-    dealt: Tensor = distribute_tensor(value.to(device), like.device_mesh, like.placements, src_data_rank=None)
+
+def dealt(value: Tensor, mesh: Any, placements: Any) -> Tensor:
+    """Return this rank's part of ``value``, which is equal on all ranks, as a `DTensor`."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    made: Tensor = distribute_tensor(value, mesh, placements, src_data_rank=None)
+    local = own_part(made)
+    if local.untyped_storage().nbytes() == local.nbytes:
+        return made
     # A part that is a view would keep all of ``value`` in memory.
-    local = own_part(dealt)
-    if local.untyped_storage().nbytes() > local.nbytes:
-        dealt = type(dealt).from_local(
-            local.clone(), like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
-        )
-    return dealt
-
-
-def read_parts(state: Any, module: nn.Module) -> Any:
-    """Return ``state`` with all read that is in a sharded checkpoint: this rank's part of it, if ``module`` is sharded.
-
-    It is dealt out as a parameter of that shape is, or else as it was when it was saved.
-    """
-    parameters = [each for each in module.parameters() if is_sharded(each)]
-    by_shape = {each.shape: each for each in reversed(parameters)}
-
-    def read(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, SavedTensor):
-            return tensor
-        if tensor.shape in by_shape:
-            return tensor.read_like(by_shape[tensor.shape])
-        return dealt_as_saved(tensor, parameters[0]) if parameters else tensor.read()
-
-    return replaced(state, read)
-
-
-def dealt_as_saved(saved: SavedTensor, beside: DTensor) -> Tensor:
-    """Read a tensor of a sharded checkpoint, split over the ranks of ``beside`` as it was when it was saved.
-
-    Where they are arranged in another way than then, each has all of it.
-    """
-    from torch.distributed.tensor import Replicate, Shard, empty
-
-    mesh = beside.device_mesh
-    splits: Sequence[int] = saved.placements if len(saved.placements) == mesh.ndim else [-1] * mesh.ndim
-    placements = [Replicate() if dimension < 0 else Shard(dimension) for dimension in splits]
-    like = empty(saved.shape, dtype=saved.dtype, device_mesh=mesh, placements=placements)
-    return saved.read_like(like)
+    shape, stride = made.shape, made.stride()
+    return DTensor.from_local(local.clone(), mesh, placements, run_check=False, shape=shape, stride=stride)
 
 
 def mapped(value: Any, function: Any) -> Any:
@@ -103,6 +81,29 @@ def mapped(value: Any, function: Any) -> Any:
     return value
 
 
-def same_tensors(first: Tensor, second: Tensor) -> bool:
-    """Return whether what this rank holds of two tensors is equal."""
-    return torch.equal(own_part(first), own_part(second))
+def bare_copy(module: nn.Module) -> nn.Module:
+    """Return a module of the parameters and buffers of ``module``, copied, under the same names, and nothing else.
+
+    What is sharded cannot be copied as it is: torch refuses to copy modules that ``fully_shard`` was called with.
+    """
+    copies: dict[int, Any] = {}
+
+    def copy_of(tensor: Any) -> Any:
+        if tensor is not None and id(tensor) not in copies:
+            copy = tensor.detach().clone()
+            is_parameter = isinstance(tensor, nn.Parameter)
+            copies[id(tensor)] = nn.Parameter(copy, tensor.requires_grad) if is_parameter else copy
+        return None if tensor is None else copies[id(tensor)]
+
+    def bare(layer: nn.Module) -> nn.Module:
+        if id(layer) not in copies:
+            copies[id(layer)] = made = nn.Module()
+            for name, parameter in layer._parameters.items():
+                made.register_parameter(name, copy_of(parameter))
+            for name, buffer in layer._buffers.items():
+                made.register_buffer(name, copy_of(buffer), persistent=name not in layer._non_persistent_buffers_set)
+            for name, child in layer.named_children():
+                made.add_module(name, bare(child))
+        return copies[id(layer)]  # type: ignore[no-any-return]  # a module under the id of a module
+
+    return bare(module)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, ClassVar, Literal, TypeVar
@@ -93,7 +93,7 @@ class Strategy(ABC):
             torch.cuda.set_device(self.device)
 
     def compute_in(self, dtype: torch.dtype | None) -> None:
-        """Take note of the dtype in which autocast computes, None where there is no autocast; called ahead of `wrap`."""
+        """Take note of the dtype of autocast, None where there is none; called ahead of `wrap`."""
 
     def has_placed(self, module: TrainModule, dtype: torch.dtype | None) -> bool:
         """Return whether an earlier call has left ``module`` such as `wrap` makes it, so that it cannot be changed.
@@ -131,6 +131,10 @@ class Strategy(ABC):
         """Return the function that the loop calls in place of ``step``, a step of validation, test or prediction."""
         return step
 
+    def in_turns(self, batches: Iterator[T]) -> Iterator[T]:
+        """Return the ``batches`` of an evaluation, of which ranks may have different numbers."""
+        return batches
+
     def gradient_sync(self, *, enabled: bool) -> AbstractContextManager[None]:
         """Return the context for forward and backward of one batch.
 
@@ -157,11 +161,28 @@ class Strategy(ABC):
     def sync_gradients(self, module: nn.Module) -> None:
         """Average the gradients of ``module`` over all ranks, where backward has not done it."""
 
+    def parameters_changed(self) -> None:
+        """Note that within a step parameters have changed, or whether they are trained."""
+
     def sync_buffers(self, module: nn.Module) -> None:
         """Give all ranks the buffers of rank 0, ahead of an evaluation: what is evaluated is what rank 0 saves."""
 
     def resume_group(self) -> None:
         """Go on in the middle of an accumulation group, from a checkpoint; called when the module is wrapped."""
+
+    @property
+    def data_rank(self) -> int:
+        """The number of this process's data among all that are different, from 0."""
+        return self.rank
+
+    @property
+    def data_world_size(self) -> int:
+        """How many processes have different data; the others share the computation of a batch with one of them."""
+        return self.world_size
+
+    def one_of_each_data(self, values: Sequence[T]) -> list[T]:
+        """Return of the values of all ranks those of one rank for each of the different data."""
+        return list(values)
 
     @property
     def is_distributed(self) -> bool:
@@ -216,8 +237,8 @@ class Strategy(ABC):
         return any(self.all_gather_object(bool(flag)))
 
     def total(self, number: int) -> int:
-        """Return the sum of the numbers of all ranks. Every rank has to call this."""
-        return sum(self.all_gather_object(number)) if self.is_distributed else number
+        """Return the sum of the numbers of all ranks that have different data. Every rank has to call this."""
+        return sum(self.one_of_each_data(self.all_gather_object(number))) if self.is_distributed else number
 
     def agreed(self, decide: Callable[[], T]) -> T:
         """Call ``decide`` on rank 0, and return its result on every rank. Every rank has to call this.

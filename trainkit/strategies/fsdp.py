@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from trainkit.checks import flags, number, takes_numpy, text
-from trainkit.errors import ConfigError, UnknownNameError
+from trainkit.errors import ConfigError, ModuleError, UnknownNameError
 from trainkit.module import TrainModule
 from trainkit.module.shards import is_sharded, mapped, whole
 from trainkit.module.writable import is_read_only
 from trainkit.strategies.base import Strategy
 from trainkit.strategies.flat_gradients import broadcast
-from trainkit.strategies.fsdp_mesh import data_dims, make_mesh, read_mesh
-from trainkit.strategies.fsdp_units import Policy, check_policy, units
+from trainkit.strategies.fsdp_mesh import Place, make_mesh, place_in, read_mesh
+from trainkit.strategies.fsdp_root import Sharding, shard
+from trainkit.strategies.fsdp_unfit import refuse_unfit
+from trainkit.strategies.fsdp_units import Policy, check_policy
 from trainkit.strategies.processes import join_group, take_place
 from trainkit.strategies.same_modules import refuse_different_modules
 from trainkit.types import NO_CONTEXT
@@ -27,6 +30,11 @@ from trainkit.types import NO_CONTEXT
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.fsdp import MixedPrecisionPolicy
+
+T = TypeVar("T")
+
+_END = object()
+"""Stands for the batch that a rank has no more."""
 
 CHECKPOINTS = ("full", "sharded")
 """How a checkpoint holds what is sharded."""
@@ -101,9 +109,11 @@ class FSDP(Strategy):
         self._group: Any = None  # the process group of that mesh
         self._autocast_dtype: torch.dtype | None = None
         self._root: Any = None
+        self._place = Place()
 
     def assign(self, devices: Sequence[torch.device]) -> None:
         take_place(self, devices)
+        self._place = place_in(self.mesh, self.rank, self.world_size)
 
     def setup(self) -> None:
         super().setup()
@@ -120,31 +130,50 @@ class FSDP(Strategy):
         assert self._device_mesh is not None, "setup() has made it"
         return self._device_mesh
 
+    @property
+    def data_rank(self) -> int:
+        return self._place.data_rank
+
+    @property
+    def data_world_size(self) -> int:
+        return self._place.data_world_size
+
+    def one_of_each_data(self, values: Sequence[T]) -> list[T]:
+        return [values[rank] for rank in self._place.first_ranks]
+
     def compute_in(self, dtype: torch.dtype | None) -> None:
         self._autocast_dtype = dtype
 
     def has_placed(self, module: TrainModule, dtype: torch.dtype | None) -> bool:
         if _ROOT not in vars(module):
             return False
-        other = next(
-            (each.dtype for each in module.parameters() if each.is_floating_point() and each.dtype != dtype), None
-        )
-        if dtype is not None and other is not None:
+        dtypes = {each.dtype for each in module.parameters() if each.is_floating_point()}
+        if dtype is not None and dtypes - {dtype}:
             raise ConfigError(
-                f"{type(module).__name__} is sharded, with parameters in {other}, and cannot be converted to {dtype} any "
-                "more. Use the precision it was trained with, or build the module anew and load a checkpoint into it."
+                f"{type(module).__name__} is sharded, with parameters in {dtypes.pop()}, and cannot be converted to "
+                f"{dtype} any more.\n"
+                "    to do        use the precision it was trained with, or build the module anew and load a checkpoint"
             )
         return True
 
     def wrap(self, module: TrainModule) -> None:
-        self._root = vars(module).get(_ROOT)
+        group, self._root = vars(module).get(_ROOT, (None, None))
         if self._root is None:
             refuse_different_modules(self, module)
-            self._root = self._shard(module)
-            vars(module)[_ROOT] = self._root
+            refuse_unfit(module)
+            self._root = shard(module, self._sharding())
+            vars(module)[_ROOT] = self._group, self._root
+        elif group is not self._group and self.is_distributed:
+            raise ModuleError(
+                f"{type(module).__name__} is sharded over ranks that have lost each other, by an error that has ended "
+                "an earlier call.\n"
+                "    to do        build the module anew, and continue from a checkpoint"
+            )
 
     def training_step(self, module: TrainModule) -> Callable[..., Any]:
         root = self._root
+        # Of a step of several backwards and updates what is in no unit has to stay whole until its end.
+        root.set_reshard_after_backward(module.automatic_optimization, recurse=False)
         if not module.automatic_optimization:
             return self._manual_step(module)
 
@@ -154,96 +183,96 @@ class FSDP(Strategy):
         return step
 
     def evaluation_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        root = self._root
+        return partial(self._root.evaluate, step)
 
-        def evaluate(*arguments: Any) -> Any:
-            try:
-                return root(step, *arguments)
-            finally:
-                root.reshard()  # no backward comes that would
+    def in_turns(self, batches: Iterator[T]) -> Iterator[T]:
+        if not self.is_distributed:
+            yield from batches
+            return
+        # Ranks meet in each step. One that has no batch any more gathers along, as long as another has one.
+        first = next(batches, _END)
+        has_batch: list[bool] = self.all_gather_object(first is not _END)
+        if not any(has_batch):
+            return
+        # One that has had none cannot know what the others gather for theirs.
+        with nullcontext() if all(has_batch) else self._root.whole():
+            for turn, batch in enumerate(chain([first], batches, repeat(_END))):
+                if turn and not self.any_rank(batch is not _END):
+                    return
+                if batch is _END:
+                    self._root.follow()
+                else:
+                    yield batch  # type: ignore[misc]  # _END is none of them
 
-        return evaluate
+    def gradient_sync(self, *, enabled: bool) -> AbstractContextManager[None]:
+        # Each backward adds its share to the averages: held back, gradients would take the memory of the whole module.
+        return NO_CONTEXT
 
     def skips_step(self, skips: bool) -> bool:
         if super().skips_step(skips):
-            self._root.reshard()
+            self._root.free()
         return skips
 
-    def gradient_sync(self, *, enabled: bool) -> AbstractContextManager[None]:
-        # Each backward leaves its share of the averages, which add up: to hold them back would take the memory of all.
-        return NO_CONTEXT
-
     def sync_gradients(self, module: nn.Module) -> None:
-        # Torch averages the gradients of all groups behind a backward that goes through a unit. One that has gone past
-        # all of them has left the gradients of what is in no unit to be averaged.
+        # Torch averages behind a backward that goes through a unit or the end of a step. One that has gone past all of
+        # them has left the gradients of what is in no unit.
         if any(each.grad is not None and not is_sharded(each) for each in module.parameters()):
             with torch.enable_grad():
                 self._root(_start_of_backward, self.device).backward()
 
     def sync_buffers(self, module: nn.Module) -> None:
         if self.is_distributed:
-            broadcast(each for each in module.buffers() if not is_read_only(each))
+            broadcast(each for each in module.buffers() if not is_read_only(each) and not is_sharded(each))
 
     def waits_in_backward(self) -> bool:
-        return True
+        return self.is_distributed
+
+    def parameters_changed(self) -> None:
+        if self._root is not None:
+            self._root.renew()
 
     def module_state_dict(self, module: TrainModule) -> dict[str, Any]:
-        return self.stored(module.state_dict())
+        kept: dict[int, Any] = {}  # a tied parameter is gathered once
+
+        def value_of(each: Any) -> Any:
+            if id(each) not in kept:
+                kept[id(each)] = self.stored(each.detach() if isinstance(each, Tensor) else each)
+            return kept[id(each)]
+
+        return {name: value_of(each) for name, each in module.state_dict(keep_vars=True).items()}
 
     def stored(self, state: Any) -> Any:
-        return mapped(state, lambda each: whole(each.detach()).cpu()) if self.checkpoint == "full" else state
+        return mapped(state, self._for_rank_0) if self.checkpoint == "full" else state
+
+    def _for_rank_0(self, tensor: Any) -> Tensor:
+        """Return all of ``tensor`` in the memory of the CPU on rank 0, which writes; elsewhere without memory."""
+        full = whole(tensor.detach())
+        return full.cpu() if self.is_global_zero else torch.empty_like(full, device="meta")
 
     def _manual_step(self, module: TrainModule) -> Callable[..., Any]:
         """Return a step of several backwards and updates: what is in no unit is kept whole, and renewed by updates."""
         root = self._root
-        root.set_reshard_after_backward(False, recurse=False)
-
-        def renew(*_: Any) -> None:
-            root.reshard()
-            root.unshard()
 
         def step(*arguments: Any) -> Any:
-            # Not within the forward of the root, of which the backward would have to come behind its end.
-            handle = register_optimizer_step_post_hook(renew)
-            root.unshard()
-            try:
+            # Not within the forward of the root: torch averages the gradients of a backward that comes behind its end.
+            with root.held():
                 return module.training_step(*arguments)
-            finally:
-                handle.remove()
-                root.reshard()
 
         return step
 
-    def _shard(self, module: TrainModule) -> Any:
-        """Move ``module`` to the device and deal it out, unit by unit: never more of it is whole than it was, and one."""
-        root = _Root(module)
-        for unit in [*self._units(module), root]:
-            self._shard_unit(unit)
-        with torch.no_grad():
-            root(_nothing)  # so that units which are called by themselves know the root
-        root.reshard()  # type: ignore[operator]  # `fully_shard` has made it an FSDPModule
-        return root
+    def _sharding(self) -> Sharding:
+        from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy
 
-    def _units(self, module: TrainModule) -> list[nn.Module]:
-        return units(module, self.wrap_policy)
-
-    def _shard_unit(self, unit: nn.Module) -> None:
-        from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy, fully_shard
-
-        is_root = isinstance(unit, _Root)
-        unit.to(self.device)
-        own = [each for each in (*unit.parameters(), *unit.buffers()) if not is_sharded(each)]
-        broadcast(own)
-        mesh = self.device_mesh
-        dims = data_dims(mesh)
-        fully_shard(
-            unit,
-            mesh=mesh[dims if len(dims) > 1 else dims[0]],
-            reshard_after_forward=None if is_root else self.reshard_after_forward,
-            mp_policy=self._mixed_precision(),
-            offload_policy=CPUOffloadPolicy(pin_memory=self.device.type == "cuda")
-            if self.cpu_offload
-            else OffloadPolicy(),
+        dims = self._place.data_dims
+        pins = self.device.type == "cuda"
+        return Sharding(
+            mesh=self.device_mesh[dims if len(dims) > 1 else dims[0]],
+            device=self.device,
+            wrap_policy=self.wrap_policy,
+            activation_checkpointing=self.activation_checkpointing,
+            reshard_after_forward=self.reshard_after_forward,
+            mixed_precision=self._mixed_precision(),
+            offload=CPUOffloadPolicy(pin_memory=pins) if self.cpu_offload else OffloadPolicy(),
         )
 
     def _mixed_precision(self) -> MixedPrecisionPolicy:
@@ -258,21 +287,6 @@ class FSDP(Strategy):
         return MixedPrecisionPolicy(
             param_dtype=self._autocast_dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
         )
-
-
-class _Root(nn.Module):
-    """A module whose ``forward`` is any step of the module in it: torch gathers ahead of ``forward`` alone."""
-
-    def __init__(self, module: TrainModule) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, step: Callable[..., Any], *arguments: Any) -> Any:
-        return step(*arguments)
-
-
-def _nothing() -> None:
-    """A step that computes nothing."""
 
 
 def _start_of_backward(device: torch.device) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trainkit.checks import is_whole
@@ -62,6 +63,37 @@ def make_mesh(device_type: str, sizes: Mapping[str, int] | None, world_size: int
     return init_device_mesh(device_type, tuple(sizes.values()), mesh_dim_names=tuple(sizes))
 
 
-def data_dims(mesh: DeviceMesh) -> tuple[str, ...]:
-    """Return the names of the dimensions along which ranks have different data."""
-    return tuple(name for name in mesh.mesh_dim_names or () if name not in TENSOR_PARALLEL)
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a rank stands in a mesh, as far as its data goes.
+
+    Attributes:
+        data_dims: The dimensions along which ranks have different data.
+        data_rank: The number of its data.
+        data_world_size: How many different data there are.
+        first_ranks: The first of the ranks that have each of them.
+    """
+
+    data_dims: tuple[str, ...] = ("shard",)
+    data_rank: int = 0
+    data_world_size: int = 1
+    first_ranks: tuple[int, ...] = (0,)
+
+
+def place_in(sizes: Mapping[str, int] | None, rank: int, world_size: int) -> Place:
+    """Return the place of ``rank`` in the mesh of `make_mesh`, in which the last dimension runs fastest."""
+    sizes = {"shard": world_size} if sizes is None else sizes
+    dims = tuple(name for name in sizes if name not in TENSOR_PARALLEL)
+    first_ranks: dict[int, int] = {}
+    own = 0
+    for each in range(world_size):
+        rest, data_rank, stride = each, 0, 1
+        for name in reversed([*sizes]):
+            rest, index = divmod(rest, sizes[name])
+            if name in dims:
+                data_rank += stride * index
+                stride *= sizes[name]
+        first_ranks.setdefault(data_rank, each)
+        if each == rank:
+            own = data_rank
+    return Place(dims, own, len(first_ranks), tuple(first_ranks[number] for number in sorted(first_ranks)))

@@ -33,8 +33,8 @@ def check_policy(where: str, name: str, policy: Any) -> Any:
     elif callable(policy):
         return policy
     raise ConfigError(
-        f"{where}({name}={policy!r}) is not usable. Allowed: classes of modules, such as {{Block}}; a function that takes "
-        "a module and returns a bool; or a number of parameters, from which on a module counts."
+        f"{where}({name}={policy!r}) is not usable. Allowed: classes of modules, such as {{Block}}; a function that "
+        "takes a module and returns a bool; or a number of parameters, from which on a module counts."
     )
 
 

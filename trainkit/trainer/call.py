@@ -300,7 +300,7 @@ class Call:
         return checkpoint
 
     def _connect_data(self) -> DataConnection:
-        rank = Rank(self.strategy.rank, self.strategy.world_size)
+        rank = Rank(self.strategy.data_rank, self.strategy.data_world_size)
         data = DataConnection(self.module, self._datamodule, self._loaders, self.arguments.data, rank, self.stage)
         if self.stage is Stage.FIT and self.strategy.is_global_zero and not self.arguments.output.barebones:
             data.meter = WaitMeter("train_dataloader", self.strategy.device)

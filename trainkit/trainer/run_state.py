@@ -18,7 +18,7 @@ from trainkit.hooks.manager import HookManager
 from trainkit.loops.run import FitRun, Run
 from trainkit.module.hparams import store_hparams, warn_of_unstorable
 from trainkit.module.modes import Flags
-from trainkit.module.shards import read_parts
+from trainkit.module.saved_parts import read_parts
 from trainkit.module.weight_names import named_as_in
 from trainkit.output import warn
 from trainkit.progress import Progress

@@ -28,6 +28,7 @@ from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.storage.files import Content, write_checkpoint
 from trainkit.strategies.base import Strategy
+from trainkit.strategies.data_ranks import DataRanks
 from trainkit.trainer.arguments import (
     DataArguments,
     OptimizationArguments,
@@ -226,7 +227,7 @@ class Trainer(TrainerProperties):
         # Checked by now, as far as arguments can be without data: what follows makes the parts.
         self.strategy = resolve_strategy(strategy, accelerator, devices, num_nodes)
         self.precision = resolve_precision(precision)
-        self.metrics = MetricCollector(self.strategy)
+        self.metrics = MetricCollector(DataRanks(self.strategy))
         self.loggers = make_loggers(logger, self.arguments.output, self.arguments.data)
         self.hooks = HookManager()
         self._callbacks = make_callbacks(callbacks, self.arguments.output, self.arguments.data)
