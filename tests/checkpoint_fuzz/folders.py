@@ -17,8 +17,8 @@ from tests.strategies.started import Ranks
 from trainkit.checkpoint.diff import differences
 from trainkit.checkpoint.locate import newest_checkpoint
 from trainkit.cli.checkpoint import command
-from trainkit.storage.sharded import distributed  # noqa: F401  # ahead of the processes that are forked
 from trainkit.storage.files import read_checkpoint
+from trainkit.storage.sharded import distributed  # noqa: F401  # ahead of the processes that are forked
 
 USES = ("read", "load", "parts", "last", "verify", "show", "convert", "diff")
 MOST_BYTES = 2**32

@@ -27,7 +27,7 @@ def convert_checkpoint(old: FilePath, new: FilePath) -> list[str]:
     """Unpickle ``old``, **which runs whatever code is in it**, and write what is safe of it to ``new``.
 
     Args:
-        old: A checkpoint of Lightning or trainkit in one file, from someone whom you would let run a program on your machine.
+        old: A checkpoint of Lightning or trainkit, from someone whom you would let run a program on your machine.
         new: Where to write; what is there is replaced.
 
     Returns:

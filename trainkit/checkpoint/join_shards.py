@@ -51,8 +51,8 @@ def join_shards(old: FilePath, new: FilePath) -> None:
 
 def _on_disk(path: str, form: Tensor) -> Tensor:
     """Return a tensor of the shape and dtype of ``form`` whose memory is the file ``path``."""
-    storage = torch.UntypedStorage.from_file(path, shared=True, nbytes=form.numel() * form.itemsize)
-    return torch.empty(0, dtype=form.dtype).set_(storage, 0, form.shape)
+    values = torch.from_file(path, shared=True, size=form.numel() * form.itemsize, dtype=torch.uint8)
+    return values.view(form.dtype).view(form.shape)
 
 
 def _nearest_folder(folder: Path) -> Path:

@@ -161,7 +161,7 @@ def _read(optimizer: Any, state: Any) -> Any:
     def read(tensor: Tensor) -> Tensor:
         if not isinstance(tensor, SavedTensor):
             return tensor
-        like = owners.get(id(tensor))
+        like: Any = owners.get(id(tensor))
         if not is_sharded(like):
             return tensor.read()
         return tensor.read_like(like) if like.shape == tensor.shape else dealt_as_saved(tensor, like)

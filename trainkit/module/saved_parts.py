@@ -20,7 +20,7 @@ def read_parts(state: Any, module: nn.Module) -> Any:
 
     It is dealt out as a parameter of that shape is, or else as it was when it was saved.
     """
-    parameters = [each for each in module.parameters() if is_sharded(each)]
+    parameters: list[Any] = [each for each in module.parameters() if is_sharded(each)]
     by_shape = {each.shape: each for each in reversed(parameters)}
 
     def read(tensor: Tensor) -> Tensor:

@@ -140,9 +140,7 @@ def _equal_on_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
     }
 
 
-def _of_this_rank(
-    run: FitRun, plugins: Plugins, data: DataConnection, group: dict[str, Any] | None
-) -> dict[str, Any]:
+def _of_this_rank(run: FitRun, plugins: Plugins, data: DataConnection, group: dict[str, Any] | None) -> dict[str, Any]:
     """Return what each rank has for itself; everything else is equal on all of them."""
     buffers = own_buffers(run.strategy, run.module)
     return {

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from trainkit.callbacks.model_checkpoint import writer as writer_file
 from trainkit.callbacks.model_checkpoint.own_files import OwnFiles
 from trainkit.callbacks.model_checkpoint.writer import CheckpointWriter, SavePlan
-from trainkit.errors import CheckpointError
 from trainkit.storage.files import read_checkpoint
 
 

@@ -212,8 +212,11 @@ def place_holder_differs(folder: Path, other: Path, chance: random.Random) -> st
     return f"the place-holder of {name} is {tuple(tensor.shape)} {tensor.__dict__}"
 
 
-ACCIDENTS: list[Callable[[Path, Path, random.Random], str]] = [flip, flip, flip, cut, lengthen, lose, mix, exchange, pipe]
-WORKS: list[Callable[[Path, Path, random.Random], str]] = [
+Spoil = Callable[[Path, Path, random.Random], str]
+"""Spoils a checkpoint, and has another one at hand; returns what it has done."""
+
+ACCIDENTS: list[Spoil] = [flip, flip, flip, cut, lengthen, lose, mix, exchange, pipe]
+WORKS: list[Spoil] = [
     *(metadata_acts, part_acts, part_differs, state_acts, manifest_differs, manifest_differs, manifest_is_none),
     place_holder_differs,
 ]
