@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -70,14 +72,17 @@ def state_of(trainer: Trainer, module: TrainModule) -> dict[str, Any]:
 class Watch(Callback):
     """Keeps the state at the beginning, and each loss."""
 
-    def __init__(self) -> None:
+    def __init__(self, kill_at: int = 0) -> None:
+        self.kill_at = kill_at
         self.begun: Any = None
         self.losses: list[Tensor] = []
 
     def on_train_start(self, trainer: Trainer, module: TrainModule) -> None:
         self.begun = state_of(trainer, module)
 
-    def on_train_batch_end(self, outputs: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, outputs: Any) -> None:
+        if trainer.global_step == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
         self.losses.append(outputs["loss"].detach().clone())
 
 
@@ -92,6 +97,8 @@ def main(
     async_save: bool = False,
     keeps: bool = False,
     every_n_train_steps: int | None = None,
+    kill_at: int = 0,
+    kill_ranks: tuple[int, ...] = (0, 1),
     enable_checkpointing: bool = False,
     **arguments: Any,
 ) -> None:
@@ -107,10 +114,12 @@ def main(
         async_save: For the `ModelCheckpoint`.
         keeps: Whether to have a `ModelCheckpoint`.
         every_n_train_steps: For that.
+        kill_at: The update after which ranks end as by ``kill -9``; 0 for none.
+        kill_ranks: Which do.
         enable_checkpointing: Of the Trainer.
         arguments: Of the Trainer.
     """
-    watch = Watch()
+    watch = Watch(kill_at if int(os.environ["RANK"]) in kill_ranks else 0)
     callbacks: list[Callback] = [watch]
     if keeps:
         callbacks.append(

@@ -154,7 +154,7 @@ class ShardedFiles:
         if hashlib.sha256(data).hexdigest() != part["sha256"]:
             raise self._damaged(name)
         try:
-            tensor = load(Archive(BytesIO(data)))
+            tensor: Tensor = load(Archive(BytesIO(data)))
         # It is what was written, and may be made up all the same.
         except Exception as error:
             raise CheckpointError(f"{self.path / name} cannot be loaded: {error}") from error
@@ -213,7 +213,8 @@ def _moved(tensor: Tensor, map_location: Any) -> Tensor:
         if placed is None:
             return tensor
         moved = torch.empty(0, dtype=tensor.dtype, device=placed.device)
-        moved.set_(placed, 0, tensor.shape, tensor.stride())
+        with torch.no_grad():
+            moved.set_(placed, 0, tensor.shape, tensor.stride())
         return moved
     where = map_location.get("cpu", "cpu") if isinstance(map_location, dict) else map_location
     return tensor if where is None else tensor.to(where)
