@@ -6,6 +6,7 @@ fit has loaded the file of an epoch's end.
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections.abc import Callable
@@ -41,6 +42,14 @@ class SaveAfter(Callback):
 
     def on_train_batch_end(self, trainer: Trainer) -> None:
         self.batches += 1
+        if self.batches != AT_END:
+            self.save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer) -> None:
+        if self.batches == AT_END:
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
         if self.batches in self.paths:
             trainer.save_checkpoint(self.paths[self.batches])
 
@@ -50,9 +59,8 @@ class Loaded(Callback):
 
     def on_train_start(self, trainer: Trainer, module: nn.Module) -> None:
         states = [each.state_dict() for each in trainer.optimizers]
-        self.found = mapped(
-            {"weights": {**module.state_dict()}, "optimizers": states}, lambda each: whole(each.detach()).clone()
-        )
+        found = mapped({"weights": {**module.state_dict()}, "optimizers": states}, lambda each: whole(each.detach()))
+        self.found = copy.deepcopy(found)  # training goes on
 
 
 def train(kind: type[Net], strategy: Strategy, *callbacks: Callback, **arguments: Any) -> dict[str, Any]:
