@@ -208,7 +208,7 @@ class FSDP(Strategy):
         return NO_CONTEXT
 
     def skips_step(self, skips: bool) -> bool:
-        if super().skips_step(skips):
+        if super().skips_step(skips) and self._root is not None:
             self._root.free()
         return skips
 
