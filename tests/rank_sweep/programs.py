@@ -74,6 +74,10 @@ class Program:
             evaluated=draw.randint(1, 3 * GLOBAL_BATCH),
         )
 
+    def suits(self, strategy: str) -> bool:
+        """Whether ``strategy`` can run it: sharded are no sparse gradients, and no layers that are added later."""
+        return strategy == "ddp" or self.model not in ("sparse", "added")
+
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of weights and data."""
@@ -273,11 +277,11 @@ def train_loader(program: Program, rank: int, world_size: int) -> Any:
 def make_strategy(name: str, world_size: int) -> Strategy:
     """Return the strategy ``name``: ddp, fsdp (all that is no list is a unit), fsdp-root (no unit), hsdp (copies)."""
     if name == "ddp":
-        return DDP(timeout_s=20)
+        return DDP(timeout_s=60)
     if name == "fsdp-root":
-        return FSDP(timeout_s=20, wrap_policy=lambda module: False)
+        return FSDP(timeout_s=60, wrap_policy=lambda module: False)
     return FSDP(
-        timeout_s=20,
+        timeout_s=60,
         wrap_policy=lambda module: isinstance(module, nn.Linear | nn.LayerNorm | nn.Embedding),
         mesh=(world_size, 1) if name == "hsdp" else None,
     )

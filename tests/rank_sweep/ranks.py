@@ -26,7 +26,7 @@ def differences(
     seeds: Iterable[int], world_size: int, folder: Path, timeout_s: float, strategy: str = "ddp"
 ) -> Iterator[tuple[Program, str]]:
     """Run the programs of ``seeds`` on ``world_size`` ranks; give those that come to something else than alone."""
-    seeds = list(seeds)
+    seeds = [seed for seed in seeds if Program.draw(seed).suits(strategy)]
     output = start(seeds, world_size, folder, timeout_s, strategy)
     for index, seed in enumerate(seeds):
         program = Program.draw(seed)

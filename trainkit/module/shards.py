@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -68,16 +69,19 @@ def dealt(value: Tensor, mesh: Any, placements: Any) -> Tensor:
     return DTensor.from_local(local.clone(), mesh, placements, run_check=False, shape=shape, stride=stride)
 
 
-def mapped(value: Any, function: Any) -> Any:
-    """Return ``value`` (dicts, lists and tuples) with ``function`` applied to every sharded tensor in it."""
-    if isinstance(value, Tensor):
-        return function(value) if is_sharded(value) else value
+def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
+    """Return ``value`` (dicts, lists and tuples) with ``function`` applied to every sharded tensor in it.
+
+    What has none in it is returned as it is.
+    """
+    if is_sharded(value):
+        return function(value)
     if isinstance(value, dict):
-        return type(value)((key, mapped(each, function)) for key, each in value.items())
-    if isinstance(value, list):
-        return [mapped(each, function) for each in value]
-    if type(value) is tuple:
-        return tuple(mapped(each, function) for each in value)
+        items = {key: mapped(each, function) for key, each in value.items()}
+        return value if all(items[key] is each for key, each in value.items()) else type(value)(items)
+    if type(value) in (list, tuple):
+        parts = [mapped(each, function) for each in value]
+        return value if all(part is each for part, each in zip(parts, value, strict=True)) else type(value)(parts)
     return value
 
 

@@ -209,7 +209,7 @@ class FSDP(Strategy):
         return NO_CONTEXT
 
     def skips_step(self, skips: bool) -> bool:
-        if super().skips_step(skips):
+        if super().skips_step(skips) and self._root is not None:
             self._root.free()
         return skips
 
@@ -245,9 +245,9 @@ class FSDP(Strategy):
         return mapped(state, self._for_rank_0) if self.checkpoint == "full" else state
 
     def _for_rank_0(self, tensor: Any) -> Tensor:
-        """Return all of ``tensor`` in the memory of the CPU on rank 0, which writes; elsewhere without memory."""
+        """Return all of ``tensor`` in the memory of the CPU on rank 0, which writes; elsewhere zeros in one place."""
         full = whole(tensor.detach())
-        return full.cpu() if self.is_global_zero else torch.empty_like(full, device="meta")
+        return full.cpu() if self.is_global_zero else torch.zeros((), dtype=full.dtype).expand(full.shape)
 
     def _manual_step(self, module: TrainModule) -> Callable[..., Any]:
         """Return a step of several backwards and updates: what is in no unit is kept whole, and renewed by updates."""

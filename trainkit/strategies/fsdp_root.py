@@ -183,10 +183,12 @@ def shard(module: TrainModule, how: Sharding) -> Any:
     Beyond what is whole already, one unit at a time is: moved, made where it is on the meta device, and made equal to
     that of rank 0.
     """
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import FSDPModule, fully_shard
 
     root = Root(module)
-    chosen = units(module, how.wrap_policy)
+    # What the user has sharded in `configure_model` is a unit already.
+    done = [each for each in module.modules() if isinstance(each, FSDPModule)]
+    chosen = [] if done else units(module, how.wrap_policy)
     if how.activation_checkpointing is not False:
         again = chosen if how.activation_checkpointing is True else chosen_modules(module, how.activation_checkpointing)
         wrapped = _checkpointed(module, again)
@@ -207,7 +209,7 @@ def shard(module: TrainModule, how: Sharding) -> Any:
     with torch.no_grad():
         sharded(_nothing)  # so that units which are called by themselves know whose they are
     sharded.reshard()
-    sharded.watch(chosen, reshards=how.reshard_after_forward)
+    sharded.watch([*done, *chosen], reshards=how.reshard_after_forward)
     return sharded
 
 

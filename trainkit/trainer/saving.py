@@ -131,10 +131,11 @@ def dump_newest(trainer: Trainer, call: Call | None, previous: Call | None, *, w
     is_eval = modes.is_eval
     with trainer.metrics.closed("on_save_checkpoint"):
         trainer.hooks.hooks.on_save_checkpoint(checkpoint)
+    stored: dict[str, Any] = trainer.strategy.stored(checkpoint)  # also what hooks have put into it
     modes.put_back(is_eval=is_eval)  # hooks that were written for other frameworks switch to eval here
     try:
-        check_layout(checkpoint)
+        check_layout(stored)
     except CheckpointError as error:
         joined = ", ".join(trainer.hooks.order("on_save_checkpoint"))
         raise CheckpointError(f"{error} on_save_checkpoint is defined by {joined or 'no plugin'}.") from error
-    return checkpoint
+    return stored
