@@ -60,8 +60,8 @@ class FSDP(Strategy):
         cpu_offload: Whether parameters, gradients and optimizer states are kept in the memory of the CPU.
         mesh: ``(replicas, shards)`` for copies of shards (HSDP), or sizes by name, in which ``tp`` is tensor parallel:
             ``{"dp": 2, "tp": 4}``. By default all ranks shard.
-        checkpoint: ``"full"``: one file with all of the weights, which any strategy loads. ``"sharded"``: what
-            `module_state_dict` gives is left in parts.
+        checkpoint: ``"sharded"``: a folder, into which each rank writes its parts. ``"full"``: one file, for which rank
+            0 gathers all of them. Any strategy goes on from both.
         process_group_backend: As for ``torch.distributed.init_process_group``. By default nccl for tensors on a GPU and
             gloo for those on the CPU.
         timeout_s: How long a rank waits for the others before it raises.
@@ -83,7 +83,7 @@ class FSDP(Strategy):
         activation_checkpointing: Policy | bool = False,
         cpu_offload: bool = False,
         mesh: tuple[int, ...] | Mapping[str, int] | None = None,
-        checkpoint: Literal["full", "sharded"] = "full",
+        checkpoint: Literal["full", "sharded"] = "sharded",
         process_group_backend: str | None = None,
         timeout_s: float = 1800.0,
     ) -> None:
