@@ -81,9 +81,7 @@ def test_what_a_kill_in_between_has_left_goes_with_the_next(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3])
-def test_a_rename_that_fails_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
-) -> None:
+def test_a_rename_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
     monkeypatch.setattr(module, "_renameat2", lambda: None)
     path, temporary = tmp_path / "a.ckpt", temporary_for(tmp_path / "a.ckpt")
     make("folder", path, "old")

@@ -35,14 +35,7 @@ saving.py               from a value to an archive
 put_in_place.py         the name for what was built, whatever has that
 temporary_names.py      the names until then
 
-**Sharded** (``sharded/``): a folder into which all ranks write
-names.py                the names of its files
-manifest.py             their digests, and which part of a tensor is where
-place_holder.py         what stands for a tensor that is not read yet
-dtensors.py             which tensors are split over ranks
-distributed.py          what torch.distributed.checkpoint plans, and the parts of tensors
-reader.py               reading and verifying
-writer.py               writing, from the plan to the name
+sharded/                a folder into which all ranks write; see there
 
 **Beside checkpoints**
 claim.py               a folder belongs to one run at a time

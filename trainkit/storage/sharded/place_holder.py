@@ -62,7 +62,7 @@ class SavedTensor(Tensor):
             placements: See the class.
             files: Has the values.
         """
-        made = Tensor._make_subclass(cls, form.detach())  # torch leaves it untyped
+        made = form.detach().as_subclass(cls)
         made.saved_as, made.placements = saved_as, tuple(placements)
         made._files = files
         return made
@@ -93,8 +93,7 @@ class SavedTensor(Tensor):
         if func in (Tensor.detach, Tensor.requires_grad_):
             return args[0]
         if func in _FORM:
-            with torch._C.DisableTorchFunctionSubclass():
-                return func(*args, **(kwargs or {}))
+            return super().__torch_function__(func, types, args, kwargs)
         name = getattr(func, "__name__", str(func))
         name = getattr(getattr(func, "__self__", None), "__name__", name) if name in ("__get__", "__set__") else name
         raise CheckpointError(
