@@ -69,16 +69,22 @@ def test_one_process_reads_all_of_it(saved: Path, tmp_path: Path) -> None:
     assert "test/loss" in trainer.callback_metrics
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``end.pt``: what comes of a run that nobody kills."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert [each.code for each in fit(folder, "end", **KEEPING)] == [0, 0]
+    return folder
+
+
+@pytest.mark.timeout(400)  # two runs, one after the other
 @pytest.mark.parametrize(
     ("async_save", "kill_at", "kill_ranks"), [(False, 7, (0, 1)), (True, 9, (0, 1)), (True, 8, (1,)), (True, 12, (0,))]
 )
 def test_a_run_that_was_killed_in_mid_epoch_ends_like_one_that_was_not(
-    tmp_path: Path, async_save: bool, kill_at: int, kill_ranks: tuple[int, ...]
+    undisturbed: Path, tmp_path: Path, async_save: bool, kill_at: int, kill_ranks: tuple[int, ...]
 ) -> None:
-    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    for folder in (undisturbed, killed):
-        folder.mkdir()
-    assert [each.code for each in fit(undisturbed, "end", async_save=async_save, **KEEPING)] == [0, 0]
+    killed = tmp_path
     first = fit(killed, "first", async_save=async_save, kill_at=kill_at, kill_ranks=kill_ranks, **KEEPING)
     assert all(each.code for each in first), first
     assert [first[rank].code for rank in kill_ranks] == [-9] * len(kill_ranks)

@@ -28,7 +28,7 @@ IN_GROUP, IN_EPOCH, AT_END = 4, 5, 6
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "ddp": DDP,
     "fsdp": FSDP,
-    "root": lambda: FSDP(wrap_policy=lambda module: False),
+    "root": lambda: FSDP(wrap_policy=lambda module: False, checkpoint="full"),
 }
 
 
@@ -80,7 +80,10 @@ def save(folder: Path) -> dict[str, Any]:
                 lambda kind=kind, make=make, paths=paths: train(kind, make(), SaveAfter(paths))
             )
         for name, make in STRATEGIES.items():
-            for source, at in (("ddp", IN_GROUP), ("fsdp", IN_GROUP), ("fsdp", IN_EPOCH), ("fsdp", AT_END)):
+            for source, at in (
+                *(("ddp", IN_GROUP), ("root", IN_GROUP)),
+                *(("fsdp", IN_GROUP), ("fsdp", IN_EPOCH), ("fsdp", AT_END)),
+            ):
                 path = folder / f"{kind.__name__}_{source}_{at}.ckpt"
                 results[f"{kind.__name__} {name} from {source} after {at}"] = attempt(
                     lambda kind=kind, make=make, path=path: train(kind, make(), ckpt_path=path)

@@ -55,7 +55,8 @@ class Ranks:
 
     def ended_as_one(self) -> Sequence[Ended]:
         """Do as torchrun does: when one rank has failed, ask the others to end."""
-        while all(process.poll() is None for process in self._processes):
+        deadline_s = time.monotonic() + LIMIT_S
+        while all(process.poll() is None for process in self._processes) and time.monotonic() < deadline_s:
             time.sleep(0.05)
         if any(process.poll() for process in self._processes):
             for process in self._processes:

@@ -14,6 +14,7 @@ import tests.strategies.fsdp_checkpoints as checkpoints
 import tests.strategies.fsdp_fit as script
 import tests.strategies.fsdp_tensor_parallel as parallel
 from tests.strategies.started import Ranks
+from trainkit.storage.files import read_checkpoint
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
@@ -93,6 +94,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str
         ("fsdp", checkpoints.IN_GROUP),
         ("fsdp", checkpoints.IN_EPOCH),
         ("fsdp", checkpoints.AT_END),
+        ("root", checkpoints.IN_GROUP),
     ],
 )
 def test_a_file_of_any_strategy_goes_on_with_any(
@@ -113,7 +115,7 @@ def test_a_file_gives_any_number_of_ranks_its_weights_and_states(
     folder, _ = saved
     ranks = started(checkpoints.__file__, folder, "load", name="load", world_size=world_size)
     for source in ("ddp", "fsdp"):
-        file = torch.load(folder / f"Net_{source}_{checkpoints.AT_END}.ckpt", weights_only=True)
+        file = read_checkpoint(folder / f"Net_{source}_{checkpoints.AT_END}.ckpt")
         for rank in ranks:
             assert not isinstance(rank[source], str), rank[source]
             assert_close(dict(rank[source]["weights"]), dict(file["current_model_state"]), rtol=0, atol=0)

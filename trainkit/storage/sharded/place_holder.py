@@ -93,7 +93,7 @@ class SavedTensor(Tensor):
         if func in (Tensor.detach, Tensor.requires_grad_):
             return args[0]
         if func in _FORM:
-            return super().__torch_function__(func, types, args, kwargs)
+            return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]  # torch's
         name = getattr(func, "__name__", str(func))
         name = getattr(getattr(func, "__self__", None), "__name__", name) if name in ("__get__", "__set__") else name
         raise CheckpointError(
