@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, RandomSampler, Sampler, SequentialSampl
 from trainkit import Trainer, TrainModule, seed_everything
 from trainkit.data import TensorLoader
 from trainkit.data.sampler import ShardedSampler
-from trainkit.strategies import DDP
+from trainkit.module.shards import whole
+from trainkit.strategies import DDP, FSDP, Strategy
 
 GLOBAL_BATCH = 6
 """Samples in a batch of all ranks: a multiple of 1, 2 and 3."""
@@ -72,6 +73,10 @@ class Program:
             drops_last=drops_last,
             evaluated=draw.randint(1, 3 * GLOBAL_BATCH),
         )
+
+    def suits(self, strategy: str) -> bool:
+        """Whether ``strategy`` can run it: sharded are no sparse gradients, and no layers that are added later."""
+        return strategy == "ddp" or self.model not in ("sparse", "added")
 
     @property
     def dtype(self) -> torch.dtype:
@@ -269,7 +274,20 @@ def train_loader(program: Program, rank: int, world_size: int) -> Any:
     return DataLoader(data, batch_size=size, sampler=make_sampler(program, rank), drop_last=program.drops_last)
 
 
-def run(program: Program, rank: int, world_size: int, joined: int = 0) -> dict[str, Any]:
+def make_strategy(name: str, world_size: int) -> Strategy:
+    """Return the strategy ``name``: ddp, fsdp (all that is no list is a unit), fsdp-root (no unit), hsdp (copies)."""
+    if name == "ddp":
+        return DDP(timeout_s=60)
+    if name == "fsdp-root":
+        return FSDP(timeout_s=60, wrap_policy=lambda module: False)
+    return FSDP(
+        timeout_s=60,
+        wrap_policy=lambda module: isinstance(module, nn.Linear | nn.LayerNorm | nn.Embedding),
+        mesh=(world_size, 1) if name == "hsdp" else None,
+    )
+
+
+def run(program: Program, rank: int, world_size: int, joined: int = 0, strategy: str = "ddp") -> dict[str, Any]:
     """Train and predict; return what came out.
 
     Args:
@@ -277,12 +295,13 @@ def run(program: Program, rank: int, world_size: int, joined: int = 0) -> dict[s
         rank: This process.
         world_size: How many there are.
         joined: In one process: how many ranks' batches each of its batches joins.
+        strategy: With which strategy.
     """
     seed_everything(program.seed)
     module = Net(program)
     trainer = Trainer(
         accelerator="cpu",
-        strategy=DDP(timeout_s=60),
+        strategy=make_strategy(strategy, world_size),
         precision=program.precision,
         max_steps=STEPS,
         max_epochs=20,
@@ -307,7 +326,7 @@ def run(program: Program, rank: int, world_size: int, joined: int = 0) -> dict[s
         trainer.fit(module, train, val)
         trained = {
             "global_step": trainer.global_step,
-            "weights": {name: each.detach().clone() for name, each in module.state_dict().items()},
+            "weights": {name: whole(each.detach()).clone() for name, each in module.state_dict().items()},
             "lr": [float(group["lr"]) for group in trainer.optimizers[0].param_groups],
             "logged": {name: float(value) for name, value in trainer.callback_metrics.items()},
         }

@@ -1,6 +1,6 @@
 """Programs on several ranks, each a process of its own, and in what they differ from one process.
 
-``python -m tests.rank_sweep.ranks FOLDER SEED ...`` is one of the ranks.
+``python -m tests.rank_sweep.ranks STRATEGY FOLDER SEED ...`` is one of the ranks.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ from tests.rank_sweep.programs import Program, reference, run
 ROOT = Path(__file__).parents[2]
 
 
-def differences(seeds: Iterable[int], world_size: int, folder: Path, timeout_s: float) -> Iterator[tuple[Program, str]]:
+def differences(
+    seeds: Iterable[int], world_size: int, folder: Path, timeout_s: float, strategy: str = "ddp"
+) -> Iterator[tuple[Program, str]]:
     """Run the programs of ``seeds`` on ``world_size`` ranks; give those that come to something else than alone."""
-    seeds = list(seeds)
-    output = start(seeds, world_size, folder, timeout_s)
+    seeds = [seed for seed in seeds if Program.draw(seed).suits(strategy)]
+    output = start(seeds, world_size, folder, timeout_s, strategy)
     for index, seed in enumerate(seeds):
         program = Program.draw(seed)
         files = [folder / f"{seed}_{rank}.pt" for rank in range(world_size)]
         if not all(file.exists() for file in files):
             yield program, f"ended early:\n{output[-6000:]}"
             # All programs run in the same processes, so those behind it have not.
-            yield from differences(seeds[index + 1 :], world_size, folder, timeout_s) if seeds[index + 1 :] else ()
+            rest = seeds[index + 1 :]
+            yield from differences(rest, world_size, folder, timeout_s, strategy) if rest else ()
             return
         expected = reference(program, world_size)
         for rank, file in enumerate(files):
@@ -43,14 +46,14 @@ def differences(seeds: Iterable[int], world_size: int, folder: Path, timeout_s: 
                 break
 
 
-def start(seeds: list[int], world_size: int, folder: Path, timeout_s: float) -> str:
+def start(seeds: list[int], world_size: int, folder: Path, timeout_s: float, strategy: str) -> str:
     """Run one process for each rank, and wait for all; return what they wrote."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     shared |= {"WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(world_size)}
-    command = [sys.executable, "-m", "tests.rank_sweep.ranks", str(folder), *map(str, seeds)]
+    command = [sys.executable, "-m", "tests.rank_sweep.ranks", strategy, str(folder), *map(str, seeds)]
     ranks = []
     for rank in range(world_size):
         with (folder / f"output_{rank}").open("w") as output:
@@ -72,11 +75,11 @@ def compare(result: dict[str, Any], expected: dict[str, Any], tolerance: float) 
         assert_close(result[part], expected[part], **close, msg=lambda text, part=part: f"{part}: {text}")
 
 
-def main(folder: Path, seeds: list[int]) -> None:
+def main(strategy: str, folder: Path, seeds: list[int]) -> None:
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     for seed in seeds:
         try:
-            result = run(Program.draw(seed), rank, world_size)
+            result = run(Program.draw(seed), rank, world_size, strategy=strategy)
         except BaseException:
             print(Program.draw(seed), traceback.format_exc(), flush=True)
             os._exit(1)
@@ -84,4 +87,4 @@ def main(folder: Path, seeds: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [int(seed) for seed in sys.argv[2:]])
+    main(sys.argv[1], Path(sys.argv[2]), [int(seed) for seed in sys.argv[3:]])

@@ -15,7 +15,6 @@ import torch
 
 from trainkit.errors import CheckpointError, CheckpointNotFoundError, CheckpointWriteError
 from trainkit.storage.files import (
-    _CHECKSUMS,
     link_checkpoint,
     read_checkpoint,
     read_form,
@@ -23,6 +22,7 @@ from trainkit.storage.files import (
     verify,
     write_checkpoint,
 )
+from trainkit.storage.saving import _CHECKSUMS
 from trainkit.testing import assert_same_state
 
 CHECKPOINT = {

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from trainkit.storage import temporary
-from trainkit.storage.temporary import ABANDONED_AFTER_S, PATTERN, remove_abandoned, replacement, temporary_for
+from trainkit.storage.temporary import ABANDONED_AFTER_S, remove_abandoned, replacement
+from trainkit.storage.temporary_names import PATTERN, temporary_for
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -51,6 +52,16 @@ class Ranks:
             )
             for rank in range(world_size)
         ]
+
+    def ended_as_one(self) -> Sequence[Ended]:
+        """Do as torchrun does: when one rank has failed, ask the others to end."""
+        deadline_s = time.monotonic() + LIMIT_S
+        while all(process.poll() is None for process in self._processes) and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        if any(process.poll() for process in self._processes):
+            for process in self._processes:
+                process.terminate()
+        return self.ended()
 
     def ended(self) -> Sequence[Ended]:
         """Wait until all ranks have ended; one that hangs is killed, and has the code -9."""

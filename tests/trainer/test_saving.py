@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import torch
 import trainkit
 from trainkit.callbacks import ModelCheckpoint
 from trainkit.checkpoint import state
+from trainkit.checkpoint.background import BackgroundJob
 from trainkit.errors import CheckpointError, CheckpointWriteError, DataError, ModuleError, NotAttachedError
-from trainkit.storage.files import read_checkpoint
+from trainkit.storage.files import read_checkpoint, write_checkpoint
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
@@ -154,3 +156,33 @@ def test_who_may_have_spoilt_a_checkpoint_is_named(spoil):
     trainer.fit(TinyModule(), TinyData(1))
     with pytest.raises(CheckpointError, match=r"(loops|epoch).*on_save_checkpoint is defined by Spoils\."):
         trainer.dump_checkpoint()
+
+
+def test_in_the_background_it_is_the_state_of_that_moment_that_is_written(tmp_path):
+    trainer, module, job = quiet_trainer(), TinyModule(), BackgroundJob()
+    trainer.fit(module, TinyData(1))
+    before = module.layer.weight.detach().clone()
+    written = threading.Event()
+
+    def write(checkpoint, path):
+        written.wait(10)
+        write_checkpoint(checkpoint, path)
+
+    trainer.save_checkpoint(tmp_path / "a.ckpt", write=write, background=job)
+    module.layer.weight.data.add_(1)
+    written.set()
+    job.finish()
+    assert torch.equal(read_checkpoint(tmp_path / "a.ckpt")["state_dict"]["layer.weight"], before)
+
+
+def test_what_cannot_be_stored_is_an_error_before_the_thread_begins(tmp_path):
+    class Adds:
+        def on_save_checkpoint(self, checkpoint):
+            checkpoint["added"] = object()
+
+    trainer, job = quiet_trainer(callbacks=[Adds()]), BackgroundJob()
+    trainer.fit(TinyModule(), TinyData(1))
+    with pytest.raises(CheckpointError, match="added"):
+        trainer.save_checkpoint(tmp_path / "a.ckpt", background=job)
+    job.finish()
+    assert [*tmp_path.iterdir()] == []

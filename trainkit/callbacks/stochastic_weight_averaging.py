@@ -19,6 +19,7 @@ from trainkit.data.combined import batches_of
 from trainkit.errors import ConfigError, OptimizerError, StateError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
+from trainkit.module.shards import dealt_like
 from trainkit.module.weight_names import named_as_in
 from trainkit.module.writable import make_writable
 from trainkit.storage.schema import Count, takes
@@ -167,7 +168,10 @@ class StochasticWeightAveraging(Callback):
         if average and self._trained is not None:
             # Without the buffers and the other names of tied parameters. A new parameter begins as it is.
             average = named_as_in(self._trained.state_dict(), average)
-            average = {name: average.get(name, p.detach().clone()) for name, p in self._trained.named_parameters()}
+            average = {
+                name: dealt_like(average[name], p) if name in average else p.detach().clone()
+                for name, p in self._trained.named_parameters()
+            }
             for name, p in self._trained.named_parameters():
                 if wrong := misformed(average[name], p.shape, p.dtype, f"average.{name}"):
                     raise StateError(wrong)

@@ -17,6 +17,7 @@ from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
 from trainkit.module.from_checkpoint import load_weights
+from trainkit.module.shards import bare_copy, is_sharded
 from trainkit.module.writable import make_writable
 from trainkit.storage.schema import Count, Like, takes
 from trainkit.types import Stage
@@ -82,7 +83,9 @@ class WeightAveraging(Callback):
     def on_fit_start(self, module: TrainModule) -> None:
         # Not before: the module may have been converted to another dtype, or been without memory, until now.
         make_writable(module)
-        average = AveragedModel(module, **self._options)
+        # Of a sharded module each rank averages its part.
+        is_dealt = any(map(is_sharded, module.parameters()))
+        average = AveragedModel(bare_copy(module) if is_dealt else module, **self._options)
         average.to(module.device if self._device is None else self._device)
         if self._loaded is not None:
             weights, source = self._loaded[AVERAGE], "the average of the checkpoint"
@@ -135,7 +138,7 @@ class WeightAveraging(Callback):
         is_resumable = "callbacks" in checkpoint
         if self._average is None or not self._is_used(trainer) or not (is_resumable or trainer.state.fn is Stage.FIT):
             return
-        held, other = checkpoint["state_dict"], dict(self._average.module.state_dict())
+        held, other = checkpoint["state_dict"], trainer.strategy.stored(dict(self._average.module.state_dict()))
         average, newest = (held, other) if self._is_swapped else (other, held)
         checkpoint["state_dict"] = average
         if is_resumable:

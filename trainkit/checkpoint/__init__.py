@@ -30,6 +30,7 @@ changes.py              what differs from what the run was made with
 take.py                 values of the code in place of the file's, and the learning rate that follows from them
 
 **Save**
+sharded_save.py         what each rank has a part of, together
 background.py           in a thread, from a copy that training does not change
 
 **Tools**
@@ -37,6 +38,7 @@ describe.py             ``trainkit checkpoint show``
 shown.py                values as text, for it and for ``diff``
 diff.py                 ``trainkit checkpoint diff``, and the comparison of two runs
 convert.py              ``trainkit checkpoint convert``: the only place that runs code from a file
+join_shards.py          the same of a sharded checkpoint: one file, and nothing is run
 export.py               ``trainkit checkpoint export``: weights as safetensors
 ======================  ============================================================================================
 """

@@ -22,7 +22,8 @@ def snapshot(checkpoint: dict[str, Any]) -> dict[str, Any]:
     storages: dict[int, torch.UntypedStorage] = {}  # by the address on the device
 
     def fetch(tensor: Tensor) -> Tensor:
-        if not tensor.is_cpu:
+        # One without data stands for a sharded one, which is copied by who writes it.
+        if not tensor.is_cpu and not tensor.is_meta:
             on_host[id(tensor)] = _fetched(tensor, storages)
         return tensor
 

@@ -14,6 +14,7 @@ from trainkit.progress import Progress
 from trainkit.storage.files import read_form
 from trainkit.storage.regular import open_regular
 from trainkit.storage.remote import FilePath, is_remote
+from trainkit.storage.sharded.names import STATE
 
 _PEEKED_BYTES = 512
 _HEADER_BYTES = 30
@@ -55,7 +56,7 @@ def peek(path: str) -> tuple[float, float]:
     Of a file that begins in another way than those of trainkit it is as much as there can be.
     """
     try:
-        with open_regular(path) as file:
+        with open_regular(os.path.join(path, STATE) if os.path.isdir(path) else path) as file:
             start = file.read(_PEEKED_BYTES)
         # Behind the header of the first part of the archive, its name and padding, comes the pickle.
         pickled = start[_HEADER_BYTES + sum(struct.unpack_from("<HH", start, _HEADER_BYTES - 4)) :]

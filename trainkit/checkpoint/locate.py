@@ -15,8 +15,9 @@ from trainkit.errors import CheckpointError, CheckpointNotFoundError, ConfigErro
 from trainkit.output import warn
 from trainkit.printable import printable
 from trainkit.storage import remote
-from trainkit.storage.files import not_found, read_checkpoint
+from trainkit.storage.files import is_folder_of_shards, is_sharded, not_found, read_checkpoint, verify
 from trainkit.storage.remote import FilePath, is_remote
+from trainkit.storage.sharded.names import MANIFEST
 
 SUFFIX = ".ckpt"
 LAST = "last"
@@ -38,7 +39,12 @@ class Located(NamedTuple):
 
 
 def locate_checkpoint(
-    ckpt_path: FilePath | None, *, roots: Iterable[FilePath], best: str | None, resumes: bool = False
+    ckpt_path: FilePath | None,
+    *,
+    roots: Iterable[FilePath],
+    best: str | None,
+    resumes: bool = False,
+    whole: bool = True,
 ) -> Located | None:
     """Return the checkpoint that ``ckpt_path`` means, or None to start fresh.
 
@@ -48,6 +54,7 @@ def locate_checkpoint(
         roots: Folders below which to look for "last", and for "best" if this Trainer has not saved any.
         best: The path that this Trainer knows as "best"; None or empty if there is none.
         resumes: Whether a fit is to continue from the checkpoint, for which weights alone are not enough.
+        whole: As for `newest_checkpoint`.
 
     Raises:
         ConfigError: If ``ckpt_path`` is none of these.
@@ -60,7 +67,7 @@ def locate_checkpoint(
         return Located(best or recorded_best(roots))
     if ckpt_path == "last":
         roots = list(roots)
-        newest = newest_checkpoint(roots, resumes=resumes)
+        newest = newest_checkpoint(roots, resumes=resumes, whole=whole)
         if newest is None:
             places = " or ".join(map(str, roots))
             if not resumes:
@@ -89,7 +96,9 @@ def _is_missing(path: str) -> bool:
         return False
 
 
-def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool, asked: str = "last") -> Located | None:
+def newest_checkpoint(
+    roots: Iterable[FilePath], *, resumes: bool, asked: str = "last", whole: bool = True
+) -> Located | None:
     """Return the newest state of the newest run below ``roots`` that can be read; None if there is none.
 
     The newest run is the one that has written last; of its files the one that is furthest counts, whenever it was
@@ -100,6 +109,7 @@ def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool, asked: str = 
         roots: Folders or URLs, searched at any depth.
         resumes: Whether to pass over files that hold weights only, from which a fit cannot continue.
         asked: What ``ckpt_path`` was, for messages.
+        whole: Whether to read all of what is in a sharded one. It is verified in any case.
 
     Raises:
         CheckpointError: If there are checkpoints, and all of them are damaged.
@@ -107,7 +117,9 @@ def newest_checkpoint(roots: Iterable[FilePath], *, resumes: bool, asked: str = 
     damaged: list[CheckpointError] = []
     for path in _by_run(list(_newest_first(roots)), resumes=resumes):
         try:
-            checkpoint = read_checkpoint(path, map_location="cpu")
+            if not whole and is_sharded(path):
+                verify(path)
+            checkpoint = read_checkpoint(path, map_location="cpu", whole=whole)
         except CheckpointError as error:
             damaged.append(error)
             continue
@@ -135,7 +147,7 @@ def recorded_best(roots: Iterable[FilePath]) -> str:
     """
     roots = list(roots)
     places = " or ".join(map(str, roots))
-    newest = newest_checkpoint(roots, resumes=True, asked="best")
+    newest = newest_checkpoint(roots, resumes=True, asked="best", whole=False)
     states = {} if newest is None or newest.checkpoint is None else newest.checkpoint["callbacks"]
     recorded = [state.get("best_model_path") for state in states.values() if isinstance(state, dict)]
     recorded = [path for path in recorded if isinstance(path, str) and path]
@@ -237,13 +249,16 @@ def _below(root: Path) -> dict[str, int]:
     for path in _files_below(root):
         # Another run may delete it meanwhile. A link, such as last.ckpt, counts as the file to which it leads.
         with suppress(FileNotFoundError):
-            if path.suffix == SUFFIX and path.is_file():
-                found[str(path.resolve())] = path.stat().st_mtime_ns
+            if path.suffix == SUFFIX and (path.is_file() or is_folder_of_shards(path)):
+                found[str(path.resolve())] = _written_ns(path)
     return found
 
 
 def _files_below(root: Path) -> Iterator[Path]:
-    """Yield files at any depth, those in linked folders too: runs are often kept on another disk than the project."""
+    """Yield files and sharded checkpoints at any depth.
+
+    Those in linked folders too: runs are often kept on another disk than the project.
+    """
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -251,4 +266,13 @@ def _files_below(root: Path) -> Iterator[Path]:
             folders.clear()  # a link that leads back up
             continue
         seen.add(real)
-        yield from (Path(folder, name) for name in names)
+        sharded = [name for name in folders if name.endswith(SUFFIX) and is_folder_of_shards(Path(folder, name))]
+        folders[:] = [name for name in folders if name not in sharded]
+        yield from (Path(folder, name) for name in (*names, *sharded))
+
+
+def _written_ns(path: Path) -> int:
+    """Return when a checkpoint was written. A folder is as old as what is written into it last."""
+    with suppress(OSError):
+        return (path / MANIFEST).stat().st_mtime_ns
+    return path.stat().st_mtime_ns

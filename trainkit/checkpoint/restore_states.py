@@ -14,7 +14,12 @@ from torch.optim import Optimizer
 from trainkit.checkpoint.optimizer_states import HOW_TO_COMPUTE, check_optimizer_state, is_in_torchs_form
 from trainkit.checkpoint.scheduler_states import MOST_STEPS, check_scheduler_state, is_of_torch
 from trainkit.errors import CheckpointError, StateError
+from trainkit.module.saved_parts import dealt_as_saved
+from trainkit.module.shards import dealt_like, is_sharded
 from trainkit.storage.owners import given_to, restoring
+from trainkit.storage.sharded.place_holder import SavedTensor
+from trainkit.storage.sharded.reader import saved_in
+from trainkit.storage.walk import replaced
 
 
 def restore_optimizers(optimizers: list[Any], states: list[Any], path: str, *, keep_dtypes: bool = False) -> None:
@@ -35,7 +40,9 @@ def restore_optimizers(optimizers: list[Any], states: list[Any], path: str, *, k
         needed, before = _options(optimizer), [{**group} for group in getattr(optimizer, "param_groups", ())]
         defaults = dict(getattr(optimizer, "defaults", {}))
         with _owned(optimizer, place, path):
+            state = _read(optimizer, state)
             check_optimizer_state(optimizer, state)
+            state = _dealt(optimizer, state)
             _load(optimizer, state, place, path, "optimizer")
         if isinstance(optimizer, Optimizer):
             # torch adds to them, and groups that are added later would have what the code has not given.
@@ -143,6 +150,41 @@ def _put_back_dtypes(optimizer: Optimizer, state: dict[str, Any]) -> None:
             is_own = isinstance(saved, Tensor) and (not saved.ndim or not is_of_torch(optimizer))
             if is_own and name in loaded and saved.dtype != loaded[name].dtype:
                 loaded[name] = saved.to(loaded[name].device, copy=True)
+
+
+def _read(optimizer: Any, state: Any) -> Any:
+    """Return ``state`` with all read that is in a sharded checkpoint: of sharded parameters this rank's part."""
+    if not saved_in(state):
+        return state
+    owners = {id(value): like for kept, like in _kept_of_parameters(optimizer, state) for value in kept.values()}
+
+    def read(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, SavedTensor):
+            return tensor
+        like: Any = owners.get(id(tensor))
+        if not is_sharded(like):
+            return tensor.read()
+        return tensor.read_like(like) if like.shape == tensor.shape else dealt_as_saved(tensor, like)
+
+    return replaced(state, read)
+
+
+def _dealt(optimizer: Any, state: Any) -> Any:
+    """Return ``state`` with this rank's part of what belongs to parameters of which it holds a part."""
+    sharded = [pair for pair in _kept_of_parameters(optimizer, state) if is_sharded(pair[1])]
+    owners = {id(value): like for kept, like in sharded for value in kept.values()}
+    if not owners:
+        return state
+    return replaced(state, lambda each: dealt_like(each, owners.get(id(each))) if each.ndim else each)
+
+
+def _kept_of_parameters(optimizer: Any, state: Any) -> Iterator[tuple[dict[str, Any], Tensor]]:
+    """Yield what a state, if it is in torch's form, keeps of each parameter, with that."""
+    if is_in_torchs_form(state):
+        parameters = [parameter for group in getattr(optimizer, "param_groups", ()) for parameter in group["params"]]
+        numbers = [number for group in state["param_groups"] for number in group["params"]]
+        for number, parameter in zip(numbers, parameters, strict=False):
+            yield state["state"].get(number, {}), parameter
 
 
 def _fit_to_parameters(optimizer: Optimizer) -> None:

@@ -104,7 +104,7 @@ def expected_states(
     return [NOTHING_KNOWN for _ in forms]
 
 
-def _made(optimizer: Optimizer, options: Mapping[str, Any], parameters: Sequence[nn.Parameter]) -> Any:
+def made_alike(optimizer: Optimizer, options: Mapping[str, Any], parameters: Sequence[nn.Parameter]) -> Any:
     """Return another optimizer of the class of ``optimizer``, with those ``options`` that its constructor knows."""
     return type(optimizer)(
         [*parameters], **{name: options[name] for name in argument_types(optimizer) if name in options}
@@ -153,7 +153,7 @@ def _steps(
     stand_ins = {
         form: nn.Parameter(torch.zeros(_small(form[0]), dtype=form[1], device=form[2])) for form in dict.fromkeys(forms)
     }
-    trial = _made(optimizer, options, [*stand_ins.values()])
+    trial = made_alike(optimizer, options, [*stand_ins.values()])
     unchosen = trial.param_groups[0].keys() - argument_types(optimizer).keys() - {"params", "param_names"}
     for name in unchosen & options.keys():
         if options[name] != trial.param_groups[0][name]:

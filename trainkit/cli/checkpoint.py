@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from itertools import islice
+from typing import Any
 
 import click
 
@@ -30,9 +31,8 @@ def show(file: str, tensors: bool) -> None:
         # Imported in the commands here, as these imports bring torch.
         from trainkit.checkpoint.describe import describe, list_tensors
         from trainkit.module.from_checkpoint import require_weights
-        from trainkit.storage.files import read_checkpoint
 
-        checkpoint = read_checkpoint(file, map_location="cpu")
+        checkpoint = _read_form(file)
         require_weights(checkpoint, file)
         for label, text in describe(checkpoint):
             click.echo(f"{label:<16} {text}")
@@ -47,18 +47,27 @@ def verify(files: tuple[str, ...]) -> None:
     with errors_as_messages():
         from trainkit.errors import CheckpointError
         from trainkit.module.from_checkpoint import require_weights
-        from trainkit.storage.files import read_checkpoint
 
         # All files are looked at, also after a damaged one.
         damaged = 0
         for file in files:
             try:
-                require_weights(read_checkpoint(file, map_location="cpu"), file)
+                require_weights(_read_form(file), file)
                 click.echo(f"{printable(file)}: whole")
             except CheckpointError as error:
                 damaged += 1
                 click.echo(str(error))
         sys.exit(damaged > 0)
+
+
+def _read_form(file: str) -> dict[str, Any]:
+    """Return a checkpoint, all of which is as it was written. Of a sharded one the tensors are not kept."""
+    from trainkit.storage.files import is_sharded, read_checkpoint
+    from trainkit.storage.files import verify as check
+
+    if is_sharded(file):
+        check(file)
+    return read_checkpoint(file, map_location="cpu", whole=False)
 
 
 @command.command("diff")
@@ -89,13 +98,21 @@ def diff(first: str, second: str, shows_all: bool) -> None:
 @click.argument("new")
 @click.option("--trust", is_flag=True, help="I would let whoever made OLD run a program on this machine.")
 def convert(old: str, new: str, trust: bool) -> None:
-    """Make NEW, which loads safely, of OLD, which does not: a checkpoint of Lightning with objects in it, say.
+    """Make one file NEW, which loads safely, of OLD: a sharded checkpoint, or one that does not load safely.
 
-    It unpickles OLD, and whatever code is in OLD is run. No other command does so.
+    Of a sharded checkpoint, a folder, one file is made, and nothing in it is run. Anything else, such as a checkpoint
+    of Lightning with objects in it, is unpickled, and whatever code is in it is run. No other command does so.
     """
     with errors_as_messages():
+        from trainkit.storage.files import is_sharded
         from trainkit.storage.files import verify as check
 
+        if is_sharded(old):
+            from trainkit.checkpoint.join_shards import join_shards
+
+            join_shards(old, new)
+            click.echo(f"written to {printable(new)}")
+            return
         # Ahead of what is said about code in it: there may be no such file, or a damaged one.
         check(old)
         if not trust:

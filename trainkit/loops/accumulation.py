@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.errors import ModuleError, StateError
+from trainkit.module.shards import dealt_like
 from trainkit.output import warn
 from trainkit.strategies.base import Strategy
 
@@ -225,4 +226,6 @@ class Accumulation:
         if unknown := sorted(state["gradients"].keys() - parameters.keys()):
             raise StateError(f"it has gradients of {', '.join(map(repr, unknown))}, of which there is no parameter")
         for name, gradient in state["gradients"].items():
-            parameters[name].grad = gradient.to(parameters[name]).mul_(rescale)
+            parameter = parameters[name]
+            scaled = gradient.to(parameter.device, parameter.dtype).mul_(rescale)
+            parameter.grad = dealt_like(scaled, parameter)

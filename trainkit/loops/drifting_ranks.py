@@ -9,11 +9,13 @@ from zlib import crc32
 
 import torch
 from torch import Tensor
+from torch import distributed as dist
 
 from trainkit.errors import ModuleError
 from trainkit.hooks.bound import BoundHooks
 from trainkit.loops.run import FitRun
 from trainkit.module import TrainModule
+from trainkit.module.shards import is_sharded, own_part
 from trainkit.reflection import overrides
 from trainkit.strategies.base import Strategy
 from trainkit.types import Batch, StepOutput
@@ -104,7 +106,7 @@ def _others(ranks: Sequence[dict[str, Any]], name: str) -> str:
 
 def _weights(module: TrainModule) -> Iterator[tuple[str, int]]:
     """Give a number for each parameter that another value of it changes."""
-    named = [(name, _sum_of_bits(each)) for name, each in module.named_parameters() if _is_comparable(each)]
+    named = [(name, _sum_of_copy(each)) for name, each in module.named_parameters() if _is_comparable(each)]
     # Together, so that the device is waited for once. Moved ahead of that, since a module may be on several.
     sums = torch.stack([sum_.cpu() for _, sum_ in named]).tolist() if named else []
     return ((f"weights {name}", sum_) for (name, _), sum_ in zip(named, sums, strict=True))
@@ -124,7 +126,29 @@ def _settings(optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[tuple[str
 def _is_comparable(parameter: Tensor) -> bool:
     # One that is still to be given a shape, or is sparse, or quantized, is not compared.
     is_plain = parameter.layout is torch.strided and not parameter.is_quantized
-    return is_plain and not torch.nn.parameter.is_lazy(parameter) and parameter.element_size() in _INTEGERS
+    # With what is sharded, and not copied too, there is nothing to compare.
+    return (
+        is_plain
+        and not (is_sharded(parameter) and not _copied_along(parameter))
+        and not torch.nn.parameter.is_lazy(parameter)
+        and parameter.element_size() in _INTEGERS
+    )
+
+
+def _copied_along(parameter: Any) -> list[int]:
+    """Return the dimensions of the mesh of a sharded parameter along which ranks have copies."""
+    sizes = enumerate(zip(parameter.placements, parameter.device_mesh.shape, strict=True))
+    return [dim for dim, (placement, size) in sizes if placement.is_replicate() and size > 1]
+
+
+def _sum_of_copy(parameter: Any) -> Tensor:
+    """Return `_sum_of_bits` of a parameter; of one that is sharded that of all parts that belong to one copy."""
+    total = _sum_of_bits(own_part(parameter.detach()))
+    if is_sharded(parameter):
+        mesh: Any = parameter.device_mesh
+        for dim in {*range(mesh.ndim)}.difference(_copied_along(parameter)):
+            dist.all_reduce(total, group=mesh.get_group(dim))
+    return total
 
 
 def _sum_of_bits(parameter: Tensor) -> Tensor:

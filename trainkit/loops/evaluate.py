@@ -64,7 +64,8 @@ def evaluate(
         first, start = progress.validation_loader, progress.validation_batch
         for dataloader_idx, loader in enumerate(loaders[first:], first):
             collected = run.metrics.begin_batches(dataloader_idx, loader.known_samples)
-            for batch_idx, batch, _ in loader.batches(start if dataloader_idx == first else 0):
+            batches = loader.batches(start if dataloader_idx == first else 0)
+            for batch_idx, batch, _ in run.strategy.in_turns(batches):
                 collected.batch, collected.batch_idx = batch, batch_idx
                 batch = collected.batch = run.transfer(batch, dataloader_idx)
                 if on.batch_start:

@@ -30,7 +30,8 @@ def gather_predictions(
         return list(predictions)
     gathered = []
     for own, loader in zip(predictions, loaders, strict=True):
-        ranks = strategy.all_gather_object([map_tensors(lambda tensor: tensor.detach().cpu(), each) for each in own])
+        sent = [map_tensors(lambda tensor: tensor.detach().cpu(), each) for each in own]
+        ranks = strategy.one_of_each_data(strategy.all_gather_object(sent))
         turns = chain.from_iterable(zip_longest(*ranks, fillvalue=_NOTHING))
         is_whole = isinstance(loader.loader, Sequence)
         gathered.append(own if is_whole else [each for each in turns if each is not _NOTHING])

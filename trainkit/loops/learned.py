@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 from trainkit.errors import ModuleError
 from trainkit.module import TrainModule
 from trainkit.module.optimizers import parameters_of
+from trainkit.module.shards import is_sharded, whole
 from trainkit.output import warn
 from trainkit.progress import Progress
 
@@ -148,10 +149,14 @@ def _without_gradient(
 def _norms(optimizers: Sequence[torch.optim.Optimizer]) -> list[Tensor]:
     """Return one number for each tensor of weights, on its device: bits of them all differ where weights do."""
     kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    sharded: list[Tensor] = []
     for optimizer in optimizers:
         for parameter in parameters_of(optimizer):
-            if not is_lazy(parameter) and parameter.layout is torch.strided and parameter.is_floating_point():
+            if is_sharded(parameter):
+                # Of all parts, so that all ranks tell the same.
+                sharded.append(whole(torch.linalg.vector_norm(parameter.detach())))
+            elif not is_lazy(parameter) and parameter.layout is torch.strided and parameter.is_floating_point():
                 # Halves are too coarse to show a small change.
                 wide = torch.promote_types(parameter.dtype, torch.float32)
                 kinds.setdefault((wide, parameter.device), []).append(parameter.detach())
-    return [norm for (dtype, _), tensors in kinds.items() for norm in torch._foreach_norm(tensors, 2, dtype)]
+    return [norm for (dtype, _), tensors in kinds.items() for norm in torch._foreach_norm(tensors, 2, dtype)] + sharded

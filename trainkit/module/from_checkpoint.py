@@ -13,11 +13,13 @@ from trainkit.checks import file_path
 from trainkit.errors import CheckpointError, UnknownNameError
 from trainkit.module.hparam_types import Description, read_by_attribute, restore, restore_enum
 from trainkit.module.hparams import ENUMS, HPARAMS_NAME, HYPER_PARAMETERS, LEFT_OUT, TYPES, hparams_prefix
+from trainkit.module.shards import dealt_like, is_sharded
 from trainkit.module.weight_kinds import wrong_numbers
 from trainkit.module.weight_names import named_as_in, prefix_before, wrappers_around
 from trainkit.module.writable import make_writable
 from trainkit.output import say, warn
 from trainkit.reflection import overrides
+from trainkit.storage.sharded.place_holder import SavedTensor
 
 _NAMES_SHOWN = 5
 
@@ -147,6 +149,10 @@ def load_weights(
         if wrong := next(wrong_numbers(module, state_dict), ""):
             raise CheckpointError(f"the weights in {source} are not those of {type(module).__name__}: {wrong}.")
     make_writable(module)
+    own = dict(module.state_dict())
+    if any(map(is_sharded, own.values())) or any(isinstance(each, SavedTensor) for each in state_dict.values()):
+        # Each rank has read all, and takes its parts; or reads these now.
+        state_dict = {name: dealt_like(each, own.get(name)) for name, each in state_dict.items()}
     try:
         loaded = module.load_state_dict(state_dict, strict=strict)
     except RuntimeError as error:

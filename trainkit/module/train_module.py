@@ -19,6 +19,7 @@ from trainkit.errors import CheckpointError, MetricError, ModuleError, UnknownNa
 from trainkit.metrics.torchmetrics import is_metric_collection
 from trainkit.module.attached import AttachedModule
 from trainkit.module.class_only import class_only
+from trainkit.module.clip import clip_norm
 from trainkit.module.from_checkpoint import (
     call_with,
     constructor_arguments,
@@ -145,7 +146,7 @@ class TrainModule(HyperparametersMixin, TransferHooks, AttachedModule):
             parameters = in_order_of(self, parameters)
         match gradient_clip_algorithm or "norm":
             case "norm":
-                nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+                clip_norm(parameters, gradient_clip_val)
             case "value":
                 nn.utils.clip_grad_value_(parameters, gradient_clip_val)
             case unknown:
@@ -263,12 +264,15 @@ class TrainModule(HyperparametersMixin, TransferHooks, AttachedModule):
         # One that several optimizers share stays trainable, since it is among those of ``optimizer``.
         for parameter in set(parameters).difference(parameters_of(optimizer)):
             parameter.requires_grad = False
+        self.trainer.strategy.parameters_changed()
 
     def untoggle_optimizer(self, optimizer: Any = None) -> None:
         """Undo `toggle_optimizer`. Without one before it, this does nothing; ``optimizer`` is not looked at."""
         for parameter, required_grad in (self._untoggled or {}).items():
             parameter.requires_grad = required_grad
-        self._untoggled = None
+        if self._untoggled:
+            self._untoggled = None
+            self.trainer.strategy.parameters_changed()
 
     def freeze(self) -> Self:
         """Stop all parameters from being trained, and switch to eval mode. Returns the module."""

@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from trainkit.storage.sharded.place_holder import SavedTensor
 from trainkit.storage.tensors import kind_of, other_kind
 
 
@@ -23,13 +24,14 @@ def wrong_numbers(module: nn.Module, state_dict: Mapping[str, Any]) -> Iterator[
         saved = state_dict.get(name)
         if not _is_tensor_with_data(saved) or not _is_plain(own) or name.startswith(own_ways):
             continue
-        must_match = name in parameters or not _is_plain(saved)
+        # What is not read yet is compared by its form alone.
+        must_match = name in parameters or not _is_plain(saved) or isinstance(saved, SavedTensor)
         if wrong := other_kind(saved, own.dtype, name) if must_match else _loss(saved, own, name):
             yield wrong
 
 
 def _is_tensor_with_data(value: Any) -> TypeGuard[Tensor]:
-    return isinstance(value, Tensor) and not value.is_meta
+    return isinstance(value, SavedTensor) or (isinstance(value, Tensor) and not value.is_meta)
 
 
 def _is_plain(value: Any) -> bool:

@@ -22,6 +22,7 @@ _DEVICE_NAME = re.compile(r"(cpu|cuda|gpu|mps)(?::(\d+))?")
 _STRATEGY_ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ddp_find_unused_parameters_true": ("ddp", {"find_unused_parameters": True}),
     "ddp_find_unused_parameters_false": ("ddp", {"find_unused_parameters": False}),
+    "fsdp_cpu_offload": ("fsdp", {"cpu_offload": True}),
 }
 _PRECISION_ALIASES = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 

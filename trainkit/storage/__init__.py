@@ -31,6 +31,12 @@ temporary.py           the file in which it is built up, and what killed process
 refused.py             what to do where the file system refuses
 remote.py              the same for URLs
 
+saving.py               from a value to an archive
+put_in_place.py         the name for what was built, whatever has that
+temporary_names.py      the names until then
+
+sharded/                a folder into which all ranks write; see there
+
 **Beside checkpoints**
 claim.py               a folder belongs to one run at a time
 places.py              whether a path in a file leads to where the user's files are

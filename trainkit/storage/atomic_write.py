@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all, so that it survives a full disk, a kill and a power cut.
+"""Writing a file, or a folder of files, whole or not at all, so that it survives a full disk, a kill and a power cut.
 
 ``tests/resume/test_faults.py`` lets each write, flush, ``fsync``, rename and deletion fail, or be the last thing that
 the process does.
@@ -11,13 +11,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from trainkit.errors import CheckpointWriteError
+from trainkit.storage.put_in_place import delete, is_folder, put_in_place, refuse_foreign
 from trainkit.storage.refused import is_full, to_do
-from trainkit.storage.temporary import is_more_private, replacement, temporary_for
+from trainkit.storage.sharded.names import STATE, is_name_of_file
+from trainkit.storage.temporary import folder_for, is_more_private, replacement
+from trainkit.storage.temporary_names import temporary_for
 
 TRIED_BYTES = 4096
 """How much is written to find out whether files can be: a block, which a full disk has not."""
@@ -42,7 +45,7 @@ def replacing(path: Path, like: Path | None = None) -> Iterator[BinaryIO]:
     Raises:
         CheckpointWriteError: If the file system refuses; it names ``path`` and says what to do.
     """
-    with _naming(path):
+    with naming(path):
         if not path.name:  # such as "." and "/"
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,9 +53,39 @@ def replacing(path: Path, like: Path | None = None) -> Iterator[BinaryIO]:
             yield file
             # Before the rename: some file systems would write the new name first, and after a power cut it would
             # lead to a file that is empty or cut off.
-            file.flush()
-            os.fsync(file.fileno())
+            _flush(file)
         # The rename is an entry in the folder, which has to reach the disk too before older files may be deleted.
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def replacing_folder(path: Path, like: Path | None = None) -> Iterator[tuple[Path, BinaryIO]]:
+    """Make a temporary folder with an open file `STATE` in it, which replaces ``path`` at the end of the block.
+
+    All that is written into it is to be flushed to the disk in the block. Otherwise as `replacing`.
+
+    Args:
+        path: What the folder becomes.
+        like: Whose rights it has if it is new; without it, the usual ones.
+
+    Raises:
+        CheckpointWriteError: If the file system refuses; it names ``path`` and says what to do.
+    """
+    with naming(path):
+        if not path.name:
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if is_folder(path):
+            refuse_foreign(path)
+        with folder_for(path, like) as (folder, state):
+            try:
+                yield folder, state
+                _flush(state)
+                _sync_folder(folder)
+                put_in_place(folder, path)
+            except BaseException:
+                delete(folder)
+                raise
         _sync_folder(path.parent)
 
 
@@ -77,7 +110,18 @@ def replace_by_hard_link(path: Path, target: Path) -> None:
     Raises:
         CheckpointWriteError: If the file system refuses.
     """
-    _replace_by(lambda name: os.link(target, name), path, target)
+    if not target.is_dir():
+        _replace_by(lambda name: os.link(target, name), path, target)
+        return
+    try:
+        with replacing_folder(path) as (folder, _):
+            for name in _files_of(target):
+                os.link(target / name, folder / f"{name}~")
+                os.replace(folder / f"{name}~", folder / name)
+    except CheckpointWriteError as error:
+        if error.errno in (errno.ENOSPC, errno.EISDIR):
+            raise
+        replace_by_copy(path, target)
 
 
 def _replace_by(link: Callable[[Path], None], path: Path, target: Path) -> None:
@@ -98,8 +142,8 @@ def _replace_by(link: Callable[[Path], None], path: Path, target: Path) -> None:
 def _rename(temporary: Path, path: Path) -> None:
     """Give a link its name. As with files it was made under another one: at no time is there no `path`."""
     try:
-        with _naming(path):
-            os.replace(temporary, path)
+        with naming(path):
+            put_in_place(temporary, path)
             _sync_folder(path.parent)
     finally:
         # Two names of one file are both left by a rename.
@@ -113,8 +157,28 @@ def replace_by_copy(path: Path, original: Path) -> None:
     Raises:
         CheckpointWriteError: If the file system refuses.
     """
-    with replacing(path, like=original) as copy, open(original, "rb") as source:
-        shutil.copyfileobj(source, copy, COPIED_AT_ONCE)
+    if not original.is_dir():
+        with replacing(path, like=original) as copy, open(original, "rb") as source:
+            shutil.copyfileobj(source, copy, COPIED_AT_ONCE)
+        return
+    with replacing_folder(path, like=original) as (folder, state):
+        for name in _files_of(original):
+            with (
+                open(original / name, "rb") as source,
+                nullcontext(state) if name == STATE else open(folder / name, "xb") as copy,
+            ):
+                shutil.copyfileobj(source, copy, COPIED_AT_ONCE)
+                _flush(copy)
+
+
+def _files_of(folder: Path) -> list[str]:
+    """Return the names of the files of a sharded checkpoint."""
+    return [name for name in os.listdir(folder) if is_name_of_file(name)]
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def check_writable(folder: Path) -> None:
@@ -123,7 +187,7 @@ def check_writable(folder: Path) -> None:
     Raises:
         CheckpointWriteError: If it, or the nearest folder above it that exists, is no folder, not writable, or full.
     """
-    with _naming(folder):
+    with naming(folder):
         # The folder itself may be made later, by the first file in it.
         nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         if not nearest.is_dir():
@@ -134,7 +198,7 @@ def check_writable(folder: Path) -> None:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Raise `CheckpointWriteError`, which names ``path``, for an OSError inside."""
     try:
         yield

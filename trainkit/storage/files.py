@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
-import torch
-
-from trainkit.errors import CheckpointError, CheckpointNotFoundError, nearest_name
+from trainkit.errors import CheckpointError, CheckpointNotFoundError, CheckpointWriteError, nearest_name
 from trainkit.storage import remote
 from trainkit.storage.archive import Archive, ArchiveError, seal
 from trainkit.storage.atomic_write import (
     COPIED_AT_ONCE,
     check_writable,
+    replace_by_copy,
     replace_by_hard_link,
     replace_by_link,
     replacing,
@@ -25,64 +23,95 @@ from trainkit.storage.atomic_write import (
 from trainkit.storage.layout import misfit
 from trainkit.storage.loading import foreign_names, load
 from trainkit.storage.plain import NotPlainError
+from trainkit.storage.put_in_place import is_folder, remove_folder
 from trainkit.storage.regular import open_regular
 from trainkit.storage.remote import FilePath, is_remote
-from trainkit.storage.storable import check_storable, conflicting_views
+from trainkit.storage.saving import save
+from trainkit.storage.sharded.names import MANIFEST, STATE
+from trainkit.storage.sharded.reader import ShardedFiles
+from trainkit.storage.sharded.writer import ShardedWrite
+from trainkit.storage.storable import check_storable
 from trainkit.storage.unpickler import ForeignCodeError
 
+Content = dict[str, Any] | ShardedWrite
+"""A checkpoint that is to be written: as it is, or what all ranks have written of it."""
 
-def write_checkpoint(checkpoint: dict[str, Any], path: FilePath) -> None:
+
+def write_checkpoint(checkpoint: Content, path: FilePath) -> None:
     """Write ``checkpoint`` to ``path``, which holds all of it afterwards, or what it held before if anything fails.
 
     That includes a power cut. Missing folders are made.
 
     Args:
-        checkpoint: Tensors and plain containers.
+        checkpoint: Tensors and plain containers; or what all ranks have written for ``path``, which gets its name.
         path: A path, or a URL that fsspec knows.
 
     Raises:
         CheckpointError: If something in it could not be read back without running code.
         CheckpointWriteError: If the file system refuses. Nothing is left behind then.
     """
+    if isinstance(checkpoint, ShardedWrite):
+        checkpoint.publish()
+        return
     # torch.save would write anything that can be pickled, and the run would end up with files that nobody can load.
     check_storable(checkpoint)
     with _replacing(path) as file:
-        _save(checkpoint, file)
+        save(checkpoint, file)
+        seal(file)
 
 
-def read_checkpoint(path: FilePath, map_location: Any = None) -> dict[str, Any]:
+def read_checkpoint(path: FilePath, map_location: Any = None, *, whole: bool = True) -> dict[str, Any]:
     """Verify a checkpoint, as `verify` does, and return it; nothing in it is run or imported.
 
     Args:
         path: A path, or a URL that fsspec knows.
         map_location: Where its tensors go, as in ``torch.load``; None is the CPU.
+        whole: Whether to read the tensors of a sharded one, as a whole. Otherwise a `SavedTensor` stands for each, and
+            of the files with their parts the size alone is looked at.
 
     Raises:
         CheckpointNotFoundError: If there is no such file.
         CheckpointError: If it is damaged, is no checkpoint, or would have to run code.
     """
-    with _archive(path) as archive:
-        return _checked(archive, path, map_location)
+    files = _sharded(path)
+    if files is None:
+        with _archive(path) as archive:
+            return _checked(archive, path, map_location)
+    if not whole:
+        files.check_sizes()
+    with _state_of(files) as archive:
+        checkpoint = _checked(archive, path, map_location, files=files)
+    return files.with_whole(checkpoint, map_location) if whole else checkpoint
 
 
 def read_form(path: FilePath) -> dict[str, Any]:
     """Return a checkpoint without the values of its tensors, which are not read: zeros are in their place.
 
     All else is as `read_checkpoint` gives it, in a fraction of the time; damage is found in what is read alone. A
-    remote file is fetched as a whole.
+    remote file is fetched as a whole. A `SavedTensor` stands for each sharded tensor.
 
     Raises:
         CheckpointNotFoundError: If there is no such file.
         CheckpointError: As in `read_checkpoint`.
     """
-    with _archive(path) as archive:
-        return _checked(archive, path, with_values=False)
+    files = _sharded(path)
+    with _archive(path) if files is None else _state_of(files, checks=False) as archive:
+        return _checked(archive, path, with_values=False, files=files)
 
 
-def _checked(archive: Archive, path: FilePath, map_location: Any = None, *, with_values: bool = True) -> dict[str, Any]:
+def _checked(
+    archive: Archive,
+    path: FilePath,
+    map_location: Any = None,
+    *,
+    with_values: bool = True,
+    files: ShardedFiles | None = None,
+) -> dict[str, Any]:
     """Return the checkpoint in ``archive``, which is that of ``path``, within the limits and as the layout has it."""
     try:
         checkpoint = load(archive, map_location, with_values=with_values)
+        if files is not None:
+            checkpoint = files.with_place_holders(checkpoint)
     except (ArchiveError, OSError):
         raise
     except ForeignCodeError as error:
@@ -110,7 +139,10 @@ def verify(path: FilePath) -> None:
         CheckpointNotFoundError: If there is no such file.
         CheckpointError: If a part is damaged or missing, or if it is no checkpoint.
     """
-    with _archive(path) as archive:
+    files = _sharded(path)
+    if files is not None:
+        files.verify()
+    with _archive(path) if files is None else _state_of(files, checks=False) as archive:
         archive.check_rest()
 
 
@@ -146,6 +178,11 @@ def copy_checkpoint(source: FilePath, path: FilePath) -> None:
     Raises:
         CheckpointWriteError: If the file system refuses.
     """
+    if is_sharded(source):
+        if is_remote(path):
+            raise CheckpointWriteError(f"could not write {path}: {source} is a folder, and a URL takes one file.")
+        replace_by_copy(Path(path), Path(source))
+        return
     like = None if is_remote(source) else source
     with _replacing(path, like) as copy, _opened(source) as original:
         shutil.copyfileobj(original, copy, COPIED_AT_ONCE)
@@ -161,7 +198,20 @@ def remove_checkpoint(path: FilePath) -> None:
         remote.remove(path)
         return
     with suppress(FileNotFoundError):
-        os.unlink(path)
+        if is_folder(Path(path)):
+            remove_folder(Path(path))
+        else:
+            os.unlink(path)
+
+
+def is_sharded(path: FilePath) -> bool:
+    """Return whether the checkpoint at ``path`` would be a sharded one: whether there is a folder."""
+    return not is_remote(path) and os.path.isdir(path)
+
+
+def is_folder_of_shards(path: Path) -> bool:
+    """Return whether ``path`` is a sharded checkpoint, which may be damaged, and no other folder."""
+    return any((path / name).is_file() for name in (MANIFEST, STATE))
 
 
 def checkpoint_exists(path: FilePath) -> bool:
@@ -177,7 +227,9 @@ def refuse_same_file(source: FilePath, path: FilePath) -> None:
         CheckpointError: If it would.
     """
     with suppress(OSError, ValueError):  # one of them does not exist, or cannot
-        if os.path.samefile(source, path):
+        # A sharded one is a folder, in which nothing else is to be.
+        within = is_sharded(source) and os.path.samefile(source, os.path.dirname(os.path.abspath(path)))
+        if within or os.path.samefile(source, path):
             raise CheckpointError(f"{path} is the checkpoint itself, which would be lost. Choose another name.")
 
 
@@ -216,6 +268,25 @@ def _opened(path: FilePath) -> Iterator[BinaryIO]:
         yield file
 
 
+def _sharded(path: FilePath) -> ShardedFiles | None:
+    """Return the files of a sharded checkpoint; None if ``path`` is no folder."""
+    if not is_sharded(path):
+        return None
+    return ShardedFiles(path)
+
+
+@contextmanager
+def _state_of(files: ShardedFiles, *, checks: bool = True) -> Iterator[Archive]:
+    """Open what is not sharded in a checkpoint, as `_archive` does."""
+    with files.open_state(checks=checks) as file:
+        try:
+            yield Archive(file)
+        except ArchiveError as error:
+            raise CheckpointError(f"{files.path} {error}") from error
+        except OSError as error:
+            raise CheckpointError(f"{files.path} cannot be read: {error.strerror or error}.") from error
+
+
 @contextmanager
 def _archive(path: FilePath) -> Iterator[Archive]:
     """Open a checkpoint and look at its list of parts; what is found wrong in the context is said of ``path``.
@@ -229,77 +300,6 @@ def _archive(path: FilePath) -> Iterator[Archive]:
             raise CheckpointError(f"{path} {error}") from error
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
-def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
-    """Save ``checkpoint`` into ``file``; raise the OSError of a write that fails, such as that of a full disk."""
-    # Into a file object, not to a path: there torch writes in C++, and turns a full disk into a RuntimeError.
-    sink = _ErrorKeepingFile(file)
-    try:
-        with _CHECKSUMS:
-            torch.save(checkpoint, cast("BinaryIO", sink))
-    except OSError:
-        raise
-    except Exception as error:
-        if sink.error is None:
-            raise CheckpointError(_unwritable(checkpoint, error)) from error
-    # In place of whatever torch made of it.
-    if sink.error is not None:
-        raise sink.error
-    seal(file)
-
-
-class _Checksums:
-    """A context in which torch writes checksums, which a program may have switched off: no file can be read without.
-
-    The option may belong to the process, where a save that ends must not switch them off for one in another thread. The
-    last one gives the option back, and none waits for another.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._saves = 0
-        self._given = True
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._saves:
-                self._given = torch.serialization.get_crc32_options()
-            self._saves += 1
-            torch.serialization.set_crc32_options(True)
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._saves -= 1
-            if not self._saves:
-                torch.serialization.set_crc32_options(self._given)
-
-
-_CHECKSUMS = _Checksums()
-
-
-class _ErrorKeepingFile:
-    """Writes to a file, and keeps the first OSError: torch's writer may replace it by a RuntimeError on positions."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self.error = self.error or error
-            raise
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
-def _unwritable(checkpoint: dict[str, Any], error: Exception) -> str:
-    """Return the message for a checkpoint that ``torch.save`` refuses; it names what torch does not."""
-    why = conflicting_views(checkpoint) or f"torch says: {error}"
-    return f"this checkpoint cannot be written: {why}. Look at what each state_dict and on_save_checkpoint puts in."
 
 
 def _refusal(archive: Archive, path: FilePath) -> str:

@@ -184,12 +184,21 @@ class Metrics(TypedDict):
 
 
 class Group(TypedDict):
-    """The open accumulation group of a rank."""
+    """The open accumulation group of a rank.
+
+    Attributes:
+        divisor: What its losses were divided by; 0 where they come with weights.
+        weight: The sum of these.
+        loss: The sum of its losses.
+        gradients: What has been gathered.
+        gradients_of: The rank whose gradients it goes on with, where all have the same.
+    """
 
     divisor: float
     weight: Scalar
     loss: NotRequired[Scalar | None]
     gradients: dict[str, Tensor]
+    gradients_of: NotRequired[Count]
 
 
 class RankState(TypedDict):

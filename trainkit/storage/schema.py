@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from trainkit.errors import StateError
+from trainkit.storage.sharded.place_holder import SavedTensor
 from trainkit.storage.walk import place_of_entry
 
 Owner = TypeVar("Owner")
@@ -177,7 +178,7 @@ def _is_of(value: Any, expected: Any) -> bool:
         return type(value) is float or (type(value) is int and abs(value) <= _MOST)
     if expected is Tensor:
         # One without data fits nowhere: it loads into nothing.
-        return isinstance(value, Tensor) and not value.is_meta
+        return isinstance(value, SavedTensor) or (isinstance(value, Tensor) and not value.is_meta)
     # By exact type: True is an int to isinstance. But a dict may be an OrderedDict.
     return type(value) is expected or (expected is dict and isinstance(value, dict))
 

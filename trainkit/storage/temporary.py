@@ -8,16 +8,17 @@ process, in other containers too. A number of a process would prove nothing: eac
 from __future__ import annotations
 
 import errno
-import functools
 import os
-import re
-import secrets
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from trainkit.storage.put_in_place import delete, put_in_place
+from trainkit.storage.sharded.names import STATE
+from trainkit.storage.temporary_names import PATTERN, kernel, temporary_for
 
 try:
     import fcntl
@@ -26,11 +27,40 @@ except ImportError:  # Windows
 
 CAN_LOCK = fcntl is not None
 
-PATTERN = re.compile(r"\.trainkit-([0-9a-f]{8})-[0-9a-f]{16}\.tmp")
-"""The names of temporary files: the kernel under which one was made, and a random number."""
-
 ABANDONED_AFTER_S = 24 * 3600.0
 """The age, in seconds since the last write, from which on the lock on a file of another kernel is believed."""
+
+
+@contextmanager
+def folder_for(path: Path, like: Path | None = None) -> Iterator[tuple[Path, BinaryIO]]:
+    """Make a temporary folder beside ``path``, with the file `STATE` in it, open for writing and locked.
+
+    At the end of the block it is left to whoever asked for it, by its name or deleted: only the lock is given up.
+
+    Args:
+        path: What the folder is to become. It has the rights of that, as far as a folder can.
+        like: Whose rights it has if there is no ``path``.
+
+    Raises:
+        OSError: If the file system refuses, or ``path`` is a device or a pipe, which is not to be replaced.
+    """
+    remove_abandoned(path.parent)
+    old = _rights(path) or (None if like is None else _rights(like))
+    while True:
+        folder = temporary_for(path)
+        folder.mkdir(0o777 if old is None else 0o700)
+        try:
+            state = open(folder / STATE, "x+b")  # noqa: SIM115  # closed below
+        except FileNotFoundError:
+            continue  # taken for a leftover
+        if _lock(state.fileno(), folder / STATE):
+            break
+        state.close()
+    with state:
+        if old is not None:
+            with _opened_folder(folder) as descriptor:
+                _take_rights(descriptor, old)
+        yield folder, state
 
 
 @contextmanager
@@ -52,7 +82,7 @@ def replacement(path: Path, like: Path | None = None) -> Iterator[BinaryIO]:
     try:
         with file:
             yield file
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     # Not Exception: Ctrl-C while a large file is written must not leave it either.
     except BaseException:
         with suppress(OSError):
@@ -63,15 +93,8 @@ def replacement(path: Path, like: Path | None = None) -> Iterator[BinaryIO]:
         os.close(owner)
 
 
-def temporary_for(path: Path) -> Path:
-    """Return a name for what is to become ``path``: in the same folder, as a rename cannot leave a file system."""
-    # Random: two that write one path, in whatever containers or machines, must not write into one file. Not by the
-    # module of that name, which draws the same in forked processes, and whose state belongs to the run.
-    return path.with_name(f".trainkit-{_kernel()}-{secrets.token_hex(8)}.tmp")
-
-
 def remove_abandoned(folder: Path) -> None:
-    """Delete the temporary files of killed processes: a run that is often killed while it saves would fill the disk.
+    """Delete what killed processes have left: a run that is often killed while it saves would fill the disk.
 
     Where files cannot be locked, nothing proves that their owner is dead, and none is deleted.
     """
@@ -85,12 +108,14 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def is_more_private(path: Path, than: Path) -> bool:
-    """Return whether ``path`` is a file that lets others do less than the file ``than`` does."""
+    """Return whether ``path``, a file or folder and no link, lets others do less than ``than`` does."""
     try:
         own, other = path.lstat().st_mode, than.stat().st_mode
     except OSError:
         return False
-    return stat.S_ISREG(own) and bool(other & ~own & 0o777)
+    # Whether a folder may be looked into says nothing about a file.
+    compared = 0o777 if stat.S_ISDIR(own) == stat.S_ISDIR(other) else 0o666
+    return (stat.S_ISREG(own) or stat.S_ISDIR(own)) and bool(other & ~own & compared)
 
 
 def _replaced(path: Path) -> os.stat_result | None:
@@ -103,6 +128,23 @@ def _replaced(path: Path) -> os.stat_result | None:
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
         raise OSError(errno.EINVAL, f"{path} is a device or a pipe, and no file")
     return found if stat.S_ISREG(found.st_mode) else None
+
+
+def _rights(path: Path) -> os.stat_result | None:
+    """Return the state of the file or folder at ``path``, as `_replaced` does."""
+    found = _replaced(path)
+    if found is None and path.is_dir():
+        found = path.stat()
+    return found
+
+
+@contextmanager
+def _opened_folder(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _created(path: Path, old: os.stat_result | None) -> tuple[Path, BinaryIO]:
@@ -140,6 +182,8 @@ def _take_rights(descriptor: int, old: os.stat_result) -> None:
     if os.name == "nt":
         return
     mode = stat.S_IMODE(old.st_mode) & 0o777
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        mode |= (mode & 0o444) >> 2  # who may read a folder may look into it
     with suppress(OSError):  # not every file system has rights
         if os.fstat(descriptor).st_gid != old.st_gid:
             with suppress(OSError):
@@ -150,8 +194,11 @@ def _take_rights(descriptor: int, old: os.stat_result) -> None:
         os.fchmod(descriptor, mode)
 
 
-def _remove_if_abandoned(path: str, kernel: str) -> None:
+def _remove_if_abandoned(path: str, made_under: str) -> None:
     found = os.lstat(path)
+    if stat.S_ISDIR(found.st_mode):
+        _remove_folder_if_abandoned(path, made_under)
+        return
     if stat.S_ISLNK(found.st_mode):
         # A link has no lock. It is renamed at once, or never.
         if time.time() - found.st_mtime > ABANDONED_AFTER_S:
@@ -161,25 +208,31 @@ def _remove_if_abandoned(path: str, kernel: str) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_left(os.fstat(descriptor), kernel):
+        if _is_left(os.fstat(descriptor), made_under):
             os.unlink(path)
     finally:
         os.close(descriptor)
 
 
-def _is_left(file: os.stat_result, kernel: str) -> bool:
+def _remove_folder_if_abandoned(path: str, made_under: str) -> None:
+    """Do the same with a folder: who builds it, or reads or deletes it, is known by the lock on one file in it."""
+    try:
+        descriptor = os.open(os.path.join(path, STATE), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        os.rmdir(path)  # who has just made it makes another one
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_left(os.fstat(descriptor), made_under):
+            delete(Path(path))
+    finally:
+        os.close(descriptor)
+
+
+def _is_left(file: os.stat_result, made_under: str) -> bool:
     """Return whether a temporary file, whose lock was free, was left by a process that is dead."""
     # A second name of a file costs nothing, has no lock, and may be about to be renamed.
     if not stat.S_ISREG(file.st_mode) or file.st_nlink > 1:
         return False
     # Some network file systems lock for one machine alone; there another one may be writing it.
-    return kernel == _kernel() or time.time() - file.st_mtime > ABANDONED_AFTER_S
-
-
-@functools.cache
-def _kernel() -> str:
-    """Return what tells the running kernel from all others: containers share it, and a reboot changes it."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
-    except OSError:  # not Linux: as if each process were a machine of its own
-        return secrets.token_hex(4)
+    return made_under == kernel() or time.time() - file.st_mtime > ABANDONED_AFTER_S

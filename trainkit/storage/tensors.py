@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trainkit.storage.schema import Scalar, mismatch
+from trainkit.storage.sharded.dtensors import is_dtensor
 
 
 def misformed(saved: Any, shape: tuple[int, ...] | None, dtype: torch.dtype, place: str) -> str:
@@ -52,9 +53,14 @@ def kind_of(dtype: torch.dtype) -> str:
 
 
 def bounds(value: Tensor | float) -> tuple[float, float]:
-    """Return the least and the largest number in ``value``, both NaN if one is; 0 if there is none."""
+    """Return the least and the largest number in ``value``, both NaN if one is; 0 if there is none.
+
+    Of a tensor that is split over ranks it is those of this rank's part.
+    """
     if not isinstance(value, Tensor):
         return float(value), float(value)
+    if is_dtensor(value):
+        value = value.to_local()
     numbers = torch.view_as_real(value.detach().resolve_conj()) if value.is_complex() else value.detach()
     if not numbers.numel():
         return 0.0, 0.0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from trainkit.printable import printable
 
@@ -91,3 +92,31 @@ def _entries(
         if with_keys:
             yield f"the key {below}", key
         yield below, item
+
+
+def replaced(value: Any, function: Callable[[Tensor], Any]) -> Any:
+    """Return ``value`` with ``function`` applied to each tensor in it, at any depth of dicts, lists and tuples.
+
+    A container in which nothing changes is returned itself, and one in several places is changed once.
+    """
+    return _replaced(value, function, {})
+
+
+def _replaced(value: Any, function: Callable[[Tensor], Any], seen: dict[int, tuple[Any, Any]]) -> Any:
+    if isinstance(value, Tensor):
+        return function(value)
+    if not isinstance(value, dict) and type(value) not in (list, tuple):
+        return value
+    if id(value) in seen:
+        return seen[id(value)][1]
+    seen[id(value)] = value, value  # one that holds itself stays as it is
+    if isinstance(value, dict):
+        changed = {key: new for key, old in value.items() if (new := _replaced(old, function, seen)) is not old}
+        made = copy.copy(value) if changed else value
+        made.update(changed)
+    else:
+        items = [_replaced(each, function, seen) for each in value]
+        is_same = all(new is old for new, old in zip(items, value, strict=True))
+        made = value if is_same else type(value)(items)
+    seen[id(value)] = value, made
+    return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, ClassVar, Literal, TypeVar
@@ -53,6 +53,7 @@ class Strategy(ABC):
         local_rank: The number of this process among those of its machine, from 0.
         world_size: How many processes there are.
         num_nodes: How many machines there are.
+        shards: Whether each rank may have a part of the module, and so reads its own part of a sharded checkpoint.
         holds_back_gradients: Whether manual optimization is to exchange nothing after a backward: within
             ``gradient_sync(enabled=False)``.
         timeout_s: How long a rank waits for the others before it raises.
@@ -63,6 +64,7 @@ class Strategy(ABC):
     name: ClassVar[str]
     uses_all_devices: ClassVar[bool] = False
     compiles: ClassVar[Literal["nothing", "layers", "step"]] = "layers"
+    shards: ClassVar[bool] = False
     devices: tuple[torch.device, ...] = ()
     device: torch.device
     rank: int = 0
@@ -89,6 +91,17 @@ class Strategy(ABC):
         if self.device.type == "cuda":
             # Tensors that the user or a library makes on "cuda", without an index, shall be on this one.
             torch.cuda.set_device(self.device)
+
+    def compute_in(self, dtype: torch.dtype | None) -> None:
+        """Take note of the dtype of autocast, None where there is none; called ahead of `wrap`."""
+
+    def has_placed(self, module: TrainModule, dtype: torch.dtype | None) -> bool:
+        """Return whether an earlier call has left ``module`` such as `wrap` makes it, so that it cannot be changed.
+
+        Raises:
+            ConfigError: If it would have to be, into another ``dtype``.
+        """
+        return False
 
     @abstractmethod
     def wrap(self, module: TrainModule) -> None:
@@ -118,6 +131,10 @@ class Strategy(ABC):
         """Return the function that the loop calls in place of ``step``, a step of validation, test or prediction."""
         return step
 
+    def in_turns(self, batches: Iterator[T]) -> Iterator[T]:
+        """Return the ``batches`` of an evaluation, of which ranks may have different numbers."""
+        return batches
+
     def gradient_sync(self, *, enabled: bool) -> AbstractContextManager[None]:
         """Return the context for forward and backward of one batch.
 
@@ -144,11 +161,28 @@ class Strategy(ABC):
     def sync_gradients(self, module: nn.Module) -> None:
         """Average the gradients of ``module`` over all ranks, where backward has not done it."""
 
+    def parameters_changed(self) -> None:
+        """Note that within a step parameters have changed, or whether they are trained."""
+
     def sync_buffers(self, module: nn.Module) -> None:
         """Give all ranks the buffers of rank 0, ahead of an evaluation: what is evaluated is what rank 0 saves."""
 
     def resume_group(self) -> None:
         """Go on in the middle of an accumulation group, from a checkpoint; called when the module is wrapped."""
+
+    @property
+    def data_rank(self) -> int:
+        """The number of this process's data among all that are different, from 0."""
+        return self.rank
+
+    @property
+    def data_world_size(self) -> int:
+        """How many processes have different data; the others share the computation of a batch with one of them."""
+        return self.world_size
+
+    def one_of_each_data(self, values: Sequence[T]) -> list[T]:
+        """Return of the values of all ranks those of one rank for each of the different data."""
+        return list(values)
 
     @property
     def is_distributed(self) -> bool:
@@ -203,8 +237,8 @@ class Strategy(ABC):
         return any(self.all_gather_object(bool(flag)))
 
     def total(self, number: int) -> int:
-        """Return the sum of the numbers of all ranks. Every rank has to call this."""
-        return sum(self.all_gather_object(number)) if self.is_distributed else number
+        """Return the sum of the numbers of all ranks that have different data. Every rank has to call this."""
+        return sum(self.one_of_each_data(self.all_gather_object(number))) if self.is_distributed else number
 
     def agreed(self, decide: Callable[[], T]) -> T:
         """Call ``decide`` on rank 0, and return its result on every rank. Every rank has to call this.
@@ -231,6 +265,10 @@ class Strategy(ABC):
     def module_state_dict(self, module: TrainModule) -> dict[str, Any]:
         """Return the ``state_dict`` of the bare module, without the prefixes of a wrapper."""
         return module.state_dict()
+
+    def stored(self, state: Any) -> Any:
+        """Return a state, such as that of an optimizer, as a checkpoint is to hold it. Every rank has to call this."""
+        return state
 
     def explained(self, error: BaseException) -> BaseException:
         """Return ``error``; what torch raises where another rank has left is a `RankError` that says how it did."""

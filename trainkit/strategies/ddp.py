@@ -5,26 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import timedelta
-from itertools import chain
 from typing import Any
 
 import torch
-from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
 from trainkit.checks import flags, number, takes_numpy, text
-from trainkit.errors import DeviceError, ModuleError
+from trainkit.errors import ModuleError
 from trainkit.module import TrainModule
 from trainkit.module.writable import is_read_only
-from trainkit.output import speak_as
 from trainkit.strategies.base import Strategy
 from trainkit.strategies.flat_gradients import FlatGradients, broadcast
-from trainkit.strategies.launch import Launch, open_store, read_launch
 from trainkit.strategies.new_tensors import NewTensors, tensors_of
-from trainkit.strategies.rank_group import end_default_group, start_default_group
+from trainkit.strategies.processes import join_group, take_place
+from trainkit.strategies.rank_group import end_default_group
+from trainkit.strategies.same_modules import refuse_different_modules
 from trainkit.types import NO_CONTEXT
 
 _UNUSED = re.compile(r"did not receive grad for rank \d+: ((?:\d+ ?)+)")
@@ -84,41 +81,16 @@ class DDP(Strategy):
         self._synced_once = False  # whether the present wrapper has exchanged gradients
 
     def assign(self, devices: Sequence[torch.device]) -> None:
-        launch = read_launch() or Launch()
-        if len(devices) != launch.local_world_size:
-            raise DeviceError(
-                f"strategy 'ddp' needs one process for each device of a machine. Here are {len(devices)} device(s) "
-                f"({', '.join(map(str, devices))}) and {launch.local_world_size} process(es).\n"
-                f"    start with   torchrun --nproc-per-node={len(devices)} script.py"
-            )
-        self.devices = tuple(devices)
-        self.device = devices[launch.local_rank]
-        self.rank, self.local_rank = launch.rank, launch.local_rank
-        self.world_size, self.num_nodes = launch.world_size, launch.num_nodes
-        speak_as(self.rank, self.world_size)
+        take_place(self, devices)
 
     def setup(self) -> None:
         super().setup()
-        if not dist.is_initialized():
-            self._start_group()
-
-    def _start_group(self) -> None:
-        timeout = timedelta(seconds=self.timeout_s)
-        start_default_group(
-            # gloo beside nccl, so that flags can be exchanged on the CPU, without waiting for the GPU.
-            backend=self.process_group_backend or ("cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"),
-            store=open_store(read_launch() or Launch(), timeout),
-            rank=self.rank,
-            world_size=self.world_size,
-            timeout=timeout,
-            # Without it torch guesses the device from the rank at the first barrier, with a warning.
-            device_id=self.device if self.device.type == "cuda" else None,
-        )
+        join_group(self, self.process_group_backend)
 
     def wrap(self, module: TrainModule) -> None:
         module.to(self.device)
         # First: between modules of different tensors the broadcasts would hang, or fail without naming them.
-        self._refuse_different_modules(module)
+        refuse_different_modules(self, module)
         # Not left to DDP: evaluation does without it, and a plugin may copy the weights before the first step.
         broadcast(list(tensors_of(module)))
         self._new_tensors.watch(module)
@@ -227,7 +199,7 @@ class DDP(Strategy):
         """Make what ``module`` has got since it was wrapped equal on all ranks; return whether there is any."""
         new = self._new_tensors.take(module)
         if new:
-            self._refuse_different_modules(module)
+            refuse_different_modules(self, module)
             broadcast(new)
         return bool(new)
 
@@ -270,19 +242,6 @@ class DDP(Strategy):
         # Several ranks keep theirs until the program ends: a checkpoint may be saved when a call is over.
         if not self.is_distributed:
             end_default_group()
-
-    def _refuse_different_modules(self, module: nn.Module) -> None:
-        """Raise `ModuleError` on every rank if names, shapes or dtypes of tensors differ between ranks."""
-        tensors = chain(module.named_parameters(), module.named_buffers())
-        own = {name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in tensors}
-        for rank, other in enumerate(self.all_gather_object(own)):
-            name = next((name for name in {**own, **other} if own.get(name) != other.get(name)), None)
-            if name is not None:
-                there, here = other.get(name, "missing"), own.get(name, "missing")
-                raise ModuleError(
-                    f"the modules of two ranks differ: {name!r} is {there} on rank {rank}, and {here} on rank "
-                    f"{self.rank}. Build the same module on every rank."
-                )
 
 
 class _StepAsForward(nn.Module):

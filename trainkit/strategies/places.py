@@ -15,6 +15,8 @@ STEPS = {"training_step", "validation_step", "test_step", "predict_step", "optim
 
 GRADIENTS = "waits for the gradients of the others"
 
+PARAMETERS = "waits for the parts of the others"
+
 BACKWARD = "_engine_run_backward"
 """Torch's function beneath every backward."""
 
@@ -45,6 +47,8 @@ def place_of(frame: FrameType | None, *, exchanges: bool) -> Place:
     in_backward = any(each.f_code.co_name == BACKWARD for each in frames[:2])
     if in_backward and exchanges:
         return Place(True, f"{GRADIENTS}{_caller(frames)}")
+    if in_collective and any(name.startswith("torch.distributed.fsdp.") for name in names):
+        return Place(True, f"{PARAMETERS}{_caller(frames)}")
     if in_collective:
         return Place(True, f"waits in {_entered(frames, names)}{_caller(frames)}")
     return Place(False, f"is busy{_caller(frames)}")

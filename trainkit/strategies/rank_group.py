@@ -16,6 +16,7 @@ from torch.distributed import PrefixStore, ProcessGroup  # type: ignore[attr-def
 
 from trainkit.errors import RankError
 from trainkit.reflection import is_ours
+from trainkit.strategies.board import Board
 from trainkit.strategies.meeting import Meeting
 from trainkit.strategies.rank_watch import TO_DO, RankWatch, wait_for
 
@@ -52,12 +53,14 @@ class RankGroup:
         token = [os.urandom(8).hex()]
         dist.broadcast_object_list(token, src=0)
         # Connections of their own: an answer that is waited for on one keeps the others waiting.
-        self._store, met, watched = (
-            PrefixStore(f"trainkit/{token[0]}/{name}", self._base.clone()) for name in ("values", "meeting", "watch")
+        self._store, met, watched, self._boards = (
+            PrefixStore(f"trainkit/{token[0]}/{name}", self._base.clone())
+            for name in ("values", "meeting", "watch", "boards")
         )
         self.watch = RankWatch(self.rank, self.world_size, watched)
         self.meeting = Meeting(self.rank, self.world_size, met, self.watch, timeout)
         self._number = 0  # of the newest exchange
+        self._num_boards = 0
         self._cpu_group: Any = None
 
     @classmethod
@@ -96,6 +99,11 @@ class RankGroup:
         values = [value] * self.world_size
         dist.all_gather_object(values, value, group=self._group_of_cpus())
         return values
+
+    def open_board(self) -> Board:
+        """Return a board on which the threads of all ranks tell rank 0 one thing. Every rank has to ask for it."""
+        self._num_boards += 1
+        return Board(PrefixStore(str(self._num_boards), self._boards), self.watch)
 
     def _exchange(self, label: str, why: str, own: bytes) -> list[Any]:
         """Return what all ranks have sent."""

@@ -18,7 +18,7 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # torch's stu
 
 from trainkit.errors import RankError
 from trainkit.output import say
-from trainkit.strategies.places import GRADIENTS, place_of
+from trainkit.strategies.places import GRADIENTS, PARAMETERS, place_of
 
 TICK_S = 0.25
 """How often the thread looks."""
@@ -232,7 +232,8 @@ class RankWatch:
 
     def _waits_for(self) -> str:
         """Return what this rank waits for, as all ranks know it."""
-        return self._label or (GRADIENTS if self._text.startswith(GRADIENTS) else "an exchange of torch")
+        known = next((each for each in (GRADIENTS, PARAMETERS) if self._text.startswith(each)), None)
+        return self._label or known or "an exchange of torch"
 
     def _read(self) -> None:
         """Read what the others have told, and note whether one of them has moved."""

@@ -20,6 +20,7 @@ from trainkit.reflection import overrides
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import OptimizationArguments
 from trainkit.trainer.hidden_layers import warn_of_hidden_layers
+from trainkit.trainer.sharded_optimizers import refuse_unfit
 
 
 def make_optimizers(module: TrainModule) -> tuple[list[torch.optim.Optimizer], list[SchedulerConfig]]:
@@ -68,6 +69,7 @@ def check_optimizers(
         OptimizerError: If automatic optimization has several optimizers.
         ConfigError: If arguments of the Trainer need automatic optimization and it is off.
     """
+    refuse_unfit(optimizers)
     if not module.automatic_optimization:
         _refuse_automatic_arguments(module, arguments)
         return

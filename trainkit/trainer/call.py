@@ -290,7 +290,7 @@ class Call:
             return None
         path = self.ckpt_path = located.path
         self.continues_last = asked == "last"
-        checkpoint = read_located(located)
+        checkpoint = read_located(located, whole=not self.strategy.shards)
         if asked in ("last", "best") and self.strategy.is_global_zero:
             step = f"epoch {checkpoint.get('epoch', '?')}, step {checkpoint.get('global_step', '?')}"
             doing = "continuing" if self.stage is Stage.FIT else self.stage
@@ -300,7 +300,7 @@ class Call:
         return checkpoint
 
     def _connect_data(self) -> DataConnection:
-        rank = Rank(self.strategy.rank, self.strategy.world_size)
+        rank = Rank(self.strategy.data_rank, self.strategy.data_world_size)
         data = DataConnection(self.module, self._datamodule, self._loaders, self.arguments.data, rank, self.stage)
         if self.stage is Stage.FIT and self.strategy.is_global_zero and not self.arguments.output.barebones:
             data.meter = WaitMeter("train_dataloader", self.strategy.device)

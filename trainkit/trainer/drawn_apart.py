@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainkit.seed import move_rng, rng_checksums
+from trainkit.seed import move_rng, rng_checksums, rng_state, set_rng_state
 from trainkit.strategies.base import Strategy
 
 
@@ -15,6 +15,9 @@ def draw_apart(strategy: Strategy) -> None:
     """
     if not strategy.is_distributed:
         return
+    if strategy.data_world_size < strategy.world_size:
+        # Ranks that compute a batch together draw the same masks for it.
+        set_rng_state(strategy.one_of_each_data(strategy.all_gather_object(rng_state()))[strategy.data_rank])
     own = rng_checksums()
-    earlier = strategy.all_gather_object(own)[: strategy.rank]
-    move_rng([name for name in own if any(other[name] == own[name] for other in earlier)], strategy.rank)
+    earlier = strategy.one_of_each_data(strategy.all_gather_object(own))[: strategy.data_rank]
+    move_rng([name for name in own if any(other[name] == own[name] for other in earlier)], strategy.data_rank)

@@ -19,12 +19,16 @@ def place_module(
     Optimizers are made afterwards, since they hold on to the parameters.
     """
     precision.setup(strategy.device)
+    if strategy.has_placed(module, precision.dtype):
+        strategy.wrap(module)  # an earlier call has left it in its place
+        return
     precision.convert(module)
     if arguments.sync_batchnorm and strategy.is_distributed:
         sync_batchnorm(module)
     # Before it is wrapped: DistributedDataParallel calls the layers, and would be compiled itself otherwise.
     if arguments.compile is True:
         compile_layers(module, strategy)
+    strategy.compute_in(precision.autocast_dtype)
     strategy.wrap(module)
 
 

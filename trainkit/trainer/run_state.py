@@ -18,16 +18,19 @@ from trainkit.hooks.manager import HookManager
 from trainkit.loops.run import FitRun, Run
 from trainkit.module.hparams import store_hparams, warn_of_unstorable
 from trainkit.module.modes import Flags
+from trainkit.module.saved_parts import read_parts
 from trainkit.module.weight_names import named_as_in
 from trainkit.output import warn
 from trainkit.progress import Progress
 from trainkit.seed import move_rng, rng_checksums, rng_state, set_rng_state
 from trainkit.storage.layout import check_layout
 from trainkit.storage.owners import dict_of, given_to, restoring
+from trainkit.storage.sharded.dtensors import without_shards
 from trainkit.storage.storable import check_storable, conflicting_views
 from trainkit.trainer.data import DataConnection
 from trainkit.trainer.made_with import MADE_WITH, Resumption
 from trainkit.trainer.rank_buffers import own_buffers, restore_buffers
+from trainkit.trainer.rank_gradients import add_shared, group_of_rank, without_shared
 from trainkit.trainer.run_length import restore_stop, stop_state
 from trainkit.types import Phase
 
@@ -64,14 +67,18 @@ def dump(run: FitRun, plugins: Plugins, data: DataConnection, *, due: dict[str, 
     """
     _warn_in_a_step(run, data)
     checkpoint = dump_weights(run, data) | _equal_on_all_ranks(run, plugins)
+    # With manual optimization only the module knows whether gradients are still to be used: they are kept always.
+    group = run.accumulation.state_dict(run.module, always=not run.module.automatic_optimization)
+    # Rank 0 writes for all: each has random numbers, logged values and a place in the data of its own.
+    ranks = run.strategy.all_gather_object(_of_this_rank(run, plugins, data, group))
+    add_shared(ranks, group, run.strategy)
     checkpoint["trainkit"] |= {
         "precision": run.precision.state_dict(),
         "shuffle_seed": data.shuffle_seed,
         "flags": asdict(run.flags or Flags.of(run.module)),
         "stop": stop_state(run),
         MADE_WITH: without_numpy(run.made_with),
-        # Rank 0 writes for all: each has random numbers, logged values and a place in the data of its own.
-        "ranks": run.strategy.all_gather_object(_of_this_rank(run, plugins, data)),
+        "ranks": ranks,
     }
     if run.optimizer_modes:
         # Not so where the weights of training are saved too: then the states are those that belong to them.
@@ -98,6 +105,7 @@ def check_storable_state(run: FitRun, plugins: Plugins, data: DataConnection) ->
     # In a real checkpoint it is within the ranks, at a place that says nothing to the user.
     if data.datamodule is not None:
         checkpoint["datamodule"] = data.datamodule_state()
+    checkpoint = without_shards(checkpoint)
     check_storable(checkpoint)
     if why := conflicting_views(checkpoint):
         raise CheckpointError(f"checkpoints of this run cannot be written: {why}.")
@@ -117,7 +125,8 @@ def _warn_in_a_step(run: FitRun, data: DataConnection) -> None:
 
 def _equal_on_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
     newest, optimizer_states = run.optimizer_modes.training_state(
-        partial(run.strategy.module_state_dict, run.module), lambda: [dict_of(each) for each in run.optimizers]
+        partial(run.strategy.module_state_dict, run.module),
+        lambda: run.strategy.stored([dict_of(each) for each in run.optimizers]),
     )
     return {
         # Of an optimizer with modes: ``state_dict`` has what it gives for evaluation.
@@ -127,18 +136,17 @@ def _equal_on_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
         "lr_schedulers": without_numpy([dict_of(config.scheduler) for config in run.schedulers]),
         # The size of the open group stands with the counters, and its gradients with each rank.
         "loops": {"fit": run.progress.state_dict() | {"group_batches": run.accumulation.batches}},
-        "callbacks": state.collect_plugins(plugins),
+        "callbacks": run.strategy.stored(state.collect_plugins(plugins)),
     }
 
 
-def _of_this_rank(run: FitRun, plugins: Plugins, data: DataConnection) -> dict[str, Any]:
+def _of_this_rank(run: FitRun, plugins: Plugins, data: DataConnection, group: dict[str, Any] | None) -> dict[str, Any]:
     """Return what each rank has for itself; everything else is equal on all of them."""
     buffers = own_buffers(run.strategy, run.module)
     return {
         **({"buffers": buffers} if buffers else {}),
         "metrics": run.metrics.state_dict(run.module, plugins),
-        # With manual optimization only the module knows whether gradients are still to be used: they are kept always.
-        "group": run.accumulation.state_dict(run.module, always=not run.module.automatic_optimization),
+        "group": without_shared(group),
         "data": data.state_dict(run.progress, in_step=run.metrics.in_training_batches),
         "began": data.rng_at_start,
         # A run that continues does not repeat the sanity check.
@@ -219,6 +227,8 @@ def restore(
             ``resume="exact"``, stands in the middle of an epoch of other data.
     """
     own = checkpoint["trainkit"]
+    # What is in a sharded checkpoint, and was left there until the place of each tensor was known.
+    checkpoint["callbacks"] = read_parts(checkpoint["callbacks"], run.module)
     resumption = Resumption(run, data, checkpoint, path, take)
     # Plugins before optimizers: one may have added parameter groups, or taken schedulers away, and does so again.
     left = state.restore_plugins(plugins, checkpoint["callbacks"], path)
@@ -280,7 +290,8 @@ def _restore_rank(
     with restoring(f"{place}.group", path):
         if group_batches and not (run.optimizers and run.module.automatic_optimization):
             raise StateError(f"{group_batches} batches wait for an update, which here nobody makes but the module")
-        run.accumulation.load_state_dict(mine["group"], group_batches, run.module, rescale)
+        group = group_of_rank(read_parts(ranks, run.module), number, run.module)
+        run.accumulation.load_state_dict(group, group_batches, run.module, rescale)
     with restoring(f"{place}.buffers", path):
         restore_buffers(run.module, mine.get("buffers", {}))
     if group_batches:

@@ -33,7 +33,7 @@ def watch_first_batch(run: FitRun, loader: Any) -> None:
 
 
 def _warn_if_same(run: FitRun, batch: Batch, kinds: list[str]) -> None:
-    first, *others = run.strategy.all_gather_object(checksum(batch))
+    first, *others = run.strategy.one_of_each_data(run.strategy.all_gather_object(checksum(batch)))
     same = [str(rank) for rank, other in enumerate(others, 1) if other == first]
     if same and run.strategy.is_global_zero:
         warn(

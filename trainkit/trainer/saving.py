@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from trainkit.checkpoint.background import BackgroundJob, snapshot
+from trainkit.checkpoint.sharded_save import save_sharded
 from trainkit.errors import CheckpointError, NotAttachedError, note_on
 from trainkit.hooks.due import running_hook
+from trainkit.storage.files import Content
 from trainkit.storage.layout import check_layout
+from trainkit.storage.sharded.dtensors import dtensors_in
+from trainkit.storage.storable import check_storable
+from trainkit.strategies.base import Strategy
 from trainkit.trainer.call import Call
 from trainkit.trainer.run_state import dump, dump_weights
 
@@ -20,26 +27,52 @@ def write_newest(
     path: str,
     *,
     weights_only: bool,
-    write: Callable[[dict[str, Any], str], None],
+    write: Callable[[Content, str], None],
+    background: BackgroundJob | None,
     waits_for_writers: bool,
 ) -> None:
-    """Let rank 0 ``write`` to ``path`` what the Trainer has to save.
+    """Let rank 0 ``write`` to ``path`` what the Trainer has to save. Of what is sharded, each rank writes its part.
 
     Args:
         trainer: The Trainer.
         path: Where to.
         weights_only: Whether to leave out what only a continued fit needs.
         write: Writes it.
+        background: In which it is written, from a copy; None writes it at once.
         waits_for_writers: Whether files that the state names, and that are written in the background, have to be there
             first. Where one could not be written, this one is all the same, and then the error is raised.
     """
     failed = _finish_writers(trainer) if waits_for_writers else []
     try:
         checkpoint = trainer.dump_checkpoint(weights_only)
-        trainer.strategy.agreed(lambda: write(checkpoint, path))
+        _write(trainer.strategy, checkpoint, path, write, background)
     except Exception as error:
         failed.append(error)
     _raise_last(failed)
+
+
+def _write(
+    strategy: Strategy,
+    checkpoint: dict[str, Any],
+    path: str,
+    write: Callable[[Content, str], None],
+    background: BackgroundJob | None,
+) -> None:
+    if any(True for _ in dtensors_in(checkpoint)):
+        save_sharded(checkpoint, path, strategy, lambda whole: write(whole, path), background)
+    elif background is None:
+        strategy.agreed(lambda: write(checkpoint, path))
+    else:
+        job = background
+        strategy.agreed(lambda: _write_later(job, checkpoint, path, write))
+
+
+def _write_later(
+    background: BackgroundJob, checkpoint: dict[str, Any], path: str, write: Callable[[Content, str], None]
+) -> None:
+    check_storable(checkpoint)  # an error at once, with the save that caused it, instead of at the next one
+    # A snapshot, because training changes weights and optimizer states in place while the thread writes.
+    background.start(partial(write, snapshot(checkpoint), path))
 
 
 def _finish_writers(trainer: Trainer) -> list[Exception]:
@@ -98,10 +131,11 @@ def dump_newest(trainer: Trainer, call: Call | None, previous: Call | None, *, w
     is_eval = modes.is_eval
     with trainer.metrics.closed("on_save_checkpoint"):
         trainer.hooks.hooks.on_save_checkpoint(checkpoint)
+    stored: dict[str, Any] = trainer.strategy.stored(checkpoint)  # also what hooks have put into it
     modes.put_back(is_eval=is_eval)  # hooks that were written for other frameworks switch to eval here
     try:
-        check_layout(checkpoint)
+        check_layout(stored)
     except CheckpointError as error:
         joined = ", ".join(trainer.hooks.order("on_save_checkpoint"))
         raise CheckpointError(f"{error} on_save_checkpoint is defined by {joined or 'no plugin'}.") from error
-    return checkpoint
+    return stored

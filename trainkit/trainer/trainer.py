@@ -10,6 +10,7 @@ from typing import Any, Literal, Never, get_args
 
 from torch import Tensor
 
+from trainkit.checkpoint.background import BackgroundJob
 from trainkit.checks import Duration, file_path, one_of, takes_numpy
 from trainkit.data.module import DataModule
 from trainkit.data.resume.other_data import Resume
@@ -25,8 +26,9 @@ from trainkit.output import print_as_is
 from trainkit.plugins.resolve import resolve_precision, resolve_strategy
 from trainkit.precision.base import Precision
 from trainkit.progress import Progress
-from trainkit.storage.files import write_checkpoint
+from trainkit.storage.files import Content, write_checkpoint
 from trainkit.strategies.base import Strategy
+from trainkit.strategies.data_ranks import DataRanks
 from trainkit.trainer.arguments import (
     DataArguments,
     OptimizationArguments,
@@ -228,7 +230,7 @@ class Trainer(TrainerProperties):
         # Checked by now, as far as arguments can be without data: what follows makes the parts.
         self.strategy = resolve_strategy(strategy, accelerator, devices, num_nodes)
         self.precision = resolve_precision(precision)
-        self.metrics = MetricCollector(self.strategy)
+        self.metrics = MetricCollector(DataRanks(self.strategy))
         self.loggers = make_loggers(logger, self.arguments.output, self.arguments.data)
         self.hooks = HookManager()
         self._callbacks = make_callbacks(callbacks, self.arguments.output, self.arguments.data)
@@ -441,9 +443,13 @@ class Trainer(TrainerProperties):
         weights_only: bool | None = None,
         storage_options: Any = None,
         *,
-        write: Callable[[dict[str, Any], str], None] = write_checkpoint,
+        write: Callable[[Content, str], None] = write_checkpoint,
+        background: BackgroundJob | None = None,
     ) -> None:
-        """Write a checkpoint: whole or not at all. With several ranks, all must call it; rank 0 writes.
+        """Write a checkpoint: whole or not at all. With several ranks, all must call it.
+
+        Rank 0 writes one file. Where the strategy leaves what is sharded in parts, it is a folder, and each rank writes
+        its own.
 
         A run goes on exactly from one that was written between two batches, as in ``on_train_batch_end``. From one in
         the middle of a batch, it makes that batch again.
@@ -454,6 +460,7 @@ class Trainer(TrainerProperties):
                 these weights.
             storage_options: Accepted because Lightning has it; must be None.
             write: Writes what is saved to the path, on rank 0.
+            background: A job in which it is written, from a copy; None writes it at once.
 
         Raises:
             CheckpointWriteError: If the file cannot be written. Whatever was there before is untouched.
@@ -467,7 +474,14 @@ class Trainer(TrainerProperties):
             raise ConfigError("storage_options is not supported. Give a path that needs none.")
         # Plugins that save bring a ``write`` of their own, and have waited for what they need.
         waits = write is write_checkpoint
-        save = partial(write_newest, self, weights_only=bool(weights_only), write=write, waits_for_writers=waits)
+        save = partial(
+            write_newest,
+            self,
+            weights_only=bool(weights_only),
+            write=write,
+            background=background,
+            waits_for_writers=waits,
+        )
         self.hooks.hooks.around_save_checkpoint(save, os.fspath(filepath))
 
     def dump_checkpoint(self, weights_only: bool = False) -> dict[str, Any]:

@@ -71,10 +71,11 @@ def _ends(trainer: Trainer, run: FitRun, began_at_step: int) -> Mapping[Unit, fl
     epochs = limits.max_epochs
     if math.isfinite(batches) and math.isfinite(in_epoch) and in_epoch:
         epochs = progress.epoch + (progress.batch + batches) // in_epoch
+    samples = _batch_size(trainer.train_dataloader) * run.strategy.data_world_size
     return {
         "steps": steps,
         "batches": progress.total_batches + batches,
-        "samples": progress.samples + batches * _batch_size(trainer.train_dataloader) * trainer.world_size,
+        "samples": progress.samples + batches * samples,
         "epochs": epochs,
         "seconds": limits.max_time_s,
     }

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from trainkit.callbacks.model_checkpoint import writer as writer_file
 from trainkit.callbacks.model_checkpoint.own_files import OwnFiles
 from trainkit.callbacks.model_checkpoint.writer import CheckpointWriter, SavePlan
-from trainkit.errors import CheckpointError
 from trainkit.storage.files import read_checkpoint
 
 
@@ -67,21 +65,3 @@ def test_a_file_that_cannot_be_deleted_stays_due_and_is_told_of_once_in_a_run(
         writer.delete(obsolete)
     assert len(told) == 2
     assert obsolete == {path}
-
-
-def test_in_the_background_it_is_the_state_of_that_moment_that_is_written(
-    tmp_path: Path, writer: CheckpointWriter
-) -> None:
-    path, weights = tmp_path / "a.ckpt", torch.zeros(2)
-    writer.write_in_background(plan_of(path), set(), {"w": weights}, str(path))
-    weights += 1
-    writer.finish()
-    assert read_checkpoint(path)["w"].tolist() == [0.0, 0.0]
-
-
-def test_what_cannot_be_stored_is_an_error_before_the_thread_begins(tmp_path: Path, writer: CheckpointWriter) -> None:
-    path = tmp_path / "a.ckpt"
-    with pytest.raises(CheckpointError):
-        writer.write_in_background(plan_of(path), set(), {"a": object()}, str(path))
-    writer.finish()
-    assert names(tmp_path) == []

@@ -69,7 +69,7 @@ def test_absent_attributes_of_objects_say_what_to_use_instead_and_are_not_there(
         ("from {}.loggers.wandb import WandbLogger", "TensorBoardLogger or CSVLogger"),
         ("from {}.tuner.tuning import Tuner", "a loop over short fits"),
         ("import {}.loops.fit_loop", "trainkit.loops, which are functions; trainer.fit_loop"),
-        ("from {}.pytorch.strategies.fsdp import FSDPStrategy", "strategy='ddp'"),
+        ("from {}.pytorch.strategies.deepspeed import DeepSpeedStrategy", "strategy='fsdp'"),
         ("from {}.callbacks import ModelCheckpont", "ModelCheckpoint, if that was meant"),
         ("import {}.utilities.nothing", "what is in trainkit.compat.lightning.utilities: AttributeDict, "),
     ],

@@ -45,7 +45,7 @@ class Figures:
         if self.samples is None or before is None or after is None:
             self.samples = None
         else:
-            self.samples += (after - before) * trainer.world_size
+            self.samples += (after - before) * trainer.strategy.data_world_size
 
     def end_validation(self, now: float) -> None:
         """Add the time of the validation that is running, if one is."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from functools import partial
 from pathlib import PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypedDict
 
 from trainkit.callbacks.builtin.last_path import claim_path, folder_of
-from trainkit.checkpoint.background import BackgroundJob, snapshot
+from trainkit.checkpoint.background import BackgroundJob
 from trainkit.checkpoint.head import read_head
 from trainkit.checkpoint.state import has_state
 from trainkit.errors import CheckpointWriteError
@@ -20,11 +19,10 @@ from trainkit.hooks.manager import PluginStage
 from trainkit.hooks.specs import hookimpl
 from trainkit.output import warn
 from trainkit.storage.claim import FolderClaim
-from trainkit.storage.files import check_folder, share_checkpoint, write_checkpoint
+from trainkit.storage.files import Content, check_folder, share_checkpoint, write_checkpoint
 from trainkit.storage.places import is_below
 from trainkit.storage.remote import is_remote
 from trainkit.storage.schema import takes
-from trainkit.storage.storable import check_storable
 from trainkit.types import Stage
 
 if TYPE_CHECKING:
@@ -185,9 +183,8 @@ class LastCheckpoint(Callback):
         if not self.at_save_points or self.has_saved(trainer):
             return
         self._finish_all(trainer)
-        write = write_checkpoint if self._background is None else self._write_later
         try:
-            trainer.save_checkpoint(self.path, write=write)
+            trainer.save_checkpoint(self.path, write=self._write, background=self._background)
         except CheckpointWriteError as error:
             self.warn(error)
         self._note(trainer)
@@ -240,10 +237,9 @@ class LastCheckpoint(Callback):
             callback.finish_write(trainer)
         self.finish_write(trainer)
 
-    def _write_later(self, checkpoint: dict[str, Any], path: str) -> None:
-        assert self._background is not None
-        check_storable(checkpoint)
-        self._background.start(partial(write_checkpoint, snapshot(checkpoint), path))
+    def _write(self, checkpoint: Content, path: str) -> None:
+        # Not `write_checkpoint` itself, for which the Trainer waits for all writers: that was done.
+        write_checkpoint(checkpoint, path)
 
     def _choose_path(self, trainer: Trainer) -> str:
         before = os.path.join(folder_of(trainer), PurePosixPath(self._saved_run).name)

@@ -112,7 +112,7 @@ def _wrong(config: SchedulerConfig, length: _Length, rest: Ahead, whole: Ahead, 
     """Yield what is wrong with the length of a schedule, the surest first."""
     kind, by_epoch = type(length.part), config.interval == "epoch"
     steps, per = _steps(config, whole), _per(config)
-    count = _count_like(length.all, whole, trainer.world_size)
+    count = _count_like(length.all, whole, trainer.strategy.data_world_size)
     as_long = f", and is as long as the number of {count} of this fit" if count else ""
     if per != "update" and (count or (by_epoch and kind is OneCycleLR)) and length.all >= 2 * steps:
         yield (

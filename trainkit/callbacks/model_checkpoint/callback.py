@@ -315,11 +315,12 @@ class ModelCheckpoint(KeptCheckpoints):
             # The checkpoint contains this callback's state, which has to count the file that is about to be written.
             self._restore(plan.state)
             if path := plan.path or plan.last:
-                write = self._writer.write_in_background if self.async_save else self._writer.write
                 keeper = trainer.last_checkpoint
                 if keeper is not None and not self.save_weights_only and (number := keeper.note_saved(trainer)):
                     plan.keeper, plan.number = keeper, number
-                trainer.save_checkpoint(path, self.save_weights_only, write=partial(write, plan, self._obsolete))
+                write = partial(self._writer.write, plan, self._obsolete)
+                background = self._writer.background if self.async_save else None
+                trainer.save_checkpoint(path, self.save_weights_only, write=write, background=background)
         except BaseException:  # KeyboardInterrupt too: without its file, a checkpoint must not be in the ranking
             self._restore(self._state_before_save)
             raise

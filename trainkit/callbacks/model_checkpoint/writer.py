@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from trainkit.callbacks.builtin.last_checkpoint import LastCheckpoint
 from trainkit.callbacks.model_checkpoint.own_files import OwnFiles
-from trainkit.checkpoint.background import BackgroundJob, snapshot
+from trainkit.checkpoint.background import BackgroundJob
 from trainkit.output import say, warn
 from trainkit.printable import printable
-from trainkit.storage.files import copy_checkpoint, link_checkpoint, remove_checkpoint, write_checkpoint
-from trainkit.storage.storable import check_storable
+from trainkit.storage.files import Content, copy_checkpoint, link_checkpoint, remove_checkpoint, write_checkpoint
 
 
 @dataclass(slots=True)
@@ -43,18 +41,21 @@ class CheckpointWriter:
 
     Args:
         own: Tells which files the run has written: no others are deleted.
+
+    Attributes:
+        background: Where they are written while training goes on.
     """
 
     def __init__(self, own: OwnFiles) -> None:
         self._own = own
-        self._background = BackgroundJob()
+        self.background = BackgroundJob()
         self._kept: set[str] = set()  # files that could not be deleted, and were told of
 
     def begin(self) -> None:
         """Begin a run: what was told in the one before is told again."""
         self._kept.clear()
 
-    def write(self, plan: SavePlan, obsolete: set[str], checkpoint: dict[str, Any], path: str) -> None:
+    def write(self, plan: SavePlan, obsolete: set[str], checkpoint: Content, path: str) -> None:
         """Write ``checkpoint`` to ``path``, the first of the files of ``plan``, and delete those that are ``obsolete``.
 
         Args:
@@ -80,15 +81,9 @@ class CheckpointWriter:
         # Last, so that a kill at any moment leaves at least as many whole files as were promised.
         self.delete(obsolete)
 
-    def write_in_background(self, plan: SavePlan, obsolete: set[str], checkpoint: dict[str, Any], path: str) -> None:
-        """Do what `write` does in a thread, with a copy of ``checkpoint`` as it is now; `finish` waits for it."""
-        check_storable(checkpoint)  # an error at once, with the save that caused it, instead of at the next one
-        # A snapshot, because training changes weights and optimizer states in place while the thread writes.
-        self._background.start(partial(self.write, plan, obsolete, snapshot(checkpoint), path))
-
     def finish(self) -> None:
         """Wait for the write that runs in the background, if there is one; raise its error."""
-        self._background.finish()
+        self.background.finish()
 
     def delete(self, obsolete: set[str]) -> None:
         """Delete those of the ``obsolete`` files that are the run's own, and take out of the set what needs no more."""

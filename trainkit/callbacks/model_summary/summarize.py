@@ -12,6 +12,7 @@ from trainkit.callbacks.model_summary.summary import LayerSummary, Summary
 from trainkit.callbacks.model_summary.trace import Trace, trace
 from trainkit.checks import whole
 from trainkit.errors import ConfigError
+from trainkit.module.shards import class_of, is_sharded
 
 OWN = "(own)"
 """The name of the row for parameters that belong to the module itself and to no layer."""
@@ -40,7 +41,9 @@ def summarize(module: nn.Module, max_depth: int = 1, *, flops: bool = False, exa
             "self.example_input_array in its __init__, or leave out flops."
         )
     lazy = [tensor for tensor in _tensors(module) if is_lazy(tensor)]
-    found = Trace() if example_input is None or lazy else trace(module, example_input, flops=flops)
+    # Nor of one that is sharded, which all ranks would have to call.
+    is_unknown = example_input is None or lazy or any(map(is_sharded, module.parameters()))
+    found = Trace() if is_unknown else trace(module, example_input, flops=flops)
     # parameters() yields a shared parameter once.
     parameters = [parameter for parameter in module.parameters() if not is_lazy(parameter)]
     num_train = sum(child.training for child in module.modules())
@@ -61,7 +64,7 @@ def _layers(module: nn.Module, max_depth: int, found: Trace) -> Iterator[LayerSu
         if name and (max_depth < 0 or name.count(".") < max_depth):
             yield LayerSummary(
                 name=name,
-                kind=type(child).__name__,
+                kind=class_of(child).__name__,
                 num_params=_count(child.parameters()),
                 mode="train" if child.training else "eval",
                 in_size=found.in_sizes.get(name),

@@ -56,7 +56,7 @@ class SchedulePreview(Callback):
 def preview(trainer: Trainer, module: TrainModule) -> Iterator[str]:
     """Yield the lines that tell of the rates of the running fit; none if it makes no update."""
     run = trainer.fit_run
-    sizes = batch_sizes(trainer.train_dataloader, trainer.world_size)
+    sizes = batch_sizes(trainer.train_dataloader, trainer.strategy.data_world_size)
     ahead = Ahead.of(run, trainer.num_training_batches, sizes)
     if not ahead.updates:
         return

@@ -13,7 +13,7 @@ LATER_LOGGER = (
     "for it comes with a later version of trainkit"
 )
 LATER_PROFILER = "profiler='simple', or torch.profiler.profile around trainer.fit; it comes with a later version"
-LATER_STRATEGY = "strategy='ddp'; strategies that shard the model come with a later version of trainkit"
+LATER_STRATEGY = "strategy='fsdp', which shards the model, or strategy='ddp'"
 LATER_TUNER = "a loop over short fits with other arguments; a tuner comes with a later version of trainkit"
 TORCHRUN = "torchrun, which sets the environment that trainkit reads; under SLURM: srun torchrun ..."
 

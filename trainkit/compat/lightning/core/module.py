@@ -78,6 +78,11 @@ class LightningModule(ModelHooks, CheckpointHooks, DataHooks, TrainModule):
         return super().load_from_checkpoint(checkpoint_path, map_location, hparams_file, strict, **kwargs)
 
     @property
+    def device_mesh(self) -> Any:
+        """The mesh of ranks of the strategy; None with one that has none."""
+        return getattr(self.trainer.strategy, "device_mesh", None)
+
+    @property
     def on_gpu(self) -> bool:
         """Whether the parameters are on a CUDA device."""
         return self.device.type == "cuda"

@@ -1,0 +1,24 @@
+"""What of a module cannot be sharded: found before anything is."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from trainkit.errors import ModuleError
+
+
+def refuse_unfit(module: nn.Module) -> None:
+    """Raise `ModuleError` if ``module`` has something that ``fully_shard`` cannot deal out."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.sparse:
+            raise ModuleError(
+                f"{name or type(module).__name__} has sparse gradients, which cannot be sharded.\n"
+                "    to do        make it with sparse=False, or use strategy='ddp'"
+            )
+    for name, parameter in module.named_parameters():
+        if is_lazy(parameter):
+            raise ModuleError(
+                f"{name} has no shape yet, and cannot be sharded.\n"
+                "    to do        give the sizes to its layers, or call the module once in configure_model"
+            )
