@@ -42,6 +42,7 @@ class DataParallel(Strategy):
 
     name = "dp"
     uses_all_devices = True
+    drives_all_devices = True
     compiles = "nothing"  # a replica would call the compiled layers of its original, on that one's device
 
     @takes_numpy
