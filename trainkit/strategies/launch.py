@@ -11,6 +11,7 @@ from torch.distributed import HashStore, PrefixStore, Store, TCPStore  # type: i
 
 from trainkit.errors import DeviceError
 from trainkit.strategies import slurm
+from trainkit.strategies.roll_call import call_roll
 from trainkit.strategies.variables import number_of
 
 _MPI = {
@@ -101,11 +102,11 @@ def open_store(launch: Launch, timeout: timedelta) -> Store:
     """Return the store through which the ranks find each other, without the keys of earlier process groups.
 
     torchrun keeps one store for all restarts of a job, and a process may start a group twice, for two fits. The
-    addresses of the previous group would be taken for those of the new one (pytorch#135712), so each start prefixes its
-    keys.
+    addresses of the previous group would be taken for those of the new one, so each start prefixes its keys.
 
     Raises:
         DeviceError: If there are several processes and no address at which they meet.
+        RankError: If not all of them come.
     """
     if launch.world_size == 1:
         return HashStore()
@@ -114,7 +115,7 @@ def open_store(launch: Launch, timeout: timedelta) -> Store:
     is_server = launch.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     try:
         # A second store of this process, for another fit, may use the same port.
-        store = TCPStore(address, port, launch.world_size, is_server, timeout=timeout, multi_tenant=True)
+        store = TCPStore(address, port, is_master=is_server, timeout=timeout, wait_for_workers=False, multi_tenant=True)
     except dist.DistNetworkError as error:
         if not is_server:
             raise
@@ -122,11 +123,9 @@ def open_store(launch: Launch, timeout: timedelta) -> Store:
             f"rank 0 cannot wait for the other ranks at {address}:{port}: {error}\n"
             "    to do        set MASTER_PORT, for all ranks, to a port that is free on the machine of rank 0"
         ) from error
-    run, restart = os.environ.get("TORCHELASTIC_RUN_ID", ""), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    # How often this rank has started a group. All ranks have started equally many, so they get the same number, without
-    # an exchange.
-    start = store.add(f"trainkit/{run}/{restart}/starts_of_rank_{launch.rank}", 1)
-    return PrefixStore(f"trainkit/{run}/{restart}/{start}", store)
+    # One agent may serve several jobs of the same machine.
+    shared = PrefixStore(f"trainkit/{os.environ.get('TORCHELASTIC_RUN_ID', '')}", store)
+    return PrefixStore(call_roll(shared, launch.rank, launch.world_size, timeout), shared)
 
 
 def find_meeting_point(launch: Launch) -> tuple[str, int]:
