@@ -1,9 +1,9 @@
 """A program that trains on however many ranks it is started, and goes on where it was stopped.
 
 ``python launched_fit.py FOLDER [KEY=VALUE ...]``; values are read as Python. Every process notes in FOLDER/begun how it
-was started, and rank 0 in FOLDER/weights.pt what came out. Keys: ``step_s`` is how long a step takes, ``fails`` the exit
-code with which rank 1 ends in its second step, ``moves`` whether it changes into FOLDER; all others are arguments of
-the Trainer.
+was started, and rank 0 in FOLDER/weights.pt what came out. Keys: ``step_s`` is how long a step takes, ``fails`` is the
+exit code with which rank 1 ends in its second step, ``moves`` is whether it changes into FOLDER; all others are
+arguments of the Trainer.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from trainkit import Trainer, TrainModule
+from trainkit import DataModule, Trainer, TrainModule
 from trainkit.callbacks import ModelCheckpoint
 
 
 class Net(TrainModule):
-    def __init__(self, folder: Path, step_s: float = 0, fails: int = 0) -> None:
+    def __init__(self, folder: str, step_s: float = 0, fails: int = 0) -> None:
         super().__init__()
-        self.folder, self.step_s, self.fails = folder, step_s, fails
+        self.folder, self.step_s, self.fails = Path(folder), step_s, fails
         self.net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 1))
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
@@ -38,6 +38,12 @@ class Net(TrainModule):
 
     def configure_optimizers(self) -> Any:
         return torch.optim.Adam(self.parameters(), lr=0.01)
+
+
+class Data(DataModule):
+    def train_dataloader(self) -> Any:
+        data = TensorDataset(torch.randn(48, 4, generator=torch.Generator().manual_seed(1)))
+        return DataLoader(data, batch_size=2, shuffle=True)
 
 
 def note_how_it_began(folder: Path) -> None:
@@ -60,12 +66,11 @@ def main() -> None:
     if options.pop("moves", False):
         os.chdir(folder)
     torch.manual_seed(0)
-    net = Net(folder, **{name: options.pop(name) for name in ("step_s", "fails") if name in options})
+    net = Net(str(folder), **{name: options.pop(name) for name in ("step_s", "fails") if name in options})
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     given = {"max_epochs": 2, "accelerator": "cpu", "default_root_dir": folder, **quiet}
     trainer = Trainer(callbacks=ModelCheckpoint(every_n_train_steps=2), **(given | options))
-    data = TensorDataset(torch.randn(48, 4, generator=torch.Generator().manual_seed(1)))
-    trainer.fit(net, DataLoader(data, batch_size=2, shuffle=True), ckpt_path="last")
+    trainer.fit(net, datamodule=Data(), ckpt_path="last")
     # Another Trainer of the same program finds itself in the ranks that the first one has started.
     second = Trainer(devices=options.get("devices", "auto"), accelerator="cpu", default_root_dir=folder, logger=False)
     assert second.world_size == trainer.world_size

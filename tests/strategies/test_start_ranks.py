@@ -94,8 +94,8 @@ def test_a_module_starts_itself_and_a_strategy_object_has_ranks_too(tmp_path: Pa
 
 
 CONFIG = """
-module: {_target_: trainkit.testing.TinyModule}
-data: {_target_: trainkit.testing.TinyData}
+module: {_target_: tests.strategies.launched_fit.Net, folder: .}
+data: {_target_: tests.strategies.launched_fit.Data}
 trainer: {accelerator: cpu, devices: 2, max_epochs: 1, enable_progress_bar: false, enable_model_summary: false}
 """
 
