@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.strategies.slurm_step import step_variables
 from trainkit.errors import DeviceError
-from trainkit.output import speak_as
+from trainkit.output import begin_telling
 from trainkit.plugins.devices import Choice
 from trainkit.plugins.rank_devices import asks_for_several, find_devices_of_ranks
 from trainkit.plugins.resolve import resolve_strategy
@@ -21,6 +21,7 @@ from trainkit.strategies.launch import Launch
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("SLURM_", "OMPI_", "PMI_", "RANK", "WORLD_SIZE"))]:
         monkeypatch.delenv(name)
+    begin_telling()  # as rank 0, whatever a test before has been
 
 
 def set_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -79,6 +80,6 @@ def test_a_job_whose_tasks_were_not_started_is_told_so(step: dict[str, str], rec
 def test_tasks_of_slurm_are_ranks():
     with patch.dict(os.environ, step_variables([2, 2], 3)):
         strategy = resolve_strategy(accelerator="cpu", num_nodes=2, devices=2)
-    speak_as(0, 1)  # rank 3 is silent in this process otherwise
+    begin_telling()  # rank 3 is silent
     assert (strategy.name, strategy.rank, strategy.local_rank) == ("ddp", 3, 1)
     assert (strategy.world_size, strategy.num_nodes) == (4, 2)
