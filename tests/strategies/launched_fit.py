@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from trainkit import DataModule, Trainer, TrainModule
@@ -69,14 +70,18 @@ def main() -> None:
     net = Net(str(folder), **{name: options.pop(name) for name in ("step_s", "fails") if name in options})
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     given = {"max_epochs": 2, "accelerator": "cpu", "default_root_dir": folder, **quiet}
-    trainer = Trainer(callbacks=ModelCheckpoint(every_n_train_steps=2), **(given | options))
+    given |= options
+    trainer = Trainer(callbacks=ModelCheckpoint(every_n_train_steps=2), **given)
     trainer.fit(net, datamodule=Data(), ckpt_path="last")
     # Another Trainer of the same program finds itself in the ranks that the first one has started.
-    second = Trainer(devices=options.get("devices", "auto"), accelerator="cpu", default_root_dir=folder, logger=False)
+    given = {name: given[name] for name in ("accelerator", "default_root_dir", "logger")}
+    second = Trainer(devices=options.get("devices", "auto"), **given)
     assert second.world_size == trainer.world_size
+    # What is sharded is made whole, which all ranks have to do.
+    state = {name: each.full_tensor() if isinstance(each, DTensor) else each for name, each in net.state_dict().items()}
     if trainer.is_global_zero:
-        done = {"world_size": trainer.world_size, "step": trainer.global_step, **net.state_dict()}
-        torch.save(done, folder / "weights.pt")
+        counts = {"world_size": trainer.world_size, "step": trainer.global_step}
+        torch.save(counts | {name: each.cpu() for name, each in state.items()}, folder / "weights.pt")
 
 
 if __name__ == "__main__":

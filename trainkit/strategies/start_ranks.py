@@ -81,6 +81,8 @@ def _place_without_program() -> str:
         return "an interactive session"
     if multiprocessing.parent_process() is not None:
         return "a process that multiprocessing has started"
+    if _is_worker_of_ray():
+        return "a worker of Ray"
     if ("PYTEST_VERSION" in os.environ and "_pytest" in sys.modules) or name.startswith("unittest."):
         return "a test"
     if threading.current_thread() is not threading.main_thread():
@@ -88,3 +90,8 @@ def _place_without_program() -> str:
     if not sys.executable or getattr(main, "__file__", "<").startswith("<"):
         return "a program that is in no file (python -c, or stdin)"
     return ""
+
+
+def _is_worker_of_ray() -> bool:
+    ray: Any = sys.modules.get("ray")
+    return bool(ray and ray.is_initialized() and ray.get_runtime_context().worker.mode == ray.WORKER_MODE)
