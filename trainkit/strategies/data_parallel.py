@@ -26,7 +26,7 @@ from trainkit.output import warn
 from trainkit.strategies.base import Strategy
 from trainkit.types import Batch
 
-WHO = Splitter("strategy 'dp'", "use one device, or strategy='ddp' under torchrun")
+WHO = Splitter("strategy 'dp'", "use one device, or strategy='ddp'")
 
 
 class DataParallel(Strategy):

@@ -55,7 +55,8 @@ def _exit_code(number: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     # At a loopback address: the name of a machine alone in its network may lead nowhere.
-    options = ["--standalone", "--local-addr=localhost", f"--nproc-per-node={number}", f"--signals-to-handle={SIGNALS}"]
+    here = ["--standalone", "--nnodes=1", "--local-addr=localhost"]
+    options = [*here, f"--nproc-per-node={number}", f"--signals-to-handle={SIGNALS}"]
     try:
         # `orig_argv` has what Python itself was given too, such as -m and -W, and nothing that the program has changed.
         arguments = [*options, "--no-python", sys.executable, *sys.orig_argv[1:]]
