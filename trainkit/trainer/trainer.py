@@ -63,8 +63,8 @@ class Trainer(TrainerProperties):
     Args:
         accelerator: ``auto``, ``cpu``, ``gpu``, ``cuda`` or ``mps``.
         strategy: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ``dp``, ``ddp``, a plugin's name, or a `Strategy`.
-        devices: How many devices, which ones, -1 for all, or ``auto``. Of several each has a process of its own. If this
-            one was started alone the Trainer starts the program anew in all of them, and ends it when they have ended
+        devices: How many devices, which ones, -1 for all, or ``auto``. Each of several has a process of its own: if
+            nobody has started these, the Trainer starts the program anew in all of them, waits, and ends like them
             (``docs/how-to/many-machines.md``).
         num_nodes: How many machines.
         precision: ``32-true``, ``16-mixed``, ``bf16-mixed``, ``16-true``, ``bf16-true``, ``64-true``.
