@@ -34,8 +34,8 @@ _UNUSED = re.compile(r"did not receive grad for rank \d+: ((?:\d+ ?)+)")
 class DDP(Strategy):
     """One full copy of the module on each rank; all-reduce averages the gradients.
 
-    ``Trainer(devices=N)`` starts the processes, or ``torchrun --nproc-per-node=N script.py``. A process group that exists
-    already is used, and left alone at the end. With manual optimization the ranks exchange gradients behind each
+    ``Trainer(devices=N)`` starts the processes, or ``torchrun --nproc-per-node=N script.py``. A process group that
+    exists already is used, and left alone at the end. With manual optimization the ranks exchange gradients behind each
     ``manual_backward``, in few large pieces, and not during it.
 
     Args:
