@@ -203,6 +203,7 @@ def place_in_thread() -> str:
 
 def test_a_thread_and_a_child_of_multiprocessing_are_no_places_either(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("PYTEST_VERSION")
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
     monkeypatch.setattr(sys, "argv", [SCRIPT])
     assert place_in_thread().startswith("another thread")
     monkeypatch.setattr(multiprocessing, "parent_process", object)

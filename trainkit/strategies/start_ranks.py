@@ -84,7 +84,9 @@ def _place_without_program() -> str:
         return "a process that multiprocessing has started"
     if _is_worker_of_ray():
         return "a worker of Ray"
-    if ("PYTEST_VERSION" in os.environ and "_pytest" in sys.modules) or name.startswith("unittest."):
+    # Both: a program that a test has started inherits the variable, and one that imports pytest need not run in it.
+    is_pytest = "_pytest" in sys.modules and not {"PYTEST_VERSION", "PYTEST_CURRENT_TEST"}.isdisjoint(os.environ)
+    if is_pytest or name.startswith("unittest."):
         return "a test"
     if threading.current_thread() is not threading.main_thread():
         return "another thread than the main one, which alone hears of signals"
