@@ -130,12 +130,20 @@ def test_the_pods_find_each_other_and_torchrun_knows_its_options():
     assert int(waits_s) < job["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
 
 
-def start_pod(index: int, port: int, *arguments: object) -> subprocess.Popen[bytes]:
-    """Start the command of the manifest's container, with one rank in place of four, in a process group of its own."""
+def start_pod(index: int, port: int, backend: str, *arguments: object) -> subprocess.Popen[bytes]:
+    """Start the command of the manifest's container, with one rank in place of four, in a process group of its own.
+
+    Args:
+        index: The number of the pod.
+        port: Where the pods meet.
+        backend: How they meet: as in the manifest, or ``"static"``, as with ``--master-addr``.
+        arguments: What the program is given.
+    """
     here = {
         "$(JOB_COMPLETION_INDEX)": str(index),
         "train-0.train:29500": f"localhost:{port}",
         "--nproc-per-node=4": "--nproc-per-node=1",
+        "--rdzv-backend=c10d": f"--rdzv-backend={backend}",
     }
     words = []
     for word in container()["command"]:
@@ -144,7 +152,8 @@ def start_pod(index: int, port: int, *arguments: object) -> subprocess.Popen[byt
         words.append(word)
     assert words[-1] == "script.py"
     # On one machine both agents would take themselves for the host of the meeting point.
-    options = ["--local-addr=localhost", f"--rdzv-conf=is_host={int(index == 0)}", "--monitor-interval=0.5"]
+    hosts = [f"--rdzv-conf=is_host={int(index == 0)}"] if backend == "c10d" else []
+    options = ["--local-addr=localhost", "--monitor-interval=0.5", *hosts]
     return subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", *words[1:-1], *options, SCRIPT, *map(str, arguments)],
         env=environment(**{each["name"]: each["value"] for each in container()["env"]}),
@@ -162,19 +171,20 @@ def processes_of(session: int) -> list[int]:
 @pytest.mark.distributed
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_machine_that_is_lost_and_comes_back_changes_nothing(tmp_path: Path):
+@pytest.mark.parametrize("backend", ["c10d", "static"])
+def test_a_machine_that_is_lost_and_comes_back_changes_nothing(tmp_path: Path, backend: str):
     whole, folder = torchrun_whole(tmp_path / "whole"), tmp_path / "lost"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    pods = [start_pod(index, port, folder, "step_s=0.1") for index in (0, 1)]
+    pods = [start_pod(index, port, backend, folder, "step_s=0.1") for index in (0, 1)]
     try:
         wait_for_a_checkpoint(folder, *pods)
         for process in processes_of(pods[1].pid):  # its agent and its rank, at once
             os.kill(process, signal.SIGKILL)
         pods[1].wait()
         assert not (folder / "weights.pt").exists()
-        pods[1] = start_pod(1, port, folder)
+        pods[1] = start_pod(1, port, backend, folder)
         assert [each.wait(LIMIT_S) for each in pods] == [0, 0]
     finally:
         for each in pods:
