@@ -92,6 +92,14 @@ def test_rank_and_world_size_win_over_slurm(monkeypatch: pytest.MonkeyPatch):
     assert read_launch() == Launch(3, 1, 4, 2)
 
 
+def test_mpirun_within_a_job_wins_over_slurm(monkeypatch: pytest.MonkeyPatch):
+    # It starts one task of SLURM on each node, which starts the processes.
+    names = ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE")
+    mpi = {f"OMPI_COMM_WORLD_{name}": value for name, value in zip(names, (3, 4, 1, 2), strict=True)}
+    set_variables(monkeypatch, step_variables([1, 1], 1) | mpi)
+    assert read_launch() == Launch(3, 1, 4, 2, "Open MPI")
+
+
 @pytest.mark.parametrize("more", [{}, {"SLURM_NNODES": "2"}, {"SLURM_TASKS_PER_NODE": "2(x2)"}])
 def test_a_program_without_srun_is_alone_whatever_the_job_has(monkeypatch: pytest.MonkeyPatch, more: dict[str, str]):
     set_variables(monkeypatch, JOB | more)
