@@ -148,7 +148,8 @@ def test_under_torchrun_with_one_process_auto_is_one_device(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"devices": 2}, ConfigError, r"one device per process, and 2 .*torchrun --nproc-per-node=2"),
+        ({"devices": 2}, DeviceError, r"devices=2 starts the program anew in 2 processes, .* made in a test"),
+        ({"devices": 2, "num_nodes": 3}, ConfigError, "cannot start itself on other machines.*torchrun --nnodes=3"),
         ({"strategy": "cpu", "devices": 2}, ConfigError, "one device per process, and 2 were asked for: cpu, cpu"),
         ({"strategy": "ddp", "devices": 2}, DeviceError, "torchrun --nproc-per-node=2 script.py"),
         ({"devices": 0}, ConfigError, "devices=0 is not usable"),
@@ -180,7 +181,6 @@ def test_contradictions_are_refused(arguments: dict[str, Any], error: type[Train
         ({"strategy": "cuda:2"}, "cuda:2 was asked for .* finds 2 CUDA devices"),
         ({"strategy": SingleDevice("cuda:1"), "accelerator": "cpu"}, "made for cuda:1, and accelerator='cpu'"),
         ({"strategy": SingleDevice("cuda:1"), "devices": [0]}, r"made for cuda:1, and .*devices=\[0\]"),
-        ({"devices": 2}, "torchrun --nproc-per-node=2"),
     ],
 )
 def test_contradictions_among_gpus_are_refused(two_gpus: None, arguments: dict[str, Any], message: str):
@@ -188,9 +188,19 @@ def test_contradictions_among_gpus_are_refused(two_gpus: None, arguments: dict[s
         resolve_strategy(**arguments)
 
 
-def test_ddp_on_all_gpus_needs_torchrun(two_gpus: None):
-    with pytest.raises(DeviceError, match="torchrun --nproc-per-node=2 script.py"):
-        resolve_strategy("ddp")
+@pytest.mark.parametrize(
+    "arguments",
+    [{"strategy": "ddp"}, {"strategy": DDP()}, {"devices": 2}, {"devices": -1}, {"devices": [0, 1]}, {"devices": "2"}],
+)
+def test_several_gpus_have_a_process_each(two_gpus: None, arguments: dict[str, Any]):
+    # Which a test cannot start; tests/strategies/test_start_ranks.py does.
+    with pytest.raises(DeviceError, match=r"devices=2 starts the program anew in 2 processes"):
+        resolve_strategy(**arguments)
+
+
+def test_all_gpus_are_one_where_there_is_one(monkeypatch: pytest.MonkeyPatch):
+    set_gpus(monkeypatch, 1)
+    assert type(resolve_strategy(devices=-1)) is SingleDevice
 
 
 @pytest.mark.parametrize(
@@ -201,7 +211,8 @@ def test_ddp_on_all_gpus_needs_torchrun(two_gpus: None):
             ConfigError,
             "2 processes were started together, and with strategy 'single' each trains alone",
         ),
-        ({"devices": 3}, DeviceError, r"3 device\(s\) \(cpu, cpu, cpu\) and 2 process\(es\)"),
+        ({"devices": 3}, DeviceError, r"devices=3 asks for 3 process\(es\) .*, and torchrun, .*, has started 2"),
+        ({"devices": 1}, DeviceError, r"devices=1 asks for 1 process\(es\) .*, and torchrun, .*, has started 2"),
         ({"num_nodes": 2}, ConfigError, "torchrun --nnodes=2 --nproc-per-node=2"),
     ],
 )

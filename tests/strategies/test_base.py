@@ -33,7 +33,7 @@ def test_two_methods_are_enough_for_one_device():
 
 
 def test_more_devices_than_one_are_refused_with_the_way_to_use_them():
-    with pytest.raises(ConfigError, match=r"(?s)one device per process, and 2 .*torchrun --nproc-per-node=2"):
+    with pytest.raises(ConfigError, match=r"(?s)one device per process, and 2 .*for all of them  strategy=.ddp."):
         Smallest().assign([torch.device("cpu")] * 2)
 
 

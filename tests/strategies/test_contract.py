@@ -177,5 +177,5 @@ def test_a_failed_step_leaves_nothing_behind(strategy: Strategy):
 
 
 def test_more_devices_than_it_can_use_are_refused():
-    with pytest.raises(ConfigError, match=r"(?s)one device per process, and 2 .*torchrun --nproc-per-node=2"):
+    with pytest.raises(ConfigError, match=r"(?s)one device per process, and 2 .*for all of them  strategy=.ddp."):
         trainkit.strategies.SingleDevice().assign([torch.device("cpu")] * 2)

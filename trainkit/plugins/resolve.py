@@ -11,6 +11,7 @@ from trainkit.checks import is_whole
 from trainkit.errors import ConfigError, PluginError, UnknownArgumentError
 from trainkit.plugins import catalog
 from trainkit.plugins.devices import Choice, choose_kind, find_devices, parse_devices
+from trainkit.plugins.rank_devices import asks_for_several, find_devices_of_ranks, warn_of_tasks_not_started
 from trainkit.precision.base import Precision
 from trainkit.strategies.base import Strategy
 from trainkit.strategies.launch import Launch, read_launch
@@ -35,17 +36,22 @@ def resolve_strategy(
 ) -> Strategy:
     """Return the strategy that these arguments of the Trainer ask for, with its devices assigned.
 
+    If they ask for several processes, and this one was started alone, the program is started anew in each of them. Then
+    this does not return: it ends this process when they have ended.
+
     Args:
         strategy: A strategy, a name of the catalog, or a device such as ``"cuda:1"``. ``"auto"`` is ``ddp`` where
-            torchrun started several processes, else one device.
+            several processes were started, or several devices are asked for, else one device.
         accelerator: ``auto``, ``cpu``, ``cuda``, ``gpu`` or ``mps``. ``auto`` is CUDA, else MPS, else the CPU.
         devices: How many, which ones (``[0, 2]`` or ``"0,2"``), -1 for all, or ``"auto"``.
         num_nodes: The number of machines on which torchrun was started. 1, the default, is not checked.
 
     Raises:
         ConfigError: If the arguments contradict each other or what is here, or a name is unknown.
-        DeviceError: If there is no device of that kind here.
+        DeviceError: If there is no device of that kind here, or several processes cannot be started from here.
     """
+    if not is_whole(num_nodes, at_least=1):
+        raise ConfigError(f"num_nodes={num_nodes!r} is not usable. Allowed: a whole number of at least 1.")
     launch = read_launch()
     choice = parse_devices(devices)
     # A device as a strategy ("cpu", "cuda:1") names the accelerator too, so the two arguments have to agree.
@@ -53,16 +59,20 @@ def resolve_strategy(
     kind = _agreed_kind(accelerator, named[1], strategy) if named else choose_kind(accelerator)
     if named and named[2] is not None:
         choice = _agreed_index(int(named[2]), choice, kind)
-    chosen = _make_strategy("single" if named else strategy, launch or Launch())
+    several = (launch is not None and launch.world_size > 1) or (strategy == "auto" and asks_for_several(kind, choice))
+    chosen = _make_strategy("single" if named else strategy, several)
     # A strategy object may have been made with devices of its own, as in SingleDevice("cuda:1").
     if chosen.devices:
         _refuse_other_devices(chosen, accelerator, kind, choice)
     else:
-        several = chosen.uses_all_devices
-        # Under torchrun one device for each process of this machine, not all that there are.
-        suits = (launch.local_world_size if launch else -1) if several else 1
-        chosen.assign(find_devices(kind, choice, suits))
+        has_ranks = chosen.uses_all_devices and not chosen.drives_all_devices
+        suits = -1 if chosen.uses_all_devices else 1
+        chosen.assign(
+            find_devices_of_ranks(kind, choice, launch, num_nodes) if has_ranks else find_devices(kind, choice, suits)
+        )
     _refuse_other_launch(chosen, launch or Launch(), num_nodes)
+    if launch is None:
+        warn_of_tasks_not_started()
     return chosen
 
 
@@ -124,12 +134,12 @@ def _agreed_index(index: int, choice: Choice, kind: str) -> Choice:
     return 1 if kind == "cpu" else [index]
 
 
-def _make_strategy(strategy: str | Strategy, launch: Launch) -> Strategy:
+def _make_strategy(strategy: str | Strategy, several: bool) -> Strategy:
     if isinstance(strategy, Strategy):
         return strategy
     if not isinstance(strategy, str):
         raise ConfigError(f"strategy={strategy!r} is not usable. Allowed: a name such as 'ddp', or a Strategy.")
-    if strategy == "auto" and launch.world_size > 1:
+    if strategy == "auto" and several:
         strategy = "ddp"
     name, arguments = _STRATEGY_ALIASES.get(strategy, (strategy, {}))
     return _make("strategies", name, "Trainer(strategy=...)", arguments, Strategy)  # type: ignore[type-abstract]  # a subclass comes out
@@ -148,9 +158,7 @@ def _refuse_other_devices(strategy: Strategy, accelerator: str, kind: str, choic
 
 
 def _refuse_other_launch(strategy: Strategy, launch: Launch, num_nodes: int) -> None:
-    """Refuse a strategy or a number of machines that torchrun was not started for."""
-    if not is_whole(num_nodes, at_least=1):
-        raise ConfigError(f"num_nodes={num_nodes!r} is not usable. Allowed: a whole number of at least 1.")
+    """Refuse a strategy or a number of machines that the processes were not started for."""
     if strategy.world_size != launch.world_size:
         raise ConfigError(
             f"{launch.world_size} processes were started together, and with strategy {strategy.name!r} each trains "

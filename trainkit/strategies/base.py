@@ -47,6 +47,8 @@ class Strategy(ABC):
     Attributes:
         name: What the user writes in ``Trainer(strategy=...)``.
         uses_all_devices: Whether ``devices="auto"`` means all devices of the machine, rather than one.
+        drives_all_devices: Whether one process computes on all its devices, as ``dp`` does. Otherwise each device has a
+            process of its own, and the Trainer starts them if nobody has.
         devices: The devices of this machine that the run uses; empty until `assign`.
         device: The device on which this process computes.
         rank: The number of this process among all, from 0.
@@ -63,6 +65,7 @@ class Strategy(ABC):
 
     name: ClassVar[str]
     uses_all_devices: ClassVar[bool] = False
+    drives_all_devices: ClassVar[bool] = False
     compiles: ClassVar[Literal["nothing", "layers", "step"]] = "layers"
     shards: ClassVar[bool] = False
     devices: tuple[torch.device, ...] = ()
@@ -81,7 +84,7 @@ class Strategy(ABC):
                 f"strategy {self.name!r} runs on one device per process, and {len(devices)} were asked for: "
                 f"{', '.join(map(str, devices))}.\n"
                 "    for one device   devices=1\n"
-                f"    for all of them  start with torchrun --nproc-per-node={len(devices)} script.py, strategy='ddp'"
+                f"    for all of them  strategy='ddp'"
             )
         self.devices = tuple(devices)
         self.device = devices[0]

@@ -26,7 +26,7 @@ from trainkit.output import warn
 from trainkit.strategies.base import Strategy
 from trainkit.types import Batch
 
-WHO = Splitter("strategy 'dp'", "use one device, or strategy='ddp' under torchrun")
+WHO = Splitter("strategy 'dp'", "use one device, or strategy='ddp'")
 
 
 class DataParallel(Strategy):
@@ -42,6 +42,7 @@ class DataParallel(Strategy):
 
     name = "dp"
     uses_all_devices = True
+    drives_all_devices = True
     compiles = "nothing"  # a replica would call the compiled layers of its original, on that one's device
 
     @takes_numpy

@@ -1,4 +1,4 @@
-"""One process per device, each with a full copy of the module, started by torchrun."""
+"""One process per device, each with a full copy of the module."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _UNUSED = re.compile(r"did not receive grad for rank \d+: ((?:\d+ ?)+)")
 class DDP(Strategy):
     """One full copy of the module on each rank; all-reduce averages the gradients.
 
-    Start it with ``torchrun --nproc-per-node=N script.py``. A process group that exists already is used, and left alone
-    at the end. With manual optimization the ranks exchange gradients behind each ``manual_backward``, in few large
-    pieces, and not during it.
+    ``Trainer(devices=N)`` starts the processes, or ``torchrun --nproc-per-node=N script.py``. A process group that
+    exists already is used, and left alone at the end. With manual optimization the ranks exchange gradients behind each
+    ``manual_backward``, in few large pieces, and not during it.
 
     Args:
         find_unused_parameters: Whether to look for parameters that took no part in a loss, which costs a walk through

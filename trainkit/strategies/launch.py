@@ -1,4 +1,4 @@
-"""How this process was started: the one place that reads the environment torchrun sets."""
+"""How this process was started: the one place that reads what torchrun, SLURM and mpirun tell a process."""
 
 from __future__ import annotations
 
@@ -10,6 +10,20 @@ from torch import distributed as dist
 from torch.distributed import HashStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # torch's stubs lack them
 
 from trainkit.errors import DeviceError
+from trainkit.strategies import slurm
+from trainkit.strategies.roll_call import call_roll
+from trainkit.strategies.variables import number_of
+
+_MPI = {
+    "Open MPI": (
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_SIZE",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+    ),
+    "MPICH": ("PMI_RANK", "MPI_LOCALRANKID", "PMI_SIZE", "MPI_LOCALNRANKS"),
+}
+"""What ``mpirun`` sets, in the order of the fields of `Launch`. MPICH's are also those of Intel MPI and MVAPICH."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +35,14 @@ class Launch:
         local_rank: The number of this process among those of its machine, from 0.
         world_size: How many processes there are.
         local_world_size: How many of them are on this machine.
+        by: Who has started them, for messages: ``"torchrun"`` stands for all who set ``RANK`` and ``WORLD_SIZE``.
     """
 
     rank: int = 0
     local_rank: int = 0
     world_size: int = 1
     local_world_size: int = 1
+    by: str = "torchrun"
 
     @property
     def num_nodes(self) -> int:
@@ -35,72 +51,96 @@ class Launch:
 
 
 def read_launch() -> Launch | None:
-    """Return the place of this process, from an existing process group or from torchrun; None if it was started alone.
+    """Return the place of this process among those started with it; None if it was started alone.
+
+    An existing process group comes first, then ``RANK`` and ``WORLD_SIZE``, which torchrun sets, then what mpirun sets,
+    then what SLURM sets. One process of mpirun or SLURM is one that was started alone.
 
     Raises:
         DeviceError: If the environment contradicts itself.
     """
-    # A group that exists already is used, whatever the environment says.
-    if dist.is_initialized():
-        rank, world_size = dist.get_rank(), dist.get_world_size()
-    elif "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        rank, world_size = _number("RANK"), _number("WORLD_SIZE")
-    else:
-        return None  # also where only one of them is set, as some clusters do in every shell
-    # Without LOCAL_RANK and LOCAL_WORLD_SIZE all processes are taken to be on this machine.
-    launch = Launch(
-        rank=rank,
-        local_rank=_number("LOCAL_RANK", rank),
-        world_size=world_size,
-        local_world_size=_number("LOCAL_WORLD_SIZE", world_size),
-    )
-    if not (0 <= launch.rank < launch.world_size and 0 <= launch.local_rank < launch.local_world_size):
+    launch = _place()
+    if launch is not None and not (
+        0 <= launch.rank < launch.world_size and 0 <= launch.local_rank < launch.local_world_size <= launch.world_size
+    ):
         raise DeviceError(
             f"the environment contradicts itself: RANK={launch.rank} of WORLD_SIZE={launch.world_size}, "
-            f"LOCAL_RANK={launch.local_rank} of LOCAL_WORLD_SIZE={launch.local_world_size}.\n"
+            f"LOCAL_RANK={launch.local_rank} of LOCAL_WORLD_SIZE={launch.local_world_size}, as {launch.by} has it.\n"
             "    to do        start with torchrun, which sets all four"
         )
     return launch
+
+
+def _place() -> Launch | None:
+    # A group that exists already is used, whatever the environment says.
+    if dist.is_initialized():
+        return _place_of_rank(dist.get_rank(), dist.get_world_size())
+    # Both: some clusters set one of them in every shell.
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return _place_of_rank(number_of("RANK"), number_of("WORLD_SIZE"))
+    for name, variables in _MPI.items():
+        if all(variable in os.environ for variable in variables) and number_of(variables[2]) > 1:
+            rank, local_rank, world_size, local_world_size = map(number_of, variables)
+            return Launch(rank, local_rank, world_size, local_world_size, name)
+    return Launch(**slurm.place_in_step(), by="SLURM") if slurm.in_step() else None
+
+
+def _place_of_rank(rank: int, world_size: int) -> Launch:
+    """Return the place of a process that knows its number, and may not know that on its machine."""
+    # A pod of Kubernetes runs one process, unless somebody in it says more. Elsewhere all are taken to be on this
+    # machine.
+    alone = "KUBERNETES_SERVICE_HOST" in os.environ
+    return Launch(
+        rank=rank,
+        local_rank=number_of("LOCAL_RANK", 0 if alone else rank),
+        world_size=world_size,
+        local_world_size=number_of("LOCAL_WORLD_SIZE", 1 if alone else world_size),
+    )
 
 
 def open_store(launch: Launch, timeout: timedelta) -> Store:
     """Return the store through which the ranks find each other, without the keys of earlier process groups.
 
     torchrun keeps one store for all restarts of a job, and a process may start a group twice, for two fits. The
-    addresses of the previous group would be taken for those of the new one (pytorch#135712), so each start prefixes its
-    keys.
+    addresses of the previous group would be taken for those of the new one, so each start prefixes its keys.
 
     Raises:
         DeviceError: If there are several processes and no address at which they meet.
+        RankError: If not all of them come.
     """
     if launch.world_size == 1:
         return HashStore()
-    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    address, port = find_meeting_point(launch)
+    # torchrun's agent may serve the store itself, and then no rank can.
+    is_server = launch.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    try:
+        # A second store of this process, for another fit, may use the same port.
+        store = TCPStore(address, port, is_master=is_server, timeout=timeout, wait_for_workers=False, multi_tenant=True)
+    except dist.DistNetworkError as error:
+        if not is_server:
+            raise
+        raise DeviceError(
+            f"rank 0 cannot wait for the other ranks at {address}:{port}: {error}\n"
+            "    to do        set MASTER_PORT, for all ranks, to a port that is free on the machine of rank 0"
+        ) from error
+    # One agent may serve several jobs of the same machine.
+    shared = PrefixStore(f"trainkit/{os.environ.get('TORCHELASTIC_RUN_ID', '')}", store)
+    return PrefixStore(call_roll(shared, launch.rank, launch.world_size, timeout), shared)
+
+
+def find_meeting_point(launch: Launch) -> tuple[str, int]:
+    """Return the address and the port of rank 0: those of ``MASTER_ADDR`` and ``MASTER_PORT``, or what SLURM tells.
+
+    Raises:
+        DeviceError: If nobody has told them.
+    """
+    is_slurm = launch.by == "SLURM"
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ and not is_slurm]
     if missing:
         raise DeviceError(
-            f"WORLD_SIZE={launch.world_size}, but {' and '.join(missing)} not set: the processes cannot meet.\n"
-            f"    start with   torchrun --nproc-per-node={launch.local_world_size} script.py"
+            f"{launch.world_size} processes were started together, and {' and '.join(missing)} not set: they cannot "
+            f"meet.\n    start with   torchrun --nproc-per-node={launch.local_world_size} script.py\n"
+            f"    or set       both, for all of them: the machine of rank 0, and a port that is free there"
         )
-    store = TCPStore(
-        os.environ["MASTER_ADDR"],
-        _number("MASTER_PORT"),
-        launch.world_size,
-        # torchrun's agent may serve the store itself, and then no rank can.
-        is_master=launch.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
-        timeout=timeout,
-        multi_tenant=True,  # a second store of this process, for another fit, may use the same port
-    )
-    run, restart = os.environ.get("TORCHELASTIC_RUN_ID", ""), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    # How often this rank has started a group. All ranks have started equally many, so they get the same number, without
-    # an exchange.
-    start = store.add(f"trainkit/{run}/{restart}/starts_of_rank_{launch.rank}", 1)
-    return PrefixStore(f"trainkit/{run}/{restart}/{start}", store)
-
-
-def _number(name: str, default: int | None = None) -> int:
-    """Return the environment variable ``name`` as a number."""
-    text = os.environ.get(name, default)
-    try:
-        return int(text)  # type: ignore[arg-type]  # None is answered below
-    except (TypeError, ValueError):
-        raise DeviceError(f"the environment variable {name} is {text!r}, and must be a whole number.") from None
+    address = os.environ["MASTER_ADDR"] if "MASTER_ADDR" in os.environ else slurm.first_host()
+    return address, number_of("MASTER_PORT", slurm.port_of_step() if is_slurm else None)

@@ -68,7 +68,9 @@ class Trainer(TrainerProperties):
     Args:
         accelerator: ``auto``, ``cpu``, ``gpu``, ``cuda`` or ``mps``.
         strategy: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ``dp``, ``ddp``, a plugin's name, or a `Strategy`.
-        devices: How many devices, which ones, or ``auto``.
+        devices: How many devices, which ones, -1 for all, or ``auto``. Each of several has a process of its own: if
+            nobody has started these, the Trainer starts the program anew in all of them, waits, and ends like them
+            (``docs/how-to/many-machines.md``).
         num_nodes: How many machines.
         precision: ``32-true``, ``16-mixed``, ``bf16-mixed``, ``16-true``, ``bf16-true``, ``64-true``.
         logger: True for TensorBoard and CSV files in one version folder, False for none, or one or several loggers.
@@ -228,8 +230,9 @@ class Trainer(TrainerProperties):
             ),
         )
         # Checked by now, as far as arguments can be without data: what follows makes the parts.
-        self.strategy = resolve_strategy(strategy, accelerator, devices, num_nodes)
         self.precision = resolve_precision(precision)
+        # From here on there are as many processes as ranks.
+        self.strategy = resolve_strategy(strategy, accelerator, devices, num_nodes)
         self.metrics = MetricCollector(DataRanks(self.strategy))
         self.loggers = make_loggers(logger, self.arguments.output, self.arguments.data)
         self.hooks = HookManager()

@@ -15,7 +15,7 @@ LATER_LOGGER = (
 LATER_PROFILER = "profiler='simple', or torch.profiler.profile around trainer.fit; it comes with a later version"
 LATER_STRATEGY = "strategy='fsdp', which shards the model, or strategy='ddp'"
 LATER_TUNER = "a loop over short fits with other arguments; a tuner comes with a later version of trainkit"
-TORCHRUN = "torchrun, which sets the environment that trainkit reads; under SLURM: srun torchrun ..."
+TORCHRUN = "nothing: what torchrun, srun and mpirun set is read, and Trainer(devices=...) starts processes by itself"
 
 
 def absent_names(module: str, instead: Mapping[str, str]) -> Callable[[str], Never]:

@@ -1,4 +1,4 @@
-"""Cluster environments: torchrun starts the processes, on one machine or many."""
+"""Cluster environments: what torchrun, srun and mpirun set is read without them."""
 
 from trainkit.compat.lightning.absent import TORCHRUN, absent_names
 

@@ -16,7 +16,7 @@ class DDPStrategy(DDP):
     Args:
         process_group_backend: As for ``torch.distributed.init_process_group``.
         timeout: How long a rank waits for the others.
-        start_method: Accepted: torchrun starts the processes.
+        start_method: Accepted: torch's launcher starts the processes.
         find_unused_parameters: Look for parameters that took no part in a loss.
         static_graph: Promise that every step uses the same parameters in the same order.
         gradient_as_bucket_view: Let ``.grad`` share memory with the buffers that are sent.
