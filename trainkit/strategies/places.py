@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -53,6 +54,16 @@ def place_of(frame: FrameType | None, *, exchanges: bool) -> Place:
 def waits_for_ranks(frame: FrameType | None) -> bool:
     """Whether ``frame`` is that of a wait of trainkit's own for other ranks, which an exception may end."""
     return any(each.f_globals.get("__name__") in _OWN_WAITS for each in list(_outwards(frame))[:4])
+
+
+def caller_of(frame: FrameType | None) -> str:
+    """Return who runs ``frame``: the innermost hook of a plugin and the innermost line of the user; may be empty."""
+    return _caller(list(_outwards(frame)))
+
+
+def raiser_of(error: BaseException) -> str:
+    """Return in whose hook, and at which line of the user, ``error`` was raised; may be empty."""
+    return _caller([frame for frame, _ in traceback.walk_tb(error.__traceback__)][::-1])
 
 
 _OWN_WAITS = {"trainkit.strategies.rank_watch"}

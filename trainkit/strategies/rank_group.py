@@ -17,6 +17,7 @@ from torch.distributed import PrefixStore, ProcessGroup  # type: ignore[attr-def
 from trainkit.errors import RankError
 from trainkit.reflection import is_ours
 from trainkit.strategies.meeting import Meeting
+from trainkit.strategies.places import caller_of
 from trainkit.strategies.rank_watch import TO_DO, RankWatch, wait_for
 
 SMALL_BYTES = 1 << 18
@@ -85,9 +86,11 @@ class RankGroup:
         is_small = len(payload) <= SMALL_BYTES
         told = self._exchange(str(what), why, pickle.dumps((what, why, payload if is_small else None)))
         if any(what != others for others, _, _ in told):
+            # Who has led there is looked for only now: all ranks come to this, as each has seen what the others want.
+            callers = self._exchange("places", "", pickle.dumps(caller_of(sys._getframe(1))))
             lines = [
-                f"    rank {rank:<8} is in {name} after {batches} training batches{why and f': {why}'}"
-                for rank, ((name, batches), why, _) in enumerate(told)
+                f"    rank {rank:<8} is in {name}{caller} after {batches} training batches{why and f': {why}'}"
+                for rank, (((name, batches), why, _), caller) in enumerate(zip(told, callers, strict=True))
             ]
             raise RankError("the ranks do not do the same:\n" + "\n".join(lines) + f"\n{TO_DO}")
         if all(each is not None for _, _, each in told):
