@@ -166,13 +166,10 @@ def run(draw: Draw, rank: int, folder: Path) -> dict[str, Any]:
     # Made here and not by a method of one name, so that it may be any hook, with the name that messages are to have.
     owner: Any = type("Odd", (Odd,), {}) if draw.owner == "callback" else type("Module", (Module,), {})
     if not hasattr(Module, draw.hook) or draw.hook.startswith(("on_", "setup", "teardown")):
-        exec(f"def {draw.hook}(self, trainer):\n    return act()", {"act": act}, scope := {})
+        parameters = "self, trainer" if draw.owner == "callback" else "self, *arguments"
+        exec(f"def {draw.hook}({parameters}):\n    return act()", {"act": act}, scope := {})
         function: Any = scope[draw.hook]
-        function.__qualname__ = f"{owner.__name__}.{draw.hook}"
-        if draw.owner == "module":
-            exec(f"def {draw.hook}(self, *arguments):\n    return act()", {"act": act}, scope)
-            function = scope[draw.hook]
-            function.__qualname__ = f"Module.{draw.hook}"
+        function.__code__ = function.__code__.replace(co_qualname=f"{owner.__name__}.{draw.hook}")
         setattr(owner, draw.hook, function)
     module = act.module = owner(act) if draw.owner == "module" else Module(act)
     trainer = act.trainer = Trainer(

@@ -19,6 +19,9 @@ GRADIENTS = "waits for the gradients of the others"
 BACKWARD = "_engine_run_backward"
 """Torch's function beneath every backward."""
 
+WRAPPER = "torch.nn.parallel.distributed"
+"""Where torch's wrapper is, which exchanges ahead of a step, too."""
+
 
 class Place(NamedTuple):
     """Where a rank stands.
@@ -43,11 +46,15 @@ def place_of(frame: FrameType | None, *, exchanges: bool) -> Place:
     names = [str(each.f_globals.get("__name__")) for each in frames]
     # Decorators and the wait itself stand within the collective that was called.
     in_collective = any(name in _WAITS_OF_TORCH | _OWN_WAITS for name in names[:4])
+    # It makes its buckets anew, and gives all ranks the buffers of rank 0, ahead of a step, beneath Python.
+    in_wrapper = names[:1] == [WRAPPER]
     in_backward = any(each.f_code.co_name == BACKWARD for each in frames[:2])
     if in_backward and exchanges:
         return Place(True, f"{GRADIENTS}{_caller(frames)}")
     if in_collective:
         return Place(True, f"waits in {_entered(frames, names)}{_caller(frames)}")
+    if in_wrapper:
+        return Place(True, f"waits in DistributedDataParallel, ahead of a step{_caller(frames)}")
     return Place(False, f"is busy{_caller(frames)}")
 
 

@@ -59,6 +59,7 @@ class RankGroup:
         self.watch = RankWatch(self.rank, self.world_size, watched)
         self.meeting = Meeting(self.rank, self.world_size, met, self.watch, timeout)
         self._number = 0  # of the newest exchange
+        self._noted = 0  # how many notes were left
         self._cpu_group: Any = None
 
     @classmethod
@@ -99,6 +100,20 @@ class RankGroup:
         values = [value] * self.world_size
         dist.all_gather_object(values, value, group=self._group_of_cpus())
         return values
+
+    def notes(self, note: str) -> list[str] | None:
+        """Leave a note for the other ranks; return the earlier notes of all, or None if some rank has yet to leave it.
+
+        Nobody waits. All ranks leave equally many.
+        """
+        self._noted += 1
+        keys = [f"note {self._noted - 1}/{rank}" for rank in range(self.world_size)]
+        self._store.set(f"note {self._noted}/{self.rank}", note)
+        if self._noted == 1 or not self._store.check(keys):
+            return None
+        earlier = [each.decode() for each in self._store.multi_get(keys)]
+        self._store.delete_key(f"note {self._noted - 2}/{self.rank}")  # which all have read, or never will
+        return earlier
 
     def _exchange(self, label: str, why: str, own: bytes) -> list[Any]:
         """Return what all ranks have sent."""

@@ -452,6 +452,9 @@ class ModelCheckpoint(KeptCheckpoints):
         complete = trainer.progress.validated_batch >= 0 or not any(trainer.num_val_batches)
         if monitor is None or self.save_top_k == 0 or not complete:
             return
+        # A value that all ranks have is missing on none.
+        if trainer.metrics.is_shared(monitor):
+            return
         if trainer.strategy.agreed(lambda: is_asked and monitor not in values):
             refuse_missing(trainer, monitor, values, WHERE)
 

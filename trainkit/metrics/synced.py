@@ -1,0 +1,108 @@
+"""torchmetrics objects over all ranks: their states are sent with all else that a phase exchanges at its end.
+
+By itself each object exchanges each of its states, and a rank that has no samples may take part with another dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainkit.metrics.torchmetrics import Metric, is_metric
+
+States = dict[str, dict[str, Any]]
+"""What an object and those that it is made of hold, by their places in it."""
+
+
+def states_to_send(metric: Metric) -> States:
+    """Return what ``metric`` holds, on the CPU, as far as it would exchange it by torchmetrics' own way."""
+    return {place: _states_of(member) for place, member in _members(metric)}
+
+
+@contextmanager
+def synced(metric: Metric, ranks: Sequence[States]) -> Iterator[None]:
+    """Return a context in which ``metric.compute()`` goes by the states of all ``ranks``, and exchanges nothing.
+
+    Objects that exchange in a way of their own still do.
+    """
+    members = _members(metric)
+    for place, member in members:
+        # Where torchmetrics would exchange: it keeps the states of this rank before, and puts them back afterwards.
+        member.__dict__["_sync_dist"] = partial(_merge, member, [states[place] for states in ranks if place in states])
+    count = metric._update_count
+    try:
+        metric._update_count = max(count, 1)  # a rank without samples is no mistake, of which compute() would warn
+        yield
+    finally:
+        metric._update_count = count
+        for _, member in members:
+            del member.__dict__["_sync_dist"]
+
+
+@contextmanager
+def alone(metric: Metric) -> Iterator[None]:
+    """Return a context in which ``metric.compute()`` goes by what this rank has."""
+    members = _members(metric)
+    for _, member in members:
+        member._to_sync = False
+    try:
+        yield
+    finally:
+        for _, member in members:
+            member._to_sync = True
+
+
+def _members(metric: Any) -> list[tuple[str, Any]]:
+    """Return ``metric`` and the objects that it is made of, by their places in it, as far as they exchange as usual."""
+    from torchmetrics import Metric as Base
+
+    modules = metric.named_modules() if isinstance(metric, nn.Module) else [("", metric)]
+    return [
+        (place, member)
+        for place, member in modules
+        if is_metric(member)
+        and type(member)._sync_dist is Base._sync_dist
+        and member._to_sync
+        and member.dist_sync_fn is None
+        and member.process_group is None
+    ]
+
+
+def _states_of(metric: Any) -> dict[str, Any]:
+    from torchmetrics.utilities.data import dim_zero_cat
+
+    states = {}
+    for name, reduction in metric._reductions.items():
+        state = getattr(metric, name)
+        if isinstance(state, list):
+            # One tensor is sent faster than many.
+            state = [dim_zero_cat(state)] if reduction is dim_zero_cat and len(state) > 1 else state
+            states[name] = [each.detach().cpu() for each in state]
+        else:
+            states[name] = state.detach().cpu()
+    return states
+
+
+def _merge(metric: Any, ranks: Sequence[dict[str, Any]], *_: Any, **__: Any) -> None:
+    """Let ``metric`` hold the states of all ranks, reduced as its author has declared."""
+    for name, reduction in metric._reductions.items():
+        parts = [states[name] for states in ranks]
+        if isinstance(parts[0], list):
+            joined: Any = [_on_device(each, metric) for each in chain.from_iterable(parts)]
+            if not joined:
+                setattr(metric, name, [])
+                continue
+        else:
+            joined = torch.stack([_on_device(each, metric) for each in parts])
+        setattr(metric, name, joined if reduction is None else reduction(joined))
+
+
+def _on_device(state: Tensor, metric: Any) -> Tensor:
+    return state.to(metric.device)
+
