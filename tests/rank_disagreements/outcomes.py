@@ -133,6 +133,13 @@ def _end_like_a_program(draw: Draw, rank: int, folder: Path) -> NoReturn:
     os._exit(code)
 
 
+def undisturbed_outcomes(draws: Iterable[Draw], folder: Path, *, at_once: int) -> dict[Draw, Outcome]:
+    """Return what `undisturbed` draws come to, of which there are fewer than draws."""
+    quiet = [dataclasses.replace(each, seed=-1 - n) for n, each in enumerate(dict.fromkeys(map(undisturbed, draws)))]
+    found = outcomes(quiet, folder, at_once=at_once)
+    return {dataclasses.replace(outcome.draw, seed=0): outcome for outcome in found}
+
+
 def outcomes(draws: Iterable[Draw], folder: Path, *, at_once: int = 3) -> Iterator[Outcome]:
     """Give what came of each of ``draws``, of which ``at_once`` run beside each other, in the order of their ends."""
     waiting, running = list(draws), []
@@ -149,7 +156,9 @@ def outcomes(draws: Iterable[Draw], folder: Path, *, at_once: int = 3) -> Iterat
 
 def undisturbed(draw: Draw) -> Draw:
     """Return ``draw`` with nothing done in it; equal for all that do the same otherwise."""
-    return dataclasses.replace(draw, seed=0, odd=0, hook="on_fit_end", owner="callback", at=1, action="nothing")
+    return dataclasses.replace(
+        draw, seed=0, odd=0, hook="on_fit_end", owner="callback", at=1, action="nothing", saves=False
+    )
 
 
 def fault(outcome: Outcome, reference: dict[str, Any] | None) -> str:
@@ -171,7 +180,13 @@ def fault(outcome: Outcome, reference: dict[str, Any] | None) -> str:
             return ""  # the next call begins with the weights of rank 0
         if differing := _difference([each.result for each in ranks]):
             return f"silently different on the ranks: {differing}"
-        may_differ = outcome.fired and draw.action not in {*HARMLESS, "logs with sync_dist", "saves", "meets", "reduces"}
+        may_differ = outcome.fired and draw.action not in {
+            *HARMLESS,
+            "logs with sync_dist",
+            "saves",
+            "meets",
+            "reduces",
+        }
         if not may_differ and reference is not None and (differing := _difference([reference, ranks[0].result])):
             return f"other than undisturbed: {differing}"
         return ""

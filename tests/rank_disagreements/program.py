@@ -201,5 +201,7 @@ def run(draw: Draw, rank: int, folder: Path) -> dict[str, Any]:
         "rates": rates if draw.call == "fit" else [],
         "global_step": trainer.global_step,
         "metrics": {name: value for name, value in trainer.callback_metrics.items() if not name.startswith("odd")},
-        "returned": [{k: v for k, v in each.items() if k != "odd"} if isinstance(each, dict) else each for each in returned or []],
+        "returned": [
+            {k: v for k, v in each.items() if k != "odd"} if isinstance(each, dict) else each for each in returned or []
+        ],
     }

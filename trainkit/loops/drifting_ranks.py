@@ -61,7 +61,9 @@ def digest(run: Run) -> Digest | None:
     """Return the digest of the weights of ``run``, and of what its optimizers were told; None where none is needed."""
     if not exchanges_at_steps(run.strategy):
         return None
-    parts = dict(_weights(run.module)) | dict(_settings(getattr(run, "optimizers", ())))  # there are none outside of a fit
+    parts = dict(_weights(run.module)) | dict(
+        _settings(getattr(run, "optimizers", ()))
+    )  # there are none outside of a fit
     return Digest(crc32(repr(parts).encode()), parts)
 
 

@@ -66,7 +66,7 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
     progress = run.progress
     # Loaders first: they may be made anew for this epoch, with another number of batches.
     loaders.start_epoch(progress.epoch)
-    run.start_epoch(loaders.train.num_batches)
+    run.start_epoch(loaders.train.num_batches, has_equal_parts=loaders.train.has_equal_parts)
     # In the middle of an epoch, what was logged in it before the checkpoint still counts.
     run.metrics.begin_phase(Phase.TRAIN, resume=progress.in_epoch)
     if not progress.in_epoch:

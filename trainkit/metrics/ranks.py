@@ -59,7 +59,9 @@ def reduce_over_ranks(
 ) -> list[Tensor]:
     """Return the values over all ranks, as tensors of shape () on ``device``.
 
-    >>> [value.item() for value in reduce_over_ranks(["mean", "max"], [[(6, 3), (2, 1)], [None, (5, 0)]], "cpu")]
+    >>> import torch
+    >>> ranks = [[(6, 3), (2, 1)], [None, (5, 0)]]
+    >>> [value.item() for value in reduce_over_ranks(["mean", "max"], ranks, torch.device("cpu"))]
     [2.0, 5.0]
 
     Args:
@@ -67,13 +69,16 @@ def reduce_over_ranks(
         ranks: What each rank has of each of these names; None where it has nothing.
         device: Where values are wanted.
     """
-    values = [_reduced(how, [each for each in given if each is not None]) for how, given in zip(reductions, ranks, strict=True)]
-    return list(torch.tensor(values, dtype=widest(torch.device(device)), device=device))
+    values = [
+        _reduced(how, [each for each in given if each is not None])
+        for how, given in zip(reductions, ranks, strict=True)
+    ]
+    return list(torch.tensor(values, dtype=widest(device), device=device))
 
 
 def _reduced(how: ReduceFx, given: Sequence[Totals]) -> float:
     totals = torch.tensor([total for total, _ in given], dtype=torch.float64)
     if how in ("min", "max"):
         return float(totals.amin() if how == "min" else totals.amax())  # which keep a NaN
-    total = totals.sum()
-    return float(total / sum(weight for _, weight in given) if how == "mean" else total)
+    weights = torch.tensor([weight for _, weight in given], dtype=torch.float64)
+    return float(totals.sum() / weights.sum() if how == "mean" else totals.sum())

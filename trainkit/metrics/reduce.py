@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from trainkit.errors import MetricError
 from trainkit.metrics.phase import PhaseLog

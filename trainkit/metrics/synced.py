@@ -60,18 +60,15 @@ def alone(metric: Metric) -> Iterator[None]:
 
 def _members(metric: Any) -> list[tuple[str, Any]]:
     """Return ``metric`` and the objects that it is made of, by their places in it, as far as they exchange as usual."""
+    modules = metric.named_modules() if isinstance(metric, nn.Module) else [("", metric)]
+    return [(place, member) for place, member in modules if is_metric(member) and _syncs_as_usual(member)]
+
+
+def _syncs_as_usual(metric: Any) -> bool:
     from torchmetrics import Metric as Base
 
-    modules = metric.named_modules() if isinstance(metric, nn.Module) else [("", metric)]
-    return [
-        (place, member)
-        for place, member in modules
-        if is_metric(member)
-        and type(member)._sync_dist is Base._sync_dist
-        and member._to_sync
-        and member.dist_sync_fn is None
-        and member.process_group is None
-    ]
+    has_own_way = metric.dist_sync_fn is not None or metric.process_group is not None
+    return type(metric)._sync_dist is Base._sync_dist and metric._to_sync and not has_own_way
 
 
 def _states_of(metric: Any) -> dict[str, Any]:
@@ -105,4 +102,3 @@ def _merge(metric: Any, ranks: Sequence[dict[str, Any]], *_: Any, **__: Any) -> 
 
 def _on_device(state: Tensor, metric: Any) -> Tensor:
     return state.to(metric.device)
-

@@ -19,6 +19,9 @@ GRADIENTS = "waits for the gradients of the others"
 BACKWARD = "_engine_run_backward"
 """Torch's function beneath every backward."""
 
+AVERAGES = "trainkit.strategies.flat_gradients"
+"""Where ranks average gradients behind a backward, and wait for it beneath Python."""
+
 WRAPPER = "torch.nn.parallel.distributed"
 """Where torch's wrapper is, which exchanges ahead of a step, too."""
 
@@ -49,7 +52,7 @@ def place_of(frame: FrameType | None, *, exchanges: bool) -> Place:
     # It makes its buckets anew, and gives all ranks the buffers of rank 0, ahead of a step, beneath Python.
     in_wrapper = names[:1] == [WRAPPER]
     in_backward = any(each.f_code.co_name == BACKWARD for each in frames[:2])
-    if in_backward and exchanges:
+    if (in_backward and exchanges) or names[:1] == [AVERAGES]:
         return Place(True, f"{GRADIENTS}{_caller(frames)}")
     if in_collective:
         return Place(True, f"waits in {_entered(frames, names)}{_caller(frames)}")

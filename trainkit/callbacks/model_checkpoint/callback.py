@@ -239,9 +239,11 @@ class ModelCheckpoint(KeptCheckpoints):
         triggers = self._triggers
         if triggers.every_n_train_steps:
             triggers.note_update(trainer.global_step)
-        # Rank 0's clock decides, because a save is a collective.
-        elif triggers.train_time_interval and trainer.strategy.agreed(triggers.is_time):
-            triggers.note_time()
+        elif triggers.train_time_interval:
+            # The clocks of ranks differ, and all have to save behind the same batch.
+            now_s = trainer.progress.elapsed_s if triggers.is_time() else None
+            if trainer.fit_run.agreement.time_of(self.state_key, now_s) is not None:
+                triggers.note_time()
         elif triggers.every:
             triggers.note_count()
         # Saved now, it would hold the metric of the validation before, and schedulers that have not stepped. After the
