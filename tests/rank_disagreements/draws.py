@@ -81,6 +81,9 @@ class Draw:
         if action == "skips":
             hook = choose.choice(["on_train_batch_start", "training_step"]) if call == "fit" else hook
         is_manual = call == "fit" and choose.random() < 0.35
+        if is_manual and hook == "on_before_zero_grad":
+            hook = "on_before_optimizer_step"  # the other one is the loop's
+        accumulate = 1 if is_manual or call != "fit" else choose.choice([1, 1, 2])
         world_size = choose.choice([2, 2, 3])
         return cls(
             seed=seed,
@@ -89,12 +92,12 @@ class Draw:
             call=call,
             hook=hook,
             owner="module" if hook in OF_MODULE_ALONE else choose.choice(["module", "callback"]),
-            at=choose.randint(1, 4 if "batch" in hook or "step" in hook or hook in OF_BATCHES else 2),
+            at=choose.randint(1, _most_calls(call, hook, accumulate)),
             action=action,
             is_manual=is_manual,
             validates=validates,
-            accumulate=1 if is_manual or call != "fit" else choose.choice([1, 1, 2]),
-            saves=call == "fit" and choose.random() < 0.6,
+            accumulate=accumulate,
+            saves=call == "fit" and (choose.random() < 0.6 or hook == "on_save_checkpoint"),
         )
 
     def __str__(self) -> str:
@@ -109,3 +112,14 @@ class Draw:
             f"draw {self.seed}: rank {self.odd} of {self.world_size} {self.action} in {self.hook} of its {self.owner}, "
             f"the {self.at}. time, in {self.call}{how and f' ({how})'}"
         )
+
+
+def _most_calls(call: str, hook: str, accumulate: int) -> int:
+    """Return how often ``hook`` is called at least, on any rank, of which one may have few batches."""
+    if call != "fit":
+        return 1
+    if hook in OF_BATCHES:
+        return 4 // accumulate
+    if "batch" in hook or "_step" in hook:
+        return 3  # those of the sanity check among them
+    return 2 if "epoch" in hook or hook == "on_save_checkpoint" else 1

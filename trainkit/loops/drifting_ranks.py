@@ -1,4 +1,4 @@
-"""Whether the ranks have the same weights and update them alike: told with what they exchange anyway, and now and then."""
+"""Whether the ranks have the same weights and update them alike: told along with what they exchange anyway."""
 
 from __future__ import annotations
 

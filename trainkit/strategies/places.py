@@ -15,6 +15,7 @@ STEPS = {"training_step", "validation_step", "test_step", "predict_step", "optim
 """Methods of a module that are named as hooks are."""
 
 GRADIENTS = "waits for the gradients of the others"
+AHEAD = "waits in DistributedDataParallel, ahead of a step"
 
 BACKWARD = "_engine_run_backward"
 """Torch's function beneath every backward."""
@@ -57,7 +58,7 @@ def place_of(frame: FrameType | None, *, exchanges: bool) -> Place:
     if in_collective:
         return Place(True, f"waits in {_entered(frames, names)}{_caller(frames)}")
     if in_wrapper:
-        return Place(True, f"waits in DistributedDataParallel, ahead of a step{_caller(frames)}")
+        return Place(True, f"{AHEAD}{_caller(frames)}")
     return Place(False, f"is busy{_caller(frames)}")
 
 

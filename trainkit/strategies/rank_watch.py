@@ -18,7 +18,7 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # torch's stu
 
 from trainkit.errors import RankError
 from trainkit.output import say
-from trainkit.strategies.places import GRADIENTS, place_of
+from trainkit.strategies.places import AHEAD, GRADIENTS, place_of
 from trainkit.strategies.processes import Process
 
 TICK_S = 0.25
@@ -252,7 +252,8 @@ class RankWatch:
 
     def _waits_for(self) -> str:
         """Return what this rank waits for, as all ranks know it."""
-        return self._label or (GRADIENTS if self._text.startswith(GRADIENTS) else "an exchange of torch")
+        by_all = (text for text in (GRADIENTS, AHEAD) if self._text.startswith(text))
+        return self._label or next(by_all, "an exchange of torch")
 
     def _read(self) -> None:
         """Read what the others have told, and note whether one of them has moved."""

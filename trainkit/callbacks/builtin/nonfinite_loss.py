@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class StopOnNonFiniteLoss(Callback):
     """Raises `NonFiniteLossError` ahead of backward. ``Trainer(on_nonfinite_loss="stop")`` adds it.
 
-    It waits for the device once for each batch. Ranks that average gradients tell each other in these: the one with the
-    loss makes its own NaN, so that all have NaN in the average, look at each other, and end ahead of the update. As long
-    as gradients are finite nothing is exchanged.
+    It waits for the device once for each batch. Ranks that average gradients tell each other by these: the one with
+    the loss makes its own NaN, so that all have NaN in the average, ask each other, and end ahead of the update. As
+    long as gradients are finite nothing else is exchanged.
     """
 
     stage: ClassVar[PluginStage] = "setup"
