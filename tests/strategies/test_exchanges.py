@@ -40,7 +40,15 @@ def test_by_hand_only_gradients_are_exchanged_and_ranks_compared_ever_more_rarel
 @pytest.mark.parametrize(
     ("kind", "exchanges"),
     # A validation ends once, and an epoch; what a hook logs at its end has to be told behind it.
-    [("plain", 1), ("accumulating", 1), ("finite", 1), ("manual", 1), ("validating", 2), ("stopping", 2), ("hooked", 2)],
+    [
+        ("plain", 1),
+        ("accumulating", 1),
+        ("finite", 1),
+        ("manual", 1),
+        ("validating", 2),
+        ("stopping", 2),
+        ("hooked", 2),
+    ],
 )
 def test_ranks_exchange_once_at_the_end_of_an_epoch(ranks: list[dict[str, Any]], kind: str, exchanges: int):
     for rank in ranks:
@@ -65,7 +73,9 @@ def test_a_loss_that_is_not_finite_on_one_rank_ends_all_with_their_weights(
     ranks: list[dict[str, Any]], kind: str, step: int
 ):
     told, of_other = ranks[1][kind], ranks[0][kind]
-    assert told.startswith(f"the loss is {'inf' if kind == 'infinite' else 'nan'} in batch 3 of epoch 0, at step {step}.")
+    assert told.startswith(
+        f"the loss is {'inf' if kind == 'infinite' else 'nan'} in batch 3 of epoch 0, at step {step}."
+    )
     assert of_other.startswith(f"the loss of another rank is not finite in batch 3 of epoch 0, at step {step}.")
     assert told.endswith(" finite")
     assert of_other.endswith(" finite")

@@ -179,7 +179,7 @@ class RankWatch:
         with suppress(Exception):
             self._publish()
             # Where no agent of torchrun does, rank 0 holds the store, and torch complains of one that is gone.
-            deadline_s = time.monotonic() + (PATIENCE_S / 4 if then and self.rank == 0 else 0)
+            deadline_s = time.monotonic() + (PATIENCE_S / 2 if then and self.rank == 0 else 0)
             while time.monotonic() < deadline_s and not all(other["gone"] for other in self._others.values()):
                 self._read()
                 time.sleep(TICK_S / 10)
