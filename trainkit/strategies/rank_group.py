@@ -26,6 +26,9 @@ SMALL_BYTES = 1 << 18
 _GROUPS: WeakKeyDictionary[ProcessGroup, RankGroup] = WeakKeyDictionary()
 """Of each default process group, the ranks in it. They belong to the process, as torch's groups do."""
 
+_STORES: list[Any] = []
+"""The stores of all groups: one that this process holds is to last as long as the process, for others to read."""
+
 _OURS: WeakSet[ProcessGroup] = WeakSet()
 """The default process groups that were started here, and not by a user."""
 
@@ -69,7 +72,10 @@ class RankGroup:
         assert default is not None, "there is a process group"
         if default not in _GROUPS:
             _GROUPS[default] = made = cls(timeout)
+            # In the reverse order: first told, then waited for those who read it. With the store, which is theirs too.
+            atexit.register(made.watch.let_others_read)
             atexit.register(made.watch.close)
+            _STORES.append(made._base)
         return _GROUPS[default]
 
     def gather(self, value: Any, why: str = "") -> list[Any]:

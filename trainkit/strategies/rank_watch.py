@@ -173,15 +173,27 @@ class RankWatch:
         """This rank leaves for good: nobody is to wait for it any more."""
         self._over.set()
         self._thread.join()
-        if self._gone or self.verdict:
-            return  # the others know, and the store may be gone with one of them
+        if self._gone:
+            return
         self._gone, self._told, self._text = True, False, self._text + then
-        with suppress(Exception):
+        with suppress(Exception):  # the store may be gone with another rank
             self._publish()
-            # Where no agent of torchrun does, rank 0 holds the store, and torch complains of one that is gone.
-            deadline_s = time.monotonic() + (PATIENCE_S / 2 if then and self.rank == 0 else 0)
-            while time.monotonic() < deadline_s and not all(other["gone"] for other in self._others.values()):
+
+    def let_others_read(self) -> None:
+        """Wait a while for the others to leave, at the end of the program, if that holds the store.
+
+        Otherwise they would not learn why this rank has left, and torch complains of a store that is gone.
+        """
+        if self.rank != 0 or is_agents_store():
+            return
+        deadline_s = time.monotonic() + PATIENCE_S / 2
+        with suppress(Exception):
+            while time.monotonic() < deadline_s:
                 self._read()
+                if self._others and all(
+                    other["gone"] or Process(*other["process"]).has_ended() for other in self._others.values()
+                ):
+                    return
                 time.sleep(TICK_S / 10)
 
     # The thread
