@@ -26,7 +26,7 @@ RANK = int(os.environ.get("RANK", "0"))
 
 
 class Counting:
-    """Notes what is exchanged from the end of one batch to that of the next, and from an epoch's last to the next one."""
+    """Notes what is exchanged between the ends of two batches, and between an epoch's last batch and the next one."""
 
     def __init__(self) -> None:
         self.exchanges: list[str] = []
