@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
-from torchmetrics import MaxMetric, MeanMetric, MetricCollection, PearsonCorrCoef, SumMetric
+from torchmetrics import MaxMetric, MeanMetric, MeanSquaredError, MetricCollection, SumMetric
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Score
-from torchmetrics.wrappers import MinMaxMetric
 
 from trainkit import TrainModule
 from trainkit.testing import quiet_trainer
@@ -21,7 +20,7 @@ BATCH = 2
 
 
 class Judge(TrainModule):
-    """Logs objects of torchmetrics of many kinds: sums, states that are concatenated, some that are made of others."""
+    """Logs objects of torchmetrics of many kinds: with sums, and with states that are concatenated."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +28,7 @@ class Judge(TrainModule):
         self.layer = nn.Linear(3, 1).double()
         self.of_all = MetricCollection([BinaryAccuracy(), BinaryF1Score()])
         self.area, self.mean, self.largest = BinaryAUROC(), MeanMetric(), MaxMetric()
-        self.ranged, self.related = MinMaxMetric(BinaryAccuracy()), PearsonCorrCoef()
+        self.error = MeanSquaredError()
         self.of_loaders = nn.ModuleList([SumMetric(), SumMetric()])
 
     def judge(self, batch: Any, dataloader_idx: int) -> None:
@@ -38,15 +37,14 @@ class Judge(TrainModule):
         self.log("plain", score.mean())
         self.log("sum", score.sum(), reduce_fx="sum")
         if dataloader_idx == 0:
-            for metric in (self.area, self.ranged):
-                metric.update(score, y)
-                self.log(type(metric).__name__, metric, on_epoch=True, add_dataloader_idx=False)
+            self.area.update(score, y)
+            self.log("area", self.area, add_dataloader_idx=False)
             self.of_all.update(score, y)
             self.log_dict(dict(self.of_all), on_epoch=True, add_dataloader_idx=False)
-            self.related.update(score, y.double())
+            self.error.update(score, y.double())
             self.mean(score, weight=torch.ones_like(score))
             self.largest(score)
-            self.log("related", self.related, add_dataloader_idx=False)
+            self.log("error", self.error, add_dataloader_idx=False)
             self.log("mean", self.mean, add_dataloader_idx=False)
             self.log("largest", self.largest, add_dataloader_idx=False)
         of_loader = self.of_loaders[dataloader_idx]

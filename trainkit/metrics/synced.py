@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainkit.metrics.torchmetrics import Metric, is_metric
+from trainkit.metrics.torchmetrics import Metric, is_metric, num_updates
 
-States = dict[str, dict[str, Any]]
-"""What an object and those that it is made of hold, by their places in it."""
+States = dict[str, tuple[int, dict[str, Any]]]
+"""Of an object and those that it is made of, by their places in it: the number of updates, and what it holds."""
 
 
 def states_to_send(metric: Metric) -> States:
     """Return what ``metric`` holds, on the CPU, as far as it would exchange it by torchmetrics' own way."""
-    return {place: _states_of(member) for place, member in _members(metric)}
+    return {place: (num_updates(member), _states_of(member)) for place, member in _members(metric)}
 
 
 @contextmanager
@@ -86,8 +86,10 @@ def _states_of(metric: Any) -> dict[str, Any]:
     return states
 
 
-def _merge(metric: Any, ranks: Sequence[dict[str, Any]], *_: Any, **__: Any) -> None:
+def _merge(metric: Any, told: Sequence[tuple[int, dict[str, Any]]], *_: Any, **__: Any) -> None:
     """Let ``metric`` hold the states of all ranks, reduced as its author has declared."""
+    # A rank without samples has what it began with, which would count in a mean of states.
+    ranks = [states for updates, states in told if updates] or [states for _, states in told]
     for name, reduction in metric._reductions.items():
         parts = [states[name] for states in ranks]
         if isinstance(parts[0], list):
