@@ -11,9 +11,8 @@ from torch import Tensor
 from trainkit.errors import NonFiniteLossError
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
+from trainkit.loops.drifting_ranks import exchanges_at_steps
 from trainkit.module.optimizers import parameters_of
-from trainkit.reflection import overrides
-from trainkit.strategies.base import Strategy
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
@@ -38,7 +37,7 @@ class StopOnNonFiniteLoss(Callback):
     def on_before_backward(self, trainer: Trainer, loss: Tensor) -> None:
         is_finite = bool(loss.isfinite().all())
         found = "" if is_finite else f"is {loss.item()} in {_place(trainer)}"
-        if not _tells_by_gradients(trainer.strategy):
+        if not exchanges_at_steps(trainer.strategy):
             # One rank that stopped alone would leave the others waiting in backward.
             if trainer.strategy.any_rank(bool(found)):
                 _stop(trainer, found)
@@ -48,15 +47,11 @@ class StopOnNonFiniteLoss(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, optimizer: torch.optim.Optimizer) -> None:
         strategy = trainer.strategy
-        if _tells_by_gradients(strategy) and not _are_finite(optimizer):
+        if exchanges_at_steps(strategy) and not _are_finite(optimizer):
             # Gradients are the same on all ranks, so all come here.
             found, self._found = self._found, ""
             if strategy.any_rank(bool(found)):
                 _stop(trainer, found)
-
-
-def _tells_by_gradients(strategy: Strategy) -> bool:
-    return strategy.is_distributed and overrides(strategy, "sync_gradients", Strategy)
 
 
 def _nan(gradient: Tensor) -> Tensor:
