@@ -28,7 +28,7 @@ FOREIGN = {
     "_foreach_mul_",
     "_foreach_norm",
     "_trilinear",
-    # torchmetrics: where an object exchanges its states, whether it may, how they are reduced, and how many updates it had
+    # torchmetrics: where an object exchanges its states, whether it may, how they are reduced, how many updates it had
     "_reductions",
     "_sync_dist",
     "_to_sync",
