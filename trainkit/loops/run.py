@@ -107,6 +107,7 @@ class FitRun(Run):
         wrapped_optimizers: What ``module.optimizers()`` gives: each optimizer with a ``step`` that the run sees.
         is_alone: Whether no strategy has a say in a step: there is one process, and nothing of its own.
         is_plain: Whether, in this epoch, each batch makes an update and nothing is scaled or overridden.
+        is_plain_on_ranks: The same, but for the strategy: ranks exchange gradients in each step.
         forward: ``training_step`` in the context of the precision, if that has one.
         is_last_batch: Whether the training batch that is under way, or was the newest, is the last of its epoch.
         next_check_batch: Before this many batches in all, nothing can be due: no validation, no end.
@@ -141,6 +142,7 @@ class FitRun(Run):
     optimizer: torch.optim.Optimizer = field(init=False)
     is_alone: bool = field(default=False, init=False)
     is_plain: bool = field(default=False, init=False)
+    is_plain_on_ranks: bool = field(default=False, init=False)
     forward: Callable[..., Any] = field(init=False)
     is_last_batch: bool = field(default=False, init=False)
     next_check_batch: float = field(default=0, init=False)
@@ -219,7 +221,9 @@ class FitRun(Run):
         self.is_alone = not self.strategy.is_distributed and not any(
             overrides(self.strategy, name, Strategy) for name in ("gradient_sync", "skips_step")
         )
-        self.is_plain = self.accumulation.size == 1 and not self.accumulation.batches and self._has_plain_parts()
+        is_plain = self.accumulation.size == 1 and not self.accumulation.batches and self._has_plain_parts()
+        self.is_plain = is_plain and self.is_alone
+        self.is_plain_on_ranks = is_plain and not self.is_alone and not overrides(self.strategy, "skips_step", Strategy)
         self.check_after_batch()
 
     def end_epoch(self) -> None:
@@ -349,4 +353,4 @@ class FitRun(Run):
             (self.precision, Precision, ("scale", "backward", "unscale", "update")),
         )
         overridden = (overrides(part, name, base) for part, base, names in changeable for name in names)
-        return self.is_alone and not any(overridden)
+        return not any(overridden)

@@ -106,6 +106,7 @@ class DDP(Strategy):
         self._gradients = FlatGradients()
         self._new_tensors = NewTensors()
         self._handles: list[RemovableHandle] = []
+        self._exchange = _Exchange(self._end_exchange)
         self._toggled = False  # whether the present step has switched what requires a gradient
         self._synced_once = False  # whether the present wrapper has exchanged gradients
 
@@ -179,7 +180,7 @@ class DDP(Strategy):
         # With `static_graph`, DDP fails an assertion if the first step is under `no_sync`.
         first_of_static = self.static_graph and not self._synced_once
         self._synced_once = True
-        return self._exchanging() if enabled or first_of_static else self._wrapped.no_sync()
+        return self._exchange if enabled or first_of_static else self._wrapped.no_sync()
 
     def sync_gradients(self, module: nn.Module) -> None:
         if self.is_distributed:
@@ -220,10 +221,8 @@ class DDP(Strategy):
         finally:
             self.holds_back_gradients = False
 
-    @contextmanager
-    def _exchanging(self) -> Iterator[None]:
-        """The context of a backward in which gradients are exchanged."""
-        yield
+    def _end_exchange(self) -> None:
+        """Behind a backward in which gradients were exchanged, exchange those that it has left."""
         if self._toggled:
             self._toggled = False
             self._gradients.average(self._parameters)
@@ -231,12 +230,13 @@ class DDP(Strategy):
             self._wrapped.require_backward_grad_sync = True
 
     def _look_for_toggles(self) -> None:
-        """Leave the exchange to `_exchanging` if the step that ends has switched ``requires_grad`` of a parameter."""
+        """Leave the exchange to `_end_exchange` if the step that ends has switched ``requires_grad`` of a parameter."""
         # Of what was switched off, torch would wait for a gradient, and of what was switched on it knows nothing. It
         # reads the attribute when the step has returned.
         if self._wrapped is not None and self._wrapped.require_backward_grad_sync:
             self._toggled = self._trained() != self._wrapped_trained
-            self._wrapped.require_backward_grad_sync = not self._toggled
+            if self._toggled:  # to set an attribute of a module takes as long as all the rest here
+                self._wrapped.require_backward_grad_sync = False
 
     def _trained(self) -> list[bool]:
         """Return of each parameter whether it is trained now."""
@@ -335,6 +335,17 @@ def _check_hook(comm_hook: Any, comm_state: Any) -> None:
 
 def _name(function: Callable[..., Any]) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
+
+
+class _Exchange(AbstractContextManager[None]):
+    """The context of a backward in which gradients are exchanged; one for all steps, which costs them less."""
+
+    def __init__(self, at_end: Callable[[], None]) -> None:
+        self._at_end = at_end
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._at_end()
 
 
 class _StepAsForward(nn.Module):
