@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from benchmarks.tasks import MAX_NORM, Batch, Task, loss_of, schedule
 
 
-def training_loop(task: Task, batch: Batch, *, accumulate: int = 1, device: str = "cpu") -> Callable[[int], None]:
-    """Return a function that makes so many steps on ``batch``."""
+def training_loop(
+    task: Task,
+    batch: Batch,
+    *,
+    accumulate: int = 1,
+    device: str = "cpu",
+    wrap: Callable[[nn.Module], nn.Module] = lambda network: network,
+) -> Callable[[int], None]:
+    """Return a function that makes so many steps on ``batch``; ``wrap`` lets ranks share the network."""
     network = task.network().to(device)
     network.train()
     optimizer = task.configure(network)
+    network = wrap(network)
 
     def train(steps: int) -> None:
         for _ in range(steps):

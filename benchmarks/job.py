@@ -30,6 +30,7 @@ class Job:
         stream: Whether the batches come without a length, as from an ``IterableDataset``.
         compiled: Whether to compile the whole step.
         device: Where to train: "cpu" or "cuda".
+        ranks: How many processes train together; more than one have joined a process group already.
     """
 
     task: Task
@@ -44,6 +45,7 @@ class Job:
     stream: bool = False
     compiled: bool = False
     device: str = "cpu"
+    ranks: int = 1
 
     @property
     def metric_names(self) -> list[str]:

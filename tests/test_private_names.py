@@ -28,6 +28,11 @@ FOREIGN = {
     "_foreach_mul_",
     "_foreach_norm",
     "_trilinear",
+    # torchmetrics: where an object exchanges its states, whether it may, how they are reduced, how many updates it had
+    "_reductions",
+    "_sync_dist",
+    "_to_sync",
+    "_update_count",
     # torch's compiler, what it and schedulers note on others, and what tells whether a tensor was changed
     "_compiled_call_impl",
     "_dynamo",

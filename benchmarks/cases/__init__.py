@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.cases import data, fit_call, gpu, imports, memory, steps
+from benchmarks.cases import data, fit_call, gpu, imports, memory, ranks, steps
 from benchmarks.cases.case import Case
 
 CASES: dict[str, Case] = {
@@ -12,4 +12,5 @@ CASES: dict[str, Case] = {
     **memory.CASES,
     **data.CASES,
     **gpu.CASES,
+    **ranks.CASES,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch.nn.parallel import DistributedDataParallel
+
 from benchmarks.job import Job, Unsupported
 from benchmarks.tasks import loss_of
 
@@ -18,6 +20,8 @@ def fit(job: Job) -> None:
     network = job.task.network().to(job.device)
     network.train()
     optimizer = job.task.configure(network)
+    if job.ranks > 1:
+        network = DistributedDataParallel(network)
     for _ in range(job.epochs):
         for batch in job.batches:
             loss = loss_of(network, batch)

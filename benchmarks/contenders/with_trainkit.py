@@ -68,7 +68,8 @@ def trainer(job: Job) -> trainkit.Trainer:
     """Return a Trainer for ``job``."""
     common: dict[str, Any] = {
         "accelerator": job.device,
-        "devices": 1,
+        "devices": job.ranks,
+        "strategy": "ddp" if job.ranks > 1 else "auto",
         "max_epochs": job.epochs,
         "accumulate_grad_batches": job.accumulate,
         "precision": "32-true" if job.task.autocast is None else "bf16-mixed",

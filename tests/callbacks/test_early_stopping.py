@@ -196,7 +196,7 @@ def test_all_ranks_stop_if_one_wants_to() -> None:
         return SimpleNamespace(
             fast_dev_run=False,
             callback_metrics=metrics,
-            metrics=SimpleNamespace(version=lambda name: 1),
+            metrics=SimpleNamespace(version=lambda name: 1, is_shared=lambda name: False),
             strategy=strategy,
             fit_run=run,
             current_epoch=7,

@@ -64,3 +64,28 @@ def test_the_wish_of_another_rank_is_followed_and_kept(met: tuple[Agreement, Sto
     assert agreement.settle().validate
     agreement.validated()
     assert agreement.settle() == Wishes(stop=True, stop_by="a plugin")
+
+
+def test_clocks_that_come_to_something_are_agreed_on_once(met: tuple[Agreement, StopSignal, Meeting]):
+    agreement, _, other = met
+
+    def meet() -> None:
+        times = 1
+        while other.come((4, times), Wishes(times={"rows": 7.5})._asdict()) is None:
+            times += 1
+
+    assert agreement.time_of("saves", None) is None
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(meet)
+        while (found := agreement.time_of("rows", 7.25)) is None:
+            pass
+        waiting.result()
+    assert found == 7.5
+    assert agreement.time_of("rows", None) is None
+
+
+def test_what_is_agreed_on_is_no_news():
+    agreed = Wishes(stop=True, times={"rows": 1.0})
+    assert not Wishes(stop=True, times={"rows": 2.0}).has_news(agreed)
+    assert Wishes(times={"saves": 2.0}).has_news(agreed)
+    assert agreed.joined(Wishes(times={"rows": 3.0, "saves": 2.0})).times == {"rows": 3.0, "saves": 2.0}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -77,3 +78,19 @@ def test_time_is_that_spent_in_fits() -> None:
     assert every.passed() == 0
     progress.load_state_dict({"elapsed_s": 61.0})
     assert (every.passed(), every.passed()) == (1, 0)
+
+
+def test_ranks_go_by_the_time_on_which_they_agree() -> None:
+    asked: list[tuple[str, float | None]] = []
+
+    def time_of(clock: str, now_s: float | None) -> float | None:
+        asked.append((clock, now_s))
+        return 12.5 if len(asked) == 2 else None  # what another rank has found by its clock
+
+    strategy = SingleDevice()
+    strategy.assign([torch.device("cpu")])
+    every = Cadence(Interval(5.0, "seconds"), Progress(), strategy, "rows")
+    every.agreement = SimpleNamespace(time_of=time_of)  # type: ignore[assignment]  # stands for it
+    assert (every.passed(), every.passed(), every.passed()) == (0, 2, 0)
+    assert asked == [("rows", None)] * 3
+    assert every.state_dict() == {"seconds": 12.5}

@@ -3,58 +3,55 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
+from zlib import crc32
 
 import pytest
 import torch
 
 from trainkit.errors import ModuleError
-from trainkit.loops.drifting_ranks import compared, exchanges_at_steps
+from trainkit.loops.drifting_ranks import EVERY, compared_early, compared_now_and_then, digest, exchanges_at_steps
 from trainkit.strategies.base import Strategy
 from trainkit.strategies.ddp import DDP
 from trainkit.strategies.single import SingleDevice
 from trainkit.testing import TinyModule
 
 
-class Gathering:
+class Several(DDP):
     """What the second of two ranks hears from the first, which has come here with all it has before."""
 
-    device = "cpu"
+    is_distributed = True
 
-    def __init__(self):
-        self.digest = self.all = None
-        self.heard = 0
+    def __init__(self, first: dict[str, Any] | None = None):
+        super().__init__()
+        self.first, self.heard, self.noted = first, [], []
 
-    def all_gather(self, digest):
-        self.heard += 1
-        self.digest, of_first = digest, digest if self.digest is None else self.digest
-        return torch.stack([of_first, digest])
+    @property
+    def ranks(self) -> Any:
+        return self
 
     def all_gather_object(self, value):
-        return [self.all, value]
+        self.heard.append(value)
+        if isinstance(value, int):
+            return [value if self.first is None else crc32(repr(self.first).encode()), value]
+        return [self.first, value]
+
+    def notes(self, note):
+        self.noted.append(note)
+        return None if len(self.noted) == 1 else [self.noted[-2], str(crc32(repr(self.first).encode()))]
 
 
 def run_of(module, strategy, optimizer=None):
-    return SimpleNamespace(strategy=strategy, module=module, optimizers=[optimizer] if optimizer else [])
+    optimizers = [optimizer] if optimizer else []
+    return SimpleNamespace(
+        strategy=strategy, module=module, optimizers=optimizers, progress=SimpleNamespace(total_batches=0)
+    )
 
 
 def batch_on_two_ranks(first, second, optimizers=(None, None)):
-    strategy = Gathering()
-    strategy.all = said_by(first, optimizers[0])
-    for module, optimizer in zip((first, second), optimizers, strict=True):
-        compared(lambda *arguments: {"loss": 1})(run_of(module, strategy, optimizer), None, None, 0, False)
-
-
-def said_by(module, optimizer):
-    """What a rank says where digests differ."""
-    said = []
-    alone = SimpleNamespace(
-        device="cpu",
-        all_gather=lambda digest: torch.tensor([0, 1]),
-        all_gather_object=lambda value: said.append(value) or [value, value],
-    )
-    with pytest.raises(ModuleError):
-        compared(lambda *arguments: {})(run_of(module, alone, optimizer), None, None, 0, False)
-    return said[0]
+    own = digest(run_of(first, Several(), optimizers[0]))
+    run = run_of(second, Several(own.parts), optimizers[1])
+    compared_early(lambda *arguments: {"loss": 1})(run, None, None, 0, False)
 
 
 def test_ranks_with_the_same_weights_go_on():
@@ -103,24 +100,32 @@ def test_a_layer_without_a_shape_yet_is_left_alone():
 
 
 def test_ranks_are_compared_ever_more_rarely():
-    strategy = Gathering()
-    step = compared(lambda *arguments: {})
+    strategy = Several()
+    step = compared_early(lambda *arguments: {})
     for batch_idx in range(100):
         step(run_of(TinyModule(), strategy), None, None, batch_idx, False)
-    assert strategy.heard == 7
+    assert len(strategy.heard) == 7
+
+
+def test_in_an_endless_epoch_ranks_are_compared_now_and_then_without_a_wait():
+    strategy = Several(first={"weights layer.weight": 0})
+    step, run = compared_now_and_then(lambda *arguments: {}), run_of(TinyModule(), strategy)
+    for run.progress.total_batches in range(2 * EVERY - 1):
+        step(run, None, None, 0, False)
+    assert (len(strategy.noted), strategy.heard) == (1, [])
+    run.progress.total_batches = 2 * EVERY - 1
+    with pytest.raises(ModuleError, match=r"apart: 1000 batches before training batch 7 .*layer\.weight"):
+        step(run, None, None, 7, False)
 
 
 def test_outputs_are_those_of_the_step():
-    assert compared(lambda *given: given[3])(run_of(TinyModule(), Gathering()), None, None, 5, True) == 5
+    for compared in (compared_early, compared_now_and_then):
+        assert compared(lambda *given: given[3])(run_of(TinyModule(), Several()), None, None, 5, True) == 5
 
 
 class Sharded(SingleDevice):
     """Has another part of the weights on each rank."""
 
-    is_distributed = True
-
-
-class Several(DDP):
     is_distributed = True
 
 

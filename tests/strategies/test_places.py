@@ -42,3 +42,18 @@ def test_a_backward_waits_only_where_gradients_are_exchanged():
 def test_whoever_runs_something_else_does_not_wait():
     assert not place_of(None, exchanges=True).waits
     assert not waits_for_ranks(sys._getframe())
+
+
+def frame_in(module: str) -> FrameType:
+    """Return the frame of a function of ``module``, beneath which torch is waiting."""
+    scope = {"__name__": module, "look": sys._getframe, "__builtins__": __builtins__}
+    exec("def finish():\n    return look(0)", scope)
+    return scope["finish"]()
+
+
+def test_waits_beneath_python_are_found_by_who_has_called_torch():
+    averaging = place_of(frame_in("trainkit.strategies.flat_gradients"), exchanges=False)
+    assert (averaging.waits, averaging.text.startswith("waits for the gradients of the others")) == (True, True)
+    wrapper = place_of(frame_in("torch.nn.parallel.distributed"), exchanges=False)
+    assert (wrapper.waits, wrapper.text.startswith("waits in DistributedDataParallel")) == (True, True)
+    assert not place_of(frame_in("somewhere.else"), exchanges=True).waits

@@ -205,7 +205,8 @@ class EarlyStopping(Callback):
             rank = f"[rank {trainer.global_rank}] " if trainer.world_size > 1 else ""
             say(f"{rank}EarlyStopping: {message}")
         # A rank that stopped alone would leave the others waiting in the next collective.
-        if trainer.strategy.any_rank(reason is not EarlyStoppingReason.NOT_STOPPED):
+        stops = reason is not EarlyStoppingReason.NOT_STOPPED
+        if stops if trainer.metrics.is_shared(self.monitor) else trainer.strategy.any_rank(stops):
             trainer.fit_run.stop_signal.ask(by=self.state_key)
             self.wants_stop = True
             self.stopped_epoch = trainer.current_epoch
@@ -219,7 +220,7 @@ class EarlyStopping(Callback):
         """
         metrics = trainer.callback_metrics
         # Asked of all ranks: those that have it would otherwise wait for the others in `_check`.
-        if not trainer.strategy.any_rank(self.monitor not in metrics):
+        if trainer.metrics.is_shared(self.monitor) or not trainer.strategy.any_rank(self.monitor not in metrics):
             return False
         if self.strict:
             refuse_missing(trainer, self.monitor, metrics, "EarlyStopping")

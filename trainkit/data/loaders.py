@@ -18,7 +18,14 @@ from trainkit.data.batch_source import BatchSource
 from trainkit.data.counter import ItemCounter
 from trainkit.data.dataloader_copy import is_map_style
 from trainkit.data.resume.other_data import Resume
-from trainkit.data.sampler import is_part_for_evaluation, largest_part, num_parts, own_part, whole_length
+from trainkit.data.sampler import (
+    has_equal_parts,
+    is_part_for_evaluation,
+    largest_part,
+    num_parts,
+    own_part,
+    whole_length,
+)
 from trainkit.data.wait_meter import WaitMeter
 from trainkit.errors import DataError
 from trainkit.output import warn
@@ -47,6 +54,7 @@ class LimitedLoader:
 
     Attributes:
         num_batches: How many batches there are at most; None if neither the loader nor the limit tells.
+        has_equal_parts: Whether it was dealt to ranks such that all have equally many samples in each batch.
         ended_early: Whether the newest pass ended before its promised length, behind a batch that was not marked as
             the last.
 
@@ -76,6 +84,7 @@ class LimitedLoader:
                 f"{name} is empty: its length is 0.\n"
                 f"    to do        look at the dataset; with drop_last=True, at a batch size larger than {of}"
             )
+        self.has_equal_parts = has_equal_parts(loader)
         self.num_batches = self._count_batches()
         self._source = BatchSource(loader, name, knows_length=self._length is not None)
         self._epoch = 0

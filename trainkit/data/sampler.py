@@ -121,11 +121,21 @@ def own_part(loader: Any, count: int) -> int:
     Where samples are dealt, ranks have equally many, and together perhaps some more samples.
     """
     sampler = _shards_of(loader)[0]
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    deals_samples = isinstance(batch_sampler, BatchSampler) or type(loader) is TensorLoader
-    if deals_samples and not isinstance(sampler, _IndicesOfBatches):
+    if _deals_samples(loader):
         return math.ceil(count / sampler.world_size)
     return len(range(sampler.rank, count, sampler.world_size))
+
+
+def has_equal_parts(loader: Any) -> bool:
+    """Return whether each rank has as many samples in a batch of ``loader`` as the others in theirs."""
+    shards = _shards_of(loader)
+    return len(shards) == 1 and shards[0].tail != "keep" and _deals_samples(loader)
+
+
+def _deals_samples(loader: Any) -> bool:
+    """Return whether `shard` deals the samples of ``loader``, and not whole batches."""
+    by_sample = isinstance(getattr(loader, "batch_sampler", None), BatchSampler) or type(loader) is TensorLoader
+    return by_sample and not isinstance(_shards_of(loader)[0], _IndicesOfBatches)
 
 
 def _length_as(loader: Any, rank: int, world_size: int | None = None) -> int:

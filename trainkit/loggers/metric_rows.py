@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 from trainkit.hooks.callback import Callback
 from trainkit.hooks.manager import PluginStage
+from trainkit.hooks.specs import MODULE_METHODS
 from trainkit.loops.rows import Rows
+from trainkit.module import TrainModule
 from trainkit.output import say, warn
+from trainkit.reflection import overrides
 from trainkit.storage.schema import Count, takes
+from trainkit.types import Phase
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
@@ -51,6 +56,9 @@ class MetricRows(Callback):
         self._every_n_steps = 0
         self._unforeseen: Rows | None = None  # where it is known behind an update only which one has a row
         self._saved_rows: dict[str, Any] = {}
+
+    def setup(self, trainer: Trainer) -> None:
+        trainer.metrics.may_log_outside_batches = partial(_may_log_outside_batches, trainer)
 
     def on_train_start(self, trainer: Trainer) -> None:
         self._warns = self._is_to_warn
@@ -156,6 +164,25 @@ class MetricRows(Callback):
             if self._warns:
                 self._warn_of_nonfinite_loss(trainer, row, f"in epoch {trainer.current_epoch}")
             trainer.log_metrics({"epoch": trainer.current_epoch, **row})
+
+
+_STAGES = {Phase.TRAIN: "train", Phase.TEST: "test"}
+"""Whose hooks run in a phase; in all others those of validation."""
+
+_METHODS = ("lr_scheduler_step", *(name for name in MODULE_METHODS if "_model_" in name))
+"""Methods of a module that are no hooks, and are called outside of batches."""
+
+
+def _may_log_outside_batches(trainer: Trainer, phase: Phase) -> bool:
+    """Whether a plugin that is not trainkit's, such as the module, may log in a hook that belongs to no batch."""
+    stage = _STAGES.get(phase, "validation")
+    hooks = [f"on_{stage}_{place}" for place in ("start", "epoch_start", "epoch_end", "end")]
+    joined = {name for hook in hooks for name in trainer.hooks.order(hook)}
+    own = ("trainkit.callbacks.", "trainkit.loggers.")  # of which none logs
+    theirs = [each for name, each in trainer.hooks.plugins if name in joined]
+    return any(not type(each).__module__.startswith(own) for each in theirs) or any(
+        overrides(trainer.module, name, TrainModule) for name in _METHODS
+    )
 
 
 def _nonfinite_losses(values: Mapping[str, float]) -> dict[str, float]:

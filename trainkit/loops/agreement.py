@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from trainkit.loops.stop import StopSignal
@@ -18,6 +19,7 @@ class Wishes(NamedTuple):
         stop_by: Who did.
         time_up: Whether the time to train is over.
         validate: Whether it is time for a validation.
+        times: The time by clocks that have come to something, by the name of each.
     """
 
     signal: int = 0
@@ -25,11 +27,19 @@ class Wishes(NamedTuple):
     stop_by: str = ""
     time_up: bool = False
     validate: bool = False
+    times: Mapping[str, float] = {}
 
     def joined(self, other: Wishes) -> Wishes:
         """Return what either asks for."""
         joined: list[Any] = [mine or theirs for mine, theirs in zip(self, other, strict=True)]
-        return Wishes(*joined)
+        names = {**self.times, **other.times}
+        latest = {name: max(each.get(name, 0.0) for each in (self.times, other.times)) for name in names}
+        return Wishes(*joined)._replace(times=latest)
+
+    def has_news(self, agreed: Wishes) -> bool:
+        """Whether it asks for anything that is not ``agreed`` on."""
+        flags = any(mine and not theirs for mine, theirs in zip(self[:-1], agreed[:-1], strict=True))
+        return flags or not self.times.keys() <= agreed.times.keys()
 
 
 class Agreement:
@@ -53,15 +63,18 @@ class Agreement:
         """Whether another rank asks for something, so that each boundary between two batches is to be looked at."""
         return self._meeting is not None and self._meeting.called
 
-    def settle(self, *, time_up: bool = False, validate: bool = False) -> Wishes:
+    def settle(
+        self, *, time_up: bool = False, validate: bool = False, clocks: Mapping[str, float] | None = None
+    ) -> Wishes:
         """Return what holds here, outside of an evaluation. All ranks have to call this equally often.
 
         Args:
             time_up: Whether the time is over by the clock of this rank.
             validate: Whether it is time for a validation by that clock.
+            clocks: The time by clocks of this rank that have come to something.
         """
         asked = self._stop_signal
-        own = Wishes(asked.received, asked.asked, asked.asked_by, time_up, validate)
+        own = Wishes(asked.received, asked.asked, asked.asked_by, time_up, validate, clocks or {})
         if self._meeting is None:
             return own
         batches, times = self._place
@@ -88,6 +101,23 @@ class Agreement:
             progress.validation_loader, progress.validation_batch = dataloader_idx, met_at[-1]
         return self._agreed
 
+    def time_of(self, clock: str, now_s: float | None) -> float | None:
+        """Return the time on which all ranks agree, where ``clock`` has come to something on any of them; else None.
+
+        All ranks have to ask, equally often; they get the same answer at the same batch, and once.
+
+        Args:
+            clock: The name of the clock.
+            now_s: The time by this rank, if by that it has come to something.
+        """
+        if self._meeting is None:
+            return now_s
+        agreed = self.settle(clocks={} if now_s is None else {clock: now_s}).times
+        found = agreed.get(clock)
+        if found is not None:
+            self._agreed = self._agreed._replace(times={name: at for name, at in agreed.items() if name != clock})
+        return found
+
     def validated(self) -> None:
         """What was asked for by the clock is done."""
         self._agreed = self._agreed._replace(validate=False)
@@ -97,8 +127,7 @@ class Agreement:
         assert self._meeting is not None, "there are other ranks"
         agreed = self._agreed
         # Who asked, and for what, may differ. That somebody did is all that has to be agreed on, and once.
-        is_news = any(mine and not theirs for mine, theirs in zip(own, agreed, strict=True))
-        if not (is_news or self._meeting.called):
+        if not (own.has_news(agreed) or self._meeting.called):
             return ()
         met = self._meeting.come(position, own._asdict(), is_end=is_end)
         if met is None:

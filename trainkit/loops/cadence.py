@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from trainkit.interval import Interval
+from trainkit.loops.agreement import Agreement
 from trainkit.progress import Progress
 from trainkit.storage.schema import AtLeast
 from trainkit.strategies.base import Strategy
@@ -31,14 +32,22 @@ class Cadence:
     Args:
         interval: The interval.
         progress: The counters of the run.
-        strategy: Agrees on the time, which clocks of ranks tell differently.
+        strategy: Agrees on the time at which it begins, which clocks of ranks tell differently.
+        name: What ranks know it by, if it goes by time.
+
+    Attributes:
+        interval: The same.
+        agreement: By which ranks agree on the time from then on, without waiting for each other as long as it is not
+            due. The run sets it.
     """
 
-    def __init__(self, interval: Interval, progress: Progress, strategy: Strategy) -> None:
+    def __init__(self, interval: Interval, progress: Progress, strategy: Strategy, name: str = "") -> None:
         self.interval = interval
+        self.agreement: Agreement | None = None
+        self._name = name
         self._progress = progress
-        self._strategy = strategy
-        self._seen = self._count()
+        goes_by_time = interval.unit == "seconds"
+        self._seen: float = strategy.agreed(self._own_count) if goes_by_time else self._own_count()
 
     def passed(self) -> int:
         """Return how many multiples of the interval the count has come to since this was last asked. All ranks ask."""
@@ -57,6 +66,12 @@ class Cadence:
             self._seen = seen
 
     def _count(self) -> float:
-        if self.interval.unit == "seconds":
-            return self._strategy.agreed(lambda: self.interval.count(self._progress))
+        now = self._own_count()
+        if self.interval.unit != "seconds" or self.agreement is None:
+            return now
+        is_due = self.interval.passed(self._seen, now) > 0
+        agreed = self.agreement.time_of(self._name, now if is_due else None)
+        return self._seen if agreed is None else max(agreed, self._seen)
+
+    def _own_count(self) -> float:
         return self.interval.count(self._progress)

@@ -1,10 +1,10 @@
-"""Whether the ranks have the same weights and update them alike: at an epoch's end, and early in manual steps."""
+"""Whether the ranks have the same weights and update them alike: told along with what they exchange anyway."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import torch
@@ -13,12 +13,17 @@ from torch import distributed as dist
 
 from trainkit.errors import ModuleError
 from trainkit.hooks.bound import BoundHooks
-from trainkit.loops.run import FitRun
+from trainkit.loops.run import FitRun, Run
 from trainkit.module import TrainModule
 from trainkit.module.shards import is_sharded, own_part
 from trainkit.reflection import overrides
 from trainkit.strategies.base import Strategy
 from trainkit.types import Batch, StepOutput
+
+Step = Callable[[FitRun, BoundHooks, Batch, int, bool], StepOutput]
+
+EVERY = 1000
+"""After how many training batches ranks look at each other, besides the ends of epochs and of evaluations."""
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -42,8 +47,61 @@ def exchanges_at_steps(strategy: Strategy) -> bool:
     return strategy.is_distributed and overrides(strategy, "sync_gradients", Strategy)
 
 
-def compared(step: Callable[..., StepOutput]) -> Callable[..., StepOutput]:
-    """Return ``step`` with a comparison of the ranks' weights after the batches 1, 2, 4, 8, ... of a fit.
+class Digest(NamedTuple):
+    """One number for all that has to be equal on all ranks: it is another one where a weight or a rate is.
+
+    Attributes:
+        number: The number.
+        parts: What it stands for, by name; stays on its rank as long as the numbers are equal.
+    """
+
+    number: int
+    parts: dict[str, Any]
+
+
+def digest(run: Run) -> Digest | None:
+    """Return the digest of the weights of ``run``, and of what its optimizers were told; None where none is needed."""
+    if not exchanges_at_steps(run.strategy):
+        return None
+    parts = dict(_weights(run.module)) | dict(
+        _settings(getattr(run, "optimizers", ()))
+    )  # there are none outside of a fit
+    return Digest(crc32(repr(parts).encode()), parts)
+
+
+def require_same(run: Run, own: Digest | None, numbers: Sequence[int | None], when: str) -> None:
+    """Raise `ModuleError` on every rank if ``numbers``, those of the digests of all ranks, differ.
+
+    Args:
+        run: The run.
+        own: The digest of this rank.
+        numbers: Those of all ranks.
+        when: When they were taken, for the error.
+    """
+    if own is None or len(set(numbers)) == 1:
+        return
+    differing = _differences(run.strategy.all_gather_object(own.parts))
+    if not differing:
+        return  # they differed when the numbers were taken, and do not any more
+    way = _AUTOMATIC if run.module.automatic_optimization else _MANUAL
+    raise ModuleError(
+        f"the ranks have drifted apart: {when} they have different {differing}. "
+        + way.format(module=type(run.module).__name__)
+    )
+
+
+def compare_ranks(run: Run, when: str) -> None:
+    """Compare the ranks in an exchange of their own.
+
+    Raises:
+        ModuleError: On every rank, if weights or optimizers differ between ranks.
+    """
+    if (own := digest(run)) is not None:
+        require_same(run, own, run.strategy.all_gather_object(own.number), when)
+
+
+def compared_early(step: Step) -> Step:
+    """Return ``step`` with a comparison of the ranks after the batches 1, 2, 4, 8, ... of a fit.
 
     The first update may have been made with a learning rate of 0, and other optimizers may come later, so once is not
     enough; and after each batch would be as slow as the exchange itself.
@@ -54,34 +112,30 @@ def compared(step: Callable[..., StepOutput]) -> Callable[..., StepOutput]:
         outputs = step(run, hooks, batch, batch_idx, is_last)
         number = next(batches)
         if number & (number - 1) == 0:
-            _require_same(run, f"after training batch {batch_idx}")
+            compare_ranks(run, f"after training batch {batch_idx}")
         return outputs
 
     return compared_step
 
 
-def require_same_ranks(run: FitRun) -> None:
-    """Raise `ModuleError` on every rank, at the end of an epoch, if weights or optimizers differ between ranks."""
-    if exchanges_at_steps(run.strategy):
-        _require_same(run, f"at the end of epoch {run.progress.epoch}")
+def compared_now_and_then(step: Step) -> Step:
+    """Return ``step`` with a look at the ranks at every `EVERY`-th batch of a run, for which none of them waits.
 
-
-def _require_same(run: FitRun, when: str) -> None:
-    """Raise `ModuleError` on every rank if the weights differ between ranks, or what their optimizers were told.
-
-    In most cases all that is sent is one number of each rank.
+    An epoch may be endless, with no validation in it. Each rank tells its digest, and reads those of the others as many
+    batches later, when they are long there.
     """
-    strategy, module = run.strategy, run.module
-    own = dict(_weights(module)) | dict(_settings(run.optimizers))
-    digest = torch.tensor([crc32(repr(own).encode())], device=strategy.device)
-    if len(set(strategy.all_gather(digest).flatten().tolist())) == 1:
-        return
-    differing = _differences(strategy.all_gather_object(own))
-    way = _AUTOMATIC if module.automatic_optimization else _MANUAL
-    raise ModuleError(
-        f"the ranks have drifted apart: {when} they have different {differing}. "
-        + way.format(module=type(module).__name__)
-    )
+
+    def compared_step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
+        outputs = step(run, hooks, batch, batch_idx, is_last)
+        done = run.progress.total_batches + 1  # it is counted behind the step
+        if done % EVERY == 0 and (own := digest(run)) is not None:
+            # Where ranks differ in what they read, as one lags behind, the error comes with the next exchange.
+            earlier = run.strategy.ranks.notes(str(own.number))
+            if earlier is not None and len(set(earlier)) > 1:
+                require_same(run, own, [own.number, None], f"{EVERY} batches before training batch {batch_idx}")
+        return outputs
+
+    return compared_step
 
 
 def _differences(ranks: Sequence[dict[str, Any]]) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 
 from trainkit.data.loaders import LimitedLoader
 from trainkit.hooks.bound import BoundHooks, EvaluationHooks
+from trainkit.loops.drifting_ranks import digest, require_same
 from trainkit.loops.evaluation_mode import evaluation_mode
 from trainkit.loops.gather_predictions import gather_predictions
 from trainkit.loops.run import FitRun, Run
+from trainkit.metrics.options import describe
 from trainkit.module.modes import modes_kept
 from trainkit.progress import Progress
 from trainkit.seed import isolate_rng, rng_state
@@ -88,7 +90,8 @@ def evaluate(
                 run.stop_signal.leave_if(run.agreement.settle_in_evaluation(dataloader_idx, is_end=True).signal)
         # Whole before its end hooks, in which schedulers, early stopping and checkpoints ask whether it was.
         progress.count_validation()
-        run.metrics.end_batches()
+        own = digest(run)
+        require_same(run, own, run.metrics.end_batches(own and own.number), f"at the end of {describe(phase)}")
         on.epoch_end()
         return end_evaluation(run, on, progress)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from trainkit.data.fit_loaders import FitLoaders
 from trainkit.hooks.bound import BoundHooks
 from trainkit.loops import optimize
-from trainkit.loops.drifting_ranks import require_same_ranks
+from trainkit.loops.drifting_ranks import compare_ranks, digest, require_same
 from trainkit.loops.evaluate import sanity_check, validate
 from trainkit.loops.finish_hook import finish_hook
 from trainkit.loops.run import FitRun
@@ -58,6 +58,7 @@ def fit(run: FitRun, hooks: BoundHooks, loaders: FitLoaders) -> None:
             hooks.on_train_end()
     run.optimizer_modes.end()  # as well where there was nothing left to train
     hooks.on_fit_end()
+    compare_ranks(run, "at the end of the fit")
 
 
 def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step) -> None:
@@ -65,7 +66,7 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
     progress = run.progress
     # Loaders first: they may be made anew for this epoch, with another number of batches.
     loaders.start_epoch(progress.epoch)
-    run.start_epoch(loaders.train.num_batches)
+    run.start_epoch(loaders.train.num_batches, has_equal_parts=loaders.train.has_equal_parts)
     # In the middle of an epoch, what was logged in it before the checkpoint still counts.
     run.metrics.begin_phase(Phase.TRAIN, resume=progress.in_epoch)
     if not progress.in_epoch:
@@ -104,13 +105,14 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
             close_short_epoch(run, hooks, loaders)
     # The epoch may have ended earlier than its last group was foreseen to: by -1, a limit, or a short loader.
     optimize.close_group(run, hooks)
-    run.metrics.end_batches()
+    # All that ranks tell each other at the end of an epoch: what they have logged, and whether they have drifted apart.
+    own = digest(run)
+    require_same(run, own, run.metrics.end_batches(own and own.number), f"at the end of epoch {progress.epoch}")
     # Ahead of the hook, as all counters: a run that was saved in it is behind it.
     if stopped:
         progress.epoch_left = True
     else:
         progress.epoch_ended = True
-    require_same_ranks(run)
     hooks.on_train_epoch_end()
     run.end_epoch()
 

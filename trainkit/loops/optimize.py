@@ -42,6 +42,8 @@ def step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: 
         # For the hook that comes next, and nobody else.
         return {"loss": loss.detach()} if hooks.asks_for_outputs else {}
 
+    if run.is_plain_on_ranks and not hooks.joined_in_step:
+        return plain_step_on_ranks(run, hooks, batch, batch_idx)
     run.counted_update = False
     closes_group = run.accumulation.closes(batch_idx, is_last)
     if run.is_alone:
@@ -54,6 +56,27 @@ def step(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: 
         # A batch that was skipped has exchanged nothing.
         close_group(run, hooks, synced=bool(outputs))
     return outputs
+
+
+def plain_step_on_ranks(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int) -> StepOutput:
+    """The first branch of `step` where ranks exchange gradients in backward; it saves what that saves."""
+    optimizer, outputs = run.optimizer, None
+    with run.strategy.gradient_sync(enabled=True):
+        loss = run.forward(batch, batch_idx)
+        if isinstance(loss, Tensor) and loss.requires_grad and loss.numel() == 1:
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        else:
+            run.counted_update = False
+            outputs = backward_unless_skipped(run, hooks, loss, batch_idx)
+    if outputs is not None:
+        close_group(run, hooks, synced=bool(outputs))
+        return outputs
+    if hooks.on_clip_gradients:
+        clip_alone(run, hooks, optimizer, batch_idx)
+    optimizer.step()
+    run.progress.count_update()
+    return {"loss": loss.detach()} if hooks.asks_for_outputs else {}
 
 
 def forward_and_backward(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int) -> StepOutput:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainkit.interval import Interval
+from trainkit.loops.agreement import Agreement
 from trainkit.loops.cadence import Cadence
 from trainkit.progress import Progress
 from trainkit.strategies.base import Strategy
@@ -32,7 +33,12 @@ class Rows:
         self._step = progress.global_step
         self._has_row = False
         goes_by_steps = every is None or every.unit == "steps"
-        self._cadence = None if every is None or goes_by_steps else Cadence(every, progress, strategy)
+        self._cadence = None if every is None or goes_by_steps else Cadence(every, progress, strategy, "rows")
+
+    def follow(self, agreement: Agreement) -> None:
+        """Go by the time on which ranks come to an ``agreement``, where rows go by time."""
+        if self._cadence is not None:
+            self._cadence.agreement = agreement
 
     @property
     def are_foreseen(self) -> bool:

@@ -107,6 +107,7 @@ class FitRun(Run):
         wrapped_optimizers: What ``module.optimizers()`` gives: each optimizer with a ``step`` that the run sees.
         is_alone: Whether no strategy has a say in a step: there is one process, and nothing of its own.
         is_plain: Whether, in this epoch, each batch makes an update and nothing is scaled or overridden.
+        is_plain_on_ranks: The same, but for the strategy: ranks exchange gradients in each step.
         forward: ``training_step`` in the context of the precision, if that has one.
         is_last_batch: Whether the training batch that is under way, or was the newest, is the last of its epoch.
         next_check_batch: Before this many batches in all, nothing can be due: no validation, no end.
@@ -118,6 +119,7 @@ class FitRun(Run):
         learning: Whether updates come to anything.
         rows: Which updates have a row of metrics.
         counts_samples: Whether the samples of training batches are counted, as something goes by their number.
+        has_equal_parts: Whether in this epoch all ranks have equally many samples in a batch.
         used_rates: With which rates the newest update was made, by optimizer and parameter group, where its batch is
             the last of an epoch or of the fit; None elsewhere, and where no scheduler sets rates.
         made_with: What the code gave, by names such as ``optimizer.lr``; what a checkpoint overrides is that of it.
@@ -140,6 +142,7 @@ class FitRun(Run):
     optimizer: torch.optim.Optimizer = field(init=False)
     is_alone: bool = field(default=False, init=False)
     is_plain: bool = field(default=False, init=False)
+    is_plain_on_ranks: bool = field(default=False, init=False)
     forward: Callable[..., Any] = field(init=False)
     is_last_batch: bool = field(default=False, init=False)
     next_check_batch: float = field(default=0, init=False)
@@ -150,14 +153,17 @@ class FitRun(Run):
     gradient_watch: GradientWatch = field(default_factory=GradientWatch, init=False)
     learning: LearningWatch = field(default_factory=LearningWatch, init=False)
     counts_samples: bool = field(default=False, init=False)
+    has_equal_parts: bool = field(default=False, init=False)
     used_rates: list[list[Tensor | float | None]] | None = field(default=None, init=False)
     made_with: dict[str, Any] = field(default_factory=dict, init=False)
+    _num_cadences: int = field(default=0, init=False)
     _has_own_backward: bool = field(default=False, init=False)
     _has_own_zero_grad: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         Run.__post_init__(self)  # `super()` knows nothing of a dataclass with slots
         self.exchange = GradientExchange(self.strategy)
+        self.rows.follow(self.agreement)
         # What the module's class decides is asked for once: these questions would be asked at every step.
         self.replace_optimizers(self.optimizers)
         self.counts_samples = any(
@@ -202,8 +208,9 @@ class FitRun(Run):
 
     # Epochs and updates
 
-    def start_epoch(self, num_batches: int | None) -> None:
+    def start_epoch(self, num_batches: int | None, *, has_equal_parts: bool = False) -> None:
         """Settle what holds for one epoch, which has ``num_batches`` batches; None if the loader does not know."""
+        self.has_equal_parts = has_equal_parts
         self.is_last_batch = self.progress.is_last
         self.learning.start_epoch(self.optimizers, self.progress)
         self.limits.start_epoch(num_batches)
@@ -214,7 +221,9 @@ class FitRun(Run):
         self.is_alone = not self.strategy.is_distributed and not any(
             overrides(self.strategy, name, Strategy) for name in ("gradient_sync", "skips_step")
         )
-        self.is_plain = self.accumulation.size == 1 and not self.accumulation.batches and self._has_plain_parts()
+        is_plain = self.accumulation.size == 1 and not self.accumulation.batches and self._has_plain_parts()
+        self.is_plain = is_plain and self.is_alone
+        self.is_plain_on_ranks = is_plain and not self.is_alone and not overrides(self.strategy, "skips_step", Strategy)
         self.check_after_batch()
 
     def end_epoch(self) -> None:
@@ -272,7 +281,10 @@ class FitRun(Run):
         """Return what tells when something is due that goes by ``interval``. Asked for until training starts."""
         # Counted from the first batch on, and only where somebody asks.
         self.counts_samples = self.counts_samples or interval.unit == "samples"
-        return Cadence(interval, self.progress, self.strategy)
+        self._num_cadences += 1
+        cadence = Cadence(interval, self.progress, self.strategy, f"cadence {self._num_cadences}")
+        cadence.agreement = self.agreement
+        return cadence
 
     def set_next_check(self) -> None:
         """Find out for how many batches nothing can be due, so that nothing is looked for after them."""
@@ -341,4 +353,4 @@ class FitRun(Run):
             (self.precision, Precision, ("scale", "backward", "unscale", "update")),
         )
         overridden = (overrides(part, name, base) for part, base, names in changeable for name in names)
-        return self.is_alone and not any(overridden)
+        return not any(overridden)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from trainkit.hooks.bound import BoundHooks
 from trainkit.loops.closure import step_with_closure, takes_closure
-from trainkit.loops.drifting_ranks import compared, exchanges_at_steps
+from trainkit.loops.drifting_ranks import compared_early, compared_now_and_then, exchanges_at_steps
 from trainkit.loops.manual import manual_step
 from trainkit.loops.oom_split import step_in_parts
 from trainkit.loops.optimize import step
@@ -27,6 +27,8 @@ counts the batch in ``run.accumulation``, closes the group where that is due, an
 def choose_step(run: FitRun) -> Step:
     """Return the step function that fits the module: chosen once, when a fit starts."""
     step = _step_of(run)
+    if exchanges_at_steps(run.strategy):
+        step = compared_now_and_then(step)
     return counting_samples(step) if run.counts_samples else step
 
 
@@ -35,7 +37,7 @@ def _step_of(run: FitRun) -> Step:
     if run.compile_step is not None:
         return run.compile_step(run)
     if not run.module.automatic_optimization or not run.optimizers:
-        return compared(manual_step) if exchanges_at_steps(run.strategy) else manual_step
+        return compared_early(manual_step) if exchanges_at_steps(run.strategy) else manual_step
     # Ahead of closures: where an optimizer needs one, splitting was refused.
     if run.splits_batches:
         return step_in_parts

@@ -31,6 +31,9 @@ class MetricCollector(LoggedValues):
 
     Args:
         ranks: The collectives of this process; a `Strategy`.
+
+    Attributes:
+        may_log_outside_batches: Whether some plugin of this rank has a hook outside of batches, in which it could log.
     """
 
     def __init__(self, ranks: Ranks) -> None:
@@ -41,6 +44,7 @@ class MetricCollector(LoggedValues):
         self._discards = False  # whether what is logged goes nowhere
         # Always the `current` slots of the innermost phase, kept here so that `log` finds a name in one look-up.
         self._slots: dict[str, Slot] = {}
+        self.may_log_outside_batches: Callable[[Phase], bool] = lambda phase: True
 
     def log(
         self,
@@ -153,10 +157,13 @@ class MetricCollector(LoggedValues):
         """End an accumulation group: what its batches logged for rows is reduced, as `TrainModule.log` was asked to."""
         self._phases[-1].end_group()
 
-    def end_batches(self) -> None:
+    def end_batches(self, note: Any = None) -> list[Any]:
         """Reduce what batches logged over the phase and over all ranks. Later values are logged for the whole phase.
 
-        Collective: every rank must call it.
+        Collective: every rank must call it. It is one exchange of them, in which ``note`` goes along.
+
+        Returns:
+            The notes of all ranks, in their order.
         """
         phase = self._phases[-1]
         phase.end_group()
@@ -165,8 +172,11 @@ class MetricCollector(LoggedValues):
         phase.stashed.restore_unused(phase.metrics())
         phase.leave_batches()
         self._slots = phase.current
-        reduce_epoch(phase, phase.epoch_slots(hooks=False), self._ranks)
-        phase.is_reduced = True
+        slots = phase.epoch_slots(hooks=False)
+        may_log = self.may_log_outside_batches(phase.phase)
+        told = reduce_epoch(phase, slots, self._ranks, self._places(), (note, may_log))
+        phase.is_reduced, phase.expects_hooks = True, any(may for _, may in told)
+        return [each for each, _ in told]
 
     def end_phase(self, *, resumable: bool = False) -> None:
         """End the innermost phase; the one within which it ran, if any, collects again.
@@ -244,12 +254,19 @@ class MetricCollector(LoggedValues):
     def reduce_epoch_hook_values(self) -> None:
         """Reduce what hooks outside batches logged over all ranks. Until then each rank shows its own values.
 
-        Collective: every rank must call it.
+        Collective: every rank must call it, and nothing is exchanged where no rank can have logged in a hook.
         """
         phase = self._phases[-1]
-        reduce_epoch(phase, phase.epoch_slots(hooks=True), self._ranks)
+        slots = phase.epoch_slots(hooks=True)
+        if not slots and not phase.expects_hooks:
+            return
+        reduce_epoch(phase, slots, self._ranks, self._places())
 
     # torchmetrics objects that collect for several things
+
+    def _places(self) -> dict[str, Metric]:
+        """Return the torchmetrics objects of the module by their place, where other ranks may have batches for them."""
+        return find_metrics(self._module) if self._module is not None and self._ranks.world_size > 1 else {}
 
     def _stash_outer(self, phase: PhaseLog) -> None:
         if len(self._phases) > 1:
@@ -257,7 +274,7 @@ class MetricCollector(LoggedValues):
             phase.stashed.stash_outer(around, find_metrics(self._module).values() if self._module is not None else ())
 
     def _end_loader(self, phase: PhaseLog) -> None:
-        settle_metrics(phase, phase.metric_slots_of_loaders([phase.place]), self._ranks)
+        settle_metrics(phase, phase.metric_slots_of_loaders([phase.place]), self._ranks, self._places())
         phase.stashed.merge_loaders()
         for slot in phase.metric_slots_of_loaders([EVERY_LOADER]):
             if slot.metric is not None:

@@ -104,6 +104,10 @@ class LoggedValues:
         """Return what `version` does, and None for the value of a batch. It changes nothing, so one rank may ask."""
         return self._published.versions.of_epoch(name)
 
+    def is_shared(self, name: str) -> bool:
+        """Whether ``name`` has the value of an epoch or a validation that all ranks have; all of them say the same."""
+        return name in self._published.shared and self.version_of_epoch(name) is not None
+
     @property
     def logged_metrics(self) -> dict[str, Tensor]:
         """The newest values that went, or will go, to loggers."""

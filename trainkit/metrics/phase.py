@@ -36,6 +36,7 @@ class Published:
         progress_bar: The newest values logged with ``prog_bar=True``; ``trainer.progress_bar_metrics``.
         step_row: The newest values of training batches that are in no row of metrics yet.
         versions: Which of the values in ``callback`` are new.
+        shared: The names in ``callback`` whose newest value of a phase is that of all ranks.
     """
 
     callback: Table = field(default_factory=dict)
@@ -43,10 +44,11 @@ class Published:
     progress_bar: Table = field(default_factory=dict)
     step_row: Table = field(default_factory=dict)
     versions: Versions = field(default_factory=Versions)
+    shared: set[str] = field(default_factory=set)
 
     def tables(self) -> dict[str, Table]:
         """Return the tables by name."""
-        names = (field.name for field in dataclasses.fields(self) if field.name != "versions")
+        names = (field.name for field in dataclasses.fields(self) if field.name not in ("versions", "shared"))
         return {name: getattr(self, name) for name in names}
 
     def replace(self, tables: dict[str, Table]) -> None:
@@ -55,6 +57,7 @@ class Published:
         for name, table in self.tables().items():
             table.clear()
             table.update(tables.get(name, {}))
+        self.shared.clear()  # not kept in files: all ranks ask each other again, until there is a new value
 
 
 class PhaseLog:
@@ -76,6 +79,7 @@ class PhaseLog:
         results: Values of the phase for users, one table per dataloader.
         version: The number of its values in `Versions`, from the first one on. What is reduced twice is no new value.
         is_reduced: Whether what batches logged so far was reduced.
+        expects_hooks: Whether some rank may log in hooks outside of batches.
         is_sent: Whether loggers have been sent those of the phase.
         stashed: What torchmetrics objects hold for the phase around this one, and for earlier loaders.
     """
@@ -92,6 +96,7 @@ class PhaseLog:
         self.results: list[Table] = [{} for _ in range(num_dataloaders)]
         self.version: int | None = None
         self.is_reduced = False
+        self.expects_hooks = True
         self.is_sent = False
         self.stashed = StashedStates()
         self._published = published
@@ -182,10 +187,15 @@ class PhaseLog:
             if slot.spec.options.on_epoch and (slot.spec.place == EPOCH_HOOK) is hooks
         ]
 
-    def publish_epoch(self, slot: Slot, value: Value | None) -> None:
+    def publish_epoch(self, slot: Slot, value: Value | None, *, is_shared: bool = False) -> None:
         """Publish ``value`` as the value of ``slot`` over the phase, in every table that its options name.
 
         None, of a torchmetrics object that has no value for the phase, is published nowhere.
+
+        Args:
+            slot: The slot.
+            value: Its value.
+            is_shared: Whether that is the value of all ranks, and the same on each.
         """
         if value is None:
             return
@@ -196,6 +206,7 @@ class PhaseLog:
         for key in dict.fromkeys((slot.key, slot.epoch_key)):
             self._published.callback[key] = value
             self._published.versions.note(key, self.version)
+            (self._published.shared.add if is_shared else self._published.shared.discard)(key)
             for index in self._loaders_of(slot):
                 self.results[index][key] = value
         if options.prog_bar:

@@ -6,16 +6,17 @@ A mean of the ranks' means would be wrong where ranks have different numbers of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
+from trainkit.metrics.options import ReduceFx
 from trainkit.metrics.running import Running, widest
 from trainkit.types import ReduceOp
 
-# A mean needs no operation of its own: its total and its weight are both sums.
-_OPERATIONS: dict[ReduceOp, tuple[str, ...]] = {"sum": ("mean", "sum"), "min": ("min",), "max": ("max",)}
+Totals: TypeAlias = tuple[float, float]
+"""The total of a name on one rank, and its weight."""
 
 
 class Ranks(Protocol):
@@ -36,29 +37,48 @@ class Ranks(Protocol):
         """Return the values of all ranks, in the order of ranks."""
 
 
-def reduce_over_ranks(runnings: Sequence[Running], ranks: Ranks) -> list[Tensor]:
-    """Return the value of each of ``runnings`` over all ranks.
+def totals_of(runnings: Sequence[Running]) -> list[Totals]:
+    """Return total and weight of each, as they are sent. Waits for the device, once for all that are on one."""
+    totals = [running.total for running in runnings]
+    tensors = [total for total in totals if isinstance(total, Tensor)]
+    devices = dict.fromkeys(total.device for total in tensors)
+    read = {
+        id(total): number
+        for device in devices
+        for here in [[total for total in tensors if total.device == device]]
+        for total, number in zip(here, torch.stack([each.to(widest(device)) for each in here]).tolist(), strict=True)
+    }
+    return [
+        (read[id(total)] if isinstance(total, Tensor) else total, running.weight)
+        for total, running in zip(totals, runnings, strict=True)
+    ]
 
-    One collective for all means and sums, one for minima, one for maxima. Every rank must pass equally many, in the
-    same order. A rank that added nothing to one of them does not change the result.
 
-    Returns:
-        Tensors of shape (), equal on every rank.
+def reduce_over_ranks(
+    reductions: Sequence[ReduceFx], ranks: Sequence[Sequence[Totals | None]], device: torch.device
+) -> list[Tensor]:
+    """Return the values over all ranks, as tensors of shape () on ``device``.
+
+    >>> import torch
+    >>> ranks = [[(6, 3), (2, 1)], [None, (5, 0)]]
+    >>> [value.item() for value in reduce_over_ranks(["mean", "max"], ranks, torch.device("cpu"))]
+    [2.0, 5.0]
+
+    Args:
+        reductions: How each name is reduced.
+        ranks: What each rank has of each of these names; None where it has nothing.
+        device: Where values are wanted.
     """
-    values: dict[int, Tensor] = {}
-    for operation, reductions in _OPERATIONS.items():
-        chosen = [index for index, running in enumerate(runnings) if running.reduce_fx in reductions]
-        if chosen:
-            reduced = ranks.all_reduce(_table([runnings[index] for index in chosen], ranks.device), operation)
-            for index, (total, weight) in zip(chosen, reduced, strict=True):
-                values[index] = runnings[index].finish(total, weight)
-    return [values[index] for index in range(len(runnings))]
+    values = [
+        _reduced(how, [each for each in given if each is not None])
+        for how, given in zip(reductions, ranks, strict=True)
+    ]
+    return list(torch.tensor(values, dtype=widest(device), device=device))
 
 
-def _table(runnings: Sequence[Running], device: torch.device) -> Tensor:
-    """Return total and weight of each; shape (names, 2), float64 where the device has it."""
-    # One dtype for all: ranks may hold numbers here and tensors there, and a collective needs the same on every rank.
-    dtype = widest(device)
-    totals = torch.stack([torch.as_tensor(running.total, dtype=dtype, device=device) for running in runnings])
-    weights = torch.tensor([running.weight for running in runnings], dtype=dtype, device=device)
-    return torch.stack((totals, weights), dim=1)
+def _reduced(how: ReduceFx, given: Sequence[Totals]) -> float:
+    totals = torch.tensor([total for total, _ in given], dtype=torch.float64)
+    if how in ("min", "max"):
+        return float(totals.amin() if how == "min" else totals.amax())  # which keep a NaN
+    weights = torch.tensor([weight for _, weight in given], dtype=torch.float64)
+    return float(totals.sum() / weights.sum() if how == "mean" else totals.sum())

@@ -42,6 +42,11 @@ class SlotSpec:
         """The key of the slot in `PhaseLog.slots`."""
         return self.place, self.name
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether its value of the phase is that of all ranks. A torchmetrics object exchanges by itself, if it may."""
+        return self.options.syncs_epoch or (self.is_metric and not self.options.rank_zero_only)
+
 
 class Slot:
     """One logged name at one place of a phase: the names and tables it is published under, and its value so far.

@@ -59,6 +59,7 @@ class Strategy(ABC):
         holds_back_gradients: Whether manual optimization is to exchange nothing after a backward: within
             ``gradient_sync(enabled=False)``.
         timeout_s: How long a rank waits for the others before it raises.
+        unsaved: What a run would need to continue exactly and is in no checkpoint; empty if there is nothing.
         compiles: How much of training may be compiled: nothing, the layers of the module, or the whole step. For the
             whole step the strategy must have nothing to do within one.
     """
@@ -75,6 +76,7 @@ class Strategy(ABC):
     world_size: int = 1
     num_nodes: int = 1
     holds_back_gradients: bool = False
+    unsaved: str = ""
     timeout_s: float = 1800.0
 
     def assign(self, devices: Sequence[torch.device]) -> None:

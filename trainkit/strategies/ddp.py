@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -13,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
 from trainkit.checks import flags, number, takes_numpy, text
-from trainkit.errors import ModuleError
+from trainkit.errors import ConfigError, ModuleError
 from trainkit.module import TrainModule
 from trainkit.module.writable import is_read_only
 from trainkit.strategies.base import Strategy
@@ -26,6 +27,10 @@ from trainkit.types import NO_CONTEXT
 
 _UNUSED = re.compile(r"did not receive grad for rank \d+: ((?:\d+ ?)+)")
 """What torch says of parameters that took no part in the loss, of which it gives numbers."""
+
+_ARGUMENTS = inspect.signature(DistributedDataParallel.__init__).parameters
+_SYNCS_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _ARGUMENTS else "broadcast_buffers"
+"""What torch calls the argument by which buffers are sent ahead of a step; the older name warns in torch 2.15."""
 
 
 class DDP(Strategy):
@@ -40,9 +45,19 @@ class DDP(Strategy):
             its graph at every step.
         static_graph: Whether every step uses the same parameters in the same order, as the user promises.
         gradient_as_bucket_view: Whether ``.grad`` shares memory with the buffers that are sent.
+        bucket_cap_mb: Of what size these buffers are, in MiB; by default 25. Small ones are sent earlier, and more of
+            them.
+        broadcast_buffers: Whether all ranks take the buffers of rank 0 ahead of each step that exchanges gradients.
+        comm_hook: What exchanges a buffer in place of an average, such as ``fp16_compress_hook`` and ``powerSGD_hook``
+            of ``torch.distributed.algorithms.ddp_comm_hooks``: ``(comm_state, bucket) -> future``. For automatic
+            optimization.
+        comm_state: What the hook is called with, such as a ``PowerSGDState``. It is in no checkpoint.
         process_group_backend: As for ``torch.distributed.init_process_group``. By default nccl for tensors on a GPU and
             gloo for those on the CPU.
         timeout_s: How long a rank waits for the others before it raises.
+
+    Raises:
+        ConfigError: If an argument is not usable.
 
     Source: Li et al. 2020, "PyTorch Distributed", arXiv:2006.15704.
     """
@@ -57,16 +72,27 @@ class DDP(Strategy):
         find_unused_parameters: bool = False,
         static_graph: bool = False,
         gradient_as_bucket_view: bool = True,
+        bucket_cap_mb: float | None = None,
+        broadcast_buffers: bool = True,
+        comm_hook: Callable[..., Any] | None = None,
+        comm_state: Any = None,
         process_group_backend: str | None = None,
         timeout_s: float = 1800.0,
     ) -> None:
         flags("DDP", find_unused_parameters=find_unused_parameters, static_graph=static_graph)
-        flags("DDP", gradient_as_bucket_view=gradient_as_bucket_view)
+        flags("DDP", gradient_as_bucket_view=gradient_as_bucket_view, broadcast_buffers=broadcast_buffers)
+        number("bucket_cap_mb", bucket_cap_mb, above=0, finite=True, optional=True, where="DDP")
+        _check_hook(comm_hook, comm_state)
         text("DDP", optional=True, process_group_backend=process_group_backend)
         number("timeout_s", timeout_s, above=0, finite=True, where="DDP")
         self.find_unused_parameters = find_unused_parameters
         self.static_graph = static_graph
         self.gradient_as_bucket_view = gradient_as_bucket_view
+        self.bucket_cap_mb = bucket_cap_mb
+        self.broadcast_buffers = broadcast_buffers
+        self.comm_hook, self.comm_state = comm_hook, comm_state
+        # PowerSGD keeps the error that it has made by buffer, and buffers are made anew in the second step of a run.
+        self.unsaved = "" if comm_state is None else f"what {type(comm_state).__name__}, its comm_state, has collected"
         self.process_group_backend = process_group_backend
         self.timeout_s = timeout_s
         self._wrapped: DistributedDataParallel | None = None
@@ -77,6 +103,7 @@ class DDP(Strategy):
         self._gradients = FlatGradients()
         self._new_tensors = NewTensors()
         self._handles: list[RemovableHandle] = []
+        self._exchange = _Exchange(self._end_exchange)
         self._toggled = False  # whether the present step has switched what requires a gradient
         self._synced_once = False  # whether the present wrapper has exchanged gradients
 
@@ -100,11 +127,13 @@ class DDP(Strategy):
         # DDP sees one backward per forward. Manual optimization has any number, and uses `sync_gradients`.
         self._automatic = module if module.automatic_optimization else None
         if self._automatic is None:
+            self._refuse_hook("with manual optimization, which exchanges gradients in pieces of its own")
             return self._manual_step(module)
         self._wrap(module)
         return self._automatic_step
 
     def training_step_alone(self, module: TrainModule) -> Callable[..., Any]:
+        self._refuse_hook("with accumulate_grad_batches='auto', which exchanges gradients behind a step")
         # Without a wrapper backward exchanges nothing, and `gradient_sync` has nothing to switch off.
         self._wrapped = self._automatic = None
         return module.training_step
@@ -123,7 +152,7 @@ class DDP(Strategy):
         # With `static_graph`, DDP fails an assertion if the first step is under `no_sync`.
         first_of_static = self.static_graph and not self._synced_once
         self._synced_once = True
-        return self._exchanging() if enabled or first_of_static else self._wrapped.no_sync()
+        return self._exchange if enabled or first_of_static else self._wrapped.no_sync()
 
     def sync_gradients(self, module: nn.Module) -> None:
         if self.is_distributed:
@@ -164,10 +193,8 @@ class DDP(Strategy):
         finally:
             self.holds_back_gradients = False
 
-    @contextmanager
-    def _exchanging(self) -> Iterator[None]:
-        """The context of a backward in which gradients are exchanged."""
-        yield
+    def _end_exchange(self) -> None:
+        """Behind a backward in which gradients were exchanged, exchange those that it has left."""
         if self._toggled:
             self._toggled = False
             self._gradients.average(self._parameters)
@@ -175,12 +202,13 @@ class DDP(Strategy):
             self._wrapped.require_backward_grad_sync = True
 
     def _look_for_toggles(self) -> None:
-        """Leave the exchange to `_exchanging` if the step that ends has switched ``requires_grad`` of a parameter."""
+        """Leave the exchange to `_end_exchange` if the step that ends has switched ``requires_grad`` of a parameter."""
         # Of what was switched off, torch would wait for a gradient, and of what was switched on it knows nothing. It
         # reads the attribute when the step has returned.
         if self._wrapped is not None and self._wrapped.require_backward_grad_sync:
             self._toggled = self._trained() != self._wrapped_trained
-            self._wrapped.require_backward_grad_sync = not self._toggled
+            if self._toggled:  # to set an attribute of a module takes as long as all the rest here
+                self._wrapped.require_backward_grad_sync = False
 
     def _trained(self) -> list[bool]:
         """Return of each parameter whether it is trained now."""
@@ -212,13 +240,26 @@ class DDP(Strategy):
         if not any(self._wrapped_trained):
             return  # DDP refuses such a module; a callback may thaw it later
         self._own_sparse_gradients(module)
+        buffers: dict[str, Any] = {} if self.broadcast_buffers else {_SYNCS_BUFFERS: False}
         self._forward = self._wrapped = DistributedDataParallel(
             _StepAsForward(module, self._look_for_toggles),
             find_unused_parameters=self.find_unused_parameters,
             static_graph=self.static_graph,
             gradient_as_bucket_view=self.gradient_as_bucket_view,
+            bucket_cap_mb=self.bucket_cap_mb,
             init_sync=False,  # `wrap` has made the ranks equal
+            **buffers,
         )
+
+        if self.comm_hook is not None:
+            try:
+                self._wrapped.register_comm_hook(self.comm_state, self.comm_hook)
+            except Exception as error:  # of many types; torch looks at its arguments, and what this build can do
+                raise ConfigError(f"DDP(comm_hook={_name(self.comm_hook)}) cannot be used here: {error}") from error
+
+    def _refuse_hook(self, why: str) -> None:
+        if self.comm_hook is not None:
+            raise ConfigError(f"DDP(comm_hook={_name(self.comm_hook)}) cannot be used {why}. Leave it out.")
 
     def _own_sparse_gradients(self, module: TrainModule) -> None:
         """Let sparse gradients of embeddings have values of their own."""
@@ -242,6 +283,28 @@ class DDP(Strategy):
         # Several ranks keep theirs until the program ends: a checkpoint may be saved when a call is over.
         if not self.is_distributed:
             end_default_group()
+
+
+def _check_hook(comm_hook: Any, comm_state: Any) -> None:
+    if comm_hook is not None and not callable(comm_hook):
+        raise ConfigError(f"DDP: comm_hook={comm_hook!r} must be a function (comm_state, bucket) -> future, or None.")
+    if comm_hook is None and comm_state is not None:
+        raise ConfigError(f"DDP: comm_state={type(comm_state).__name__}(...) is for a comm_hook, and there is none.")
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+class _Exchange(AbstractContextManager[None]):
+    """The context of a backward in which gradients are exchanged; one for all steps, which costs them less."""
+
+    def __init__(self, at_end: Callable[[], None]) -> None:
+        self._at_end = at_end
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._at_end()
 
 
 class _StepAsForward(nn.Module):

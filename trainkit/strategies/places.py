@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -14,11 +15,18 @@ STEPS = {"training_step", "validation_step", "test_step", "predict_step", "optim
 """Methods of a module that are named as hooks are."""
 
 GRADIENTS = "waits for the gradients of the others"
+AHEAD = "waits in DistributedDataParallel, ahead of a step"
 
 PARAMETERS = "waits for the parts of the others"
 
 BACKWARD = "_engine_run_backward"
 """Torch's function beneath every backward."""
+
+AVERAGES = "trainkit.strategies.flat_gradients"
+"""Where ranks average gradients behind a backward, and wait for it beneath Python."""
+
+WRAPPER = "torch.nn.parallel.distributed"
+"""Where torch's wrapper is, which exchanges ahead of a step, too."""
 
 
 class Place(NamedTuple):
@@ -44,19 +52,33 @@ def place_of(frame: FrameType | None, *, exchanges: bool) -> Place:
     names = [str(each.f_globals.get("__name__")) for each in frames]
     # Decorators and the wait itself stand within the collective that was called.
     in_collective = any(name in _WAITS_OF_TORCH | _OWN_WAITS for name in names[:4])
+    # It makes its buckets anew, and gives all ranks the buffers of rank 0, ahead of a step, beneath Python.
+    in_wrapper = names[:1] == [WRAPPER]
     in_backward = any(each.f_code.co_name == BACKWARD for each in frames[:2])
-    if in_backward and exchanges:
+    if (in_backward and exchanges) or names[:1] == [AVERAGES]:
         return Place(True, f"{GRADIENTS}{_caller(frames)}")
     if in_collective and any(name.startswith("torch.distributed.fsdp.") for name in names):
         return Place(True, f"{PARAMETERS}{_caller(frames)}")
     if in_collective:
         return Place(True, f"waits in {_entered(frames, names)}{_caller(frames)}")
+    if in_wrapper:
+        return Place(True, f"{AHEAD}{_caller(frames)}")
     return Place(False, f"is busy{_caller(frames)}")
 
 
 def waits_for_ranks(frame: FrameType | None) -> bool:
     """Whether ``frame`` is that of a wait of trainkit's own for other ranks, which an exception may end."""
     return any(each.f_globals.get("__name__") in _OWN_WAITS for each in list(_outwards(frame))[:4])
+
+
+def caller_of(frame: FrameType | None) -> str:
+    """Return who runs ``frame``: the innermost hook of a plugin and the innermost line of the user; may be empty."""
+    return _caller(list(_outwards(frame)))
+
+
+def raiser_of(error: BaseException) -> str:
+    """Return in whose hook, and at which line of the user, ``error`` was raised; may be empty."""
+    return _caller([frame for frame, _ in traceback.walk_tb(error.__traceback__)][::-1])
 
 
 _OWN_WAITS = {"trainkit.strategies.rank_watch"}

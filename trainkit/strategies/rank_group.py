@@ -18,6 +18,7 @@ from trainkit.errors import RankError
 from trainkit.reflection import is_ours
 from trainkit.strategies.board import Board
 from trainkit.strategies.meeting import Meeting
+from trainkit.strategies.places import caller_of
 from trainkit.strategies.rank_watch import TO_DO, RankWatch, wait_for
 
 SMALL_BYTES = 1 << 18
@@ -25,6 +26,9 @@ SMALL_BYTES = 1 << 18
 
 _GROUPS: WeakKeyDictionary[ProcessGroup, RankGroup] = WeakKeyDictionary()
 """Of each default process group, the ranks in it. They belong to the process, as torch's groups do."""
+
+_STORES: list[Any] = []
+"""The stores of all groups: one that this process holds is to last as long as the process, for others to read."""
 
 _OURS: WeakSet[ProcessGroup] = WeakSet()
 """The default process groups that were started here, and not by a user."""
@@ -61,6 +65,7 @@ class RankGroup:
         self.meeting = Meeting(self.rank, self.world_size, met, self.watch, timeout)
         self._number = 0  # of the newest exchange
         self._num_boards = 0
+        self._noted = 0  # how many notes were left
         self._cpu_group: Any = None
 
     @classmethod
@@ -70,7 +75,10 @@ class RankGroup:
         assert default is not None, "there is a process group"
         if default not in _GROUPS:
             _GROUPS[default] = made = cls(timeout)
+            # In the reverse order: first told, then waited for those who read it. With the store, which is theirs too.
+            atexit.register(made.watch.let_others_read)
             atexit.register(made.watch.close)
+            _STORES.append(made._base)
         return _GROUPS[default]
 
     def gather(self, value: Any, why: str = "") -> list[Any]:
@@ -88,9 +96,11 @@ class RankGroup:
         is_small = len(payload) <= SMALL_BYTES
         told = self._exchange(str(what), why, pickle.dumps((what, why, payload if is_small else None)))
         if any(what != others for others, _, _ in told):
+            # Who has led there is looked for only now: all ranks come to this, as each has seen what the others want.
+            callers = self._exchange("places", "", pickle.dumps(caller_of(sys._getframe(1))))
             lines = [
-                f"    rank {rank:<8} is in {name} after {batches} training batches{why and f': {why}'}"
-                for rank, ((name, batches), why, _) in enumerate(told)
+                f"    rank {rank:<8} is in {name}{caller} after {batches} training batches{why and f': {why}'}"
+                for rank, (((name, batches), why, _), caller) in enumerate(zip(told, callers, strict=True))
             ]
             raise RankError("the ranks do not do the same:\n" + "\n".join(lines) + f"\n{TO_DO}")
         if all(each is not None for _, _, each in told):
@@ -104,6 +114,19 @@ class RankGroup:
         """Return a board on which the threads of all ranks tell rank 0 one thing. Every rank has to ask for it."""
         self._num_boards += 1
         return Board(PrefixStore(str(self._num_boards), self._boards), self.watch)
+    def notes(self, note: str) -> list[str] | None:
+        """Leave a note for the other ranks; return the earlier notes of all, or None if some rank has yet to leave it.
+
+        Nobody waits. All ranks leave equally many.
+        """
+        self._noted += 1
+        keys = [f"note {self._noted - 1}/{rank}" for rank in range(self.world_size)]
+        self._store.set(f"note {self._noted}/{self.rank}", note)
+        if self._noted == 1 or not self._store.check(keys):
+            return None
+        earlier = [each.decode() for each in self._store.multi_get(keys)]
+        self._store.delete_key(f"note {self._noted - 2}/{self.rank}")  # which all have read, or never will
+        return earlier
 
     def _exchange(self, label: str, why: str, own: bytes) -> list[Any]:
         """Return what all ranks have sent."""

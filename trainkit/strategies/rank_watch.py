@@ -18,7 +18,8 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # torch's stu
 
 from trainkit.errors import RankError
 from trainkit.output import say
-from trainkit.strategies.places import GRADIENTS, PARAMETERS, place_of
+from trainkit.strategies.os_process import Process
+from trainkit.strategies.places import AHEAD, GRADIENTS, PARAMETERS, place_of
 
 TICK_S = 0.25
 """How often the thread looks."""
@@ -31,6 +32,12 @@ PATIENCE_S = 8.0
 
 For a wait within torch, which no exception can reach; less than what schedulers grant before they kill.
 """
+
+BEAT_S = 5.0
+"""How often a rank that does not wait tells that it is there."""
+
+SILENT_S = 120.0
+"""After how long a rank on another machine of which nothing is heard is taken to have ended."""
 
 TO_DO = (
     "    to do        let all ranks do the same: save, stop, skip and log on every rank, with equally many batches;\n"
@@ -72,12 +79,15 @@ class RankWatch:
         self._thread_id = threading.get_ident()
         self._call, self.is_inside, self._gone = 0, False, False
         self._label = self._why = ""  # of the exchange in which this rank waits
+        self._process = Process.this()
         self._text, self._left = "has not begun", ""  # where it is; how it has left its newest call
         self._key: object = None  # what this rank waits for, as long as that is the same
         self._since_s, self._told = 0.0, False
         self._beat = 0  # changes with each look at a wait, so that others see that it still lasts
         self._others: dict[int, dict[str, Any]] = {}
         self._beats: dict[int, int] = {}  # those of the others when they were last seen to move
+        self._heard: dict[int, tuple[int, float]] = {}  # the newest beat of each of the others, and when it was seen
+        self._told_at_s = 0.0
         self._all_beat = False
         self._unmoved_since_s = 0.0
         self._signals: socket.socket | None = None
@@ -99,7 +109,8 @@ class RankWatch:
         """The call has ended; ``text`` says how, unless that has been told."""
         if self.is_inside:
             self.is_inside, self._told, self._text, self._left = False, False, text, text
-            self._publish()
+            with suppress(Exception):  # the store may be gone with the rank that held it: then the others know
+                self._publish()
 
     @contextmanager
     def waiting(self, label: str, why: str = "") -> Iterator[None]:
@@ -145,26 +156,44 @@ class RankWatch:
     def why(self) -> str:
         """Return why an exchange may have failed: what is known of ranks that have left; empty if that is nothing."""
         deadline = time.monotonic() + 4 * TICK_S
-        while not self.verdict and time.monotonic() < deadline:
-            with suppress(Exception):  # the store may be gone with the rank that held it
+        is_lost = False
+        while not self.verdict and not is_lost and time.monotonic() < deadline:
+            try:
                 self._read()
                 self._find_leavers()
+            except Exception:
+                is_lost = True  # with the process that held the store
             time.sleep(TICK_S / 5)
+        if is_lost and not self.verdict and self.rank != 0 and not is_agents_store():
+            place = self._others.get(0, {}).get("place", "")
+            self._decide(f"rank 0 has ended, and with it the store in which ranks meet.\n    rank 0        {place}")
         return self.verdict
 
     def close(self, then: str = ", and its program has ended") -> None:
         """This rank leaves for good: nobody is to wait for it any more."""
         self._over.set()
         self._thread.join()
-        if self._gone or self.verdict:
-            return  # the others know, and the store may be gone with one of them
+        if self._gone:
+            return
         self._gone, self._told, self._text = True, False, self._text + then
-        with suppress(Exception):
+        with suppress(Exception):  # the store may be gone with another rank
             self._publish()
-            # Where no agent of torchrun does, rank 0 holds the store, and torch complains of one that is gone.
-            deadline_s = time.monotonic() + (PATIENCE_S / 4 if then and self.rank == 0 else 0)
-            while time.monotonic() < deadline_s and not all(other["gone"] for other in self._others.values()):
+
+    def let_others_read(self) -> None:
+        """Wait a while for the others to leave, at the end of the program, if that holds the store.
+
+        Otherwise they would not learn why this rank has left, and torch complains of a store that is gone.
+        """
+        if self.rank != 0 or is_agents_store():
+            return
+        deadline_s = time.monotonic() + PATIENCE_S / 2
+        with suppress(Exception):
+            while time.monotonic() < deadline_s:
                 self._read()
+                if self._others and all(
+                    other["gone"] or Process(*other["process"]).has_ended() for other in self._others.values()
+                ):
+                    return
                 time.sleep(TICK_S / 10)
 
     # The thread
@@ -199,8 +228,9 @@ class RankWatch:
             return  # the store may be gone with another rank
         self.on_look(is_same)
         if not is_same:
-            if self._told:
+            if self._told or time.monotonic() - self._told_at_s > BEAT_S:
                 self._told = False
+                self._beat += 1
                 self._publish()
             return
         after = (
@@ -227,13 +257,15 @@ class RankWatch:
             "place": self._text,
             "beat": self._beat,
             "verdict": self.verdict,
+            "process": self._process,
         }
+        self._told_at_s = time.monotonic()
         self._store.set(f"rank_{self.rank}", json.dumps(told))
 
     def _waits_for(self) -> str:
         """Return what this rank waits for, as all ranks know it."""
-        known = next((each for each in (GRADIENTS, PARAMETERS) if self._text.startswith(each)), None)
-        return self._label or known or "an exchange of torch"
+        by_all = (text for text in (GRADIENTS, PARAMETERS, AHEAD) if self._text.startswith(text))
+        return self._label or next(by_all, "an exchange of torch")
 
     def _read(self) -> None:
         """Read what the others have told, and note whether one of them has moved."""
@@ -243,6 +275,12 @@ class RankWatch:
         values = self._store.multi_get(list(keys.values()))
         told = {rank: json.loads(value) for rank, value in zip(keys, values, strict=True)}
         beats = {rank: each.pop("beat") for rank, each in told.items()}
+        now_s = time.monotonic()
+        heard = {rank: self._heard.get(rank) for rank in beats}
+        self._heard = {
+            rank: known if known is not None and known[0] == beats[rank] else (beats[rank], now_s)
+            for rank, known in heard.items()
+        }
         if told != self._others:
             self._others, self._beats, self._unmoved_since_s = told, beats, time.monotonic()
         # One whose thread does not come to tell may have gone on.
@@ -250,6 +288,8 @@ class RankWatch:
 
     def _find_leavers(self) -> None:
         """Find out whether some rank has left the call in which this one waits, or has ended."""
+        for rank, other in self._others.items():
+            self._look_for(rank, other)
         left = [
             rank
             for rank, other in self._others.items()
@@ -267,6 +307,17 @@ class RankWatch:
             own = self._text if self._told else "cannot go on"
             places = "\n".join(f"    rank {rank:<8} {self._others[rank]['place']}" for rank in left)
             self._decide(f"rank {self.rank} {own}, and nobody will come.\n{places}")
+
+    def _look_for(self, rank: int, other: dict[str, Any]) -> None:
+        """Note that a rank is gone that has ended without a word: killed, by ``os._exit``, or with its machine."""
+        if other["gone"]:
+            return
+        if Process(*other["process"]).has_ended():
+            other["gone"], how = True, "its process has ended without a word: it was killed, or crashed"
+        elif rank in self._heard and time.monotonic() - self._heard[rank][1] > SILENT_S:
+            other["gone"], how = True, f"nothing was heard of it for {SILENT_S:g} s"
+        if other["gone"]:
+            other["place"] = f"{other['place']}; {how}"
 
     def _find_deadlock(self) -> None:
         """Find out whether all ranks wait, and for different things."""
@@ -299,6 +350,11 @@ class RankWatch:
             self._publish()
         say(f"trainkit: {why}\nRank {self.rank} is ended: nothing can reach it there.", err=True)
         os._exit(code)
+
+
+def is_agents_store() -> bool:
+    """Whether the store is held by the agent of torchrun, and not by rank 0."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def wait_for(store: Store, keys: list[str], watch: RankWatch, label: str, timeout: timedelta, why: str = "") -> None:

@@ -70,6 +70,7 @@ def check_optimizers(
         ConfigError: If arguments of the Trainer need automatic optimization and it is off.
     """
     refuse_unfit(optimizers)
+    _refuse_sharded_states(optimizers)
     if not module.automatic_optimization:
         _refuse_automatic_arguments(module, arguments)
         return
@@ -92,6 +93,19 @@ def wrapped_step(module: TrainModule, hooks: BoundHooks) -> Callable[..., Any]:
     if overrides(module, "optimizer_step", TrainModule):
         return partial(step_within, hooks=hooks)
     return refuse_step
+
+
+def _refuse_sharded_states(optimizers: list[torch.optim.Optimizer]) -> None:
+    """Raise if each rank has a part of an optimizer's state only, which is in no checkpoint of copies."""
+    for each in optimizers:
+        # By the name, as a look at the class would import all of torch's distributed optimizers.
+        if any(base.__name__ == "ZeroRedundancyOptimizer" for base in type(each).__mro__):
+            raise OptimizerError(
+                "ZeroRedundancyOptimizer keeps a part of its state on each rank, and a checkpoint of rank 0 would lack "
+                "those of the others.\n"
+                "    to do        return the optimizer in it, which every rank then has whole; where that takes too "
+                "much memory,\n                 use a strategy that shards the module too"
+            )
 
 
 def _refuse_to_split(module: TrainModule, optimizers: list[torch.optim.Optimizer], strategy: Strategy) -> None:

@@ -10,6 +10,7 @@ from trainkit.loops.accumulation import Accumulation
 from trainkit.loops.limits import Clock
 from trainkit.loops.rows import Rows
 from trainkit.loops.run import FitRun, Run
+from trainkit.output import warn
 from trainkit.precision.base import Precision
 from trainkit.reflection import overrides
 from trainkit.trainer.bind_optimizers import check_optimizers, make_optimizers, wrapped_step
@@ -95,6 +96,11 @@ def build_fit_run(call: Call, data: DataConnection, checkpoint: dict[str, Any] |
         unfinished_hook=due,
         rows=Rows(arguments.output.log_every, progress, strategy),
     )
+    if run.is_resumed and strategy.unsaved:
+        warn(
+            f"the run continues, but not exactly: {strategy.unsaved}, is in no checkpoint, and begins anew. For a run "
+            f"that continues bit for bit, leave it out of strategy {strategy.name!r}."
+        )
     if arguments.data.use_distributed_sampler:
         watch_first_batch(run, loaders.train.loader)
     # Now, as the code gave it: later schedulers, plugins and the checkpoint change it.

@@ -21,6 +21,8 @@ def own_buffers(strategy: Strategy, module: nn.Module) -> dict[str, Tensor]:
         return {}
     saved = module.state_dict()
     own = {name: each.detach().cpu() for name, each in module.named_buffers() if name in saved}
+    if not own:
+        return {}  # nor has any other rank
     sums = {name: _checksum(each) for name, each in own.items()}
     first: dict[str, int] = strategy.broadcast_object(sums)
     return {name: each for name, each in own.items() if sums[name] != first.get(name)}

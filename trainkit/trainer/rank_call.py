@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from trainkit.hooks.attribution import in_one_line
+from trainkit.strategies.places import raiser_of
 from trainkit.trainer.teardown import afterwards, noted_on
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def tell_ranks(call: Call, error: BaseException) -> None:
     """Let the other ranks know that ``error`` has ended the call on this one."""
     if call.strategy.is_distributed:
         who = "".join(f", {note}" for note in getattr(error, "__notes__", ()) if note.startswith("in plugin "))
+        who = who or raiser_of(error)  # plugins are not named on what ends a program, such as sys.exit()
         call.strategy.ranks.watch.leave_call(
             f"has left trainer.{call.stage}() after {call.progress.total_batches} batches: {in_one_line(error)}{who}"
         )

@@ -157,12 +157,8 @@ class LastCheckpoint(Callback):
 
     def has_saved(self, trainer: Trainer) -> bool:
         """Whether a state of the present step is kept, or is about to be, so that none is to be written."""
-        # Asked on every rank, and answered by rank 0, since to save is a collective.
-        is_end = trainer.fit_run.ends_with_epoch()
-        return trainer.strategy.agreed(lambda: self._has_saved(_Place.of(trainer), is_end))
-
-    def _has_saved(self, now: _Place, is_end: bool) -> bool:
-        saved = self._saved_at
+        # Asked on every rank, and answered alike: all have the same counters, and note the same saves.
+        is_end, now, saved = trainer.fit_run.ends_with_epoch(), _Place.of(trainer), self._saved_at
         if saved.step != now.step:
             return False
         # There is one save at a step at most, as there is of all save points. But a run that is over has to be found at

@@ -187,7 +187,7 @@ class LRSchedulers(Callback):
 
     def _agreed_value(self, config: SchedulerConfig, trainer: Trainer) -> Tensor | None:
         """Return the `_new_value` of rank 0: a metric that is not reduced would give each rank a rate of its own."""
-        if not trainer.strategy.is_distributed:
+        if not trainer.strategy.is_distributed or (config.monitor and trainer.metrics.is_shared(config.monitor)):
             return self._new_value(config, trainer)
 
         def value() -> Tensor | None:

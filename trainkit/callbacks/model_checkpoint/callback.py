@@ -239,9 +239,11 @@ class ModelCheckpoint(KeptCheckpoints):
         triggers = self._triggers
         if triggers.every_n_train_steps:
             triggers.note_update(trainer.global_step)
-        # Rank 0's clock decides, because a save is a collective.
-        elif triggers.train_time_interval and trainer.strategy.agreed(triggers.is_time):
-            triggers.note_time()
+        elif triggers.train_time_interval:
+            # The clocks of ranks differ, and all have to save behind the same batch.
+            now_s = trainer.progress.elapsed_s if triggers.is_time() else None
+            if trainer.fit_run.agreement.time_of(self.state_key, now_s) is not None:
+                triggers.note_time()
         elif triggers.every:
             triggers.note_count()
         # Saved now, it would hold the metric of the validation before, and schedulers that have not stepped. After the
@@ -452,6 +454,9 @@ class ModelCheckpoint(KeptCheckpoints):
         # Before the first validation has run, it may still be logged there.
         complete = trainer.progress.validated_batch >= 0 or not any(trainer.num_val_batches)
         if monitor is None or self.save_top_k == 0 or not complete:
+            return
+        # A value that all ranks have is missing on none.
+        if trainer.metrics.is_shared(monitor):
             return
         if trainer.strategy.agreed(lambda: is_asked and monitor not in values):
             refuse_missing(trainer, monitor, values, WHERE)

@@ -149,8 +149,10 @@ def test_what_cannot_be_is_refused() -> None:
         pl.Trainer(max_epoch=1)
     with pytest.raises(ConfigError, match="a Sequential is not supported"):
         pl.Trainer(plugins=[torch.nn.Sequential()])
-    with pytest.raises(UnknownArgumentError, match="unknown argument 'ddp_comm_hook'"):
-        pl.strategies.DDPStrategy(ddp_comm_hook=print)
+    with pytest.raises(UnknownArgumentError, match="unknown argument 'model_averaging_period'"):
+        pl.strategies.DDPStrategy(model_averaging_period=2)
+    with pytest.raises(ConfigError, match="ddp_comm_wrapper is for a ddp_comm_hook"):
+        pl.strategies.DDPStrategy(ddp_comm_wrapper=print)
     with pytest.raises(ConfigError, match="model_registry"):
         pl.Trainer(model_registry="somewhere")
     with pytest.raises(ConfigError, match="did you mean '16-mixed'"):
