@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import chain, repeat
 from typing import Any
@@ -17,6 +17,7 @@ from trainkit.checks import share
 from trainkit.data.batch_source import BatchSource
 from trainkit.data.counter import ItemCounter
 from trainkit.data.dataloader_copy import is_map_style
+from trainkit.data.global_batches import sampler_of
 from trainkit.data.resume.other_data import Resume
 from trainkit.data.sampler import is_part_for_evaluation, largest_part, num_parts, own_part, whole_length
 from trainkit.data.wait_meter import WaitMeter
@@ -142,6 +143,12 @@ class LimitedLoader:
             "ended": self._ended and not under_way,
             "began": self._source.rng_at_start,
         }
+
+    @property
+    def weight_of_batch(self) -> Callable[[int], float] | None:
+        """What this rank's mean over a batch counts in that of all ranks; None where they have equal shares."""
+        sampler = sampler_of(self.loader)
+        return None if sampler is None or sampler.is_even else sampler.weight
 
     def is_past_end(self, consumed: int) -> bool:
         """Whether nothing can come after ``consumed`` batches of a pass."""

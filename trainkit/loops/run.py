@@ -118,6 +118,8 @@ class FitRun(Run):
         learning: Whether updates come to anything.
         rows: Which updates have a row of metrics.
         counts_samples: Whether the samples of training batches are counted, as something goes by their number.
+        weight_of_batch: ``(batch_idx) -> float``: what this rank's mean counts in that of all ranks, in an epoch in which
+            they have shares of different sizes; None where shares are equal.
         used_rates: With which rates the newest update was made, by optimizer and parameter group, where its batch is
             the last of an epoch or of the fit; None elsewhere, and where no scheduler sets rates.
         made_with: What the code gave, by names such as ``optimizer.lr``; what a checkpoint overrides is that of it.
@@ -150,6 +152,7 @@ class FitRun(Run):
     gradient_watch: GradientWatch = field(default_factory=GradientWatch, init=False)
     learning: LearningWatch = field(default_factory=LearningWatch, init=False)
     counts_samples: bool = field(default=False, init=False)
+    weight_of_batch: Callable[[int], float] | None = field(default=None, init=False)
     used_rates: list[list[Tensor | float | None]] | None = field(default=None, init=False)
     made_with: dict[str, Any] = field(default_factory=dict, init=False)
     _has_own_backward: bool = field(default=False, init=False)

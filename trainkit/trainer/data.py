@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from trainkit.storage.owners import dict_of
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import DataArguments
 from trainkit.trainer.drawn_alike import drawn_alike, states_of_first
+from trainkit.trainer.kept_batches import KeptBatches
 from trainkit.trainer.loader_source import LoaderName, LoaderSource
 from trainkit.trainer.same_data import share_generators
 from trainkit.types import Batch, Stage
@@ -63,6 +65,7 @@ class DataConnection:
 
     Attributes:
         shuffle_seed: For the order of samples that are dealt to ranks; equal on all of them.
+        batches: What the global batches of a fit are made of.
         rng_at_start: The states of all generators before anything was prepared, when the run began.
         meter: Measures how long training waits for its batches; None if nobody wants to know.
 
@@ -85,6 +88,7 @@ class DataConnection:
         self._rank = rank
         self._stage = stage
         self.shuffle_seed = 0
+        self.batches = KeptBatches(rank.index, rank.world_size)
         self.rng_at_start: dict[str, Any] = {}
         self._rng_before_loaders: dict[str, Any] | None = None
         self._strategy: Strategy | None = None  # how ranks agree on what is drawn; None where there is one process
@@ -258,7 +262,7 @@ class DataConnection:
                 )
         return FitLoaders(
             train=LimitedLoader(
-                self._shared(loader, training=True),
+                self._shared_for_training(loader),
                 use.limit("train"),
                 "train_dataloader",
                 "overfit_batches" if use.overfit_batches else "limit_train_batches",
@@ -289,6 +293,15 @@ class DataConnection:
             own = own_part(loader, limit) if of_all and isinstance(limit, int) else limit
             made.append(LimitedLoader(loader, own, f"{name}_dataloader", f"limit_{name}_batches"))
         return made
+
+    def _shared_for_training(self, loader: Any) -> Any:
+        if not self._use.use_distributed_sampler:
+            return loader
+        strategy = self._strategy
+        dealt = self.batches.deal(
+            loader, self.shuffle_seed, nullcontext if strategy is None else partial(drawn_alike, strategy)
+        )
+        return self._shared(loader, training=True) if dealt is None else dealt
 
     def _shared(self, loader: Any, *, training: bool, whole_batches: bool = False) -> Any:
         rank, world_size = self._rank.index, self._rank.world_size

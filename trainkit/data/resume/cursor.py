@@ -24,7 +24,7 @@ from trainkit.data.resume.content import content_of
 from trainkit.data.resume.other_data import gives_other_data, other_data, warn_inexact
 from trainkit.data.workers import end, start
 from trainkit.errors import CheckpointError, StateError
-from trainkit.seed import isolate_rng, rng_state, set_rng_state
+from trainkit.seed import isolate_rng, move_rng, rng_checksums, rng_state, set_rng_state
 from trainkit.types import Batch
 
 
@@ -332,6 +332,32 @@ class Cursor(ABC):
                 generator.set_state(state.cpu())
             except (RuntimeError, TypeError) as error:
                 raise StateError(f"no state of a generator of {self.name}: {error}") from error
+
+
+def saved_by(position: dict[str, Any]) -> tuple[int, int] | None:
+    """Return by which rank of how many ``position`` was saved, if that was another number than there are now."""
+    rank = position.get("saved_by")
+    return None if rank is None else (rank[0], rank[1])
+
+
+def moved(position: dict[str, Any], rank: int, world_size: int, *, new: int | None) -> dict[str, Any]:
+    """Return ``position`` as that of a rank among another number of ranks, whose batches are parts of the same ones.
+
+    Args:
+        position: What `Cursor.state_dict` gave.
+        rank: By which rank it was saved.
+        world_size: Of how many.
+        new: The number of the rank that goes on with it, if that was not there; else None. Its workers draw random
+            numbers of their own.
+    """
+    position = {**position, "saved_by": position.get("saved_by") or [rank, world_size]}
+    if new is not None and position["began"] is not None:
+        with isolate_rng():
+            set_rng_state(position["began"]["global"])
+            move_rng(rng_checksums(), new)
+            # What the samplers drew first is that of all ranks.
+            position["began"] = {**position["began"], "global": rng_state()}
+    return position
 
 
 def each(batches: Iterator[Batch]) -> Iterator[Batch]:
