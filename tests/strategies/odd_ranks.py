@@ -45,6 +45,7 @@ ACTIONS: dict[str, Callable[[Trainer], Any]] = {
     "sleeps": lambda trainer: time.sleep(5),
     "meets": lambda trainer: dist.barrier(),
     "is signalled": lambda trainer: os.kill(os.getpid(), signal.SIGTERM),
+    "is killed": lambda trainer: os.kill(os.getpid(), signal.SIGKILL),
     "skips": lambda trainer: -1,
 }
 

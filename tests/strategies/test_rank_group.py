@@ -41,6 +41,15 @@ def test_both_ranks_end_and_are_told_what_one_has_done(tmp_path: Path, name: str
             assert "to do  " in ended.text
 
 
+@pytest.mark.parametrize("odd", [0, 1])
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_validation_batch_end"])
+def test_a_rank_that_is_killed_is_named_by_the_other(tmp_path: Path, odd: int, hook: str):
+    ended = Ranks(odd_ranks.__file__, tmp_path, odd, hook, "is killed").ended()
+    assert ended[odd].code == -9
+    assert ended[1 - odd].code in (7, 1), ended[1 - odd].text
+    assert re.search(rf"rank {odd} +has ended without a word: its process was killed", ended[1 - odd].text)
+
+
 @pytest.mark.parametrize("name", FINE)
 def test_what_harms_nobody_ends_nothing_early(tmp_path: Path, name: str):
     first, second = Ranks(odd_ranks.__file__, tmp_path, *FINE[name]).ended()

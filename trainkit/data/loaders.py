@@ -48,6 +48,8 @@ class LimitedLoader:
 
     Attributes:
         num_batches: How many batches there are at most; None if neither the loader nor the limit tells.
+        weight_of_batch: ``(batch_idx) -> float``: what this rank's mean over a batch counts in that of all ranks; None
+            in an epoch in which they have equal shares.
         ended_early: Whether the newest pass ended before its promised length, behind a batch that was not marked as
             the last.
 
@@ -79,6 +81,8 @@ class LimitedLoader:
             )
         self.num_batches = self._count_batches()
         self._source = BatchSource(loader, name, knows_length=self._length is not None)
+        self._dealt = sampler_of(loader)
+        self.weight_of_batch: Callable[[int], float] | None = None
         self._epoch = 0
         self._given = ItemCounter()  # batches fetched from the loader in this pass
         self._ahead = 0  # how many of them the loop has not been given yet: 1 with a look-ahead batch, else 0
@@ -144,12 +148,6 @@ class LimitedLoader:
             "began": self._source.rng_at_start,
         }
 
-    @property
-    def weight_of_batch(self) -> Callable[[int], float] | None:
-        """What this rank's mean over a batch counts in that of all ranks; None where they have equal shares."""
-        sampler = sampler_of(self.loader)
-        return None if sampler is None or sampler.is_even else sampler.weight
-
     def is_past_end(self, consumed: int) -> bool:
         """Whether nothing can come after ``consumed`` batches of a pass."""
         return consumed >= self._furthest
@@ -196,6 +194,8 @@ class LimitedLoader:
         """Tell samplers that shuffle by epoch (those with a ``set_epoch`` method) which epoch comes."""
         self._epoch = epoch
         self._source.set_epoch(epoch)
+        if self._dealt is not None:
+            self.weight_of_batch = None if self._dealt.is_even else self._dealt.weight
         # A data set may grow from epoch to epoch.
         if self._length is not None:
             self._length = length_of(self.loader)

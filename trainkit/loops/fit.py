@@ -68,7 +68,8 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
     loaders.start_epoch(progress.epoch)
     run.start_epoch(loaders.train.num_batches)
     run.weight_of_batch = loaders.train.weight_of_batch
-    step = without_padding(run, step)
+    if run.weight_of_batch is not None:
+        step = without_padding(step)
     # In the middle of an epoch, what was logged in it before the checkpoint still counts.
     run.metrics.begin_phase(Phase.TRAIN, resume=progress.in_epoch)
     if not progress.in_epoch:

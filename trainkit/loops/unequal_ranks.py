@@ -29,10 +29,8 @@ def of_own_share(
     return (loss, weight) if own else (loss * 0.0, weight * 0.0)
 
 
-def without_padding(run: FitRun, step: Step) -> Step:
+def without_padding(step: Step) -> Step:
     """Return ``step``, which collects no metrics of a sample that a rank has only to take part."""
-    if run.weight_of_batch is None:
-        return step
 
     def step_of_own_share(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
         if run.weight_of_batch is None or run.weight_of_batch(batch_idx) > 0:

@@ -18,6 +18,7 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # torch's stu
 
 from trainkit.errors import RankError
 from trainkit.output import say
+from trainkit.strategies.own_process import has_ended, this_process
 from trainkit.strategies.places import GRADIENTS, place_of
 
 TICK_S = 0.25
@@ -38,6 +39,9 @@ TO_DO = (
     "                 save_checkpoint() on every rank: rank 0 alone writes. With nccl, TORCH_FR_BUFFER_SIZE=2000\n"
     "                 torchrun ... keeps torch's flight recorder, which torchfrtrace reads"
 )
+
+
+_KILLED = "its process was killed (SIGKILL, or memory ran out) or has crashed; see what it has printed last"
 
 
 class RankWatch:
@@ -77,6 +81,8 @@ class RankWatch:
         self._since_s, self._told = 0.0, False
         self._beat = 0  # changes with each look at a wait, so that others see that it still lasts
         self._others: dict[int, dict[str, Any]] = {}
+        self._process = this_process()
+        self._processes: dict[int, dict[str, Any]] = {}  # of the others, known before one of them ends
         self._beats: dict[int, int] = {}  # those of the others when they were last seen to move
         self._all_beat = False
         self._unmoved_since_s = 0.0
@@ -99,7 +105,8 @@ class RankWatch:
         """The call has ended; ``text`` says how, unless that has been told."""
         if self.is_inside:
             self.is_inside, self._told, self._text, self._left = False, False, text, text
-            self._publish()
+            with suppress(Exception):  # the store may be gone with the rank that held it
+                self._publish()
 
     @contextmanager
     def waiting(self, label: str, why: str = "") -> Iterator[None]:
@@ -149,6 +156,7 @@ class RankWatch:
             with suppress(Exception):  # the store may be gone with the rank that held it
                 self._read()
                 self._find_leavers()
+            self._find_killed()
             time.sleep(TICK_S / 5)
         return self.verdict
 
@@ -197,6 +205,8 @@ class RankWatch:
             if is_same:
                 self._end_if_hopeless(time.monotonic())
             return  # the store may be gone with another rank
+        if not self._processes:
+            self._read()
         self.on_look(is_same)
         if not is_same:
             if self._told:
@@ -214,6 +224,7 @@ class RankWatch:
         if now_s - self._since_s > 2 * TICK_S:
             self._read()
             self._find_leavers()
+            self._find_killed()
             if now_s - max(self._since_s, self._unmoved_since_s) > STILL_S:
                 self._find_deadlock()
         self._end_if_hopeless(now_s)
@@ -227,6 +238,7 @@ class RankWatch:
             "place": self._text,
             "beat": self._beat,
             "verdict": self.verdict,
+            "process": self._process,
         }
         self._store.set(f"rank_{self.rank}", json.dumps(told))
 
@@ -242,6 +254,7 @@ class RankWatch:
         values = self._store.multi_get(list(keys.values()))
         told = {rank: json.loads(value) for rank, value in zip(keys, values, strict=True)}
         beats = {rank: each.pop("beat") for rank, each in told.items()}
+        self._processes = {rank: each["process"] for rank, each in told.items()}
         if told != self._others:
             self._others, self._beats, self._unmoved_since_s = told, beats, time.monotonic()
         # One whose thread does not come to tell may have gone on.
@@ -266,6 +279,18 @@ class RankWatch:
             own = self._text if self._told else "cannot go on"
             places = "\n".join(f"    rank {rank:<8} {self._others[rank]['place']}" for rank in left)
             self._decide(f"rank {self.rank} {own}, and nobody will come.\n{places}")
+
+    def _find_killed(self) -> None:
+        """Find out whether a rank that has not told how it has left is there no more."""
+        killed = [rank for rank, each in self._processes.items() if has_ended(each)]
+        if killed and not self.verdict:
+            with suppress(Exception):  # its last words, if it had any, are in the store
+                self._read()
+                self._find_leavers()
+        if killed and not self.verdict:
+            own = self._text if self._told else "cannot go on"
+            lines = "\n".join(f"    rank {rank:<8} has ended without a word: {_KILLED}" for rank in killed)
+            self.verdict = f"rank {self.rank} {own}, and nobody will come.\n{lines}"
 
     def _find_deadlock(self) -> None:
         """Find out whether all ranks wait, and for different things."""

@@ -22,6 +22,7 @@ from trainkit.data.counter import ItemCounter
 from trainkit.data.dataloader_copy import samplers_of
 from trainkit.data.resume.content import content_of
 from trainkit.data.resume.other_data import gives_other_data, other_data, warn_inexact
+from trainkit.data.sampler import ShardedSampler
 from trainkit.data.workers import end, start
 from trainkit.errors import CheckpointError, StateError
 from trainkit.seed import isolate_rng, move_rng, rng_checksums, rng_state, set_rng_state
@@ -367,6 +368,10 @@ def each(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 def generators_of(loader: Any) -> list[torch.Generator]:
     """Return the generators that the user gave to a loader or its samplers; none twice."""
-    found = [getattr(owner, "generator", None) for owner in (loader, *samplers_of(loader))]
+    owners = [loader, *samplers_of(loader)]
+    # What is dealt to ranks is drawn by the user's sampler, or by the sampler within the user's batch sampler.
+    dealt = [owner.sampler for owner in owners if isinstance(owner, ShardedSampler)]
+    owners += [*dealt, *(getattr(each, "sampler", None) for each in dealt)]
+    found = [getattr(owner, "generator", None) for owner in owners]
     # One generator is often shared by a loader and its sampler.
     return list(dict.fromkeys(each for each in found if isinstance(each, torch.Generator)))
