@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from trainkit import Trainer, TrainModule, seed_everything
-from trainkit.callbacks import CSVLogger, ModelCheckpoint
+from trainkit.callbacks import ModelCheckpoint
 
 SAMPLES, FEATURES, EPOCHS = 240, 8, 3
 PAUSE_S = 0.01
@@ -81,7 +81,7 @@ def fit(folder: Path, workers: int) -> None:
         val_check_interval=15,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
-        callbacks=[ModelCheckpoint(every_n_train_steps=3, save_last=True), CSVLogger()],
+        callbacks=[ModelCheckpoint(every_n_train_steps=3, save_last=True)],
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder / "runs",

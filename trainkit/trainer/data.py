@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainkit.batch.transfer import make_transfer
+from trainkit.data.first_samples import count_items, with_first
 from trainkit.data.fit_loaders import FitLoaders
 from trainkit.data.loaders import LimitedLoader
 from trainkit.data.module import DataModule
@@ -250,6 +251,7 @@ class DataConnection:
         loader = self._source.train()
         if use.overfit_batches:
             loader = in_fixed_order(loader)
+        loader = self._shared_for_training(loader)
         # Loaders that nothing would be done with are not asked for: making them may be expensive.
         val: list[LimitedLoader] = []
         if use.limit("val") and self._source.has("val"):
@@ -262,7 +264,7 @@ class DataConnection:
                 )
         return FitLoaders(
             train=LimitedLoader(
-                self._shared_for_training(loader),
+                loader,
                 use.limit("train"),
                 "train_dataloader",
                 "overfit_batches" if use.overfit_batches else "limit_train_batches",
@@ -284,6 +286,11 @@ class DataConnection:
         if name == "predict":
             sources = [with_all_samples(loader) for loader in sources]
         limit = self._use.limit(name)
+        in_fit = name == "val" and self._stage is Stage.FIT
+        counts = self.batches.validated(limit, len(sources)) if in_fit else None
+        if counts is not None:
+            sources = [with_first(*each) for each in zip(sources, counts, strict=True)]
+            limit = 1.0
         # Predictions are put together again, in batches as one process makes them.
         loaders = [self._shared(loader, training=False, whole_batches=name == "predict") for loader in sources]
         made = []
@@ -292,6 +299,9 @@ class DataConnection:
             of_all = name == "predict" and is_part_for_evaluation(loader)
             own = own_part(loader, limit) if of_all and isinstance(limit, int) else limit
             made.append(LimitedLoader(loader, own, f"{name}_dataloader", f"limit_{name}_batches"))
+        if in_fit and counts is None and self._use.use_distributed_sampler:
+            # Of rank 0, whose part is the largest; the others have no other limit.
+            self.batches.note_validated(limit, [count_items(each, limit, self._rank.world_size) for each in made])
         return made
 
     def _shared_for_training(self, loader: Any) -> Any:

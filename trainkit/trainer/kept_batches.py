@@ -48,6 +48,7 @@ class KeptBatches:
         self._batches: list[GlobalBatch | None] = []
         self._asks_code = False  # whether the code has made the batch of one rank fit
         self._has_decided = False
+        self._validated: dict[str, Any] | None = None
         self.why_not = ""
 
     @property
@@ -90,12 +91,30 @@ class KeptBatches:
 
         return loader.map(dealt) if isinstance(loader, CombinedLoader) else dealt(loader)
 
+    def validated(self, limit: int | float, loaders: int) -> list[int | None] | None:
+        """Return how many samples of each validation loader are validated; None if that goes by its own limit.
+
+        Asked after `deal`. A number of batches is that of each rank, so other ranks would have other samples.
+        """
+        saved = (self._saved or {}).get("validated")
+        if saved is None or not self._has_other_ranks or self.why_not:
+            return None
+        self._validated = saved
+        counts: list[int | None] = list(saved["samples"])
+        # Another limit is meant, and so are other loaders.
+        return counts if saved["limit"] == limit and len(counts) == loaders and None not in counts else None
+
+    def note_validated(self, limit: int | float, counts: list[int | None]) -> None:
+        """Note how many samples of each validation loader are validated, for ranks that go on."""
+        self._validated = {"limit": limit, "samples": counts}
+
     def state_dict(self) -> dict[str, Any]:
         """Return what the global batches are made of, for a checkpoint."""
         ranks = next((each.ranks for each in self._batches if each is not None), self._world_size)
         sizes = [None if each is None else each.size for each in self._batches]
         # Of a place that was found again, and that nothing was taken from since, the next run has to know the same.
-        return {"ranks": ranks, "sizes": sizes, "moved": self._has_other_ranks and not self.why_not}
+        moved = self._has_other_ranks and not self.why_not
+        return {"ranks": ranks, "sizes": sizes, "moved": moved, "validated": self._validated}
 
     def tell(self, strategy: Strategy, loader: Any) -> None:
         """Say what the batches of a run are that goes on with another number of ranks."""

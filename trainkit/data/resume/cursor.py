@@ -22,7 +22,6 @@ from trainkit.data.counter import ItemCounter
 from trainkit.data.dataloader_copy import samplers_of
 from trainkit.data.resume.content import content_of
 from trainkit.data.resume.other_data import gives_other_data, other_data, warn_inexact
-from trainkit.data.sampler import ShardedSampler
 from trainkit.data.workers import end, start
 from trainkit.errors import CheckpointError, StateError
 from trainkit.seed import isolate_rng, move_rng, rng_checksums, rng_state, set_rng_state
@@ -370,8 +369,8 @@ def generators_of(loader: Any) -> list[torch.Generator]:
     """Return the generators that the user gave to a loader or its samplers; none twice."""
     owners = [loader, *samplers_of(loader)]
     # What is dealt to ranks is drawn by the user's sampler, or by the sampler within the user's batch sampler.
-    dealt = [owner.sampler for owner in owners if isinstance(owner, ShardedSampler)]
-    owners += [*dealt, *(getattr(each, "sampler", None) for each in dealt)]
+    for _ in range(2):
+        owners += [inner for owner in owners if (inner := getattr(owner, "sampler", None)) is not None]
     found = [getattr(owner, "generator", None) for owner in owners]
     # One generator is often shared by a loader and its sampler.
     return list(dict.fromkeys(each for each in found if isinstance(each, torch.Generator)))
