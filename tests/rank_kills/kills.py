@@ -189,6 +189,9 @@ def ended(folder: Path, process: subprocess.Popen[bytes] | None) -> Iterator[str
 def difference(folder: Path, whole: Path) -> str:
     """Return what differs first between two victims that came to their end; nothing if they are equal."""
     states = [comparable(read_checkpoint(each / "end.ckpt", map_location="cpu")) for each in (folder, whole)]
+    for state in states:
+        # A run that was killed ahead of its first save began anew, in a folder of its own.
+        state["trainkit"].pop("run", None)
     for first in differences(states[0], states[1]):
         return str(first)
     tables = [_table(each) for each in (folder, whole)]
@@ -200,6 +203,5 @@ def output_of(folder: Path) -> str:
 
 
 def _table(folder: Path) -> str:
-    # A run that was killed ahead of its first save began anew, in a folder of its own.
     newest = max((folder / "runs").rglob("metrics.csv"), key=os.path.getmtime)
     return newest.read_text()
