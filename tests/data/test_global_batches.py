@@ -90,8 +90,10 @@ def test_a_run_of_one_process_keeps_the_order_that_it_draws_from_the_global_gene
 
 def test_a_rank_knows_what_other_ranks_have_had():
     loader = deal(DataLoader(range(27), 4, shuffle=True), 0, 3, GlobalBatch(2, 4), seed=3)
-    before = [[each.tolist() for each in shard(DataLoader(range(27), 4, shuffle=True), r, 2, training=True, seed=3)]
-              for r in range(2)]
+    before = [
+        [each.tolist() for each in shard(DataLoader(range(27), 4, shuffle=True), r, 2, training=True, seed=3)]
+        for r in range(2)
+    ]
     for rank in range(2):
         list(loader)
         assert sampler_of(loader).batches_of(rank, 2, 3) == before[rank][:3]

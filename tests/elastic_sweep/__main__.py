@@ -17,8 +17,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="continue programs drawn by chance on other numbers of ranks")
     parser.add_argument("--programs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--seeds", type=int, nargs="*", help="exactly these")
     arguments = parser.parse_args()
-    programs = [Program.draw(seed) for seed in range(arguments.seed, arguments.seed + arguments.programs)]
+    seeds = arguments.seeds or range(arguments.seed, arguments.seed + arguments.programs)
+    programs = [Program.draw(seed) for seed in seeds]
     found = 0
     with tempfile.TemporaryDirectory() as folder:
         for program, what in differences(programs, Path(folder), timeout_s=120 + 10 * len(programs)):

@@ -59,7 +59,7 @@ class Program:
         data = draw.choice(DATA)
         if data == "combined":  # whose batches are shared out evenly or not at all
             size = 60 // chain[0]
-        samples = draw.randint(chain[0] * size + 1, 4 * chain[0] * size)
+        samples = draw.randint(2 * chain[0] * size, 4 * chain[0] * size)
         if data == "combined":
             samples = 4 * chain[0] * size
         batches = samples // (chain[0] * size)

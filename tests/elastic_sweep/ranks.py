@@ -1,17 +1,13 @@
-"""Runs programs link by link, each rank a process of its own, and finds in what they differ from the undisturbed run.
-
-``python -m tests.elastic_sweep.ranks FOLDER LINK SEED ...`` is one of the ranks; LINK is "whole" or a number.
-"""
+"""Runs programs link by link, each rank a process of its own, and finds in what they differ from the undisturbed run."""
 
 from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +15,8 @@ import torch
 from torch.testing import assert_close
 
 from tests.elastic_sweep.programs import Program, run
+from trainkit.strategies.rank_group import end_default_group
 
-ROOT = Path(__file__).parents[2]
 TOLERANCE = 1e-6
 
 
@@ -47,9 +43,7 @@ def compare(program: Program, folder: Path) -> None:
         results = _results(program, link, folder)
         first = results[0]
         for number in first["seen"]:
-            expected, found = (
-                sorted(pair for each in of for pair in each["seen"][number]) for of in (whole, results)
-            )
+            expected, found = (sorted(pair for each in of for pair in each["seen"][number]) for of in (whole, results))
             if len(expected) < len(results):  # a rank without a share takes part with a sample of another one
                 expected, found = sorted(set(expected)), _without_repeats(found)
             samples = [Counter(index for index, _ in pairs) for pairs in (expected, found)]
@@ -69,24 +63,37 @@ def start(programs: Sequence[Program], link: int | None, ranks: int, folder: Pat
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    common = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    seeds = [f"{each.seed}:{'-'.join(map(str, each.chain))}" for each in programs]
-    command = [sys.executable, "-m", "tests.elastic_sweep.ranks", str(folder), "whole" if link is None else str(link)]
-    processes = []
-    for rank in range(ranks):
-        of_rank = {"RANK": str(rank), "WORLD_SIZE": str(ranks)} if ranks > 1 else {}
-        with (folder / f"output_{rank}").open("w") as output:
-            environment = {**os.environ, **common, **of_rank}
-            processes.append(
-                subprocess.Popen([*command, *seeds], cwd=ROOT, env=environment, stdout=output, stderr=output)
-            )
+    # Forked, since most of the time of a process that is started is that of its imports.
+    context = get_context("fork")
+    processes = [
+        context.Process(target=be_rank, args=(rank, ranks, port, folder, link, programs)) for rank in range(ranks)
+    ]
     for process in processes:
-        try:
-            process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.start()
+    for process in processes:
+        process.join(timeout_s)
+        process.kill()
+        process.join()
     return "\n".join((folder / f"output_{rank}").read_text() for rank in range(ranks))
+
+
+def be_rank(rank: int, ranks: int, port: int, folder: Path, link: int | None, programs: Sequence[Program]) -> None:
+    """Be one of the ranks, in a process of its own."""
+    if ranks > 1:
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": str(ranks)}
+    output = os.open(folder / f"output_{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    for program in programs:
+        print(f"== {program.seed} link {link} rank {rank}", flush=True)
+        try:
+            torch.save(run(program, link, rank, folder), _file(program, link, rank, folder))
+        except Exception:
+            # Those behind it run all the same: ranks that an error has ended find each other anew.
+            print(traceback.format_exc(), flush=True)
+    end_default_group()
+    os._exit(0)
 
 
 def _ranks_of(program: Program, link: int | None) -> int:
@@ -95,9 +102,7 @@ def _ranks_of(program: Program, link: int | None) -> int:
 
 
 def _results(program: Program, link: int | None, folder: Path) -> list[dict[str, Any]]:
-    return [
-        torch.load(_file(program, link, rank, folder)) for rank in range(_ranks_of(program, link))
-    ]
+    return [torch.load(_file(program, link, rank, folder)) for rank in range(_ranks_of(program, link))]
 
 
 def _file(program: Program, link: int | None, rank: int, folder: Path) -> Path:
@@ -111,20 +116,3 @@ def _without_repeats(pairs: Sequence[tuple[int, float]]) -> list[tuple[int, floa
 def _about(program: Program, output: str) -> str:
     """Return what ranks wrote of ``program``."""
     return "\n".join(part for part in output.split("== ") if part.startswith(f"{program.seed} "))[-5000:]
-
-
-def main(folder: Path, link: int | None, programs: Sequence[Program]) -> None:
-    rank = int(os.environ.get("RANK", 0))
-    for program in programs:
-        print(f"== {program.seed} link {link} rank {rank}", flush=True)
-        try:
-            torch.save(run(program, link, rank, folder), _file(program, link, rank, folder))
-        except Exception:
-            # Those behind it run all the same: ranks that an error has ended find each other anew.
-            print(traceback.format_exc(), flush=True)
-
-
-if __name__ == "__main__":
-    given = [(int(seed), tuple(map(int, chain.split("-")))) for seed, chain in (each.split(":") for each in sys.argv[3:])]
-    link = None if sys.argv[2] == "whole" else int(sys.argv[2])
-    main(Path(sys.argv[1]), link, [Program.draw(seed, chain) for seed, chain in given])

@@ -21,7 +21,9 @@ def loader(size: int) -> Any:
     return DataLoader(range(60), size)
 
 
-@pytest.mark.parametrize(("ranks", "said", "own"), [(3, 6, 4), (1, 6, 12), (1, 12, 12), (3, 4, 4), (5, 6, 3), (4, 3, 3)])
+@pytest.mark.parametrize(
+    ("ranks", "said", "own"), [(3, 6, 4), (1, 6, 12), (1, 12, 12), (3, 4, 4), (5, 6, 3), (4, 3, 3)]
+)
 def test_the_global_batch_is_kept_whether_the_code_says_the_old_size_or_one_that_fits(ranks: int, said: int, own: int):
     kept = KeptBatches(0, ranks, saved(2, 6))
     part = kept.deal(loader(said), seed=0)
@@ -107,6 +109,16 @@ def test_as_many_samples_are_validated_as_before():
     assert kept.validated(3, 1) == [12]
     assert kept.validated(4, 1) is None, "another limit is meant"
     assert KeptBatches(0, 2, checkpoint).validated(3, 1) is None, "the same ranks"
+
+
+def test_what_is_not_dealt_is_not_kept():
+    kept = KeptBatches(0, 3, saved(2, 6))
+    kept.refuse("each has its own")
+    with pytest.raises(CheckpointError, match="that were to come: each has its own"):
+        kept.require("file.ckpt")
+    alone = KeptBatches(0, 2, saved(2, 6))
+    alone.refuse("each has its own")
+    assert alone.why_not == ""
 
 
 class Batches(BatchSampler):

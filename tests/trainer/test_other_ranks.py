@@ -33,7 +33,12 @@ def running(reduce_fx: Any, *values: float, tensor: bool = False) -> dict[str, A
 
 
 def metrics(*values: float, sync_dist: bool | None = None, name: str = "loss") -> dict[str, Any]:
-    slot = {"name": name, "place": 0, "options": OPTIONS | {"sync_dist": sync_dist}, "running": running("mean", *values)}
+    slot = {
+        "name": name,
+        "place": 0,
+        "options": OPTIONS | {"sync_dist": sync_dist},
+        "running": running("mean", *values),
+    }
     return {"phases": {"train": {"slots": [slot]}}, "torchmetrics": {"total": {"of": values}}}
 
 

@@ -49,7 +49,7 @@ def count_items(loader: LimitedLoader, limit: int | float, ranks: int) -> int | 
         ranks: How many there are.
     """
     part = loader.loader
-    if limit == 1.0 and isinstance(limit, float) or loader.num_batches is None or has_state(part):
+    if (limit == 1.0 and isinstance(limit, float)) or loader.num_batches is None or has_state(part):
         return None
     if isinstance(part, TensorLoader) or (is_map_style(part) and not has_own_batches(part)):
         return loader.num_batches * int(part.batch_size or 1) * ranks

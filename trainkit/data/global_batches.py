@@ -206,5 +206,5 @@ def _whole_order(sampler: Any) -> Any:
         return sampler
     whole = copy.copy(sampler)
     whole.num_replicas, whole.rank, whole.drop_last = 1, 0, False
-    whole.num_samples = whole.total_size = len(sampler.dataset)  # type: ignore[arg-type]  # it has asked for the length
+    whole.num_samples = whole.total_size = len(sampler.dataset)
     return whole

@@ -306,6 +306,7 @@ class DataConnection:
 
     def _shared_for_training(self, loader: Any) -> Any:
         if not self._use.use_distributed_sampler:
+            self.batches.refuse("with use_distributed_sampler=False the batches of each rank are its own")
             return loader
         strategy = self._strategy
         dealt = self.batches.deal(

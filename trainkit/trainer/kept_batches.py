@@ -58,9 +58,7 @@ class KeptBatches:
             return False
         return {self._saved["ranks"], self._saved_by} != {self._world_size} or bool(self._saved.get("moved"))
 
-    def deal(
-        self, loader: Any, seed: int, alike: Callable[[], AbstractContextManager[None]] = nullcontext
-    ) -> Any:
+    def deal(self, loader: Any, seed: int, alike: Callable[[], AbstractContextManager[None]] = nullcontext) -> Any:
         """Return this rank's part of a training loader; None if it is to be dealt as in a run that begins.
 
         Args:
@@ -116,6 +114,11 @@ class KeptBatches:
         moved = self._has_other_ranks and not self.why_not
         return {"ranks": ranks, "sizes": sizes, "moved": moved, "validated": self._validated}
 
+    def refuse(self, why_not: str) -> None:
+        """Note that the batches are not dealt by the Trainer, and why."""
+        self._has_decided = True
+        self.why_not = why_not if self._has_other_ranks else ""
+
     def tell(self, strategy: Strategy, loader: Any) -> None:
         """Say what the batches of a run are that goes on with another number of ranks."""
         if not self._has_other_ranks or not strategy.is_global_zero or self._world_size == self._saved_by:
@@ -142,7 +145,7 @@ class KeptBatches:
             raise CheckpointError(
                 f"{path} was saved by {self._saved_by} ranks in the middle of an epoch, and there are "
                 f"{self._world_size} now, which cannot have the batches that were to come: {reason}.\n"
-                f"    to do        continue with {self._saved_by} ranks, or from a checkpoint of an epoch's end; or say\n"
+                f"    to do        continue with {self._saved_by}, or from a checkpoint of an epoch's end; or say\n"
                 '                 fit(..., resume="next_epoch") (--resume-data next_epoch), which leaves out the rest'
             )
 
@@ -156,7 +159,8 @@ class KeptBatches:
             return f"train_dataloader consists of {len(sizes)} loaders, and had {len(before)}"
         for loader, size, was in zip(loaders, sizes, before, strict=True):
             if size is None or was is None:
-                return f"the batches of train_dataloader cannot be dealt anew: {why_not(loader) or 'it was another one'}"
+                why = why_not(loader) or "it was a loader of another kind"
+                return f"the batches of train_dataloader cannot be dealt anew: {why}"
         pairs = [(size, was) for size, was in zip(sizes, before, strict=True) if size and was]
         self._asks_code = all(size * world_size == was * ranks for size, was in pairs)
         if not self._asks_code and any(size != was for size, was in pairs):

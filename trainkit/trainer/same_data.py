@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import torch
 from torch.utils.data import ConcatDataset, DataLoader, DistributedSampler, Subset
 
 from trainkit.data.combined import CombinedLoader
