@@ -1,4 +1,4 @@
-"""Runs programs link by link, each rank a process of its own, and finds in what they differ from the undisturbed run."""
+"""Runs programs link by link, each rank a process of its own, and finds where they differ from undisturbed runs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def compare(program: Program, folder: Path) -> None:
                 expected, found = sorted(set(expected)), _without_repeats(found)
             samples = [Counter(index for index, _ in pairs) for pairs in (expected, found)]
             assert samples[0] == samples[1], f"link {link}, batch {number}: {samples[1]}, not {samples[0]}"
-            assert_close(found, expected, rtol=TOLERANCE, atol=TOLERANCE, msg=lambda text: f"link {link}: {text}")
+            assert_close(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
         for epoch, logged in first["logged"].items():
             for name, value in logged.items():
                 told = f"link {link}, epoch {epoch}, {name}"

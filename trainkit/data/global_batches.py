@@ -1,7 +1,7 @@
 """Dealing the batches of a run to another number of ranks than it began with: each global batch keeps its samples.
 
-A *global batch* is what all ranks train on at a time. A run that began on 2 ranks with batches of 6 has global batches of
-12 samples. On 3 ranks each takes 4 of them, on 5 ranks some 3 and some 2. Design: docs/design/0015-elastic.md.
+A *global batch* is what all ranks train on at a time. A run that began on 2 ranks with batches of 6 has global batches
+of 12 samples. On 3 ranks each takes 4 of them, on 5 ranks some 3 and some 2. Design: docs/design/0015-elastic.md.
 """
 
 from __future__ import annotations
@@ -98,9 +98,9 @@ def sampler_of(loader: Any) -> GlobalBatchSampler | None:
 class GlobalBatchSampler(ShardedSampler):
     """The indices of one rank's shares of all global batches, one share behind the other.
 
-    Every ``world_size``-th sample of a global batch is of one share, from that of number ``rank`` on. All shares but the
-    last are of one size. A rank without a share in the last global batch has one sample of it all the same, so that all
-    ranks make equally many steps; `weight` is 0 there.
+    Every ``world_size``-th sample of a global batch is of one share, from that of number ``rank`` on. All shares of a
+    rank but the last have one size. A rank without a share in the last global batch has one sample of it all the same,
+    so that all ranks make equally many steps; `weight` is 0 there.
 
     Args:
         sampler: Gives the order of all samples.

@@ -118,8 +118,8 @@ class FitRun(Run):
         learning: Whether updates come to anything.
         rows: Which updates have a row of metrics.
         counts_samples: Whether the samples of training batches are counted, as something goes by their number.
-        weight_of_batch: ``(batch_idx) -> float``: what this rank's mean counts in that of all ranks, in an epoch in which
-            they have shares of different sizes; None where shares are equal.
+        weight_of_batch: ``(batch_idx) -> float``: what this rank's mean counts in that of all ranks, in an epoch in
+            which they have shares of different sizes; None where shares are equal.
         used_rates: With which rates the newest update was made, by optimizer and parameter group, where its batch is
             the last of an epoch or of the fit; None elsewhere, and where no scheduler sets rates.
         made_with: What the code gave, by names such as ``optimizer.lr``; what a checkpoint overrides is that of it.

@@ -1,4 +1,4 @@
-"""Steps of ranks that have shares of different sizes in a global batch: the mean over ranks is that over all samples."""
+"""Steps of ranks with shares of different sizes in a global batch: the mean over ranks is that over all samples."""
 
 from __future__ import annotations
 

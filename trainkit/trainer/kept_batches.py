@@ -22,10 +22,10 @@ Saved = Mapping[str, Any]
 class KeptBatches:
     """What the global batches of a run are made of, from its beginning on, and the loaders that are dealt by it.
 
-    A loader says how many samples a batch of one rank has. Where a run goes on with another number of ranks, that number
-    was either left as it was, or made to fit by the code (``batch_size=12 // world_size``). In both cases each global
-    batch has the samples that it would have had. Where it is another one, or the loader is of a kind that cannot be
-    dealt so, the run goes on with other batches: from the end of an epoch, with a warning.
+    A loader says how many samples a batch of one rank has. Where a run goes on with another number of ranks, that
+    number was either left as it was, or made to fit by the code (``batch_size=12 // world_size``). In both cases each
+    global batch has the samples that it would have had. Where it is another one, or the loader is of a kind that cannot
+    be dealt so, the run goes on with other batches: from the end of an epoch, with a warning.
 
     Args:
         rank: This process.

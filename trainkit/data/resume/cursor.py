@@ -369,8 +369,9 @@ def generators_of(loader: Any) -> list[torch.Generator]:
     """Return the generators that the user gave to a loader or its samplers; none twice."""
     owners = [loader, *samplers_of(loader)]
     # What is dealt to ranks is drawn by the user's sampler, or by the sampler within the user's batch sampler.
-    for _ in range(2):
-        owners += [inner for owner in owners if (inner := getattr(owner, "sampler", None)) is not None]
+    for owner in owners[1:]:
+        inner = getattr(owner, "sampler", None)
+        owners += (inner, getattr(inner, "sampler", None))
     found = [getattr(owner, "generator", None) for owner in owners]
     # One generator is often shared by a loader and its sampler.
     return list(dict.fromkeys(each for each in found if isinstance(each, torch.Generator)))
