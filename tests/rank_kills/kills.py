@@ -93,10 +93,11 @@ def run_disturbed(
     return outcome
 
 
-def start(folder: Path, ranks: int, workers: int, max_restarts: int) -> subprocess.Popen[bytes]:
-    """Start a victim, or start it again."""
+def start(folder: Path, ranks: int, workers: int, max_restarts: int, *more: str) -> subprocess.Popen[bytes]:
+    """Start a victim, or start it again; ``more`` is said to torchrun in place of ``--standalone``."""
     folder.mkdir(parents=True, exist_ok=True)
-    options = ["--standalone", f"--nproc-per-node={ranks}", f"--max-restarts={max_restarts}", "--monitor-interval=0.1"]
+    options = [f"--nproc-per-node={ranks}", f"--max-restarts={max_restarts}", "--monitor-interval=0.1"]
+    options += more or ["--standalone"]
     with open(folder / "output.txt", "ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "torch.distributed.run", *options, victim.__file__, str(folder), str(workers)],

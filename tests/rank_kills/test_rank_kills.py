@@ -41,6 +41,33 @@ def test_a_run_that_is_disturbed_ends_as_the_one_that_is_not(tmp_path: Path, who
     assert difference(tmp_path, whole) == ""
 
 
+def test_a_machine_that_is_lost_leaves_the_rest_to_the_other(tmp_path: Path, whole: Path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # Each agent of torchrun stands for a machine. The first one holds the store in which they meet.
+    meeting = ["--nnodes=1:2", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--local-addr=127.0.0.1"]
+    meeting += ["--rdzv-conf=last_call_timeout=20,join_timeout=100,keep_alive_interval=1,keep_alive_max_attempt=3"]
+    first = start(tmp_path, 1, 0, 3, *meeting)
+    while not _listens(port):
+        time.sleep(0.1)
+    second = start(tmp_path, 1, 0, 3, *meeting)
+    try:
+        assert wait_for(tmp_path, 2, "validation", first), output_of(tmp_path)
+        os.killpg(second.pid, signal.SIGKILL)
+        for pid in pids_of(tmp_path, 2):  # torchrun gives each rank a session of its own
+            if psutil.Process(pid).ppid() == second.pid:
+                os.kill(pid, signal.SIGKILL)
+        assert first.wait(200) == 0, output_of(tmp_path)
+    finally:
+        for agent in (first, second):
+            agent.kill()
+            agent.wait()
+    assert "the global batch is kept: 8 samples, as on 2 rank(s) with 4 each; on 1 rank" in output_of(tmp_path)
+    ends = [read_checkpoint(folder / "end.ckpt") for folder in (tmp_path, whole)]
+    assert ends[0]["global_step"] == ends[1]["global_step"]
+
+
 def test_the_same_program_goes_on_with_another_number_of_ranks(tmp_path: Path, whole: Path):
     process = start(tmp_path, ranks=2, workers=0, max_restarts=0)
     assert wait_for(tmp_path, 2, "validation", process), output_of(tmp_path)

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from trainkit import Trainer
 from trainkit.errors import RankError
 from trainkit.hooks.specs import HOOKS
+from trainkit.strategies.rank_watch import PATIENCE_S
 from trainkit.testing import TinyModule
 
 FOLDER, ODD, HOOK, ACTION = (*sys.argv[1:5], "", "0", "", "")[:4] if len(sys.argv) == 5 else ("", "0", "", "")
@@ -37,6 +39,12 @@ def log(trainer: Trainer) -> None:
     trainer.strategy.all_reduce(torch.ones(1))  # what `log(..., on_step=True, sync_dist=True)` does
 
 
+def keep_signalled_rank_waiting(trainer: Trainer) -> None:
+    """Ask the other rank to end, and be busy for longer than a rank waits that nobody comes for."""
+    os.kill(int(Path(FOLDER, f"pid_{1 - trainer.global_rank}").read_text()), signal.SIGTERM)
+    time.sleep(PATIENCE_S + 4)
+
+
 ACTIONS: dict[str, Callable[[Trainer], Any]] = {
     "saves": save,
     "stops": stop,
@@ -46,6 +54,7 @@ ACTIONS: dict[str, Callable[[Trainer], Any]] = {
     "meets": lambda trainer: dist.barrier(),
     "is signalled": lambda trainer: os.kill(os.getpid(), signal.SIGTERM),
     "is killed": lambda trainer: os.kill(os.getpid(), signal.SIGKILL),
+    "is busy": keep_signalled_rank_waiting,
     "skips": lambda trainer: -1,
 }
 
@@ -81,6 +90,7 @@ def loader(samples: int) -> DataLoader[Any]:
 
 
 def main() -> None:
+    Path(FOLDER, f"pid_{os.environ['RANK']}").write_text(str(os.getpid()))
     # Defined here and not found by name, so that it may be any hook; with the name that messages are to have.
     if HOOK in HOOKS:
         exec(f"def {HOOK}(self, trainer):\n    return self.act(trainer)", scope := {})

@@ -79,6 +79,13 @@ def test_a_signal_to_one_rank_is_honoured_by_all_at_one_batch_and_continued_exac
     assert fitted(tmp_path, "goes on") == undisturbed
 
 
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_validation_end"])
+def test_a_rank_that_is_asked_to_end_waits_for_one_that_is_busy(tmp_path: Path, undisturbed: str, hook: str):
+    ended = Ranks(odd_ranks.__file__, tmp_path, 0, hook, "is busy").ended()
+    assert [each.code for each in ended] == [143, 143], ended
+    assert fitted(tmp_path, "goes on") == undisturbed
+
+
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder: Path = tmp_path_factory.mktemp("agreeing")
