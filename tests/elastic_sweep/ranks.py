@@ -53,7 +53,8 @@ def compare(program: Program, folder: Path) -> None:
             for name, value in logged.items():
                 told = f"link {link}, epoch {epoch}, {name}"
                 assert_close(value, whole[0]["logged"][epoch][name], rtol=TOLERANCE, atol=TOLERANCE, msg=told)
-    assert max(first["seen"]) == max(whole[0]["seen"])
+    # It may have stopped behind its last batch, with a validation to come.
+    assert max(first["seen"], default=0) in (max(whole[0]["seen"]), 0)
     for each in results:
         assert_close(each["weights"], whole[0]["weights"], rtol=TOLERANCE, atol=TOLERANCE)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch import distributed as dist
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -77,6 +78,15 @@ class Odd:
 
 
 class Module(TinyModule):
+    """Has buffers, which ranks exchange ahead of each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.norm(x))
+
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         if HOOK == "training_step" and self.global_rank == int(ODD) and batch_idx == 2:
             return None

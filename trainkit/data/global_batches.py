@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from torch.utils.data import DataLoader, DistributedSampler
@@ -136,8 +137,9 @@ class GlobalBatchSampler(ShardedSampler):
         self._items: list[Any] = []  # those of the newest pass, as long as they are to be compared
 
     def __iter__(self) -> Iterator[Any]:
-        # One process draws its order from the global generators, and several from the seed.
-        with self._alike() if self.batch.ranks == 1 else seeded(self.seed + self.epoch):
+        if self.batch.ranks == 1:
+            return self._drawn_in_turn()
+        with seeded(self.seed + self.epoch):
             items = list(self.sampler)
         items = self._in_rounds(items, self.batch.ranks)
         self._counted, self._items = len(items), items
@@ -185,6 +187,19 @@ class GlobalBatchSampler(ShardedSampler):
         """How many samples an epoch has, on all ranks with which the run began."""
         samples, ranks = len(self.sampler), self.batch.ranks  # type: ignore[arg-type]  # one that has a length
         return samples // ranks * ranks if self.tail == "drop" else -(-samples // ranks) * ranks
+
+    def _drawn_in_turn(self) -> Iterator[Any]:
+        """Return this rank's indices as one process draws them: from the global generators, a batch at a time."""
+        size = self.batch.samples
+        self._items = []
+        # Most draw their order here; what a generator of the user's own draws at its end is left to its end.
+        with self._alike():
+            order = iter(self.sampler)
+            whole = list(islice(order, size))
+        while len(whole) == size or (whole and not self.drops_last):
+            self._items += whole
+            yield from self._own(whole)
+            whole = list(islice(order, size))
 
     def _batches(self, items: list[Any]) -> list[list[Any]]:
         size = self.batch.samples
