@@ -111,7 +111,7 @@ def start(folder: Path, ranks: int, workers: int, max_restarts: int, *more: str)
 
 def forget(folder: Path) -> None:
     """Forget where ranks were, so that what is told next is of those that run then."""
-    for what in ("start", "training", "validation", "exit"):
+    for what in ("parent", "start", "training", "validation", "exit"):
         for path in folder.glob(f"{what}_*"):
             path.unlink()
 
@@ -133,11 +133,12 @@ def _has_come(folder: Path, moment: Moment) -> bool:
     return any(folder.glob(f"{moment}_*"))
 
 
-def pids_of(folder: Path, ranks: int) -> list[int]:
+def pids_of(folder: Path, ranks: int, whose: str = "start") -> list[int]:
+    """Return the numbers of the processes that have told theirs, or those of their parents."""
     texts = []
     for rank in range(ranks):
         with suppress(OSError):
-            texts.append((folder / f"start_{rank}").read_text())
+            texts.append((folder / f"{whose}_{rank}").read_text())
     return [int(text) for text in texts if text]
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import socket
+import time
 from pathlib import Path
 from typing import get_args
 
@@ -41,6 +45,11 @@ def test_a_run_that_is_disturbed_ends_as_the_one_that_is_not(tmp_path: Path, who
     assert difference(tmp_path, whole) == ""
 
 
+def _listens(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_a_machine_that_is_lost_leaves_the_rest_to_the_other(tmp_path: Path, whole: Path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -55,8 +64,8 @@ def test_a_machine_that_is_lost_leaves_the_rest_to_the_other(tmp_path: Path, who
     try:
         assert wait_for(tmp_path, 2, "validation", first), output_of(tmp_path)
         os.killpg(second.pid, signal.SIGKILL)
-        for pid in pids_of(tmp_path, 2):  # torchrun gives each rank a session of its own
-            if psutil.Process(pid).ppid() == second.pid:
+        for pid, parent in zip(pids_of(tmp_path, 2), pids_of(tmp_path, 2, "parent"), strict=True):
+            if parent == second.pid:  # torchrun gives each rank a session of its own
                 os.kill(pid, signal.SIGKILL)
         assert first.wait(200) == 0, output_of(tmp_path)
     finally:

@@ -66,12 +66,13 @@ class Victim(TrainModule):
         return [optimizer], [{"scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 10, 0.9), "interval": "step"}]
 
 
-def tell(folder: Path, what: str) -> None:
-    """Note in a file what this rank does, with the number of its process."""
-    (folder / f"{what}_{os.environ.get('RANK', '0')}").write_text(str(os.getpid()))
+def tell(folder: Path, what: str, number: int | None = None) -> None:
+    """Note in a file what this rank does, with the number of its process or another one."""
+    (folder / f"{what}_{os.environ.get('RANK', '0')}").write_text(str(os.getpid() if number is None else number))
 
 
 def fit(folder: Path, workers: int) -> None:
+    tell(folder, "parent", os.getppid())
     tell(folder, "start")
     seed_everything(1)
     trainer = Trainer(

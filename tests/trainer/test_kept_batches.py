@@ -73,6 +73,9 @@ def test_loaders_side_by_side_are_shared_out_evenly_or_not_at_all():
     kept = KeptBatches(1, 3, checkpoint)
     parts = kept.deal(given, seed=0)
     assert [each.batch_size for each in parts.flattened] == [4, 2]
+    kept = KeptBatches(1, 3, checkpoint)
+    short = CombinedLoader({"a": loader(6), "b": DataLoader(range(58), 3)})
+    assert kept.deal(short, seed=0) is None, "its last batch has 4 samples"
     kept = KeptBatches(1, 4, checkpoint)
     assert kept.deal(given, seed=0) is None
     assert "cannot be dealt evenly to 4 ranks" in kept.why_not
@@ -100,6 +103,14 @@ def test_loaders_that_are_made_again_may_have_other_sizes():
     fitted = KeptBatches(0, 3, saved(2, 6))
     fitted.deal(loader(4), seed=0)
     assert fitted.deal(loader(6), seed=0).batch_size == 6
+
+
+def test_loaders_that_are_made_again_and_cannot_be_dealt_so_are_told():
+    for again in ([1, 2], loader(1)):
+        kept = KeptBatches(0, 3, saved(2, 6))
+        kept.deal(loader(6), seed=0)
+        with pytest.warns(UserWarning, match="so the global batches are others than they were"):
+            assert kept.deal(again, seed=0) is None
 
 
 def test_as_many_samples_are_validated_as_before():

@@ -185,7 +185,7 @@ class GlobalBatchSampler(ShardedSampler):
     @property
     def samples(self) -> int:
         """How many samples an epoch has, on all ranks with which the run began."""
-        samples, ranks = len(self.sampler), self.batch.ranks  # type: ignore[arg-type]  # one that has a length
+        samples, ranks = len(self.sampler), self.batch.ranks
         return samples // ranks * ranks if self.tail == "drop" else -(-samples // ranks) * ranks
 
     def _drawn_in_turn(self) -> Iterator[Any]:
@@ -221,5 +221,5 @@ def _whole_order(sampler: Any) -> Any:
         return sampler
     whole = copy.copy(sampler)
     whole.num_replicas, whole.rank, whole.drop_last = 1, 0, False
-    whole.num_samples = whole.total_size = len(sampler.dataset)
+    whole.num_samples = whole.total_size = len(sampler.dataset)  # type: ignore[arg-type]  # it has asked for it
     return whole

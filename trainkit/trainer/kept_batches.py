@@ -8,7 +8,7 @@ from typing import Any
 
 from trainkit.data.batch_sizes import batch_sizes
 from trainkit.data.combined import CombinedLoader
-from trainkit.data.global_batches import GlobalBatch, deal, sampler_of, why_not
+from trainkit.data.global_batches import GlobalBatch, GlobalBatchSampler, deal, sampler_of, why_not
 from trainkit.errors import CheckpointError
 from trainkit.output import say, warn
 from trainkit.strategies.base import Strategy
@@ -68,18 +68,37 @@ class KeptBatches:
         """
         loaders = loader.flattened if isinstance(loader, CombinedLoader) else [loader]
         sizes = [None if why_not(each) else _size_of(each) for each in loaders]
-        if self._has_other_ranks and not self._has_decided:
-            self._has_decided = True
-            self.why_not = self._decide(loaders, sizes)
-        if not self._has_other_ranks or self.why_not:
-            self._batches = [None if size is None else GlobalBatch(self._world_size, size) for size in sizes]
-            return None
+        is_first, self._has_decided = not self._has_decided, True
+        if self._has_other_ranks and not self.why_not:
+            self.why_not = self._decide(loaders, sizes) if is_first else _obstacle(loaders, sizes)
+            dealt = None if self.why_not else self._dealt(loader, loaders, sizes, seed, alike)
+            if dealt is not None:
+                return dealt
+            if not is_first:  # of loaders that are made again nobody else tells
+                warn(f"{self.why_not}, so the global batches are others than they were.")
+        self._batches = [None if size is None else GlobalBatch(self._world_size, size) for size in sizes]
+        return None
+
+    def _batch_of(self, size: int) -> GlobalBatch:
+        """Return the global batch of which a loader says ``size`` for one rank."""
         assert self._saved is not None, "there is a checkpoint"
         ranks = self._saved["ranks"]
-        self._batches = [
-            None if size is None else GlobalBatch(ranks, size * self._world_size // ranks if self._asks_code else size)
-            for size in sizes
-        ]
+        return GlobalBatch(ranks, size * self._world_size // ranks if self._asks_code else size)
+
+    def _dealt(
+        self,
+        loader: Any,
+        loaders: Sequence[Any],
+        sizes: Sequence[int | None],
+        seed: int,
+        alike: Callable[[], AbstractContextManager[None]],
+    ) -> Any:
+        """Return the parts of this rank; None, with the reason in `why_not`, if there is none for each rank."""
+        self._batches = [None if size is None else self._batch_of(size) for size in sizes]
+        smallest = min((each.samples for each in self._batches if each is not None), default=0)
+        if smallest < self._world_size:
+            self.why_not = f"a global batch has {smallest} samples, and there are {self._world_size} ranks"
+            return None
         batches = dict(zip(map(id, loaders), self._batches, strict=True))
 
         def dealt(each: Any) -> Any:
@@ -87,7 +106,11 @@ class KeptBatches:
             assert batch is not None, "it was asked whether it can be dealt"
             return deal(each, self._rank, self._world_size, batch, seed, alike)
 
-        return loader.map(dealt) if isinstance(loader, CombinedLoader) else dealt(loader)
+        parts = loader.map(dealt) if isinstance(loader, CombinedLoader) else dealt(loader)
+        if len(loaders) > 1 and not all(sampler.is_even for sampler in _samplers_of(parts)):
+            self.why_not = f"the batches of several loaders cannot be dealt evenly to {self._world_size} ranks"
+            return None
+        return parts
 
     def validated(self, limit: int | float, loaders: int) -> list[int | None] | None:
         """Return how many samples of each validation loader are validated; None if that goes by its own limit.
@@ -126,8 +149,7 @@ class KeptBatches:
         if self.why_not:
             warn(f"{self.why_not}, so the global batches are others than they were.")
             return
-        parts = loader.flattened if isinstance(loader, CombinedLoader) else [loader]
-        for sampler in filter(None, map(sampler_of, parts)):
+        for sampler in _samplers_of(loader):
             say(
                 f"trainkit: the global batch is kept: {sampler.batch.samples} samples, as on {sampler.batch.ranks} "
                 f"rank(s) with {sampler.batch.size} each; on {self._world_size} rank 0 takes {sampler.own_size} of "
@@ -157,22 +179,29 @@ class KeptBatches:
             return "take='batch_size' takes the batch size of the code"
         if len(sizes) != len(before):
             return f"train_dataloader consists of {len(sizes)} loaders, and had {len(before)}"
-        for loader, size, was in zip(loaders, sizes, before, strict=True):
-            if size is None or was is None:
-                why = why_not(loader) or "it was a loader of another kind"
-                return f"the batches of train_dataloader cannot be dealt anew: {why}"
+        if why := _obstacle(loaders, sizes, before):
+            return why
         pairs = [(size, was) for size, was in zip(sizes, before, strict=True) if size and was]
         self._asks_code = all(size * world_size == was * ranks for size, was in pairs)
         if not self._asks_code and any(size != was for size, was in pairs):
             wanted = " and ".join(str(was * ranks) for _, was in pairs)
             now = " and ".join(str(size * world_size) for size, _ in pairs)
             return f"{now} samples are a batch of {world_size} rank(s) now, and {wanted} were one of {ranks}"
-        smallest = min((was * ranks for _, was in pairs), default=0)
-        if smallest < world_size:
-            return f"a global batch has {smallest} samples, and there are {world_size} ranks"
-        if len(loaders) > 1 and any(was * ranks % world_size for _, was in pairs):
-            return f"the batches of several loaders cannot be dealt evenly to {world_size} ranks"
         return ""
+
+
+def _obstacle(loaders: Sequence[Any], sizes: Sequence[int | None], before: Sequence[int | None] = ()) -> str:
+    """Return why batches of loaders cannot be dealt anew, or could not be ``before``; empty if they can."""
+    for index, (loader, size) in enumerate(zip(loaders, sizes, strict=True)):
+        if size is None or (before and before[index] is None):
+            why = why_not(loader) or "it was a loader of another kind"
+            return f"the batches of train_dataloader cannot be dealt anew: {why}"
+    return ""
+
+
+def _samplers_of(loader: Any) -> list[GlobalBatchSampler]:
+    parts = loader.flattened if isinstance(loader, CombinedLoader) else [loader]
+    return list(filter(None, map(sampler_of, parts)))
 
 
 def _size_of(loader: Any) -> int | None:
