@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Literal, get_args
 
 import trainkit
 from tests.rank_kills import victim
+from tests.rank_kills.forked import Forked
 from trainkit.checkpoint.diff import differences
 from trainkit.storage.files import read_checkpoint, verify
 from trainkit.testing.first_divergence import comparable
@@ -30,6 +31,9 @@ Signalled = Literal["SIGTERM to a rank", "SIGTERM to all ranks", "SIGTERM to tor
 
 LONGEST_WAIT_S: dict[Moment, float] = {"start": 2.0, "training": 1.0, "validation": 0.2, "saving": 0.01}
 """So long after a moment has come something is killed at the latest."""
+
+
+Agent = subprocess.Popen[bytes] | Forked
 
 
 @dataclass
@@ -60,9 +64,26 @@ def run_whole(folder: Path, ranks: int, workers: int) -> None:
 
 
 def run_disturbed(
-    folder: Path, ranks: int, workers: int, kinds: Sequence[str], most: int, chance: random.Random
+    folder: Path,
+    ranks: int,
+    workers: int,
+    kinds: Sequence[str],
+    most: int,
+    chance: random.Random,
+    begin: Callable[[Path, int, int, int], Agent] = Forked,
 ) -> Outcome:
-    """Run a victim, killing or signalling it at most ``most`` times, until it comes to its end."""
+    """Run a victim, killing or signalling it at most ``most`` times, until it comes to its end.
+
+    Args:
+        folder: Where.
+        ranks: On how many ranks.
+        workers: The worker processes of its loaders.
+        kinds: What is sent to whom.
+        most: How often.
+        chance: Draws all that.
+        begin: Starts torch's agent: `start` as torchrun, `Forked` without imports.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     outcome, process = Outcome(), None
     while not outcome.wrong:
         if process is None or process.poll() is not None:
@@ -70,7 +91,7 @@ def run_disturbed(
             for leftover in (folder / "runs").rglob("*.tmp"):  # so that one of the next save can be told from it
                 leftover.unlink()
             # Ranks that were asked to end are started again here, so that the codes with which they end can be seen.
-            process = start(folder, ranks, workers, max_restarts=most if "SIGKILL" in kinds[0] else 0)
+            process = begin(folder, ranks, workers, most if "SIGKILL" in kinds[0] else 0)
         if outcome.total == most:
             break
         kind = chance.choice(list(kinds))
@@ -116,7 +137,7 @@ def forget(folder: Path) -> None:
             path.unlink()
 
 
-def wait_for(folder: Path, ranks: int, moment: Moment, process: subprocess.Popen[bytes]) -> bool:
+def wait_for(folder: Path, ranks: int, moment: Moment, process: Agent) -> bool:
     """Wait for ``moment``; return whether it has come ahead of the end."""
     deadline_s = time.monotonic() + LIMIT_S
     while process.poll() is None and time.monotonic() < deadline_s:
@@ -142,7 +163,7 @@ def pids_of(folder: Path, ranks: int, whose: str = "start") -> list[int]:
     return [int(text) for text in texts if text]
 
 
-def disturb(kind: str, process: subprocess.Popen[bytes], pids: list[int], chance: random.Random) -> None:
+def disturb(kind: str, process: Agent, pids: list[int], chance: random.Random) -> None:
     """Send a signal to whom ``kind`` says."""
     name, _, whom = kind.partition(" to ")
     targets = [process.pid] if whom == "torchrun" else [chance.choice(pids)] if whom == "a rank" else list(pids)
@@ -152,7 +173,7 @@ def disturb(kind: str, process: subprocess.Popen[bytes], pids: list[int], chance
             os.kill(pid, signal.Signals[name])
 
 
-def after_signal(folder: Path, ranks: int, process: subprocess.Popen[bytes]) -> Iterator[str]:
+def after_signal(folder: Path, ranks: int, process: Agent) -> Iterator[str]:
     """Say what is wrong with ranks that have been asked to end."""
     try:
         process.wait(LIMIT_S)
@@ -177,7 +198,7 @@ def damaged(folder: Path) -> Iterator[str]:
             yield str(error)
 
 
-def ended(folder: Path, process: subprocess.Popen[bytes] | None) -> Iterator[str]:
+def ended(folder: Path, process: Agent | None) -> Iterator[str]:
     """Let a victim come to its end; say what is wrong if it does not."""
     assert process is not None, "it was started"
     try:

@@ -92,10 +92,11 @@ def fit(folder: Path, workers: int) -> None:
     trainer.save_checkpoint(folder / "end.ckpt")
 
 
-def main() -> None:
-    folder, code = Path(sys.argv[1]), 1
+def run(folder: Path, workers: int) -> None:
+    """Train, and note with which code this rank has ended."""
+    code = 1
     try:
-        fit(folder, int(sys.argv[2]))
+        fit(folder, workers)
         code = 0
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 1
@@ -105,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(Path(sys.argv[1]), int(sys.argv[2]))

@@ -43,14 +43,14 @@ def test_a_backward_waits_only_where_gradients_are_exchanged():
     assert [place_of(frame, exchanges=exchanges).waits for exchanges in (True, False)] == [True, False]
 
 
-def test_ranks_wait_for_each_other_where_they_exchange_buffers_ahead_of_a_step(monkeypatch: pytest.MonkeyPatch):
+def test_ranks_wait_for_each_other_where_ddp_exchanges_ahead_of_a_step(monkeypatch: pytest.MonkeyPatch):
     found: list[FrameType] = []
     monkeypatch.setattr(dist, "_broadcast_coalesced", lambda *arguments: found.append(sys._getframe(1)))
     exchange = DistributedDataParallel._distributed_broadcast_coalesced
     exchange(cast(Any, SimpleNamespace(process_group=None)), [], 0, 0)
     place = place_of(found[0], exchanges=False)
     assert place.waits
-    assert place.text.startswith("waits for the buffers of the others (at test_places.py:")
+    assert place.text.startswith("waits for the others ahead of its step (at test_places.py:")
 
 
 def test_whoever_runs_something_else_does_not_wait():

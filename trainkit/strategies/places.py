@@ -19,8 +19,8 @@ BACKWARD = "_engine_run_backward"
 """Torch's function beneath every backward."""
 
 
-BUFFERS = "_distributed_broadcast_coalesced"
-"""The method of DDP that gives all ranks the buffers of rank 0, ahead of a step."""
+DDP = "torch.nn.parallel.distributed"
+"""The module of torch's DDP, which exchanges buffers and the order of gradients ahead of a step, beneath Python."""
 
 
 class Place(NamedTuple):
@@ -47,8 +47,8 @@ def place_of(frame: FrameType | None, *, exchanges: bool) -> Place:
     # Decorators and the wait itself stand within the collective that was called.
     in_collective = any(name in _WAITS_OF_TORCH | _OWN_WAITS for name in names[:4])
     in_backward = any(each.f_code.co_name == BACKWARD for each in frames[:2])
-    if frames and names[0] == "torch.nn.parallel.distributed" and frames[0].f_code.co_name == BUFFERS:
-        return Place(True, f"waits for the buffers of the others{_caller(frames)}")
+    if names[:1] == [DDP]:
+        return Place(True, f"waits for the others ahead of its step{_caller(frames)}")
     if in_backward and exchanges:
         return Place(True, f"{GRADIENTS}{_caller(frames)}")
     if in_collective:
