@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -64,6 +65,8 @@ def start(programs: Sequence[Program], link: int | None, ranks: int, folder: Pat
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    for rank in range(ranks):
+        (folder / f"done_{rank}").unlink(missing_ok=True)
     # Forked, since most of the time of a process that is started is that of its imports.
     context = get_context("fork")
     processes = [
@@ -93,6 +96,10 @@ def be_rank(rank: int, ranks: int, port: int, folder: Path, link: int | None, pr
         except Exception:
             # Those behind it run all the same: ranks that an error has ended find each other anew.
             print(traceback.format_exc(), flush=True)
+    (folder / f"done_{rank}").touch()
+    # Rank 0 holds the store in which all find each other, and so leaves last.
+    while rank == 0 and not all((folder / f"done_{other}").exists() for other in range(ranks)):
+        time.sleep(0.01)
     end_default_group()
     os._exit(0)
 

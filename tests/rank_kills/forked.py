@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from multiprocessing import get_context
@@ -52,8 +53,15 @@ def _be_agent(folder: Path, ranks: int, workers: int, max_restarts: int) -> NoRe
         start_method="fork",
     )
     try:
-        elastic_launch(config, victim.run)(folder, workers)
+        elastic_launch(config, _be_rank)(folder, workers)
     except BaseException as error:
         print(f"agent: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(1)
     os._exit(0)
+
+
+def _be_rank(folder: Path, workers: int) -> None:
+    # Those of the agent, which a process that torchrun starts does not have.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    victim.run(folder, workers)
