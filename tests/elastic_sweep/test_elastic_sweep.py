@@ -10,7 +10,7 @@ import pytest
 
 from tests.elastic_sweep.programs import DATA, Program
 
-pytestmark = [pytest.mark.distributed, pytest.mark.slow]
+pytestmark = [pytest.mark.distributed, pytest.mark.slow, pytest.mark.timeout(400)]
 
 ROOT = Path(__file__).parents[2]
 FIRST = 100

@@ -27,7 +27,7 @@ from tests.rank_kills.kills import (
 )
 from trainkit.storage.files import read_checkpoint
 
-pytestmark = [pytest.mark.distributed, pytest.mark.slow]
+pytestmark = [pytest.mark.distributed, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
