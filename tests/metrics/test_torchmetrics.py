@@ -4,17 +4,20 @@ import io
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchmetrics import CatMetric, MeanMetric, MetricCollection, SumMetric
+from torchmetrics import CatMetric, MeanMetric, Metric, MetricCollection, SumMetric
 from torchmetrics.classification import BinaryAccuracy, BinaryPrecision, BinaryRecall
 
+from trainkit.errors import StateError
 from trainkit.metrics.torchmetrics import (
     find_metrics,
     is_metric,
     is_metric_collection,
     load_metric_states,
+    merge_metric_states,
     metric_states,
     reset_metrics,
 )
@@ -67,6 +70,40 @@ def test_metrics_continue_from_a_checkpoint_as_if_never_stopped(batches_before):
     for seed in range(batches_before, 5):
         resumed.see(seed)
     assert resumed.values() == whole.values()
+
+
+def test_one_rank_goes_on_with_what_several_have_collected():
+    whole, *ranks, alone = (Net() for _ in range(4))
+    for seed in range(6):
+        whole.see(seed)
+        ranks[seed // 3].see(seed)
+    load_metric_states(alone, saved_and_loaded(metric_states(ranks[0])))
+    merge_metric_states(alone, saved_and_loaded(metric_states(ranks[1])))
+    for value, expected in zip(alone.values(), whole.values(), strict=True):
+        # What is concatenated is so in an order of its own, as between ranks.
+        assert np.sort(np.atleast_1d(value)) == pytest.approx(np.sort(np.atleast_1d(expected)))
+
+
+class Last(Metric):
+    """Cannot be merged: it declares no reduction."""
+
+    def __init__(self):
+        super().__init__()
+        self.add_state("last", torch.zeros(()), dist_reduce_fx=None)
+
+    def update(self, value):
+        self.last = value
+
+    def compute(self):
+        return self.last
+
+
+def test_what_cannot_be_merged_is_refused():
+    nets = [nn.ModuleDict({"last": Last()}) for _ in range(2)]
+    for net in nets:
+        net["last"].update(torch.ones(()))
+    with pytest.raises(StateError, match="a Last cannot go on with what it held on several ranks"):
+        merge_metric_states(nets[0], metric_states(nets[1]))
 
 
 def test_what_a_metric_takes_in_later_does_not_change_a_saved_state():

@@ -7,15 +7,18 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch import distributed as dist
 from torch.utils.data import DataLoader, TensorDataset
 
 from trainkit import Trainer
 from trainkit.errors import RankError
 from trainkit.hooks.specs import HOOKS
+from trainkit.strategies.rank_watch import PATIENCE_S
 from trainkit.testing import TinyModule
 
 FOLDER, ODD, HOOK, ACTION = (*sys.argv[1:5], "", "0", "", "")[:4] if len(sys.argv) == 5 else ("", "0", "", "")
@@ -37,6 +40,12 @@ def log(trainer: Trainer) -> None:
     trainer.strategy.all_reduce(torch.ones(1))  # what `log(..., on_step=True, sync_dist=True)` does
 
 
+def keep_signalled_rank_waiting(trainer: Trainer) -> None:
+    """Ask the other rank to end, and be busy for longer than a rank waits that nobody comes for."""
+    os.kill(int(Path(FOLDER, f"pid_{1 - trainer.global_rank}").read_text()), signal.SIGTERM)
+    time.sleep(PATIENCE_S + 4)
+
+
 ACTIONS: dict[str, Callable[[Trainer], Any]] = {
     "saves": save,
     "stops": stop,
@@ -45,6 +54,8 @@ ACTIONS: dict[str, Callable[[Trainer], Any]] = {
     "sleeps": lambda trainer: time.sleep(5),
     "meets": lambda trainer: dist.barrier(),
     "is signalled": lambda trainer: os.kill(os.getpid(), signal.SIGTERM),
+    "is killed": lambda trainer: os.kill(os.getpid(), signal.SIGKILL),
+    "is busy": keep_signalled_rank_waiting,
     "skips": lambda trainer: -1,
 }
 
@@ -67,6 +78,15 @@ class Odd:
 
 
 class Module(TinyModule):
+    """Has buffers, which ranks exchange ahead of each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.norm(x))
+
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         if HOOK == "training_step" and self.global_rank == int(ODD) and batch_idx == 2:
             return None
@@ -80,6 +100,7 @@ def loader(samples: int) -> DataLoader[Any]:
 
 
 def main() -> None:
+    Path(FOLDER, f"pid_{os.environ['RANK']}").write_text(str(os.getpid()))
     # Defined here and not found by name, so that it may be any hook; with the name that messages are to have.
     if HOOK in HOOKS:
         exec(f"def {HOOK}(self, trainer):\n    return self.act(trainer)", scope := {})

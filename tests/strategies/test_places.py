@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import sys
-from types import FrameType
+from types import FrameType, SimpleNamespace
+from typing import Any, cast
 
+import pytest
 import torch
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 from trainkit.strategies.places import place_of, waits_for_ranks
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
@@ -37,6 +41,16 @@ def test_a_backward_waits_only_where_gradients_are_exchanged():
     frame = frame_of_backward()
     assert place_of(frame, exchanges=True).text.startswith("waits for the gradients of the others")
     assert [place_of(frame, exchanges=exchanges).waits for exchanges in (True, False)] == [True, False]
+
+
+def test_ranks_wait_for_each_other_where_ddp_exchanges_ahead_of_a_step(monkeypatch: pytest.MonkeyPatch):
+    found: list[FrameType] = []
+    monkeypatch.setattr(dist, "_broadcast_coalesced", lambda *arguments: found.append(sys._getframe(1)))
+    exchange = DistributedDataParallel._distributed_broadcast_coalesced
+    exchange(cast(Any, SimpleNamespace(process_group=None)), [], 0, 0)
+    place = place_of(found[0], exchanges=False)
+    assert place.waits
+    assert place.text.startswith("waits for the others ahead of its step (at test_places.py:")
 
 
 def test_whoever_runs_something_else_does_not_wait():

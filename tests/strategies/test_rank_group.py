@@ -41,6 +41,15 @@ def test_both_ranks_end_and_are_told_what_one_has_done(tmp_path: Path, name: str
             assert "to do  " in ended.text
 
 
+@pytest.mark.parametrize("odd", [0, 1])
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_validation_batch_end"])
+def test_a_rank_that_is_killed_is_named_by_the_other(tmp_path: Path, odd: int, hook: str):
+    ended = Ranks(odd_ranks.__file__, tmp_path, odd, hook, "is killed").ended()
+    assert ended[odd].code == -9
+    assert ended[1 - odd].code in (7, 1), ended[1 - odd].text
+    assert re.search(rf"rank {odd} +has ended without a word: its process was killed", ended[1 - odd].text)
+
+
 @pytest.mark.parametrize("name", FINE)
 def test_what_harms_nobody_ends_nothing_early(tmp_path: Path, name: str):
     first, second = Ranks(odd_ranks.__file__, tmp_path, *FINE[name]).ended()
@@ -66,6 +75,13 @@ def test_a_signal_to_one_rank_is_honoured_by_all_at_one_batch_and_continued_exac
     tmp_path: Path, undisturbed: str, hook: str
 ):
     ended = Ranks(odd_ranks.__file__, tmp_path, 1, hook, "is signalled").ended()
+    assert [each.code for each in ended] == [143, 143], ended
+    assert fitted(tmp_path, "goes on") == undisturbed
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_validation_end"])
+def test_a_rank_that_is_asked_to_end_waits_for_one_that_is_busy(tmp_path: Path, undisturbed: str, hook: str):
+    ended = Ranks(odd_ranks.__file__, tmp_path, 0, hook, "is busy").ended()
     assert [each.code for each in ended] == [143, 143], ended
     assert fitted(tmp_path, "goes on") == undisturbed
 

@@ -78,6 +78,18 @@ def test_a_rank_that_is_busy_is_waited_for_until_time_is_up(store: HashStore, wa
     assert second.verdict == ""
 
 
+def test_a_rank_may_come_as_long_as_it_is_busy_and_patience_lasts(store: HashStore, watches: list[RankWatch]):
+    first, second = watches
+    with pytest.raises(RankError, match="has waited 0.5 s"):
+        wait_for(store, ["never"], first, "logging", timedelta(seconds=0.5))
+    assert first.may_come(20.0)
+    assert not first.may_come(rank_watch.LONG_PATIENCE_S)
+    second.leave_call("has left trainer.fit()")
+    with pytest.raises(RankError):
+        wait_for(store, ["never"], first, "logging", LONG)
+    assert not first.may_come(20.0)
+
+
 def test_what_comes_ends_a_wait(store: HashStore, watches: list[RankWatch]):
     store.set("here", "value")
     wait_for(store, ["here"], watches[0], "logging", LONG)

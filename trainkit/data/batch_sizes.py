@@ -9,6 +9,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from trainkit.data.dataloader_copy import has_own_batches, index_sampler
+from trainkit.data.global_batches import sampler_of
 from trainkit.data.loaders import length_of
 from trainkit.data.tensors import TensorLoader
 
@@ -39,6 +40,8 @@ def batch_sizes(loader: Any, ranks: int) -> BatchSizes | None:
         loader: The loader.
         ranks: How many processes have one like it.
     """
+    if (dealt := sampler_of(loader)) is not None:
+        return BatchSizes(dealt.batch.samples, dealt.samples)
     if isinstance(loader, TensorLoader):
         return BatchSizes(loader.batch_size, length_of(loader.sampler) or math.inf, ranks)
     # A batch sampler of the user's own makes batches as it likes; without one each item of the dataset is a batch.

@@ -21,14 +21,24 @@ from torch.utils.data import (
 _OF_TORCH = (DistributedSampler, RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
-def with_sampler(loader: DataLoader[Any], sampler: Iterable[Any]) -> DataLoader[Any]:
-    """Return a copy of ``loader`` that takes its samples in the order of ``sampler``, in batches of the same size."""
+def with_sampler(
+    loader: DataLoader[Any], sampler: Iterable[Any], batch_size: int | None = None, drop_last: bool | None = None
+) -> DataLoader[Any]:
+    """Return a copy of ``loader`` that takes its samples in the order of ``sampler``.
+
+    Args:
+        loader: The loader.
+        sampler: Gives indices.
+        batch_size: Samples of a batch; by default as many as before.
+        drop_last: Whether a last batch of fewer is left out; by default as before.
+    """
     if loader.batch_sampler is None:  # batch_size=None: each index is a batch of its own
         return _copy_with(loader, sampler=sampler)
-    size, drop_last = loader.batch_sampler.batch_size, loader.batch_sampler.drop_last  # type: ignore[attr-defined]
+    old: Any = loader.batch_sampler
+    size, drops = batch_size or old.batch_size, old.drop_last if drop_last is None else drop_last
+    shown = {"batch_size": batch_size} if batch_size else {}
     # The DataLoader asks the batch sampler alone; `loader.sampler` is set for users who look at it.
-    batch_sampler = BatchSampler(sampler, size, drop_last)
-    return _copy_with(loader, sampler=sampler, batch_sampler=batch_sampler)
+    return _copy_with(loader, sampler=sampler, batch_sampler=BatchSampler(sampler, size, drops), **shown)
 
 
 def with_batch_sampler(loader: DataLoader[Any], batch_sampler: Iterable[list[Any]]) -> DataLoader[Any]:
@@ -79,7 +89,7 @@ def samplers_of(loader: Any) -> list[Any]:
     return list({id(sampler): sampler for sampler in found if sampler is not None}.values())
 
 
-def _copy_with(loader: DataLoader[Any], **changed: Iterable[Any] | Sampler[Any] | bool) -> DataLoader[Any]:
+def _copy_with(loader: DataLoader[Any], **changed: Iterable[Any] | Sampler[Any] | int) -> DataLoader[Any]:
     # A shallow copy survives subclasses with constructors of their own. DataLoader.__setattr__ forbids to change these
     # attributes, as an iterator with persistent workers may be using them; the copy starts without one.
     clone = copy.copy(loader)

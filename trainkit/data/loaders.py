@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import chain, repeat
 from typing import Any
@@ -17,6 +17,7 @@ from trainkit.checks import share
 from trainkit.data.batch_source import BatchSource
 from trainkit.data.counter import ItemCounter
 from trainkit.data.dataloader_copy import is_map_style
+from trainkit.data.global_batches import sampler_of
 from trainkit.data.resume.other_data import Resume
 from trainkit.data.sampler import (
     has_equal_parts,
@@ -55,6 +56,8 @@ class LimitedLoader:
     Attributes:
         num_batches: How many batches there are at most; None if neither the loader nor the limit tells.
         has_equal_parts: Whether it was dealt to ranks such that all have equally many samples in each batch.
+        weight_of_batch: ``(batch_idx) -> float``: what this rank's mean over a batch counts in that of all ranks; None
+            in an epoch in which they have equal shares.
         ended_early: Whether the newest pass ended before its promised length, behind a batch that was not marked as
             the last.
 
@@ -87,6 +90,8 @@ class LimitedLoader:
         self.has_equal_parts = has_equal_parts(loader)
         self.num_batches = self._count_batches()
         self._source = BatchSource(loader, name, knows_length=self._length is not None)
+        self._dealt = sampler_of(loader)
+        self.weight_of_batch: Callable[[int], float] | None = None
         self._epoch = 0
         self._given = ItemCounter()  # batches fetched from the loader in this pass
         self._ahead = 0  # how many of them the loop has not been given yet: 1 with a look-ahead batch, else 0
@@ -198,6 +203,8 @@ class LimitedLoader:
         """Tell samplers that shuffle by epoch (those with a ``set_epoch`` method) which epoch comes."""
         self._epoch = epoch
         self._source.set_epoch(epoch)
+        if self._dealt is not None:
+            self.weight_of_batch = None if self._dealt.is_even else self._dealt.weight
         # A data set may grow from epoch to epoch.
         if self._length is not None:
             self._length = length_of(self.loader)

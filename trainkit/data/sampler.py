@@ -186,13 +186,8 @@ class ShardedSampler(Sampler[Any]):
         self.epoch = 0
 
     def __iter__(self) -> Iterator[Any]:
-        with _seeded(self.seed + self.epoch):
-            items = list(self.sampler)
-        if self.tail == "pad":
-            # Modulo, because there may be fewer items than are missing: two samples for five ranks.
-            items += [items[index % len(items)] for index in range(-len(items) % self.world_size)]
-        elif self.tail == "drop":
-            items = items[: len(items) // self.world_size * self.world_size]
+        with seeded(self.seed + self.epoch):
+            items = self._in_rounds(list(self.sampler), self.world_size)
         # Round-robin and not in blocks: what all ranks have consumed together is then a prefix of `items`, whatever
         # their number, so that a run can continue with another one.
         return iter(items[self.rank :: self.world_size])
@@ -202,6 +197,13 @@ class ShardedSampler(Sampler[Any]):
         if self.tail == "pad":
             return whole + (rest > 0)
         return whole + (self.tail == "keep" and self.rank < rest)
+
+    def _in_rounds(self, items: list[Any], size: int) -> list[Any]:
+        """Return ``items`` with a last round of ``size`` items that is as `tail` says."""
+        if self.tail == "pad":
+            # Modulo, because there may be fewer items than are missing: two samples for five ranks.
+            return items + [items[index % len(items)] for index in range(-len(items) % size)]
+        return items[: len(items) // size * size] if self.tail == "drop" else items
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, which goes into the seed, here and in the sampler that is dealt."""
@@ -233,7 +235,7 @@ def _drops_last(loader: DataLoader[Any] | TensorLoader) -> bool:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Seed the CPU's generators inside, and restore them after: elsewhere each rank draws numbers of its own."""
     import numpy as np  # torch works without it; samplers seldom do
 

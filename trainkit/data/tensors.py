@@ -130,10 +130,20 @@ class TensorLoader:
             # A list, not a tuple, as default_collate makes of the samples of a TensorDataset.
             yield batch if names is None else dict(zip(names, batch, strict=True))
 
-    def with_sampler(self, sampler: Iterable[int]) -> Self:
-        """Return a loader over the same tensors that takes the samples in the order of ``sampler``."""
+    def with_sampler(
+        self, sampler: Iterable[int], batch_size: int | None = None, drop_last: bool | None = None
+    ) -> Self:
+        """Return a loader over the same tensors that takes the samples in the order of ``sampler``.
+
+        Args:
+            sampler: Gives indices.
+            batch_size: Samples of a batch; by default as many as before.
+            drop_last: Whether a last batch of fewer is left out; by default as before.
+        """
         clone = copy.copy(self)
         clone.sampler = sampler
+        clone.batch_size = batch_size or self.batch_size
+        clone.drop_last = self.drop_last if drop_last is None else drop_last
         return clone
 
     def keeping_last(self) -> Self:

@@ -57,7 +57,8 @@ def step_with_closure(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: i
                     raise NothingToUpdate
                 prepare_group(run, hooks, synced=bool(outputs))
         if outputs:
-            group.loss += outputs["loss"]
+            own = 1.0 if run.weight_of_batch is None else run.weight_of_batch(batch_idx)
+            group.loss += outputs["loss"] * (own if group.divisor else own > 0)
         losses.append(group.mean_loss(run.strategy if decides else None) if group.is_open else None)
         return losses[-1]
 

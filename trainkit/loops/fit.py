@@ -13,6 +13,7 @@ from trainkit.loops.finish_hook import finish_hook
 from trainkit.loops.run import FitRun
 from trainkit.loops.sample_count import begin_count
 from trainkit.loops.steps import Step, choose_step
+from trainkit.loops.unequal_ranks import without_padding
 from trainkit.seed import isolate_rng
 from trainkit.types import Phase
 
@@ -66,7 +67,10 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
     progress = run.progress
     # Loaders first: they may be made anew for this epoch, with another number of batches.
     loaders.start_epoch(progress.epoch)
-    run.start_epoch(loaders.train.num_batches, has_equal_parts=loaders.train.has_equal_parts)
+    train = loaders.train
+    run.start_epoch(train.num_batches, has_equal_parts=train.has_equal_parts, weight_of_batch=train.weight_of_batch)
+    if run.weight_of_batch is not None:
+        step = without_padding(step)
     # In the middle of an epoch, what was logged in it before the checkpoint still counts.
     run.metrics.begin_phase(Phase.TRAIN, resume=progress.in_epoch)
     if not progress.in_epoch:

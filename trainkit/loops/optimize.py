@@ -13,6 +13,7 @@ from torch import Tensor
 from trainkit.errors import ModuleError
 from trainkit.hooks.bound import BoundHooks
 from trainkit.loops.run import FitRun
+from trainkit.loops.unequal_ranks import of_own_share
 from trainkit.module.optimizers import parameters_of
 from trainkit.types import Batch, StepOutput
 
@@ -102,6 +103,8 @@ def add_gradients(run: FitRun, hooks: BoundHooks, output: Any, batch_idx: int, s
     The loss is divided here: by the batches of its accumulation group, of which each weighs the same.
     """
     loss, weight = read_loss(output, weighs=run.module.weighs_losses)
+    if run.weight_of_batch is not None:
+        loss, weight = of_own_share(run.weight_of_batch(batch_idx), loss, weight)
     group = run.accumulation
     # The gradients of the last update stay readable until here, as `on_train_batch_end` promises.
     if not group.is_open:

@@ -120,6 +120,8 @@ class FitRun(Run):
         rows: Which updates have a row of metrics.
         counts_samples: Whether the samples of training batches are counted, as something goes by their number.
         has_equal_parts: Whether in this epoch all ranks have equally many samples in a batch.
+        weight_of_batch: ``(batch_idx) -> float``: what this rank's mean counts in that of all ranks, in an epoch in
+            which they have shares of different sizes; None where shares are equal.
         used_rates: With which rates the newest update was made, by optimizer and parameter group, where its batch is
             the last of an epoch or of the fit; None elsewhere, and where no scheduler sets rates.
         made_with: What the code gave, by names such as ``optimizer.lr``; what a checkpoint overrides is that of it.
@@ -154,6 +156,7 @@ class FitRun(Run):
     learning: LearningWatch = field(default_factory=LearningWatch, init=False)
     counts_samples: bool = field(default=False, init=False)
     has_equal_parts: bool = field(default=False, init=False)
+    weight_of_batch: Callable[[int], float] | None = field(default=None, init=False)
     used_rates: list[list[Tensor | float | None]] | None = field(default=None, init=False)
     made_with: dict[str, Any] = field(default_factory=dict, init=False)
     _num_cadences: int = field(default=0, init=False)
@@ -208,9 +211,21 @@ class FitRun(Run):
 
     # Epochs and updates
 
-    def start_epoch(self, num_batches: int | None, *, has_equal_parts: bool = False) -> None:
-        """Settle what holds for one epoch, which has ``num_batches`` batches; None if the loader does not know."""
-        self.has_equal_parts = has_equal_parts
+    def start_epoch(
+        self,
+        num_batches: int | None,
+        *,
+        has_equal_parts: bool = False,
+        weight_of_batch: Callable[[int], float] | None = None,
+    ) -> None:
+        """Settle what holds for one epoch.
+
+        Args:
+            num_batches: Its batches; None if the loader does not know.
+            has_equal_parts: As the attribute.
+            weight_of_batch: As the attribute.
+        """
+        self.has_equal_parts, self.weight_of_batch = has_equal_parts, weight_of_batch
         self.is_last_batch = self.progress.is_last
         self.learning.start_epoch(self.optimizers, self.progress)
         self.limits.start_epoch(num_batches)
@@ -223,7 +238,8 @@ class FitRun(Run):
         )
         is_plain = self.accumulation.size == 1 and not self.accumulation.batches and self._has_plain_parts()
         self.is_plain = is_plain and self.is_alone
-        self.is_plain_on_ranks = is_plain and not self.is_alone and not overrides(self.strategy, "skips_step", Strategy)
+        is_alike = weight_of_batch is None and not overrides(self.strategy, "skips_step", Strategy)
+        self.is_plain_on_ranks = is_plain and not self.is_alone and is_alike
         self.check_after_batch()
 
     def end_epoch(self) -> None:

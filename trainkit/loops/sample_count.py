@@ -19,7 +19,8 @@ def counting_samples(step: Step) -> Step:
 
     def step_and_count(run: FitRun, hooks: BoundHooks, batch: Batch, batch_idx: int, is_last: bool) -> StepOutput:
         # Ahead of the step, which may change the batch; counted behind it, as the batch is.
-        samples = _samples_in(run, batch)
+        is_padding = run.weight_of_batch is not None and not run.weight_of_batch(batch_idx)
+        samples = _samples_in(run, batch, is_padding=is_padding)
         outputs = step(run, hooks, batch, batch_idx, is_last)
         run.progress.samples += samples
         return outputs
@@ -40,7 +41,7 @@ def begin_count(run: FitRun) -> None:
     progress.validated_at_samples = min(progress.validated_at_samples, progress.samples)
 
 
-def _samples_in(run: FitRun, batch: Batch) -> int:
+def _samples_in(run: FitRun, batch: Batch, *, is_padding: bool) -> int:
     """Return how many samples all ranks have in this turn.
 
     Raises:
@@ -61,4 +62,4 @@ def _samples_in(run: FitRun, batch: Batch) -> int:
             "    to do        say '500 steps' or '250 batches' in place of samples, or yield batches whose tensors "
             "have a row for each sample"
         )
-    return run.strategy.total(samples)
+    return run.strategy.total(0 if is_padding else samples)

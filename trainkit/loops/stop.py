@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -58,6 +59,8 @@ class StopSignal:
         self._process = os.getpid()
         self._before: dict[signal.Signals, Any] = {}  # the handlers that were there
         self._tells, self._is_distributed = True, False
+        self._heard_s = 0.0  # when the newest signal came
+        self._may_come: Callable[[float], bool] = bool  # whether ranks that are waited for may come, after so long
         self._reminder: threading.Thread | None = None
         self._is_reminder = False  # whether the signal that comes next is the reminder's
         self._over = threading.Event()
@@ -117,6 +120,8 @@ class StopSignal:
             yield
             return
         self._tells, self._is_distributed = strategy.is_global_zero, strategy.is_distributed
+        if strategy.is_distributed:
+            self._may_come = strategy.ranks.watch.may_come
         # The handlers that were there, as of a notebook or a server, are theirs again afterwards.
         for number in SIGNALS:
             handler = signal.signal(number, self._note)
@@ -161,7 +166,7 @@ class StopSignal:
             self._reminder.start()
 
     def _hear(self, number: int) -> None:
-        self.received = number
+        self.received, self._heard_s = number, time.monotonic()
         self.on_change()
         # The calls in whose hooks this one runs are to end too, also if a hook catches what this one ends with.
         if self._outer is not None:
@@ -178,7 +183,8 @@ class StopSignal:
             return
         if self._is_distributed:
             # A rank that left alone would leave the others waiting, unless they have left it.
-            if not patient and waits_for_ranks(frame):
+            # One that is busy comes, if only after a large save.
+            if not patient and waits_for_ranks(frame) and not self._may_come(time.monotonic() - self._heard_s):
                 raise self.exception()
             return
         place = place_of(frame)

@@ -42,6 +42,7 @@ class MetricCollector(LoggedValues):
         self._module: nn.Module | None = None
         self._closed_by: str | None = None  # where nothing can be logged, though a phase runs
         self._discards = False  # whether what is logged goes nowhere
+        self._pads = False  # whether it is of a sample that counts in no value of the phase
         # Always the `current` slots of the innermost phase, kept here so that `log` finds a name in one look-up.
         self._slots: dict[str, Slot] = {}
         self.may_log_outside_batches: Callable[[Phase], bool] = lambda phase: True
@@ -88,7 +89,7 @@ class MetricCollector(LoggedValues):
             # A copy, because the user may change the tensor in place before anybody reads it. `Running` needs none: it
             # adds the value to a total of its own.
             self._publish_step(slot, value.clone() if isinstance(value, Tensor) else value, batch_size)
-        if slot.running is not None:
+        if slot.running is not None and not self._pads:
             slot.running.add(value, self._weight(slot, batch_size))
             # Callbacks may read it in the same hook, ahead of the reduction over ranks, so they get the local value.
             if slot.spec.place == EPOCH_HOOK:
@@ -226,13 +227,34 @@ class MetricCollector(LoggedValues):
 
         For a batch that is evaluated once more: it counts once.
         """
+        before, self._slots, self._discards = (self._slots, self._discards), {}, True
+        try:
+            with self._metrics_kept():
+                yield
+        finally:
+            self._slots, self._discards = before
+
+    @contextmanager
+    def padding(self) -> Iterator[None]:
+        """Return a context for a batch that is no part of the phase: its values are those of a step, and of no epoch.
+
+        For a rank that has no sample of its own, and takes part with another one. Its values may be exchanged.
+        """
+        self._pads = True
+        try:
+            with self._metrics_kept():
+                yield
+        finally:
+            self._pads = False
+
+    @contextmanager
+    def _metrics_kept(self) -> Iterator[None]:
+        """Return a context in which torchmetrics objects collect nothing."""
         metrics = find_metrics(self._module).values() if self._module is not None else ()
         held = [(metric, state_of(metric), metric._forward_cache) for metric in metrics]
-        before, self._slots, self._discards = (self._slots, self._discards), {}, True
         try:
             yield
         finally:
-            self._slots, self._discards = before
             for metric, state, value_of_batch in held:
                 load_state(metric, state)
                 metric._forward_cache = value_of_batch

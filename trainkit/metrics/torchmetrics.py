@@ -146,6 +146,19 @@ def load_metric_states(module: nn.Module, states: dict[str, Any], plugins: Plugi
             load_state(metric, states[name])
 
 
+def merge_metric_states(module: nn.Module, states: dict[str, Any], plugins: Plugins = ()) -> None:
+    """Let each torchmetrics object also hold what `metric_states` returned on another rank.
+
+    Raises:
+        StateError: If one cannot hold both.
+    """
+    for name, metric in find_metrics(module, plugins).items():
+        if name in states:
+            check_state(metric, states[name], f"torchmetrics.{name}")
+            if is_compound(metric) or not merge_state(metric, states[name]):
+                raise StateError(f"a {type(metric).__name__} cannot go on with what it held on several ranks")
+
+
 def reset_metrics(module: nn.Module) -> None:
     """Reset every torchmetrics object that ``module`` holds."""
     for metric in find_metrics(module).values():

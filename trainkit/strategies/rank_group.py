@@ -114,6 +114,7 @@ class RankGroup:
         """Return a board on which the threads of all ranks tell rank 0 one thing. Every rank has to ask for it."""
         self._num_boards += 1
         return Board(PrefixStore(str(self._num_boards), self._boards), self.watch)
+
     def notes(self, note: str) -> list[str] | None:
         """Leave a note for the other ranks; return the earlier notes of all, or None if some rank has yet to leave it.
 

@@ -39,6 +39,9 @@ BEAT_S = 5.0
 SILENT_S = 120.0
 """After how long a rank on another machine of which nothing is heard is taken to have ended."""
 
+LONG_PATIENCE_S = 60.0
+"""The same where another rank is merely busy, with a large save perhaps: it comes, and then all leave together."""
+
 TO_DO = (
     "    to do        let all ranks do the same: save, stop, skip and log on every rank, with equally many batches;\n"
     "                 decide with trainer.strategy.any_rank(...) or trainer.strategy.agreed(...). Call\n"
@@ -168,6 +171,11 @@ class RankWatch:
             place = self._others.get(0, {}).get("place", "")
             self._decide(f"rank 0 has ended, and with it the store in which ranks meet.\n    rank 0        {place}")
         return self.verdict
+
+    def may_come(self, waited_s: float) -> bool:
+        """Return whether a rank for which this one has waited so long is busy, as far as is known, and so may come."""
+        busy = (each["inside"] and not each["gone"] and not each["waits"] for each in self._others.values())
+        return not self.verdict and waited_s < LONG_PATIENCE_S and any(busy)
 
     def close(self, then: str = ", and its program has ended") -> None:
         """This rank leaves for good: nobody is to wait for it any more."""
@@ -341,7 +349,7 @@ class RankWatch:
         waited_s = now_s - max(self._signal_at_s, self._since_s)
         # One that computes, as backward may on a CPU, comes to the end of its batch, and leaves there.
         is_idle = time.process_time() - self._cpu_s < 0.2 * (now_s - self._signal_at_s)
-        if self._signal and waited_s > PATIENCE_S and is_idle:
+        if self._signal and waited_s > PATIENCE_S and is_idle and not self.may_come(waited_s):
             self._end(f"{signal.Signals(self._signal).name}: rank {self.rank} {self._text}", 128 + self._signal)
 
     def _end(self, why: str, code: int) -> NoReturn:

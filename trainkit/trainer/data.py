@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from trainkit.batch.transfer import make_transfer
+from trainkit.data.first_samples import count_items, with_first
 from trainkit.data.fit_loaders import FitLoaders
 from trainkit.data.loaders import LimitedLoader
 from trainkit.data.module import DataModule
@@ -29,6 +31,7 @@ from trainkit.storage.owners import dict_of
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.arguments import DataArguments
 from trainkit.trainer.drawn_alike import drawn_alike, states_of_first
+from trainkit.trainer.kept_batches import KeptBatches
 from trainkit.trainer.loader_source import LoaderName, LoaderSource
 from trainkit.trainer.same_data import share_generators
 from trainkit.types import Batch, Stage
@@ -63,6 +66,7 @@ class DataConnection:
 
     Attributes:
         shuffle_seed: For the order of samples that are dealt to ranks; equal on all of them.
+        batches: What the global batches of a fit are made of.
         rng_at_start: The states of all generators before anything was prepared, when the run began.
         meter: Measures how long training waits for its batches; None if nobody wants to know.
 
@@ -85,6 +89,7 @@ class DataConnection:
         self._rank = rank
         self._stage = stage
         self.shuffle_seed = 0
+        self.batches = KeptBatches(rank.index, rank.world_size)
         self.rng_at_start: dict[str, Any] = {}
         self._rng_before_loaders: dict[str, Any] | None = None
         self._strategy: Strategy | None = None  # how ranks agree on what is drawn; None where there is one process
@@ -246,6 +251,7 @@ class DataConnection:
         loader = self._source.train()
         if use.overfit_batches:
             loader = in_fixed_order(loader)
+        loader = self._shared_for_training(loader)
         # Loaders that nothing would be done with are not asked for: making them may be expensive.
         val: list[LimitedLoader] = []
         if use.limit("val") and self._source.has("val"):
@@ -258,7 +264,7 @@ class DataConnection:
                 )
         return FitLoaders(
             train=LimitedLoader(
-                self._shared(loader, training=True),
+                loader,
                 use.limit("train"),
                 "train_dataloader",
                 "overfit_batches" if use.overfit_batches else "limit_train_batches",
@@ -280,6 +286,11 @@ class DataConnection:
         if name == "predict":
             sources = [with_all_samples(loader) for loader in sources]
         limit = self._use.limit(name)
+        in_fit = name == "val" and self._stage is Stage.FIT
+        counts = self.batches.validated(limit, len(sources)) if in_fit else None
+        if counts is not None:
+            sources = [with_first(*each) for each in zip(sources, counts, strict=True)]
+            limit = 1.0
         # Predictions are put together again, in batches as one process makes them.
         loaders = [self._shared(loader, training=False, whole_batches=name == "predict") for loader in sources]
         made = []
@@ -288,7 +299,20 @@ class DataConnection:
             of_all = name == "predict" and is_part_for_evaluation(loader)
             own = own_part(loader, limit) if of_all and isinstance(limit, int) else limit
             made.append(LimitedLoader(loader, own, f"{name}_dataloader", f"limit_{name}_batches"))
+        if in_fit and counts is None and self._use.use_distributed_sampler:
+            # Of rank 0, whose part is the largest; the others have no other limit.
+            self.batches.note_validated(limit, [count_items(each, limit, self._rank.world_size) for each in made])
         return made
+
+    def _shared_for_training(self, loader: Any) -> Any:
+        if not self._use.use_distributed_sampler:
+            self.batches.refuse("with use_distributed_sampler=False the batches of each rank are its own")
+            return loader
+        strategy = self._strategy
+        dealt = self.batches.deal(
+            loader, self.shuffle_seed, nullcontext if strategy is None else partial(drawn_alike, strategy)
+        )
+        return self._shared(loader, training=True) if dealt is None else dealt
 
     def _shared(self, loader: Any, *, training: bool, whole_batches: bool = False) -> Any:
         rank, world_size = self._rank.index, self._rank.world_size

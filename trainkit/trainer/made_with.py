@@ -26,6 +26,7 @@ from trainkit.checkpoint.changes import Rows, find_changes, is_class, is_in_stat
 from trainkit.checkpoint.restore_states import restore_optimizers, restore_schedulers
 from trainkit.checkpoint.take import ANEW, CodeValues, resolve_names
 from trainkit.data.combined import CombinedLoader
+from trainkit.data.global_batches import sampler_of
 from trainkit.data.loaders import length_of
 from trainkit.errors import CheckpointError, ConfigError
 from trainkit.loops.run import FitRun
@@ -209,7 +210,11 @@ def _schedulers_of(optimizer: torch.optim.Optimizer, configs: Iterable[Scheduler
 
 def _of_data(loader: Any) -> Rows:
     loaders = loader.flattened if isinstance(loader, CombinedLoader) else [loader]
-    sizes = [getattr(each, "batch_size", None) or _size_of(each) for each in loaders]
+    # On other ranks than the run began with, a batch is a share of what it was made of then.
+    sizes = [
+        dealt.batch.size if (dealt := sampler_of(each)) else getattr(each, "batch_size", None) or _size_of(each)
+        for each in loaders
+    ]
     samples = [length_of(each.dataset) if hasattr(each, "dataset") else None for each in loaders]
     rows: Rows = {"batch_size": sizes[0] if len(sizes) == 1 else sizes}
     if None in samples:

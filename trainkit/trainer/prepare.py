@@ -18,6 +18,7 @@ from trainkit.trainer.build_run import build_evaluation_run, build_fit_run
 from trainkit.trainer.data import LOADER_OF_STAGE, DataConnection
 from trainkit.trainer.drawn_alike import drawn_alike
 from trainkit.trainer.drawn_apart import draw_apart
+from trainkit.trainer.kept_batches import KeptBatches
 from trainkit.trainer.place_module import place_module
 from trainkit.trainer.run_length import begin_or_say_done
 from trainkit.trainer.run_state import SAVED_NAMES, check_storable_state, restore, restore_beginning
@@ -60,6 +61,10 @@ def prepare(
         _show_checkpoint(call, checkpoint)
     # After `setup`, in which the user may have seeded.
     data.shuffle_seed = _shuffle_seed(call, checkpoint)
+    if call.stage is Stage.FIT:
+        names = take.split(",") if isinstance(take, str) else take
+        takes_code = "batch_size" in (name.strip() for name in names)
+        data.batches = KeptBatches(strategy.rank, strategy.world_size, checkpoint, takes_code=takes_code)
     if call.stage is not Stage.FIT and checkpoint is not None:
         # What is evaluated belongs to that step; the fits of this Trainer keep their own counters.
         call.progress = Progress()
@@ -103,6 +108,7 @@ def _prepare_fit(
     if checkpoint is not None:
         # Only now, since plugins that get their state back may look at the run.
         restore(run, call.registry.plugins, data, checkpoint, call.ckpt_path or "", take, resume)
+        data.batches.tell(call.strategy, call.loaders.train.loader)
         call.loaders.sanity = []  # it was checked when the run began
     begin_or_say_done(run)
     warn_of_unreached(call.trainer, run, call.began_at[1])

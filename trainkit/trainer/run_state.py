@@ -16,6 +16,7 @@ from trainkit.errors import CheckpointError, StateError
 from trainkit.hooks.due import FINISHED_HOOKS, DueHook
 from trainkit.hooks.manager import HookManager
 from trainkit.loops.run import FitRun, Run
+from trainkit.metrics.torchmetrics import merge_metric_states
 from trainkit.module.hparams import store_hparams, warn_of_unstorable
 from trainkit.module.modes import Flags
 from trainkit.module.saved_parts import read_parts
@@ -28,7 +29,9 @@ from trainkit.storage.owners import dict_of, given_to, restoring
 from trainkit.storage.sharded.dtensors import without_shards
 from trainkit.storage.storable import check_storable, conflicting_views
 from trainkit.trainer.data import DataConnection
+from trainkit.trainer.kept_batches import GLOBAL_BATCH
 from trainkit.trainer.made_with import MADE_WITH, Resumption
+from trainkit.trainer.other_ranks import MORE_METRICS, beginning_of_validation, state_for
 from trainkit.trainer.rank_buffers import own_buffers, restore_buffers
 from trainkit.trainer.rank_gradients import add_shared, group_of_rank, without_shared
 from trainkit.trainer.run_length import restore_stop, stop_state
@@ -75,6 +78,7 @@ def dump(run: FitRun, plugins: Plugins, data: DataConnection, *, due: dict[str, 
     checkpoint["trainkit"] |= {
         "precision": run.precision.state_dict(),
         "shuffle_seed": data.shuffle_seed,
+        GLOBAL_BATCH: data.batches.state_dict(),
         "flags": asdict(run.flags or Flags.of(run.module)),
         "stop": stop_state(run),
         MADE_WITH: without_numpy(run.made_with),
@@ -271,22 +275,29 @@ def _restore_rank(
     # Between epochs nothing of a rank has to fit; within one, its place in the data does.
     mid_epoch = progress.batch > 0 and not progress.epoch_ended
     due = "" if run.unfinished_hook is None else run.unfinished_hook.name
-    if mid_epoch and resume != "next_epoch" and len(ranks) != strategy.world_size:
-        raise CheckpointError(
-            f"{path} was saved by {len(ranks)} ranks in the middle of an epoch, and there are {strategy.world_size} "
-            f"now. Continue with {len(ranks)}, from a checkpoint of an epoch's end, or with "
-            'fit(..., resume="next_epoch"), which leaves out the rest of the epoch.'
-        )
+    others = len(ranks) != strategy.world_size
+    if others and mid_epoch and resume != "next_epoch":
+        data.batches.require(path)
     _check_batches_left(progress, data, path, resume, mid_epoch=mid_epoch)
     number = strategy.rank % len(ranks)
     mine, place = ranks[number], f"trainkit.ranks[{number}]"
+    if others:
+        with restoring(f"{place}, of {len(ranks)} ranks to go on with {strategy.world_size},", path):
+            mine = state_for(ranks, strategy.rank, strategy.world_size)
     check_place(progress, mine["data"], path, in_training=mid_epoch and not progress.is_last)
     # Of a phase in whose last hooks it was saved, nothing is to come, unless plugins are.
     trains = progress.in_epoch or due == "on_train_epoch_end"
     validates = progress.in_validation or progress.validation_ending or due == "on_validation_end"
+    random_numbers = mine["rng"]
+    if others and progress.has_validated:
+        # Other ranks have other parts of its samples: it begins anew.
+        progress.validation_loader = progress.validation_batch = 0
+        random_numbers, validates = beginning_of_validation(mine, random_numbers), False
     under_way = [Phase.TRAIN] * trains + [Phase.VALIDATE] * validates
     with restoring(f"{place}.metrics", path):
         run.metrics.load_state_dict(mine["metrics"], run.module, under_way, plugins)
+        for states in mine["metrics"].get(MORE_METRICS, ()):
+            merge_metric_states(run.module, states, plugins)
     with restoring(f"{place}.group", path):
         if group_batches and not (run.optimizers and run.module.automatic_optimization):
             raise StateError(f"{group_batches} batches wait for an update, which here nobody makes but the module")
@@ -303,7 +314,7 @@ def _restore_rank(
         data.load_state_dict(mine["data"], mid_epoch=mid_epoch, validation_loader=in_loader, resume=resume)
     # Last, since everything above may have drawn.
     with restoring(f"{place}.rng", path):
-        set_rng_state(mine["rng"])
+        set_rng_state(random_numbers)
     if strategy.rank >= len(ranks):
         # It has begun with the random numbers of another rank, which goes on with them.
         move_rng(rng_checksums(), strategy.rank)

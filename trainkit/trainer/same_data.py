@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import torch
 from torch.utils.data import ConcatDataset, DataLoader, DistributedSampler, Subset
 
 from trainkit.data.combined import CombinedLoader
 from trainkit.data.dataloader_copy import samplers_of
 from trainkit.data.loaders import LimitedLoader, length_of
 from trainkit.data.resume.content import checksum, content_of
-from trainkit.data.sampler import ShardedSampler, is_shard
+from trainkit.data.resume.cursor import generators_of
+from trainkit.data.sampler import is_shard
 from trainkit.errors import RankError
 from trainkit.output import warn
 from trainkit.strategies.base import Strategy
@@ -46,18 +46,10 @@ def share_generators(strategy: Strategy, loaders: Iterable[LimitedLoader]) -> No
     A generator that each rank has seeded for itself would give each an order of its own, and in the parts that they
     take of these some samples would be missing and others there twice.
     """
-    generators = [each for loader in loaders for part in _dealt(loader.loader) for each in _generators_of(part)]
+    generators = [each for loader in loaders for part in _dealt(loader.loader) for each in generators_of(part)]
     states = strategy.broadcast_object([each.get_state().cpu() for each in generators])
     for generator, state in zip(generators, states, strict=False):
         generator.set_state(state)
-
-
-def _generators_of(loader: Any) -> list[torch.Generator]:
-    """Return the generators that belong to ``loader`` and its samplers, none twice."""
-    dealt = [sampler.sampler for sampler in samplers_of(loader) if isinstance(sampler, ShardedSampler)]
-    owners = [loader, *samplers_of(loader), *dealt, *(getattr(each, "sampler", None) for each in dealt)]
-    found = [getattr(owner, "generator", None) for owner in owners]
-    return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
 
 
 def _require_same_lengths(ranks: list[list[tuple[str, int | None]]]) -> None:

@@ -19,6 +19,7 @@ from trainkit.hooks.manager import HookManager
 from trainkit.loggers.logger import Logger
 from trainkit.loops import evaluate as evaluation
 from trainkit.loops import fit as training
+from trainkit.loops.unequal_ranks import of_own_share
 from trainkit.metrics.collector import MetricCollector
 from trainkit.metrics.scalars import as_step
 from trainkit.module import TrainModule
@@ -509,10 +510,12 @@ class Trainer(TrainerProperties):
 
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """What ``module.manual_backward`` does: hooks, precision, backward, the exchange between ranks."""
-        hooks = self.hooks.hooks
+        hooks, run = self.hooks.hooks, self.fit_run
+        if run.weight_of_batch is not None:
+            loss, _ = of_own_share(run.weight_of_batch(run.progress.batch), loss)
         hooks.on_before_backward(loss)
         hooks.around_backward(lambda loss: self.precision.backward(loss, *args, **kwargs), loss)
-        self.fit_run.exchange.after_backward(self.fit_run.module)
+        run.exchange.after_backward(run.module)
         hooks.on_after_backward()
 
     def print(self, *args: Any, **kwargs: Any) -> None:

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import combinations, islice
 from typing import Any
 
 import pytest
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
-from trainkit.data.resume.cursor import Cursor, generators_of
+from trainkit.data.first_samples import FirstItems
+from trainkit.data.resume.cursor import Cursor, generators_of, moved
+from trainkit.data.sampler import shard
 from trainkit.errors import CheckpointError
 from trainkit.seed import rng_state, same_rng_state
 from trainkit.testing import assert_same_state
@@ -146,3 +148,27 @@ def test_generators_are_found_wherever_the_user_gave_them_and_none_twice() -> No
     assert generators_of(DataLoader(range(4), sampler=sampler, generator=two)) == [two, one]
     assert generators_of(DataLoader(range(4), batch_sampler=BatchSampler(sampler, 2, False), generator=one)) == [one]
     assert generators_of(DataLoader(range(4), shuffle=True, generator=two)) == [two]
+    # Also what is dealt to ranks.
+    for loader in (
+        DataLoader(range(4), sampler=sampler),
+        DataLoader(range(4), batch_sampler=BatchesOfOne(sampler, 1, False)),
+        DataLoader(range(4), batch_sampler=BatchesOfOne(FirstItems(sampler, 3), 1, False)),
+    ):
+        assert generators_of(shard(loader, 0, 2, training=True)) == [one]
+
+
+class BatchesOfOne(BatchSampler):
+    pass
+
+
+def test_a_rank_that_was_not_there_goes_on_with_random_numbers_of_its_own() -> None:
+    began = {"global": rng_state(), "own": []}
+    position = {"began": began, "given": 2}
+    places = [moved(position, 0, 2, new=new) for new in (None, 2, 4)]
+    assert [each["saved_by"] for each in places] == [[0, 2]] * 3
+    states = [each["began"]["global"] for each in places]
+    assert same_rng_state(states[0], began["global"])
+    assert not any(same_rng_state(one, other) for one, other in combinations(states, 2))
+    assert same_rng_state(rng_state(), began["global"]), "nothing is drawn"
+    # A place that nothing was taken from since stays that of who had it.
+    assert moved(places[0], 1, 3, new=None)["saved_by"] == [0, 2]

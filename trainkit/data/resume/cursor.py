@@ -24,7 +24,7 @@ from trainkit.data.resume.content import content_of
 from trainkit.data.resume.other_data import gives_other_data, other_data, warn_inexact
 from trainkit.data.workers import end, start
 from trainkit.errors import CheckpointError, StateError
-from trainkit.seed import isolate_rng, rng_state, set_rng_state
+from trainkit.seed import isolate_rng, move_rng, rng_checksums, rng_state, set_rng_state
 from trainkit.types import Batch
 
 
@@ -334,6 +334,32 @@ class Cursor(ABC):
                 raise StateError(f"no state of a generator of {self.name}: {error}") from error
 
 
+def saved_by(position: dict[str, Any]) -> tuple[int, int] | None:
+    """Return by which rank of how many ``position`` was saved, if that was another number than there are now."""
+    rank = position.get("saved_by")
+    return None if rank is None else (rank[0], rank[1])
+
+
+def moved(position: dict[str, Any], rank: int, world_size: int, *, new: int | None) -> dict[str, Any]:
+    """Return ``position`` as that of a rank among another number of ranks, whose batches are parts of the same ones.
+
+    Args:
+        position: What `Cursor.state_dict` gave.
+        rank: By which rank it was saved.
+        world_size: Of how many.
+        new: The number of the rank that goes on with it, if that was not there; else None. Its workers draw random
+            numbers of their own.
+    """
+    position = {**position, "saved_by": position.get("saved_by") or [rank, world_size]}
+    if new is not None and position["began"] is not None:
+        with isolate_rng():
+            set_rng_state(position["began"]["global"])
+            move_rng(rng_checksums(), new)
+            # What the samplers drew first is that of all ranks.
+            position["began"] = {**position["began"], "global": rng_state()}
+    return position
+
+
 def each(batches: Iterator[Batch]) -> Iterator[Batch]:
     """Return an iterator over ``batches`` that shows, in a stack of calls, that one of them is being fetched."""
     yield from batches
@@ -341,6 +367,11 @@ def each(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 def generators_of(loader: Any) -> list[torch.Generator]:
     """Return the generators that the user gave to a loader or its samplers; none twice."""
-    found = [getattr(owner, "generator", None) for owner in (loader, *samplers_of(loader))]
+    owners = [loader, *samplers_of(loader)]
+    # What is dealt to ranks is drawn by the user's sampler, or by the sampler within the user's batch sampler.
+    for owner in owners[1:]:
+        inner = getattr(owner, "sampler", None)
+        owners += (inner, getattr(inner, "sampler", None))
+    found = [getattr(owner, "generator", None) for owner in owners]
     # One generator is often shared by a loader and its sampler.
     return list(dict.fromkeys(each for each in found if isinstance(each, torch.Generator)))

@@ -8,7 +8,8 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from trainkit.data.dataloader_copy import has_own_batches, index_sampler, is_of_torch, with_batch_sampler, with_sampler
-from trainkit.data.resume.cursor import Cursor
+from trainkit.data.global_batches import sampler_of
+from trainkit.data.resume.cursor import Cursor, saved_by
 from trainkit.data.resume.index_stream import IndexStream
 from trainkit.data.resume.other_data import draws_other_samples, refuse_other_data
 from trainkit.data.resume.seeding import epoch_seed
@@ -44,6 +45,7 @@ class IndexCursor(Cursor):
         self._was_exhausted = False  # whether the sampler had been run into its end
         self._had_workers = False  # whether an earlier pass, perhaps before a resume, left persistent workers
         self._second_draw_watched = False
+        self._saved_by: tuple[int, int] | None = None  # see `saved_by`
 
     def state_dict(self, under_way: int = 0) -> dict[str, Any]:
         state = super().state_dict(under_way)
@@ -65,7 +67,10 @@ class IndexCursor(Cursor):
         self._had_workers = state.get("persistent", False)
         if self._resume is None:
             return
-        refuse_other_data(self.name, state, samples=len(self.loader.dataset), batch_size=self.loader.batch_size)
+        self._saved_by = saved_by(state)
+        # Of another rank's batches the size differs, and the samples are compared later.
+        size = {} if self._saved_by else {"batch_size": self.loader.batch_size}
+        refuse_other_data(self.name, state, samples=len(self.loader.dataset), **size)
         # Without workers the dataset draws from the generators of this process, with workers from seeds per batch.
         workers, had = self.loader.num_workers, state.get("workers", self.loader.num_workers)
         if bool(workers) != bool(had):
@@ -186,7 +191,9 @@ class IndexCursor(Cursor):
         try:
             if self._stream is not None:
                 self._stream.advance(drawn)
-                if self._stream.checksum(drawn) == expected:
+                dealt, by, self._saved_by = sampler_of(self.loader), self._saved_by, None
+                own = self._stream.checksum(drawn) if not (dealt and by) else dealt.checksum_of(*by, drawn)
+                if own == expected:
                     return
         except StopIteration:
             pass  # it ends earlier than it did

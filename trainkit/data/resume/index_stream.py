@@ -113,6 +113,11 @@ class IndexStream:
         self._drawn += 1
         self._items.append(indices)
         self._sizes.append(len(indices) if isinstance(indices, list | tuple) else None)
-        # repr() serves whatever a sampler gives: lists, tuples, ints, strings.
-        self._checksums.append((self._drawn, zlib.crc32(repr(indices).encode(), self._checksums[-1][1])))
+        self._checksums.append((self._drawn, chained(self._checksums[-1][1], indices)))
         return indices
+
+
+def chained(checksum: int, indices: Any) -> int:
+    """Return the checksum of what had ``checksum`` and of the item behind it."""
+    # repr() serves whatever a sampler gives: lists, tuples, ints, strings.
+    return zlib.crc32(repr(indices).encode(), checksum)

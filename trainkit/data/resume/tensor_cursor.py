@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from trainkit.data.dataloader_copy import is_of_torch
-from trainkit.data.resume.cursor import Cursor
+from trainkit.data.global_batches import sampler_of
+from trainkit.data.resume.cursor import Cursor, saved_by
 from trainkit.data.resume.other_data import draws_other_samples, refuse_other_data
 from trainkit.data.tensors import TensorLoader
 from trainkit.types import Batch
@@ -21,6 +22,7 @@ class TensorCursor(Cursor):
     loader: TensorLoader
     # The indices of the pass, shape (samples,), int64; None for the tensors' own order, or before the first pass.
     _order: Tensor | None = None
+    _saved_by: tuple[int, int] | None = None  # see `saved_by`
 
     def state_dict(self, under_way: int = 0) -> dict[str, Any]:
         state = super().state_dict(under_way)
@@ -28,7 +30,10 @@ class TensorCursor(Cursor):
 
     def _restore(self, state: dict[str, Any], *, mid_epoch: bool) -> None:
         if self._resume is not None:
-            refuse_other_data(self.name, state, **self._data())
+            self._saved_by, now = saved_by(state), self._data()
+            if self._saved_by:  # of another rank's batches the size differs, and the samples are compared later
+                del now["batch_size"]
+            refuse_other_data(self.name, state, **now)
             self._expected = state["checksum"]
 
     def _require(self, state: dict[str, Any]) -> None:
@@ -69,7 +74,10 @@ class TensorCursor(Cursor):
     def _continue(self, given: int) -> Iterator[Batch]:
         self._order = self.loader.draw_order()
         # The sampler may be the user's, and draw from a generator that no checkpoint holds.
-        if self._checksum(given) != self._expected:
+        dealt, by, self._saved_by = sampler_of(self.loader), self._saved_by, None
+        own = self._checksum(given) if not (dealt and by) else dealt.checksum_of_indices(*by, given)
+        # One process that takes the tensors in their own order notes 0.
+        if own != self._expected and not (by and self._expected == 0):
             raise draws_other_samples(self.name)
         return self.loader.batches(self._order, given)
 
