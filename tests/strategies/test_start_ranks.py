@@ -126,9 +126,10 @@ def test_a_signal_reaches_the_ranks_which_save_and_end(tmp_path: Path, number: s
     wait_until_it_trains(tmp_path, process)
     process.send_signal(number)
 
-    assert ended(process)[0] == code
+    found, text = ended(process)
+    assert found == code, text
     saved = list(tmp_path.rglob("*.ckpt"))
-    assert "last.ckpt" in {each.name for each in saved}
+    assert "last.ckpt" in {each.name for each in saved}, text
     for each in saved:
         verify(each)
 

@@ -54,6 +54,9 @@ def _exit_code(number: int) -> int:
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    # torch kills ranks that are not done so many seconds after a signal, by default 30, which not every save is. Those
+    # that wait for nobody end by themselves (`RankWatch`).
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")
     # At a loopback address: the name of a machine alone in its network may lead nowhere.
     here = ["--standalone", "--nnodes=1", "--local-addr=localhost"]
     options = [*here, f"--nproc-per-node={number}", f"--signals-to-handle={SIGNALS}"]
