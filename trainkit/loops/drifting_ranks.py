@@ -69,7 +69,7 @@ def digest(run: Run) -> Digest | None:
     return Digest(crc32(repr(parts).encode()), parts)
 
 
-def require_same(run: Run, own: Digest | None, numbers: Sequence[int | None], when: str) -> None:
+def require_same(run: Run, own: Digest, numbers: Sequence[int | None], when: str) -> None:
     """Raise `ModuleError` on every rank if ``numbers``, those of the digests of all ranks, differ.
 
     Args:
@@ -78,7 +78,7 @@ def require_same(run: Run, own: Digest | None, numbers: Sequence[int | None], wh
         numbers: Those of all ranks.
         when: When they were taken, for the error.
     """
-    if own is None or len(set(numbers)) == 1:
+    if len(set(numbers)) == 1:
         return
     differing = _differences(run.strategy.all_gather_object(own.parts))
     if not differing:

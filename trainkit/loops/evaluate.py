@@ -91,7 +91,9 @@ def evaluate(
         # Whole before its end hooks, in which schedulers, early stopping and checkpoints ask whether it was.
         progress.count_validation()
         own = digest(run)
-        require_same(run, own, run.metrics.end_batches(own and own.number), f"at the end of {describe(phase)}")
+        numbers = run.metrics.end_batches(own and own.number)
+        if own is not None:
+            require_same(run, own, numbers, f"at the end of {describe(phase)}")
         on.epoch_end()
         return end_evaluation(run, on, progress)
 

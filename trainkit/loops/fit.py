@@ -111,7 +111,9 @@ def train_epoch(run: FitRun, hooks: BoundHooks, loaders: FitLoaders, step: Step)
     optimize.close_group(run, hooks)
     # All that ranks tell each other at the end of an epoch: what they have logged, and whether they have drifted apart.
     own = digest(run)
-    require_same(run, own, run.metrics.end_batches(own and own.number), f"at the end of epoch {progress.epoch}")
+    numbers = run.metrics.end_batches(own and own.number)
+    if own is not None:
+        require_same(run, own, numbers, f"at the end of epoch {progress.epoch}")
     # Ahead of the hook, as all counters: a run that was saved in it is behind it.
     if stopped:
         progress.epoch_left = True

@@ -174,6 +174,10 @@ class MetricCollector(LoggedValues):
         phase.leave_batches()
         self._slots = phase.current
         slots = phase.epoch_slots(hooks=False)
+        if self._ranks.world_size == 1:
+            reduce_epoch(phase, slots, self._ranks)
+            phase.is_reduced = True
+            return [note]
         may_log = self.may_log_outside_batches(phase.phase)
         told = reduce_epoch(phase, slots, self._ranks, self._places(), (note, may_log))
         phase.is_reduced, phase.expects_hooks = True, any(may for _, may in told)
