@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ class Program:
             kind = draw.choice(["training", "training", "training", "validation"])
             # In an epoch of its own.
             places.append((kind, index * batches + draw.randint(1, batches) if kind == "training" else index + 1))
-        return cls(
+        program = cls(
             seed=seed,
             chain=chain,
             data=data,
@@ -85,6 +85,9 @@ class Program:
             scales_size=all(chain[0] * size % ranks == 0 for ranks in chain) and draw.random() < 0.3,
             places=tuple(places),
         )
+        # A limited run may have ended by then.
+        limit = int(batches * program.limit) if isinstance(program.limit, float) else min(batches, program.limit)
+        return replace(program, places=tuple((kind, min(number, EPOCHS * limit)) for kind, number in places))
 
     def size_on(self, ranks: int) -> int:
         """The batch size that the code says."""
