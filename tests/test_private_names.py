@@ -56,8 +56,9 @@ FOREIGN = {
     # Python's stack, in which save_hyperparameters finds the arguments, and that of a thread that waits
     "_getframe",
     "_current_frames",
-    # a named tuple as a dict, and with another value: these names are public ones of Python
+    # a named tuple as a dict, its names, and with another value: these names are public ones of Python
     "_asdict",
+    "_fields",
     "_replace",
     # ends a process in which torch waits for ranks that never come, where no exception reaches it
     "_exit",

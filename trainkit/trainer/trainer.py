@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from typing import Any, Literal, Never, get_args
 
@@ -324,6 +325,7 @@ class Trainer(TrainerProperties):
         """
         loaders: dict[LoaderName, Any] = {"train": train_dataloaders, "val": val_dataloaders}
         with (
+            self._left_as_it_is(),
             rehearsed(self) as rehearsal,
             self._calling(Stage.FIT, module, loaders, datamodule, ckpt_path) as call,
             shown(rehearsal, call),
@@ -438,6 +440,18 @@ class Trainer(TrainerProperties):
                 if call.has_changed_state:
                     # But not as the state of its fit, whose optimizers know nothing of the weights that were loaded.
                     last.fit_of_weights = None
+
+    @contextmanager
+    def _left_as_it_is(self) -> Iterator[None]:
+        """Return a context of whose calls nothing remains: counters, metrics and the newest call are put back."""
+        own = (self._call, self.progress, self.metrics)
+        self.progress, self.metrics = copy(self.progress), MetricCollector(DataRanks(self.strategy))
+        try:
+            yield
+        finally:
+            self._call, self.progress, self.metrics = own
+            if self._call is not None:
+                self.hooks.attach(self, self._call.module)
 
     # Saving
 

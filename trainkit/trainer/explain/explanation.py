@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from trainkit.trainer.explain.page import page
+
 
 class LoaderFacts(NamedTuple):
     """What is known of a loader.
@@ -90,6 +92,4 @@ class Explanation:
     left_out: Sequence[str]
 
     def __str__(self) -> str:
-        from trainkit.trainer.explain.page import page  # it draws what is defined here
-
         return page(self)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from trainkit.printable import printable
-from trainkit.trainer.explain.explanation import Explanation
+
+if TYPE_CHECKING:
+    from trainkit.trainer.explain.explanation import Explanation
 
 OUTLINE = """\
 setup

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from trainkit.printable import printable
-from trainkit.trainer.explain.explanation import Explanation, LoaderFacts
 from trainkit.trainer.explain.outline import outline
+
+if TYPE_CHECKING:  # it is drawn by this file
+    from trainkit.trainer.explain.explanation import Explanation, LoaderFacts
 
 WIDTH = 80
 _MARGIN = 13

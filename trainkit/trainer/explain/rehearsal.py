@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import copy
 from typing import TYPE_CHECKING
 
 from trainkit.callbacks.builtin.fit_report import FitReport
 from trainkit.callbacks.builtin.last_checkpoint import LastCheckpoint
 from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint
 from trainkit.loggers.logger import Logger
-from trainkit.metrics.collector import MetricCollector
 from trainkit.seed import isolate_rng
 
 if TYPE_CHECKING:
@@ -56,9 +54,7 @@ class Rehearsal:
 
 @contextmanager
 def rehearsed(trainer: Trainer) -> Iterator[Rehearsal]:
-    """Let a call be prepared within the context. Random numbers, counters, metrics and the last call are as before."""
-    own = (trainer._call, trainer.progress, trainer.metrics)
-    trainer.progress, trainer.metrics = copy(trainer.progress), MetricCollector(trainer.strategy)
+    """Let a call be prepared within the context, by plugins that write nothing. Random numbers are as before."""
     rehearsal = Rehearsal(trainer)
     rehearsal.hide()
     try:
@@ -66,9 +62,6 @@ def rehearsed(trainer: Trainer) -> Iterator[Rehearsal]:
             yield rehearsal
     finally:
         rehearsal.show()
-        trainer._call, trainer.progress, trainer.metrics = own
-        if trainer._call is not None:
-            trainer.hooks.attach(trainer, trainer._call.module)
 
 
 @contextmanager

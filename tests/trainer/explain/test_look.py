@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,14 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.test_docs import blocks
 from trainkit import Trainer, TrainModule
-from trainkit.callbacks import EarlyStopping
-from trainkit.errors import ConfigError
-from trainkit.hooks.specs import HOOKS
 from trainkit.loops.closure import step_with_closure
 from trainkit.loops.compiled.step import CompiledStep
 from trainkit.loops.manual import manual_step
 from trainkit.loops.oom_split import step_in_parts
 from trainkit.loops.optimize import step
 from trainkit.loops.steps import choose_step
-from trainkit.testing import TinyData, TinyModule, assert_same_state, quiet_trainer
-from trainkit.trainer.explain.outline import OUTLINE
+from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
 class Watch:
@@ -139,45 +133,6 @@ def test_a_fit_does_what_was_told_of_it(module: type, length: dict[str, Any], ex
     assert all(len(line) <= 80 for line in str(told).splitlines())
 
 
-@pytest.mark.filterwarnings("ignore:nothing is left to train")
-def test_nothing_remains_of_an_explanation(tmp_path: Path) -> None:
-    """Neither files, nor random numbers, weights, counters and metrics; and the fit that follows is as without one."""
-    x, y = torch.randn(24, 4), torch.randn(24, 2)
-
-    def fit(*, explains: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-        torch.manual_seed(3)
-        loader = DataLoader(TensorDataset(x, y), batch_size=4, shuffle=True)
-        module = Scheduled()
-        folder = tmp_path / f"explained_{explains}"
-        trainer = Trainer(
-            max_epochs=2,
-            default_root_dir=folder,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            accelerator="cpu",
-        )
-        if explains:
-            weights, drawn = copy.deepcopy(module.state_dict()), torch.get_rng_state()
-            trainer.explain(module, loader, loader)
-            assert not folder.exists()
-            assert_same_state(module.state_dict(), weights)
-            assert torch.equal(torch.get_rng_state(), drawn)
-            assert (trainer.global_step, trainer.callback_metrics) == (0, {})
-        trainer.fit(module, loader, loader)
-        metrics = {name: value.clone() for name, value in trainer.callback_metrics.items()}
-        if explains:  # of a Trainer that has trained
-            state = trainer.dump_checkpoint()
-            trainer.explain(TinyModule(), loader)
-            assert trainer.module is module
-            assert trainer.callback_metrics == metrics and trainer.global_step == 12
-            assert_same_state(trainer.dump_checkpoint()["optimizer_states"], state["optimizer_states"])
-        return dict(module.state_dict()), metrics
-
-    (weights, metrics), (explained_weights, explained_metrics) = fit(explains=False), fit(explains=True)
-    assert_same_state(explained_weights, weights)
-    assert explained_metrics == metrics
-
-
 def test_what_is_said_to_be_written_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     trainer = Trainer(max_epochs=1, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu")
@@ -213,16 +168,6 @@ def test_loaders_are_described() -> None:
     assert second == ("val 1", 2, None, None, "TinyData")
 
 
-def test_an_endless_run_is_told_as_one() -> None:
-    class Endless:
-        def __iter__(self) -> Any:
-            return itertools.cycle(TinyData(3))
-
-    told = quiet_trainer(max_epochs=-1, max_steps=-1).explain(TinyModule(), Endless())
-    assert told.batches is None and told.updates == float("inf")
-    assert "no limit of epochs, nobody knows how many updates" in str(told)
-
-
 def test_groups_and_memory_of_optimizers_are_told() -> None:
     class Grouped(TrainModule):
         def __init__(self) -> None:
@@ -244,21 +189,3 @@ def test_groups_and_memory_of_optimizers_are_told() -> None:
     ]
     assert told.memory == {"weights": 800, "gradients": 800, "optimizer": 800}
     assert told.parameters == (200, 0)
-
-
-def test_an_error_of_the_preparation_is_raised_and_all_plugins_are_back() -> None:
-    trainer = quiet_trainer(max_epochs=1, callbacks=[EarlyStopping("val/loss")])
-    before = trainer.hooks.plugins
-    with pytest.raises(ConfigError):
-        trainer.explain(TinyModule(), TinyData(2), val_dataloaders=TinyData(1), ckpt_path="")
-    assert [plugin for plugin in trainer.hooks.plugins if plugin[0] != "TinyModule"] == before
-
-
-def test_the_outline_is_in_the_order_that_the_documentation_promises() -> None:
-    (block,) = blocks("explanation/loop.md", "text")
-    promised = [line.split()[0] for line in block.splitlines() if line.strip() and "as below" not in line]
-    names = [line.strip() for line in OUTLINE.splitlines()]
-    course = [name for name in names if name in promised]
-    assert course == [name for name in promised if name in names]
-    later = {name for name in HOOKS if name.startswith(("on_test", "on_predict"))}
-    assert set(HOOKS) - later - set(names) <= {"on_load_checkpoint"}
