@@ -39,7 +39,7 @@ QUIET: dict[str, Any] = {
         ({"wrap_policy": 0}, "wrap_policy=0"),
         ({"activation_checkpointing": [int]}, "activation_checkpointing"),
         ({"checkpoint": "whole"}, "'whole'"),
-        ({"cpu_offload": 1}, "cpu_offload"),
+        ({"cpu_offload": "yes"}, "cpu_offload"),
         ({"timeout_s": 0}, "timeout_s"),
     ],
 )

@@ -158,8 +158,8 @@ class FSDP(Strategy):
     def wrap(self, module: TrainModule) -> None:
         group, self._root = vars(module).get(_ROOT, (None, None))
         if self._root is None:
-            refuse_different_modules(self, module)
             refuse_unfit(module)
+            refuse_different_modules(self, module)
             self._root = shard(module, self._sharding())
             vars(module)[_ROOT] = self._group, self._root
         elif group is not self._group and self.is_distributed:
