@@ -55,6 +55,7 @@ class Root(nn.Module):
     # What `fully_shard` adds.
     unshard: Callable[[], Any]
     reshard: Callable[[], Any]
+    _get_fsdp_state: Callable[[], Any]
 
     def __init__(self, module: TrainModule) -> None:
         super().__init__()
@@ -105,6 +106,7 @@ class Root(nn.Module):
             return self(step, *arguments)
         finally:
             self.free()
+            self._forget_forwards()
 
     def follow(self) -> None:
         """Gather what the last step of `evaluate` has gathered, for ranks that have another one to do."""
@@ -133,6 +135,16 @@ class Root(nn.Module):
                 each.set_reshard_after_forward(self._reshards, recurse=False)
             for each in gathered:
                 each.reshard()
+
+    def _forget_forwards(self) -> None:
+        """Let no backward gather by the order of forwards of which other ranks may have done more, or fewer."""
+        # Torch forgets them at the end of a backward, and has no public way to.
+        for each in (self, *self._units):
+            state = each._get_fsdp_state()
+            groups = getattr(state, "_fsdp_param_groups", None) or [state._fsdp_param_group]
+            for group in filter(None, groups):
+                group._post_forward_indices.clear()
+                group.comm_ctx.post_forward_order.clear()
 
     # Steps of several backwards and updates
 
