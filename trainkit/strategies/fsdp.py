@@ -271,6 +271,7 @@ class FSDP(Strategy):
             activation_checkpointing=self.activation_checkpointing,
             reshard_after_forward=self.reshard_after_forward,
             mixed_precision=self._mixed_precision(),
+            keeps_norms=self.mixed_precision is None and self._autocast_dtype is not None,
             offload=CPUOffloadPolicy(pin_memory=pins) if self.cpu_offload else OffloadPolicy(),
         )
 
