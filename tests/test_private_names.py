@@ -13,6 +13,7 @@ ROOT = Path(trainkit.__file__).parent
 FOREIGN = {
     # what torch's FSDP notes of forwards until the next backward, and which module activation checkpointing is around
     "_checkpoint_wrapped_module",
+    "_reset_parameters",  # of attention, which has no other name for it
     "_fsdp_param_group",
     "_fsdp_param_groups",
     "_get_fsdp_state",
