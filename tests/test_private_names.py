@@ -16,7 +16,6 @@ FOREIGN = {
     "_reset_parameters",  # of attention, which has no other name for it
     "_fsdp_param_group",
     "_fsdp_param_groups",
-    "_get_fsdp_state",
     "_post_forward_indices",
     "_non_persistent_buffers_set",
     # torch has no public way: modules, of which a copy is made or which are walked through without their children
