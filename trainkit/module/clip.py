@@ -14,7 +14,8 @@ def clip_norm(parameters: Iterable[Tensor], max_norm: float) -> None:
     """Scale the gradients of ``parameters`` down until the norm of all of them together is at most ``max_norm``."""
     parameters = list(parameters)
     gradients = [each.grad for each in parameters if each.grad is not None]
-    if not any(map(is_sharded, gradients)):
+    # By type first, which calls nothing for each of the many: no plain tensor is sharded.
+    if {*map(type, gradients)} <= {Tensor} or not any(map(is_sharded, gradients)):
         nn.utils.clip_grad_norm_(parameters, max_norm)
         return
     # Torch takes the norm of tensors of one mesh only, and here some may be tensor parallel and others not.
