@@ -39,7 +39,7 @@ QUIET: dict[str, Any] = {
         ({"wrap_policy": 0}, "wrap_policy=0"),
         ({"activation_checkpointing": [int]}, "activation_checkpointing"),
         ({"checkpoint": "whole"}, "'whole'"),
-        ({"cpu_offload": 1}, "cpu_offload"),
+        ({"cpu_offload": "yes"}, "cpu_offload"),
         ({"timeout_s": 0}, "timeout_s"),
     ],
 )
@@ -114,6 +114,12 @@ class Lazy(script.Net):
         self.late = nn.LazyLinear(4)
 
 
+class Scalar(script.Net):
+    def build(self) -> None:
+        super().build()
+        self.temperature = nn.Parameter(torch.tensor(1.0))
+
+
 class WithoutValues(script.Net):
     def build(self) -> None:
         super().build()
@@ -125,6 +131,7 @@ class WithoutValues(script.Net):
     ("kind", "said"),
     [
         (Sparse, "table has sparse gradients"),
+        (Scalar, "temperature is one number"),
         (Lazy, "late.weight has no shape yet"),
         (WithoutValues, "ParameterList has 0 on the meta device, and no reset_parameters"),
     ],

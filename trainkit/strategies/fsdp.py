@@ -159,8 +159,8 @@ class FSDP(Strategy):
     def wrap(self, module: TrainModule) -> None:
         group, self._root = vars(module).get(_ROOT, (None, None))
         if self._root is None:
-            refuse_different_modules(self, module)
             refuse_unfit(module)
+            refuse_different_modules(self, module)
             self._root = shard(module, self._sharding())
             vars(module)[_ROOT] = self._group, self._root
         elif group is not self._group and self.is_distributed:
@@ -272,6 +272,7 @@ class FSDP(Strategy):
             activation_checkpointing=self.activation_checkpointing,
             reshard_after_forward=self.reshard_after_forward,
             mixed_precision=self._mixed_precision(),
+            keeps_norms=self.mixed_precision is None and self._autocast_dtype is not None,
             offload=CPUOffloadPolicy(pin_memory=pins) if self.cpu_offload else OffloadPolicy(),
         )
 

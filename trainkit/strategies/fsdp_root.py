@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from trainkit.errors import ModuleError
@@ -34,6 +35,7 @@ class Sharding:
         activation_checkpointing: Which compute their forward again in backward.
         reshard_after_forward: Whether a unit is gathered again for backward.
         mixed_precision: In which dtypes.
+        keeps_norms: Whether layers with running statistics stay in their dtypes, as they do under autocast.
         offload: Where parts are kept.
     """
 
@@ -43,6 +45,7 @@ class Sharding:
     activation_checkpointing: Any
     reshard_after_forward: bool
     mixed_precision: MixedPrecisionPolicy
+    keeps_norms: bool
     offload: OffloadPolicy
 
 
@@ -55,6 +58,7 @@ class Root(nn.Module):
     # What `fully_shard` adds.
     unshard: Callable[[], Any]
     reshard: Callable[[], Any]
+    _get_fsdp_state: Callable[[], Any]
 
     def __init__(self, module: TrainModule) -> None:
         super().__init__()
@@ -105,6 +109,7 @@ class Root(nn.Module):
             return self(step, *arguments)
         finally:
             self.free()
+            self._forget_forwards()
 
     def follow(self) -> None:
         """Gather what the last step of `evaluate` has gathered, for ranks that have another one to do."""
@@ -133,6 +138,16 @@ class Root(nn.Module):
                 each.set_reshard_after_forward(self._reshards, recurse=False)
             for each in gathered:
                 each.reshard()
+
+    def _forget_forwards(self) -> None:
+        """Let no backward gather by the order of forwards of which other ranks may have done more, or fewer."""
+        # Torch forgets them at the end of a backward, and has no public way to.
+        for each in (self, *self._units):
+            state = each._get_fsdp_state()
+            groups = getattr(state, "_fsdp_param_groups", None) or [state._fsdp_param_group]
+            for group in filter(None, groups):
+                group._post_forward_indices.clear()
+                group.comm_ctx.post_forward_order.clear()
 
     # Steps of several backwards and updates
 
@@ -183,7 +198,7 @@ def shard(module: TrainModule, how: Sharding) -> Any:
     Beyond what is whole already, one unit at a time is: moved, made where it is on the meta device, and made equal to
     that of rank 0.
     """
-    from torch.distributed.fsdp import FSDPModule, fully_shard
+    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
     root = Root(module)
     # What the user has sharded in `configure_model` is a unit already.
@@ -193,6 +208,8 @@ def shard(module: TrainModule, how: Sharding) -> Any:
         again = chosen if how.activation_checkpointing is True else chosen_modules(module, how.activation_checkpointing)
         wrapped = _checkpointed(module, again)
         chosen = [wrapped.get(id(unit), unit) for unit in chosen]
+    kept = _norms(module) if how.keeps_norms and not done else []
+    chosen = [*kept, *(each for each in chosen if all(each is not other for other in kept))]
     for unit in [*chosen, root]:
         _materialise(unit, how.device)
         unit.to(how.device)
@@ -202,7 +219,7 @@ def shard(module: TrainModule, how: Sharding) -> Any:
             mesh=how.mesh,
             # The root is needed until backward begins, and torch keeps it.
             reshard_after_forward=None if unit is root else how.reshard_after_forward,
-            mp_policy=how.mixed_precision,
+            mp_policy=MixedPrecisionPolicy() if any(unit is each for each in kept) else how.mixed_precision,
             offload_policy=how.offload,
         )
     sharded: Any = root
@@ -211,6 +228,12 @@ def shard(module: TrainModule, how: Sharding) -> Any:
     sharded.reshard()
     sharded.watch([*done, *chosen], reshards=how.reshard_after_forward)
     return sharded
+
+
+def _norms(module: nn.Module) -> list[nn.Module]:
+    """Return the layers that normalise by running statistics: these are not gathered in halves, nor may weights be."""
+    layers = [each for each in module.modules() if isinstance(each, _NormBase)]
+    return [each for each in layers if next(each.parameters(), None) is not None]
 
 
 def _checkpointed(module: nn.Module, chosen: list[nn.Module]) -> dict[int, nn.Module]:

@@ -17,6 +17,11 @@ def refuse_unfit(module: nn.Module) -> None:
                 "    to do        make it with sparse=False, or use strategy='ddp'"
             )
     for name, parameter in module.named_parameters():
+        if not is_lazy(parameter) and parameter.ndim == 0:
+            raise ModuleError(
+                f"{name} is one number, which cannot be dealt out.\n"
+                "    to do        make it a tensor of one element: nn.Parameter(torch.ones(1))"
+            )
         if is_lazy(parameter):
             raise ModuleError(
                 f"{name} has no shape yet, and cannot be sharded.\n"
