@@ -108,7 +108,7 @@ def test_a_missing_folder_is_a_missing_checkpoint(path: Path) -> None:
 
 
 def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
+    with pytest.raises(CheckpointError, match="it is a folder without a manifest"):
         read_checkpoint(tmp_path)
 
 

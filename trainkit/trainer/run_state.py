@@ -231,8 +231,9 @@ def restore(
             ``resume="exact"``, stands in the middle of an epoch of other data.
     """
     own = checkpoint["trainkit"]
-    # What is in a sharded checkpoint, and was left there until the place of each tensor was known.
-    checkpoint["callbacks"] = read_parts(checkpoint["callbacks"], run.module)
+    if run.strategy.shards:
+        # What is in a sharded checkpoint, and was left there until the place of each tensor was known.
+        checkpoint["callbacks"] = read_parts(checkpoint["callbacks"], run.module)
     resumption = Resumption(run, data, checkpoint, path, take)
     # Plugins before optimizers: one may have added parameter groups, or taken schedulers away, and does so again.
     left = state.restore_plugins(plugins, checkpoint["callbacks"], path)
@@ -301,7 +302,8 @@ def _restore_rank(
     with restoring(f"{place}.group", path):
         if group_batches and not (run.optimizers and run.module.automatic_optimization):
             raise StateError(f"{group_batches} batches wait for an update, which here nobody makes but the module")
-        group = group_of_rank(read_parts(ranks, run.module), number, run.module)
+        ranks = read_parts(ranks, run.module) if strategy.shards else ranks
+        group = group_of_rank(ranks, number, run.module)
         run.accumulation.load_state_dict(group, group_batches, run.module, rescale)
     with restoring(f"{place}.buffers", path):
         restore_buffers(run.module, mine.get("buffers", {}))

@@ -58,7 +58,7 @@ def _write(
     write: Callable[[Content, str], None],
     background: BackgroundJob | None,
 ) -> None:
-    if any(True for _ in dtensors_in(checkpoint)):
+    if dtensors_in(checkpoint):
         save_sharded(checkpoint, path, strategy, lambda whole: write(whole, path), background)
     elif background is None:
         strategy.agreed(lambda: write(checkpoint, path))

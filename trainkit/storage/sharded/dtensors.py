@@ -15,15 +15,20 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 
+_MODULE = "torch.distributed.tensor"
+
+
 def is_dtensor(value: Any) -> TypeGuard[DTensor]:
     """Return whether ``value`` is a tensor of which each rank has a part."""
     # Its module is slow to import, and has made every such tensor.
-    module = sys.modules.get("torch.distributed.tensor")
+    module = sys.modules.get(_MODULE)
     return module is not None and isinstance(value, module.DTensor)
 
 
 def dtensors_in(value: Any) -> list[tuple[str, DTensor]]:
     """Return all such tensors in ``value`` with their places, in their order."""
+    if _MODULE not in sys.modules:
+        return []  # without a walk through it
     return [(place, leaf) for place, leaf in walk(value) if is_dtensor(leaf)]
 
 
