@@ -11,6 +11,13 @@ import trainkit
 ROOT = Path(trainkit.__file__).parent
 
 FOREIGN = {
+    # what torch's FSDP notes of forwards until the next backward, and which module activation checkpointing is around
+    "_checkpoint_wrapped_module",
+    "_reset_parameters",  # of attention, which has no other name for it
+    "_fsdp_param_group",
+    "_fsdp_param_groups",
+    "_post_forward_indices",
+    "_non_persistent_buffers_set",
     # torch has no public way: modules, of which a copy is made or which are walked through without their children
     "_buffers",
     "_modules",

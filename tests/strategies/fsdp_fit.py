@@ -188,6 +188,26 @@ class Frozen(Net):
         self.blocks[2].requires_grad_(self.current_epoch < 1)
 
 
+class Normed(Net):
+    """Has layers that autocast leaves in float32, and one that it does not know."""
+
+    def build(self) -> None:
+        super().build()
+        self.norm = nn.BatchNorm1d(7)
+        self.table = nn.Embedding(4, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.norm(self.first(x) + self.table(x[:, 0].abs().long().clamp(max=3)))[:, :3]
+
+
+class Overflowing(Net):
+    """Has gradients that overflow in the second batch, on one rank."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        return loss * 1e38 if batch_idx == 1 and self.trainer.is_global_zero else loss
+
+
 class OnMeta(Net):
     """Is made without memory, and gets values when it is sharded."""
 
@@ -233,15 +253,15 @@ def fit(module: Net, strategy: Strategy | str, **arguments: Any) -> dict[str, An
         "weights": {name: whole(each.detach()).clone() for name, each in module.state_dict().items()},
         "logged": logged,
         "predicted": torch.cat(trainer.predict(module, val) + trainer.predict(module, few)),
-        "outside": predict_outside(module, x.to(module.dtype)),
+        "outside": predict_outside(trainer, module, x.to(module.dtype)),
         "held": sum(own_part(each).numel() for each in parameters) / sum(each.numel() for each in parameters),
         "are_sharded": all(map(is_sharded, parameters)),
     }
 
 
-def predict_outside(module: Net, x: Tensor) -> Tensor:
+def predict_outside(trainer: Trainer, module: Net, x: Tensor) -> Tensor:
     """Call the module when the fit is over."""
-    with torch.no_grad():
+    with torch.no_grad(), trainer.precision.autocast():
         return module(x).clone()
 
 
@@ -293,6 +313,13 @@ def programs() -> dict[str, Callable[[Strategy | str], dict[str, Any]]]:
     }
 
 
+HALVES: list[tuple[str, type[Net], str]] = [
+    ("bf16", Normed, "bf16-mixed"),
+    ("fp16", Net, "16-mixed"),
+    ("overflow", Overflowing, "16-mixed"),
+    ("true bf16", Net, "bf16-true"),
+]
+
 VARIANTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "no unit": lambda n: {"wrap_policy": lambda module: False},
     "classes": lambda n: {"wrap_policy": {Block, nn.Linear}},
@@ -326,6 +353,11 @@ def main(folder: Path, chosen: list[str]) -> None:
         for kind in ("plain", "manual")
     }
     runs |= {name: lambda make=make: fit(Net(make_optimizer=make), FSDP()) for name, make in refused().items()}
+    for name, kind, precision in HALVES:
+        for strategy in ("ddp", "fsdp"):
+            runs[f"{name} {strategy}"] = lambda kind=kind, strategy=strategy, precision=precision: fit(
+                kind(), strategy, precision=precision
+            )
     runs["meta"] = lambda: fit(OnMeta(), FSDP(), max_epochs=1)
     results = {name: attempt(run) for name, run in runs.items() if not chosen or name in chosen}
     torch.save(results, folder / f"fsdp_{os.environ['RANK']}.pt")

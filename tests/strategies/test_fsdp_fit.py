@@ -60,6 +60,14 @@ def test_an_optimizer_that_fails_on_parts_is_refused_on_each_rank(two_ranks: lis
         assert "cannot update parameters that are sharded" in rank[optimizer]
 
 
+@pytest.mark.parametrize("run", [name for name, _, _ in script.HALVES])
+def test_a_precision_means_what_it_means_with_ddp(two_ranks: list[dict[str, Any]], run: str):
+    for rank in two_ranks:
+        sharded, copied = rank[f"{run} fsdp"], rank[f"{run} ddp"]
+        assert not isinstance(sharded, str), sharded
+        assert sharded["logged"] == pytest.approx(copied["logged"], abs=1e-2)
+
+
 def test_a_module_on_the_meta_device_gets_values_that_ranks_agree_on(two_ranks: list[dict[str, Any]]):
     first, second = (rank["meta"] for rank in two_ranks)
     assert_close(first["weights"], second["weights"], rtol=0, atol=0)
