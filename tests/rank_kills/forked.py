@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NoReturn
@@ -64,4 +65,5 @@ def _be_rank(folder: Path, workers: int) -> None:
     # Those of the agent, which a process that torchrun starts does not have.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
+    warnings.resetwarnings()  # under pytest they are errors
     victim.run(folder, workers)

@@ -19,8 +19,9 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from trainkit import Callback, Trainer
+from trainkit import Callback
 from trainkit.callbacks import StochasticWeightAveraging
+from trainkit.strategies import Strategy
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
@@ -223,7 +224,7 @@ def test_a_schedule_without_end_is_told(make):
 
 
 def test_batches_that_ranks_share_are_not_those_of_one(monkeypatch):
-    monkeypatch.setattr(Trainer, "world_size", property(lambda self: 2))
+    monkeypatch.setattr(Strategy, "data_world_size", property(lambda self: 2))
     [warning] = told(Scheduled(cosine(120)))
     assert "is as long as the number of batches on all ranks of this fit, and steps after each of its 60" in warning
 
