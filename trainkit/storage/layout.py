@@ -291,6 +291,38 @@ class Signature(TypedDict):
     datamodule_hparams_enums: NotRequired[dict[str, list[str]]]
 
 
+_Ranks = Annotated[int, AtLeast(1, most=1_000_000)]
+_BatchSize = Annotated[int, AtLeast(1, most=2**40)]
+
+
+class Validated(TypedDict):
+    """What was validated.
+
+    Attributes:
+        limit: ``limit_val_batches`` of the run.
+        samples: How many samples of each loader that came to, on all ranks; None where nobody knows.
+    """
+
+    limit: float | int
+    samples: list[Count | None]
+
+
+class GlobalBatches(TypedDict):
+    """What ranks train on at a time; see `trainkit.trainer.kept_batches`.
+
+    Attributes:
+        ranks: On how many ranks the run began.
+        sizes: Samples in the batch of each of them, for each training loader; None where these do not tell.
+        moved: Whether it was saved by another number of ranks.
+        validated: What was validated, if that is to stay.
+    """
+
+    ranks: _Ranks
+    sizes: list[_BatchSize | None]
+    moved: NotRequired[bool]
+    validated: NotRequired[Validated | None]
+
+
 class Own(Signature):
     """Below ``trainkit``: what trainkit alone needs in order to continue.
 
@@ -303,6 +335,7 @@ class Own(Signature):
         made_with: Plain values by names such as ``optimizer.lr``, ``scheduler.T_max`` and ``batch_size``: what the code
             gave when the run began, or what was taken of it since.
         ranks: What each rank has for itself.
+        global_batch: What all of them train on at a time.
         due: The hook that was running, with the plugins that it had yet to call.
     """
 
@@ -313,6 +346,7 @@ class Own(Signature):
     stop: NotRequired[Stop]
     made_with: NotRequired[dict[str, Any]]
     ranks: list[RankState]
+    global_batch: NotRequired[GlobalBatches]
     due: NotRequired[Due]
 
 
