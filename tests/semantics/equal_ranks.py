@@ -208,7 +208,7 @@ def within_a_group(folder: Path) -> list[list[float]]:
 
 def going_on_from_one_rank(folder: Path) -> list[float]:
     module = Watched()
-    trainer().fit(module, loader(), ckpt_path=folder / "alone.ckpt")
+    trainer().fit(module, loader(4), ckpt_path=folder / "alone.ckpt")
     return module.drawn
 
 
