@@ -160,7 +160,9 @@ def _others(ranks: Sequence[dict[str, Any]], name: str) -> str:
 
 def _weights(module: TrainModule) -> Iterator[tuple[str, int]]:
     """Give a number for each parameter that another value of it changes."""
-    named = [(name, _sum_of_copy(each)) for name, each in module.named_parameters() if _is_comparable(each)]
+    # Also at the end of an evaluation that is under inference mode, in which a part of a sharded tensor cannot be taken.
+    with torch.inference_mode(False), torch.no_grad():
+        named = [(name, _sum_of_copy(each)) for name, each in module.named_parameters() if _is_comparable(each)]
     # Together, so that the device is waited for once. Moved ahead of that, since a module may be on several.
     sums = torch.stack([sum_.cpu() for _, sum_ in named]).tolist() if named else []
     return ((f"weights {name}", sum_) for (name, _), sum_ in zip(named, sums, strict=True))
