@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from trainkit import start_folder as start_folder  # noted now: the program may change its folder
+
 if TYPE_CHECKING:
     from trainkit import callbacks, config, data, errors, hooks, loggers, metrics, precision, strategies, testing
     from trainkit.config import from_config

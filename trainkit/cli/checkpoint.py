@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from itertools import islice
 from typing import Any
@@ -107,6 +108,8 @@ def convert(old: str, new: str, trust: bool) -> None:
         from trainkit.storage.files import is_sharded
         from trainkit.storage.files import verify as check
 
+        if os.path.lexists(new):
+            raise click.UsageError(f"{printable(new)} is there already, and is left as it is. Give another name.")
         if is_sharded(old):
             from trainkit.checkpoint.join_shards import join_shards
 

@@ -12,6 +12,7 @@ from trainkit.cli.configured import errors_as_messages
 from trainkit.cli.written import write_folder
 from trainkit.errors import ConfigError
 from trainkit.output import say
+from trainkit.plugins import catalog
 
 _FILES = {
     "pyproject.toml": "pyproject.toml.txt",
@@ -59,6 +60,10 @@ def write_package(name: str, into: Path) -> Path:
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[-_. ]+", "_", name).lower().strip("_").removeprefix("trainkit_")
     if not re.fullmatch("[a-z][a-z0-9_]*", snake) or snake == "trainkit":
         raise ConfigError(f"{name!r} cannot be the name of a plugin.\n    allowed      letters, digits, - and _")
+    if any(entry.distribution == "trainkit" for entry in catalog.offered("callbacks", snake)):
+        raise ConfigError(
+            f"{snake!r} is trainkit's own callback, and a package cannot take its name. Choose another one."
+        )
     folder = into / f"trainkit-{snake.replace('_', '-')}"
     values = {
         "name": snake,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainkit.config.call import call
-from trainkit.config.disabled import disabled_callbacks, switch_off
+from trainkit.config.disabled import DEFAULTS, disabled_callbacks, switch_off
 from trainkit.config.read import FilePath, read
 from trainkit.config.saved import SavedConfig
 from trainkit.config.schema import Config, Section, written
@@ -19,6 +19,7 @@ from trainkit.hooks.specs import HOOKS
 from trainkit.module import TrainModule
 from trainkit.plugins import catalog
 from trainkit.plugins.consent import with_consent
+from trainkit.plugins.installed import tell_of_slips
 from trainkit.seed import seed_everything
 from trainkit.trainer import Trainer
 
@@ -63,6 +64,7 @@ def build(config: Config) -> ConfiguredRun:
         # First, so that the initial weights are those of the seed.
         if config.seed is not None:
             seed_everything(config.seed)
+        tell_of_slips(*config.callbacks, *DEFAULTS)
         return _Builder(config).run()
 
 

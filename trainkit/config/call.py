@@ -87,6 +87,9 @@ class _Checker:
                 self.key,
                 f"{self.key} lacks {missing[0]!r}, which {self.name} needs.",
                 allowed=", ".join(map(_declaration, named.values())),
+                write="_partial_: true beside its arguments, if your code is to give the rest"
+                if _is_made_later(missing)
+                else "",
             )
         items = [
             self._converted(value, f"_args_[{index}]", named[name])
@@ -133,6 +136,11 @@ class _Maker:
 
     def find(self, name: str, expected: str, is_expected: Callable[[Any], bool]) -> Any:
         return locate(name, self.key, self.source, expected, is_expected)
+
+
+def _is_made_later(missing: Sequence[str]) -> bool:
+    """Whether what is missing is what only the code can give: the parameters of an optimizer, or that of a schedule."""
+    return missing[0] in ("params", "optimizer")
 
 
 def _declaration(parameter: Parameter) -> str:

@@ -21,6 +21,10 @@ _LOGGERS = ("tensorboard", "csv")
 """Those of ``Trainer(logger=True)``, in their order."""
 
 
+DEFAULTS = (*_FLAGS, *_LOGGERS)
+"""What a Trainer has by default, and can do without."""
+
+
 def disabled_callbacks(config: Config) -> list[str]:
     """Return the names of callbacks that are left out: of sections of ``config``, and of what is there by default."""
     disabled = set(map(normalized, (config.plugins or {}).get("disable", ())))

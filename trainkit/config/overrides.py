@@ -60,6 +60,7 @@ def apply(tree: DictConfig, override: str) -> str:
     key, how, text = _parsed(override)
     if how == "~":
         return _remove(tree, key)
+    _refuse_name_in_list(tree, key, override)
     try:
         value = _value(text)
         if how == "+=":
@@ -94,6 +95,16 @@ def _value(text: str) -> Any:
     if "#" in text and text[:1] not in "'\"[{&*!|>":
         return text
     return parse(text)
+
+
+def _refuse_name_in_list(tree: DictConfig, key: str, override: str) -> None:
+    """Raise for ``callbacks.NAME=...`` where the callbacks are a list, whose items have no names."""
+    above, _, name = key.rpartition(".")
+    if above and name and isinstance(OmegaConf.select(tree, above), ListConfig):
+        raise ConfigError(
+            f"override {override!r} is not usable: {above} is a list here, whose items have no names.\n"
+            f"    write        {above}[0].KEY=VALUE, {above}+=VALUE, or {above}:={{NAME: ...}} in place of the list"
+        )
 
 
 def _items(tree: DictConfig, key: str) -> list[Any]:

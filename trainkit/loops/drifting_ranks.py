@@ -160,7 +160,7 @@ def _others(ranks: Sequence[dict[str, Any]], name: str) -> str:
 
 def _weights(module: TrainModule) -> Iterator[tuple[str, int]]:
     """Give a number for each parameter that another value of it changes."""
-    # Also at the end of an evaluation that is under inference mode, in which a part of a sharded tensor cannot be taken.
+    # Also at the end of an evaluation under inference mode, in which a part of a sharded tensor cannot be taken.
     with torch.inference_mode(False), torch.no_grad():
         named = [(name, _sum_of_copy(each)) for name, each in module.named_parameters() if _is_comparable(each)]
     # Together, so that the device is waited for once. Moved ahead of that, since a module may be on several.

@@ -67,6 +67,12 @@ def with_consent(said_by: str, enabled: Iterable[str] | None, disabled: Iterable
         _OF_RUN.reset(token)
 
 
+def forbidden_names() -> dict[str, str]:
+    """Return the names that somebody forbids, and who."""
+    consents = [each for each in (_of_environment(), _OF_RUN.get()) if each is not None]
+    return {name: each.said_by for each in consents for name in each.disabled}
+
+
 def normalized(name: str) -> str:
     """Return the name of a package, or of a part of one, as package indexes compare it (PEP 503)."""
     distribution, separator, part = name.strip().partition(":")

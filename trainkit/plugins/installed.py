@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import get_args
 
 from trainkit.errors import nearest_name
+from trainkit.output import warn
 from trainkit.plugins.catalog import Entry, Kind, entries
-from trainkit.plugins.consent import who_forbids
+from trainkit.plugins.consent import forbidden_names, normalized, who_forbids
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """In the order in which they are listed."""
@@ -71,6 +72,21 @@ def unread() -> list[str]:
                 name, version = distribution.metadata["Name"], distribution.version
                 found.append(f"{point.name!r} of {name} {version} is in the group {point.group!r}: {hint}")
     return sorted(set(found))
+
+
+def tell_of_slips(*also: str) -> None:
+    """Warn of what is forbidden under a name that is almost one of a package or a part: it would be used all the same.
+
+    Args:
+        also: Further names that may be forbidden.
+    """
+    entries_of_all = [offer.entry for offer in offers() if offer.entry.distribution != "trainkit"]
+    known = {*also, *(name for each in entries_of_all for name in (each.distribution, each.qualified_name))}
+    plain = {normalized(name): name for name in known}
+    for name, said_by in forbidden_names().items():
+        nearest = nearest_name(name, plain)
+        if name not in plain and nearest is not None:
+            warn(f"{said_by} forbids {name!r}, which nobody offers. Did you mean {plain[nearest]!r}?")
 
 
 def _is_meant_for_us(group: str) -> bool:

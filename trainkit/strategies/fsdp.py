@@ -46,7 +46,8 @@ _ROOT = "_fsdp_root"
 class FSDP(Strategy):
     """Parameters, gradients and the states of optimizers are dealt out to the ranks; a unit is whole while it computes.
 
-    Start it with ``torchrun --nproc-per-node=N script.py``. The module stays sharded when the call is over.
+    Start it with ``torchrun --nproc-per-node=N script.py``, or ``Trainer(devices=N)``. The module stays sharded when
+    the call is over.
 
     Args:
         wrap_policy: Which submodules are units: classes of them, a function that tells of a module, or the number of
@@ -93,6 +94,11 @@ class FSDP(Strategy):
         if checkpoint not in CHECKPOINTS:
             raise UnknownNameError("checkpoint", str(checkpoint), CHECKPOINTS, "FSDP")
         self.wrap_policy = check_policy("FSDP", "wrap_policy", wrap_policy)
+        if mixed_precision is not None and not hasattr(mixed_precision, "param_dtype"):
+            raise ConfigError(
+                f"FSDP(mixed_precision={mixed_precision!r}) is not usable. Allowed: a MixedPrecisionPolicy of "
+                "torch.distributed.fsdp, or None, which follows Trainer(precision=...)."
+            )
         self.mixed_precision = mixed_precision
         self.reshard_after_forward = reshard_after_forward
         self.activation_checkpointing = (

@@ -16,7 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from trainkit.errors import ModuleError
 from trainkit.module import TrainModule
-from trainkit.module.shards import own_part
+from trainkit.module.shards import is_sharded, own_part
 from trainkit.strategies.fsdp_units import chosen_modules, units
 
 if TYPE_CHECKING:
@@ -273,15 +273,17 @@ def _materialise(unit: nn.Module, device: torch.device) -> None:
 
 
 def _make_equal(unit: nn.Module, mesh: DeviceMesh) -> None:
-    """Give all ranks the values of the first of those that have different data, where they are not dealt out yet."""
+    """Give all ranks the values of the first of them, where they are not dealt out yet."""
     for tensor in (*unit.parameters(), *unit.buffers()):
         if _is_dealt(tensor, mesh):
             continue
-        for dim in range(mesh.ndim):
-            group = mesh.get_group(dim)
+        # What is tensor parallel is equal on the ranks that have one part of it; anything else on all there are.
+        groups = [mesh.get_group(dim) for dim in range(mesh.ndim)] if is_sharded(tensor) else [None]
+        for group in groups:
             values = own_part(tensor.detach()).contiguous()
+            source = 0 if group is None else dist.get_global_rank(group, 0)
             # As bytes, since backends do not know all dtypes.
-            dist.broadcast(values.view(-1).view(torch.uint8), src=dist.get_global_rank(group, 0), group=group)
+            dist.broadcast(values.view(-1).view(torch.uint8), src=source, group=group)
             own_part(tensor.detach()).copy_(values)
 
 

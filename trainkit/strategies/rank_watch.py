@@ -321,7 +321,9 @@ class RankWatch:
         if other["gone"]:
             return
         if Process(*other["process"]).has_ended():
-            other["gone"], how = True, "its process has ended without a word: it was killed, or crashed"
+            # Where it was heard last says nothing of where it was then.
+            other["gone"], other["place"] = True, "its process has ended without a word: it was killed, or crashed"
+            return
         elif rank in self._heard and time.monotonic() - self._heard[rank][1] > SILENT_S:
             other["gone"], how = True, f"nothing was heard of it for {SILENT_S:g} s"
         if other["gone"]:

@@ -6,20 +6,15 @@ import multiprocessing
 import os
 import sys
 import threading
-from contextlib import chdir, suppress
+from contextlib import chdir
 from typing import Any, Never
 
 from trainkit.errors import DeviceError
 from trainkit.output import say
+from trainkit.start_folder import START_FOLDER
 
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
 """What is passed on to the ranks: torchrun's own choice, and what SLURM may be told to send ahead of an end."""
-
-# Where the program was started, as far as can be known: it may change the folder, as Hydra does, and the paths on its
-# command line are meant from here.
-_STARTED_IN = ""
-with suppress(OSError):  # the folder is gone
-    _STARTED_IN = os.getcwd()
 
 
 def start_ranks(number: int) -> Never:
@@ -43,7 +38,7 @@ def start_ranks(number: int) -> Never:
             "    or say       devices=1"
         )
     say(f"trainkit: starting the program anew on {number} ranks, as torchrun --nproc-per-node={number} does.", err=True)
-    with chdir(_STARTED_IN or os.getcwd()):
+    with chdir(START_FOLDER or os.getcwd()):
         sys.exit(_exit_code(number))
 
 

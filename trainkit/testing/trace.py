@@ -14,6 +14,7 @@ from torch import Tensor
 
 from trainkit.hooks.manager import PluginStage
 from trainkit.module import TrainModule
+from trainkit.module.shards import whole
 from trainkit.seed import rng_state
 from trainkit.testing.held import held
 
@@ -198,6 +199,7 @@ def _pieces(value: Any) -> Iterator[bytes]:
     if isinstance(value, Tensor):
         yield f"{value.dtype}{tuple(value.shape)}".encode()
         # As bytes of any dtype: numpy has no bfloat16, and NaN has to equal NaN.
+        value = whole(value)  # of one that is sharded, all of it
         yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     elif isinstance(value, dict):
         for key, item in value.items():

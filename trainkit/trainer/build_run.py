@@ -40,7 +40,8 @@ def build_evaluation_run(call: Call, data: DataConnection) -> Run:
         metrics=call.metrics,
         transfer=data.transfer(call.strategy.device, _conversion(call.precision)),
         evaluation_steps={phase: evaluation_step(call.strategy, call.module, phase, num_loaders)},
-        inference_mode=call.arguments.optimization.inference_mode,
+        # What gathers a sharded module makes its memory at first use: training could not use that of inference mode.
+        inference_mode=call.arguments.optimization.inference_mode and not call.strategy.shards,
         stop_signal=call.stop_signal,
         phase=phase,
     )

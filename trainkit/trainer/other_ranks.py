@@ -24,15 +24,14 @@ Saved = dict[str, Any]
 def state_for(ranks: Sequence[Saved], rank: int, world_size: int) -> Saved:
     """Return what ``rank`` of ``world_size`` goes on with, of what other ``ranks`` have saved.
 
-    Together they have what those had together: sums of metrics are there once, and the gradients of an open
-    accumulation group have the same mean.
+    Together they have what those had together: sums of metrics are there once. For an open accumulation group see
+    `group_of_all`.
 
     Raises:
         StateError: If something of a rank cannot be shared out.
     """
     number = rank % len(ranks)
     mine = {**ranks[number]}
-    mine["group"] = group_of_all([each["group"] for each in ranks], world_size)
     mine["metrics"] = metrics_for([each["metrics"] for each in ranks], rank, world_size)
     train = mine["data"]["train"]
     if train is not None:

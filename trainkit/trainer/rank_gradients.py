@@ -33,16 +33,22 @@ def add_shared(ranks: Sequence[dict[str, Any]], group: dict[str, Any] | None, st
         ranks[0]["group"]["gradients"] = strategy.stored(group["gradients"])
 
 
-def group_of_rank(ranks: Sequence[dict[str, Any]], number: int, module: nn.Module) -> dict[str, Any] | None:
-    """Return the group with which a rank goes on that was number ``number`` of ``ranks``."""
-    group: dict[str, Any] | None = ranks[number]["group"]
-    if group is None:
-        return None
-    groups = [each["group"] or {} for each in ranks]
-    gradients = [(groups[each.get(OF_RANK, rank)]).get("gradients", {}) for rank, each in enumerate(groups)]
-    if not any(map(is_sharded, module.parameters())):
-        return {**group, "gradients": gradients[number]}
+def groups_of_ranks(ranks: Sequence[dict[str, Any]]) -> list[dict[str, Any] | None]:
+    """Return the groups of all ranks, each with its gradients, wherever these are stored."""
+    groups = [each["group"] for each in ranks]
+    return [
+        None if group is None else {**group, "gradients": (groups[group.get(OF_RANK, rank)] or {}).get("gradients", {})}
+        for rank, group in enumerate(groups)
+    ]
+
+
+def group_of_rank(groups: Sequence[dict[str, Any] | None], number: int, module: nn.Module) -> dict[str, Any] | None:
+    """Return the group with which the rank goes on that had number ``number`` of ``groups``, those of all ranks."""
+    group = groups[number]
+    if group is None or not any(map(is_sharded, module.parameters())):
+        return group
     # Each backward of a sharded module averages: what ranks had gathered alone is averaged now.
+    gradients = [{} if each is None else each["gradients"] for each in groups]
     names = dict.fromkeys(name for each in gradients for name in each)
     return {**group, "gradients": {name: _mean([each.get(name) for each in gradients]) for name in names}}
 

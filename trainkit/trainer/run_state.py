@@ -31,9 +31,9 @@ from trainkit.storage.storable import check_storable, conflicting_views
 from trainkit.trainer.data import DataConnection
 from trainkit.trainer.kept_batches import GLOBAL_BATCH
 from trainkit.trainer.made_with import MADE_WITH, Resumption
-from trainkit.trainer.other_ranks import MORE_METRICS, beginning_of_validation, state_for
+from trainkit.trainer.other_ranks import MORE_METRICS, beginning_of_validation, group_of_all, state_for
 from trainkit.trainer.rank_buffers import own_buffers, restore_buffers
-from trainkit.trainer.rank_gradients import add_shared, group_of_rank, without_shared
+from trainkit.trainer.rank_gradients import add_shared, group_of_rank, groups_of_ranks, without_shared
 from trainkit.trainer.run_length import restore_stop, stop_state
 from trainkit.types import Phase
 
@@ -303,7 +303,8 @@ def _restore_rank(
         if group_batches and not (run.optimizers and run.module.automatic_optimization):
             raise StateError(f"{group_batches} batches wait for an update, which here nobody makes but the module")
         ranks = read_parts(ranks, run.module) if strategy.shards else ranks
-        group = group_of_rank(ranks, number, run.module)
+        groups = groups_of_ranks(ranks)
+        group = group_of_all(groups, strategy.world_size) if others else group_of_rank(groups, number, run.module)
         run.accumulation.load_state_dict(group, group_batches, run.module, rescale)
     with restoring(f"{place}.buffers", path):
         restore_buffers(run.module, mine.get("buffers", {}))

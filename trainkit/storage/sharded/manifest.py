@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -110,9 +111,15 @@ def read_manifest(folder: Path) -> Manifest:
         OSError: If it cannot be read.
     """
     with open_regular(folder / MANIFEST) as file:
-        written = file.read(MOST_BYTES + 1)
+        size = file.seek(0, os.SEEK_END)
+        if size > MOST_BYTES:
+            raise ArchiveError(f"is damaged: its {MANIFEST} has {size} bytes. Use another one.")
+        file.seek(max(0, size - _END_BYTES))
+        is_ended = _END.fullmatch(file.read(_END_BYTES)) is not None
+        file.seek(0)
+        written = file.read(MOST_BYTES) if is_ended else b""
     body, end = written[:-_END_BYTES], _END.fullmatch(written[-_END_BYTES:])
-    if end is None or len(written) > MOST_BYTES or hashlib.sha256(body).hexdigest().encode() != end[1]:
+    if end is None or hashlib.sha256(body).hexdigest().encode() != end[1]:
         raise ArchiveError(f"is damaged: its {MANIFEST} does not match its digest. Use another one.")
     try:
         content = json.loads(body + b"}")

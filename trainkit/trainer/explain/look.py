@@ -27,6 +27,7 @@ from trainkit.loggers.logger import loggers_of
 from trainkit.loops.ahead import Ahead
 from trainkit.loops.limits import NO_LIMIT, Limits
 from trainkit.module.optimizers import parameters_of
+from trainkit.module.shards import own_part
 from trainkit.trainer.explain.explanation import Explanation, LoaderFacts, Writer
 from trainkit.trainer.explain.which_step import which_step
 
@@ -163,8 +164,9 @@ def _memory(call: Call) -> tuple[dict[str, int], list[str]]:
         except Exception:  # an optimizer of others may do anything with a stand-in
             unknown.append(f"what {type(optimizer).__name__} keeps for each parameter")
     memory = {
-        "weights": sum(each.nbytes for each in tensors),
-        "gradients": sum(each.nbytes for each in trained.values() if each.requires_grad),
+        # Of this rank, which may have a part of each.
+        "weights": sum(own_part(each).nbytes for each in tensors),
+        "gradients": sum(own_part(each).nbytes for each in trained.values() if each.requires_grad),
         "optimizer": kept,
     }
     return memory, unknown
@@ -173,11 +175,12 @@ def _memory(call: Call) -> tuple[dict[str, int], list[str]]:
 def _kept_by(optimizer: Optimizer) -> int:
     total = 0
     for group in optimizer.param_groups:
-        for expected in expected_states(optimizer, group, group, ""):
+        for parameter, expected in zip(group["params"], expected_states(optimizer, group, group, ""), strict=True):
+            share = own_part(parameter).numel() / max(1, parameter.numel())
             for kept in expected.kept.values():
                 for value in kept.value if isinstance(kept.value, list) else [kept.value]:
                     if isinstance(value, Tensor):
-                        total += math.prod(expected.shape_of(value)) * value.dtype.itemsize
+                        total += int(math.prod(expected.shape_of(value)) * value.dtype.itemsize * share)
     return total
 
 
