@@ -19,7 +19,19 @@ import trainkit
 ROOT = Path(trainkit.__file__).parent
 
 ORDER = [
-    *("printable", "errors", "types", "progress", "reflection", "output", "console", "quantity", "checks", "interval"),
+    *(
+        "start_folder",
+        "printable",
+        "errors",
+        "types",
+        "progress",
+        "reflection",
+        "output",
+        "console",
+        "quantity",
+        "checks",
+        "interval",
+    ),
     *("generators", "seed"),
     *("hooks", "storage", "batch", "metrics", "module"),
     *("precision", "strategies", "data", "checkpoint", "plugins"),

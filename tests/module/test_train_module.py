@@ -16,6 +16,7 @@ from trainkit.errors import (
 from trainkit.module import TrainModule
 from trainkit.module.hparams import store_hparams
 from trainkit.storage.files import write_checkpoint
+from trainkit.strategies import SingleDevice
 
 
 def same_weights(a, b):
@@ -152,7 +153,7 @@ def test_toggling_restricts_gradients_to_one_optimizer_and_undoing_it_restores_w
     module = Net()
     module.second.bias.requires_grad = False
     first, second = two_optimizers(module)
-    attached(module, optimizers=[first, second])
+    attached(module, optimizers=[first, second], strategy=SingleDevice("cpu"))
 
     def required():
         return [parameter.requires_grad for parameter in module.parameters()]
@@ -171,7 +172,7 @@ def test_a_parameter_of_two_optimizers_stays_trainable():
     module = Net()
     everything = torch.optim.SGD(module.parameters(), 0.1)
     first, _ = two_optimizers(module)
-    attached(module, optimizers=[everything, first])
+    attached(module, optimizers=[everything, first], strategy=SingleDevice("cpu"))
     module.toggle_optimizer(first)
     assert [parameter.requires_grad for parameter in module.parameters()] == [True, True, False, False]
 

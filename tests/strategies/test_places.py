@@ -9,7 +9,7 @@ import torch
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from trainkit.strategies.places import place_of, waits_for_ranks
+from trainkit.strategies.places import AHEAD, place_of, waits_for_ranks
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
@@ -50,7 +50,7 @@ def test_ranks_wait_for_each_other_where_ddp_exchanges_ahead_of_a_step(monkeypat
     exchange(cast(Any, SimpleNamespace(process_group=None)), [], 0, 0)
     place = place_of(found[0], exchanges=False)
     assert place.waits
-    assert place.text.startswith("waits for the others ahead of its step (at test_places.py:")
+    assert place.text.startswith(f"{AHEAD} (at test_places.py:")
 
 
 def test_whoever_runs_something_else_does_not_wait():

@@ -15,7 +15,14 @@ from trainkit.trainer.drawn_apart import draw_apart
 
 def drawn_on(rank, states):
     """What is drawn next on ``rank``, where the ranks come with the generators in ``states``."""
-    strategy = SimpleNamespace(is_distributed=True, rank=rank, all_gather_object=lambda own: states)
+    strategy = SimpleNamespace(
+        is_distributed=True,
+        world_size=len(states),
+        data_world_size=len(states),
+        data_rank=rank,
+        all_gather_object=lambda own: states,
+        one_of_each_data=list,
+    )
     draw_apart(strategy)
     return torch.rand(()).item(), random.random(), np.random.rand()
 

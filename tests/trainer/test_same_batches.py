@@ -25,6 +25,7 @@ def run_beside(other, *, phase=Phase.TRAIN, is_distributed=True):
         is_distributed=is_distributed,
         is_global_zero=True,
         all_gather_object=lambda own: [own, own if other is None else other],
+        one_of_each_data=list,
     )
     return SimpleNamespace(strategy=strategy, phase=phase, transfer=lambda batch, dataloader_idx: batch)
 

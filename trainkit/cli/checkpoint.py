@@ -108,7 +108,7 @@ def convert(old: str, new: str, trust: bool) -> None:
         from trainkit.storage.files import is_sharded
         from trainkit.storage.files import verify as check
 
-        if os.path.lexists(new):
+        if os.path.exists(new) and os.path.exists(old) and not os.path.samefile(old, new):
             raise click.UsageError(f"{printable(new)} is there already, and is left as it is. Give another name.")
         if is_sharded(old):
             from trainkit.checkpoint.join_shards import join_shards

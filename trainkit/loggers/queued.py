@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from trainkit.checks import number, one_of, whole
+from trainkit.checks import number, one_of, takes_numpy, whole
 from trainkit.loggers.hparams_yaml import yaml_values
 from trainkit.loggers.logger import Logger
 from trainkit.loggers.outbox import Outbox
@@ -47,6 +47,7 @@ class QueuedLogger(Logger):
 
     makes_folder: ClassVar[bool] = True  # by it, and a mark in it, a run that goes on is known to be this one
 
+    @takes_numpy
     def __init__(
         self,
         save_dir: str | os.PathLike[str] | None = None,
