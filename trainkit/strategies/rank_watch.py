@@ -168,7 +168,10 @@ class RankWatch:
                 is_lost = True  # with the process that held the store
             time.sleep(TICK_S / 5)
         if is_lost and not self.verdict and self.rank != 0 and not is_agents_store():
-            place = self._others.get(0, {}).get("place", "")
+            first = self._others.get(0)
+            if first is not None:
+                self._look_for(0, first)
+            place = "its end was not heard" if first is None else first["place"]
             self._decide(f"rank 0 has ended, and with it the store in which ranks meet.\n    rank 0        {place}")
         return self.verdict
 
