@@ -101,3 +101,9 @@ def test_epochs_are_shortened_and_never_lengthened(
     config = read("config.yaml", [f"trainer.{override}" for override in trainer])
     overrides = dict(override.removeprefix("trainer.").split("=") for override in _shortened(config, 20))
     assert expected.items() <= overrides.items()
+
+
+@pytest.mark.parametrize("devices", ["2", "[0, 1]"])
+def test_several_ranks_are_refused(trainkit_in_project: Callable[..., Result], devices: str) -> None:
+    result = trainkit_in_project("verify-resume", "config.yaml", f"trainer.devices={devices}")
+    assert result.exit_code == 2 and "verify-resume compares runs of one process" in result.output

@@ -72,7 +72,9 @@ def _verify(config: str, overrides: tuple[str, ...], steps: int, folder: Path) -
     from trainkit.testing.first_divergence import first_divergence
     from trainkit.testing.trace import STOPS, read_events, read_stops
 
-    shorter = [*overrides, *_shortened(read_words(config, overrides), steps)]
+    given = read_words(config, overrides)
+    _refuse_several_ranks(given)
+    shorter = [*overrides, *_shortened(given, steps)]
     run = partial(_run, ["verify-resume", config, *shorter, "--steps", str(steps)], folder)
     # Twice from the start: if these differ, nothing that is found after a resume would be the fault of resuming.
     click.echo(f"training {config} for {steps} batches, twice")
@@ -141,6 +143,19 @@ def _run(arguments: list[str], folder: Path, name: str, *options: str) -> Path:
     own = [f"trainer.default_root_dir={place}", "--trace-into", str(place)]
     _run_in_new_process([*arguments, *own, *options], place / "output.txt")
     return place
+
+
+def _refuse_several_ranks(config: Config) -> None:
+    """Raise `ConfigError` if the run would be one of several processes, whose traces would mix."""
+    from trainkit.errors import ConfigError
+
+    devices = config.trainer.get("devices", 1)
+    several = devices > 1 if isinstance(devices, int) else isinstance(devices, list) and len(devices) > 1
+    if several or os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ConfigError(
+            "verify-resume compares runs of one process, and this would be one of several.\n"
+            "    write        trainer.devices=1, and start it without torchrun"
+        )
 
 
 def _shortened(config: Config, steps: int) -> list[str]:

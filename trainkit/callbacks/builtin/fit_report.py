@@ -122,7 +122,8 @@ def _lines(trainer: Trainer, ending: Ending, figures: Figures, command: str) -> 
 def place_of(trainer: Trainer) -> str:
     """Return where a run computes, in words: devices, precision, strategy and processes."""
     strategy = trainer.strategy
-    devices = ", ".join(map(str, strategy.devices or [strategy.device]))
+    # Each once: ranks on the CPU all have the same.
+    devices = ", ".join(dict.fromkeys(map(str, strategy.devices or [strategy.device])))
     if strategy.device.type == "cuda":
         devices += f" ({torch.cuda.get_device_name(strategy.device)})"
     ranks = f", {strategy.world_size} processes" if strategy.world_size > 1 else ""
