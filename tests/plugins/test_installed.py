@@ -4,7 +4,7 @@ import pytest
 
 from tests.installed import Site
 from trainkit.plugins.consent import VARIABLE
-from trainkit.plugins.installed import KINDS, offers, unread
+from trainkit.plugins.installed import KINDS, offers, tell_of_slips, unread
 
 
 def of(distribution: str) -> dict[str, tuple[str, str, str]]:
@@ -56,3 +56,13 @@ def test_entry_points_in_groups_that_nobody_reads_are_told(site: Site, group: st
 def test_groups_that_are_read_or_not_ours_are_not_told(site: Site, group: str) -> None:
     site.install("fine", "0.1", f"[{group}]\nema = nowhere:x\n")
     assert not [line for line in unread() if "fine" in line]
+
+
+def test_a_slip_in_what_is_forbidden_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.install("my-tally", "1.0", "[trainkit.callbacks]\ntally = nowhere:x\n")
+    monkeypatch.setenv(VARIABLE, "-my-taly")
+    with pytest.warns(UserWarning, match="forbids 'my-taly', which nobody offers. Did you mean 'my-tally'?"):
+        tell_of_slips()
+    for fine in ("-my-tally", "-my-tally:tally", "-tally", "-nothing_like_it", "-mine"):
+        monkeypatch.setenv(VARIABLE, fine)
+        tell_of_slips("mine")

@@ -217,6 +217,7 @@ def difference(folder: Path, whole: Path) -> str:
     for state in states:
         # A run that was killed ahead of its first save began anew, in a folder of its own.
         state["trainkit"].pop("run", None)
+        state["callbacks"].get("LastCheckpoint", {}).pop("run", None)
     for first in differences(states[0], states[1]):
         return str(first)
     tables = [_table(each) for each in (folder, whole)]

@@ -81,7 +81,8 @@ def tell_of_slips(*also: str) -> None:
         also: Further names that may be forbidden.
     """
     entries_of_all = [offer.entry for offer in offers() if offer.entry.distribution != "trainkit"]
-    known = {*also, *(name for each in entries_of_all for name in (each.distribution, each.qualified_name))}
+    names = (name for each in entries_of_all for name in (each.name, each.distribution, each.qualified_name))
+    known = {*also, *names}
     plain = {normalized(name): name for name in known}
     for name, said_by in forbidden_names().items():
         nearest = nearest_name(name, plain)
