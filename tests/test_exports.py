@@ -54,7 +54,7 @@ def test_unknown_name_is_an_attribute_error() -> None:
 def test_importing_trainkit_imports_nothing_of_weight() -> None:
     loaded = names_bound_after_import("import trainkit")
 
-    assert {name for name in loaded if name.startswith("trainkit")} == {"trainkit"}
+    assert {name for name in loaded if name.startswith("trainkit")} == {"trainkit", "trainkit.start_folder"}
     assert not loaded & {"torch", "pluggy", "omegaconf", "numpy"}
 
 
