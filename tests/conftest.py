@@ -24,10 +24,16 @@ def in_a_folder_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch
 @pytest.fixture(autouse=True)
 def without_a_process_group() -> Iterator[None]:
     """End the group of this process that a test has left, as one process under fsdp does: later ones would use it."""
+    was_there = has_process_group()  # that of a whole file, say
     yield
+    if has_process_group() and not was_there:
+        sys.modules["torch.distributed"].destroy_process_group()
+
+
+def has_process_group() -> bool:
+    """Whether this process is in a process group; nothing is imported for that."""
     distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_initialized():
-        distributed.destroy_process_group()
+    return distributed is not None and distributed.is_initialized()
 
 
 @pytest.fixture
