@@ -33,7 +33,7 @@ def without_a_process_group() -> Iterator[None]:
 def has_process_group() -> bool:
     """Whether this process is in a process group; nothing is imported for that."""
     distributed = sys.modules.get("torch.distributed")
-    return distributed is not None and distributed.is_initialized()
+    return distributed is not None and distributed.group.WORLD is not None  # tests replace `is_initialized`
 
 
 @pytest.fixture

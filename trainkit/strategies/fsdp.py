@@ -79,11 +79,11 @@ class FSDP(Strategy):
         self,
         *,
         wrap_policy: Policy = None,
-        mixed_precision: MixedPrecisionPolicy | None = None,
+        mixed_precision: Any = None,  # a MixedPrecisionPolicy, whose import takes longer than that of all else
         reshard_after_forward: bool = True,
         activation_checkpointing: Policy | bool = False,
         cpu_offload: bool = False,
-        mesh: tuple[int, ...] | Mapping[str, int] | None = None,
+        mesh: tuple[int, ...] | list[int] | Mapping[str, int] | None = None,
         checkpoint: Literal["full", "sharded"] = "sharded",
         process_group_backend: str | None = None,
         timeout_s: float = 1800.0,
@@ -286,7 +286,8 @@ class FSDP(Strategy):
         from torch.distributed.fsdp import MixedPrecisionPolicy
 
         if self.mixed_precision is not None:
-            return self.mixed_precision
+            given: MixedPrecisionPolicy = self.mixed_precision
+            return given
         if self._autocast_dtype is None:
             return MixedPrecisionPolicy()
         # Autocast would keep a copy of all that it casts until the end of the step, the whole module in the end. What
