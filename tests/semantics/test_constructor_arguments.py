@@ -163,7 +163,18 @@ def run(cls, name, value, folder):
 
 
 # Devices of other kinds are not there, a metric of any name may be, and what data hold is not known before.
-NOT_RUN = {"sampler", "iterables", "items", "monitor", "flops", "val_check_interval", "device", "devices", "max_time", "compile"}
+NOT_RUN = {
+    "sampler",
+    "iterables",
+    "items",
+    "monitor",
+    "flops",
+    "val_check_interval",
+    "device",
+    "devices",
+    "max_time",
+    "compile",
+}
 NOT_RUN |= {"process_group_backend", "accelerator"}
 
 
