@@ -257,9 +257,19 @@ class Call:
                 raise
             if self.registry.timing.enabled and self.strategy.is_global_zero:
                 print_timing(self.registry.timing)
-            if self.stop_signal.received:
-                # It came when no batch was to follow. All is done and saved, and the program is still asked to end.
-                raise self.stop_signal.exception()
+            self._end_where_a_rank_was_asked()
+
+    def _end_where_a_rank_was_asked(self) -> None:
+        """Raise what a signal surfaces as that came when no batch was to follow, to whichever rank.
+
+        All is done and saved, and the program is still asked to end. A rank that left alone would leave the others
+        waiting in what comes next, such as ``trainer.save_checkpoint``.
+        """
+        signal = self.stop_signal
+        if self.strategy.is_distributed:
+            signal.received = max(self.strategy.all_gather_object(signal.received))
+        if signal.received:
+            raise signal.exception()
 
     def join(self, plugins: list[object]) -> None:
         """Let ``plugins`` take part until the call ends."""
