@@ -96,7 +96,7 @@ def test_a_rank_knows_what_other_ranks_have_had():
     ]
     for rank in range(2):
         list(loader)
-        assert sampler_of(loader).batches_of(rank, 2, 3) == before[rank][:3]
+        assert sampler_of(loader).take_batches(rank, 2, 3) == before[rank][:3]
 
 
 class Stream(IterableDataset[int]):

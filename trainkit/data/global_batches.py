@@ -162,8 +162,11 @@ class GlobalBatchSampler(ShardedSampler):
         rest = 0 if self.drops_last else self.samples % self.batch.samples
         return self.batch.samples % self.world_size == 0 and rest % self.world_size == 0
 
-    def batches_of(self, rank: int, world_size: int, count: int) -> list[list[Any]]:
-        """Return what ``rank`` of another number of ranks has in the first ``count`` batches of the newest pass."""
+    def take_batches(self, rank: int, world_size: int, count: int) -> list[list[Any]]:
+        """Return what ``rank`` of another number of ranks has in the first ``count`` batches of the newest pass.
+
+        Once: what was drawn for that pass is forgotten then, as it may be an epoch's indices.
+        """
         batches = [list(self._own(each, rank, world_size)) for each in self._batches(self._items)[:count]]
         self._items = []
         return batches
@@ -171,7 +174,7 @@ class GlobalBatchSampler(ShardedSampler):
     def checksum_of(self, rank: int, world_size: int, count: int) -> int:
         """Return the checksum of these batches, as an `IndexStream` has it."""
         checksum = 0
-        for batch in self.batches_of(rank, world_size, count):
+        for batch in self.take_batches(rank, world_size, count):
             checksum = chained(checksum, batch)
         return checksum
 
@@ -179,7 +182,7 @@ class GlobalBatchSampler(ShardedSampler):
         """Return the checksum of the indices in these batches, as a `TensorCursor` has it."""
         import numpy as np
 
-        indices = [index for batch in self.batches_of(rank, world_size, count) for index in batch]
+        indices = [index for batch in self.take_batches(rank, world_size, count) for index in batch]
         return zlib.crc32(np.asarray(indices, dtype=np.int64).data)
 
     @property

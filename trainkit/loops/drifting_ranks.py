@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -13,14 +13,12 @@ from torch import distributed as dist
 
 from trainkit.errors import ModuleError
 from trainkit.hooks.bound import BoundHooks
-from trainkit.loops.run import FitRun, Run
+from trainkit.loops.run import FitRun, Run, Step
 from trainkit.module import TrainModule
 from trainkit.module.shards import is_sharded, own_part
 from trainkit.reflection import overrides
 from trainkit.strategies.base import Strategy
 from trainkit.types import Batch, StepOutput
-
-Step = Callable[[FitRun, BoundHooks, Batch, int, bool], StepOutput]
 
 EVERY = 1000
 """After how many training batches ranks look at each other, besides the ends of epochs and of evaluations."""

@@ -10,9 +10,9 @@ from trainkit.loops import optimize
 from trainkit.loops.drifting_ranks import compare_ranks, digest, require_same
 from trainkit.loops.evaluate import sanity_check, validate
 from trainkit.loops.finish_hook import finish_hook
-from trainkit.loops.run import FitRun
+from trainkit.loops.run import FitRun, Step
 from trainkit.loops.sample_count import begin_count
-from trainkit.loops.steps import Step, choose_step
+from trainkit.loops.steps import choose_step
 from trainkit.loops.unequal_ranks import without_padding
 from trainkit.seed import isolate_rng
 from trainkit.types import Phase

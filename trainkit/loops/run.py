@@ -22,6 +22,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from trainkit.hooks.bound import BoundHooks
 from trainkit.hooks.due import DueHook
 from trainkit.interval import Interval
 from trainkit.loops.accumulation import Accumulation
@@ -370,3 +371,13 @@ class FitRun(Run):
         )
         overridden = (overrides(part, name, base) for part, base, names in changeable for name in names)
         return not any(overridden)
+
+
+Step = Callable[[FitRun, BoundHooks, Batch, int, bool], StepOutput]
+"""What happens to one batch: ``(run, hooks, batch, batch_idx, is_last) -> outputs``.
+
+Every step resets ``run.counted_update``, calls ``hooks.around_training_step``, and returns what plugins get, detached,
+or an empty dict if the batch was skipped. One that updates also lets all ranks skip alike (``strategy.skips_step``),
+counts the batch in ``run.accumulation``, closes the group where that is due, and counts the update
+(``run.count_update``).
+"""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from trainkit.batch.size import find_batch_size
 from trainkit.errors import DataError
 from trainkit.hooks.bound import BoundHooks
-from trainkit.loops.run import FitRun
+from trainkit.loops.run import FitRun, Step
 from trainkit.output import warn
 from trainkit.types import Batch, StepOutput
-
-Step = Callable[[FitRun, BoundHooks, Batch, int, bool], StepOutput]
 
 
 def counting_samples(step: Step) -> Step:

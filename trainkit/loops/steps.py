@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from trainkit.hooks.bound import BoundHooks
 from trainkit.loops.closure import step_with_closure, takes_closure
 from trainkit.loops.drifting_ranks import compared_early, compared_now_and_then, exchanges_at_steps
 from trainkit.loops.manual import manual_step
 from trainkit.loops.oom_split import step_in_parts
 from trainkit.loops.optimize import step
-from trainkit.loops.run import FitRun
+from trainkit.loops.run import FitRun, Step
 from trainkit.loops.sample_count import counting_samples
-from trainkit.types import Batch, StepOutput
-
-Step = Callable[[FitRun, BoundHooks, Batch, int, bool], StepOutput]
-"""What happens to one batch: ``(run, hooks, batch, batch_idx, is_last) -> outputs``.
-
-Every step resets ``run.counted_update``, calls ``hooks.around_training_step``, and returns what plugins get, detached,
-or an empty dict if the batch was skipped. One that updates also lets all ranks skip alike (``strategy.skips_step``),
-counts the batch in ``run.accumulation``, closes the group where that is due, and counts the update
-(``run.count_update``).
-"""
 
 
 def choose_step(run: FitRun) -> Step:

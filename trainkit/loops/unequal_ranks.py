@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 
 from trainkit.hooks.bound import BoundHooks
-from trainkit.loops.run import FitRun
+from trainkit.loops.run import FitRun, Step
 from trainkit.types import Batch, StepOutput
-
-Step = Callable[[FitRun, BoundHooks, Batch, int, bool], StepOutput]
 
 
 def of_own_share(

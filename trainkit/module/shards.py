@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from trainkit.storage.sharded.dtensors import is_dtensor
 from trainkit.storage.sharded.place_holder import SavedTensor
 
 
@@ -19,11 +20,8 @@ def class_of(module: nn.Module) -> type[nn.Module]:
     return type(module).__mro__[2]  # behind the subclass and FSDPModule
 
 
-def is_sharded(value: Any) -> bool:
-    """Return whether ``value`` is a `DTensor`."""
-    # Importing them takes a second and more; who has one has imported them.
-    module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and isinstance(value, module.DTensor)
+is_sharded: Callable[[Any], bool] = is_dtensor
+"""Whether a value is a `DTensor`: a tensor of which each rank may hold a part."""
 
 
 def whole(tensor: Any) -> Tensor:

@@ -18,8 +18,7 @@ from trainkit.loops.compiled.graph import Backend
 from trainkit.loops.compiled.optimizer import own_count
 from trainkit.loops.compiled.step import CompiledStep
 from trainkit.loops.offered_closure import needs_closure
-from trainkit.loops.run import FitRun
-from trainkit.loops.steps import Step
+from trainkit.loops.run import FitRun, Step
 from trainkit.module import TrainModule
 from trainkit.module.joint_optimizer import parts_of
 from trainkit.precision.base import Precision
