@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
-from trainkit.strategies.os_process import Process, _began
+from trainkit.strategies.os_process import Process, _began, began_at_s
 
 
 def test_a_process_that_lives_has_not_ended():
@@ -31,3 +32,13 @@ def test_a_number_that_was_given_again_is_another_process():
 def test_nothing_is_said_of_other_machines_and_of_systems_that_do_not_tell():
     assert not Process("elsewhere", 2**22 + 1, "1").has_ended()
     assert not Process.this()._replace(began="").has_ended()
+
+
+def test_a_process_knows_when_it_began():
+    before = time.time()
+    code = "import time; from trainkit.strategies.os_process import began_at_s; print(began_at_s(), time.time())"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    began_s, then_s = map(float, told.split())
+    # The kernel counts in hundredths.
+    assert before - 0.1 <= began_s <= then_s <= time.time()
+    assert began_at_s() < before

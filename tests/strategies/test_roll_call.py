@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from torch.distributed import HashStore
 
+from tests.strategies.started import Ranks
 from trainkit.errors import RankError
-from trainkit.strategies.roll_call import call_roll
+from trainkit.strategies.roll_call import call_roll, tell_end
 
+_ABSENT = str(Path(__file__).with_name("absent_rank.py"))
 PATIENT, IMPATIENT = timedelta(seconds=60), timedelta(seconds=0.3)
 
 
@@ -70,3 +76,50 @@ def test_rank_0_names_those_that_did_not_come():
             second.result()
         with pytest.raises(RankError, match=r"rank 0 of 4 has waited 0.3 s for rank\(s\) 1, 3 and nobody came"):
             first.result()
+
+
+@pytest.mark.parametrize("ended", [[1], [2], [0], [0, 2]])
+def test_nobody_waits_for_a_rank_that_tells_that_its_program_ends(ended: list[int]):
+    store, present = HashStore(), [rank for rank in range(3) if rank not in ended]
+    with ThreadPoolExecutor(3) as threads:
+        waiting = {rank: threads.submit(call_roll, store, rank, 3, PATIENT) for rank in present}
+        for rank in ended:
+            tell_end(store, rank)
+        # One of them is the first to know. The program of its rank ends with the error, which it tells too.
+        while waiting:
+            done = next((rank for rank, each in waiting.items() if each.done()), None)
+            if done is None:
+                time.sleep(0.01)
+                continue
+            with pytest.raises(RankError, match=rf"rank {done} of 3 waits for .*, whose program has ended"):
+                waiting.pop(done).result()
+            tell_end(store, done)
+
+
+def test_what_ranks_of_an_earlier_start_have_told_is_past():
+    store = HashStore()
+    for rank in range(3):
+        store.set(f"ended/{rank}", "1700000000.0")
+    assert len(call_all(store, 3)) == 1
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("present", [0, 1])
+def test_a_call_of_one_rank_alone_ends_and_says_so(tmp_path, present: int):
+    ended = Ranks(_ABSENT, present, tmp_path).ended()
+    assert [each.code for each in ended] == [int(rank == present) for rank in (0, 1)]
+    assert f"waits for rank(s) {1 - present}, whose program has ended without a call" in ended[present].text
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("present", [0, 1])
+def test_a_call_of_one_rank_alone_ends_under_torchrun(tmp_path, present: int):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    ended = subprocess.run(
+        [*command, _ABSENT, str(present), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert ended.returncode == 1
+    assert f"waits for rank(s) {1 - present}, whose program has ended without a call" in ended.stderr

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import socket
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 from torch import distributed as dist
 from torch.distributed import HashStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # torch's stubs lack them
 
-from trainkit.errors import DeviceError
+from trainkit.errors import DeviceError, RankError
 from trainkit.strategies import slurm
-from trainkit.strategies.roll_call import call_roll
+from trainkit.strategies.roll_call import call_roll, tell_end
 from trainkit.strategies.variables import number_of
 
 _MPI = {
@@ -24,6 +28,9 @@ _MPI = {
     "MPICH": ("PMI_RANK", "MPI_LOCALRANKID", "PMI_SIZE", "MPI_LOCALNRANKS"),
 }
 """What ``mpirun`` sets, in the order of the fields of `Launch`. MPICH's are also those of Intel MPI and MVAPICH."""
+
+_OTHERS_COME_S = 3.0
+"""How much later than this rank others may come to where they meet, so that they hear that it has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,22 +117,76 @@ def open_store(launch: Launch, timeout: timedelta) -> Store:
     """
     if launch.world_size == 1:
         return HashStore()
+    store = _open(launch, timeout)
+    word = call_roll(store, launch.rank, launch.world_size, timeout)
+    atexit.unregister(_tell_end)  # from here on the others know where this rank stands
+    return PrefixStore(word, store)
+
+
+def _open(launch: Launch, timeout: timedelta) -> Store:
+    """Return the store of this job, which rank 0 holds unless torchrun's agent does."""
     address, port = find_meeting_point(launch)
-    # torchrun's agent may serve the store itself, and then no rank can.
-    is_server = launch.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    if launch.rank == 0 and not is_agents_store():
+        try:
+            return _connect(address, port, is_server=True, timeout=timeout)
+        except dist.DistNetworkError as error:
+            raise DeviceError(
+                f"rank 0 cannot wait for the other ranks at {address}:{port}: {error}\n"
+                "    to do        set MASTER_PORT, for all ranks, to a port that is free on the machine of rank 0"
+            ) from error
     try:
-        # A second store of this process, for another fit, may use the same port.
-        store = TCPStore(address, port, is_master=is_server, timeout=timeout, wait_for_workers=False, multi_tenant=True)
-    except dist.DistNetworkError as error:
-        if not is_server:
-            raise
-        raise DeviceError(
-            f"rank 0 cannot wait for the other ranks at {address}:{port}: {error}\n"
-            "    to do        set MASTER_PORT, for all ranks, to a port that is free on the machine of rank 0"
+        _wait_for_server(address, port, timeout.total_seconds())
+    except OSError as error:
+        raise RankError(
+            f"rank {launch.rank} of {launch.world_size} has waited {timeout.total_seconds():g} s for rank 0 at "
+            f"{address}:{port}, and nobody answers: {error}.\n"
+            "    to do        start all ranks, with the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE"
         ) from error
+    return _connect(address, port, is_server=False, timeout=timeout)
+
+
+def tell_end_of_program(launch: Launch) -> None:
+    """If the program ends before this rank has met the others, let those know who wait for it."""
+    atexit.unregister(_tell_end)  # never twice
+    atexit.register(_tell_end, launch)
+
+
+def _tell_end(launch: Launch) -> None:
+    with suppress(Exception):  # nobody waits where they would meet
+        address, port = find_meeting_point(launch)
+        holds_store = launch.rank == 0 and not is_agents_store()
+        if not holds_store:
+            _wait_for_server(address, port, _OTHERS_COME_S)
+        store = _connect(address, port, is_server=holds_store, timeout=timedelta(seconds=5))
+        tell_end(store, launch.rank)
+        if holds_store:
+            time.sleep(_OTHERS_COME_S)  # so that they read it: the store ends with this process
+
+
+def _wait_for_server(address: str, port: int, timeout_s: float) -> None:
+    """Wait until something answers. torch does so too, but in steps of several seconds, and complains on stderr."""
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            socket.create_connection((address, port), timeout=1).close()
+            return
+        except OSError:  # also of a name that is not known yet
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.1)
+
+
+def is_agents_store() -> bool:
+    """Whether the store is held by the agent of torchrun, and not by rank 0."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def _connect(address: str, port: int, *, is_server: bool, timeout: timedelta) -> Store:
+    """Return the store of this job, as all its starts have it."""
+    # A second store of this process, for another fit, may use the same port.
+    store = TCPStore(address, port, is_master=is_server, timeout=timeout, wait_for_workers=False, multi_tenant=True)
     # One agent may serve several jobs of the same machine.
-    shared = PrefixStore(f"trainkit/{os.environ.get('TORCHELASTIC_RUN_ID', '')}", store)
-    return PrefixStore(call_roll(shared, launch.rank, launch.world_size, timeout), shared)
+    return PrefixStore(f"trainkit/{os.environ.get('TORCHELASTIC_RUN_ID', '')}", store)
 
 
 def find_meeting_point(launch: Launch) -> tuple[str, int]:

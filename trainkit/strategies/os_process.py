@@ -1,11 +1,15 @@
-"""Whether the process of another rank has ended, as far as the operating system tells: that of the same machine."""
+"""When processes of this machine began and whether they have ended, as far as the operating system tells."""
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
+import time
 from pathlib import Path
 from typing import NamedTuple
+
+_IMPORTED_AT_S = time.time()
 
 
 class Process(NamedTuple):
@@ -30,6 +34,15 @@ class Process(NamedTuple):
     def has_ended(self) -> bool:
         """Whether it has ended, without having told; False also where that cannot be known."""
         return bool(self.began) and self.machine == _machine() and _began(self.pid) != self.began
+
+
+@functools.cache
+def began_at_s() -> float:
+    """Return when this process began, in seconds since 1970; where the system does not tell, when it came here."""
+    began = _began(os.getpid())
+    if not began:
+        return _IMPORTED_AT_S
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + int(began) / os.sysconf("SC_CLK_TCK")
 
 
 def _machine() -> str:

@@ -11,7 +11,7 @@ from torch import distributed as dist
 from trainkit.errors import DeviceError
 from trainkit.output import speak_as
 from trainkit.strategies.base import Strategy
-from trainkit.strategies.launch import Launch, open_store, read_launch
+from trainkit.strategies.launch import Launch, open_store, read_launch, tell_end_of_program
 from trainkit.strategies.rank_group import start_default_group
 
 
@@ -37,6 +37,8 @@ def take_place(strategy: Strategy, devices: Sequence[torch.device]) -> None:
     strategy.rank, strategy.local_rank = launch.rank, launch.local_rank
     strategy.world_size, strategy.num_nodes = launch.world_size, launch.num_nodes
     speak_as(strategy.rank, strategy.world_size)
+    if launch.world_size > 1 and not dist.is_initialized():
+        tell_end_of_program(launch)
 
 
 def join_group(strategy: Strategy, backend: str | None) -> None:

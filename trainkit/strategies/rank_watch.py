@@ -18,6 +18,7 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # torch's stu
 
 from trainkit.errors import RankError
 from trainkit.output import say
+from trainkit.strategies.launch import is_agents_store
 from trainkit.strategies.os_process import Process
 from trainkit.strategies.places import AHEAD, GRADIENTS, PARAMETERS, place_of
 
@@ -363,11 +364,6 @@ class RankWatch:
             self._publish()
         say(f"trainkit: {why}\nRank {self.rank} is ended: nothing can reach it there.", err=True)
         os._exit(code)
-
-
-def is_agents_store() -> bool:
-    """Whether the store is held by the agent of torchrun, and not by rank 0."""
-    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def wait_for(store: Store, keys: list[str], watch: RankWatch, label: str, timeout: timedelta, why: str = "") -> None:

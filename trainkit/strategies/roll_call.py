@@ -10,6 +10,7 @@ from datetime import timedelta
 from torch.distributed import Store  # type: ignore[attr-defined]  # torch's stubs lack it
 
 from trainkit.errors import RankError
+from trainkit.strategies.os_process import began_at_s
 
 _LONGEST_PAUSE_S = 0.05
 
@@ -29,7 +30,7 @@ def call_roll(store: Store, rank: int, world_size: int, timeout: timedelta) -> s
         timeout: How long to wait for all.
 
     Raises:
-        RankError: If not all have come.
+        RankError: If not all have come, or one has told that it will not.
     """
     name, deadline_s, pause_s = os.urandom(8).hex(), time.monotonic() + timeout.total_seconds(), 0.001
     store.set(f"here/{rank}", name)
@@ -38,6 +39,7 @@ def call_roll(store: Store, rank: int, world_size: int, timeout: timedelta) -> s
         word = _answer(store, rank, name) if rank != 0 else "" if missing else name
         if word:
             return word
+        _refuse_ended(store, rank, world_size, missing or [0])
         if time.monotonic() > deadline_s:
             who = f"rank(s) {', '.join(map(str, missing))}" if missing else "rank 0, or for one that it waits for,"
             raise RankError(
@@ -46,6 +48,23 @@ def call_roll(store: Store, rank: int, world_size: int, timeout: timedelta) -> s
             )
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def tell_end(store: Store, rank: int) -> None:
+    """Tell those who wait for ``rank`` that its program ends, and that it will not come."""
+    store.set(f"ended/{rank}", str(time.time()))
+
+
+def _refuse_ended(store: Store, rank: int, world_size: int, missing: list[int]) -> None:
+    """Raise if one of the ranks that are ``missing`` has ended its program since this one began."""
+    # What ranks of an earlier start have told is older: torchrun ends all of them before it starts any.
+    ended = [each for each in missing if float(_read(store, f"ended/{each}") or 0) > began_at_s()]
+    if rank not in ended and ended:
+        raise RankError(
+            f"rank {rank} of {world_size} waits for rank(s) {', '.join(map(str, ended))}, whose program has ended "
+            "without a call of the Trainer.\n"
+            "    to do        let all ranks make the same calls (fit, test ...), none behind `if is_global_zero:`"
+        )
 
 
 def _call(store: Store, name: str, world_size: int) -> list[int]:
