@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+import tests.callbacks.averaging_ranks as averaging
 import tests.callbacks.on_two_ranks as script
+from tests.strategies.started import Ranks
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
@@ -51,3 +53,12 @@ def test_a_row_holds_what_all_ranks_logged_at_the_end_of_the_epoch(ranks: list[d
 
 def test_every_rank_stops_when_one_does(ranks: list[dict[str, Any]]) -> None:
     assert [rank["stopped"] for rank in ranks] == [[2, "not stopped"], [2, "patience exhausted"]]
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_all_ranks_are_left_with_the_average_that_is_saved(strategy: str) -> None:
+    ended = Ranks(averaging.__file__, strategy).ended()
+    assert [each.code for each in ended] == [0, 0], ended[0].text[-3000:]
+    first, second = ([line for line in each.text.splitlines() if line.startswith("left")] for each in ended)
+    assert len(first) == 2
+    assert first == second

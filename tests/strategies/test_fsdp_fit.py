@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 import tests.strategies.fsdp_checkpoints as checkpoints
 import tests.strategies.fsdp_fit as script
+import tests.strategies.fsdp_other_mesh as other_mesh
 import tests.strategies.fsdp_tensor_parallel as parallel
 from tests.strategies.started import Ranks
 from trainkit.storage.files import read_checkpoint
@@ -128,3 +129,28 @@ def test_a_file_gives_any_number_of_ranks_its_weights_and_states(
             assert not isinstance(rank[source], str), rank[source]
             assert_close(dict(rank[source]["weights"]), dict(file["current_model_state"]), rtol=0, atol=0)
             assert_close(rank[source]["optimizers"], file["optimizer_states"], rtol=0, atol=0)
+
+
+MESHES = [(2, 1), (1, 2)]
+
+
+@pytest.mark.parametrize("before", MESHES)
+@pytest.mark.parametrize("after", [*MESHES, (2, 2), None])
+def test_a_run_goes_on_with_the_same_batches_on_another_mesh(
+    tmp_path: Path, before: tuple[int, int], after: tuple[int, int] | None
+):
+    def end(folder: Path, mesh: tuple[int, int], *checkpoint: Path) -> dict[str, Any]:
+        folder.mkdir()
+        ended = Ranks(other_mesh.__file__, folder, *mesh, *checkpoint, world_size=mesh[0] * mesh[1]).ended()
+        assert {each.code for each in ended} == {0}, "\n".join(each.text[-3000:] for each in ended)
+        return torch.load(folder / "end.pt") | dict(read_checkpoint(folder / "end.ckpt")["state_dict"])
+
+    # The first run saves in an open accumulation group, and goes on.
+    expected = end(tmp_path / "whole", before)
+    saved = tmp_path / "whole" / "open.ckpt"
+    if after is None:
+        other_mesh.main(tmp_path, 1, 1, str(saved))
+        found = torch.load(tmp_path / "end.pt") | dict(read_checkpoint(tmp_path / "end.ckpt")["state_dict"])
+    else:
+        found = end(tmp_path / "rest", after, saved)
+    assert_close(found, expected, rtol=0, atol=1e-9)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
+from torch import nn
 
 from tests.strategies.fsdp_fit import Net
 from trainkit.module.shards import is_sharded
 from trainkit.strategies import FSDP
 
 
-def wrapped() -> tuple[Net, Any]:
-    module, strategy = Net(), FSDP()
+def wrapped(**options: Any) -> tuple[Net, Any]:
+    module, strategy = Net(), FSDP(**options)
     strategy.assign([torch.device("cpu")])
     strategy.setup()
     strategy.wrap(module)
@@ -46,3 +48,9 @@ def test_a_module_that_is_whole_is_dealt_out_again():
     with root.whole():
         assert not any(map(is_sharded, module.parameters()))
     assert all(map(is_sharded, module.parameters()))
+
+
+@pytest.mark.parametrize("policy", [{nn.LSTM}, 10**9, lambda module: False])
+def test_a_policy_that_chooses_nothing_is_told(policy: Any):
+    with pytest.warns(match="chooses no module within Net, so all of it is one unit"):
+        wrapped(wrap_policy=policy)

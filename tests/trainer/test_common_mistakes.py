@@ -78,6 +78,11 @@ def test_a_batch_that_is_another_than_the_step_takes_it_for(module: type[TinyMod
         (RuntimeError, "CUDA error: device-side assert triggered", "accelerator='cpu'"),
         (torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 2 GiB.", "accumulate_grad_batches='auto'"),
         (IndexError, "index out of range in self", "num_embeddings"),
+        (
+            RuntimeError,
+            "aten.add.Tensor got mixed torch.Tensor and DTensor, need to convert all torch.Tensor to DTensor",
+            "FSDP(wrap_policy=...)",
+        ),
         (RuntimeError, "Inference tensors cannot be saved for backward.", "requires gradients"),
         (
             TypeError,

@@ -140,3 +140,21 @@ def test_whole_batches_are_not_torn_apart():
     kept = KeptBatches(0, 3, saved(2, None))
     assert kept.deal(DataLoader(range(9), batch_sampler=Batches(range(9), 2, False)), seed=0) is None
     assert "Batches makes whole batches" in kept.why_not
+
+
+def test_ranks_that_compute_a_batch_together_count_as_one():
+    # Four ranks saved, of which two computed each half of a batch: the run had 2 x 6 samples.
+    checkpoint = saved(2, 6, by=4, first_ranks=[0, 2])
+    kept = KeptBatches(0, 3, checkpoint, first_ranks=[0, 1, 2])
+    assert kept.saved_first_ranks == [0, 2]
+    assert sampler_of(kept.deal(loader(6), seed=0)).batch.samples == 12
+    assert kept.state_dict()["first_ranks"] == [0, 1, 2]
+    same = KeptBatches(0, 2, checkpoint)
+    assert same.deal(loader(6), seed=0) is None
+    assert "first_ranks" not in same.state_dict()
+
+
+@pytest.mark.parametrize("first_ranks", [[], [0, 4], [0, 0]])
+def test_a_checkpoint_cannot_name_ranks_that_it_does_not_have(first_ranks: list[int]):
+    with pytest.raises(CheckpointError, match="has 4 ranks, and says that"):
+        KeptBatches(0, 2, saved(2, 6, by=4, first_ranks=first_ranks))

@@ -242,3 +242,6 @@ def _update_batch_norm(trainer: Trainer, layers: list[_BatchNorm]) -> None:
             run.training_step(batch, batch_idx)
     for layer, momentum in momenta.items():
         layer.momentum = momentum
+        for mean_of_batches in (layer.running_mean, layer.running_var):
+            if mean_of_batches is not None:  # each rank has seen its part of the data
+                mean_of_batches.copy_(trainer.strategy.all_reduce(mean_of_batches, "mean"))

@@ -127,11 +127,11 @@ class WeightAveraging(Callback):
             self._hold_average(False)
 
     def on_train_end(self, trainer: Trainer) -> None:
-        self._hold_average(self._is_used(trainer))
+        self._leave_average(trainer)
 
     def on_fit_end(self, trainer: Trainer) -> None:
         # on_train_end is not called where a resumed fit has nothing left to train
-        self._hold_average(self._is_used(trainer))
+        self._leave_average(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
         # After an evaluation the weights may be others; what a fit can continue from has those of the fit.
@@ -181,6 +181,13 @@ class WeightAveraging(Callback):
     def _update(self, module: TrainModule) -> None:
         if self._average is not None:
             self._average.update_parameters(module)
+
+    def _leave_average(self, trainer: Trainer) -> None:
+        """Let the module hold the average when the fit is over, and equal buffers on all ranks, as it is saved."""
+        was_swapped = self._is_swapped
+        self._hold_average(self._is_used(trainer))
+        if self._is_swapped and not was_swapped and self._trained is not None:
+            trainer.strategy.sync_buffers(self._trained)
 
     def _hold_average(self, hold: bool) -> None:
         """Let the module hold the average, and this callback the newest weights; or the other way round."""

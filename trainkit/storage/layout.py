@@ -315,12 +315,14 @@ class GlobalBatches(TypedDict):
         sizes: Samples in the batch of each of them, for each training loader; None where these do not tell.
         moved: Whether it was saved by another number of ranks.
         validated: What was validated, if that is to stay.
+        first_ranks: Where several ranks compute a part together: the first rank of each part.
     """
 
     ranks: _Ranks
     sizes: list[_BatchSize | None]
     moved: NotRequired[bool]
     validated: NotRequired[Validated | None]
+    first_ranks: NotRequired[list[Count]]
 
 
 class Own(Signature):

@@ -17,6 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from trainkit.errors import ModuleError
 from trainkit.module import TrainModule
 from trainkit.module.shards import is_sharded, own_part
+from trainkit.output import warn
 from trainkit.strategies.fsdp_units import chosen_modules, units
 
 if TYPE_CHECKING:
@@ -204,6 +205,12 @@ def shard(module: TrainModule, how: Sharding) -> Any:
     # What the user has sharded in `configure_model` is a unit already.
     done = [each for each in module.modules() if isinstance(each, FSDPModule)]
     chosen = [] if done else units(module, how.wrap_policy)
+    if not (done or chosen) and how.wrap_policy is not None:
+        warn(
+            f"FSDP(wrap_policy={how.wrap_policy!r}) chooses no module within {type(module).__name__}, so all of it is "
+            "one unit, which is whole for the time of a step. What shares parameters with another module and what "
+            "has none can be no unit."
+        )
     if how.activation_checkpointing is not False:
         again = chosen if how.activation_checkpointing is True else chosen_modules(module, how.activation_checkpointing)
         wrapped = _checkpointed(module, again)

@@ -263,6 +263,16 @@ _MISTAKES = (
         r"CUDA out of memory",
         _always("a smaller batch_size, Trainer(accumulate_grad_batches='auto'), or precision='bf16-mixed'"),
     ),
+    # Parts, ahead of dtypes too
+    _Mistake(
+        RuntimeError,
+        r"got mixed torch\.Tensor and DTensor",
+        _always(
+            "fsdp has dealt the parameters out, and a unit is whole while it computes: use its weights within its own "
+            "forward, or choose another FSDP(wrap_policy=...); elsewhere each.full_tensor(), on all ranks, is the "
+            "whole, and what is added to parameters, such as noise, is torch.randn_like(each)"
+        ),
+    ),
     # Dtypes
     _Mistake(RuntimeError, r"argument #1 'indices'", _always("an embedding takes whole numbers: x.long()")),
     _Mistake(

@@ -16,6 +16,8 @@ from trainkit.strategies.base import Strategy
 GLOBAL_BATCH = "global_batch"
 """The key in the ``trainkit`` entry of a checkpoint."""
 
+_FIRST_RANKS = "first_ranks"
+
 Saved = Mapping[str, Any]
 
 
@@ -27,23 +29,38 @@ class KeptBatches:
     global batch has the samples that it would have had. Where it is another one, or the loader is of a kind that cannot
     be dealt so, the run goes on with other batches: from the end of an epoch, with a warning.
 
+    Ranks that compute one batch together, as tensor parallel ones do, count as one here.
+
     Args:
         rank: This process.
         world_size: How many there are.
         checkpoint: What the run goes on from, if it does.
+        first_ranks: The first of the ranks that compute each part of a global batch; None if each computes its own.
         takes_code: Whether the batch size that the code says is wanted, on each rank.
 
     Attributes:
         why_not: Why the batches are others than they were; empty if they are the same.
+        saved_first_ranks: The ``first_ranks`` of the run that saved the checkpoint.
+
+    Raises:
+        CheckpointError: If the checkpoint names ranks of which it has nothing.
     """
 
     def __init__(
-        self, rank: int, world_size: int, checkpoint: Mapping[str, Any] | None = None, *, takes_code: bool = False
+        self,
+        rank: int,
+        world_size: int,
+        checkpoint: Mapping[str, Any] | None = None,
+        *,
+        first_ranks: Sequence[int] | None = None,
+        takes_code: bool = False,
     ) -> None:
         own = (checkpoint or {}).get("trainkit", {})
         self._rank, self._world_size = rank, world_size
+        self._first_ranks = first_ranks
         self._saved: Saved | None = own.get(GLOBAL_BATCH)
-        self._saved_by = len(own.get("ranks", ()))
+        self.saved_first_ranks = _first_ranks_in(self._saved or {}, len(own.get("ranks", ())))
+        self._saved_by = len(self.saved_first_ranks)
         self._takes_code = takes_code
         self._batches: list[GlobalBatch | None] = []
         self._asks_code = False  # whether the code has made the batch of one rank fit
@@ -135,7 +152,8 @@ class KeptBatches:
         sizes = [None if each is None else each.size for each in self._batches]
         # Of a place that was found again, and that nothing was taken from since, the next run has to know the same.
         moved = self._has_other_ranks and not self.why_not
-        return {"ranks": ranks, "sizes": sizes, "moved": moved, "validated": self._validated}
+        saved = {"ranks": ranks, "sizes": sizes, "moved": moved, "validated": self._validated}
+        return saved if self._first_ranks is None else saved | {_FIRST_RANKS: [*self._first_ranks]}
 
     def refuse(self, why_not: str) -> None:
         """Note that the batches are not dealt by the Trainer, and why."""
@@ -188,6 +206,18 @@ class KeptBatches:
             now = " and ".join(str(size * world_size) for size, _ in pairs)
             return f"{now} samples are a batch of {world_size} rank(s) now, and {wanted} were one of {ranks}"
         return ""
+
+
+def _first_ranks_in(saved: Saved, ranks: int) -> list[int]:
+    """Return the first of the ranks that have computed each part of a batch, of the ``ranks`` in a checkpoint."""
+    first_ranks: list[int] = saved.get(_FIRST_RANKS, [*range(ranks)])
+    if (
+        len({*first_ranks}) < len(first_ranks)
+        or (ranks and not first_ranks)
+        or any(each >= ranks for each in first_ranks)
+    ):
+        raise CheckpointError(f"the checkpoint has {ranks} ranks, and says that {first_ranks} of them had the data.")
+    return first_ranks
 
 
 def _obstacle(loaders: Sequence[Any], sizes: Sequence[int | None], before: Sequence[int | None] = ()) -> str:

@@ -14,6 +14,7 @@ from trainkit.module.from_checkpoint import load_weights
 from trainkit.progress import Progress
 from trainkit.reflection import method_of
 from trainkit.storage.owners import given_to
+from trainkit.strategies.base import Strategy
 from trainkit.trainer.build_run import build_evaluation_run, build_fit_run
 from trainkit.trainer.data import LOADER_OF_STAGE, DataConnection
 from trainkit.trainer.drawn_alike import drawn_alike
@@ -64,7 +65,13 @@ def prepare(
     if call.stage is Stage.FIT:
         names = take.split(",") if isinstance(take, str) else take
         takes_code = "batch_size" in (name.strip() for name in names)
-        data.batches = KeptBatches(strategy.rank, strategy.world_size, checkpoint, takes_code=takes_code)
+        data.batches = KeptBatches(
+            strategy.data_rank,
+            strategy.data_world_size,
+            checkpoint,
+            first_ranks=_first_ranks(strategy),
+            takes_code=takes_code,
+        )
     if call.stage is not Stage.FIT and checkpoint is not None:
         # What is evaluated belongs to that step; the fits of this Trainer keep their own counters.
         call.progress = Progress()
@@ -88,6 +95,12 @@ def prepare(
         data.share_generators()
         draw_apart(strategy)
         warn_of_other_data(strategy, data.evaluation_loaders(LOADER_OF_STAGE[call.stage]))
+
+
+def _first_ranks(strategy: Strategy) -> list[int] | None:
+    """Return the first of the ranks that have each of the different data; None if each rank has its own."""
+    has_own = strategy.data_world_size == strategy.world_size
+    return None if has_own else strategy.one_of_each_data(range(strategy.world_size))
 
 
 def _prepare_fit(

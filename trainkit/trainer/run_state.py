@@ -276,15 +276,18 @@ def _restore_rank(
     # Between epochs nothing of a rank has to fit; within one, its place in the data does.
     mid_epoch = progress.batch > 0 and not progress.epoch_ended
     due = "" if run.unfinished_hook is None else run.unfinished_hook.name
-    others = len(ranks) != strategy.world_size
+    # Of ranks that compute one batch together, one speaks for all.
+    firsts = data.batches.saved_first_ranks
+    others = len(firsts) != strategy.data_world_size
     if others and mid_epoch and resume != "next_epoch":
         data.batches.require(path)
     _check_batches_left(progress, data, path, resume, mid_epoch=mid_epoch)
-    number = strategy.rank % len(ranks)
+    is_same = len(ranks) == strategy.world_size and firsts == strategy.one_of_each_data(range(strategy.world_size))
+    number = strategy.rank if is_same else firsts[strategy.data_rank % len(firsts)]
     mine, place = ranks[number], f"trainkit.ranks[{number}]"
     if others:
         with restoring(f"{place}, of {len(ranks)} ranks to go on with {strategy.world_size},", path):
-            mine = state_for(ranks, strategy.rank, strategy.world_size)
+            mine = state_for([ranks[each] for each in firsts], strategy.data_rank, strategy.data_world_size)
     check_place(progress, mine["data"], path, in_training=mid_epoch and not progress.is_last)
     # Of a phase in whose last hooks it was saved, nothing is to come, unless plugins are.
     trains = progress.in_epoch or due == "on_train_epoch_end"
@@ -304,7 +307,11 @@ def _restore_rank(
             raise StateError(f"{group_batches} batches wait for an update, which here nobody makes but the module")
         ranks = read_parts(ranks, run.module) if strategy.shards else ranks
         groups = groups_of_ranks(ranks)
-        group = group_of_all(groups, strategy.world_size) if others else group_of_rank(groups, number, run.module)
+        group = (
+            group_of_all([groups[each] for each in firsts], strategy.data_world_size)
+            if others
+            else group_of_rank(groups, number, run.module)
+        )
         run.accumulation.load_state_dict(group, group_batches, run.module, rescale)
     with restoring(f"{place}.buffers", path):
         restore_buffers(run.module, mine.get("buffers", {}))
@@ -318,9 +325,9 @@ def _restore_rank(
     # Last, since everything above may have drawn.
     with restoring(f"{place}.rng", path):
         set_rng_state(random_numbers)
-    if strategy.rank >= len(ranks):
+    if strategy.data_rank >= len(firsts):
         # It has begun with the random numbers of another rank, which goes on with them.
-        move_rng(rng_checksums(), strategy.rank)
+        move_rng(rng_checksums(), strategy.data_rank)
 
 
 def _check_batches_left(
