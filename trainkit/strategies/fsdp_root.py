@@ -205,7 +205,8 @@ def shard(module: TrainModule, how: Sharding) -> Any:
     # What the user has sharded in `configure_model` is a unit already.
     done = [each for each in module.modules() if isinstance(each, FSDPModule)]
     chosen = [] if done else units(module, how.wrap_policy)
-    if not (done or chosen) and how.wrap_policy is not None:
+    # A function that chooses nothing is a way to say so.
+    if not (done or chosen) and isinstance(how.wrap_policy, tuple | int):
         warn(
             f"FSDP(wrap_policy={how.wrap_policy!r}) chooses no module within {type(module).__name__}, so all of it is "
             "one unit, which is whole for the time of a step. What shares parameters with another module and what "
