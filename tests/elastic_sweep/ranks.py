@@ -16,7 +16,7 @@ import torch
 from torch.testing import assert_close
 
 from tests.elastic_sweep.programs import Program, run
-from trainkit.strategies.rank_group import end_default_group
+from trainkit.strategies.ranks.rank_group import end_default_group
 
 TOLERANCE = 1e-6
 

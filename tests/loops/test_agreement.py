@@ -1,4 +1,4 @@
-"""What one process does between two batches; several agree in tests/strategies/test_rank_group.py."""
+"""What one process does between two batches; several agree in tests/strategies/ranks/test_rank_group.py."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from trainkit.loops.agreement import Agreement, Wishes
 from trainkit.loops.stop import StopSignal
 from trainkit.progress import Progress
 from trainkit.strategies import SingleDevice
-from trainkit.strategies.meeting import Meeting
-from trainkit.strategies.rank_watch import RankWatch
+from trainkit.strategies.ranks.meeting import Meeting
+from trainkit.strategies.ranks.rank_watch import RankWatch
 
 
 def test_one_process_follows_its_own_wishes():

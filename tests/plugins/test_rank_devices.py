@@ -14,7 +14,7 @@ from trainkit.output import begin_telling
 from trainkit.plugins.devices import Choice
 from trainkit.plugins.rank_devices import asks_for_several, find_devices_of_ranks
 from trainkit.plugins.resolve import resolve_strategy
-from trainkit.strategies.launch import Launch
+from trainkit.strategies.launch.environment import Launch
 
 
 @pytest.fixture(autouse=True)

@@ -193,7 +193,7 @@ def test_contradictions_among_gpus_are_refused(two_gpus: None, arguments: dict[s
     [{"strategy": "ddp"}, {"strategy": DDP()}, {"devices": 2}, {"devices": -1}, {"devices": [0, 1]}, {"devices": "2"}],
 )
 def test_several_gpus_have_a_process_each(two_gpus: None, arguments: dict[str, Any]):
-    # Which a test cannot start; tests/strategies/test_start_ranks.py does.
+    # Which a test cannot start; tests/strategies/launch/test_start_ranks.py does.
     with pytest.raises(DeviceError, match=r"devices=2 starts the program anew in 2 processes"):
         resolve_strategy(**arguments)
 

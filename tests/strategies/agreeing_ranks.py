@@ -15,7 +15,7 @@ from tests.strategies.odd_ranks import loader
 from trainkit import Trainer
 from trainkit.callbacks import Timer
 from trainkit.errors import RankError
-from trainkit.strategies import rank_group
+from trainkit.strategies.ranks import rank_group
 from trainkit.testing import TinyModule
 
 RANK = int(os.environ.get("RANK", 0))

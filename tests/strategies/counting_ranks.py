@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from trainkit import Trainer
 from trainkit.callbacks import EarlyStopping, ModelCheckpoint
 from trainkit.errors import NonFiniteLossError
-from trainkit.strategies import rank_group
+from trainkit.strategies.ranks import rank_group
 from trainkit.testing import TinyModule, quiet_trainer
 
 RANK = int(os.environ.get("RANK", "0"))

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from trainkit import Trainer
 from trainkit.errors import RankError
 from trainkit.hooks.specs import HOOKS
-from trainkit.strategies.rank_watch import PATIENCE_S
+from trainkit.strategies.ranks.rank_watch import PATIENCE_S
 from trainkit.testing import TinyModule
 
 FOLDER, ODD, HOOK, ACTION = (*sys.argv[1:5], "", "0", "", "")[:4] if len(sys.argv) == 5 else ("", "0", "", "")

@@ -22,8 +22,8 @@ from trainkit.strategies import DDP, FSDP, DataParallel, Strategy
 
 def all_strategies() -> list[type[Strategy]]:
     found = []
-    for info in pkgutil.iter_modules(trainkit.strategies.__path__):
-        module = importlib.import_module(f"trainkit.strategies.{info.name}")
+    for info in pkgutil.walk_packages(trainkit.strategies.__path__, "trainkit.strategies."):
+        module = importlib.import_module(info.name)
         for value in vars(module).values():
             is_strategy = inspect.isclass(value) and issubclass(value, Strategy) and not inspect.isabstract(value)
             if is_strategy and value.__module__ == module.__name__:

@@ -1,4 +1,4 @@
-"""One rank's part in a call; how the others hear of it is in tests/strategies/test_rank_group.py."""
+"""One rank's part in a call; how the others hear of it is in tests/strategies/ranks/test_rank_group.py."""
 
 from __future__ import annotations
 

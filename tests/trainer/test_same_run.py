@@ -1,4 +1,4 @@
-"""What ranks are given to do is compared; with real ranks in tests/strategies/test_rank_group.py."""
+"""What ranks are given to do is compared; with real ranks in tests/strategies/ranks/test_rank_group.py."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Any
 from trainkit.loops.waiting import Place, place_of, place_of_error
 from trainkit.output import say, warn
 from trainkit.strategies.base import Strategy
-from trainkit.strategies.places import waits_for_ranks
+from trainkit.strategies.ranks.places import waits_for_ranks
 
 PATIENCE_S = 8.0
 """How long a signal waits for a batch that is being loaded. Less than what schedulers grant before they kill."""

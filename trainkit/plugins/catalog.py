@@ -60,7 +60,7 @@ _BUILTIN: dict[Kind, dict[str, str]] = {
         "single": "trainkit.strategies.single:SingleDevice",
         "dp": "trainkit.strategies.data_parallel:DataParallel",
         "ddp": "trainkit.strategies.ddp:DDP",
-        "fsdp": "trainkit.strategies.fsdp:FSDP",
+        "fsdp": "trainkit.strategies.fsdp.strategy:FSDP",
     },
     "precision": {
         "64-true": "trainkit.precision.dtypes:Float64",

@@ -7,9 +7,9 @@ import torch
 from trainkit.errors import ConfigError, DeviceError
 from trainkit.output import warn
 from trainkit.plugins.devices import Choice, find_devices
-from trainkit.strategies import slurm
-from trainkit.strategies.launch import Launch
-from trainkit.strategies.start_ranks import start_ranks
+from trainkit.strategies.launch import slurm
+from trainkit.strategies.launch.environment import Launch
+from trainkit.strategies.launch.start_ranks import start_ranks
 
 
 def asks_for_several(kind: str, choice: Choice) -> bool:

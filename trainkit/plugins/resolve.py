@@ -14,7 +14,7 @@ from trainkit.plugins.devices import Choice, choose_kind, find_devices, parse_de
 from trainkit.plugins.rank_devices import asks_for_several, find_devices_of_ranks, warn_of_tasks_not_started
 from trainkit.precision.base import Precision
 from trainkit.strategies.base import Strategy
-from trainkit.strategies.launch import Launch, read_launch
+from trainkit.strategies.launch.environment import Launch, read_launch
 
 T = TypeVar("T")
 

@@ -3,7 +3,7 @@
 from trainkit.strategies.base import Strategy
 from trainkit.strategies.data_parallel import DataParallel
 from trainkit.strategies.ddp import DDP
-from trainkit.strategies.fsdp import FSDP
+from trainkit.strategies.fsdp.strategy import FSDP
 from trainkit.strategies.single import SingleDevice
 
 __all__ = ["DDP", "FSDP", "DataParallel", "SingleDevice", "Strategy"]

@@ -14,7 +14,7 @@ from torch import distributed as dist
 
 from trainkit.errors import ConfigError, RankError, TrainkitError
 from trainkit.module import TrainModule
-from trainkit.strategies.rank_group import RankGroup, end_default_group
+from trainkit.strategies.ranks.rank_group import RankGroup, end_default_group
 from trainkit.types import NO_CONTEXT, ReduceOp
 
 T = TypeVar("T")

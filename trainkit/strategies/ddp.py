@@ -19,10 +19,10 @@ from trainkit.module import TrainModule
 from trainkit.module.writable import is_read_only
 from trainkit.strategies.base import Strategy
 from trainkit.strategies.flat_gradients import FlatGradients, broadcast
+from trainkit.strategies.launch.processes import join_group, take_place
 from trainkit.strategies.new_tensors import NewTensors, tensors_of
-from trainkit.strategies.processes import join_group, take_place
-from trainkit.strategies.rank_group import end_default_group
-from trainkit.strategies.same_modules import refuse_different_modules
+from trainkit.strategies.ranks.rank_group import end_default_group
+from trainkit.strategies.ranks.same_modules import refuse_different_modules
 from trainkit.types import NO_CONTEXT
 
 _UNUSED = re.compile(r"did not receive grad for rank \d+: ((?:\d+ ?)+)")

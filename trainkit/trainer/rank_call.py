@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from trainkit.hooks.attribution import in_one_line
-from trainkit.strategies.places import raiser_of
+from trainkit.strategies.ranks.places import raiser_of
 from trainkit.trainer.teardown import afterwards, noted_on
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from trainkit.precision.base import Precision
 from trainkit.progress import Progress
 from trainkit.storage.files import Content, write_checkpoint
 from trainkit.strategies.base import Strategy
-from trainkit.strategies.data_ranks import DataRanks
+from trainkit.strategies.ranks.data_ranks import DataRanks
 from trainkit.trainer.arguments import (
     DataArguments,
     OptimizationArguments,

@@ -22,7 +22,7 @@ from trainkit import Callback, Trainer, TrainModule
 from trainkit.callbacks import ModelCheckpoint
 from trainkit.errors import TrainkitError
 from trainkit.module.shards import mapped, whole
-from trainkit.strategies.fsdp import FSDP
+from trainkit.strategies.fsdp.strategy import FSDP
 
 GLOBAL_BATCH = 12
 SAMPLES = 60

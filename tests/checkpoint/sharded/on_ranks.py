@@ -23,7 +23,7 @@ from trainkit.callbacks import EMAWeightAveraging, ModelCheckpoint
 from trainkit.checkpoint.diff import differences
 from trainkit.errors import TrainkitError
 from trainkit.storage.files import read_checkpoint
-from trainkit.strategies.fsdp import FSDP
+from trainkit.strategies.fsdp.strategy import FSDP
 
 RANK = int(os.environ["RANK"])
 FOUND: dict[str, Any] = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainkit.checks import takes_numpy
 from trainkit.errors import ConfigError
-from trainkit.strategies.fsdp import FSDP
+from trainkit.strategies.fsdp.strategy import FSDP
 from trainkit.trainer.default_plugins import refuse_unknown_arguments
 
 _RESHARDS = {"FULL_SHARD": True, "HYBRID_SHARD": True, "SHARD_GRAD_OP": False, "_HYBRID_SHARD_ZERO2": False}

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 
 from trainkit.checks import takes_numpy
-from trainkit.strategies.fsdp import FSDP
-from trainkit.strategies.fsdp_mesh import read_mesh
+from trainkit.strategies.fsdp.mesh import read_mesh
+from trainkit.strategies.fsdp.strategy import FSDP
 from trainkit.trainer.default_plugins import refuse_unknown_arguments
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tests.strategies.slurm_step import step_variables
 from trainkit.errors import DeviceError
-from trainkit.strategies import slurm
-from trainkit.strategies.launch import Launch, find_meeting_point, read_launch
+from trainkit.strategies.launch import slurm
+from trainkit.strategies.launch.environment import Launch, find_meeting_point, read_launch
 
 JOB = {"SLURM_JOB_ID": "4711", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
 """What a batch script sees of a job with --ntasks=4, ahead of any step; likewise a shell of salloc."""

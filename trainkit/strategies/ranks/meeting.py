@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from torch.distributed import Store  # type: ignore[attr-defined]  # torch's stubs lack it
 
-from trainkit.strategies.rank_watch import RankWatch, wait_for
+from trainkit.strategies.ranks.rank_watch import RankWatch, wait_for
 
 Position = tuple[int, ...]
 """Where a rank stands between two batches, as numbers that only grow."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from trainkit.strategies.os_process import Process, _began, began_at_s
+from trainkit.strategies.launch.os_process import Process, _began, began_at_s
 
 
 def test_a_process_that_lives_has_not_ended():
@@ -36,7 +36,7 @@ def test_nothing_is_said_of_other_machines_and_of_systems_that_do_not_tell():
 
 def test_a_process_knows_when_it_began():
     before = time.time()
-    code = "import time; from trainkit.strategies.os_process import began_at_s; print(began_at_s(), time.time())"
+    code = "import time; from trainkit.strategies.launch.os_process import began_at_s; print(began_at_s(), time.time())"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     began_s, then_s = map(float, told.split())
     # The kernel counts in hundredths.

@@ -10,7 +10,7 @@ import re
 from itertools import chain, repeat
 
 from trainkit.errors import DeviceError
-from trainkit.strategies.variables import number_of
+from trainkit.strategies.launch.variables import number_of
 
 FIRST_PORT, PORTS = 10_000, 20_000
 """The ports of which one follows from a job's number: below those that systems give to whoever asks for any."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from trainkit.strategies import SingleDevice
-from trainkit.strategies.data_ranks import DataRanks
+from trainkit.strategies.ranks.data_ranks import DataRanks
 
 
 class Paired(SingleDevice):

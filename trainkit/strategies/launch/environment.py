@@ -14,9 +14,9 @@ from torch import distributed as dist
 from torch.distributed import HashStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # torch's stubs lack them
 
 from trainkit.errors import DeviceError, RankError
-from trainkit.strategies import slurm
-from trainkit.strategies.roll_call import call_roll, tell_end
-from trainkit.strategies.variables import number_of
+from trainkit.strategies.launch import slurm
+from trainkit.strategies.launch.roll_call import call_roll, tell_end
+from trainkit.strategies.launch.variables import number_of
 
 _MPI = {
     "Open MPI": (

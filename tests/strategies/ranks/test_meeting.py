@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 from torch.distributed import HashStore, PrefixStore
 
-from trainkit.strategies import rank_watch
-from trainkit.strategies.meeting import Meeting, Position
-from trainkit.strategies.rank_watch import RankWatch
+from trainkit.strategies.ranks import rank_watch
+from trainkit.strategies.ranks.meeting import Meeting, Position
+from trainkit.strategies.ranks.rank_watch import RankWatch
 
 LONG = timedelta(seconds=60)
 

@@ -11,8 +11,8 @@ from torch import distributed as dist
 from trainkit.errors import DeviceError
 from trainkit.output import speak_as
 from trainkit.strategies.base import Strategy
-from trainkit.strategies.launch import Launch, open_store, read_launch, tell_end_of_program
-from trainkit.strategies.rank_group import start_default_group
+from trainkit.strategies.launch.environment import Launch, open_store, read_launch, tell_end_of_program
+from trainkit.strategies.ranks.rank_group import start_default_group
 
 
 def take_place(strategy: Strategy, devices: Sequence[torch.device]) -> None:

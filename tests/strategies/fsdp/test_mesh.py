@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainkit.strategies.fsdp_mesh import place_in
+from trainkit.strategies.fsdp.mesh import place_in
 
 
 @pytest.mark.parametrize(

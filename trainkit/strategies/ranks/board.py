@@ -9,7 +9,7 @@ from typing import Any
 from torch.distributed import Store  # type: ignore[attr-defined]  # torch's stubs lack it
 
 from trainkit.errors import RankError
-from trainkit.strategies.rank_watch import TO_DO, RankWatch
+from trainkit.strategies.ranks.rank_watch import TO_DO, RankWatch
 
 PATIENCE_S = 30.0
 """How long rank 0 waits for the others after its call was ended by an error, of which they may have died."""

@@ -10,7 +10,7 @@ from datetime import timedelta
 from torch.distributed import Store  # type: ignore[attr-defined]  # torch's stubs lack it
 
 from trainkit.errors import RankError
-from trainkit.strategies.os_process import began_at_s
+from trainkit.strategies.launch.os_process import began_at_s
 
 _LONGEST_PAUSE_S = 0.05
 

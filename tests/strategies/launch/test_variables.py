@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from trainkit.errors import DeviceError
-from trainkit.strategies.variables import number_of
+from trainkit.strategies.launch.variables import number_of
 
 
 def test_a_number_is_read_and_has_a_default(monkeypatch: pytest.MonkeyPatch):

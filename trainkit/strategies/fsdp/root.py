@@ -18,7 +18,7 @@ from trainkit.errors import ModuleError
 from trainkit.module import TrainModule
 from trainkit.module.shards import is_sharded, own_part
 from trainkit.output import warn
-from trainkit.strategies.fsdp_units import chosen_modules, units
+from trainkit.strategies.fsdp.units import chosen_modules, units
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from trainkit.strategies.fsdp_units import units
+from trainkit.strategies.fsdp.units import units
 
 
 def test_units_are_by_default_the_outermost_repeated_blocks():

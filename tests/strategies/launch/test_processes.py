@@ -7,7 +7,7 @@ import torch
 
 from trainkit.errors import DeviceError
 from trainkit.strategies import DDP, FSDP
-from trainkit.strategies.processes import take_place
+from trainkit.strategies.launch.processes import take_place
 
 
 @pytest.mark.parametrize("kind", [DDP, FSDP])

@@ -19,12 +19,12 @@ from trainkit.module.shards import is_sharded, mapped, whole
 from trainkit.module.writable import is_read_only
 from trainkit.strategies.base import Strategy
 from trainkit.strategies.flat_gradients import broadcast
-from trainkit.strategies.fsdp_mesh import Place, make_mesh, place_in, read_mesh
-from trainkit.strategies.fsdp_root import Sharding, shard
-from trainkit.strategies.fsdp_unfit import refuse_unfit
-from trainkit.strategies.fsdp_units import Policy, check_policy
-from trainkit.strategies.processes import join_group, take_place
-from trainkit.strategies.same_modules import refuse_different_modules
+from trainkit.strategies.fsdp.mesh import Place, make_mesh, place_in, read_mesh
+from trainkit.strategies.fsdp.root import Sharding, shard
+from trainkit.strategies.fsdp.unfit import refuse_unfit
+from trainkit.strategies.fsdp.units import Policy, check_policy
+from trainkit.strategies.launch.processes import join_group, take_place
+from trainkit.strategies.ranks.same_modules import refuse_different_modules
 from trainkit.types import NO_CONTEXT
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # torch's stu
 
 from trainkit.errors import RankError
 from trainkit.output import say
-from trainkit.strategies.launch import is_agents_store
-from trainkit.strategies.os_process import Process
-from trainkit.strategies.places import AHEAD, GRADIENTS, PARAMETERS, place_of
+from trainkit.strategies.launch.environment import is_agents_store
+from trainkit.strategies.launch.os_process import Process
+from trainkit.strategies.ranks.places import AHEAD, GRADIENTS, PARAMETERS, place_of
 
 TICK_S = 0.25
 """How often the thread looks."""

@@ -13,9 +13,9 @@ from torch.distributed import HashStore
 
 from tests.strategies.started import Ranks
 from trainkit.errors import RankError
-from trainkit.strategies.roll_call import call_roll, tell_end
+from trainkit.strategies.launch.roll_call import call_roll, tell_end
 
-_ABSENT = str(Path(__file__).with_name("absent_rank.py"))
+_ABSENT = str(Path(__file__).parents[1] / "absent_rank.py")
 PATIENT, IMPATIENT = timedelta(seconds=60), timedelta(seconds=0.3)
 
 

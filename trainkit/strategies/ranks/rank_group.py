@@ -16,10 +16,10 @@ from torch.distributed import PrefixStore, ProcessGroup  # type: ignore[attr-def
 
 from trainkit.errors import RankError
 from trainkit.reflection import is_ours
-from trainkit.strategies.board import Board
-from trainkit.strategies.meeting import Meeting
-from trainkit.strategies.places import caller_of
-from trainkit.strategies.rank_watch import TO_DO, RankWatch, wait_for
+from trainkit.strategies.ranks.board import Board
+from trainkit.strategies.ranks.meeting import Meeting
+from trainkit.strategies.ranks.places import caller_of
+from trainkit.strategies.ranks.rank_watch import TO_DO, RankWatch, wait_for
 
 SMALL_BYTES = 1 << 18
 """What a rank sends through the store at most. More goes through torch's own collective, when all are there for it."""

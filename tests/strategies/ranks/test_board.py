@@ -8,8 +8,8 @@ import pytest
 from torch.distributed import HashStore
 
 from trainkit.errors import RankError
-from trainkit.strategies import board as module
-from trainkit.strategies.board import Board
+from trainkit.strategies.ranks import board as module
+from trainkit.strategies.ranks.board import Board
 
 
 def watch(rank: int) -> Any:

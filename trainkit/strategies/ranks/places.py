@@ -81,7 +81,7 @@ def raiser_of(error: BaseException) -> str:
     return _caller([frame for frame, _ in traceback.walk_tb(error.__traceback__)][::-1])
 
 
-_OWN_WAITS = {"trainkit.strategies.rank_watch"}
+_OWN_WAITS = {"trainkit.strategies.ranks.rank_watch"}
 _WAITS_OF_TORCH = {"torch.distributed.distributed_c10d", "torch.distributed._functional_collectives"}
 
 

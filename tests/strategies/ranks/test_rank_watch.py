@@ -11,8 +11,8 @@ import pytest
 from torch.distributed import HashStore, PrefixStore
 
 from trainkit.errors import RankError
-from trainkit.strategies import rank_watch
-from trainkit.strategies.rank_watch import RankWatch, wait_for
+from trainkit.strategies.ranks import rank_watch
+from trainkit.strategies.ranks.rank_watch import RankWatch, wait_for
 
 LONG = timedelta(seconds=60)
 

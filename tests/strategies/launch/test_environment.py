@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from trainkit.errors import DeviceError
-from trainkit.strategies.launch import Launch, open_store, read_launch
+from trainkit.strategies.launch.environment import Launch, open_store, read_launch
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "SLURM_", "OMPI_", "PMI_", "MPI_", "KUBERNETES_", "TORCHELASTIC_")
 """How the names of the variables begin that are read here."""

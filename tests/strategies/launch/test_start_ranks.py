@@ -20,9 +20,9 @@ from tests.strategies import launched_fit
 from trainkit import Trainer
 from trainkit.errors import DeviceError
 from trainkit.storage.files import verify
-from trainkit.strategies import start_ranks
+from trainkit.strategies.launch import start_ranks
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SCRIPT = launched_fit.__file__
 LIMIT_S = 100
 STARTED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")

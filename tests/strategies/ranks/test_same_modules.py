@@ -9,7 +9,7 @@ from torch import nn
 
 from trainkit.errors import ModuleError
 from trainkit.strategies import SingleDevice
-from trainkit.strategies.same_modules import refuse_different_modules
+from trainkit.strategies.ranks.same_modules import refuse_different_modules
 
 
 class Other(SingleDevice):

@@ -9,7 +9,7 @@ import torch
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from trainkit.strategies.places import AHEAD, place_of, waits_for_ranks
+from trainkit.strategies.ranks.places import AHEAD, place_of, waits_for_ranks
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 

@@ -1,0 +1,1 @@
+"""Parameters, gradients and states of optimizers dealt out to the ranks."""

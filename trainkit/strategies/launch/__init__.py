@@ -1,0 +1,1 @@
+"""How this process was started, and how it finds those that were started with it."""
