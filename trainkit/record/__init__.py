@@ -1,4 +1,4 @@
-"""What a run was made with and how it has ended, as files in its folder: ``run.json``, ``changes.patch``, ``summary.json``.
+"""What a run was made with and how it has ended: ``run.json``, ``changes.patch`` and ``summary.json`` in its folder.
 
 In reading order.
 

@@ -46,7 +46,7 @@ def _of_parts(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str
             yield f"{name} is {new[name].get('target')}, and was {old[name].get('target')}"
     changed: dict[str, list[str]] = {}  # names by file
     for name in old.keys() & new.keys():
-        distribution = new[name].get("distribution")
+        distribution = str(new[name].get("distribution"))
         # Of a package of another version, which is told, the files differ as a matter of course.
         is_told = packages[0].get(distribution) != packages[1].get(distribution)
         if old[name].get("sha256") != new[name].get("sha256") and not is_told:

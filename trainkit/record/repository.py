@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,8 @@ def _git(folder: Path, limit: int, deadline: float, *arguments: str) -> bytes | 
             code = process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             process.kill()
+            with suppress(subprocess.TimeoutExpired):  # it hangs in the kernel, as on a file system that is gone
+                process.wait(1.0)
             return None
         output.seek(0)
         return output.read(limit) if code == 0 else None

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _LONGEST_MESSAGE = 2000
 
+_BLAME = re.compile(r"in plugin '(.*?)' \(")
+"""How the note begins that `trainkit.hooks.attribution` puts on an error."""
+
 
 class Outcome(NamedTuple):
     """How a fit has ended.
@@ -40,13 +43,11 @@ def outcome_of_error(trainer: Trainer, error: BaseException) -> Outcome:
     if ending.status != "failed":
         return Outcome(ending)
     kind = type(error)
-    blamed = [
-        match[1] for note in getattr(error, "__notes__", ()) if (match := re.match(r"in plugin '(.*?)' \(", note))
-    ]
+    notes = (_BLAME.match(note) for note in getattr(error, "__notes__", ()))
     told = {
         "type": f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
         "message": in_one_line(error)[:_LONGEST_MESSAGE],
-        "plugin": next(iter(blamed), None),
+        "plugin": next((match[1] for match in notes if match), None),
     }
     return Outcome(ending, told)
 
@@ -92,9 +93,11 @@ def _metrics(trainer: Trainer) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _modes(trainer: Trainer) -> Iterator[tuple[str, str]]:
     """Yield each metric that is monitored, and whether its best value is the ``min`` or the ``max``."""
-    for callback in (*trainer.early_stopping_callbacks, *trainer.checkpoint_callbacks):
-        if callback.monitor is not None:
-            yield callback.monitor, callback.mode
+    for stopper in trainer.early_stopping_callbacks:
+        yield stopper.monitor, stopper.mode
+    for saver in trainer.checkpoint_callbacks:
+        if saver.monitor is not None:
+            yield saver.monitor, saver.mode
 
 
 def _told(values: MetricSummary, mode: str | None) -> dict[str, Any]:

@@ -56,7 +56,10 @@ class RunRecord(Callback):
         if folder is None:
             return
         self._start = _known_at_once(trainer)
-        self._folder = None if trainer.ckpt_path else folder
+        if not trainer.ckpt_path:
+            self._folder = folder
+            with self._telling():
+                folder.mkdir(parents=True, exist_ok=True)
         # Of a run that goes on, the start is compared ahead of being written.
         self._job.start(partial(self._gather, list(_parts(trainer, module)), self._folder))
 
@@ -67,6 +70,7 @@ class RunRecord(Callback):
             return
         self._folder = folder
         with self._telling():
+            folder.mkdir(parents=True, exist_ok=True)
             self._job.finish()
             before = _start_before(trainer, folder)
             self._write_start(folder)
@@ -84,7 +88,6 @@ class RunRecord(Callback):
         folder, self._folder = self._folder, None
         with self._telling():
             self._job.finish()
-        # Who has removed the folder wants nothing in it.
         if folder is not None and folder.is_dir():
             outcome = self._outcome or Outcome(why_ended(trainer))
             with self._telling():
@@ -98,11 +101,11 @@ class RunRecord(Callback):
         repository = repository_of(where or Path.cwd())
         self._patch = b"" if repository is None else repository.patch
         self._start |= environment() | {"parts": found, "repository": _told(repository)}
-        if folder is not None:
+        # Who has removed the folder meanwhile wants nothing in it.
+        if folder is not None and folder.is_dir():
             self._write_start(folder)
 
     def _write_start(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         if self._patch:
             self._start["repository"]["patch"] = add_patch(folder, self._patch)
         add_start(folder, self._start)

@@ -257,7 +257,9 @@ def _writers(trainer: Trainer) -> Iterator[Writer]:
     if any(isinstance(plugin, RunRecord) for _, plugin in trainer.hooks.plugins):
         record = record_folder(trainer)
         if record is not None:
-            yield Writer(_relative(str(record)), "RunRecord", "what it was made with, and how it has ended")
+            yield Writer(
+                _relative(str(record)), "RunRecord", "run.json, summary.json, and changes.patch where git has some"
+            )
 
 
 def _relative(path: str) -> str:
