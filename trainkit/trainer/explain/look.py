@@ -258,7 +258,7 @@ def _writers(trainer: Trainer) -> Iterator[Writer]:
         record = record_folder(trainer)
         if record is not None:
             yield Writer(
-                _relative(str(record)), "RunRecord", "run.json, summary.json, and changes.patch where git has some"
+                _relative(str(record)), "RunRecord", "run.json, changes.patch, summary.json"
             )
 
 
