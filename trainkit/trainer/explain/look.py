@@ -257,9 +257,7 @@ def _writers(trainer: Trainer) -> Iterator[Writer]:
     if any(isinstance(plugin, RunRecord) for _, plugin in trainer.hooks.plugins):
         record = record_folder(trainer)
         if record is not None:
-            yield Writer(
-                _relative(str(record)), "RunRecord", "run.json, changes.patch, summary.json"
-            )
+            yield Writer(_relative(str(record)), "RunRecord", "run.json, changes.patch, summary.json")
 
 
 def _relative(path: str) -> str:
