@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -60,6 +61,8 @@ class RunRecord(Callback):
             self._folder = folder
             with self._telling():
                 folder.mkdir(parents=True, exist_ok=True)
+        # Found here, under a lock that workers of a loader would inherit for ever if they were forked meanwhile.
+        tempfile.gettempdir()
         # Of a run that goes on, the start is compared ahead of being written.
         self._job.start(partial(self._gather, list(_parts(trainer, module)), self._folder))
 
