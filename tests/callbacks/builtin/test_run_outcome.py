@@ -77,6 +77,12 @@ def test_of_what_is_not_monitored_least_and_greatest_are_told(tmp_path: Path) ->
     assert values == {"last": 1.0, "min": 1.0, "min_step": 4, "max": 2.0, "max_step": 8}
 
 
+def test_rows_that_are_written_when_all_ends_count(tmp_path: Path) -> None:
+    found = summary(tmp_path, AtStep(10, fail), enable_checkpointing=False)
+    assert found["metrics"]["score"]["last"] == 0.5
+    assert found["last_checkpoint"] is None and found["best_checkpoints"] == []
+
+
 def test_a_prefix_does_not_hide_what_is_monitored(tmp_path: Path) -> None:
     found = summary(tmp_path, EarlyStopping("score", patience=9), logger=CSVLogger(prefix="a"))
     assert found["metrics"]["a-score"]["best"] == 0.5

@@ -221,6 +221,14 @@ def test_a_run_that_is_killed_and_goes_on_with_other_code(program: Path) -> None
     assert [start["repository"]["patch"] for start in starts_in(folder)] == [None, "changes.patch", "changes.patch"]
 
 
+def test_a_working_folder_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    (start,) = starts_in(fit(tmp_path, enable_checkpointing=False))
+    assert start["folder"] is None
+
+
 def test_git_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     (start,) = starts_in(fit(tmp_path))

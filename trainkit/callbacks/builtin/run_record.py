@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -56,15 +56,15 @@ class RunRecord(Callback):
         folder = record_folder(trainer) if trainer.is_global_zero else None
         if folder is None:
             return
-        self._start = _known_at_once(trainer)
-        if not trainer.ckpt_path:
-            self._folder = folder
-            with self._telling():
+        with self._telling():
+            self._start = _known_at_once(trainer)
+            # Found here, under a lock that workers of a loader would inherit for ever if they were forked meanwhile.
+            tempfile.gettempdir()
+            # Of a run that goes on, the start is compared ahead of being written.
+            if not trainer.ckpt_path:
                 folder.mkdir(parents=True, exist_ok=True)
-        # Found here, under a lock that workers of a loader would inherit for ever if they were forked meanwhile.
-        tempfile.gettempdir()
-        # Of a run that goes on, the start is compared ahead of being written.
-        self._job.start(partial(self._gather, list(_parts(trainer, module)), self._folder))
+                self._folder = folder
+            self._job.start(partial(self._gather, list(_parts(trainer, module)), self._folder))
 
     def on_train_start(self, trainer: Trainer) -> None:
         # A run that has nothing left to train when it goes on does not come here, and changes no file.
@@ -92,8 +92,8 @@ class RunRecord(Callback):
         with self._telling():
             self._job.finish()
         if folder is not None and folder.is_dir():
-            outcome = self._outcome or Outcome(why_ended(trainer))
             with self._telling():
+                outcome = self._outcome or Outcome(why_ended(trainer))
                 times = {"started": self._start["started"], "ended": _now()}
                 write_summary(folder, summary_of(trainer, folder, outcome, times))
 
@@ -101,7 +101,8 @@ class RunRecord(Callback):
         """Find out what takes a while, and write it if there is a ``folder``; no work of training waits for it."""
         found = manifest(parts)
         where = next((path.parent for path in own_files(found)), None)
-        repository = repository_of(where or Path.cwd())
+        where = where or _working_folder()
+        repository = None if where is None else repository_of(where)
         self._patch = b"" if repository is None else repository.patch
         self._start |= environment() | {"parts": found, "repository": _told(repository)}
         # Who has removed the folder meanwhile wants nothing in it.
@@ -135,15 +136,21 @@ def record_folder(trainer: Trainer) -> Path | None:
 
 
 def _known_at_once(trainer: Trainer) -> dict[str, Any]:
-    progress = trainer.progress
+    progress, where = trainer.progress, _working_folder()
     continues = {"checkpoint": trainer.ckpt_path, "epoch": progress.epoch, "step": progress.global_step}
     return {
         "started": _now(),
         "continues": continues if trainer.ckpt_path else None,
         "command": command_line(sys.orig_argv),
-        "folder": str(Path.cwd()),
+        "folder": None if where is None else str(where),
         "on": place_of(trainer),
     }
+
+
+def _working_folder() -> Path | None:
+    with suppress(OSError):  # it may be gone
+        return Path.cwd()
+    return None
 
 
 def _now() -> str:
