@@ -34,7 +34,7 @@ ORDER = [
     ),
     *("generators", "seed"),
     *("hooks", "storage", "batch", "metrics", "module"),
-    *("precision", "strategies", "data", "checkpoint", "plugins"),
+    *("precision", "strategies", "data", "checkpoint", "plugins", "record"),
     *("loops", "loggers", "callbacks"),
     "trainer",
     *("config", "testing", "cli", "compat"),

@@ -71,10 +71,16 @@ def test_only_what_differs_is_compared(runs: Path) -> None:
 
 def test_the_table_and_csv_hold_the_same(runs: Path) -> None:
     lines = told(runs).output.splitlines()
-    assert lines[0].split() == ["run", "epoch", "step", "written", "val/loss"]
+    assert lines[0].split() == ["run", "epoch", "step", "ended", "written", "val/loss"]
     assert lines[1].split()[0] == "a" and lines[1].split()[-1] == "2"
     rows = list(csv.DictReader(told(runs, "--form", "csv").output.splitlines()))
     assert [row["run"] for row in rows] == ["a", "b", "deep/c"]
+
+
+def test_how_a_run_has_ended_is_told(runs: Path) -> None:
+    (runs / "a" / "summary.json").write_text('{"status": "stopped"}')
+    rows = json.loads(told(runs, "--form", "json").output)
+    assert [row["ended"] for row in rows] == ["stopped", None, None]
 
 
 def test_what_is_wrong_is_named(runs: Path, tmp_path: Path) -> None:

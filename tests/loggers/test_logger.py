@@ -13,6 +13,9 @@ from trainkit.loggers.run_mark import NAME
 from trainkit.module.hparams import HyperparametersMixin
 from trainkit.testing import Recorder, TinyData, TinyModule, check_callback, quiet_trainer
 
+SETTINGS = {"trainer/accelerator": "cpu", "trainer/max_epochs": 1, "trainer/num_sanity_val_steps": 0}
+"""What `quiet_trainer` gives a Trainer, as loggers are told."""
+
 
 class Kept(Logger):
     """Keeps in memory what it is told."""
@@ -62,7 +65,7 @@ def test_a_fit_gives_hyperparameters_once_and_ends_with_success(tmp_path):
     trainer = quiet_trainer(logger=logger)
     trainer.fit(TinyModule(lr=0.25), TinyData(1))
     assert logger.calls == [
-        ("hyperparams", {"in_features": 4, "out_features": 2, "lr": 0.25, "seed": 0}),
+        ("hyperparams", {"in_features": 4, "out_features": 2, "lr": 0.25, "seed": 0} | SETTINGS),
         ("finalize", "success"),
     ]
     trainer.validate(TinyModule(), TinyData(1))
@@ -78,7 +81,7 @@ def test_after_an_exception_loggers_are_closed_as_failed(tmp_path, error, status
     trainer = quiet_trainer(logger=logger)
     with pytest.raises(type(error)):
         trainer.fit(Raises(error), TinyData(1))
-    assert logger.calls == [("finalize", status)]
+    assert logger.calls == [("hyperparams", SETTINGS), ("finalize", status)]
     trainer.fit(TinyModule(), TinyData(1))
     assert logger.calls[-1] == ("finalize", "success")
 
@@ -99,7 +102,7 @@ def test_hyperparameters_that_are_not_for_loggers_stay_away(tmp_path):
 
     logger = Kept(tmp_path)
     quiet_trainer(logger=logger).fit(Private(), TinyData(1))
-    assert logger.calls == [("finalize", "success")]
+    assert logger.calls == [("hyperparams", SETTINGS), ("finalize", "success")]
 
 
 class Data(DataModule, HyperparametersMixin):
@@ -114,12 +117,25 @@ class Data(DataModule, HyperparametersMixin):
 def test_hyperparameters_of_the_data_join_those_of_the_module(tmp_path):
     logger = Kept(tmp_path)
     quiet_trainer(logger=logger).fit(TinyModule(lr=0.1), datamodule=Data(batch_size=3))
-    assert logger.calls[0][1] == {"batch_size": 3, "lr": 0.1, "in_features": 4, "out_features": 2, "seed": 0}
+    own = {"lr": 0.1, "in_features": 4, "out_features": 2, "seed": 0}
+    assert logger.calls[0][1] == own | {"data/batch_size": 3, "data/lr": 0.1} | SETTINGS
 
 
-def test_a_hyperparameter_with_two_values_is_an_error(tmp_path):
-    with pytest.raises(ConfigError, match="'lr' is 0.1 in TinyModule and 0.5 in Data"):
-        quiet_trainer(logger=Kept(tmp_path)).fit(TinyModule(lr=0.1), datamodule=Data(batch_size=3, lr=0.5))
+def test_a_hyperparameter_of_both_has_two_values(tmp_path):
+    trainer = quiet_trainer(logger=CSVLogger(tmp_path), enable_checkpointing=True)
+    module, data = TinyModule(lr=0.1), Data(batch_size=3, lr=0.5)
+    trainer.fit(module, datamodule=data)
+    saved, file = os.path.join(trainer.log_dir, "last.ckpt"), os.path.join(trainer.log_dir, "hparams.yaml")
+    assert dict(TinyModule.load_from_checkpoint(saved, hparams_file=file).hparams) == dict(module.hparams)
+    assert dict(Data.load_from_checkpoint(saved, hparams_file=file).hparams) == {"batch_size": 3, "lr": 0.5}
+
+
+def test_settings_of_a_users_own_are_logged_and_do_not_replace_hyperparameters(tmp_path):
+    trainer = quiet_trainer(logger=(logger := Kept(tmp_path)))
+    trainer.settings |= {"dataset": "small", "lr": 7}
+    trainer.fit(TinyModule(lr=0.25), TinyData(1))
+    params = logger.calls[0][1]
+    assert (params["dataset"], params["lr"]) == ("small", 0.25)
 
 
 def test_tensors_become_numbers_and_names_get_the_prefix(tmp_path):
@@ -146,7 +162,7 @@ def test_both_default_loggers_write_into_one_folder_per_trainer(tmp_path):
         assert [type(logger) for logger in trainer.loggers] == [TensorBoardLogger, CSVLogger]
         assert {logger.log_dir for logger in trainer.loggers} == {trainer.log_dir} == {str(folder)}
         names = {path.name.split(".")[0] for path in folder.iterdir() if not path.name.startswith(NAME)}
-        assert names == {"events", "metrics", "hparams"}
+        assert names - {"changes"} == {"events", "metrics", "hparams", "run", "summary"}
     assert sorted(os.listdir(tmp_path / "trainkit_logs")) == ["version_0", "version_1"]
 
 

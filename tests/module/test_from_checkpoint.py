@@ -229,6 +229,15 @@ def test_an_instance_does_not_load_a_checkpoint_into_itself(kind):
         Own().load_from_checkpoint("file.ckpt")
 
 
+def test_settings_of_other_parts_are_no_hyperparameters_of_a_module(tmp_path):
+    file = tmp_path / "hparams.yaml"
+    file.write_text("lr: 1\ndata/lr: 2\ndata/size: 3\ntrainer/max_epochs: 4\n")
+    assert list(read_hparams(Plain, file).values()) == [{"lr": 1}]
+    assert list(read_hparams(DataModule, file).values()) == [{"lr": 2, "size": 3}]
+    file.write_text("size: 3\ntrainer/max_epochs: 4\n")
+    assert list(read_hparams(DataModule, file).values()) == [{"size": 3}], "as others have written it"
+
+
 @pytest.mark.parametrize(
     "text", ["- 1", "a: [", "a: &a [*a]", "[" * 2000, "a: !!bool maybe", "a: " + "9" * 5000, "1: 2", "x: {? [a] : b}"]
 )

@@ -92,7 +92,9 @@ def test_a_run_goes_on_without_its_folder_and_each_logger_says_so_once(tmp_path,
     warnings = run(tmp_path, fault)
     newest = [line for line in warnings if "last.ckpt" in line]
     assert len(newest) <= 1, "the newest state of the run is there too, and may be back in a new folder"
-    assert len(warnings) == 2 + len(newest)
+    record = [line for line in warnings if "what this run was made with" in line]
+    assert len(record) <= 1, "so is what it was made with"
+    assert len(warnings) == 2 + len(newest) + len(record)
     for logger in ("TensorBoardLogger", "CSVLogger"):
         (line,) = (line for line in warnings if f" {logger}: " in line)
         assert reason in line or "was removed" in line

@@ -288,7 +288,9 @@ def _files(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         # A kill leaves what it was writing under a temporary name.
-        if path.is_file() and path.suffix not in (".trace", ".outcome", ".output", ".tmp"):
+        # When it was started, and how often, is another thing than what came of it.
+        is_of_start = path.name in ("run.json", "summary.json") or path.suffix == ".patch"
+        if path.is_file() and not is_of_start and path.suffix not in (".trace", ".outcome", ".output", ".tmp"):
             name = str(path.relative_to(folder))
             is_state = path.suffix == ".ckpt"
             found[name] = _of_equal_runs(read_checkpoint(path)) if is_state else path.read_text(encoding="utf-8")

@@ -190,7 +190,8 @@ def plugin_names(trainer):
 def test_rows_of_metrics_callbacks_and_loggers_are_plugins(tmp_path):
     logger = CSVLogger(save_dir=tmp_path)
     trainer = quiet_trainer(callbacks=[EarlyStopping("a")], logger=logger)
-    assert sorted(plugin_names(trainer)) == ["CSVLogger", "EarlyStopping", "MetricRows"]
+    assert sorted(plugin_names(trainer)) == ["CSVLogger", "EarlyStopping", "MetricRows", "RunRecord"]
+    assert "RunRecord" not in plugin_names(quiet_trainer(logger=logger, fast_dev_run=True))
     assert plugin_names(quiet_trainer(barebones=True)) == []
 
 

@@ -86,6 +86,7 @@ def _listed(runs: Sequence[RunOnDisk], columns: Sequence[str], folder: str, grea
             "run": _name(run, folder),
             "epoch": run.epoch,
             "step": run.step,
+            "ended": run.ended,
             "written": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.changed_at)),
             **{name: _best(run, name, greatest) for name in columns},
         }

@@ -12,6 +12,7 @@ from trainkit.config.disabled import DEFAULTS, disabled_callbacks, switch_off
 from trainkit.config.read import FilePath, read
 from trainkit.config.saved import SavedConfig
 from trainkit.config.schema import Config, Section, written
+from trainkit.config.settings import data_settings
 from trainkit.config.target import locate
 from trainkit.data.module import DataModule
 from trainkit.errors import UnknownNameError, nearest_name
@@ -134,6 +135,7 @@ class _Builder:
         arguments["callbacks"] = [*callbacks, SavedConfig(config)]
         # Closed: the Trainer's own ``**kwargs`` only serves its message about unknown arguments.
         trainer: Trainer = call(Trainer, arguments, "trainer", source, closed=True)
+        trainer.settings |= data_settings(config)
         return trainer
 
     def _trainer_argument(self, name: str, value: Any) -> Any:

@@ -18,7 +18,7 @@ from trainkit.hooks.manager import PluginStage
 from trainkit.loggers.run_folder import RunFolder, writing
 from trainkit.loggers.run_mark import is_marked, make_mark
 from trainkit.module import TrainModule
-from trainkit.module.hparams import HyperparametersMixin, loggable_hparams
+from trainkit.module.hparams import DATA_SETTINGS, HyperparametersMixin, loggable_hparams
 from trainkit.output import warn
 from trainkit.printable import is_writable
 from trainkit.storage.atomic_write import check_writable
@@ -214,15 +214,13 @@ class Logger(Callback, ABC):
         self.trains, self._in_run, self._has_told = trainer.state.fn is Stage.FIT, True, False
 
     def on_fit_start(self, trainer: Trainer, module: TrainModule) -> None:
-        # Also where they are logged later: two values for one name are an error at once.
-        params = _hyperparameters(module, trainer.datamodule)
         if not trainer.ckpt_path:
-            self._log_hyperparams(params)
+            self._log_hyperparams(_hyperparameters(trainer, module))
 
     def on_train_start(self, trainer: Trainer, module: TrainModule) -> None:
         # A run that has nothing left to train when it goes on does not come here, and changes no file.
         if trainer.ckpt_path:
-            self._log_hyperparams(_hyperparameters(module, trainer.datamodule))
+            self._log_hyperparams(_hyperparameters(trainer, module))
 
     def on_log(self, metrics: dict[str, float], step: int) -> None:
         if self.writes:
@@ -372,25 +370,12 @@ def _absolute(folder: str | None) -> str | None:
     return None if folder is None else os.path.abspath(folder)
 
 
-def _hyperparameters(module: TrainModule, datamodule: object) -> dict[str, Any]:
-    """Return the hyperparameters of the module and of the data module in one dict.
+def _hyperparameters(trainer: Trainer, module: TrainModule) -> dict[str, Any]:
+    """Return the hyperparameters of the module, those of the data, and the settings of the Trainer.
 
-    Raises:
-        ConfigError: If both have a hyperparameter of one name with different values.
+    Those of the data are named ``data/batch_size`` and so on: one of the module may have the same name.
     """
-    of_module = loggable_hparams(module)
+    datamodule = trainer.datamodule
     of_data = loggable_hparams(datamodule) if isinstance(datamodule, HyperparametersMixin) else {}
-    for name in of_module.keys() & of_data.keys():
-        if not _same(of_module[name], of_data[name]):
-            raise ConfigError(
-                f"hyperparameter {name!r} is {of_module[name]!r} in {type(module).__name__} and {of_data[name]!r} in "
-                f"{type(datamodule).__name__}. Rename one of them, or call save_hyperparameters(logger=False) in one."
-            )
-    return {**of_data, **of_module}
-
-
-def _same(one: Any, other: Any) -> bool:
-    try:
-        return one is other or bool(one == other)
-    except (RuntimeError, ValueError):  # torch and numpy refuse bool() of a comparison of several elements
-        return False
+    params = loggable_hparams(module) | {f"{DATA_SETTINGS}{name}": value for name, value in of_data.items()}
+    return dict(params) | {name: value for name, value in trainer.settings.items() if name not in params}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainkit.record.summary import ended
 from trainkit.storage.regular import open_regular
 
 _TABLES = ("metrics.csv", "metrics-v1.csv")
@@ -55,6 +56,8 @@ class RunOnDisk:
         changed_at: When its table was written last, in seconds since 1970.
         metrics: What it has logged, by name.
         settings: What it was made with, by key paths such as ``module.lr``.
+        ended: How it has ended, in one word of ``summary.json``; ``running`` or ``killed`` where it has not; None if
+            nothing tells.
     """
 
     folder: Path
@@ -63,18 +66,20 @@ class RunOnDisk:
     changed_at: float
     metrics: dict[str, MetricSummary] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    ended: str | None = None
 
 
 def find_runs(root: str | os.PathLike[str]) -> Iterator[RunOnDisk]:
     """Yield the runs below a folder, at any depth, the newest first. What is no table of a run is passed over."""
     tables = [path for name in _TABLES for path in Path(root).rglob(name) if path.is_file()]
     for table in sorted(tables, key=lambda path: (path.stat().st_mtime, str(path)), reverse=True):
-        run = _read(table)
+        run = read_run(table)
         if run is not None:
             yield run
 
 
-def _read(table: Path) -> RunOnDisk | None:
+def read_run(table: Path) -> RunOnDisk | None:
+    """Return the run that has written the rows in the file ``table``; None if these are of no run."""
     try:
         with open_regular(table) as file:
             text = file.read().decode(errors="replace")
@@ -95,7 +100,8 @@ def _read(table: Path) -> RunOnDisk | None:
                 epoch = int(number)
             else:
                 metrics.setdefault(name, MetricSummary()).add(number, step)
-    return RunOnDisk(table.parent, step, epoch, table.stat().st_mtime, metrics, _settings(table.parent))
+    folder = table.parent
+    return RunOnDisk(folder, step, epoch, table.stat().st_mtime, metrics, _settings(folder), ended(folder))
 
 
 def _number(text: Any, default: Any) -> Any:

@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from trainkit.checks import file_path
 from trainkit.errors import CheckpointError, UnknownNameError
 from trainkit.module.hparam_types import Description, read_by_attribute, restore, restore_enum
-from trainkit.module.hparams import ENUMS, HPARAMS_NAME, HYPER_PARAMETERS, LEFT_OUT, TYPES, hparams_prefix
+from trainkit.module.hparams import (
+    DATA_SETTINGS,
+    ENUMS,
+    HPARAMS_NAME,
+    HYPER_PARAMETERS,
+    LEFT_OUT,
+    TRAINER_SETTINGS,
+    TYPES,
+    hparams_prefix,
+)
 from trainkit.module.shards import dealt_like, is_sharded
 from trainkit.module.weight_kinds import wrong_numbers
 from trainkit.module.weight_names import named_as_in, prefix_before, wrappers_around
@@ -123,7 +132,19 @@ def read_hparams(cls: type, path: str | os.PathLike[str]) -> dict[str, Any]:
         )
     if wrong := next((name for name in hparams if not isinstance(name, str)), None):
         raise CheckpointError(f"hparams_file={os.fspath(path)!r} has the name {wrong!r}, which is no text.")
-    return {f"{hparams_prefix(cls)}{HYPER_PARAMETERS}": hparams}
+    return {f"{hparams_prefix(cls)}{HYPER_PARAMETERS}": _of(cls, hparams)}
+
+
+def _of(cls: type, hparams: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the hyperparameters of a run that are of a ``cls``: settings of the data have names of their own.
+
+    A data module finds its own under plain names in files that other frameworks have written, or a user.
+    """
+    settings = (DATA_SETTINGS, TRAINER_SETTINGS)
+    of_data = {name.removeprefix(settings[0]): hparams[name] for name in hparams if name.startswith(settings[0])}
+    if hparams_prefix(cls) and of_data:
+        return of_data
+    return {name: value for name, value in hparams.items() if not name.startswith(settings)}
 
 
 def load_weights(

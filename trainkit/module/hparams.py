@@ -33,6 +33,12 @@ LEFT_OUT = "hparams_left_out"
 TYPES = "hparams_types"
 ENUMS = "hparams_enums"
 
+DATA_SETTINGS = "data/"
+"""How the names of settings of the data begin, where those of the module are too. No argument has a slash."""
+
+TRAINER_SETTINGS = "trainer/"
+"""The same for the Trainer's."""
+
 
 class HyperparametersMixin:
     """Gives a class ``save_hyperparameters`` and ``hparams``."""

@@ -12,6 +12,7 @@ from trainkit.callbacks.builtin.last_checkpoint import LastCheckpoint
 from trainkit.callbacks.builtin.lr_schedulers import LRSchedulers
 from trainkit.callbacks.builtin.monitor_watch import MonitorWatch, monitors_of
 from trainkit.callbacks.builtin.nonfinite_loss import StopOnNonFiniteLoss
+from trainkit.callbacks.builtin.run_record import RunRecord
 from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint
 from trainkit.callbacks.model_summary import ModelSummary
 from trainkit.callbacks.progress_bar import ProgressBar
@@ -102,7 +103,7 @@ def checkpoints_last(callbacks: Iterable[Any]) -> list[Any]:
 def register(
     manager: HookManager,
     callbacks: Iterable[object],
-    loggers: Iterable[Logger],
+    loggers: Sequence[Logger],
     output: OutputArguments,
     options: Mapping[str, Any],
     *,
@@ -127,10 +128,11 @@ def register(
     rows = [] if output.barebones else [MetricRows(warns=warns)]
     last = [LastCheckpoint(at_save_points=output.keep_last)] if output.enable_checkpointing and writes else []
     report = [FitReport()] if output.enable_progress_bar else []
+    record = [RunRecord()] if loggers and writes and not output.barebones else []
     preview = [SchedulePreview()] if output.print_schedule else []
-    names = [manager.register(plugin) for plugin in (*last, *rows, *report, *preview, *callbacks, *loggers)]
+    names = [manager.register(plugin) for plugin in (*last, *rows, *report, *record, *preview, *callbacks, *loggers)]
     # Plugins that a fit adds later may be disabled too, so their names are known here.
-    own = (MetricRows, FitReport, LRSchedulers, GradientClipping, LastCheckpoint)
+    own = (MetricRows, FitReport, LRSchedulers, GradientClipping, LastCheckpoint, RunRecord)
     _refuse_typos(disabled, {*names, *(plugin.__name__ for plugin in own)})
 
 

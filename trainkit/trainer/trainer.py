@@ -58,6 +58,7 @@ from trainkit.trainer.loader_source import LoaderName
 from trainkit.trainer.made_with import refuse_to_take
 from trainkit.trainer.properties import TrainerProperties
 from trainkit.trainer.saving import dump_newest, write_newest
+from trainkit.trainer.settings import given_settings
 from trainkit.trainer.tables import print_results
 from trainkit.types import Phase, Stage
 
@@ -122,6 +123,11 @@ class Trainer(TrainerProperties):
         reload_dataloaders_every_n_epochs: Epochs after which loaders are made anew; 0 for never.
         default_root_dir: Where to write; None is the current directory.
 
+    Attributes:
+        settings: What loggers write beside the hyperparameters of the module when a fit starts, by names such as
+            ``trainer/max_epochs``: the arguments that were given, but for those that only say what is shown and
+            written, or are objects; with a configuration those of the data too. More may be added.
+
     Raises:
         ConfigError: If an argument is not usable, or contradicts another. Nothing has been started then.
     """
@@ -176,6 +182,7 @@ class Trainer(TrainerProperties):
         **unknown: Never,
     ) -> None:
         refuse_unknown_arguments(Trainer, unknown)
+        self.settings = given_settings(Trainer, locals())
         if barebones:
             refuse_beside_barebones(
                 logger=logger,

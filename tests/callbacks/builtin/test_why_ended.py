@@ -40,15 +40,15 @@ def ending(*callbacks, **arguments):
 
 
 def test_a_limit():
-    assert ending() == ("max_epochs=3 is reached", "a larger max_epochs")
-    assert ending(max_steps=6) == ("max_steps=6 is reached", "a larger max_steps")
+    assert ending()[:2] == ("max_epochs=3 is reached", "a larger max_epochs")
+    assert ending(max_steps=6)[:2] == ("max_steps=6 is reached", "a larger max_steps")
     assert ending(max_epochs=-1, max_time={"milliseconds": 20})[1] == "a longer max_time"
 
 
 def test_early_stopping_tells_the_value():
-    reason, to_go_on = ending(EarlyStopping("score", patience=1), max_epochs=9)
+    reason, to_go_on, status = ending(EarlyStopping("score", patience=1), max_epochs=9)
     assert reason == "EarlyStopping: score = 0.5 is no improvement, 1 in a row; the best was 0.5"
-    assert to_go_on == "other arguments of EarlyStopping"
+    assert (to_go_on, status) == ("other arguments of EarlyStopping", "stopped")
 
 
 def test_a_limit_that_is_reached_comes_before_a_wish_to_stop():
@@ -56,9 +56,9 @@ def test_a_limit_that_is_reached_comes_before_a_wish_to_stop():
 
 
 def test_a_plugin_that_has_asked_for_it_is_named():
-    reason, to_go_on = ending(Stops())
+    reason, to_go_on, status = ending(Stops())
     assert reason == "trainer.should_stop was set in Stops.on_validation_end"
-    assert to_go_on == "a larger max_epochs or max_steps"
+    assert (to_go_on, status) == ("a larger max_epochs or max_steps", "stopped")
     timer = Timer(duration={"milliseconds": 20}, verbose=False)
     assert ending(timer, max_epochs=-1).reason == "trainer.should_stop was set in Timer"
 
@@ -66,7 +66,11 @@ def test_a_plugin_that_has_asked_for_it_is_named():
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_is_named(name):
     number = getattr(signal, name)
-    assert ending(AtStepSix(lambda trainer: signal.raise_signal(number))) == (f"interrupted by {name}", "")
+    assert ending(AtStepSix(lambda trainer: signal.raise_signal(number))) == (
+        f"interrupted by {name}",
+        "",
+        "interrupted",
+    )
 
 
 def test_an_exit_of_the_users_code_is_no_signal():
@@ -80,8 +84,8 @@ def test_of_an_error_the_first_line_is_told():
     def fail(trainer):
         raise RuntimeError("no more\nat all")
 
-    assert ending(AtStepSix(fail)) == ("failed with RuntimeError: no more", "")
+    assert ending(AtStepSix(fail)) == ("failed with RuntimeError: no more", "", "failed")
 
 
 def test_a_fast_dev_run():
-    assert ending(fast_dev_run=True) == ("all was tried that fast_dev_run asks for", "")
+    assert ending(fast_dev_run=True) == ("all was tried that fast_dev_run asks for", "", "finished")

@@ -79,7 +79,11 @@ def test_hyperparameters_are_on_the_page_of_hyperparameters_and_in_a_file(tmp_pa
         "out_features": 2,
         "lr": 0.25,
         "seed": 0,
+        "trainer/max_epochs": 1,
+        "trainer/num_sanity_val_steps": 0,
+        "trainer/accelerator": 0,  # a text
     }
+    assert start.hparams["trainer/accelerator"].string_value == "cpu"
     with open(os.path.join(logger.log_dir, "hparams.yaml"), encoding="utf-8") as file:
         assert yaml.safe_load(file)["lr"] == 0.25
 

@@ -140,7 +140,8 @@ def test_what_is_said_to_be_written_is_written(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     trainer = Trainer(max_epochs=1, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu")
     told = trainer.explain(TinyModule(), TinyData(2), TinyData(1))
-    assert {each.who for each in told.writers} == {"TensorBoardLogger", "CSVLogger", "ModelCheckpoint", "newest state"}
+    loggers = {"TensorBoardLogger", "CSVLogger"}
+    assert {each.who for each in told.writers} == loggers | {"ModelCheckpoint", "newest state", "RunRecord"}
     assert not any(Path(each.path).exists() for each in told.writers)
     trainer.fit(TinyModule(), TinyData(2), TinyData(1))
     assert all(list(Path(each.path).iterdir()) for each in told.writers)

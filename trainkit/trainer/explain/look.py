@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
 from trainkit.callbacks.builtin.fit_report import place_of
+from trainkit.callbacks.builtin.run_record import RunRecord, record_folder
 from trainkit.callbacks.schedule_preview.callback import preview
 from trainkit.checkpoint.trial_steps import expected_states
 from trainkit.data.batch_sizes import batch_sizes
@@ -253,6 +254,10 @@ def _writers(trainer: Trainer) -> Iterator[Writer]:
     if keeper is not None:
         folder = trainer.log_dir if trainer.loggers else os.path.join(trainer.default_root_dir, "checkpoints")
         yield Writer(_relative(folder or ""), "newest state", "from which ckpt_path='last' goes on")
+    if any(isinstance(plugin, RunRecord) for _, plugin in trainer.hooks.plugins):
+        record = record_folder(trainer)
+        if record is not None:
+            yield Writer(_relative(str(record)), "RunRecord", "run.json, changes.patch, summary.json")
 
 
 def _relative(path: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from trainkit.callbacks.builtin.fit_report import FitReport
 from trainkit.callbacks.builtin.last_checkpoint import LastCheckpoint
+from trainkit.callbacks.builtin.run_record import RunRecord
 from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint
 from trainkit.loggers.logger import Logger
 from trainkit.seed import isolate_rng
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from trainkit.trainer import Trainer
     from trainkit.trainer.call import Call
 
-_WRITERS = (Logger, ModelCheckpoint, LastCheckpoint, FitReport)
+_WRITERS = (Logger, ModelCheckpoint, LastCheckpoint, FitReport, RunRecord)
 """Plugins that make folders, or tell of a fit, when a call begins."""
 
 

@@ -60,7 +60,7 @@ def test_a_logger_of_the_users_own_follows_a_run(tmp_path: Path) -> None:
     trainer = quiet_trainer(logger=logger, log_every_n_steps=1, default_root_dir=tmp_path, enable_checkpointing=True)
     trainer.fit(Writes(), TinyData(1))
     assert logger.events == [
-        ("hyperparameters", {"in_features": 4, "out_features": 2, "lr": 0.1, "seed": 0}),
+        ("hyperparameters", {"in_features": 4, "out_features": 2, "lr": 0.1, "seed": 0} | trainer.settings),
         ("metrics", ["epoch", "train/loss"], 1),
         "by hand",
         ("end", "success"),
