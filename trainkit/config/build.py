@@ -233,7 +233,12 @@ class _Builder:
 _SPECIAL = ("_target_", "_args_", "_partial_", "_link_", "_ref_", "_replace_")
 """Keys that are no arguments."""
 
-_KINDS: dict[str, catalog.Kind] = {"strategy": "strategies", "precision": "precision", "logger": "loggers"}
+_KINDS: dict[str, catalog.Kind] = {
+    "strategy": "strategies",
+    "precision": "precision",
+    "logger": "loggers",
+    "profiler": "profilers",
+}
 """Arguments of the Trainer that take plugins."""
 
 

@@ -26,7 +26,12 @@ Schema = dict[str, Any]
 
 _PLAIN = {bool: "boolean", int: "integer", float: "number", str: "string", types.NoneType: "null"}
 _OTHER = {"$ref": "#/$defs/other"}
-_OF_TRAINER: dict[str, catalog.Kind] = {"strategy": "strategies", "precision": "precision", "logger": "loggers"}
+_OF_TRAINER: dict[str, catalog.Kind] = {
+    "strategy": "strategies",
+    "precision": "precision",
+    "logger": "loggers",
+    "profiler": "profilers",
+}
 
 
 def json_schema(config: Config) -> Schema:
