@@ -132,6 +132,8 @@ class _Builder:
         arguments = {name: self._trainer_argument(name, value) for name, value in config.trainer.items()}
         switch_off([name for name in disabled if config.callbacks.get(name) is None], arguments, callbacks, source)
         arguments["callbacks"] = [*callbacks, SavedConfig(config)]
+        if (config.plugins or {}).get("timing"):
+            arguments["plugins"] = {"timing": True, **(arguments.get("plugins") or {})}
         # Closed: the Trainer's own ``**kwargs`` only serves its message about unknown arguments.
         trainer: Trainer = call(Trainer, arguments, "trainer", source, closed=True)
         return trainer

@@ -57,7 +57,10 @@ def json_schema(config: Config) -> Schema:
             "plugins": {
                 "type": "object",
                 "additionalProperties": False,
-                "properties": {name: {"type": "array", "items": {"type": "string"}} for name in ("enable", "disable")},
+                "properties": {
+                    **{name: {"type": "array", "items": {"type": "string"}} for name in ("enable", "disable")},
+                    "timing": {"type": ["boolean", "null"]},
+                },
             },
         },
         "$defs": {

@@ -149,6 +149,16 @@ class SimpleProfiler(Profiler):
             self._steps.end_pass()
 
 
+def measure_time(trainer: Trainer) -> None:
+    """Let ``trainer`` measure where the time of its calls goes, unless it does already."""
+    if not any(isinstance(plugin, SimpleProfiler) for _, plugin in trainer.hooks.plugins):
+        profiler = SimpleProfiler()
+        trainer.hooks.timing.enable(profiler)  # now, so that the first hook of all is measured too
+        trainer.hooks.register(profiler)
+        if type(trainer.profiler) is Profiler:  # which measures nothing
+            trainer.profiler = profiler
+
+
 def _shares_of(plugins: list[tuple[str, object]]) -> Iterator[tuple[str, str]]:
     """Yield names of plugins, and the shares to which they belong."""
     for name, plugin in plugins:

@@ -165,4 +165,5 @@ def _table(events: Any, row_limit: int, traces: list[str]) -> Iterator[str]:
         yield f"  {name:<44} {each.count:>8,} {took / 1e3:>10.3f} {100 * took / whole:>8.1f}"
     if traces:
         yield ""
-        yield f"  trace: {printable(traces[-1])}, for https://ui.perfetto.dev"
+        yield "  traces, for https://ui.perfetto.dev:"
+        yield from (f"  {printable(path)}" for path in traces)
