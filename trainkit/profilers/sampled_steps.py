@@ -58,6 +58,7 @@ class SampledSteps:
         self._random = random.Random(0)
         self._every = 1  # how many steps lie between two measured ones, in the mean
         self._first_s: list[float] = []  # how long the first ones took
+        self._newest_s = 0.0  # when the newest measured one began
         self._began_at = self._newest = self._next = run.progress.total_batches
         self._restore: list[Callable[[], None]] = []
         self._current: object = None  # the measured step that is under way
@@ -106,7 +107,6 @@ class SampledSteps:
         index, data = self._run.progress.total_batches, self._parts["waiting for data"]
         step = self._begin_step()
         self._watch.begin(data, sampled=True)
-        start_s = perf_counter()
         batch = next(batches, _NOTHING)
         weight = 0.0 if batch is _NOTHING else self._weight_of(index)
         self._watch.weight = weight
@@ -114,9 +114,9 @@ class SampledSteps:
         if batch is not _NOTHING:
             self.sample.weight += weight
             self.sample.measured += 1
+            self._plan(index)
             yield batch
         self._end_step(step)
-        self._plan(index, perf_counter() - start_s)
 
     def _weight_of(self, index: int) -> float:
         """Return for how many steps this one stands: those since the newest measured one."""
@@ -126,15 +126,16 @@ class SampledSteps:
             return 1e-6 if done >= WARM_UP else 0.0
         return float(index - self._newest - 1)
 
-    def _plan(self, index: int, took_s: float) -> None:
+    def _plan(self, index: int) -> None:
         """Choose the next step that is measured."""
-        done = index - self._began_at
+        done, now_s = index - self._began_at, perf_counter()
         if WARM_UP <= done < FIRST:
-            self._first_s.append(took_s)
+            self._first_s.append(now_s - self._newest_s)
+        self._newest_s = now_s
         if done == FIRST - 1:
             # A low quartile: the first steps are rather slower than those to come.
             usual_s = sorted(self._first_s)[(FIRST - WARM_UP) // 4]
-            self._every = max(1, math.ceil(COST_S / (WORTH * usual_s)))
+            self._every = steps_between(usual_s)
         self._newest = index
         self._next = index + self._random.randint(1, 2 * self._every - 1)
 
@@ -198,3 +199,8 @@ class SampledSteps:
             return behind(*values)
 
         hooks.on_train_batch_start, hooks.on_train_batch_end = start, end
+
+
+def steps_between(step_s: float) -> int:
+    """Return of how many steps one is measured, in the mean, if a step takes so many seconds."""
+    return max(1, math.ceil(COST_S / (WORTH * step_s)))
