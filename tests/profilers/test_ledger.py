@@ -44,7 +44,9 @@ def test_a_call_in_which_nothing_took_any_time_has_no_percents_to_divide_by() ->
 
 
 @given(
-    parts=st.dictionaries(st.sampled_from(["forward", "backward", "saving"]), st.tuples(st.floats(0, 9), st.floats(0, 9))),
+    parts=st.dictionaries(
+        st.sampled_from(["forward", "backward", "saving"]), st.tuples(st.floats(0, 9), st.floats(0, 9))
+    ),
     unmeasured=st.floats(0, 100),
 )
 def test_shares_add_up_to_the_whole(parts: dict[str, tuple[float, float]], unmeasured: float) -> None:
@@ -57,7 +59,11 @@ def test_shares_add_up_to_the_whole(parts: dict[str, tuple[float, float]], unmea
 
 
 def of_rank(data: float, backward: float) -> Ledger:
-    parts = {"waiting for data": Spent(1, data), "backward": Spent(1, backward), "forward": Spent(1, 10 - data - backward)}
+    parts = {
+        "waiting for data": Spent(1, data),
+        "backward": Spent(1, backward),
+        "forward": Spent(1, 10 - data - backward),
+    }
     return make_ledger("fit", parts, [], {}, {}, Sample())
 
 

@@ -194,5 +194,5 @@ def test_ranks_tell_how_long_they_wait_for_each_other() -> None:
         if len(words) == 3 and words[0] in ("0", "1"):
             waits[words[0]] = (float(words[1]), float(words[2]))
     # Rank 1 waits for its data, and rank 0 for rank 1.
-    assert waits["1"][0] > 30 > waits["0"][0]
-    assert waits["0"][1] > 30 > waits["1"][1]
+    assert waits["1"][0] > waits["0"][0]
+    assert waits["0"][1] > waits["1"][1] == 0

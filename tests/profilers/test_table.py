@@ -44,7 +44,10 @@ def test_ranks_are_told_with_those_that_wait_most_first() -> None:
 
 def test_many_rows_and_small_ones_are_counted_and_long_names_are_cut() -> None:
     name = "a[/x]\x1b[2J" + "b" * 30
-    rows = (*(LedgerRow(name, "h" * 40, 10**6, 100.0, 1.0),) * (MOST_ROWS + 2), LedgerRow("tiny", "setup", 1, 1e-9, 1e-9))
+    rows = (
+        *(LedgerRow(name, "h" * 40, 10**6, 100.0, 1.0),) * (MOST_ROWS + 2),
+        LedgerRow("tiny", "setup", 1, 1e-9, 1e-9),
+    )
     text = as_text(replace(LEDGER, rows=rows))
     assert max(map(len, text.splitlines())) <= 80
     assert "and 3 more" in text and "tiny" not in text

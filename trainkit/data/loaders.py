@@ -18,6 +18,7 @@ from trainkit.data.batch_source import BatchSource
 from trainkit.data.counter import ItemCounter
 from trainkit.data.dataloader_copy import is_map_style
 from trainkit.data.global_batches import sampler_of
+from trainkit.data.meter import Meter
 from trainkit.data.resume.other_data import Resume
 from trainkit.data.sampler import (
     has_equal_parts,
@@ -27,7 +28,6 @@ from trainkit.data.sampler import (
     own_part,
     whole_length,
 )
-from trainkit.data.meter import Meter
 from trainkit.errors import DataError
 from trainkit.output import warn
 from trainkit.seed import RandomStream, States, storable

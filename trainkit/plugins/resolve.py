@@ -124,8 +124,7 @@ def resolve_profiler(profiler: object) -> object:
         ConfigError: If the name is unknown.
         PluginError: If it cannot be imported.
     """
-    named = isinstance(profiler, str)
-    return _make("profilers", profiler, "Trainer(profiler=...)", {}, object) if named else profiler
+    return _make("profilers", profiler, "Trainer(profiler=...)", {}, object) if isinstance(profiler, str) else profiler
 
 
 def _agreed_kind(accelerator: str, named: str, strategy: object) -> str:

@@ -179,7 +179,10 @@ def make_ledger(
     if not sample.weight:  # nothing says how they are divided
         seconds["the rest"] += sample.unmeasured.seconds
     whole = sum(seconds.values())
-    own = [TimingRow(each.calls, each.seconds, each.more_calls, each.more_seconds, "", name) for name, each in blocks.items()]
+    own = [
+        TimingRow(each.calls, each.seconds, each.more_calls, each.more_seconds, "", name)
+        for name, each in blocks.items()
+    ]
     told = [
         LedgerRow(row.plugin, row.hook, sample.calls_of(row), took, _percent(took, whole))
         for row in (*rows, *own)

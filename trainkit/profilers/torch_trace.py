@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile, record_function, schedule
+from torch import profiler
 
-from trainkit.checks import flags, takes_numpy, whole
+from trainkit.checks import file_path, flags, takes_numpy, whole
 from trainkit.hooks.specs import hookimpl
 from trainkit.output import warn
 from trainkit.printable import printable
@@ -36,6 +36,7 @@ class TorchProfiler(Profiler):
         profile_memory: Whether memory is.
         with_stack: Whether lines of Python are, which is slow.
         row_limit: How many operators the table has.
+        dirpath: Where traces are written; None is ``profile`` in the folder of the run.
 
     Attributes:
         traces: The files of the newest fit.
@@ -57,35 +58,38 @@ class TorchProfiler(Profiler):
         profile_memory: bool = False,
         with_stack: bool = False,
         row_limit: int = 10,
+        dirpath: str | os.PathLike[str] | None = None,
     ) -> None:
         where = type(self).__name__
+        file_path(where, dirpath=dirpath)
         for name, value in {"skip": skip, "wait": wait, "warm_up": warm_up}.items():
             whole(name, value, where=where)
         for name, value in {"active": active, "repeat": repeat, "row_limit": row_limit}.items():
             whole(name, value, at_least=1, where=where)
         flags(where, record_shapes=record_shapes, profile_memory=profile_memory, with_stack=with_stack)
-        self._schedule = schedule(skip_first=skip, wait=wait, warmup=warm_up, active=active, repeat=repeat)
+        self._schedule = profiler.schedule(skip_first=skip, wait=wait, warmup=warm_up, active=active, repeat=repeat)
         self._num_steps = skip + repeat * (wait + warm_up + active)
-        self._options = {
+        self._dirpath = dirpath
+        self._options: dict[str, Any] = {
             "record_shapes": record_shapes,
             "profile_memory": profile_memory,
             "with_stack": with_stack,
         }
         self._row_limit = row_limit
-        self._recorder: profile | None = None
+        self._recorder: profiler.profile | None = None
         self._steps: _Steps | None = None
         self._table: list[str] = []
         self.traces: list[str] = []
 
     def profile(self, name: str) -> AbstractContextManager[None]:
-        return record_function(name)
+        return profiler.record_function(name)
 
     def on_train_start(self, trainer: Trainer) -> None:
         self._table, self.traces = [], []
-        activities = [ProfilerActivity.CPU]
+        activities = [profiler.ProfilerActivity.CPU]
         if trainer.strategy.device.type == "cuda":
-            activities.append(ProfilerActivity.CUDA)
-        self._recorder = profile(
+            activities.append(profiler.ProfilerActivity.CUDA)
+        self._recorder = profiler.profile(
             activities=activities,
             schedule=self._schedule,
             on_trace_ready=lambda recorder: self._keep(trainer, recorder),
@@ -122,10 +126,10 @@ class TorchProfiler(Profiler):
         if recorder is not None:
             recorder.stop()
 
-    def _keep(self, trainer: Trainer, recorder: profile) -> None:
+    def _keep(self, trainer: Trainer, recorder: profiler.profile) -> None:
         """Write the trace of a cycle, and note what took most in it."""
         if not trainer.arguments.data.fast_dev_run:
-            folder = os.path.join(trainer.log_dir, "profile")
+            folder = os.fspath(self._dirpath or os.path.join(trainer.log_dir, "profile"))
             os.makedirs(folder, exist_ok=True)
             path = os.path.join(folder, f"trace-rank{trainer.global_rank}-{len(self.traces)}.json")
             recorder.export_chrome_trace(path)
@@ -138,7 +142,7 @@ class _Steps:
 
     name = "TorchProfiler steps"
 
-    def __init__(self, recorder: profile, num_steps: int, when_done: Any) -> None:
+    def __init__(self, recorder: profiler.profile, num_steps: int, when_done: Any) -> None:
         self._recorder = recorder
         self._left = num_steps
         self._when_done = when_done

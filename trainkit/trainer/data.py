@@ -16,11 +16,11 @@ from trainkit.batch.transfer import make_transfer
 from trainkit.data.first_samples import count_items, with_first
 from trainkit.data.fit_loaders import FitLoaders
 from trainkit.data.loaders import LimitedLoader
+from trainkit.data.meter import Meter
 from trainkit.data.module import DataModule
 from trainkit.data.overfit import in_fixed_order
 from trainkit.data.resume.other_data import Resume
 from trainkit.data.sampler import is_part_for_evaluation, own_part, shard
-from trainkit.data.meter import Meter
 from trainkit.data.whole import with_all_samples
 from trainkit.module import TrainModule
 from trainkit.output import warn

@@ -71,7 +71,7 @@ class TrainerProperties(DataProperties, ArgumentProperties):
 
     @property
     def timing(self) -> Ledger | None:
-        """Where the time of the newest call went, if ``profiler="simple"`` or ``plugins={"timing": True}`` has asked."""
+        """Where the time of the newest call went, if ``profiler="simple"`` or ``plugins={"timing": True}`` asks."""
         found = (plugin for _, plugin in self.hooks.plugins if isinstance(plugin, SimpleProfiler))
         return next((each.ledger for each in found), None)
 

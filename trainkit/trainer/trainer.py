@@ -120,7 +120,8 @@ class Trainer(TrainerProperties):
         barebones: Whether to leave out everything optional, to measure the bare loop.
         compile: True compiles the layers, ``"step"`` a whole training step into one graph, ``"cuda-graph"`` records one
             without a compiler (``docs/how-to/compile.md``).
-        plugins: ``{"timing": True}`` is ``profiler="simple"``, beside another one; ``{"disable": ["name"]}`` leaves some out.
+        plugins: ``{"timing": True}`` is ``profiler="simple"``, also beside another; ``{"disable": ["name"]}`` leaves
+            some out.
         sync_batchnorm: Whether BatchNorm layers share their statistics between ranks.
         reload_dataloaders_every_n_epochs: Epochs after which loaders are made anew; 0 for never.
         default_root_dir: Where to write; None is the current directory.
