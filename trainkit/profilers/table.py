@@ -25,7 +25,8 @@ def as_text(ledger: Ledger) -> str:
 def _lines(ledger: Ledger) -> Iterator[str]:
     yield f"trainkit: where the {ledger.seconds:.3g} s of {ledger.stage} went, in wall time of the host"
     if ledger.measured_steps < ledger.steps:
-        yield f"  {ledger.measured_steps:,} of {ledger.steps:,} training steps were measured; the others are taken to be like them"
+        measured = f"{ledger.measured_steps:,} of {ledger.steps:,} training steps"
+        yield f"  {measured} were measured; the others are taken to be like them"
     yield ""
     yield f"  {'share':<18} {'seconds':>10} {'percent':>8}"
     for share in ledger.shares:
