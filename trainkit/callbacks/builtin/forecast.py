@@ -183,6 +183,8 @@ def validations_left(run: FitRun, left: float, num_batches: float) -> float:
     limits = run.limits
     if not limits.validate or not left:
         return 0
+    if math.isinf(left):
+        return left
     return max(0, (left + _since_validation(run, limits, num_batches)) // _batches_between(run, limits, num_batches))
 
 
