@@ -243,7 +243,7 @@ class HookManager:
             else:
                 impls = self._registry.calls(hook)
                 call = bind(hook, impls, *self._run, self.timing, self._unfinished)
-                if self.timing.samples(hook):
+                if self.timing.enabled and self.timing.samples(hook):
                     plain = bind(hook, impls, *self._run, None, self._unfinished)
                     call = self.timing.choose(hook, plain, call)
                 self.hooks.rebind(hook, call)

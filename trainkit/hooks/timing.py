@@ -38,27 +38,23 @@ class HookTimer:
 
     Attributes:
         watch: What measures.
+        enabled: Whether calls are timed; `enable` sets it.
         owner: The plugin that measures, which is left out itself; None if there is none.
     """
 
     def __init__(self, on_enable: Callable[[], None]) -> None:
         self.watch = Stopwatch()
+        self.enabled = False
         self.owner: object = None
         self._on_enable = on_enable
-        self._enabled = False
         self._samples = self._in_sample = False
         self._both: dict[str, tuple[HookCall, HookCall]] = {}  # by hook, without a clock and with it
         self._rows: dict[tuple[str, str], TimingRow] = {}
 
-    @property
-    def enabled(self) -> bool:
-        """Whether calls are timed."""
-        return self._enabled
-
     def enable(self, owner: object = None) -> None:
         """Time every plugin but ``owner``, from the next call of each hook on."""
-        if not self._enabled:
-            self._enabled, self.owner = True, owner
+        if not self.enabled:
+            self.enabled, self.owner = True, owner
             self._on_enable()
 
     def sample(self, on: bool) -> None:
@@ -69,7 +65,7 @@ class HookTimer:
 
     def samples(self, hook: str) -> bool:
         """Whether ``hook`` is timed in some steps only."""
-        return self._enabled and self._samples and hook in OF_STEPS
+        return self.enabled and self._samples and hook in OF_STEPS
 
     def choose(self, hook: str, plain: HookCall, timed: HookCall) -> HookCall:
         """Return which of the two functions of a hook that is sampled is to be called now, and keep both."""
