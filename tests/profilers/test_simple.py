@@ -122,6 +122,34 @@ def test_a_fit_that_goes_on_counts_its_own_steps(tmp_path: Path) -> None:
     assert (trainer.timing.steps, trainer.timing.measured_steps) == (20, 20)
 
 
+@pytest.mark.parametrize("profiler", ["simple", "torch"])
+def test_nothing_that_measures_is_to_be_called_by_a_run_that_goes_on(profiler: str, tmp_path: Path) -> None:
+    class Saves:
+        stage = "modify"
+
+        def __init__(self) -> None:
+            self.due: list[Any] = []
+
+        def note(self, trainer: Any) -> None:
+            self.due.append(trainer.dump_checkpoint()["trainkit"].get("due"))
+
+        def on_train_batch_end(self, trainer: Any) -> None:
+            self.note(trainer)
+
+        on_validation_end = on_train_epoch_end = on_train_epoch_start = on_train_end = on_train_batch_end
+
+    def due(**arguments: Any) -> list[Any]:
+        saves = Saves()
+        trainer = quiet_trainer(max_epochs=2, callbacks=[saves], default_root_dir=tmp_path, **arguments)
+        trainer.fit(TinyModule(), TinyData(20), TinyData(1))
+        return saves.due
+
+    assert due(profiler=profiler) == due()
+    # The forecast, which comes with a bar, neither.
+    shown = due(enable_progress_bar=True)
+    assert shown and "FirstBatches" not in str(shown)
+
+
 def test_blocks_of_the_users_own_are_rows(clock: Clock) -> None:
     class Marks(Slow):
         def training_step(self, batch: Any, batch_idx: int) -> Any:

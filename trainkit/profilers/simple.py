@@ -89,7 +89,8 @@ class SimpleProfiler(Profiler):
     def on_validation_start(self) -> None:
         self._watch.begin(self._parts["evaluation"])
 
-    @hookimpl(trylast=True)
+    # First too: in a checkpoint that is saved within this hook, it would be a plugin that is yet to be called.
+    @hookimpl(tryfirst=True)
     def on_validation_end(self) -> None:
         self._watch.end(self._parts["evaluation"])
 

@@ -141,13 +141,13 @@ class _Steps:
     """Tells the recorder of each step, until it has seen enough of them."""
 
     name = "TorchProfiler steps"
+    stage = "setup"  # first: in a checkpoint that is saved in this hook, it would be one that is yet to be called
 
     def __init__(self, recorder: profiler.profile, num_steps: int, when_done: Any) -> None:
         self._recorder = recorder
         self._left = num_steps
         self._when_done = when_done
 
-    @hookimpl(trylast=True)
     def on_train_batch_end(self) -> None:
         self._recorder.step()
         self._left -= 1

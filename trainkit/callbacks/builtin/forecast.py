@@ -145,6 +145,7 @@ class FirstBatches:
     """
 
     name = "FirstBatches"
+    stage = "setup"  # first: in a checkpoint that is saved in this hook, it would be one that is yet to be called
 
     def __init__(self, forecast: Forecast) -> None:
         self._forecast = forecast
