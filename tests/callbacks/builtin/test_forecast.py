@@ -56,7 +56,7 @@ def told(capsys: Any, clock: Clock, module: TinyModule, data: Any, val: Any = No
     common = {"num_sanity_val_steps": 0, "enable_progress_bar": True, "max_epochs": 1} | arguments
     quiet_trainer(**common).fit(module, data, val)
     lines = capsys.readouterr().out.splitlines()
-    return [line for line in lines if "to go" in line or "batches/s; peak" in line]
+    return [line for line in lines if "to go" in line or "foretold" in line or "batches/s; peak" in line]
 
 
 def test_after_some_batches_the_time_to_the_end_is_told_and_at_the_end_how_far_off_it_was(
@@ -65,8 +65,8 @@ def test_after_some_batches_the_time_to_the_end_is_told_and_at_the_end_how_far_o
     lines = told(capsys, clock, Slow(clock, 1.0, 1.0, epoch_s=20.0), TinyData(121), TinyData(10))
     # The first batch, of ten seconds, is left out; of the end of an epoch nobody knows, and a validation is guessed.
     assert lines == [
-        "trainkit: about 1:43 to go (100 batches, 1.00 batches/s, 1 validation); peak memory 1.03 GB so far",
-        "  foretold  1:43 to go, took 2:10: 26 % more; peak memory 1.03 GB, was 1.16 GB: 13 % more",
+        "trainkit: about 1:43 to go: 100 batches, 1 validation; peak memory 1.03 GB",
+        "  foretold  1:43, took 2:10: 26 % more; memory 1.03 GB, was 1.16 GB: 13 % more",
     ]
 
 
@@ -77,16 +77,16 @@ def test_a_short_epoch_is_watched_to_its_end_and_counts_as_it_was(
     lines = told(capsys, clock, module, TinyData(31), TinyData(2), max_epochs=5)
     first, last = lines
     # 4 epochs of 31 batches: 3 s of them in batches, 1 s in a validation and 3 s at the end, which 30 batches share.
-    assert first.startswith("trainkit: about 0:29 to go (124 batches, ") and ", 4 validations)" in first
-    assert last.startswith("  foretold  0:29 to go, took 0:28: 1 % less")
+    assert first.startswith("trainkit: about 0:29 to go: 124 batches, 4 validations; ")
+    assert last.startswith("  foretold  0:29, took 0:28: 1 % less")
 
 
 def test_epochs_of_fewer_batches_than_are_watched_are_watched_too(
     capsys: pytest.CaptureFixture[str], clock: Clock
 ) -> None:
     lines = told(capsys, clock, Slow(clock, 1.0), TinyData(4), max_epochs=20)
-    assert lines[0].startswith("trainkit: about 0:56 to go (56 batches, 1.00 batches/s)")
-    assert lines[1].startswith("  foretold  0:56 to go, took 0:56; peak")
+    assert lines[0].startswith("trainkit: about 0:56 to go: 56 batches; ")
+    assert lines[1].startswith("  foretold  0:56, took 0:56; memory")
 
 
 def test_a_run_that_is_short_or_over_early_tells_nothing(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
@@ -100,12 +100,12 @@ def test_without_a_known_end_only_rate_and_memory_are_told(capsys: pytest.Captur
             trainer.should_stop = trainer.global_step == 50
 
     lines = told(capsys, clock, Slow(clock, 1.0), TinyData(30), max_epochs=-1, callbacks=[Stops()])
-    assert lines == ["trainkit: 1.00 batches/s; peak memory 1.03 GB so far"]
+    assert lines == ["trainkit: 1.00 batches/s; peak memory 1.03 GB"]
 
 
 def test_a_limit_of_time_is_known(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
     lines = told(capsys, clock, Slow(clock, 10.0), TinyData(60), max_epochs=9, max_time="00:00:01:00")
-    assert lines[0].startswith("trainkit: about 1:00 to go (519 batches")
+    assert lines[0].startswith("trainkit: about 1:00 to go: 519 batches")
 
 
 def test_early_stopping_makes_it_the_most(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
@@ -124,7 +124,7 @@ def test_of_a_fit_that_was_stopped_no_outcome_is_told(capsys: pytest.CaptureFixt
             trainer.should_stop = trainer.global_step == 50
 
     lines = told(capsys, clock, Slow(clock, 1.0), TinyData(90), callbacks=[Stops()])
-    assert len(lines) == 1 and "to go (" in lines[0]
+    assert len(lines) == 1 and "to go: " in lines[0]
 
 
 def test_behind_the_first_batches_the_loop_is_as_without_it(clock: Clock) -> None:

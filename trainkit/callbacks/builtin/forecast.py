@@ -94,14 +94,11 @@ class Forecast:
         if self._predicted_s < NO_LIMIT:
             took_s = self._clock() - self._told_at_s
             parts.append(
-                f"{duration_text(self._predicted_s)} to go, took {duration_text(took_s)}"
-                f"{_off(took_s, self._predicted_s)}"
+                f"{duration_text(self._predicted_s)}, took {duration_text(took_s)}{_off(took_s, self._predicted_s)}"
             )
         peak = peak_bytes(self._trainer.strategy.device)
         if peak and self._predicted_bytes:
-            parts.append(
-                f"peak memory {_size(self._predicted_bytes)}, was {_size(peak)}{_off(peak, self._predicted_bytes)}"
-            )
+            parts.append(f"memory {_size(self._predicted_bytes)}, was {_size(peak)}{_off(peak, self._predicted_bytes)}")
         return "; ".join(parts)
 
     def _tell(self, left: float) -> None:
@@ -115,15 +112,15 @@ class Forecast:
         if seconds < LONG_S or not self._batch_s:
             return
         self._told_at_s = self._clock()
-        rate = f"{three_digits(1 / self._batch_s)} batches/s"
-        memory = f"; peak memory {_size(peak)} so far" if peak else ""
+        # In 80 columns: a bar that is drawn would break a longer line.
+        memory = f"; peak memory {_size(peak)}" if peak else ""
         if math.isinf(seconds):
-            self._say(f"trainkit: {rate}{memory}")
+            self._say(f"trainkit: {three_digits(1 / self._batch_s)} batches/s{memory}")
             return
         plural = "s" if num_validations > 1 else ""
         checks = f", {int(num_validations):,} validation{plural}" if 0 < num_validations < NO_LIMIT else ""
         most = "at most " if self._trainer.early_stopping_callbacks else "about "
-        batches = "" if math.isinf(left) else f" ({int(left):,} batches, {rate}{checks})"
+        batches = "" if math.isinf(left) else f": {int(left):,} batches{checks}"
         self._say(f"trainkit: {most}{duration_text(seconds)} to go{batches}{memory}")
 
     def _validation_s(self, figures: Figures) -> float:
