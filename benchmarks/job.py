@@ -30,6 +30,7 @@ class Job:
         stream: Whether the batches come without a length, as from an ``IterableDataset``.
         compiled: Whether to compile the whole step.
         device: Where to train: "cpu" or "cuda".
+        timing: Whether to measure where the time goes, with what the contender has for that.
         ranks: How many processes train together; more than one have joined a process group already.
     """
 
@@ -45,6 +46,7 @@ class Job:
     stream: bool = False
     compiled: bool = False
     device: str = "cpu"
+    timing: bool = False
     ranks: int = 1
 
     @property

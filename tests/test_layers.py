@@ -35,7 +35,7 @@ ORDER = [
     *("generators", "seed"),
     *("hooks", "storage", "batch", "metrics", "module"),
     *("precision", "strategies", "data", "checkpoint", "plugins", "record"),
-    *("loops", "loggers", "callbacks"),
+    *("loops", "loggers", "callbacks", "profilers"),
     "trainer",
     *("config", "testing", "cli", "compat"),
 ]

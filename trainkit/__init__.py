@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Any
 from trainkit import start_folder as start_folder  # noted now: the program may change its folder
 
 if TYPE_CHECKING:
-    from trainkit import callbacks, config, data, errors, hooks, loggers, metrics, precision, strategies, testing
+    from trainkit import (
+        callbacks,
+        config,
+        data,
+        errors,
+        hooks,
+        loggers,
+        metrics,
+        precision,
+        profilers,
+        strategies,
+        testing,
+    )
     from trainkit.config import from_config
     from trainkit.data.combined import CombinedLoader
     from trainkit.data.module import DataModule
@@ -49,6 +61,7 @@ __all__ = [
     "loggers",
     "metrics",
     "precision",
+    "profilers",
     "seed_everything",
     "split_parameters",
     "strategies",

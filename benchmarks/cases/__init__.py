@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.cases import data, fit_call, gpu, imports, memory, ranks, steps
+from benchmarks.cases import data, fit_call, gpu, imports, memory, ranks, steps, timing
 from benchmarks.cases.case import Case
 
 CASES: dict[str, Case] = {
@@ -13,4 +13,5 @@ CASES: dict[str, Case] = {
     **data.CASES,
     **gpu.CASES,
     **ranks.CASES,
+    **timing.CASES,
 }

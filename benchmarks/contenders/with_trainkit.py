@@ -76,6 +76,8 @@ def trainer(job: Job) -> trainkit.Trainer:
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
     }
+    if job.timing:
+        common["plugins"] = {"timing": True}
     if job.real:
         common["gradient_clip_val"] = MAX_NORM
     if job.compiled:

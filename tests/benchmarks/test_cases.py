@@ -81,7 +81,7 @@ def test_a_missing_gpu_is_said(name):
         CASES[name].measure(contenders.load("trainkit"), 1)
 
 
-@pytest.mark.parametrize("name", ["fit-call", "import", "memory", "data"])
+@pytest.mark.parametrize("name", ["fit-call", "import", "memory", "data", "timing"])
 def test_what_is_no_step_is_measured_too(name):
     case = CASES[name]
     comparison = case.measure(contenders.load("trainkit"), 1)[case.clock]

@@ -43,6 +43,36 @@ def test_fit_trains_what_the_file_describes(trainkit_in_project: Run) -> None:
     assert torch.load(checkpoint, weights_only=True)["global_step"] == 6
 
 
+def test_timing_tells_where_the_time_went(trainkit_in_project: Run) -> None:
+    result = trainkit_in_project("fit", "config.yaml", "--timing")
+
+    assert result.exit_code == 0, result.output
+    assert re.search(r"trainkit: where the \S+ s of fit went", result.output)
+    assert "waiting for data" in result.output
+    plain = trainkit_in_project("fit", "config.yaml")
+    assert "of fit went" not in plain.output
+
+
+@pytest.mark.parametrize("override", ["plugins.timing=true", "trainer.profiler=simple", "trainer.profiler.use=simple"])
+def test_a_configuration_may_ask_for_the_same(override: str, trainkit_in_project: Run) -> None:
+    result = trainkit_in_project("fit", "config.yaml", override, "--timing")
+
+    assert result.exit_code == 0, result.output
+    assert result.output.count("s of fit went") == 1
+
+
+def test_a_profiler_takes_arguments_as_other_plugins_do(trainkit_in_project: Run) -> None:
+    result = trainkit_in_project(
+        "fit", "config.yaml", "trainer.profiler={use: torch, skip: 0, warm_up: 1, active: 1, row_limit: 3}"
+    )
+
+    assert result.exit_code == 0, result.output
+    assert "the most expensive operators" in result.output
+    assert [*Path().rglob("trace-rank0-0.json")] != []
+    wrong = trainkit_in_project("fit", "config.yaml", "trainer.profiler={use: torch, skipp: 0}")
+    assert wrong.exit_code == 2 and "did you mean 'skip'" in wrong.output
+
+
 def test_fit_continues_from_the_last_checkpoint(trainkit_in_project: Run) -> None:
     trainkit_in_project("fit", "config.yaml")
 

@@ -81,6 +81,8 @@ def validator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> jsonschema.Dra
         "callbacks: [timer]",
         "shared: {any: thing}",
         "plugins: {enable: []}",
+        "plugins: {timing: true}",
+        "trainer: {profiler: {use: torch, skip: 3}}",
     ],
 )
 def test_the_schema_accepts_what_is_right(validator: jsonschema.Draft202012Validator, change: str) -> None:
@@ -100,6 +102,7 @@ def test_the_schema_accepts_what_is_right(validator: jsonschema.Draft202012Valid
         "callbacks: {early_stopping: {monitro: val/loss}}",
         "callbacks: {early_stopping: {}}",
         "plugins: {enabled: []}",
+        "plugins: {timing: often}",
     ],
 )
 def test_the_schema_refuses_what_is_wrong(validator: jsonschema.Draft202012Validator, change: str) -> None:

@@ -1,17 +1,11 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-import trainkit
 from trainkit.hooks import HookManager
-from trainkit.hooks.timing import HookTimer
 
 
 class Net:
@@ -49,7 +43,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("trainkit.hooks.timing.perf_counter", clock)
+    monkeypatch.setattr("trainkit.hooks.stopwatch.perf_counter", clock)
     return clock
 
 
@@ -113,39 +107,60 @@ def test_a_plugin_that_joins_while_timing_is_on_is_timed(manager: HookManager, c
     assert sorted(row.plugin for row in manager.timing.rows()) == ["Busy", "late"]
 
 
-def test_the_table_lists_the_most_expensive_first_as_text_and_for_rich(manager: HookManager) -> None:
+def test_the_most_expensive_comes_first(manager: HookManager) -> None:
     manager.timing.enable()
     manager.hooks.on_train_batch_end({}, "batch", 0)
     manager.hooks.around_training_step(lambda batch, batch_idx: None, "batch", 0)
-    assert str(manager.timing).splitlines() == [
-        "plugin  hook                  calls  seconds  µs per call",
-        "Busy    around_training_step      1    7.000    7000000.0",
-        "Busy    on_train_batch_end        1    2.000    2000000.0",
-    ]
-    console = Console(width=100)
-    with console.capture() as capture:
-        console.print(manager.timing.table())
-    lines = capture.get().splitlines()
-    assert "Time spent in plugins" in lines[0]
-    assert [line.split()[3] for line in lines if "Busy" in line] == ["around_training_step", "on_train_batch_end"]
+    assert [row.hook for row in manager.timing.rows()] == ["around_training_step", "on_train_batch_end"]
 
 
-def test_an_empty_timer_is_a_table_without_rows() -> None:
-    timer = HookTimer(on_enable=lambda: None)
-    assert str(timer).split() == ["plugin", "hook", "calls", "seconds", "µs", "per", "call"]
-    assert timer.table().row_count == 0
+def test_who_measures_is_not_measured(clock: Clock) -> None:
+    manager, owner = HookManager(), Busy(clock)
+    manager.register(owner)
+    manager.attach(object(), Net())
+    manager.timing.enable(owner)
+    manager.hooks.on_train_batch_end({}, "batch", 0)
+    assert spent(manager) == {}
 
 
-def test_rich_is_imported_for_the_table_only() -> None:
-    code = "import sys, trainkit.hooks; trainkit.hooks.HookManager(); assert 'rich' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(trainkit.__file__).parents[1])
+def test_hooks_of_steps_can_be_timed_in_some_steps_only(manager: HookManager) -> None:
+    hooks, timing = manager.hooks, manager.timing
+    timing.enable()
+    timing.sample(True)
+    hooks.on_train_batch_end({}, "batch", 0)
+    assert spent(manager) == {}
+    timing.step_in_sample(hooks, True)
+    assert hooks.joined_in_step
+    hooks.on_train_batch_end({}, "batch", 0)
+    timing.step_in_sample(hooks, False)
+    hooks.on_train_batch_end({}, "batch", 0)
+    assert spent(manager) == {"on_train_batch_end": (1, 2.0)}
+    with pytest.raises(ValueError):
+        hooks.on_train_end()  # is always timed
+    assert "on_train_end" in spent(manager)
+    timing.sample(False)
+    hooks.on_train_batch_end({}, "batch", 0)
+    assert spent(manager)["on_train_batch_end"] == (2, 4.0)
 
 
-def test_names_of_plugins_are_no_markup_and_act_on_nothing() -> None:
-    timer = HookTimer(lambda: None)
-    timer.timed(lambda: None, "a[/x]\x1b[2J", "setup", is_wrapper=False)()
-    console = Console(width=100)
-    with console.capture() as drawn:
-        console.print(timer.table())
-    assert r"a[/x]\x1b[2J" in drawn.get()
-    assert r"a[/x]\x1b[2J" in str(timer)
+def test_a_plugin_that_joins_in_a_measured_step_is_timed_in_it_and_not_behind_it(
+    manager: HookManager, clock: Clock
+) -> None:
+    timing = manager.timing
+    timing.enable()
+    timing.sample(True)
+    timing.step_in_sample(manager.hooks, True)
+    manager.register(Busy(clock), name="late")
+    manager.hooks.on_train_batch_end({}, "batch", 0)
+    timing.step_in_sample(manager.hooks, False)
+    manager.hooks.on_train_batch_end({}, "batch", 0)
+    assert {row.plugin: row.calls for row in timing.rows()} == {"Busy": 1, "late": 1}
+
+
+def test_clear_begins_anew_with_the_functions_that_are_bound(manager: HookManager) -> None:
+    manager.timing.enable()
+    manager.hooks.on_train_batch_end({}, "batch", 0)
+    manager.timing.clear()
+    assert spent(manager) == {}
+    manager.hooks.on_train_batch_end({}, "batch", 0)
+    assert spent(manager) == {"on_train_batch_end": (1, 2.0)}

@@ -72,7 +72,7 @@ def loader(data, num_workers):
     return DataLoader(data, batch_size=2, num_workers=num_workers)
 
 
-def fit(folder, train, val, ckpt_path=None):
+def fit(folder, train, val, ckpt_path=None, profiler=None):
     torch.manual_seed(1 if ckpt_path is None else 2)
     trainer = Trainer(
         accelerator="cpu",
@@ -83,6 +83,7 @@ def fit(folder, train, val, ckpt_path=None):
         num_sanity_val_steps=0,
         callbacks=[ModelCheckpoint(folder, save_top_k=0)],
         default_root_dir=folder,
+        profiler=profiler,
     )
     trainer.fit(Noisy(), train, val, ckpt_path=ckpt_path)
     return trainer
@@ -106,6 +107,17 @@ def test_a_worker_that_hangs_does_not_hold_up_the_run_which_continues_exactly(tm
     resumed = fit(tmp_path, whole, whole, ckpt_path=tmp_path / "checkpoints/last.ckpt")
     assert_same_weights(resumed.module, expected.module)
     assert resumed.callback_metrics == expected.callback_metrics
+
+
+@pytest.mark.parametrize("kind", [Map, Stream])
+@pytest.mark.filterwarnings("ignore:.*cannot be told where to begin:UserWarning")
+def test_a_step_that_is_measured_is_left_as_exactly(tmp_path, kind):
+    hanging, whole = loader(kind(hangs_at=7), 1), loader(kind(), 1)
+    expected = fit(tmp_path / "whole", whole, whole)
+    with pytest.raises(SystemExit):
+        fit(tmp_path, hanging, whole, profiler="simple")
+    resumed = fit(tmp_path, whole, whole, ckpt_path=tmp_path / "checkpoints/last.ckpt", profiler="simple")
+    assert_same_weights(resumed.module, expected.module)
 
 
 @pytest.mark.parametrize(("kind", "hangs_at", "num_workers"), [(Map, 7, 0), (Stream, 7, 0), (Map, 0, 1)])

@@ -205,9 +205,9 @@ def test_loaders_made_anew_are_those_of_the_epoch():
 
 def test_the_meter_measures_the_training_loader():
     data = connect(train=TinyData(2), val=TinyData(1))
-    data.meter = WaitMeter("train_dataloader", torch.device("cpu"))
-    assert data.fit_loaders.train._meter is data.meter
-    assert data.fit_loaders.val[0]._meter is None
+    data.meters.append(WaitMeter("train_dataloader", torch.device("cpu")))
+    assert data.fit_loaders.train._meters is data.meters
+    assert not data.fit_loaders.val[0]._meters
 
 
 # Ranks

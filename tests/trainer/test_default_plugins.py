@@ -11,6 +11,7 @@ from trainkit.errors import ConfigError, PluginError, UnknownArgumentError, Unkn
 from trainkit.loggers.csv import CSVLogger
 from trainkit.loggers.dummy import DummyLogger
 from trainkit.loggers.tensorboard.logger import TensorBoardLogger
+from trainkit.profilers import Profiler, SimpleProfiler, TorchProfiler
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 from trainkit.trainer.bind_optimizers import make_optimizers
 from trainkit.trainer.default_plugins import (
@@ -222,6 +223,30 @@ def test_plugins_that_are_disabled_are_not_called():
 )
 def test_time_is_measured_on_request(arguments, enabled):
     assert quiet_trainer(**arguments).hooks.timing.enabled is enabled
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kinds"),
+    [
+        ({}, []),
+        ({"profiler": "torch"}, [TorchProfiler]),
+        ({"profiler": "torch", "plugins": {"timing": True}}, [TorchProfiler, SimpleProfiler]),
+        ({"profiler": "simple", "plugins": {"timing": True}}, [SimpleProfiler]),
+        ({"profiler": Profiler()}, [Profiler]),
+        ({"profiler": False}, []),
+    ],
+)
+def test_profilers_are_plugins_of_which_the_first_is_the_trainers(arguments, kinds):
+    trainer = quiet_trainer(**arguments)
+    found = [plugin for _, plugin in trainer.hooks.plugins if isinstance(plugin, Profiler)]
+    assert [type(plugin) for plugin in found] == kinds
+    assert type(trainer.profiler) is (kinds or [Profiler])[0]
+
+
+@pytest.mark.parametrize("profiler", [Profiler, 3, True, SimpleProfiler])
+def test_what_is_no_profiler_is_refused(profiler):
+    with pytest.raises(ConfigError, match="is no profiler"):
+        quiet_trainer(profiler=profiler)
 
 
 @pytest.mark.parametrize("name", ["LRSchedulers", "GradientClipping", "something_that_may_come_later"])

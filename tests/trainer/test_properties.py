@@ -20,3 +20,13 @@ def test_a_strategy_has_lightnings_names():
     assert strategy.broadcast("value") == "value"
     weights = TinyModule().layer.weight
     assert strategy.reduce(weights, reduce_op="sum") is weights
+
+
+def test_where_the_time_went_is_known_to_who_has_asked():
+    trainer = quiet_trainer(max_epochs=1)
+    trainer.fit(TinyModule(), TinyData(1))
+    assert trainer.timing is None
+    trainer = quiet_trainer(max_epochs=1, profiler="simple")
+    assert trainer.timing is None
+    trainer.fit(TinyModule(), TinyData(1))
+    assert trainer.timing.steps == 1

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from trainkit.printable import printable
-from trainkit.testing import TinyData, TinyModule, quiet_trainer
-from trainkit.trainer.tables import print_results, print_timing
+from trainkit.trainer.tables import print_results
 from trainkit.types import Stage
 
 
@@ -39,21 +38,6 @@ def test_several_loaders_have_a_column_each_and_a_gap_where_a_metric_is_missing(
 def test_nothing_is_printed_where_nothing_was_logged(capsys, results):
     print_results(results, Stage.TEST)
     assert capsys.readouterr().out == ""
-
-
-def test_what_plugins_spend_is_printed_by_plugin_and_hook(rows):
-    class Slow:
-        def on_train_batch_start(self):
-            pass
-
-    trainer = quiet_trainer(callbacks=[Slow()], plugins={"timing": True})
-    trainer.fit(TinyModule(), TinyData(3))
-    at_the_end = rows()
-    print_timing(trainer.hooks.timing)
-    again = rows()
-    assert at_the_end == again
-    assert again[0] == ["plugin", "hook", "calls", "seconds", "µs per call"]
-    assert ["Slow", "on_train_batch_start", "3"] in [row[:3] for row in again]
 
 
 NAMES = ["acc[/x]", "recall[cat]", "[bold]b", ":100:", "a\x1b[2Jb", "50 %\r", "a\nb", "safe\u202egnp", "half \ud800"]

@@ -31,9 +31,12 @@ STOPPED = range(129, 160)
     help="What to do if the data changed in the middle of an epoch: an error, leave out its rest, or go on anyway.",
 )
 @click.option("--take", metavar="NAMES", help="Of what a continued run uses the code's value, such as lr,T_max.")
+@click.option("--timing", is_flag=True, help="Tell at the end where the time went: by share, plugin and hook.")
 @click.option("--dry-run", is_flag=True, help="Say what it is going to do, as `trainkit explain` does, and end.")
 @configured
-def command(run: ConfiguredRun, resume: bool, resume_data: Resume, take: str | None, dry_run: bool) -> None:
+def command(
+    run: ConfiguredRun, resume: bool, resume_data: Resume, take: str | None, timing: bool, dry_run: bool
+) -> None:
     """Train the module that CONFIG describes.
 
     Each KEY=VALUE sets one key of the configuration, ~KEY removes one:
@@ -47,6 +50,7 @@ def command(run: ConfiguredRun, resume: bool, resume_data: Resume, take: str | N
     """
     # Here, since it needs torch, for which the help of the command shall not wait.
     from trainkit.callbacks.builtin.fit_report import report_of
+    from trainkit.profilers.simple import measure_time
 
     ckpt_path = _last(run) if resume else run.ckpt_path
     if dry_run:
@@ -54,6 +58,8 @@ def command(run: ConfiguredRun, resume: bool, resume_data: Resume, take: str | N
         return
     # The first run of a job that is always started with --resume has nothing to take values over.
     take = None if resume and ckpt_path is None else take
+    if timing:
+        measure_time(run.trainer)
     report = report_of(run.trainer)
     if report is not None:
         report.command = _command()
@@ -81,7 +87,8 @@ def _command() -> str:
     """Return the command that continues the run."""
     given = click.get_current_context().params
     without = (f"--no-plugin={name}" for name in given["without"])
-    return shlex.join(["trainkit", "fit", given["config"], *given["overrides"], *without, "--resume"])
+    options = [*without, *(["--timing"] if given["timing"] else []), "--resume"]
+    return shlex.join(["trainkit", "fit", given["config"], *given["overrides"], *options])
 
 
 def _last(run: ConfiguredRun) -> str | None:

@@ -133,6 +133,8 @@ class _Builder:
         arguments = {name: self._trainer_argument(name, value) for name, value in config.trainer.items()}
         switch_off([name for name in disabled if config.callbacks.get(name) is None], arguments, callbacks, source)
         arguments["callbacks"] = [*callbacks, SavedConfig(config)]
+        if (config.plugins or {}).get("timing"):
+            arguments["plugins"] = {"timing": True, **(arguments.get("plugins") or {})}
         # Closed: the Trainer's own ``**kwargs`` only serves its message about unknown arguments.
         trainer: Trainer = call(Trainer, arguments, "trainer", source, closed=True)
         trainer.settings |= data_settings(config)
@@ -235,7 +237,12 @@ class _Builder:
 _SPECIAL = ("_target_", "_args_", "_partial_", "_link_", "_ref_", "_replace_")
 """Keys that are no arguments."""
 
-_KINDS: dict[str, catalog.Kind] = {"strategy": "strategies", "precision": "precision", "logger": "loggers"}
+_KINDS: dict[str, catalog.Kind] = {
+    "strategy": "strategies",
+    "precision": "precision",
+    "logger": "loggers",
+    "profiler": "profilers",
+}
 """Arguments of the Trainer that take plugins."""
 
 

@@ -26,7 +26,12 @@ Schema = dict[str, Any]
 
 _PLAIN = {bool: "boolean", int: "integer", float: "number", str: "string", types.NoneType: "null"}
 _OTHER = {"$ref": "#/$defs/other"}
-_OF_TRAINER: dict[str, catalog.Kind] = {"strategy": "strategies", "precision": "precision", "logger": "loggers"}
+_OF_TRAINER: dict[str, catalog.Kind] = {
+    "strategy": "strategies",
+    "precision": "precision",
+    "logger": "loggers",
+    "profiler": "profilers",
+}
 
 
 def json_schema(config: Config) -> Schema:
@@ -52,7 +57,10 @@ def json_schema(config: Config) -> Schema:
             "plugins": {
                 "type": "object",
                 "additionalProperties": False,
-                "properties": {name: {"type": "array", "items": {"type": "string"}} for name in ("enable", "disable")},
+                "properties": {
+                    **{name: {"type": "array", "items": {"type": "string"}} for name in ("enable", "disable")},
+                    "timing": {"type": ["boolean", "null"]},
+                },
             },
         },
         "$defs": {

@@ -17,7 +17,7 @@ sharded_iterable.py   `ShardedIterable`: an iterable that is dealt to ranks and 
 overfit.py            ``overfit_batches``: the same batches in every epoch
 dataloader_copy.py    a DataLoader with another sampler
 counter.py            counts the items that pass through an iterator
-wait_meter.py         measures how long training waits for batches, and advises
+wait_meter.py         measures how long training waits for batches, and advises; any `Meter` (``meter.py``) may
 resume/               the position of each kind of loader; it has a map of its own
 ====================  ==================================================================================================
 

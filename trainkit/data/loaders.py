@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import chain, repeat
 from typing import Any
@@ -18,6 +18,7 @@ from trainkit.data.batch_source import BatchSource
 from trainkit.data.counter import ItemCounter
 from trainkit.data.dataloader_copy import is_map_style
 from trainkit.data.global_batches import sampler_of
+from trainkit.data.meter import Meter
 from trainkit.data.resume.other_data import Resume
 from trainkit.data.sampler import (
     has_equal_parts,
@@ -27,7 +28,6 @@ from trainkit.data.sampler import (
     own_part,
     whole_length,
 )
-from trainkit.data.wait_meter import WaitMeter
 from trainkit.errors import DataError
 from trainkit.output import warn
 from trainkit.seed import RandomStream, States, storable
@@ -51,7 +51,7 @@ class LimitedLoader:
         limit: An int is a number of batches, a float a share of them (``int(length * limit)``); 0 is none.
         name: What errors call it, such as ``"train_dataloader"``.
         argument: What errors call the limit, such as ``"limit_train_batches"``.
-        meter: Measures how long the loop waits for batches; None measures nothing.
+        meters: What measures how long the loop waits for batches; read when a pass begins.
 
     Attributes:
         num_batches: How many batches there are at most; None if neither the loader nor the limit tells.
@@ -71,11 +71,11 @@ class LimitedLoader:
         limit: int | float = 1.0,
         name: str = "dataloader",
         argument: str = "limit",
-        meter: WaitMeter | None = None,
+        meters: Sequence[Meter] = (),
     ) -> None:
         self.loader = loader
         self.name = name
-        self._meter = meter
+        self._meters = meters
         self._limit, self._argument = limit, argument
         self._length = length_of(loader)
         # The part of one rank may be empty and that of another not: in evaluation, with fewer samples than ranks.
@@ -339,8 +339,10 @@ class LimitedLoader:
     def _counted_from(self, start: int) -> Iterator[Batch]:
         """Begin a pass and return its batches from ``start`` on, counted and, if there is a meter, timed."""
         self._given.set(start)
-        batches = self._source.begin(start)
-        return self._given.wrap(batches if self._meter is None else self._meter.measure(batches, self.loader))
+        batches: Iterable[Batch] = self._source.begin(start)
+        for meter in self._meters:
+            batches = meter.measure(batches, self.loader)
+        return self._given.wrap(batches)
 
 
 def _count(length: int | None, limit: int | float, name: str, argument: str) -> int | None:

@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 
 
 def bind(
-    hook: str, impls: Sequence[HookImpl], trainer: object, module: object, timer: HookTimer, unfinished: Unfinished
+    hook: str,
+    impls: Sequence[HookImpl],
+    trainer: object,
+    module: object,
+    timer: HookTimer | None,
+    unfinished: Unfinished,
 ) -> HookCall:
     """Return one function that calls ``impls``, to be an attribute of `BoundHooks`.
 
@@ -40,7 +45,7 @@ def bind(
         impls: Its implementations in the order of their calls, wrappers first.
         trainer: The first argument of every hook.
         module: The second one.
-        timer: Times each implementation while it is enabled.
+        timer: Times each implementation while it is enabled; None times none.
         unfinished: Where the newest call of the hook leaves what it has yet to call.
     """
     if not impls:
@@ -83,14 +88,19 @@ class _Joined(NamedTuple):
 
 
 def _join(
-    impl: HookImpl, hook: str, provided: Sequence[str], request: Request, timer: HookTimer, bound: tuple[Any, ...]
+    impl: HookImpl,
+    hook: str,
+    provided: Sequence[str],
+    request: Request,
+    timer: HookTimer | None,
+    bound: tuple[Any, ...],
 ) -> _Joined:
     function: Callable[..., Any] = impl.function
     member: Any = impl.plugin
     if request.by_name:
         function = _taking_by_position(function, len(request.by_position), request.by_name)
     # Decided when hooks are bound, not at each call: a run that is not timed pays nothing for the possibility.
-    if timer.enabled:
+    if timer is not None and timer.enabled and member.plugin is not timer.owner:
         function = timer.timed(function, impl.plugin_name, hook, is_wrapper=impl.wrapper)
     indices = [provided.index(argument) for argument in (*request.by_position, *request.by_name)]
     known = list(takewhile(lambda index: index < len(bound), indices))

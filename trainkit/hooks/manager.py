@@ -242,7 +242,11 @@ class HookManager:
                 self.hooks.rebind(hook, no_op(hook))
             else:
                 impls = self._registry.calls(hook)
-                self.hooks.rebind(hook, bind(hook, impls, *self._run, self.timing, self._unfinished))
+                call = bind(hook, impls, *self._run, self.timing, self._unfinished)
+                if self.timing.enabled and self.timing.samples(hook):
+                    plain = bind(hook, impls, *self._run, None, self._unfinished)
+                    call = self.timing.choose(hook, plain, call)
+                self.hooks.rebind(hook, call)
                 if hook == "on_train_batch_end":
                     requests = [arguments_of(impl, hook, self._run[1]) for impl in impls]
                     self.hooks.asks_for_outputs = any("outputs" in names for request in requests for names in request)

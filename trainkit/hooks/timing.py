@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trainkit.printable import printable
+from trainkit.hooks.bound import BoundHooks, HookCall
+from trainkit.hooks.specs import STEP_HOOKS
+from trainkit.hooks.stopwatch import Spent, Stopwatch
 
-if TYPE_CHECKING:
-    from rich.table import Table
+OF_STEPS = STEP_HOOKS | {"on_train_batch_start", "on_train_batch_end", "on_clip_gradients"}
+"""The hooks that are called at each training batch."""
 
 
 @dataclass(slots=True)
-class TimingRow:
+class TimingRow(Spent):
     """The time that one plugin has taken in one hook.
+
+    What other plugins do in hooks that it calls is theirs, and of a wrapper what it runs around is not its own either.
+    Work that an accelerator still has to do is not waited for.
 
     Attributes:
         plugin: The plugin's name.
         hook: The hook's name.
-        calls: How often it was called.
-        seconds: Wall time of the host, with all that the plugin called; of a wrapper without what it runs around.
-            Work that an accelerator still has to do is not waited for.
     """
 
-    plugin: str
-    hook: str
-    calls: int = 0
-    seconds: float = 0.0
+    plugin: str = ""
+    hook: str = ""
 
 
 class HookTimer:
@@ -36,105 +35,68 @@ class HookTimer:
 
     Args:
         on_enable: Called when it is enabled. Has to bind all hooks anew, so that each function is replaced by `timed`.
+
+    Attributes:
+        watch: What measures.
+        enabled: Whether calls are timed; `enable` sets it.
+        owner: The plugin that measures, which is left out itself; None if there is none.
     """
 
     def __init__(self, on_enable: Callable[[], None]) -> None:
+        self.watch = Stopwatch()
+        self.enabled = False
+        self.owner: object = None
         self._on_enable = on_enable
-        self._enabled = False
+        self._samples = self._in_sample = False
+        self._both: dict[str, tuple[HookCall, HookCall]] = {}  # by hook, without a clock and with it
         self._rows: dict[tuple[str, str], TimingRow] = {}
 
-    @property
-    def enabled(self) -> bool:
-        """Whether calls are timed."""
-        return self._enabled
-
-    def enable(self) -> None:
-        """Time every plugin, from the next call of each hook on."""
-        if not self._enabled:
-            self._enabled = True
+    def enable(self, owner: object = None) -> None:
+        """Time every plugin but ``owner``, from the next call of each hook on."""
+        if not self.enabled:
+            self.enabled, self.owner = True, owner
             self._on_enable()
+
+    def sample(self, on: bool) -> None:
+        """Time the hooks of training batches in some steps only: where `step_in_sample` says so."""
+        if self._samples is not on:
+            self._samples, self._in_sample = on, False
+            self._on_enable()
+
+    def samples(self, hook: str) -> bool:
+        """Whether ``hook`` is timed in some steps only."""
+        return self.enabled and self._samples and hook in OF_STEPS
+
+    def choose(self, hook: str, plain: HookCall, timed: HookCall) -> HookCall:
+        """Return which of the two functions of a hook that is sampled is to be called now, and keep both."""
+        self._both[hook] = plain, timed
+        return timed if self._in_sample else plain
+
+    def step_in_sample(self, hooks: BoundHooks, on: bool) -> None:
+        """Begin or end a step that is timed: put the functions of the hooks of steps in place.
+
+        Args:
+            hooks: Where.
+            on: Whether it begins.
+        """
+        self._in_sample = on
+        for hook, calls in self._both.items():
+            # Past `rebind`: nobody has come or gone.
+            setattr(hooks, hook, calls[on])
+
+    def clear(self) -> None:
+        """Begin anew: nothing was measured."""
+        self.watch.clear()
+        for row in self._rows.values():  # which functions hold that are bound
+            row.calls, row.seconds, row.more_calls, row.more_seconds = 0, 0.0, 0.0, 0.0
 
     def rows(self) -> list[TimingRow]:
         """Return the rows of plugins that were called, the longest time first."""
         return sorted((row for row in self._rows.values() if row.calls), key=lambda row: -row.seconds)
 
-    def table(self) -> Table:
-        """Return the rows as a table for a rich console."""
-        # Imported here: only who prints a table pays for rich (tests/hooks/test_timing.py).
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table("plugin", "hook", title="Time spent in plugins")
-        for column in ("calls", "seconds", "µs per call"):
-            table.add_column(column, justify="right")
-        for row in self._cells():
-            table.add_row(*map(Text, row))
-        return table
-
-    def __str__(self) -> str:
-        """Return the rows as plain text, one per line."""
-        rows = [("plugin", "hook", "calls", "seconds", "µs per call"), *self._cells()]
-        # Each column is as wide as its longest cell: text to the left, numbers to the right.
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        layout = "{{:<{}}}  {{:<{}}}  {{:>{}}}  {{:>{}}}  {{:>{}}}".format(*widths)
-        return "\n".join(layout.format(*row) for row in rows)
-
     def timed(self, function: Callable[..., Any], plugin: str, hook: str, *, is_wrapper: bool) -> Callable[..., Any]:
         """Return ``function`` so that each call is counted and timed."""
         # The row is looked up here, once per binding. A hook that is bound anew continues its row.
-        row = self._rows.setdefault((plugin, hook), TimingRow(plugin, hook))
-        # Calling a generator function runs none of it: what has to be timed is each part between its yields.
-        if is_wrapper:
-            return lambda *values: _TimedGenerator(function(*values), row)
-
-        def call(*values: Any) -> Any:
-            row.calls += 1
-            start = perf_counter()
-            try:
-                return function(*values)
-            # Also of a call that raises.
-            finally:
-                row.seconds += perf_counter() - start
-
-        return call
-
-    def _cells(self) -> list[tuple[str, str, str, str, str]]:
-        return [
-            (
-                printable(row.plugin),
-                row.hook,
-                str(row.calls),
-                f"{row.seconds:.3f}",
-                f"{row.seconds / row.calls * 1e6:.1f}",
-            )
-            for row in self.rows()
-        ]
-
-
-class _TimedGenerator(Generator[Any, Any, Any]):
-    """A wrapper's generator that is timed while it runs, and not while it waits at its yield.
-
-    `collections.abc.Generator` supplies ``__next__`` from ``send``.
-    """
-
-    def __init__(self, generator: Generator[Any, Any, Any], row: TimingRow) -> None:
-        self._generator = generator
-        self._row = row
-        row.calls += 1
-
-    def send(self, value: Any) -> Any:
-        start = perf_counter()
-        try:
-            return self._generator.send(value)
-        finally:
-            self._row.seconds += perf_counter() - start
-
-    def throw(self, *error: Any) -> Any:
-        start = perf_counter()
-        try:
-            return self._generator.throw(*error)
-        finally:
-            self._row.seconds += perf_counter() - start
-
-    def close(self) -> None:
-        self._generator.close()
+        row = self._rows.setdefault((plugin, hook), TimingRow(plugin=plugin, hook=hook))
+        make = self.watch.timed_generator if is_wrapper else self.watch.timed
+        return make(function, row, sampled=self.samples(hook))

@@ -21,6 +21,8 @@ WAYS_TO_IDLE = {
     f"{_ITERATOR}._next_data",
     "torch.utils.data.dataloader._BaseDataLoaderIter.__next__",
     "trainkit.data.wait_meter.WaitMeter._measured",
+    "trainkit.profilers.sampled_steps.SampledSteps._measured",
+    "trainkit.profilers.sampled_steps.SampledSteps._waited_for",
     "trainkit.data.loaders.LimitedLoader._ending",
     "trainkit.data.loaders.LimitedLoader._looking_ahead",
 }
@@ -34,7 +36,7 @@ BEGINNINGS = {
 }
 """They begin a pass, or find the place of one that continues. In the midst of that there is no position to save."""
 
-FETCHING = ("trainkit.data.", "torch.utils.data.")
+FETCHING = ("trainkit.data.", "trainkit.profilers.sampled_steps.", "torch.utils.data.")
 """The modules whose code a loop calls itself only to get a batch; `BEGINNINGS` apart."""
 
 

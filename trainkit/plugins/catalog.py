@@ -16,7 +16,7 @@ from trainkit.errors import PluginError, TrainkitError, UnknownNameError
 from trainkit.output import warn
 from trainkit.plugins.consent import normalized, who_forbids
 
-Kind = Literal["callbacks", "loggers", "strategies", "precision", "cli"]
+Kind = Literal["callbacks", "loggers", "strategies", "precision", "profilers", "cli"]
 """The kind of part that a name stands for. Its entry points are in the group ``trainkit.<kind>``."""
 
 SINGULAR: dict[Kind, str] = {
@@ -24,6 +24,7 @@ SINGULAR: dict[Kind, str] = {
     "loggers": "logger",
     "strategies": "strategy",
     "precision": "precision",
+    "profilers": "profiler",
     "cli": "command",
 }
 
@@ -69,6 +70,10 @@ _BUILTIN: dict[Kind, dict[str, str]] = {
         "bf16-true": "trainkit.precision.dtypes:BFloat16",
         "16-mixed": "trainkit.precision.mixed_float16:MixedFloat16",
         "bf16-mixed": "trainkit.precision.dtypes:MixedBFloat16",
+    },
+    "profilers": {
+        "simple": "trainkit.profilers.simple:SimpleProfiler",
+        "torch": "trainkit.profilers.torch_trace:TorchProfiler",
     },
     "cli": {},
 }

@@ -117,6 +117,16 @@ def resolve_logger(logger: object) -> object:
     return _make("loggers", logger, "Trainer(logger=...)", {}, object) if isinstance(logger, str) else logger
 
 
+def resolve_profiler(profiler: object) -> object:
+    """Return the profiler that is named, made without arguments. A profiler object is returned as it is.
+
+    Raises:
+        ConfigError: If the name is unknown.
+        PluginError: If it cannot be imported.
+    """
+    return _make("profilers", profiler, "Trainer(profiler=...)", {}, object) if isinstance(profiler, str) else profiler
+
+
 def _agreed_kind(accelerator: str, named: str, strategy: object) -> str:
     """Return the kind of device in the name of a strategy. Raises if ``accelerator`` asks for another one."""
     kind = choose_kind(named)

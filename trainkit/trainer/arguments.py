@@ -216,7 +216,6 @@ class OutputArguments:
     enable_model_summary: bool
     print_schedule: bool
     default_root_dir: str | os.PathLike[str] | None
-    profiler: Literal["simple"] | None
     barebones: bool
 
     def __post_init__(self) -> None:
@@ -226,8 +225,6 @@ class OutputArguments:
             whole("log_every_n_steps", self.log_every_n_steps)
         for name in ("enable_checkpointing", "keep_last", "enable_progress_bar", "enable_model_summary", "barebones"):
             flag(name, getattr(self, name))
-        if self.profiler is not None:
-            one_of("profiler", self.profiler, ["simple"], "Trainer")
         file_path("Trainer", default_root_dir=self.default_root_dir)
         flag("print_schedule", self.print_schedule)
 

@@ -21,6 +21,7 @@ from trainkit.module import TrainModule
 from trainkit.module.attached import attach
 from trainkit.output import begin_telling, say
 from trainkit.printable import printable
+from trainkit.profilers.base import Profiler
 from trainkit.reflection import method_of
 from trainkit.trainer.advice import advise
 from trainkit.trainer.data import DataConnection, Rank
@@ -31,7 +32,6 @@ from trainkit.trainer.prepare import prepare
 from trainkit.trainer.rank_call import taking_part, tell_ranks
 from trainkit.trainer.same_run import require_same_run
 from trainkit.trainer.starting_checkpoint import continue_loggers, find_checkpoint, read_located
-from trainkit.trainer.tables import print_timing
 from trainkit.trainer.teardown import afterwards, noted_on
 from trainkit.trainer.torch_flags import torch_flags
 from trainkit.trainer.trainer_state import TrainerState
@@ -255,9 +255,15 @@ class Call:
                 if error is not raised:
                     raise error from raised
                 raise
-            if self.registry.timing.enabled and self.strategy.is_global_zero:
-                print_timing(self.registry.timing)
+            self._tell_what_was_measured()
             self._end_where_a_rank_was_asked()
+
+    def _tell_what_was_measured(self) -> None:
+        """Let profilers tell what they have found. Every rank has to call this."""
+        for profiler in [plugin for _, plugin in self.registry.plugins if isinstance(plugin, Profiler)]:
+            profiler.gather(self.trainer)
+            if self.strategy.is_global_zero:
+                profiler.describe()
 
     def _end_where_a_rank_was_asked(self) -> None:
         """Raise what a signal surfaces as that came when no batch was to follow, to whichever rank.
@@ -313,7 +319,7 @@ class Call:
         rank = Rank(self.strategy.data_rank, self.strategy.data_world_size)
         data = DataConnection(self.module, self._datamodule, self._loaders, self.arguments.data, rank, self.stage)
         if self.stage is Stage.FIT and self.strategy.is_global_zero and not self.arguments.output.barebones:
-            data.meter = WaitMeter("train_dataloader", self.strategy.device)
+            data.meters.append(WaitMeter("train_dataloader", self.strategy.device))
         self._data = data
         return data
 

@@ -16,11 +16,11 @@ from trainkit.batch.transfer import make_transfer
 from trainkit.data.first_samples import count_items, with_first
 from trainkit.data.fit_loaders import FitLoaders
 from trainkit.data.loaders import LimitedLoader
+from trainkit.data.meter import Meter
 from trainkit.data.module import DataModule
 from trainkit.data.overfit import in_fixed_order
 from trainkit.data.resume.other_data import Resume
 from trainkit.data.sampler import is_part_for_evaluation, own_part, shard
-from trainkit.data.wait_meter import WaitMeter
 from trainkit.data.whole import with_all_samples
 from trainkit.module import TrainModule
 from trainkit.output import warn
@@ -68,7 +68,7 @@ class DataConnection:
         shuffle_seed: For the order of samples that are dealt to ranks; equal on all of them.
         batches: What the global batches of a fit are made of.
         rng_at_start: The states of all generators before anything was prepared, when the run began.
-        meter: Measures how long training waits for its batches; None if nobody wants to know.
+        meters: What measures how long training waits for its batches.
 
     Raises:
         DataError: If there is nothing to run on, or what there is cannot be used.
@@ -94,7 +94,7 @@ class DataConnection:
         self._rng_before_loaders: dict[str, Any] | None = None
         self._strategy: Strategy | None = None  # how ranks agree on what is drawn; None where there is one process
         self._first_states: dict[str, Any] | None = None  # of the generators of rank 0
-        self.meter: WaitMeter | None = None
+        self.meters: list[Meter] = []
         self._fit_loaders: FitLoaders | None = None
         self._evaluation_loaders: dict[LoaderName, list[LimitedLoader]] = {}
         self._source.demand(LOADER_OF_STAGE[stage])
@@ -268,7 +268,7 @@ class DataConnection:
                 use.limit("train"),
                 "train_dataloader",
                 "overfit_batches" if use.overfit_batches else "limit_train_batches",
-                self.meter,
+                self.meters,
             ),
             val=val,
             sanity=[

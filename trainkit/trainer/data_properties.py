@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from trainkit.data.meter import Meter
 from trainkit.data.module import DataModule
 from trainkit.trainer.arguments import TrainerArguments
 from trainkit.trainer.run_properties import RunProperties
@@ -45,6 +46,11 @@ class DataProperties(RunProperties):
     def num_predict_batches(self) -> list[float]:
         """Batches of each prediction loader."""
         return [] if self._data is None else self._data.num_batches("predict")
+
+    @property
+    def batch_meters(self) -> list[Meter]:
+        """What measures how training comes by its batches; what is added here joins at the next pass."""
+        return [] if self._data is None else self._data.meters
 
     def predict_batch_indices(self, dataloader_idx: int = 0) -> list[Any] | None:
         """Return the samples' indices in the dataset of the batch that is being predicted.

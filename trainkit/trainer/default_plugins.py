@@ -27,7 +27,9 @@ from trainkit.loggers.tensorboard.logger import TensorBoardLogger
 from trainkit.module import TrainModule
 from trainkit.module.optimizers import SchedulerConfig
 from trainkit.plugins import catalog
-from trainkit.plugins.resolve import resolve_callback, resolve_logger
+from trainkit.plugins.resolve import resolve_callback, resolve_logger, resolve_profiler
+from trainkit.profilers.base import Profiler
+from trainkit.profilers.simple import SimpleProfiler
 from trainkit.reflection import overrides
 from trainkit.trainer.arguments import DataArguments, OptimizationArguments, OutputArguments
 
@@ -107,6 +109,7 @@ def register(
     output: OutputArguments,
     options: Mapping[str, Any],
     *,
+    profilers: Iterable[Profiler] = (),
     writes: bool = True,
     warns: bool = True,
 ) -> None:
@@ -122,18 +125,41 @@ def register(
         # Either name does: the one that it is written by in a configuration, and that of its class, which errors tell.
         manager.block(name)
         manager.block(catalog.class_name("callbacks", name))
-    if options.get("timing") or output.profiler == "simple":
-        manager.timing.enable()
+    for profiler in profilers:
+        if isinstance(profiler, SimpleProfiler):
+            manager.timing.enable(profiler)  # now, so that the first hook of all is measured too
     # First of its plugin stage: a row is sent before anybody decides, stops or raises by what is in it.
     rows = [] if output.barebones else [MetricRows(warns=warns)]
     last = [LastCheckpoint(at_save_points=output.keep_last)] if output.enable_checkpointing and writes else []
     report = [FitReport()] if output.enable_progress_bar else []
     record = [RunRecord()] if loggers and writes and not output.barebones else []
     preview = [SchedulePreview()] if output.print_schedule else []
-    names = [manager.register(plugin) for plugin in (*last, *rows, *report, *record, *preview, *callbacks, *loggers)]
+    own_plugins = (*profilers, *last, *rows, *report, *record, *preview)
+    names = [manager.register(plugin) for plugin in (*own_plugins, *callbacks, *loggers)]
     # Plugins that a fit adds later may be disabled too, so their names are known here.
     own = (MetricRows, FitReport, LRSchedulers, GradientClipping, LastCheckpoint, RunRecord)
     _refuse_typos(disabled, {*names, *(plugin.__name__ for plugin in own)})
+
+
+def make_profilers(profiler: Any, options: Any) -> list[Profiler]:
+    """Return the profilers that ``Trainer(profiler=..., plugins={"timing": True})`` ask for.
+
+    Raises:
+        ConfigError: If ``profiler`` is none, or nobody offers its name.
+    """
+    profilers: list[Profiler] = []
+    if profiler is not None and profiler is not False:
+        made = resolve_profiler(profiler)
+        if not isinstance(made, Profiler):
+            raise ConfigError(
+                f"profiler={profiler!r} is no profiler. Allowed: None, 'simple', 'torch', another name of "
+                "`trainkit plugins --kind profilers`, or a trainkit.profilers.Profiler."
+            )
+        profilers.append(made)
+    asks = isinstance(options, Mapping) and options.get("timing")
+    if asks and not any(isinstance(each, SimpleProfiler) for each in profilers):
+        profilers.append(SimpleProfiler())
+    return profilers
 
 
 def follow_lists(

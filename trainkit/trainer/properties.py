@@ -21,6 +21,9 @@ from trainkit.loggers.logger import Logger
 from trainkit.metrics.collector import MetricCollector
 from trainkit.module import TrainModule
 from trainkit.precision.base import Precision
+from trainkit.profilers.base import Profiler
+from trainkit.profilers.ledger import Ledger
+from trainkit.profilers.simple import SimpleProfiler
 from trainkit.strategies.base import Strategy
 from trainkit.trainer.argument_properties import ArgumentProperties
 from trainkit.trainer.data_properties import DataProperties
@@ -36,6 +39,7 @@ class TrainerProperties(DataProperties, ArgumentProperties):
         metrics: What was logged.
         hooks: The plugins: ``register(plugin)`` adds one, from the next hook on; ``order(hook)`` tells who is called.
         loggers: All loggers.
+        profiler: What measures the run; one that measures nothing if none was asked for.
     """
 
     strategy: Strategy
@@ -43,6 +47,7 @@ class TrainerProperties(DataProperties, ArgumentProperties):
     metrics: MetricCollector
     hooks: HookManager
     loggers: list[Logger]
+    profiler: Profiler
     _callbacks: list[Any]
 
     # Metrics
@@ -61,6 +66,14 @@ class TrainerProperties(DataProperties, ArgumentProperties):
     def progress_bar_metrics(self) -> dict[str, Tensor]:
         """The newest value of everything that was logged with ``prog_bar=True``."""
         return self.metrics.progress_bar_metrics
+
+    # Time
+
+    @property
+    def timing(self) -> Ledger | None:
+        """Where the time of the newest call went, if ``profiler="simple"`` or ``plugins={"timing": True}`` asks."""
+        found = (plugin for _, plugin in self.hooks.plugins if isinstance(plugin, SimpleProfiler))
+        return next((each.ledger for each in found), None)
 
     # Parts
 

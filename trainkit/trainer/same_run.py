@@ -12,7 +12,7 @@ from trainkit.output import warn
 if TYPE_CHECKING:
     from trainkit.trainer.call import Call
 
-OF_ONE_RANK = {"default_root_dir", "enable_progress_bar", "enable_model_summary", "profiler"}
+OF_ONE_RANK = {"default_root_dir", "enable_progress_bar", "enable_model_summary"}
 """Settings that may differ: what a rank shows, and where it would write, which only rank 0 does."""
 
 SHOWING = (

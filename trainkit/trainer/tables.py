@@ -1,8 +1,7 @@
-"""The tables that a run prints at its end: metrics of an evaluation, time spent in plugins."""
+"""The table that an evaluation prints at its end: its metrics."""
 
 from __future__ import annotations
 
-from trainkit.hooks.timing import HookTimer
 from trainkit.types import Stage
 
 
@@ -22,10 +21,3 @@ def print_results(results: list[dict[str, float]], stage: Stage) -> None:
     for name in dict.fromkeys(name for result in results for name in result):
         table.add_row(cell(name), *(f"{result[name]:.6g}" if name in result else "" for result in results))
     show(table)
-
-
-def print_timing(timer: HookTimer) -> None:
-    """Print the seconds that each plugin spent in each hook."""
-    from trainkit.console import show
-
-    show(timer.table())

@@ -27,6 +27,7 @@ from trainkit.module import TrainModule
 from trainkit.output import print_as_is
 from trainkit.plugins.resolve import resolve_precision, resolve_strategy
 from trainkit.precision.base import Precision
+from trainkit.profilers.base import Profiler
 from trainkit.progress import Progress
 from trainkit.storage.files import Content, write_checkpoint
 from trainkit.strategies.base import Strategy
@@ -47,6 +48,7 @@ from trainkit.trainer.default_plugins import (
     follow_lists,
     make_callbacks,
     make_loggers,
+    make_profilers,
     refuse_unknown_arguments,
     register,
 )
@@ -113,12 +115,14 @@ class Trainer(TrainerProperties):
         benchmark: ``torch.backends.cudnn.benchmark``; None leaves it.
         inference_mode: Whether validate, test and predict run under ``torch.inference_mode`` rather than ``no_grad``.
         use_distributed_sampler: Whether ranks share the data between them.
-        profiler: ``"simple"`` prints seconds per plugin and hook.
+        profiler: ``"simple"`` tells where the time went, by share, plugin and hook; ``"torch"`` traces a few steps;
+            or a plugin's name, or a `Profiler` (``docs/how-to/profiling.md``).
         detect_anomaly: Whether autograd looks for the operation that made a NaN (slow).
         barebones: Whether to leave out everything optional, to measure the bare loop.
         compile: True compiles the layers, ``"step"`` a whole training step into one graph, ``"cuda-graph"`` records one
             without a compiler (``docs/how-to/compile.md``).
-        plugins: ``{"timing": True}`` measures plugins; ``{"disable": ["name"]}`` leaves some out.
+        plugins: ``{"timing": True}`` is ``profiler="simple"``, also beside another; ``{"disable": ["name"]}`` leaves
+            some out.
         sync_batchnorm: Whether BatchNorm layers share their statistics between ranks.
         reload_dataloaders_every_n_epochs: Epochs after which loaders are made anew; 0 for never.
         default_root_dir: Where to write; None is the current directory.
@@ -171,7 +175,7 @@ class Trainer(TrainerProperties):
         benchmark: bool | None = None,
         inference_mode: bool = True,
         use_distributed_sampler: bool = True,
-        profiler: Literal["simple"] | None = None,
+        profiler: str | Profiler | None = None,
         detect_anomaly: bool = False,
         barebones: bool = False,
         compile: bool | Literal["step", "cuda-graph"] = False,
@@ -234,7 +238,6 @@ class Trainer(TrainerProperties):
                 enable_model_summary=given(enable_model_summary, not barebones),
                 print_schedule=print_schedule,
                 default_root_dir=default_root_dir,
-                profiler=profiler,
                 barebones=barebones,
             ),
         )
@@ -246,6 +249,8 @@ class Trainer(TrainerProperties):
         self.loggers = make_loggers(logger, self.arguments.output, self.arguments.data)
         self.hooks = HookManager()
         self._callbacks = make_callbacks(callbacks, self.arguments.output, self.arguments.data)
+        profilers = make_profilers(profiler, plugins)
+        self.profiler = profilers[0] if profilers else Profiler()
         self.progress = Progress()
         self._call = None
         self._previous_call: Call | None = None
@@ -255,6 +260,7 @@ class Trainer(TrainerProperties):
             self.loggers,
             self.arguments.output,
             plugins or {},
+            profilers=profilers,
             writes=not fast_dev_run,
             warns=on_nonfinite_loss == "warn",
         )

@@ -23,6 +23,7 @@ class Figures:
         batches: Training batches.
         samples: The samples in them, on all ranks; None if a loader does not tell.
         validated_s: Seconds in validations.
+        validations: How many of these there were.
         validates_since: When the running validation began; None if there is none.
     """
 
@@ -32,6 +33,7 @@ class Figures:
     batches: int = 0
     samples: int | None = 0
     validated_s: float = 0.0
+    validations: int = 0
     validates_since: float | None = None
 
     def count(self, trainer: Trainer) -> None:
@@ -52,6 +54,7 @@ class Figures:
         if self.validates_since is not None:
             self.validated_s += now - self.validates_since
             self.validates_since = None
+            self.validations += 1
 
     def text(self, now: float) -> str:
         """Return the time, and the speed of training without that of validations."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from trainkit.callbacks.builtin.fit_figures import Figures
+from trainkit.callbacks.builtin.forecast import FirstBatches, Forecast
 from trainkit.callbacks.builtin.why_ended import Ending, why_ended, why_interrupted
 from trainkit.callbacks.progress_bar.bar import epoch_label
 from trainkit.checkpoint.head import read_head
@@ -45,6 +46,8 @@ class FitReport(Callback):
         self._has_begun = False
         self._figures: Figures | None = None  # until training begins
         self._interruption: Ending | None = None
+        self._forecast: Forecast | None = None
+        self._first_batches: FirstBatches | None = None
 
     @hookimpl(tryfirst=True)
     def setup(self, trainer: Trainer, module: TrainModule, stage: Stage) -> None:
@@ -63,10 +66,17 @@ class FitReport(Callback):
         self.tells = self._tells
         # An epoch that is resumed has begun before, and is not begun again.
         self._figures = Figures(monotonic(), trainer.progress.batch, trainer.global_step)
+        if self._tells:
+            self._forecast = Forecast(trainer, self._figures, say)
+            # A plugin of its own, which leaves when it has seen enough: this one is never called at a step.
+            self._first_batches = FirstBatches(self._forecast)
+            trainer.hooks.register(self._first_batches)
 
     def on_train_epoch_start(self) -> None:
         if self._figures is not None:
             self._figures.counted_until = 0
+        if self._forecast is not None:
+            self._forecast.epoch_starts()
 
     def on_train_epoch_end(self, trainer: Trainer) -> None:
         if self._figures is not None:
@@ -88,12 +98,18 @@ class FitReport(Callback):
     @hookimpl(trylast=True)  # when the bar is closed, and all files are written
     def teardown(self, trainer: Trainer) -> None:
         figures, self._figures = self._figures, None
+        forecast, self._forecast = self._forecast, None
+        if self._first_batches is not None and trainer.hooks.is_registered(self._first_batches):
+            trainer.hooks.unregister(self._first_batches)
         if figures is not None and self._tells:
             # After an exception the running epoch has not been counted.
             figures.count(trainer)
             figures.end_validation(monotonic())
             ending = self._interruption or why_ended(trainer)
-            say("\n".join(_lines(trainer, ending, figures, self.command)))
+            # A fit that was ended by somebody is over sooner than it was to be.
+            is_whole = self._interruption is None and not trainer.fit_run.stop_signal.asked
+            outcome = forecast.outcome() if forecast is not None and is_whole else ""
+            say("\n".join(_lines(trainer, ending, figures, self.command, outcome)))
         elif self._interruption is not None and self._tells:
             say(f"trainkit: the fit has ended before training: {self._interruption.reason}")
         # A call that fails ahead of its `setup` comes here too, and is not to tell of this one.
@@ -105,9 +121,11 @@ def report_of(trainer: Trainer) -> FitReport | None:
     return next((plugin for _, plugin in trainer.hooks.plugins if isinstance(plugin, FitReport)), None)
 
 
-def _lines(trainer: Trainer, ending: Ending, figures: Figures, command: str) -> Iterator[str]:
+def _lines(trainer: Trainer, ending: Ending, figures: Figures, command: str, outcome: str) -> Iterator[str]:
     yield f"trainkit: training has ended: {ending.reason}"
     yield f"  done      {_done(trainer, figures.first_step)}; {figures.text(monotonic())}"
+    if outcome:
+        yield f"  foretold  {outcome}"
     for best in _best(trainer):
         yield f"  best      {best}"
     for folder in _folders(trainer):

@@ -12,7 +12,9 @@ LATER_LOGGER = (
     "TensorBoardLogger or CSVLogger, or a subclass of Logger whose log_metrics calls the service's client; a logger "
     "for it comes with a later version of trainkit"
 )
-LATER_PROFILER = "profiler='simple', or torch.profiler.profile around trainer.fit; it comes with a later version"
+INSTEAD_OF_ADVANCED = (
+    "profiler='simple' for hooks, profiler='pytorch' for operators, or python -m cProfile for functions"
+)
 LATER_STRATEGY = "strategy='fsdp', which shards the model, or strategy='ddp'"
 LATER_TUNER = "a loop over short fits with other arguments; a tuner comes with a later version of trainkit"
 TORCHRUN = "nothing: what torchrun, srun and mpirun set is read, and Trainer(devices=...) starts processes by itself"

@@ -11,14 +11,15 @@ from trainkit.callbacks.builtin.last_checkpoint import LastCheckpoint
 from trainkit.callbacks.builtin.run_record import RunRecord
 from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint
 from trainkit.loggers.logger import Logger
+from trainkit.profilers.base import Profiler
 from trainkit.seed import isolate_rng
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
     from trainkit.trainer.call import Call
 
-_WRITERS = (Logger, ModelCheckpoint, LastCheckpoint, FitReport, RunRecord)
-"""Plugins that make folders, or tell of a fit, when a call begins."""
+_WRITERS = (Logger, ModelCheckpoint, LastCheckpoint, FitReport, RunRecord, Profiler)
+"""Plugins that make folders, or tell of a fit, when a call begins or ends."""
 
 
 class _Silent:

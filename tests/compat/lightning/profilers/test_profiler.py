@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from trainkit.compat.lightning import Trainer
-from trainkit.compat.lightning.profilers import PassThroughProfiler, Profiler, SimpleProfiler
+from trainkit.compat.lightning.profilers import PassThroughProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from trainkit.errors import UnsupportedError
 
 
@@ -21,6 +22,11 @@ def test_actions_of_the_users_own_are_measured(tmp_path: Path, capsys: pytest.Ca
     profiler.describe()
     assert (tmp_path / "actions.txt").read_text() == profiler.summary() + "\n"
     Profiler().describe()
+    assert capsys.readouterr().out == ""  # nothing was measured, and nothing is told
+    shown = Profiler()
+    with shown.profile("load"):
+        pass
+    shown.describe()
     assert capsys.readouterr().out.startswith("action")
 
 
@@ -46,7 +52,15 @@ def test_one_that_passes_through_measures_nothing() -> None:
     assert profiler.recorded_durations == {}
 
 
-@pytest.mark.parametrize("name", ["advanced", "pytorch"])
-def test_a_profiler_that_is_not_there_says_what_to_use_instead(name: str) -> None:
-    with pytest.raises(UnsupportedError, match=r"torch\.profiler\.profile around trainer\.fit"):
-        Trainer(profiler=name, accelerator="cpu", logger=False)
+def test_the_advanced_one_says_what_to_use_instead() -> None:
+    with pytest.raises(UnsupportedError, match="or python -m cProfile for functions"):
+        Trainer(profiler="advanced", accelerator="cpu", logger=False)
+
+
+def test_names_make_profilers_of_this_package() -> None:
+    common: dict[str, Any] = {"accelerator": "cpu", "logger": False}
+    assert isinstance(Trainer(profiler="simple", **common).profiler, SimpleProfiler)
+    assert isinstance(Trainer(profiler="pytorch", **common).profiler, PyTorchProfiler)
+    assert isinstance(Trainer(**common).profiler, PassThroughProfiler)
+    own = Profiler()
+    assert Trainer(profiler=own, **common).profiler is own

@@ -80,12 +80,12 @@ def test_lightnings_objects_are_arguments(arguments: dict[str, Any], expected: t
     assert module.layer.weight.dtype == expected
 
 
-def test_a_profiler_asks_for_a_table_and_marks_the_users_own_actions(capsys: pytest.CaptureFixture[str]) -> None:
-    profiler = pl.profilers.SimpleProfiler(dirpath=".", filename="profile")
+def test_a_profiler_asks_for_a_table_and_marks_the_users_own_actions(tmp_path: Path) -> None:
+    profiler = pl.profilers.SimpleProfiler(dirpath=tmp_path, filename="mine")
     trainer = pl.Trainer(**QUIET, profiler=profiler)
     assert trainer.profiler is profiler
     trainer.fit(TinyModule(), TinyData(1))
-    assert "seconds" in capsys.readouterr().out
+    assert "seconds" in (tmp_path / "mine.txt").read_text()
     with torch.profiler.profile() as recorded, trainer.profiler.profile("my action"):
         torch.zeros(1)
     assert "my action" in [event.key for event in recorded.key_averages()]

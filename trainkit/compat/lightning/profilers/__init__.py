@@ -1,10 +1,9 @@
 """Lightning's ``profilers``."""
 
-from trainkit.compat.lightning.absent import LATER_PROFILER, absent_names
+from trainkit.compat.lightning.absent import INSTEAD_OF_ADVANCED, absent_names
 from trainkit.compat.lightning.profilers.profiler import PassThroughProfiler, Profiler, SimpleProfiler
+from trainkit.compat.lightning.profilers.pytorch import PyTorchProfiler
 
-__all__ = ["PassThroughProfiler", "Profiler", "SimpleProfiler"]
+__all__ = ["PassThroughProfiler", "Profiler", "PyTorchProfiler", "SimpleProfiler"]
 
-__getattr__ = absent_names(
-    __name__, dict.fromkeys(("AdvancedProfiler", "PyTorchProfiler", "XLAProfiler"), LATER_PROFILER)
-)
+__getattr__ = absent_names(__name__, dict.fromkeys(("AdvancedProfiler", "XLAProfiler"), INSTEAD_OF_ADVANCED))

@@ -7,13 +7,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
+from typing import Any
 
 import torch
 
+from trainkit import profilers
 from trainkit.output import say
 
 
-class Profiler:
+class Profiler(profilers.Profiler):
     """Measures actions of the user's own: ``with self.profiler.profile("augment"): ...``; torch's profiler shows them.
 
     A subclass may override ``start`` and ``stop``. What the loops do is not among the actions.
@@ -41,7 +43,7 @@ class Profiler:
         self.recorded_durations[action_name].append(monotonic() - self._started.pop(action_name))
 
     @contextmanager
-    def profile(self, action_name: str) -> Iterator[str]:
+    def profile(self, action_name: str) -> Iterator[Any]:
         """Measure what runs inside."""
         self.start(action_name)
         try:
@@ -51,7 +53,9 @@ class Profiler:
             self.stop(action_name)
 
     def summary(self) -> str:
-        """Return a table of the actions."""
+        """Return a table of the actions; empty if there were none."""
+        if not self.recorded_durations:
+            return ""
         rows = [f"{'action':40} {'calls':>8} {'total s':>12} {'mean s':>12}"]
         for action, durations in sorted(self.recorded_durations.items(), key=lambda item: -sum(item[1])):
             total = sum(durations)
@@ -60,12 +64,14 @@ class Profiler:
 
     def describe(self) -> None:
         """Print the table, or write it where it was asked for."""
+        text = self.summary()
         if self.dirpath is None:
-            say(self.summary())
+            if text:
+                say(text)
             return
         os.makedirs(self.dirpath, exist_ok=True)
         with open(os.path.join(self.dirpath, f"{self.filename or 'profile'}.txt"), "w", encoding="utf-8") as file:
-            file.write(self.summary() + "\n")
+            file.write(text + "\n")
 
 
 class PassThroughProfiler(Profiler):
@@ -78,8 +84,8 @@ class PassThroughProfiler(Profiler):
         """Do nothing."""
 
 
-class SimpleProfiler(Profiler):
-    """Measures actions, and asks the Trainer for what ``profiler="simple"`` prints: seconds per plugin and hook.
+class SimpleProfiler(Profiler, profilers.SimpleProfiler):
+    """Measures where the time of a call went, as ``profiler="simple"`` of trainkit does, and the user's own actions.
 
     Args:
         dirpath: See `Profiler`.
@@ -90,4 +96,15 @@ class SimpleProfiler(Profiler):
     def __init__(
         self, dirpath: str | os.PathLike[str] | None = None, filename: str | None = None, extended: bool = True
     ) -> None:
-        super().__init__(dirpath, filename)
+        Profiler.__init__(self, dirpath, filename)
+        profilers.SimpleProfiler.__init__(self)
+
+    @contextmanager
+    def profile(self, action_name: str) -> Iterator[Any]:
+        """Measure what runs inside."""
+        with Profiler.profile(self, action_name), profilers.SimpleProfiler.profile(self, action_name):
+            yield action_name
+
+    def summary(self) -> str:
+        """Return the shares, and the tables of plugins and of actions."""
+        return "\n\n".join(filter(None, (profilers.SimpleProfiler.summary(self), Profiler.summary(self))))

@@ -14,12 +14,12 @@ from trainkit import trainer as core
 from trainkit.callbacks import model_summary, progress_bar
 from trainkit.callbacks.model_checkpoint import callback as model_checkpoint
 from trainkit.checks import takes_numpy
-from trainkit.compat.lightning.absent import LATER_PROFILER, LATER_TUNER, Absent
+from trainkit.compat.lightning.absent import INSTEAD_OF_ADVANCED, LATER_TUNER, Absent
 from trainkit.compat.lightning.accelerators import Accelerator, accelerator_of
 from trainkit.compat.lightning.callbacks import Callback, ModelCheckpoint, ModelSummary, TQDMProgressBar
 from trainkit.compat.lightning.loggers import CSVLogger, TensorBoardLogger
 from trainkit.compat.lightning.plugins import TorchSyncBatchNorm
-from trainkit.compat.lightning.profilers import PassThroughProfiler, Profiler, SimpleProfiler
+from trainkit.compat.lightning.profilers import PassThroughProfiler, PyTorchProfiler, SimpleProfiler
 from trainkit.compat.lightning.trainer.loops import FitLoop
 from trainkit.compat.lightning.trainer.settings import add_settings
 from trainkit.data.module import DataModule
@@ -42,7 +42,7 @@ class Trainer(core.Trainer):
         accelerator: A name or an accelerator of this package.
         logger: Loggers; True is TensorBoard and CSV files under ``lightning_logs``.
         callbacks: One or more callbacks.
-        profiler: ``"simple"`` or a profiler of this package.
+        profiler: ``"simple"``, ``"pytorch"``, or a profiler, also one of trainkit or of a plugin.
         plugins: A precision or a ``TorchSyncBatchNorm``, or a list of them. A dict has trainkit's own options.
         enable_autolog_hparams: Whether loggers receive hyperparameters.
         model_registry: Must be None.
@@ -72,18 +72,21 @@ class Trainer(core.Trainer):
     ) -> None:
         if model_registry is not None:
             raise ConfigError(f"model_registry={model_registry!r} is not supported. Give ckpt_path a path.")
-        if profiler in ("advanced", "pytorch"):
-            raise UnsupportedError(f"Trainer(profiler={profiler!r})", LATER_PROFILER)
+        if profiler == "advanced":
+            raise UnsupportedError("Trainer(profiler='advanced')", INSTEAD_OF_ADVANCED)
         is_quiet = bool(arguments.get("barebones"))
-        is_object = isinstance(profiler, Profiler)
-        self.profiler = profiler if is_object else PassThroughProfiler()
+        named = {"simple": SimpleProfiler, "pytorch": PyTorchProfiler}
+        profiler = named[profiler]() if isinstance(profiler, str) and profiler in named else profiler
+        is_idle = profiler is None or isinstance(profiler, PassThroughProfiler)
         super().__init__(
             accelerator=accelerator.name if isinstance(accelerator, Accelerator) else accelerator,
             logger=_loggers(logger, arguments),
             callbacks=_as_list(callbacks) if is_quiet else _with_defaults(_as_list(callbacks), arguments),
-            profiler="simple" if isinstance(profiler, SimpleProfiler) else None if is_object else profiler,
+            profiler=None if is_idle else profiler,
             **_without_none(arguments | _from_plugins(plugins)),
         )
+        if is_idle:
+            self.profiler = profiler or PassThroughProfiler()
 
     @property
     def accelerator(self) -> Accelerator:
