@@ -26,6 +26,8 @@ ORDER = [
         "types",
         "progress",
         "reflection",
+        "origin",
+        "made_for",
         "output",
         "console",
         "quantity",

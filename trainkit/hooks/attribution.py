@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import traceback
 from typing import NamedTuple
 
@@ -41,16 +40,16 @@ def in_one_line(error: BaseException) -> str:
 def origin(plugin: object) -> str:
     """Return the installed package that ``plugin`` comes from, with its version; its Python module if there is none.
 
-    Reads the metadata of all installed packages, which takes tens of milliseconds: only for error messages.
+    A package that was made for another version of trainkit is said to be. Reads the metadata of all installed packages,
+    which takes tens of milliseconds: only for messages.
     """
     # Imported here: the import alone costs 20 ms, which a run without errors does not need.
-    from importlib.metadata import packages_distributions, version
+    from trainkit.made_for import unfit_for_us
+    from trainkit.origin import module_of, packages_of
 
-    owner = plugin if inspect.isclass(plugin) else type(plugin)
-    module = plugin.__name__ if inspect.ismodule(plugin) else owner.__module__
     try:
-        distributions = packages_distributions().get(module.partition(".")[0], [])
-        return ", ".join(f"{name} {version(name)}" for name in sorted(set(distributions))) or module
+        found = [", which ".join(filter(None, (str(each), unfit_for_us(each.name)))) for each in packages_of(plugin)]
+        return ", ".join(found) or module_of(plugin)
     # Metadata that some package broke must not take the place of the error that is being reported.
     except Exception as error:
-        return f"{module}, of an unknown package: {error!r}"
+        return f"{module_of(plugin)}, of an unknown package: {error!r}"
