@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 from typing import TYPE_CHECKING
 
@@ -12,19 +11,18 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
 
-def unfit_for_us(distribution: str) -> str:
-    """Return what an installed package needs instead of this trainkit, such as ``needs trainkit<0.1, and this is 0.2``.
+def unmet_need(distribution: str) -> str:
+    """Return which trainkit an installed package needs, such as ``trainkit<0.1``, if it is another than this one.
 
-    Empty if it needs nothing else: what it does not say, it does not need.
+    Empty if it is this one, or if the package does not say.
     """
-    for needed in _needed(distribution, importlib.metadata.version(distribution)):
+    for needed in _needed(distribution):
         if not _is_met(needed, trainkit.__version__):
-            return f"needs trainkit{needed}, and this is {trainkit.__version__}"
+            return f"trainkit{needed}"
     return ""
 
 
-@functools.lru_cache(maxsize=256)  # `trainkit plugins` asks for each name that a package offers
-def _needed(distribution: str, version: str) -> tuple[SpecifierSet, ...]:
+def _needed(distribution: str) -> tuple[SpecifierSet, ...]:
     # Imported here: most runs name no part of another package.
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name

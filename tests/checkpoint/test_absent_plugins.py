@@ -47,9 +47,6 @@ def packages(site: Site) -> dict[str, Any]:
     """Two packages, each with a class of one name."""
     for name in ("left", "right"):
         site.install(f"{name}-counts", "1.5", "", **{f"{name}_counts": COUNTS})
-        # pip leaves a list of files, from which the package of a module is known.
-        record = site.folder / f"{name}_counts-1.5.dist-info" / "RECORD"
-        record.write_text(f"{name}_counts.py,,\n{name}_counts-1.5.dist-info/METADATA,,\n")
     import left_counts  # type: ignore[import-not-found]  # installed above
     import right_counts  # type: ignore[import-not-found]
 

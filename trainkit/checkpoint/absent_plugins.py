@@ -33,8 +33,8 @@ def keep_absent(left: Iterable[str], states: Mapping[str, Any], origins: Origins
     )
     if missing:
         warn(
-            f"the checkpoint has states of plugins that are not in this run: {', '.join(missing)}. They stay as they are "
-            "in the checkpoints that this run saves, for a run that has the plugins again."
+            f"the checkpoint has states of plugins that are not in this run: {', '.join(missing)}. They stay as they "
+            "are in the checkpoints that this run saves, for a run that has the plugins again."
         )
     return kept
 

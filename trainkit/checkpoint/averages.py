@@ -50,8 +50,8 @@ def warn_of_idle_averages(left: Iterable[str], states: Mapping[str, Any], weight
         if _has_average(states[key], weights):
             warn(
                 f"the checkpoint has an average of weights, that of {key}, which is not among the callbacks of this "
-                "run: training goes on from the newest weights, and the average is not updated any more. Add the callback "
-                "again, or, to train on from the average, load it with the module's load_from_checkpoint."
+                "run: training goes on from the newest weights, and the average is not updated any more. Add the "
+                "callback again, or, to train on from the average, load it with the module's load_from_checkpoint."
             )
 
 

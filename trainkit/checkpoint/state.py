@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 import trainkit
-from trainkit.checkpoint.origins import Origin, Origins, may_be_of, origin_of
+from trainkit.checkpoint.origins import Origins, may_be_of, origin_of
 from trainkit.errors import CheckpointError
 from trainkit.output import warn
 from trainkit.reflection import describe_arguments
