@@ -119,7 +119,7 @@ def test_the_list_says_which_parts_are_unfit_and_imports_nothing(site: Site) -> 
     assert refused.exit_code == 1 and "command 'old-ema' was made for another version of trainkit." in refused.output
 
 
-def test_a_wrong_argument_in_a_configuration_names_the_package(site: Site, tmp_path: Path) -> None:
+def test_a_wrong_argument_in_a_configuration_names_the_package(site: Site) -> None:
     source = (
         "class EMA:\n    def __init__(self, decay: float = 0.5):\n        assert decay < 1\n    def setup(self): ...\n"
     )
