@@ -39,7 +39,7 @@ ORDER = [
     *("precision", "strategies", "data", "checkpoint", "plugins"),
     *("loops", "loggers", "callbacks"),
     "trainer",
-    *("config", "testing", "cli", "compat"),
+    *("config", "testing", "pytest_plugin", "cli", "compat"),
 ]
 """Lowest first. A file at the top level is a package of one."""
 
