@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch's stubs lack it
 
 from trainkit.checks import number, whole
 from trainkit.errors import ConfigError, RankError, note_on
