@@ -12,7 +12,9 @@ import sys
 import threading
 import time
 import traceback
+from itertools import accumulate
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 _JOB = "job.pickle"
@@ -101,6 +103,9 @@ def _provide(name: str, file: str) -> None:
         # Under another name than `__main__` it does not run as a program.
         spec = importlib.util.spec_from_file_location("__mp_main__" if name == "__main__" else name, file)
         assert spec is not None and spec.loader is not None, "it was imported from there"
+        # Unpickling asks for the packages around it too.
+        for parent in accumulate(name.split(".")[:-1], "{}.{}".format):
+            sys.modules.setdefault(parent, ModuleType(parent))
         sys.modules[name] = module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
 
