@@ -139,6 +139,18 @@ def test_a_class_that_was_renamed_within_its_package_says_so_by_its_key(
     assert_same_state(began, right.Renamed().state_dict())
 
 
+def test_a_state_that_a_hook_deletes_is_not_kept(packages: dict[str, Any], tmp_path: Path) -> None:
+    class Drops:
+        def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            del checkpoint["callbacks"]["Counts"]
+
+    fit([packages["left"].Counts()], tmp_path / "none", tmp_path / "1.ckpt", 1)
+    trainer = quiet_trainer(callbacks=[Drops()], max_epochs=2)
+    trainer.fit(TinyModule(), TinyData(2), ckpt_path=tmp_path / "1.ckpt")
+    trainer.save_checkpoint(tmp_path / "2.ckpt")
+    assert "Counts" not in read_checkpoint(tmp_path / "2.ckpt")["callbacks"]
+
+
 def test_what_a_file_says_of_packages_is_text(tmp_path: Path) -> None:
     fit([Own()], tmp_path / "none", tmp_path / "1.ckpt", 1)
     (tmp_path / "never_imported.py").write_text("raise SystemExit('it was imported')")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -106,6 +107,8 @@ def test_a_part_for_another_trainkit_says_who_needs_what_and_what_to_do(site: Si
         f"    installed    trainkit {trainkit.__version__}",
         "    to mend it   pip install --upgrade old-ema, or pip install 'trainkit<0.0.9'",
     ]
+    page = (Path(trainkit.__file__).parents[1] / "docs" / "how-to" / "plugins.md").read_text()
+    assert f"PluginError: {caught.value}\n" in page
 
 
 def test_the_list_says_which_parts_are_unfit_and_imports_nothing(site: Site) -> None:
