@@ -17,15 +17,19 @@ def test_a_class_is_of_the_package_whose_files_have_its_module(site: Site) -> No
     assert str(packages_of(module)[0]) == "ema-one 1.0"
 
 
-def test_what_lies_elsewhere_is_found_by_its_name(
-    site: Site, tmp_path: object, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_editable", [True, False])
+def test_what_lies_elsewhere_is_found_by_its_name_if_it_was_installed_so(
+    is_editable: bool, site: Site, tmp_path: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As after `pip install -e`: the metadata are in site-packages, and name no module.
     site.install("ema-two", "2.0", "")
+    if is_editable:
+        url = '{"url": "file:///somewhere", "dir_info": {"editable": true}}'
+        (site.folder / "ema_two-2.0.dist-info" / "direct_url.json").write_text(url)
     module = types.ModuleType("ema_two")
     module.__file__ = f"{tmp_path}/ema_two/__init__.py"
     monkeypatch.setitem(sys.modules, "ema_two", module)
-    assert packages_of(module) == (Package("ema-two", "2.0"),)
+    assert packages_of(module) == ((Package("ema-two", "2.0"),) if is_editable else ())
 
 
 def test_what_was_not_installed_is_of_no_package(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,11 +50,14 @@ def _installed(top: str, path: tuple[str, ...]) -> tuple[Package, ...]:
         names = importlib.metadata.packages_distributions().get(top, [])
         if names:
             return tuple(Package(name, importlib.metadata.version(name)) for name in sorted(set(names)))
-    # What was installed with `pip install -e` lies elsewhere, and its metadata name no modules.
+    # What was installed with `pip install -e` lies elsewhere, and its metadata name no modules. The name of any other
+    # package may be that of a file of the user's own.
     try:
-        return (Package(importlib.metadata.metadata(top)["Name"], importlib.metadata.version(top)),)
+        distribution = importlib.metadata.distribution(top)
     except importlib.metadata.PackageNotFoundError:
         return ()
+    is_editable = distribution.read_text("direct_url.json") is not None
+    return (Package(distribution.name, distribution.version),) if is_editable else ()
 
 
 def _is_beside_packages(top: str) -> bool:

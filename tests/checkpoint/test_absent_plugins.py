@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed.tensor import DTensor
 
 from tests.installed import Site
-from trainkit.callbacks import Callback, EarlyStopping
+from trainkit.callbacks import Callback, EarlyStopping, EMAWeightAveraging
 from trainkit.checkpoint.absent_plugins import Absent, keep_absent, states_of_all
 from trainkit.storage.files import read_checkpoint
-from trainkit.testing import TinyData, TinyModule, assert_same_state, quiet_trainer
+from trainkit.testing import TinyData, TinyModule, assert_same_state, quiet_trainer, run_on_ranks
 
 COUNTS = """
 import torch
@@ -137,6 +138,39 @@ def test_a_class_that_was_renamed_within_its_package_says_so_by_its_key(
     with pytest.warns(UserWarning, match="left-counts 1.5"):
         (began,) = fit([right.Renamed()], tmp_path / "1.ckpt", tmp_path / "2.ckpt", 2)
     assert_same_state(began, right.Renamed().state_dict())
+
+
+def fit_sharded(folder: Path, run: int, has_average: bool) -> dict[str, Any]:
+    """Go on from the run before, on a rank of several, and return what the average holds when that begins."""
+    began: dict[str, Any] = {}
+
+    class Sees:
+        stage = "persist"
+
+        def on_train_start(self, trainer: Any) -> None:
+            for name, value in average.state_dict().get("average", {}).items() if has_average else ():
+                began[name] = (value.full_tensor() if isinstance(value, DTensor) else value).clone()
+
+    average = EMAWeightAveraging(decay=0.5)
+    callbacks = [*([average] if has_average else []), Sees()]
+    arguments = {"strategy": "fsdp", "use_distributed_sampler": False, "max_epochs": run + 1}
+    trainer = quiet_trainer(callbacks=callbacks, **arguments)
+    trainer.fit(TinyModule(), TinyData(2), ckpt_path=folder / f"{run}.ckpt" if run else None)
+    trainer.save_checkpoint(folder / f"{run + 1}.ckpt")
+    return began
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_what_is_dealt_out_to_ranks_is_kept_too(tmp_path: Path) -> None:
+    for run, has_average in enumerate([True, False, True]):
+        ranks = run_on_ranks(fit_sharded, tmp_path, run, has_average)
+    key = EMAWeightAveraging(decay=0.5).state_key
+    first = read_checkpoint(tmp_path / "1.ckpt")["callbacks"][key]
+    assert_same_state(read_checkpoint(tmp_path / "2.ckpt")["callbacks"][key], first)
+    assert first["average"]
+    for began in ranks:
+        assert_same_state(began, first["average"])
 
 
 def test_a_state_that_a_hook_deletes_is_not_kept(packages: dict[str, Any], tmp_path: Path) -> None:
