@@ -11,6 +11,8 @@ import pytest
 
 from tests.installed import Site
 
+pytest_plugins = ["trainkit.pytest_plugin"]  # as everybody has it who has trainkit installed
+
 # Before torch is imported: the tensors here are tiny, and a thread for each core costs more than it brings.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

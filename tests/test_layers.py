@@ -26,6 +26,8 @@ ORDER = [
         "types",
         "progress",
         "reflection",
+        "origin",
+        "made_for",
         "output",
         "console",
         "quantity",
@@ -37,7 +39,7 @@ ORDER = [
     *("precision", "strategies", "data", "checkpoint", "plugins", "record"),
     *("loops", "loggers", "callbacks", "profilers"),
     "trainer",
-    *("config", "testing", "cli", "compat"),
+    *("config", "testing", "pytest_plugin", "cli", "compat"),
 ]
 """Lowest first. A file at the top level is a package of one."""
 

@@ -11,7 +11,7 @@ from trainkit.checkpoint.averages import (
     AVERAGING_STATE,
     NEWEST,
     load_newest,
-    warn_of_dropped_averages,
+    warn_of_idle_averages,
     warn_of_lost_numbers,
 )
 from trainkit.hooks.bound import NO_OP
@@ -70,10 +70,10 @@ def test_an_older_file_has_the_average_as_its_weights_alone() -> None:
 def test_an_average_that_nobody_goes_on_with_is_told() -> None:
     states = {"x": {AVERAGE: weights(3, "a")}, "y": {"n": 1}}
     with pytest.warns(UserWarning, match="that of x, which is not among the callbacks"):
-        warn_of_dropped_averages(["x", "y"], states, weights(1, "a"))
+        warn_of_idle_averages(["x", "y"], states, weights(1, "a"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_dropped_averages(["y"], states, weights(1, "a"))
+        warn_of_idle_averages(["y"], states, weights(1, "a"))
 
 
 def test_an_average_that_is_lost_beside_weights_that_are_not_is_told() -> None:

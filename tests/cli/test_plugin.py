@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,20 @@ def test_the_package_installs_is_found_and_its_test_passes(tmp_path: Path) -> No
     assert checked.returncode == 0 and "callback   loss_printer" in checked.stdout, checked.stderr
     tested = run("pytest", "-q", "-p", "no:cacheprovider", ".")
     assert tested.returncode == 0 and "1 passed" in tested.stdout, tested.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_the_tests_on_the_page_pass(tmp_path: Path) -> None:
+    folder = write_package("loss-printer", tmp_path)
+    page = (ROOT / "docs" / "how-to" / "plugins.md").read_text()
+    blocks = [
+        each for each in re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE) if "def test_" in each
+    ]
+    assert len(blocks) == 2
+    (folder / "tests" / "test_page.py").write_text("\n\n".join(blocks))
+    path = os.pathsep.join([str(folder), str(ROOT)])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "trainkit.pytest_plugin", "tests"]
+    tested = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert tested.returncode == 0 and "4 passed" in tested.stdout, tested.stdout

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
+from tests.installed import Site
 from trainkit.config import read
 from trainkit.config.json_schema import json_schema, schema_of
 
@@ -108,3 +109,20 @@ def test_the_schema_accepts_what_is_right(validator: jsonschema.Draft202012Valid
 def test_the_schema_refuses_what_is_wrong(validator: jsonschema.Draft202012Validator, change: str) -> None:
     base = yaml.safe_load(Path("config.yaml").read_text())
     assert list(validator.iter_errors(base | yaml.safe_load(change)))
+
+
+def test_of_callbacks_of_other_packages_only_those_that_are_named_are_imported(site: Site) -> None:
+    points = "[trainkit.callbacks]\nmine = of_mine:Mine\ntheirs = of_theirs:Theirs\nearly_stopping = of_theirs:Theirs\n"
+    source = "class Mine:\n    def __init__(self, rate: float): ...\n"
+    site.install("both", "1.0", points, of_mine=source, of_theirs="raise SystemExit('it was imported')")
+    config = read({"module": {"_target_": "trainkit.testing.TinyModule"}, "callbacks": {"mine": {"rate": 0.5}}})
+    validator = jsonschema.Draft202012Validator(json_schema(config))
+    for callbacks, is_right in (
+        ({"mine": {"rate": 0.5}, "theirs": {"anything": 1}}, True),
+        ({"theirs": 3}, False),
+        ({"mine": {"rate": "fast"}}, False),
+        ({"early_stopping": {"monitor": "val/loss"}}, True),
+        ({"early_stopping": {"monitr": "val/loss"}}, False),
+    ):
+        config_of_it = {"module": {"_target_": "trainkit.testing.TinyModule"}, "callbacks": callbacks}
+        assert validator.is_valid(config_of_it) == is_right, callbacks

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import sys
 import types
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from trainkit.hooks.attribution import Attribution, origin
+import trainkit
+from tests.installed import Site
+from trainkit.hooks.attribution import Attribution, described, origin
 
 
 def test_a_plugin_of_an_installed_package_is_named_with_package_and_version(
@@ -47,5 +50,13 @@ def test_broken_metadata_does_not_hide_the_error(monkeypatch: pytest.MonkeyPatch
         def find_spec(self, *args: object) -> None:
             return None
 
+    plugin = type("EMA", (), {"__module__": "a_module_of_which_nobody_has_asked"})()
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    assert origin(object()) == "builtins, of an unknown package: OSError('unreadable')"
+    assert origin(plugin) == "a_module_of_which_nobody_has_asked, of an unknown package: OSError('unreadable')"
+
+
+def test_a_package_that_was_made_for_another_trainkit_is_said_to_be(site: Site) -> None:
+    site.install("old-ema", "0.3", "", requires=["trainkit<0.0.5"], old_ema="class EMA: ...\n")
+    ema = importlib.import_module("old_ema").EMA()
+    told = f"old-ema 0.3, which needs trainkit<0.0.5; this is trainkit {trainkit.__version__}"
+    assert (origin(ema), described(ema)) == (told, f"EMA ({told})")

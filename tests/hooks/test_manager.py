@@ -207,7 +207,7 @@ def test_what_can_have_no_hooks_is_no_plugin(plugin: object) -> None:
 def test_one_name_or_one_object_twice_is_an_error() -> None:
     manager = HookManager()
     manager.register(plugin := Note([], "a"), name="note")
-    with pytest.raises(PluginError, match="two plugins are named 'note': Note and Stateful"):
+    with pytest.raises(PluginError, match="two plugins are named 'note': Note .tests.hooks.test_manager. and Stateful"):
         manager.register(Stateful(), name="note")
     with pytest.raises(PluginError, match="this Note is registered already: 'note'"):
         manager.register(plugin, name="again")

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from trainkit.callbacks import Callback
-from trainkit.errors import HookError
+from trainkit.errors import HookError, RankError
 from trainkit.testing import check_callback
 
 
@@ -90,3 +90,25 @@ def test_importing_it_imports_no_test_framework():
     code = "import sys, trainkit.testing; print({'pytest', 'hypothesis'} & set(sys.modules))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "set()"
+
+
+class Meets:
+    """All ranks exchange something in a hook; with `forgets`, not all do."""
+
+    forgets = False
+
+    def on_train_epoch_end(self, trainer):
+        if not self.forgets or trainer.is_global_zero:
+            trainer.strategy.all_gather_object(trainer.global_step)
+
+
+class Forgets(Meets):
+    forgets = True
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_a_callback_is_tried_on_two_ranks() -> None:
+    check_callback(Meets, ranks=2)
+    with pytest.raises(RankError):
+        check_callback(Forgets, ranks=2)

@@ -105,6 +105,7 @@ def test_the_keys_of_a_checkpoint(checkpoint):
         "flags",
         "stop",
         "made_with",
+        "origins",
         "due",
         "ranks",
     }  # due: of the hook that runs

@@ -44,14 +44,14 @@ def load_newest(checkpoint: dict[str, Any], on_load_checkpoint: Hook[[dict[str, 
     on_load_checkpoint(checkpoint)
 
 
-def warn_of_dropped_averages(left: Iterable[str], states: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
-    """Say which averages are dropped, because their state belongs to no plugin of this run."""
+def warn_of_idle_averages(left: Iterable[str], states: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
+    """Say which averages are not updated, because their state belongs to no plugin of this run."""
     for key in left:
         if _has_average(states[key], weights):
             warn(
                 f"the checkpoint has an average of weights, that of {key}, which is not among the callbacks of this "
-                "run: training goes on from the newest weights, and the average is dropped. To keep it, add the "
-                "callback again; to train on from the average, load it with the module's load_from_checkpoint."
+                "run: training goes on from the newest weights, and the average is not updated any more. Add the "
+                "callback again, or, to train on from the average, load it with the module's load_from_checkpoint."
             )
 
 

@@ -7,13 +7,14 @@ and applies it; plugins may add to it in ``on_save_checkpoint``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import count
 from typing import Any, NamedTuple
 
 from torch import nn
 
 import trainkit
+from trainkit.checkpoint.origins import Origins, may_be_of, origin_of
 from trainkit.errors import CheckpointError
 from trainkit.output import warn
 from trainkit.reflection import describe_arguments
@@ -29,12 +30,16 @@ def signature(module: nn.Module) -> dict[str, Any]:
     return {"format": FORMAT, "version": trainkit.__version__, "module": type(module).__qualname__}
 
 
-def collect_plugins(plugins: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+def collect_plugins(plugins: Iterable[tuple[str, Any]], absent: Collection[str] = ()) -> dict[str, Any]:
     """Return the state of every plugin that has one, by its key. None and an empty dict are left out.
 
     Any other state is kept as it is, whatever its type: whether that can be stored is found out where all of it is.
+
+    Args:
+        plugins: The plugins by their names.
+        absent: Keys of states that are kept for plugins that are not there.
     """
-    states = {key: state_of(plugin) for key, _, plugin in keyed(plugins)}
+    states = {key: state_of(plugin) for key, _, plugin in keyed(plugins, absent)}
     # By type: not all values say whether they are true, such as a tensor of several numbers.
     return {key: state for key, state in states.items() if state is not None and not _is_empty_dict(state)}
 
@@ -43,25 +48,32 @@ def _is_empty_dict(state: Any) -> bool:
     return isinstance(state, dict) and not state
 
 
-def restore_plugins(plugins: Iterable[tuple[str, Any]], states: Mapping[str, Any], path: str) -> list[str]:
+def restore_plugins(
+    plugins: Iterable[tuple[str, Any]], states: Mapping[str, Any], path: str, origins: Origins | None = None
+) -> list[str]:
     """Restore the state of every plugin; return the keys of states that belong to no plugin of this run.
 
-    A plugin without a state in the checkpoint is new in this run, and starts as it was made.
+    A plugin without a state in the checkpoint is new in this run, and starts as it was made. The state of a plugin of
+    one package is never given to one of another.
 
     Args:
         plugins: The plugins by their names.
         states: Their states by their keys.
         path: The file, for errors.
+        origins: By the same keys, whose states they are, as far as that is known.
 
     Raises:
         CheckpointError: If the state of a plugin of trainkit is not as that plugin saves it.
     """
     members = keyed(plugins)
     left = list(states)
+    saved_by = origins or {}
     # Those that are as they were first, so that one whose arguments were changed takes what is left of its kind.
-    for is_it in (_has_key, _has_arguments, _is_alike):
+    for is_it in (_has_key, _has_arguments, _is_alike, _is_of_class):
         for member in list(members):
-            key = next((key for key in left if is_it(member, key)), None)
+            own = origin_of(member.plugin) if saved_by else None
+            fit = (key for key in left if is_it(member, key, saved_by) and may_be_of(own, saved_by.get(key)))
+            key = next(fit, None)
             if key is not None:
                 with given_to(member.plugin, f"callbacks.{key}", path):
                     _restore(member.plugin, states[key], key)
@@ -84,17 +96,27 @@ class Keyed(NamedTuple):
     plugin: Any
 
 
-def keyed(plugins: Iterable[tuple[str, Any]]) -> list[Keyed]:
-    """Return the plugins that have a state. Those of one kind are told apart by all arguments, then by a number."""
+def keyed(plugins: Iterable[tuple[str, Any]], absent: Collection[str] = ()) -> list[Keyed]:
+    """Return the plugins that have a state. Those of one kind are told apart by all arguments, then by a number.
+
+    Args:
+        plugins: The plugins by their names.
+        absent: Keys of states that are kept for plugins that are not there: of one kind with these, one is not alone.
+    """
     having = [(state_key(name, plugin), plugin) for name, plugin in plugins if has_state(plugin)]
     times = Counter(kind for kind, _ in having)
     found: dict[str, Keyed] = {}
     for kind, plugin in having:
-        key = kind if times[kind] == 1 else _with_arguments(kind, plugin)
-        numbered = (key if number == 1 else f"{key} {number}" for number in count(1))
-        key = next(key for key in numbered if key not in found)
+        is_alone = times[kind] == 1 and not any(_is_of_kind(kind, key) for key in absent)
+        key = free_key(kind if is_alone else _with_arguments(kind, plugin), found)
         found[key] = Keyed(key, kind, plugin)
     return list(found.values())
+
+
+def free_key(key: str, taken: Collection[str]) -> str:
+    """Return ``key``, with a number behind it if it is taken."""
+    numbered = (key if number == 1 else f"{key} {number}" for number in count(1))
+    return next(each for each in numbered if each not in taken)
 
 
 def has_state(plugin: Any) -> bool:
@@ -112,17 +134,26 @@ def _with_arguments(kind: str, plugin: Any) -> str:
     return f"{kind} ({describe_arguments(plugin)})"
 
 
-def _has_key(member: Keyed, key: str) -> bool:
+def _has_key(member: Keyed, key: str, _: Origins) -> bool:
     return key == member.key
 
 
-def _has_arguments(member: Keyed, key: str) -> bool:
+def _has_arguments(member: Keyed, key: str, _: Origins) -> bool:
     # It was one of several when it was saved, and is the only one now.
     return key == _with_arguments(member.kind, member.plugin)
 
 
-def _is_alike(member: Keyed, key: str) -> bool:
-    return key == member.kind or key.startswith(f"{member.kind} (")
+def _is_alike(member: Keyed, key: str, _: Origins) -> bool:
+    return _is_of_kind(member.kind, key)
+
+
+def _is_of_kind(kind: str, key: str) -> bool:
+    return key == kind or key.startswith(f"{kind} (")
+
+
+def _is_of_class(member: Keyed, key: str, origins: Origins) -> bool:
+    # Packages have classes of one name, and which of two is numbered goes by their order.
+    return key in origins and origins[key]["class"] == type(member.plugin).__qualname__
 
 
 def _restore(plugin: Any, state: Any, key: str) -> None:

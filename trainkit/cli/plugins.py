@@ -61,7 +61,7 @@ def _row(offer: Offer, *, check: bool) -> dict[str, Any]:
         "status": offer.status,
         "note": offer.problem,
     }
-    if check and offer.status != "forbidden":
+    if check and offer.status not in ("forbidden", "unfit"):
         began = time.perf_counter()
         try:
             entry.load()

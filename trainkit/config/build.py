@@ -159,8 +159,10 @@ class _Builder:
             expected = "a class with methods named after hooks" if kind == "callbacks" else "something to call"
             return self._object(section, key, expected, _joins_hooks if kind == "callbacks" else callable)
         arguments = dict(section)
-        plugin = catalog.load(kind, arguments.pop("use", name), where=self._source.where(key))
-        return call(plugin, self._arguments(arguments, key), key, self._source)
+        entry = catalog.find(kind, arguments.pop("use", name), where=self._source.where(key))
+        plugin = entry.load()
+        with entry.named_in_errors():
+            return call(plugin, self._arguments(arguments, key), key, self._source)
 
     def _object(self, section: Section, key: str, expected: str, is_expected: Callable[[Any], bool]) -> Any:
         """Build a mapping with a ``_target_``."""

@@ -10,7 +10,7 @@ import collections.abc
 import dataclasses
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum
 from inspect import Parameter
 from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin
@@ -51,7 +51,7 @@ def json_schema(config: Config) -> Schema:
             "seed": {"type": ["integer", "null"]},
             **{name: _object_of(section, name, config) for name, section in sections.items()},
             "trainer": trainer,
-            "callbacks": {"anyOf": [_callbacks(), {"type": "array"}]},
+            "callbacks": {"anyOf": [_callbacks(config.callbacks), {"type": "array"}]},
             "ckpt_path": {"type": ["string", "null"]},
             "shared": {"type": "object"},
             "plugins": {
@@ -146,11 +146,16 @@ def _object_of(section: dict[str, Any], key: str, config: Config) -> Schema:
     return {"anyOf": [own, other]}
 
 
-def _callbacks() -> Schema:
+def _callbacks(named: Collection[str]) -> Schema:
+    """Return the schema for callbacks. Of those of other packages only what is ``named`` already is imported."""
     properties: dict[str, Schema] = {}
     for entry in catalog.entries("callbacks"):
+        is_own = entry.distribution == "trainkit"
+        if not is_own and entry.name not in named:
+            properties.setdefault(entry.name, {"type": ["object", "null"]})
+            continue
         try:
-            own = _arguments_of(entry.load())
+            own = _arguments_of(entry.load() if is_own else catalog.load("callbacks", entry.name))
         except TrainkitError:  # one that does not import can be named, and is told of then
             continue
         own["properties"] |= {"use": {"type": "string"}, "_target_": {"type": "string"}}

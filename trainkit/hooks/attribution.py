@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import traceback
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import trainkit
 from trainkit.errors import note_on
+from trainkit.hooks.unbindable import owner_name
+
+if TYPE_CHECKING:
+    from trainkit.origin import Package
 
 
 class Attribution(NamedTuple):
@@ -38,19 +42,29 @@ def in_one_line(error: BaseException) -> str:
     return traceback.format_exception_only(error)[0].strip()
 
 
+def described(plugin: object) -> str:
+    """Return the name of a plugin's class, and where it comes from."""
+    return f"{owner_name(plugin)} ({origin(plugin)})"
+
+
 def origin(plugin: object) -> str:
     """Return the installed package that ``plugin`` comes from, with its version; its Python module if there is none.
 
-    Reads the metadata of all installed packages, which takes tens of milliseconds: only for error messages.
+    Reads the metadata of all installed packages, which takes tens of milliseconds: only for messages.
     """
     # Imported here: the import alone costs 20 ms, which a run without errors does not need.
-    from importlib.metadata import packages_distributions, version
+    from trainkit.origin import module_of, packages_of
 
-    owner = plugin if inspect.isclass(plugin) else type(plugin)
-    module = plugin.__name__ if inspect.ismodule(plugin) else owner.__module__
     try:
-        distributions = packages_distributions().get(module.partition(".")[0], [])
-        return ", ".join(f"{name} {version(name)}" for name in sorted(set(distributions))) or module
+        return ", ".join(map(_with_need, packages_of(plugin))) or module_of(plugin)
     # Metadata that some package broke must not take the place of the error that is being reported.
     except Exception as error:
-        return f"{module}, of an unknown package: {error!r}"
+        return f"{module_of(plugin)}, of an unknown package: {error!r}"
+
+
+def _with_need(package: Package) -> str:
+    """Return name and version, and which trainkit the package needs, if that is another one: a reason for any error."""
+    from trainkit.made_for import unmet_need
+
+    need = unmet_need(package.name)
+    return f"{package}, which needs {need}; this is trainkit {trainkit.__version__}" if need else str(package)

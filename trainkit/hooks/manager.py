@@ -15,14 +15,18 @@ from typing import Any, Literal, get_args
 import pluggy
 from pluggy import HookimplOpts
 
+import trainkit
 import trainkit.hooks.specs as specs
 from trainkit.errors import HookError, PluginError, TrainkitError, UnknownNameError, note_on
+from trainkit.hooks.attribution import described, origin
 from trainkit.hooks.bound import BoundHooks, no_op
 from trainkit.hooks.dispatch import Unfinished, arguments_of, bind
 from trainkit.hooks.implementations import find_implementations, refuse_methods_of_modules
+from trainkit.hooks.order import asks_of, check_order
 from trainkit.hooks.specs import HOOKS, hookspec
 from trainkit.hooks.timing import HookTimer
 from trainkit.hooks.unbindable import owner_name
+from trainkit.origin import module_of
 
 PluginStage = Literal["setup", "modify", "module", "observe", "decide", "persist"]
 """When a plugin is called within one hook: ``setup`` prepares, ``modify`` changes weights or batches, ``module`` is the
@@ -37,8 +41,9 @@ class HookManager:
     """The plugins of one Trainer.
 
     A plugin is an object, a class or a Python module with functions that are named after hooks. It may have a ``stage``
-    (default ``"observe"``), a ``name``, and a ``state_key`` if it has a ``state_dict``. Every change takes effect at
-    the next call of a hook. One that raises an error changes nothing.
+    (default ``"observe"``), a ``name``, names of others in ``runs_before`` and ``runs_after``, which are checked
+    (`trainkit.hooks.order`), and a ``state_key`` if it has a ``state_dict``. Every change takes effect at the next call
+    of a hook. One that raises an error changes nothing.
 
     Attributes:
         hooks: The functions that the loops call; the same object at all times.
@@ -63,7 +68,8 @@ class HookManager:
 
         Raises:
             HookError: If one of its hooks cannot be bound.
-            PluginError: If it is no plugin, or it or its name is registered already.
+            PluginError: If it is no plugin, it or its name is registered already, or it or another is called in an
+                order in which it cannot work.
         """
         member = self._admit(plugin, name, self._members)
         if not self._registry.is_blocked(member.name):
@@ -173,6 +179,8 @@ class HookManager:
             # Not an error of ours: a property or ``__getattr__`` of the plugin raised it when it was looked at.
             if not isinstance(error, TrainkitError):
                 note_on(error, f"while {owner_name(plugin)} was registered as a plugin")
+            elif isinstance(error, HookError):
+                _tell_of_package(error, plugin)
             raise
 
     def _examine(self, plugin: object, name: str | None, others: list[_Member], place: int | None) -> _Member:
@@ -210,6 +218,10 @@ class HookManager:
         members = sorted(members, key=lambda member: (STAGES.index(member.stage), member.place))
         try:
             self._sync(members)
+            check_order(members, self._registry.calls)
+        except TrainkitError:
+            self._sync(before)
+            raise
         except pluggy.PluginValidationError as error:
             # All else that pluggy refuses has been refused by `find_implementations`, with a better message. Left is a
             # decorator that gave a function a signature that is not its own.
@@ -262,17 +274,19 @@ class _Member:
         name: Its name in this manager.
         stage: Its plugin stage.
         place: A number that orders the plugins of one stage.
+        asks: Ahead of which others it has to be called, or behind which.
         options: What pluggy is told of each implementation, by the attribute of this object that holds it.
         hooks: The names of the hooks it joins.
     """
 
-    __slots__ = ("__dict__", "hooks", "name", "options", "place", "plugin", "stage")
+    __slots__ = ("__dict__", "asks", "hooks", "name", "options", "place", "plugin", "stage")
 
     def __init__(self, plugin: object, name: str, stage: PluginStage, place: int) -> None:
         self.plugin = plugin
         self.name = name
         self.stage = stage
         self.place = place
+        self.asks = asks_of(plugin)
         self.options: dict[str, HookimplOpts] = {}
         self.hooks: set[str] = set()
         for attribute, function, options in find_implementations(plugin):
@@ -321,6 +335,18 @@ def _refuse_clash(new: _Member, old: _Member) -> None:
         raise PluginError(f"this {owner_name(new.plugin)} is registered already: {old.name!r}. Add another instance.")
     if new.name == old.name:
         raise PluginError(
-            f"two plugins are named {new.name!r}: {owner_name(old.plugin)} and {owner_name(new.plugin)}. "
+            f"two plugins are named {new.name!r}: {described(old.plugin)} and {described(new.plugin)}. "
             "Give one of them another name."
+        )
+
+
+def _tell_of_package(error: HookError, plugin: object) -> None:
+    """Note which package a plugin is of that cannot be bound: its author, and not who names it, can mend that."""
+    own = module_of(plugin)
+    where = origin(plugin)
+    if where != own and not own.startswith("trainkit."):
+        note_on(
+            error,
+            f"    offered by   {where}; it may have been made for another version than trainkit "
+            f"{trainkit.__version__}: try a newer or an older one of it",
         )

@@ -22,6 +22,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from trainkit.checkpoint.absent_plugins import Absent
 from trainkit.hooks.bound import BoundHooks
 from trainkit.hooks.due import DueHook
 from trainkit.interval import Interval
@@ -126,6 +127,7 @@ class FitRun(Run):
         used_rates: With which rates the newest update was made, by optimizer and parameter group, where its batch is
             the last of an epoch or of the fit; None elsewhere, and where no scheduler sets rates.
         made_with: What the code gave, by names such as ``optimizer.lr``; what a checkpoint overrides is that of it.
+        absent_plugins: The states of plugins that the checkpoint had and this fit has not, by their keys.
     """
 
     training_step: Callable[..., Any]
@@ -160,6 +162,7 @@ class FitRun(Run):
     weight_of_batch: Callable[[int], float] | None = field(default=None, init=False)
     used_rates: list[list[Tensor | float | None]] | None = field(default=None, init=False)
     made_with: dict[str, Any] = field(default_factory=dict, init=False)
+    absent_plugins: dict[str, Absent] = field(default_factory=dict, init=False)
     _num_cadences: int = field(default=0, init=False)
     _has_own_backward: bool = field(default=False, init=False)
     _has_own_zero_grad: bool = field(default=False, init=False)

@@ -9,10 +9,14 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from trainkit.errors import PluginError, TrainkitError, UnknownNameError
+import trainkit
+from trainkit.errors import PluginError, TrainkitError, UnknownNameError, note_on
+from trainkit.made_for import unmet_need
 from trainkit.output import warn
 from trainkit.plugins.consent import normalized, who_forbids
 
@@ -102,6 +106,21 @@ class Entry:
         """``package:name``, which is unambiguous whatever else is installed."""
         return f"{self.distribution}:{self.name}"
 
+    @property
+    def unmet_need(self) -> str:
+        """Which trainkit the package needs, such as ``trainkit<0.1``, if that is another one than this; else empty."""
+        return "" if self.distribution == "trainkit" else unmet_need(self.distribution)
+
+    @contextmanager
+    def named_in_errors(self) -> Iterator[None]:
+        """Return a context in which errors are told to be about this package; trainkit's own need no such note."""
+        try:
+            yield
+        except Exception as error:
+            if self.distribution != "trainkit":
+                note_on(error, f"    offered by   {self.distribution} {self.version}")
+            raise
+
     def load(self) -> Any:
         """Import and return the object.
 
@@ -146,7 +165,7 @@ def find(kind: Kind, name: str, where: str = "") -> Entry:
     Raises:
         UnknownNameError: If nobody offers the name.
         PluginError: If several packages do; the message lists the ``package:name`` forms. Or if the one that does may
-            not be used here; see `trainkit.plugins.consent`.
+            not be used here, see `trainkit.plugins.consent`, or needs another version of trainkit.
     """
     matches = offered(kind, name)
     if not matches:
@@ -166,6 +185,8 @@ def find(kind: Kind, name: str, where: str = "") -> Entry:
             + (f"    in           {where}\n" if where else "")
             + f"    write one of {', '.join(sorted(entry.qualified_name for entry in matches))}"
         )
+    if need := matches[0].unmet_need:
+        raise PluginError(_made_for_another(matches[0], need, where))
     return matches[0]
 
 
@@ -216,6 +237,17 @@ def _forbidden(entry: Entry, where: str) -> str:
         + (f"    in           {where}\n" if where else "")
         + f"    said by      {who_forbids(entry.distribution, entry.name)}\n"
         f"    to use it    add {entry.distribution!r} there, or take it from what is forbidden"
+    )
+
+
+def _made_for_another(entry: Entry, need: str, where: str) -> str:
+    """Return the message for a part of a package that needs another trainkit. Nothing of it has been imported."""
+    return (
+        f"{SINGULAR[entry.kind]} {entry.name!r} was made for another version of trainkit.\n"
+        + (f"    in           {where}\n" if where else "")
+        + f"    offered by   {entry.distribution} {entry.version}, which needs {need}\n"
+        f"    installed    trainkit {trainkit.__version__}\n"
+        f"    to mend it   pip install --upgrade {entry.distribution}, or pip install '{need}'"
     )
 
 

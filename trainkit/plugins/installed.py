@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args
 
+import trainkit
 from trainkit.errors import nearest_name
 from trainkit.output import warn
 from trainkit.plugins.catalog import Entry, Kind, entries
@@ -25,7 +26,8 @@ class Offer:
 
     Attributes:
         entry: The name and who offers it.
-        status: ``"shadowed"`` by another of that name, ``"forbidden"``, or empty: the name leads to it.
+        status: ``"shadowed"`` by another of that name, ``"forbidden"``, ``"unfit"`` for this version of trainkit, or
+            empty: the name leads to it.
         problem: Why it does not, and what to write.
     """
 
@@ -50,6 +52,8 @@ def _offers_of(kind: Kind) -> Iterator[Offer]:
         forbidder = who_forbids(entry.distribution, entry.name)
         if forbidder is not None:
             status, problem = "forbidden", f"may not be used: {forbidder}"
+        elif need := entry.unmet_need:
+            status, problem = "unfit", f"needs {need}, and this is trainkit {trainkit.__version__}"
         elif entry.distribution != "trainkit" and entry.name in own:
             status, problem = "shadowed", f"{entry.name!r} is trainkit's own: write {entry.qualified_name!r}"
         elif times[entry.name] > 1 and entry.name not in own:

@@ -184,7 +184,18 @@ def _refuse_other_launch(strategy: Strategy, launch: Launch, num_nodes: int) -> 
 def _make(kind: catalog.Kind, name: str, where: str, arguments: dict[str, Any], base: type[T]) -> T:
     """Import what ``name`` stands for, call it with ``arguments``, and check that the result is a ``base``."""
     entry = catalog.find(kind, name, where)
-    make: Callable[..., Any] = entry.load()
+    make = entry.load()
+    with entry.named_in_errors():
+        made = _called(make, name, where, arguments, entry.target)
+    if not isinstance(made, base):
+        raise PluginError(
+            f"{where}: {name!r} ({entry.target}) gives a {type(made).__name__}, and a {base.__name__} is needed.\n"
+            f"    offered by   {entry.distribution} {entry.version}"
+        )
+    return made
+
+
+def _called(make: Callable[..., Any], name: str, where: str, arguments: dict[str, Any], target: str) -> Any:
     signature = inspect.signature(make)
     # Bound ahead of the call, so that a TypeError from within the constructor is not taken for a wrong argument.
     try:
@@ -193,11 +204,5 @@ def _make(kind: catalog.Kind, name: str, where: str, arguments: dict[str, Any], 
         unknown = [argument for argument in arguments if argument not in signature.parameters]
         if unknown:
             raise UnknownArgumentError(f"argument of {name!r}", unknown[0], signature.parameters, where) from None
-        raise ConfigError(f"{where}: {name!r} ({entry.target}) cannot be made: {error}.") from error
-    made = make(**arguments)
-    if not isinstance(made, base):
-        raise PluginError(
-            f"{where}: {name!r} ({entry.target}) gives a {type(made).__name__}, and a {base.__name__} is needed.\n"
-            f"    offered by   {entry.distribution} {entry.version}"
-        )
-    return made
+        raise ConfigError(f"{where}: {name!r} ({target}) cannot be made: {error}.") from error
+    return make(**arguments)

@@ -325,6 +325,10 @@ class GlobalBatches(TypedDict):
     first_ranks: NotRequired[list[Count]]
 
 
+Origin = TypedDict("Origin", {"package": str, "version": str, "class": str})
+Origin.__doc__ = "Whose state it is that a plugin has saved: an installed package, its version, and the class."
+
+
 class Own(Signature):
     """Below ``trainkit``: what trainkit alone needs in order to continue.
 
@@ -339,6 +343,7 @@ class Own(Signature):
         ranks: What each rank has for itself.
         global_batch: What all of them train on at a time.
         due: The hook that was running, with the plugins that it had yet to call.
+        origins: By the keys of ``callbacks``, whose states they are, where that is a plugin of an installed package.
     """
 
     precision: dict[str, Any]
@@ -350,6 +355,7 @@ class Own(Signature):
     ranks: list[RankState]
     global_batch: NotRequired[GlobalBatches]
     due: NotRequired[Due]
+    origins: NotRequired[dict[str, Origin]]
 
 
 class Fit(TypedDict):

@@ -15,6 +15,7 @@ from trainkit.testing.compare import assert_same_state, assert_same_weights
 from trainkit.testing.logger_contract import check_logger
 from trainkit.testing.precision_contract import check_precision
 from trainkit.testing.profiler_contract import check_profiler
+from trainkit.testing.ranks import run_on_ranks
 from trainkit.testing.recorder import Call, Recorder
 from trainkit.testing.strategy_contract import check_strategy
 from trainkit.testing.tiny import TinyData, TinyModule, quiet_trainer
@@ -32,4 +33,5 @@ __all__ = [
     "check_profiler",
     "check_strategy",
     "quiet_trainer",
+    "run_on_ranks",
 ]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from trainkit.precision.base import Precision
-from trainkit.testing.compare import assert_same_state, assert_same_weights
+from trainkit.testing.compare import assert_same_state
+from trainkit.testing.resume_contract import check_resume
 from trainkit.testing.tiny import TinyData, TinyModule, quiet_trainer
 
 
@@ -72,20 +71,9 @@ def _check_clipping(make: Callable[[], Precision]) -> None:
 
 
 def _check_resume(make: Callable[[], Precision]) -> None:
-    data, whole, resumed = TinyData(num_batches=4), TinyModule(), TinyModule()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "half.ckpt"
-        half = quiet_trainer(max_epochs=1, accelerator="cpu", precision=make())
-        half.fit(TinyModule(), data)
-        half.save_checkpoint(path)
-        state = half.precision.state_dict()
-        uninterrupted = quiet_trainer(max_epochs=2, accelerator="cpu", precision=make())
-        uninterrupted.fit(whole, data)
-        goes_on = quiet_trainer(max_epochs=2, accelerator="cpu", precision=make())
-        goes_on.fit(resumed, data, ckpt_path=path)
-    fresh = make()
+    runs = check_resume(lambda epochs: quiet_trainer(max_epochs=epochs, accelerator="cpu", precision=make()))
+    fresh, state = make(), runs.half.precision.state_dict()
     fresh.setup(torch.device("cpu"))
     fresh.load_state_dict(state)
     assert_same_state(fresh.state_dict(), state, where=f"{type(fresh).__qualname__}.state_dict()")
-    assert_same_weights(resumed, whole)
-    assert_same_state(goes_on.precision.state_dict(), uninterrupted.precision.state_dict())
+    assert_same_state(runs.resumed.precision.state_dict(), runs.whole.precision.state_dict())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from trainkit.strategies.base import Strategy
 from trainkit.testing.compare import assert_same_weights
+from trainkit.testing.resume_contract import check_resume
 from trainkit.testing.tiny import TinyData, TinyModule, quiet_trainer
 from trainkit.trainer import Trainer
 
@@ -36,7 +35,7 @@ def check_strategy(make: Callable[[], Strategy]) -> None:
         names = set(trainer.dump_checkpoint()["state_dict"])
         assert names == set(plain.state_dict()), f"a checkpoint has the names {sorted(names)}, not those of the module"
     _check_evaluation(make)
-    _check_resume(make)
+    check_resume(lambda epochs: quiet_trainer(max_epochs=epochs, accelerator="cpu", strategy=make()))
 
 
 def _check_form(make: Callable[[], Strategy]) -> None:
@@ -70,18 +69,3 @@ def _check_evaluation(make: Callable[[], Strategy]) -> None:
     predicted = [trainer.predict(module, data) for trainer in (one, other)]
     same = all(torch.allclose(a.cpu(), b.cpu(), atol=1e-6) for a, b in zip(*predicted, strict=True))
     assert same, "trainer.predict() gives other predictions than on one device"
-
-
-def _check_resume(make: Callable[[], Strategy]) -> None:
-    data, whole, resumed = TinyData(num_batches=4), TinyModule(), TinyModule()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "half.ckpt"
-        first = quiet_trainer(max_epochs=1, accelerator="cpu", strategy=make())
-        first.fit(TinyModule(), data)
-        first.save_checkpoint(path)
-        quiet_trainer(max_epochs=2, accelerator="cpu", strategy=make()).fit(whole, data)
-        quiet_trainer(max_epochs=2, accelerator="cpu", strategy=make()).fit(resumed, data, ckpt_path=path)
-    try:
-        assert_same_weights(resumed, whole)
-    except AssertionError as error:
-        raise AssertionError(f"a run that is continued is not the one that was not stopped: {error}") from error

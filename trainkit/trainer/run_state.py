@@ -8,7 +8,9 @@ from functools import partial
 from typing import Any
 
 from trainkit.checkpoint import state
-from trainkit.checkpoint.averages import NEWEST, warn_of_dropped_averages
+from trainkit.checkpoint.absent_plugins import keep_absent, states_of_all
+from trainkit.checkpoint.averages import NEWEST, warn_of_idle_averages
+from trainkit.checkpoint.origins import ORIGINS
 from trainkit.checks import without_numpy
 from trainkit.data.resume.other_data import Resume, other_data
 from trainkit.data.resume.plausible import check_counters, check_place
@@ -69,7 +71,8 @@ def dump(run: FitRun, plugins: Plugins, data: DataConnection, *, due: dict[str, 
         due: The hook that is running, with the plugins that are yet to be called in it.
     """
     _warn_in_a_step(run, data)
-    checkpoint = dump_weights(run, data) | _equal_on_all_ranks(run, plugins)
+    states, origins = states_of_all(plugins, run.absent_plugins)
+    checkpoint = dump_weights(run, data) | _equal_on_all_ranks(run, states)
     # With manual optimization only the module knows whether gradients are still to be used: they are kept always.
     group = run.accumulation.state_dict(run.module, always=not run.module.automatic_optimization)
     # Rank 0 writes for all: each has random numbers, logged values and a place in the data of its own.
@@ -82,6 +85,7 @@ def dump(run: FitRun, plugins: Plugins, data: DataConnection, *, due: dict[str, 
         "flags": asdict(run.flags or Flags.of(run.module)),
         "stop": stop_state(run),
         MADE_WITH: without_numpy(run.made_with),
+        ORIGINS: origins,
         "ranks": ranks,
     }
     if run.optimizer_modes:
@@ -105,7 +109,7 @@ def check_storable_state(run: FitRun, plugins: Plugins, data: DataConnection) ->
         warn_of_unstorable(owner)
     weights = dump_weights(run, data)
     check_layout(weights)
-    checkpoint = weights | _equal_on_all_ranks(run, plugins)
+    checkpoint = weights | _equal_on_all_ranks(run, state.collect_plugins(plugins))
     # In a real checkpoint it is within the ranks, at a place that says nothing to the user.
     if data.datamodule is not None:
         checkpoint["datamodule"] = data.datamodule_state()
@@ -127,7 +131,7 @@ def _warn_in_a_step(run: FitRun, data: DataConnection) -> None:
         )
 
 
-def _equal_on_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
+def _equal_on_all_ranks(run: FitRun, states: dict[str, Any]) -> dict[str, Any]:
     newest, optimizer_states = run.optimizer_modes.training_state(
         partial(run.strategy.module_state_dict, run.module),
         lambda: run.strategy.stored([dict_of(each) for each in run.optimizers]),
@@ -140,7 +144,7 @@ def _equal_on_all_ranks(run: FitRun, plugins: Plugins) -> dict[str, Any]:
         "lr_schedulers": without_numpy([dict_of(config.scheduler) for config in run.schedulers]),
         # The size of the open group stands with the counters, and its gradients with each rank.
         "loops": {"fit": run.progress.state_dict() | {"group_batches": run.accumulation.batches}},
-        "callbacks": run.strategy.stored(state.collect_plugins(plugins)),
+        "callbacks": run.strategy.stored(states),
     }
 
 
@@ -236,8 +240,10 @@ def restore(
         checkpoint["callbacks"] = read_parts(checkpoint["callbacks"], run.module)
     resumption = Resumption(run, data, checkpoint, path, take)
     # Plugins before optimizers: one may have added parameter groups, or taken schedulers away, and does so again.
-    left = state.restore_plugins(plugins, checkpoint["callbacks"], path)
-    warn_of_dropped_averages(left, checkpoint["callbacks"], checkpoint["state_dict"])
+    origins = own.get(ORIGINS, {})
+    left = state.restore_plugins(plugins, checkpoint["callbacks"], path, origins)
+    warn_of_idle_averages(left, checkpoint["callbacks"], checkpoint["state_dict"])
+    run.absent_plugins = keep_absent(left, checkpoint["callbacks"], origins)
     if "flags" in own:  # not so in files of earlier versions, and of other frameworks
         # What was frozen or thawed, or set to eval mode, once in training, goes on as it was. After plugins, which
         # freeze and thaw as they did at the start of the epoch.

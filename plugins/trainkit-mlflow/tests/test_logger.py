@@ -81,7 +81,8 @@ def test_an_error_is_a_run_that_failed(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_away_stops_nothing(tmp_path: Path) -> None:
-    logger = MLflowLogger("digits", "sqlite:////nowhere/at/all/mlflow.db", patience_s=1)
+    (tmp_path / "no_folder").touch()  # below which nobody can make one, whatever their rights are
+    logger = MLflowLogger("digits", f"sqlite:///{tmp_path}/no_folder/mlflow.db", patience_s=1)
     with pytest.warns(UserWarning, match="could not be sent"):
         trainer = fit(tmp_path, logger)
     assert trainer.global_step == 6
