@@ -37,7 +37,7 @@ ORDER = [
     *("precision", "strategies", "data", "checkpoint", "plugins"),
     *("loops", "loggers", "callbacks"),
     "trainer",
-    *("config", "testing", "cli", "compat"),
+    *("config", "testing", "doctor", "cli", "compat"),
 ]
 """Lowest first. A file at the top level is a package of one."""
 

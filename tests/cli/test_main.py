@@ -33,6 +33,7 @@ def test_help_lists_every_command_in_order() -> None:
             "checkpoint",
             "verify-resume",
             "config",
+            "doctor",
             "plugins",
             "plugin",
             "init",

@@ -25,6 +25,7 @@ COMMANDS = (
     "checkpoint",
     "verify-resume",
     "config",
+    "doctor",
     "plugins",
     "plugin",
     "init",

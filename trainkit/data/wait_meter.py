@@ -128,13 +128,13 @@ def advise(loader: Any, wait_s: float) -> list[str]:
     if not isinstance(loader, DataLoader):
         return [
             f"the {type(loader).__name__} loads in the process that trains: a map-style dataset with "
-            f"DataLoader(num_workers={_cores()}, persistent_workers=True) loads ahead"
+            f"DataLoader(num_workers={usable_cores()}, persistent_workers=True) loads ahead"
         ]
     if not loader.num_workers:
-        return [f"DataLoader(num_workers={_cores()}, persistent_workers=True, pin_memory=True) loads ahead"]
+        return [f"DataLoader(num_workers={usable_cores()}, persistent_workers=True, pin_memory=True) loads ahead"]
     advice = []
-    if loader.num_workers < _cores():
-        advice.append(f"num_workers={_cores()}, as many as there are cores; now {loader.num_workers}")
+    if loader.num_workers < usable_cores():
+        advice.append(f"num_workers={usable_cores()}, as many as there are cores; now {loader.num_workers}")
     if not loader.persistent_workers:
         advice.append("persistent_workers=True, or each epoch starts them anew")
     return [*advice, "do less per sample: store data decoded and resized, move augmentations to the device"]
@@ -151,7 +151,7 @@ def _gathers_tensors(loader: DataLoader[Any]) -> bool:
     )
 
 
-def _cores() -> int:
+def usable_cores() -> int:
     """Return how many cores this process may use."""
     # Containers and SLURM give a process fewer cores than the machine has; not every system can tell.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

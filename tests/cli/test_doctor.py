@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from click.testing import Result
+
+from tests.installed import Site
+
+Trainkit = Callable[..., Result]
+
+
+def test_it_looks_at_the_machine(trainkit_in_project: Trainkit) -> None:
+    result = trainkit_in_project("doctor")
+    told = json.loads(trainkit_in_project("doctor", "--json").output)
+    assert result.exit_code == int(told["broken"])
+    assert {"trainkit", "needs", "cpu", "disk"} <= {each["about"] for each in told["facts"]}
+    assert max(map(len, result.output.splitlines())) <= 80
+
+
+def test_it_tries_a_run_and_leaves_nothing(trainkit_in_project: Trainkit) -> None:
+    Path("talks.py").write_text("""
+from trainkit.testing import TinyModule
+
+class Talks(TinyModule):
+    def training_step(self, batch, batch_idx):
+        print("training")
+        return super().training_step(batch, batch_idx)
+""")
+    before = sorted(os.listdir())
+    result = trainkit_in_project("doctor", "config.yaml", "module._target_=talks.Talks", "--json")
+    told = json.loads(result.stdout)
+    facts = {each["about"]: each["text"] for each in told["facts"]}
+    assert facts["bound by"] == "the step" and "plugins included" in facts["step"]
+    assert result.stderr.count("training\n") == 4
+    assert [name for name in sorted(os.listdir()) if name != "__pycache__"] == before
+
+
+def test_a_run_that_fails_is_broken(trainkit_in_project: Trainkit) -> None:
+    for override, told in [
+        ("module._target_=models.Broken", "training_step returned str"),
+        ("trainer.max_epoch=3", "did you mean 'max_epochs'?"),
+        ("trainer.accelerator=mps", "there is no MPS device here"),
+    ]:
+        result = trainkit_in_project("doctor", "config.yaml", override)
+        assert result.exit_code == 1, result.output
+        assert told in " ".join(result.output.split()), result.output
+    assert isinstance(
+        trainkit_in_project("doctor", "config.yaml", "trainer.max_epoch=3", "--debug").exception, TypeError
+    )
+
+
+def test_a_plugin_that_is_named_and_broken_is_told(site: Site, trainkit_in_project: Trainkit) -> None:
+    site.install("bad", "1.0", "[trainkit.callbacks]\nbad = bad:Bad\n", bad="1 / 0\n")
+    assert trainkit_in_project("doctor", "config.yaml").exit_code == 0
+    result = trainkit_in_project("doctor", "config.yaml", "callbacks={bad: {}}")
+    assert result.exit_code == 1 and "callback 'bad' cannot be imported" in " ".join(result.output.split())
+
+
+def test_several_devices_are_tried_on_one_without_starting_others(trainkit_in_project: Trainkit) -> None:
+    command = [sys.executable, "-m", "trainkit", "doctor", "config.yaml", "trainer.devices=2"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("bound by") == 1 and "tried on one device alone" in done.stdout

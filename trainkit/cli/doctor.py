@@ -1,0 +1,95 @@
+"""``trainkit doctor``: what is broken on this machine, and what will slow a run here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trainkit.cli.configured import errors_as_messages, import_from_current_folder, read_words
+from trainkit.output import say
+
+if TYPE_CHECKING:
+    from trainkit.config.schema import Config
+    from trainkit.doctor.report import Report
+
+
+@click.command("doctor", short_help="Say what is broken here, and what will slow a run.")
+@click.argument("config", type=click.Path(), required=False)
+@click.argument("overrides", nargs=-1, metavar="[CONFIG]... [KEY=VALUE]...")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def command(config: str | None, overrides: tuple[str, ...], as_json: bool, debug: bool) -> None:
+    """Look at this machine: versions, devices, disk, shared memory, plugins. With CONFIG also at a run on it.
+
+    \b
+    Examples:
+      trainkit doctor
+      trainkit doctor config.yaml trainer.accelerator=cpu
+      trainkit doctor config.yaml --json
+
+    With CONFIG the loader is timed by itself, then some steps of a fit of which nothing remains: no file is written,
+    and no logger is called. It says which of them the run waits for, and what to change. It exits with 1 if something
+    is broken, and with 0 if not, however slow it will be.
+    """
+    with errors_as_messages(debug):
+        from trainkit.doctor.machine import examine
+        from trainkit.doctor.report import Report
+
+        given = None if config is None else _read(config, overrides)
+        report = Report()
+        examine(str((given.trainer.get("default_root_dir") if given else None) or "."), report)
+        if given is not None and not report.is_broken:
+            _try(given, report, debug)
+        if as_json:
+            click.echo(json.dumps(report.as_json(), indent=2))
+        else:
+            say(report)
+        sys.exit(report.is_broken)
+
+
+def _read(config: str, words: Sequence[str]) -> Config:
+    import_from_current_folder()
+    return read_words(config, words)
+
+
+def _try(config: Config, report: Report, debug: bool) -> None:
+    """Add what is seen of a few batches of the run that ``config`` describes."""
+    from dataclasses import replace
+
+    from trainkit.config import build
+    from trainkit.doctor.report import Fact, Finding
+    from trainkit.doctor.slow import CHECKS
+    from trainkit.doctor.speed import SKIPPED, TIMED, try_fit
+
+    one = _on_one_device(config.trainer)
+    if one:
+        report.add([Fact("run", "tried on one device alone, as a process of its own would be needed for each")])
+    tried = replace(config, trainer=config.trainer | one | {"fast_dev_run": SKIPPED + TIMED}, ckpt_path=None)
+    try:
+        # What the run prints is no part of the page.
+        with redirect_stdout(sys.stderr):
+            run = build(tried)
+            seen = try_fit(run.trainer, run.module, run.datamodule)
+    except Exception as error:  # of whatever kind: that the run fails, and why, is what was asked for
+        if debug:
+            raise
+        first, *rest = [*str(error).splitlines(), *getattr(error, "__notes__", ())] or [""]
+        why = "; ".join(" ".join(line.split()) for line in rest) or "that ends a fit"
+        what = f"the run fails: {type(error).__name__}: {first.rstrip('.')}"
+        report.add([Finding("broken", what, why, "mend that; --debug tells where it is")])
+        return
+    for check in CHECKS:
+        report.add(check(seen))
+
+
+def _on_one_device(trainer: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments in whose place ``devices`` and the like would start this program on several ranks."""
+    devices = trainer.get("devices", 1)
+    if devices in (1, "1", "auto") and trainer.get("num_nodes", 1) == 1:
+        return {}
+    return {"devices": 1, "num_nodes": 1, "strategy": "auto"}
