@@ -173,3 +173,38 @@ def test_wrong_plugin_sections_are_refused(
 ) -> None:
     result = trainkit_in_project("fit", "config.yaml", override)
     assert result.exit_code == 2 and told in result.output
+
+
+def test_the_order_at_a_hook_is_that_of_the_run(trainkit_in_project: Callable[..., Result]) -> None:
+    text = """
+class Late:
+    stage = "decide"
+    def on_train_batch_end(self): pass
+
+class Early:
+    stage = "modify"
+    def on_train_batch_end(self): pass
+"""
+    Path("own.py").write_text(text)
+    override = "callbacks={a: {_target_: own.Late}, b: {_target_: own.Early}}"
+    arguments = ["plugins", "--order", "on_train_batch_end", "config.yaml", override]
+    told = json.loads(trainkit_in_project(*arguments, "--json").output)
+    own = [name for name in told["order"] if name in ("Late", "Early")]
+    assert (told["hook"], own) == ("on_train_batch_end", ["Early", "Late"])
+    lines = trainkit_in_project(*arguments).output.splitlines()
+    assert [line.split()[1] for line in lines if line.strip()[:1].isdigit()] == told["order"]
+    assert lines[0].startswith("on_train_batch_end: ")
+    assert not [path for path in Path().iterdir() if path.is_dir() and path.name != "__pycache__"]
+
+
+def test_the_order_of_a_trainer_by_default_needs_no_configuration() -> None:
+    told = json.loads(run("plugins", "--order", "setup", "--json").stdout)["order"]
+    assert {"ProgressBar", "ModelCheckpoint", "TensorBoardLogger"} <= set(told)
+    assert "nobody joins it" in run("plugins", "--order", "around_fit").output
+    wrong = run("plugins", "--order", "on_train_bach_end")
+    assert wrong.exit_code == 2 and "did you mean 'on_train_batch_end'?" in wrong.output
+
+
+def test_a_configuration_belongs_to_an_order() -> None:
+    wrong = run("plugins", "config.yaml")
+    assert wrong.exit_code == 2 and "belongs to --order" in wrong.output

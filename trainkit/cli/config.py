@@ -28,6 +28,7 @@ def command(config: str, overrides: tuple[str, ...], origins: bool, check: bool,
     """Show what CONFIG comes to, with all files, overrides and interpolations.
 
     \b
+    Examples:
       trainkit config base.yaml experiment.yaml trainer.max_epochs=3 --origins
       trainkit config config.yaml --check
       trainkit config config.yaml --help-of module

@@ -93,6 +93,18 @@ def main(context: click.Context) -> None:
     """Train PyTorch modules.
 
     A run is described by a YAML file; see `trainkit COMMAND --help` for each command.
+
+    \b
+    Examples:
+      trainkit init moons
+      trainkit fit config.yaml trainer.max_epochs=20
+      trainkit doctor config.yaml
+
+    \b
+    To complete commands, options, files and keys with the tab key:
+      eval "$(_TRAINKIT_COMPLETE=bash_source trainkit)"      (in ~/.bashrc)
+      eval "$(_TRAINKIT_COMPLETE=zsh_source trainkit)"       (in ~/.zshrc)
+      _TRAINKIT_COMPLETE=fish_source trainkit | source       (in config.fish)
     """
     # Also for what the user's code prints: `trainkit fit ... | head -1` has trained, and ends with 0.
     discard_at_exit()

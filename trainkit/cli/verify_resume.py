@@ -52,6 +52,7 @@ def command(
     (the module, callbacks, the data, globals) no longer held when the run went on.
 
     \b
+    Examples:
       trainkit verify-resume config.yaml
       trainkit verify-resume config.yaml data.num_workers=4 --steps 50
     """

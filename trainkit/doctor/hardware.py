@@ -19,7 +19,8 @@ def processor() -> Iterator[Found]:
     """Look at the cores, the threads on them, and the libraries that compute there."""
     cores, threads = usable_cores(), torch.get_num_threads()
     of = f" of {os.cpu_count()}" if os.cpu_count() != cores else ""
-    libraries = {"MKL": torch.backends.mkl.is_available(), "oneDNN": torch.backends.mkldnn.is_available()}
+    has_mkl = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]  # torch has not annotated it
+    libraries = {"MKL": has_mkl, "oneDNN": torch.backends.mkldnn.is_available()}
     found = [name for name, is_there in libraries.items() if is_there]
     yield Fact("cpu", f"{cores}{of} cores, {threads} threads; {' and '.join(found) or 'neither MKL nor oneDNN'}")
     if threads > cores:

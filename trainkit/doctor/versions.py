@@ -75,6 +75,6 @@ def _requirements() -> list[Requirement]:
 
 def _needed_python() -> SpecifierSet:
     try:
-        return SpecifierSet(importlib.metadata.metadata("trainkit").get("Requires-Python") or "")
+        return SpecifierSet(str(importlib.metadata.metadata("trainkit").json.get("requires_python") or ""))
     except importlib.metadata.PackageNotFoundError:
         return SpecifierSet()
