@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trainkit.cli.configured import errors_as_messages, import_from_current_folder, read_words
+from trainkit.cli.configured import configuration, errors_as_messages, import_from_current_folder, read_words
 from trainkit.output import say
 from trainkit.printable import printable
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("config", short_help="Show and check a configuration; run nothing.")
-@click.argument("config", type=click.Path())
-@click.argument("overrides", nargs=-1, metavar="[CONFIG]... [KEY=VALUE]...")
+@configuration
 @click.option("--origins", is_flag=True, help="Say behind each value which file or override has set it.")
 @click.option("--check", is_flag=True, help="Build all objects, and name the keys that no check can know.")
 @click.option("--schema", is_flag=True, help="Print a JSON schema, by which editors check and complete the file.")

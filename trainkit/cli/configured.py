@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
@@ -19,9 +19,39 @@ if TYPE_CHECKING:
     from trainkit.config.schema import Config
 
 P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
 
 USAGE_ERROR = 2  # click's own code for a wrong command line
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def configuration(function: F, *, required: bool = True) -> F:
+    """Give a command the arguments ``CONFIG [CONFIG]... [KEY=VALUE]...``, which shells complete.
+
+    Args:
+        function: What is to be a command, with the arguments ``config`` and ``overrides``.
+        required: Whether there has to be a file.
+    """
+    metavar = "[CONFIG]... [KEY=VALUE]..."
+    behind = click.argument("overrides", nargs=-1, metavar=metavar, shell_complete=completed_by("words"))
+    first = click.argument("config", type=click.Path(), required=required, shell_complete=completed_by("files"))
+    return first(behind(function))
+
+
+def completed_by(name: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return the function of `trainkit.cli.complete` that has this name, imported when a shell asks.
+
+    Args:
+        name: Its name.
+    """
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        from trainkit.cli import complete
+
+        found: list[str] = getattr(complete, name)(ctx, param, incomplete)
+        return found
+
+    return complete
 
 
 def configured(action: Callable[Concatenate[ConfiguredRun, P], None]) -> Callable[..., None]:
@@ -31,13 +61,13 @@ def configured(action: Callable[Concatenate[ConfiguredRun, P], None]) -> Callabl
         action: Called with the run that the arguments describe, and with the values of its own options.
     """
 
-    @click.argument("config", type=click.Path())
-    @click.argument("overrides", nargs=-1, metavar="[CONFIG]... [KEY=VALUE]...")
+    @configuration
     @click.option(
         "--no-plugin",
         "without",
         multiple=True,
         metavar="NAME",
+        shell_complete=completed_by("callback_names"),
         help="Leave out a callback, or all callbacks of a package. Can be given several times.",
     )
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")

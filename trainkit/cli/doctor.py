@@ -6,11 +6,12 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from trainkit.cli.configured import errors_as_messages, import_from_current_folder, read_words
+from trainkit.cli.configured import configuration, errors_as_messages, import_from_current_folder, read_words
 from trainkit.output import say
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("doctor", short_help="Say what is broken here, and what will slow a run.")
-@click.argument("config", type=click.Path(), required=False)
-@click.argument("overrides", nargs=-1, metavar="[CONFIG]... [KEY=VALUE]...")
+@partial(configuration, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def command(config: str | None, overrides: tuple[str, ...], as_json: bool, debug: bool) -> None:

@@ -33,6 +33,9 @@ COMMANDS = (
 )
 """The subcommands, in the order of the help. Each is the object ``command`` in the file of its name."""
 
+COMPLETE = "_TRAINKIT_COMPLETE"
+"""The environment variable in which a shell asks what there is to complete; the name is click's."""
+
 
 class _LazyCommands(click.Group):
     """A group that imports a subcommand when it is asked for, and suggests the nearest name for an unknown one.
@@ -84,6 +87,14 @@ def _checked(entry: catalog.Entry) -> click.Command:
             f"    offered by   {entry.distribution} {entry.version}"
         )
     return loaded
+
+
+if COMPLETE in os.environ:  # a shell asks, which click answers before it comes to the group
+    from click.shell_completion import add_completion_class
+
+    from trainkit.cli.complete import Bash
+
+    add_completion_class(Bash)
 
 
 @click.group("trainkit", cls=_LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -8,11 +8,18 @@ import sys
 import textwrap
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from trainkit.cli.configured import errors_as_messages, import_from_current_folder, read_words
+from trainkit.cli.configured import (
+    completed_by,
+    configuration,
+    errors_as_messages,
+    import_from_current_folder,
+    read_words,
+)
 from trainkit.errors import PluginError, UnknownNameError
 from trainkit.output import say
 from trainkit.plugins.catalog import SINGULAR
@@ -25,12 +32,23 @@ if TYPE_CHECKING:
 
 @click.command("plugins", short_help="List what can be named, and who offers it.")
 @click.option("--kind", type=click.Choice(list(SINGULAR)), help="Only those of one kind.")
-@click.option("--from", "package", metavar="PACKAGE", help="Only those that one installed package offers.")
+@click.option(
+    "--from",
+    "package",
+    metavar="PACKAGE",
+    shell_complete=completed_by("packages"),
+    help="Only those that one installed package offers.",
+)
 @click.option("--check", is_flag=True, help="Import each, and say how long that took; exits with 1 if one fails.")
-@click.option("--order", "hook", metavar="HOOK", help="Say who is called at a hook of a run, in this order.")
+@click.option(
+    "--order",
+    "hook",
+    metavar="HOOK",
+    shell_complete=completed_by("hooks"),
+    help="Say who is called at a hook of a run, in this order.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.argument("config", required=False, type=click.Path())
-@click.argument("overrides", nargs=-1, metavar="[CONFIG]... [KEY=VALUE]...")
+@partial(configuration, required=False)
 def command(
     kind: str | None,
     package: str | None,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainkit.checks import is_whole
-from trainkit.cli.configured import errors_as_messages, import_from_current_folder, read_words
+from trainkit.cli.configured import configuration, errors_as_messages, import_from_current_folder, read_words
 from trainkit.printable import printable
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ MOST_LOST = 8  # so many objects are named at most, of those that hold something
 
 
 @click.command("verify-resume", short_help="Prove that a run continues exactly.")
-@click.argument("config", type=click.Path())
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@configuration
 @click.option("--steps", default=20, show_default=True, type=click.IntRange(min=4), help="Training batches to run.")
 @click.option("--keep", type=click.Path(file_okay=False), help="Keep checkpoints and traces in this folder.")
 @click.option("--trace-into", hidden=True, help="Be one of the runs that are compared.")

@@ -20,7 +20,8 @@ def processor() -> Iterator[Found]:
     cores, threads = usable_cores(), torch.get_num_threads()
     of = f" of {os.cpu_count()}" if os.cpu_count() != cores else ""
     has_mkl = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]  # torch has not annotated it
-    libraries = {"MKL": has_mkl, "oneDNN": torch.backends.mkldnn.is_available()}
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # nor this
+    libraries = {"MKL": has_mkl, "oneDNN": has_onednn}
     found = [name for name, is_there in libraries.items() if is_there]
     yield Fact("cpu", f"{cores}{of} cores, {threads} threads; {' and '.join(found) or 'neither MKL nor oneDNN'}")
     if threads > cores:
