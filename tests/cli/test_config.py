@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 from click.testing import Result
+
+from trainkit.plugins import catalog
 
 Trainkit = Callable[..., Result]
 
@@ -31,6 +38,61 @@ def test_it_says_where_each_value_came_from(trainkit_in_project: Trainkit) -> No
     assert origins['module._target_="models.TinyModule"'] == "config.yaml"
     assert origins["trainer.max_epochs=7"] == "override trainer.max_epochs=7"
     assert origins['callbacks.0.use="timer"'] == "more.yaml"
+
+
+def test_an_item_that_was_appended_is_from_its_override_alone(trainkit_in_project: Trainkit) -> None:
+    Path("more.yaml").write_text("callbacks: [timer]\nshared: {sizes: [1, 2]}")
+    lines = trainkit_in_project(
+        "config", "config.yaml", "more.yaml", "callbacks+={use: lr_monitor}", "shared.sizes+=3", "--origins"
+    ).output.splitlines()
+    origins = {line.partition("#")[0].strip(): line.partition("#")[2].strip() for line in lines}
+    assert origins['callbacks.0.use="timer"'] == "more.yaml"
+    assert origins['callbacks.1.use="lr_monitor"'] == "override callbacks+={use: lr_monitor}"
+    assert [origins[f"shared.sizes[{n}]={n + 1}"] for n in range(3)] == ["more.yaml"] * 2 + ["override shared.sizes+=3"]
+
+
+def test_origins_and_check_are_both_done(trainkit_in_project: Trainkit) -> None:
+    lines = trainkit_in_project("config", "config.yaml", "--origins", "--check").output.splitlines()
+    assert [line.split()[-1] for line in lines if line.startswith("seed=7")] == ["config.yaml"]
+    assert "all objects can be built." in lines
+
+
+def test_of_several_ranks_one_tells_what_was_checked(trainkit_in_project: Trainkit) -> None:
+    command = [sys.executable, "-m", "trainkit", "config", "config.yaml", "trainer.devices=2", "--check", "--origins"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout.count("all objects can be built."), done.stdout.count("seed=7")) == (1, 1)
+
+
+def test_a_checkpoint_that_is_not_there_is_found_by_the_check(trainkit_in_project: Trainkit) -> None:
+    Path("there.ckpt").write_text("")
+    for path in ("last", "best", "there.ckpt", "s3://bucket/a.ckpt", "null"):
+        assert trainkit_in_project("config", "config.yaml", "--check", f"ckpt_path={path}").exit_code == 0, path
+    wrong = trainkit_in_project("config", "config.yaml", "--check", "ckpt_path=lst")
+    assert wrong.exit_code == 2 and "did you mean   'last'?" in wrong.output
+
+
+def test_what_a_constructor_raises_is_one_message_with_file_and_key(trainkit_in_project: Trainkit) -> None:
+    Path("picky.py").write_text("""
+from trainkit.testing import TinyModule
+
+class Picky(TinyModule):
+    def __init__(self, width: int = 3) -> None:
+        raise ValueError("width has to be even")
+""")
+    arguments = ("config.yaml", "module:={_target_: picky.Picky}")
+    for command in (["config", "--check"], ["fit"], ["explain"], ["plugins", "--order", "setup"]):
+        result = trainkit_in_project(*command, *arguments)
+        assert result.exit_code == 2, result.output
+        told = result.stderr.splitlines()
+        assert told[0] == "ValueError: width has to be even" and len(told) == 4, told
+        assert told[1].startswith("    in           config.yaml: module") or told[1].startswith(
+            "    in           override"
+        )
+        assert told[2].endswith("picky.py:6")
+    for words in (("config", *arguments, "--check", "--debug"), ("fit", *arguments, "--debug")):
+        assert isinstance(trainkit_in_project(*words).exception, ValueError)
 
 
 def test_it_builds_all_objects_and_names_what_no_check_can_know(trainkit_in_project: Trainkit) -> None:
@@ -59,8 +121,29 @@ def test_it_tells_what_a_class_takes(trainkit_in_project: Trainkit) -> None:
     told = trainkit_in_project("config", "config.yaml", "--help-of", "callbacks.timer").output
     assert "trainkit.callbacks.timer.Timer" in told and "  duration: " in told
     assert "  max_epochs: int | None" in trainkit_in_project("config", "config.yaml", "--help-of", "trainer").output
+    told = trainkit_in_project("config", "config.yaml", "--help-of", "trainer.max_epochs").output
+    assert told.startswith("trainer.max_epochs: max_epochs: int | None") and "-1 for no limit" in told
     wrong = trainkit_in_project("config", "config.yaml", "--help-of", "seed")
     assert wrong.exit_code == 2 and "there is no class at that key" in wrong.output
+
+
+@pytest.mark.parametrize(("argument", "kind"), catalog.KIND_OF_ARGUMENT.items())
+def test_it_tells_which_plugins_an_argument_takes(trainkit_in_project: Trainkit, argument: str, kind: Any) -> None:
+    result = trainkit_in_project("config", "config.yaml", "--help-of", f"trainer.{argument}")
+    assert result.exit_code == 0, result.output
+    names = [line.split()[0] for line in result.output.splitlines() if line.startswith("  ") and line[2] != " "]
+    assert [entry.name for entry in catalog.entries(kind)] == names[: len(catalog.entries(kind))]
+    for entry in catalog.entries(kind):
+        told = trainkit_in_project("config", "config.yaml", "--help-of", f"trainer.{argument}.{entry.name}")
+        assert told.exit_code == 0 and f".{entry.target.rpartition(':')[2]}" in told.output.splitlines()[0]
+
+
+def test_it_tells_what_the_plugin_takes_that_is_used(trainkit_in_project: Trainkit) -> None:
+    for given in ("trainer.strategy=ddp", "trainer.strategy={use: ddp}"):
+        told = trainkit_in_project("config", "config.yaml", given, "--help-of", "trainer.strategy").output
+        assert "trainer.strategy=ddp: trainkit.strategies.ddp.DDP" in told and "  bucket_cap_mb" in told
+    wrong = trainkit_in_project("config", "config.yaml", "--help-of", "trainer.strategy.dddp")
+    assert wrong.exit_code == 2 and "did you mean 'ddp'?" in wrong.output
 
 
 def test_it_prints_a_schema_for_editors(trainkit_in_project: Trainkit) -> None:

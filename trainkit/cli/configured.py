@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from trainkit.errors import ConfigError, TrainkitError
+from trainkit.errors import ConfigError, PluginError, TrainkitError
 from trainkit.output import say
 
 if TYPE_CHECKING:
@@ -80,13 +81,29 @@ def configured(action: Callable[Concatenate[ConfiguredRun, P], None]) -> Callabl
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
+        run = build_words(config, overrides, without, debug=debug)
         with errors_as_messages(debug):
-            import_from_current_folder()
-            from trainkit.config import build
-
-            action(build(read_words(config, overrides, without)), *args, **kwargs)
+            action(run, *args, **kwargs)
 
     return command
+
+
+def build_words(
+    config: str, words: Sequence[str], without: Sequence[str] = (), *, debug: bool = False
+) -> ConfiguredRun:
+    """Return the run that words of the command line describe. What is wrong with them ends the program with 2.
+
+    Args:
+        config: The first file.
+        words: What comes behind it.
+        without: Plugins to leave out.
+        debug: Whether to raise errors, with the traceback.
+    """
+    with errors_as_messages(debug, building=True):
+        import_from_current_folder()
+        from trainkit.config import build
+
+        return build(read_words(config, words, without))
 
 
 def read_words(config: str, words: Sequence[str], without: Sequence[str] = ()) -> Config:
@@ -121,14 +138,16 @@ def warn_about_fresh_weights(run: ConfiguredRun) -> None:
 
 
 @contextmanager
-def errors_as_messages(debug: bool = False) -> Iterator[None]:
+def errors_as_messages(debug: bool = False, *, building: bool = False) -> Iterator[None]:
     """Print errors of trainkit without a traceback and exit: 2 for a wrong configuration, 1 for others, 130 on Ctrl-C.
 
     Args:
         debug: Whether to raise them instead, with the traceback.
+        building: Whether what a configuration names is being built, and nothing was started. Then all errors, those of
+            the user's constructors too, say what is wrong in the configuration.
     """
-    # Only those of trainkit, whose messages say what to do. Any other is a bug, in the user's code or here, and keeps
-    # its traceback.
+    # Else only those of trainkit, whose messages say what to do. Any other is a bug, in the user's code or here, and
+    # keeps its traceback.
     try:
         yield
     except KeyboardInterrupt:
@@ -136,6 +155,21 @@ def errors_as_messages(debug: bool = False) -> Iterator[None]:
     except TrainkitError as error:
         if debug:
             raise
-        notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
-        say(f"{type(error).__name__}: {error}{notes}", err=True)
-        sys.exit(USAGE_ERROR if isinstance(error, ConfigError) else 1)
+        _tell(error)
+        sys.exit(USAGE_ERROR if building or isinstance(error, ConfigError | PluginError) else 1)
+    except Exception as error:
+        if debug or not building:
+            raise
+        _tell(error, f"    raised at    {_place_of(error)}", "    to do        --debug shows the traceback")
+        sys.exit(USAGE_ERROR)
+
+
+def _tell(error: Exception, *more: str) -> None:
+    notes = "".join(f"\n{note}" for note in (*getattr(error, "__notes__", ()), *more))
+    say(f"{type(error).__name__}: {error}{notes}", err=True)
+
+
+def _place_of(error: Exception) -> str:
+    """Return file and line where ``error`` was raised."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}:{frame.lineno}"

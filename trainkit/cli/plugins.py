@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
 import inspect
 import json
 import sys
@@ -14,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainkit.cli.configured import (
+    build_words,
     completed_by,
     configuration,
     errors_as_messages,
     import_from_current_folder,
-    read_words,
 )
-from trainkit.errors import PluginError, UnknownNameError
+from trainkit.errors import PluginError, UnknownNameError, nearest_name
 from trainkit.output import say
 from trainkit.plugins.catalog import SINGULAR
+from trainkit.plugins.consent import normalized
 from trainkit.plugins.installed import Offer, offers, unread
 from trainkit.printable import printable
 
@@ -78,12 +81,11 @@ def command(
             raise click.UsageError(f"{config}: a configuration belongs to --order HOOK.")
         chosen = [offer for offer in offers() if kind in (None, offer.entry.kind)]
         if package is not None:
-            known = {offer.entry.distribution for offer in offers()}
-            if package not in known:
-                raise UnknownNameError("package", package, known, "trainkit plugins --from")
+            package = _installed(package)
             chosen = [offer for offer in chosen if offer.entry.distribution == package]
         if check:
             import_from_current_folder()
+            _import_what_all_need()
         rows = [_row(offer, check=check) for offer in chosen]
         lost = unread() if package is None else []
         if as_json:
@@ -123,12 +125,34 @@ def _explained(config: str | None, overrides: Sequence[str]) -> Explanation | No
 
         # With a model that has no hooks of its own.
         return Trainer(accelerator="cpu", max_epochs=1).explain(TinyModule(), TinyData())
-    import_from_current_folder()
-    from trainkit.config import build
-
-    run = build(read_words(config, overrides))
+    run = build_words(config, overrides)
     told = run.trainer.explain(run.module, datamodule=run.datamodule, ckpt_path=run.ckpt_path)
     return told if run.trainer.is_global_zero else None
+
+
+def _installed(package: str) -> str:
+    """Return the name of an installed package that offers something, as its metadata spells it.
+
+    Raises:
+        PluginError: If it is not installed, or offers nothing.
+    """
+    known = {offer.entry.distribution for offer in offers()}
+    found = next((each for each in known if normalized(each) == normalized(package)), None)
+    if found is not None:
+        return found
+    installed = {normalized(each.name) for each in importlib.metadata.distributions() if each.name}
+    others = f"\n    with plugins {', '.join(sorted(known))}"
+    if normalized(package) in installed:
+        raise PluginError(f"{package} is installed, and offers nothing to trainkit.{others}")
+    nearest = nearest_name(package, known) or nearest_name(normalized(package), installed)
+    hint = f"\n    did you mean {nearest!r}?" if nearest else ""
+    raise PluginError(f"{package} is not installed.{others}{hint}")
+
+
+def _import_what_all_need() -> None:
+    """Import torch and trainkit's base classes, so that no plugin is charged with the time that these take."""
+    importlib.import_module("torch")
+    importlib.import_module("trainkit.trainer")
 
 
 def _row(offer: Offer, *, check: bool) -> dict[str, Any]:
@@ -141,7 +165,7 @@ def _row(offer: Offer, *, check: bool) -> dict[str, Any]:
         "version": entry.version,
         "target": entry.target,
         "status": offer.status,
-        "note": offer.problem,
+        "note": offer.problem or (entry.stands_for and f"stands for {entry.stands_for}"),
     }
     if check and offer.status != "forbidden":
         began = time.perf_counter()

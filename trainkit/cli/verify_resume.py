@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainkit.checks import is_whole
-from trainkit.cli.configured import configuration, errors_as_messages, import_from_current_folder, read_words
+from trainkit.cli.configured import (
+    build_words,
+    configuration,
+    errors_as_messages,
+    import_from_current_folder,
+    read_words,
+)
 from trainkit.printable import printable
 
 if TYPE_CHECKING:
@@ -234,10 +240,9 @@ def _tell_lost(lost: list[Lost], told: set[str]) -> None:
 
 def _trace(overrides: list[str], config: str, folder: Path, steps: int, checkpoint: str | None) -> None:
     """Make one of the runs in this process: train, trace it into ``folder``, and stop after ``steps`` batches."""
-    from trainkit.config import build
     from trainkit.testing.trace import Enough, RunTrace
 
-    run = build(read_words(config, overrides))
+    run = build_words(config, overrides)
     # The user's checkpoints go into the folder of this run, not over those of the user's own runs.
     for callback in run.trainer.checkpoint_callbacks:
         if callback.dirpath is not None:
