@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from click.testing import Result
 
 from tests.installed import Site
@@ -20,6 +22,25 @@ def test_it_looks_at_the_machine(trainkit_in_project: Trainkit) -> None:
     assert result.exit_code == int(told["broken"])
     assert {"trainkit", "needs", "cpu", "disk"} <= {each["about"] for each in told["facts"]}
     assert max(map(len, result.output.splitlines())) <= 80
+
+
+def test_without_torch_it_tells_that_and_reads_no_configuration(
+    trainkit_in_project: Trainkit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trainkit.doctor.hardware", None)
+    result = trainkit_in_project("doctor", "nowhere.yaml")
+    assert result.exit_code == 1 and "torch cannot be imported" in result.output
+
+
+def test_a_full_disk_is_broken_and_nothing_is_tried(
+    trainkit_in_project: Trainkit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
+    result = trainkit_in_project("doctor", "config.yaml", "trainer.default_root_dir=runs", "--json")
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)
+    assert any("is full" in each["what"] for each in told["findings"]) and told["speed"] == {}
 
 
 def test_it_tries_a_run_and_leaves_nothing(trainkit_in_project: Trainkit) -> None:
@@ -37,6 +58,7 @@ class Talks(TinyModule):
     facts = {each["about"]: each["text"] for each in told["facts"]}
     assert facts["bound by"] == "the step" and "plugins included" in facts["step"]
     assert result.stderr.count("training\n") == 4
+    assert told["speed"].keys() == {"first_s", "load_s", "step_s", "waited"} and told["speed"]["step_s"] > 0
     assert [name for name in sorted(os.listdir()) if name != "__pycache__"] == before
 
 

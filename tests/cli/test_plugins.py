@@ -235,3 +235,5 @@ def test_the_order_of_a_trainer_by_default_needs_no_configuration() -> None:
 def test_a_configuration_belongs_to_an_order() -> None:
     wrong = run("plugins", "config.yaml")
     assert wrong.exit_code == 2 and "belongs to --order" in wrong.output
+    wrong = run("plugins", "--order", "setup", "--check")
+    assert wrong.exit_code == 2 and "--order stands alone" in wrong.output

@@ -77,6 +77,11 @@ def test_data_on_another_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [each.what for each in found(given)] == ["the data in /data/images is on nfs4"]
 
 
+def test_no_memory_is_to_be_pinned_for_a_cpu() -> None:
+    (told,) = found(seen(load_s=0.06))
+    assert "pin_memory" not in told.to_do
+
+
 def test_a_plugin_that_takes_little_is_not_told() -> None:
     assert found(seen(plugins=[TimingRow("Mine", "on_train_batch_end", 20, 0.02)])) == []
 

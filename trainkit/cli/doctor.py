@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from trainkit.output import say
 
 if TYPE_CHECKING:
     from trainkit.config.schema import Config
-    from trainkit.doctor.report import Report
+    from trainkit.doctor.report import Finding, Report
+    from trainkit.doctor.speed import Seen
 
 
 @click.command("doctor", short_help="Say what is broken here, and what will slow a run.")
@@ -40,11 +42,10 @@ def command(config: str | None, overrides: tuple[str, ...], as_json: bool, debug
         from trainkit.doctor.machine import examine
         from trainkit.doctor.report import Report
 
-        given = None if config is None else _read(config, overrides)
         report = Report()
-        examine(str((given.trainer.get("default_root_dir") if given else None) or "."), report)
-        if given is not None and not report.is_broken:
-            _try(given, report, debug)
+        examine(report)
+        if not report.is_broken:  # a configuration needs torch to be read, say
+            _look_at_run(config, overrides, report, debug)
         if as_json:
             click.echo(json.dumps(report.as_json(), indent=2))
         else:
@@ -52,39 +53,56 @@ def command(config: str | None, overrides: tuple[str, ...], as_json: bool, debug
         sys.exit(report.is_broken)
 
 
-def _read(config: str, words: Sequence[str]) -> Config:
+def _look_at_run(config: str | None, words: Sequence[str], report: Report, debug: bool) -> None:
+    """Add what is seen of where a run writes, and of the run that ``config`` describes."""
+    from trainkit.doctor.places import disk
+
     import_from_current_folder()
-    return read_words(config, words)
+    given = None if config is None else read_words(config, words)
+    report.add(disk(str((given.trainer.get("default_root_dir") if given else None) or ".")))
+    if given is not None and not report.is_broken:
+        _try(given, report, debug)
 
 
 def _try(config: Config, report: Report, debug: bool) -> None:
     """Add what is seen of a few batches of the run that ``config`` describes."""
-    from dataclasses import replace
-
-    from trainkit.config import build
-    from trainkit.doctor.report import Fact, Finding
+    from trainkit.doctor.report import Fact
     from trainkit.doctor.slow import CHECKS
-    from trainkit.doctor.speed import SKIPPED, TIMED, try_fit
 
     one = _on_one_device(config.trainer)
     if one:
         report.add([Fact("run", "tried on one device alone, as a process of its own would be needed for each")])
-    tried = replace(config, trainer=config.trainer | one | {"fast_dev_run": SKIPPED + TIMED}, ckpt_path=None)
     try:
         # What the run prints is no part of the page.
         with redirect_stdout(sys.stderr):
-            run = build(tried)
-            seen = try_fit(run.trainer, run.module, run.datamodule)
+            seen = _seen(config, one)
     except Exception as error:  # of whatever kind: that the run fails, and why, is what was asked for
         if debug:
             raise
-        first, *rest = [*str(error).splitlines(), *getattr(error, "__notes__", ())] or [""]
-        why = "; ".join(" ".join(line.split()) for line in rest) or "that ends a fit"
-        what = f"the run fails: {type(error).__name__}: {first.rstrip('.')}"
-        report.add([Finding("broken", what, why, "mend that; --debug tells where it is")])
+        report.add([_failure(error)])
         return
+    report.speed = {name: getattr(seen, name) for name in ("first_s", "load_s", "step_s", "waited")}
     for check in CHECKS:
         report.add(check(seen))
+
+
+def _seen(config: Config, changed: dict[str, Any]) -> Seen:
+    """Build a run with some arguments of the Trainer ``changed``, and try it."""
+    from trainkit.config import build
+    from trainkit.doctor.speed import SKIPPED, TIMED, try_fit
+
+    tried = replace(config, trainer=config.trainer | changed | {"fast_dev_run": SKIPPED + TIMED}, ckpt_path=None)
+    run = build(tried)
+    return try_fit(run.trainer, run.module, run.datamodule)
+
+
+def _failure(error: Exception) -> Finding:
+    from trainkit.doctor.report import Finding
+
+    first, *rest = [*str(error).splitlines(), *getattr(error, "__notes__", ())] or [""]
+    why = "; ".join(" ".join(line.split()) for line in rest) or "that ends a fit"
+    what = f"the run fails: {type(error).__name__}: {first.rstrip('.')}"
+    return Finding("broken", what, why, "mend that; --debug tells where it is")
 
 
 def _on_one_device(trainer: dict[str, Any]) -> dict[str, Any]:

@@ -75,6 +75,8 @@ def command(
     """
     with errors_as_messages():
         if hook is not None:
+            if kind or package or check:
+                raise click.UsageError("--order stands alone: --kind, --from and --check are for the list.")
             _print_order(hook, config, overrides, as_json=as_json)
             return
         if config is not None:

@@ -47,7 +47,10 @@ def accelerators() -> Iterator[Found]:
         todo = "install a build of torch for CUDA" if not torch.version.cuda else "update the driver, or install torch"
         suffix = " for an older CUDA" if torch.version.cuda else ""
         yield Finding(
-            "broken", f"there is the driver {driver}, and torch finds no GPU", f"it is {built}", f"{todo}{suffix}"
+            "slow",  # a run on the CPU works, and GPUs may be hidden on purpose, by CUDA_VISIBLE_DEVICES
+            f"there is the driver {driver}, and torch finds no GPU",
+            f"it is {built}",
+            f"{todo}{suffix}",
         )
 
 
@@ -71,7 +74,7 @@ def _cuda_device(index: int) -> Iterator[Found]:
     )
     if free < total // 10:
         yield Finding(
-            "broken",
+            "slow",
             f"cuda:{index} has {size_text(free)} free",
             "another process has its memory",
             "nvidia-smi tells which",

@@ -53,10 +53,12 @@ class Report:
     Attributes:
         facts: What is as it is.
         findings: What had better be changed.
+        speed: What was measured, by names that tell the unit.
     """
 
     facts: list[Fact] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    speed: dict[str, float | None] = field(default_factory=dict)
 
     def add(self, found: Iterable[Found]) -> None:
         """Take what a check yields."""
@@ -77,6 +79,7 @@ class Report:
             "broken": self.is_broken,
             "facts": [each._asdict() for each in self.facts],
             "findings": [each._asdict() for each in self.findings],
+            "speed": self.speed,
         }
 
     def __str__(self) -> str:

@@ -46,7 +46,8 @@ def loading(seen: Seen) -> Iterator[Found]:
             "slow",
             f"a batch takes {_ms(seen.load_s)} to load and {_ms(seen.step_s)} to train on",
             f"training waits {seen.waited:.0%} of its time",
-            "; ".join(advise(seen.loader, wait_s)) or "a larger batch_size, or compile='step': both are short",
+            "; ".join(advise(seen.loader, wait_s, pins=seen.on_gpu))
+            or "a larger batch_size, or compile='step': both are short",
         )
 
 
@@ -81,7 +82,7 @@ def plugins(seen: Seen) -> Iterator[Found]:
             yield Finding(
                 "slow",
                 f"{row.plugin} takes {_ms(each_s)} in {row.hook}",
-                f"that is {each_s / seen.step_s:.0%} of each step",
+                f"that is {min(1.0, each_s / seen.step_s):.0%} of each step",
                 "let it act at every n-th batch, or leave it out: --no-plugin",
             )
 
