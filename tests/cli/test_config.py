@@ -91,6 +91,8 @@ class Picky(TinyModule):
             "    in           override"
         )
         assert told[2].endswith("picky.py:6")
+        told[3] = told[3].replace("trainkit config CONFIG --check ", "" if command[0] == "plugins" else "wrong")
+        assert told[3] == "    to do        --debug shows the traceback"
     for words in (("config", *arguments, "--check", "--debug"), ("fit", *arguments, "--debug")):
         assert isinstance(trainkit_in_project(*words).exception, ValueError)
 

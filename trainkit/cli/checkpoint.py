@@ -29,7 +29,7 @@ def command() -> None:
 
 
 @command.command("show")
-@click.argument("file")
+@click.argument("file", type=click.Path())
 @click.option("--tensors", is_flag=True, help="List every tensor.")
 def show(file: str, tensors: bool) -> None:
     """Say what is in FILE.
@@ -52,7 +52,7 @@ def show(file: str, tensors: bool) -> None:
 
 
 @command.command("verify")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", type=click.Path(), nargs=-1, required=True, metavar="FILE...")
 def verify(files: tuple[str, ...]) -> None:
     """Compare each FILE with its checksums, and read it; exit with 1 if one is damaged, or no checkpoint.
 
@@ -88,8 +88,8 @@ def _read_form(file: str) -> dict[str, Any]:
 
 
 @command.command("diff")
-@click.argument("first")
-@click.argument("second")
+@click.argument("first", type=click.Path())
+@click.argument("second", type=click.Path())
 @click.option("--all", "shows_all", is_flag=True, help=f"Show all differences, not the first {DIFFERENCES_SHOWN} only.")
 def diff(first: str, second: str, shows_all: bool) -> None:
     """Say in what FIRST and SECOND differ, bit for bit; exit with 1 if they do.
@@ -116,8 +116,8 @@ def diff(first: str, second: str, shows_all: bool) -> None:
 
 
 @command.command("convert")
-@click.argument("old")
-@click.argument("new")
+@click.argument("old", type=click.Path())
+@click.argument("new", type=click.Path())
 @click.option("--trust", is_flag=True, help="I would let whoever made OLD run a program on this machine.")
 def convert(old: str, new: str, trust: bool) -> None:
     """Make one file NEW, which loads safely, of OLD: a sharded checkpoint, or one that does not load safely.
@@ -158,8 +158,8 @@ def convert(old: str, new: str, trust: bool) -> None:
 
 
 @command.command("export")
-@click.argument("file")
-@click.argument("output", metavar="OUTPUT.safetensors")
+@click.argument("file", type=click.Path())
+@click.argument("output", type=click.Path(), metavar="OUTPUT.safetensors")
 @click.option("--prefix", default="", help="Only weights whose names begin so, and without it; such as net.")
 def export(file: str, output: str, prefix: str) -> None:
     """Write the weights of FILE in the format of safetensors. Needs the extra `export`.

@@ -160,13 +160,18 @@ def errors_as_messages(debug: bool = False, *, building: bool = False) -> Iterat
     except Exception as error:
         if debug or not building:
             raise
-        _tell(error, f"    raised at    {_place_of(error)}", "    to do        --debug shows the traceback")
+        _tell(error, f"    raised at    {_place_of(error)}", f"    to do        {_how_to_debug()} shows the traceback")
         sys.exit(USAGE_ERROR)
 
 
 def _tell(error: Exception, *more: str) -> None:
     notes = "".join(f"\n{note}" for note in (*getattr(error, "__notes__", ()), *more))
     say(f"{type(error).__name__}: {error}{notes}", err=True)
+
+
+def _how_to_debug() -> str:
+    context = click.get_current_context(silent=True)
+    return "--debug" if context and "debug" in context.params else "trainkit config CONFIG --check --debug"
 
 
 def _place_of(error: Exception) -> str:
