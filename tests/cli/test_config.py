@@ -6,13 +6,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pytest
 import yaml
 from click.testing import Result
-
-from trainkit.plugins import catalog
 
 Trainkit = Callable[..., Result]
 
@@ -114,38 +110,6 @@ class Loose(trainkit.TrainModule):
     assert "not checked: module.hiden: Loose takes any name, by **kwargs" in result.output
     wrong = trainkit_in_project("config", "config.yaml", "module.lr=fast", "--check")
     assert wrong.exit_code == 2 and "module.lr='fast' is not usable" in wrong.output
-
-
-def test_it_tells_what_a_class_takes(trainkit_in_project: Trainkit) -> None:
-    told = trainkit_in_project("config", "config.yaml", "--help-of", "module").output
-    assert told.startswith("module: trainkit.testing.tiny.TinyModule\n")
-    assert "  lr: float = 0.1\n      Learning rate of the plain SGD." in told
-    told = trainkit_in_project("config", "config.yaml", "--help-of", "callbacks.timer").output
-    assert "trainkit.callbacks.timer.Timer" in told and "  duration: " in told
-    assert "  max_epochs: int | None" in trainkit_in_project("config", "config.yaml", "--help-of", "trainer").output
-    told = trainkit_in_project("config", "config.yaml", "--help-of", "trainer.max_epochs").output
-    assert told.startswith("trainer.max_epochs: max_epochs: int | None") and "-1 for no limit" in told
-    wrong = trainkit_in_project("config", "config.yaml", "--help-of", "seed")
-    assert wrong.exit_code == 2 and "there is no class at that key" in wrong.output
-
-
-@pytest.mark.parametrize(("argument", "kind"), catalog.KIND_OF_ARGUMENT.items())
-def test_it_tells_which_plugins_an_argument_takes(trainkit_in_project: Trainkit, argument: str, kind: Any) -> None:
-    result = trainkit_in_project("config", "config.yaml", "--help-of", f"trainer.{argument}")
-    assert result.exit_code == 0, result.output
-    names = [line.split()[0] for line in result.output.splitlines() if line.startswith("  ") and line[2] != " "]
-    assert [entry.name for entry in catalog.entries(kind)] == names[: len(catalog.entries(kind))]
-    for entry in catalog.entries(kind):
-        told = trainkit_in_project("config", "config.yaml", "--help-of", f"trainer.{argument}.{entry.name}")
-        assert told.exit_code == 0 and f".{entry.target.rpartition(':')[2]}" in told.output.splitlines()[0]
-
-
-def test_it_tells_what_the_plugin_takes_that_is_used(trainkit_in_project: Trainkit) -> None:
-    for given in ("trainer.strategy=ddp", "trainer.strategy={use: ddp}"):
-        told = trainkit_in_project("config", "config.yaml", given, "--help-of", "trainer.strategy").output
-        assert "trainer.strategy=ddp: trainkit.strategies.ddp.DDP" in told and "  bucket_cap_mb" in told
-    wrong = trainkit_in_project("config", "config.yaml", "--help-of", "trainer.strategy.dddp")
-    assert wrong.exit_code == 2 and "did you mean 'ddp'?" in wrong.output
 
 
 def test_it_prints_a_schema_for_editors(trainkit_in_project: Trainkit) -> None:
