@@ -7,11 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from click.testing import Result
 
 from tests.installed import Site
+from trainkit.config.schema import Config
 
 Trainkit = Callable[..., Result]
 
@@ -90,3 +93,44 @@ def test_several_devices_are_tried_on_one_without_starting_others(trainkit_in_pr
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("bound by") == 1 and "tried on one device alone" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "devices", "changed"),
+    [
+        ({}, 4, {}),
+        ({"devices": 1, "strategy": "ddp"}, 4, {}),
+        ({"devices": [2]}, 4, {}),
+        ({"strategy": "ddp"}, 1, {}),
+        ({"strategy": "ddp"}, 4, {"devices": 1}),
+        ({"devices": -1}, 4, {"devices": 1, "num_nodes": 1, "strategy": "auto"}),
+        ({"devices": [0, 1]}, 4, {"devices": 1, "num_nodes": 1, "strategy": "auto"}),
+        ({"num_nodes": 2}, 4, {"devices": 1, "num_nodes": 1, "strategy": "auto"}),
+    ],
+)
+def test_no_other_ranks_are_started(
+    trainkit_in_project: Trainkit,
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, Any],
+    devices: int,
+    changed: dict[str, Any],
+) -> None:
+    tried: list[dict[str, Any]] = []
+
+    def note(config: Config) -> None:
+        tried.append(config.trainer)
+        raise ValueError("no further")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    monkeypatch.setattr("trainkit.config.build", note)
+    result = trainkit_in_project("doctor", "config.yaml", *(f"trainer.{name}={value}" for name, value in given.items()))
+    assert "ValueError: no further" in result.output
+    (trainer,) = tried
+    known = {name: trainer[name] for name in ("devices", "num_nodes", "strategy") if name in trainer}
+    assert known == given | changed
+
+
+def test_one_of_several_ranks_is_refused(trainkit_in_project: Trainkit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = trainkit_in_project("doctor", "config.yaml")
+    assert result.exit_code == 2 and "without torchrun" in result.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainkit.cli.configured import configuration, errors_as_messages, import_from_current_folder, read_words
+from trainkit.errors import ConfigError
 from trainkit.output import say
 
 if TYPE_CHECKING:
@@ -60,8 +62,11 @@ def _look_at_run(config: str | None, words: Sequence[str], report: Report, debug
     import_from_current_folder()
     given = None if config is None else read_words(config, words)
     report.add(disk(str((given.trainer.get("default_root_dir") if given else None) or ".")))
-    if given is not None and not report.is_broken:
-        _try(given, report, debug)
+    if given is None or report.is_broken:
+        return
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ConfigError("doctor tries one process, and this is one of several.\n    write        it without torchrun")
+    _try(given, report, debug)
 
 
 def _try(config: Config, report: Report, debug: bool) -> None:
@@ -106,8 +111,12 @@ def _failure(error: Exception) -> Finding:
 
 
 def _on_one_device(trainer: dict[str, Any]) -> dict[str, Any]:
-    """Return arguments in whose place ``devices`` and the like would start this program on several ranks."""
-    devices = trainer.get("devices", 1)
-    if devices in (1, "1", "auto") and trainer.get("num_nodes", 1) == 1:
-        return {}
-    return {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+    """Return arguments in whose place those given would start this program anew, on several ranks."""
+    import torch
+
+    devices, strategy = trainer.get("devices", "auto"), trainer.get("strategy", "auto")
+    is_one = devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1)
+    if trainer.get("num_nodes", 1) != 1 or not (is_one or devices == "auto"):
+        return {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+    # A strategy may take all devices that there are.
+    return {"devices": 1} if not is_one and strategy != "auto" and torch.cuda.device_count() > 1 else {}
