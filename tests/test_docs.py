@@ -127,6 +127,31 @@ def test_optimizers_page_trains(block: str) -> None:
     assert trainer.global_step == 6
 
 
+def test_optimizers_of_a_configuration_are_made_as_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (config,) = blocks("how-to/optimizers.md", "yaml")
+    (code,) = blocks("how-to/optimizers.md", "py")
+    imports = """
+from collections.abc import Callable
+import trainkit as tk
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from trainkit.testing import TinyModule
+"""
+    (tmp_path / "my_project.py").write_text(imports + code.replace("tk.TrainModule", "TinyModule"))
+    (tmp_path / "config.yaml").write_text(config)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    overrides = ["trainer={max_epochs: 1, logger: false, enable_checkpointing: false, enable_progress_bar: false}"]
+    trainer, module, _ = from_config(tmp_path / "config.yaml", [*overrides, "trainer.accelerator=cpu"])
+
+    trainer.fit(module, TinyData(2))
+
+    assert type(trainer.optimizers[0]).__name__ == "AdamW"
+    assert trainer.optimizers[0].param_groups[0]["weight_decay"] == 0.01
+
+
 def test_optimizers_page_draws_the_schedule_of_its_example(capsys: pytest.CaptureFixture[str]) -> None:
     drawn, *_ = blocks("how-to/optimizers.md", "text")
     space: dict[str, Any] = {"Muon": torch.optim.Muon, "AdamW": torch.optim.AdamW}

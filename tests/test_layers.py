@@ -39,7 +39,7 @@ ORDER = [
     *("precision", "strategies", "data", "checkpoint", "plugins", "record"),
     *("loops", "loggers", "callbacks", "profilers"),
     "trainer",
-    *("config", "testing", "pytest_plugin", "cli", "compat"),
+    *("config", "testing", "pytest_plugin", "doctor", "cli", "compat"),
 ]
 """Lowest first. A file at the top level is a package of one."""
 

@@ -51,6 +51,12 @@ def test_an_unknown_name_is_refused_with_all_that_there_are() -> None:
     assert "did you mean 'gamma'?" in str(caught.value)
 
 
+def test_a_slip_in_what_is_the_codes_in_any_case_is_answered_with_the_nearest() -> None:
+    assert resolve_names(["batch_size"], {**ROWS, "batch_size": 32}) == set()
+    with pytest.raises(UnknownNameError, match="did you mean 'batch_size'"):
+        resolve_names(["batchsize"], {**ROWS, "batch_size": 32})
+
+
 class OfMyOwn(LRScheduler):
     """Goes by the rate before."""
 

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import itertools
+import re
+import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -33,6 +37,7 @@ def test_help_lists_every_command_in_order() -> None:
             "checkpoint",
             "verify-resume",
             "config",
+            "doctor",
             "plugins",
             "plugin",
             "init",
@@ -88,3 +93,39 @@ def test_a_warning_names_the_command_in_place_of_a_line_that_is_not_the_users(
 
     told = [line for line in done.stderr.splitlines() if "Warning" in line]
     assert told and all(line.startswith("trainkit fit: UserWarning: ") for line in told), done.stderr
+
+
+def all_commands(command: click.Command = main, *names: str) -> Iterator[tuple[str, ...]]:
+    """Yield the names that lead to each command, groups among them."""
+    yield names
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from all_commands(found, *names, name)
+
+
+@pytest.mark.parametrize("names", list(all_commands()), ids=" ".join)
+def test_every_help_has_examples_that_parse(names: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(main, [*names, "--help"]).output
+    _, _, behind = shown.partition("  Examples:\n")
+    examples = [line.strip() for line in itertools.takewhile(str.strip, behind.splitlines())]
+    own = [line for line in examples if line.startswith(" ".join(("trainkit", *names)))]
+
+    assert own, shown
+    for line in examples:
+        # What a shell does with the rest is not ours.
+        words = shlex.split(re.split(" > | && ", line)[0])
+        if words[0] == "trainkit":
+            parse(words[1:])
+
+
+def parse(words: list[str]) -> None:
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        name, *words = words
+        found = command.get_command(click.Context(command), name)
+        assert found is not None, name
+        command = found
+    command.make_context(command.name, words)

@@ -35,7 +35,7 @@ def test_every_name_is_listed_with_who_offers_it(site: Site) -> None:
     site.install("ema-one", "1.0", "[trainkit.callbacks]\nema = nowhere:x\n[trainkit.loggers]\nlake = nowhere:x\n")
     lines = run("plugins").output.splitlines()
     assert lines[0].split() == ["kind", "name", "from", "status"]
-    listed = [line.split()[:4] for line in lines[1:]]
+    listed = [line.split()[:4] for line in lines[1:] if not line.startswith(" ")]  # which are notes
     expected = [
         [SINGULAR[each.entry.kind], each.entry.name, each.entry.distribution, each.entry.version] for each in offers()
     ]
@@ -85,6 +85,33 @@ def test_a_package_that_offers_nothing_is_answered_with_those_that_do(site: Site
     assert result.exit_code == 2 and "did you mean 'ema-one'?" in result.output
 
 
+def test_a_package_is_found_in_any_spelling_and_one_that_offers_nothing_is_told_apart(site: Site) -> None:
+    site.install("ema-one", "1.0", "[trainkit.callbacks]\nema = nowhere:x\n")
+    assert "ema-one 1.0" in run("plugins", "--from", "EMA_one").output
+    for package, told in [
+        ("click", "click is installed, and offers nothing"),
+        ("no-such", "no-such is not installed."),
+    ]:
+        result = run("plugins", "--from", package)
+        assert result.exit_code == 2 and told in result.output, result.output
+    assert "did you mean 'pytest'?" in run("plugins", "--from", "pytst").output
+
+
+def test_no_plugin_is_charged_with_the_import_of_torch(site: Site) -> None:
+    source = "import sys\nassert {'torch', 'trainkit.trainer'} <= set(sys.modules)\nx = 1\n"
+    site.install("late", "1.0", "[trainkit.callbacks]\nlate = late:x\n", late=source)
+    code = f"import sys; sys.path.insert(0, {str(site.folder)!r}); from trainkit.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "plugins", "--from", "late", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "imports" in done.stdout, done.stdout
+
+
+def test_names_that_stand_for_others_are_listed() -> None:
+    told = {each["name"]: each["note"] for each in json.loads(run("plugins", "--json").output)["plugins"]}
+    assert told["fsdp_cpu_offload"] == "stands for fsdp, cpu_offload=True"
+    assert told["bf16"] == "stands for bf16-mixed" and told["ddp"] == ""
+
+
 def test_listing_imports_neither_torch_nor_a_package(site: Site) -> None:
     site.install("loud", "1.0", "[trainkit.callbacks]\nloud = loud:x\n[trainkit.cli]\nshout = loud:x\n", loud="1 / 0\n")
     code = (
@@ -115,7 +142,7 @@ def test_a_command_of_a_package_is_listed_and_runs(site: Site) -> None:
 def test_a_command_that_is_none_names_the_package(site: Site, source: str, told: str) -> None:
     site.install("greeter", "2.0", "[trainkit.cli]\ngreet = greeter:greet\n", greeter=source)
     result = run("greet")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert told in result.output and "greeter 2.0" in result.output
 
 
@@ -152,7 +179,7 @@ def test_no_plugin_leaves_out_a_default_and_refuses_a_slip(trainkit_in_project: 
 def test_a_configuration_says_which_packages_it_may_use(site: Site, trainkit_in_project: Callable[..., Result]) -> None:
     site.install("my-tally", "1.0", "[trainkit.callbacks]\ntally = my_tally:Tally\n", my_tally="1 / 0\n")
     refused = trainkit_in_project("fit", "config.yaml", "callbacks={tally: {}}", "plugins.enable=[]")
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "callback 'tally' of my-tally 1.0 may not be used here." in refused.output
     assert "said by      config.yaml: plugins, with plugins.enable=[]" in refused.output
     left_out = trainkit_in_project("fit", "config.yaml", "callbacks={tally: {}}", "plugins.disable=[my-tally]")
@@ -173,3 +200,40 @@ def test_wrong_plugin_sections_are_refused(
 ) -> None:
     result = trainkit_in_project("fit", "config.yaml", override)
     assert result.exit_code == 2 and told in result.output
+
+
+def test_the_order_at_a_hook_is_that_of_the_run(trainkit_in_project: Callable[..., Result]) -> None:
+    text = """
+class Late:
+    stage = "decide"
+    def on_train_batch_end(self): pass
+
+class Early:
+    stage = "modify"
+    def on_train_batch_end(self): pass
+"""
+    Path("own.py").write_text(text)
+    override = "callbacks={a: {_target_: own.Late}, b: {_target_: own.Early}}"
+    arguments = ["plugins", "--order", "on_train_batch_end", "config.yaml", override]
+    told = json.loads(trainkit_in_project(*arguments, "--json").output)
+    own = [name for name in told["order"] if name in ("Late", "Early")]
+    assert (told["hook"], own) == ("on_train_batch_end", ["Early", "Late"])
+    lines = trainkit_in_project(*arguments).output.splitlines()
+    assert [line.split()[1] for line in lines if line.strip()[:1].isdigit()] == told["order"]
+    assert lines[0].startswith("on_train_batch_end: ")
+    assert not [path for path in Path().iterdir() if path.is_dir() and path.name != "__pycache__"]
+
+
+def test_the_order_of_a_trainer_by_default_needs_no_configuration() -> None:
+    told = json.loads(run("plugins", "--order", "setup", "--json").stdout)["order"]
+    assert {"ProgressBar", "ModelCheckpoint", "TensorBoardLogger"} <= set(told)
+    assert "nobody joins it" in run("plugins", "--order", "around_fit").output
+    wrong = run("plugins", "--order", "on_train_bach_end")
+    assert wrong.exit_code == 2 and "did you mean 'on_train_batch_end'?" in wrong.output
+
+
+def test_a_configuration_belongs_to_an_order() -> None:
+    wrong = run("plugins", "config.yaml")
+    assert wrong.exit_code == 2 and "belongs to --order" in wrong.output
+    wrong = run("plugins", "--order", "setup", "--check")
+    assert wrong.exit_code == 2 and "--order stands alone" in wrong.output

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from torch import nn
 
 from trainkit.config.call import call
 from trainkit.config.schema import Source
@@ -118,3 +121,27 @@ def test_refusal_of_the_class_itself_gains_the_place() -> None:
 def test_slip_in_the_users_code_keeps_its_type() -> None:
     with pytest.raises(TypeError, match="own code"):
         make(Fails)
+
+
+def takes(kind: type[nn.Module] | None = None, function: Callable[[int], int] | None = None, name: str = "") -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"kind": "GELU"}, "write        torch.nn.GELU"),
+        ({"kind": "Mine"}, "write        package.module.Mine, a dotted name"),
+        ({"function": "relu"}, "write        package.module.relu, a dotted name"),
+    ],
+)
+def test_a_bare_name_of_a_class_is_answered_with_a_dotted_one(arguments: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        call(takes, arguments, "module", SOURCE)
+
+
+@pytest.mark.parametrize("arguments", [{"kind": 3}, {"kind": "no name"}, {"name": 3}])
+def test_no_dotted_name_is_proposed_for_what_is_no_name(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        call(takes, arguments, "module", SOURCE)
+    assert "write" not in str(caught.value)

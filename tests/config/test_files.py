@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainkit.config import read
-from trainkit.config.files import is_file_name, key_paths, merge, without_marks
+from trainkit.config.files import dotted, is_file_name, key_paths, merge, without_marks
 from trainkit.errors import ConfigError, UnknownNameError
 
 BASE = """
@@ -119,3 +119,8 @@ def test_which_words_are_files(in_folder: Path, word: str, expected: bool) -> No
 def test_a_file_that_is_there_may_have_any_name(in_folder: Path) -> None:
     Path("lr=3.yaml").write_text("seed: 1")
     assert is_file_name("lr=3.yaml")
+
+
+def test_items_of_lists_are_names_in_a_key_path() -> None:
+    assert [dotted(path) for path in key_paths({"a": [{"b": 1}, [2]]})] == ["a", "a.0", "a.0.b", "a.1", "a.1.0"]
+    assert dotted("a[b]") == "a[b]"

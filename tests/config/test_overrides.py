@@ -90,3 +90,34 @@ def test_an_interpolation_without_quotes_is_told_what_to_do(tmp_path: Any, text:
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"put \$\{\.\.\.\} into quotes"):
         read(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("module.options=[1, 2]", "module.options:=[1, 2], in place of the whole"),
+        ("module.sizes={b: 1}", "module.sizes is a list here, into which a mapping cannot be merged"),
+    ],
+)
+def test_a_list_over_a_mapping_is_answered_with_the_form_that_replaces(override: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        module(override)
+    assert told in str(caught.value)
+    assert module(override.replace("=", ":=", 1)) != SECTIONS["module"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "where"),
+    [
+        (["module.sizes+=3"], "module.sizes[2]", "override module.sizes+=3"),
+        (["module.sizes+=3"], "module.sizes[1]", "(mapping): module.sizes[1]"),
+        (["module.sizes+=3", "module.sizes+=4"], "module.sizes[2]", "override module.sizes+=3"),
+        (["module.sizes+=3", "module.sizes=[7, 8, 9]"], "module.sizes[2]", "override module.sizes=[7, 8, 9]"),
+        (["module.sizes=[7]", "module.sizes+=8"], "module.sizes[0]", "override module.sizes=[7]"),
+        (["module.sizes=[7]", "module.sizes+={a: 8}"], "module.sizes[1].a", "override module.sizes+={a: 8}"),
+        (["module.sizes[0]=7"], "module.sizes[0]", "override module.sizes[0]=7"),
+        (["module.sizes+=3"], "module.sizes", "(mapping): module.sizes, with module.sizes+=3"),
+    ],
+)
+def test_an_item_of_a_list_is_from_where_it_was_written(overrides: list[str], key: str, where: str) -> None:
+    assert read(SECTIONS, overrides).source.where(key) == where

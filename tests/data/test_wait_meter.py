@@ -128,6 +128,7 @@ class Stream(IterableDataset):
 )
 def test_advice_fits_the_loader(loader, advice):
     assert re.search(advice, "\n".join(advise(loader, 0.01)))
+    assert "pin_memory" not in "\n".join(advise(loader, 0.01, pins=False))
 
 
 def test_a_tensor_dataset_gains_however_short_the_wait_is():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import random
 from argparse import Namespace
 from collections import Counter, OrderedDict, defaultdict
@@ -170,6 +171,15 @@ def test_enums_of_a_parent_come_back(tmp_path):
 
 def test_enums_that_are_kept_are_not_warned_of():
     warn_of_unstorable(TakesEnums(Mode.FAST))
+
+
+def test_what_a_configuration_has_made_in_part_is_no_reason_to_warn_and_is_demanded(tmp_path):
+    value = functools.partial(torch.optim.SGD, lr=0.1)
+    warn_of_unstorable(Keeps(value))
+    with pytest.raises(CheckpointError, match="does not hold: value"):
+        came_back(Keeps(value), tmp_path)
+    with pytest.warns(UserWarning, match=r"other=\.\.\."):
+        warn_of_unstorable(Keeps(value, other=torch.nn.ReLU()))
 
 
 @pytest.mark.parametrize("value", [Mode.FAST, [Mode.FAST], Other.Mode.FAST])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -27,8 +28,19 @@ BUILTINS = [
 def test_every_built_in_name_leads_somewhere(entry: Entry) -> None:
     loaded = entry.load()
     module, _, name = entry.target.partition(":")
-    assert loaded.__name__ == name and loaded.__module__.startswith(module)
-    assert catalog.load(entry.kind, f"trainkit:{entry.name}") is loaded
+    made = loaded.func if isinstance(loaded, functools.partial) else loaded
+    assert made.__name__ == name and made.__module__.startswith(module)
+    again = catalog.load(entry.kind, f"trainkit:{entry.name}")
+    assert again is loaded or (again.func, again.keywords) == (loaded.func, loaded.keywords)
+
+
+def test_a_name_that_stands_for_another_has_its_arguments() -> None:
+    shorts = {entry.name: entry for entry in BUILTINS if entry.stands_for}
+    assert {"ddp_find_unused_parameters_true", "fsdp_cpu_offload", "16", "bf16"} <= shorts.keys()
+    assert shorts["fsdp_cpu_offload"].load().keywords == {"cpu_offload": True}
+    assert shorts["16"].load() is catalog.load("precision", "16-mixed")
+    with pytest.raises(UnknownNameError, match=r"allowed .*fsdp_cpu_offload.*\n.*did you mean 'fsdp_cpu_offload'"):
+        catalog.find("strategies", "fsdp_cpu_offlod")
 
 
 def named(kind: Kind) -> set[Any]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from trainkit.checkpoint.head import Head, peek, read_head
 from trainkit.checkpoint.state import is_resumable
-from trainkit.errors import CheckpointError, CheckpointNotFoundError, ConfigError
+from trainkit.errors import CheckpointError, CheckpointNotFoundError, ConfigError, nearest_name
 from trainkit.output import warn
 from trainkit.printable import printable
 from trainkit.storage import remote
@@ -22,6 +22,9 @@ from trainkit.storage.sharded.names import MANIFEST
 SUFFIX = ".ckpt"
 LAST = "last"
 """How the names of the files begin in which runs keep their newest states."""
+
+WORDS = ("best", LAST)
+"""What ``ckpt_path`` may be that is no path."""
 
 _ALLOWED = "the path of a checkpoint, 'best', or 'last'"
 
@@ -83,10 +86,18 @@ def locate_checkpoint(
     if not ckpt_path or not isinstance(ckpt_path, str | os.PathLike):
         raise ConfigError(f"ckpt_path={ckpt_path!r} is not usable. Allowed: {_ALLOWED}, or None.")
     path = os.fspath(ckpt_path)
-    # A remote path is not asked for here: it is fetched when it is read, and missing then.
-    if not is_remote(path) and _is_missing(path):
-        raise CheckpointNotFoundError(f"{not_found(Path(path))}\n    allowed        {_ALLOWED}")
+    require_path(path)
     return Located(path)
+
+
+def require_path(path: str) -> None:
+    """Raise `CheckpointNotFoundError` if there is no checkpoint at ``path``, which is none of the words for one."""
+    # A remote path is not asked for here: it is fetched when it is read, and missing then.
+    if is_remote(path) or not _is_missing(path):
+        return
+    nearest = nearest_name(path, WORDS)
+    hint = f"\n    did you mean   {nearest!r}?" if nearest else ""
+    raise CheckpointNotFoundError(f"{not_found(Path(path))}\n    allowed        {_ALLOWED}{hint}")
 
 
 def _is_missing(path: str) -> bool:

@@ -37,7 +37,7 @@ from trainkit.checkpoint.arguments import (
     vars_of,
 )
 from trainkit.checkpoint.changes import Rows, is_class, is_in_state
-from trainkit.errors import CheckpointError, UnknownNameError
+from trainkit.errors import CheckpointError, UnknownNameError, nearest_name
 from trainkit.module.optimizers import SchedulerConfig
 
 ANEW = ("optimizer", "scheduler")
@@ -196,7 +196,10 @@ def resolve_names(take: str | Sequence[str], rows: Rows) -> set[str]:
         matches = {row for row in rows if name in (row, row.rpartition(".")[2]) and not is_class(row)}
         if not matches:
             allowed = {row.rpartition(".")[2] for row in rows if is_in_state(row) and not is_class(row)}
-            raise UnknownNameError("value to take", name, {*allowed, *ANEW}, "fit(take=...)")
+            # What is the code's in any case may be named too, and misspelt.
+            others = {row.rpartition(".")[2] for row in rows if not is_class(row)}
+            nearest = nearest_name(name, {*allowed, *ANEW}) or nearest_name(name, others)
+            raise UnknownNameError("value to take", name, {*allowed, *ANEW, *filter(None, [nearest])}, "fit(take=...)")
         found |= {row for row in matches if is_in_state(row)}
     return found
 

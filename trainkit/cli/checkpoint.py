@@ -20,14 +20,24 @@ def command() -> None:
     """Look into checkpoints, compare them, and bring them into other forms.
 
     Nothing here runs code from a file, but `convert --trust`.
+
+    \b
+    Examples:
+      trainkit checkpoint show last.ckpt
+      trainkit checkpoint diff first.ckpt second.ckpt
     """
 
 
 @command.command("show")
-@click.argument("file")
+@click.argument("file", type=click.Path())
 @click.option("--tensors", is_flag=True, help="List every tensor.")
 def show(file: str, tensors: bool) -> None:
-    """Say what is in FILE."""
+    """Say what is in FILE.
+
+    \b
+    Examples:
+      trainkit checkpoint show runs/digits/checkpoints/last.ckpt --tensors
+    """
     with errors_as_messages():
         # Imported in the commands here, as these imports bring torch.
         from trainkit.checkpoint.describe import describe, list_tensors
@@ -42,9 +52,15 @@ def show(file: str, tensors: bool) -> None:
 
 
 @command.command("verify")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", type=click.Path(), nargs=-1, required=True, metavar="FILE...")
 def verify(files: tuple[str, ...]) -> None:
-    """Compare each FILE with its checksums, and read it; exit with 1 if one is damaged, or no checkpoint."""
+    """Compare each FILE with its checksums, and read it; exit with 1 if one is damaged, or no checkpoint.
+
+    \b
+    Examples:
+      trainkit checkpoint verify runs/digits/checkpoints/last.ckpt
+      trainkit checkpoint verify checkpoints/*.ckpt
+    """
     with errors_as_messages():
         from trainkit.errors import CheckpointError
         from trainkit.module.from_checkpoint import require_weights
@@ -72,11 +88,16 @@ def _read_form(file: str) -> dict[str, Any]:
 
 
 @command.command("diff")
-@click.argument("first")
-@click.argument("second")
+@click.argument("first", type=click.Path())
+@click.argument("second", type=click.Path())
 @click.option("--all", "shows_all", is_flag=True, help=f"Show all differences, not the first {DIFFERENCES_SHOWN} only.")
 def diff(first: str, second: str, shows_all: bool) -> None:
-    """Say in what FIRST and SECOND differ, bit for bit; exit with 1 if they do."""
+    """Say in what FIRST and SECOND differ, bit for bit; exit with 1 if they do.
+
+    \b
+    Examples:
+      trainkit checkpoint diff first.ckpt second.ckpt --all
+    """
     with errors_as_messages():
         from trainkit.checkpoint.diff import differences
         from trainkit.storage.files import read_checkpoint
@@ -95,14 +116,19 @@ def diff(first: str, second: str, shows_all: bool) -> None:
 
 
 @command.command("convert")
-@click.argument("old")
-@click.argument("new")
+@click.argument("old", type=click.Path())
+@click.argument("new", type=click.Path())
 @click.option("--trust", is_flag=True, help="I would let whoever made OLD run a program on this machine.")
 def convert(old: str, new: str, trust: bool) -> None:
     """Make one file NEW, which loads safely, of OLD: a sharded checkpoint, or one that does not load safely.
 
     Of a sharded checkpoint, a folder, one file is made, and nothing in it is run. Anything else, such as a checkpoint
     of Lightning with objects in it, is unpickled, and whatever code is in it is run. No other command does so.
+
+    \b
+    Examples:
+      trainkit checkpoint convert sharded.ckpt whole.ckpt
+      trainkit checkpoint convert lightning.ckpt safe.ckpt --trust
     """
     with errors_as_messages():
         from trainkit.storage.files import is_sharded
@@ -132,11 +158,16 @@ def convert(old: str, new: str, trust: bool) -> None:
 
 
 @command.command("export")
-@click.argument("file")
-@click.argument("output", metavar="OUTPUT.safetensors")
+@click.argument("file", type=click.Path())
+@click.argument("output", type=click.Path(), metavar="OUTPUT.safetensors")
 @click.option("--prefix", default="", help="Only weights whose names begin so, and without it; such as net.")
 def export(file: str, output: str, prefix: str) -> None:
-    """Write the weights of FILE in the format of safetensors. Needs the extra `export`."""
+    """Write the weights of FILE in the format of safetensors. Needs the extra `export`.
+
+    \b
+    Examples:
+      trainkit checkpoint export last.ckpt net.safetensors --prefix net.
+    """
     with errors_as_messages():
         from trainkit.checkpoint.export import export_weights
 

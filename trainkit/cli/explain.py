@@ -19,6 +19,7 @@ def command(run: ConfiguredRun) -> None:
     """Say what `trainkit fit CONFIG` is going to do, on one page; train and write nothing.
 
     \b
+    Examples:
       trainkit explain config.yaml
       trainkit explain config.yaml trainer.accumulate_grad_batches=4 ckpt_path=last
 

@@ -39,9 +39,10 @@ def command(
 ) -> None:
     """Train the module that CONFIG describes.
 
-    Each KEY=VALUE sets one key of the configuration, ~KEY removes one:
+    Each KEY=VALUE sets one key of the configuration, ~KEY removes one.
 
     \b
+    Examples:
       trainkit fit config.yaml trainer.max_epochs=20 callbacks.early_stopping=null
       trainkit fit config.yaml ckpt_path=last
 

@@ -19,6 +19,7 @@ def command(folder: str) -> None:
     """Make a project in FOLDER: a module, data, a configuration and a test, which train in a few seconds.
 
     \b
+    Examples:
       trainkit init moons
       cd moons && trainkit fit config.yaml && pytest
     """

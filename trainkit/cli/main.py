@@ -25,12 +25,16 @@ COMMANDS = (
     "checkpoint",
     "verify-resume",
     "config",
+    "doctor",
     "plugins",
     "plugin",
     "init",
     "runs",
 )
 """The subcommands, in the order of the help. Each is the object ``command`` in the file of its name."""
+
+COMPLETE = "_TRAINKIT_COMPLETE"
+"""The environment variable in which a shell asks what there is to complete; the name is click's."""
 
 
 class _LazyCommands(click.Group):
@@ -85,6 +89,14 @@ def _checked(entry: catalog.Entry) -> click.Command:
     return loaded
 
 
+if COMPLETE in os.environ:  # a shell asks, which click answers before it comes to the group
+    from click.shell_completion import add_completion_class
+
+    from trainkit.cli.complete import Bash
+
+    add_completion_class(Bash)
+
+
 @click.group("trainkit", cls=_LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(trainkit.__version__, prog_name="trainkit")
 @click.pass_context
@@ -92,6 +104,18 @@ def main(context: click.Context) -> None:
     """Train PyTorch modules.
 
     A run is described by a YAML file; see `trainkit COMMAND --help` for each command.
+
+    \b
+    Examples:
+      trainkit init moons
+      trainkit fit config.yaml trainer.max_epochs=20
+      trainkit doctor config.yaml
+
+    \b
+    To complete commands, options, files and keys with the tab key:
+      eval "$(_TRAINKIT_COMPLETE=bash_source trainkit)"      (in ~/.bashrc)
+      eval "$(_TRAINKIT_COMPLETE=zsh_source trainkit)"       (in ~/.zshrc)
+      _TRAINKIT_COMPLETE=fish_source trainkit | source       (in config.fish)
     """
     # Also for what the user's code prints: `trainkit fit ... | head -1` has trained, and ends with 0.
     discard_at_exit()

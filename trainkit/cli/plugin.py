@@ -28,7 +28,12 @@ _FILES = {
 
 @click.group("plugin", short_help="Write a plugin of your own.")
 def command() -> None:
-    """Write a plugin of your own."""
+    """Write a plugin of your own.
+
+    \b
+    Examples:
+      trainkit plugin new loss-printer
+    """
 
 
 @command.command("new")
@@ -38,6 +43,7 @@ def new(name: str, into: str) -> None:
     """Make a package with a callback NAME, its test and its CI.
 
     \b
+    Examples:
       trainkit plugin new loss-printer
       cd trainkit-loss-printer && pip install -e '.[test]' && pytest
     """

@@ -25,6 +25,7 @@ def command(run: ConfiguredRun, output: str) -> None:
     Folders of the file are made. One that cannot be written is an error before anything is predicted.
 
     \b
+    Examples:
       trainkit predict config.yaml ckpt_path=last --output predictions.pt
     """
     # Every rank has the predictions of all of them, and rank 0 writes the file.

@@ -34,6 +34,7 @@ def command(folder: str, names: tuple[str, ...], greatest: bool, compare: bool, 
     """List the runs whose metrics.csv is below FOLDER, the newest first, or by the best value of a metric.
 
     \b
+    Examples:
       trainkit runs runs
       trainkit runs runs --metric val/accuracy --max
       trainkit runs runs --metric val/loss --compare

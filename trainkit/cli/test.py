@@ -18,6 +18,7 @@ def command(run: ConfiguredRun) -> None:
     """Run the module that CONFIG describes over the test data and print its metrics.
 
     \b
+    Examples:
       trainkit test config.yaml ckpt_path=last
     """
     warn_about_fresh_weights(run)

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainkit.checks import is_whole
-from trainkit.cli.configured import errors_as_messages, import_from_current_folder, read_words
+from trainkit.cli.configured import (
+    build_words,
+    configuration,
+    errors_as_messages,
+    import_from_current_folder,
+    read_words,
+)
 from trainkit.printable import printable
 
 if TYPE_CHECKING:
@@ -29,8 +35,7 @@ MOST_LOST = 8  # so many objects are named at most, of those that hold something
 
 
 @click.command("verify-resume", short_help="Prove that a run continues exactly.")
-@click.argument("config", type=click.Path())
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@configuration
 @click.option("--steps", default=20, show_default=True, type=click.IntRange(min=4), help="Training batches to run.")
 @click.option("--keep", type=click.Path(file_okay=False), help="Keep checkpoints and traces in this folder.")
 @click.option("--trace-into", hidden=True, help="Be one of the runs that are compared.")
@@ -52,6 +57,7 @@ def command(
     (the module, callbacks, the data, globals) no longer held when the run went on.
 
     \b
+    Examples:
       trainkit verify-resume config.yaml
       trainkit verify-resume config.yaml data.num_workers=4 --steps 50
     """
@@ -234,10 +240,9 @@ def _tell_lost(lost: list[Lost], told: set[str]) -> None:
 
 def _trace(overrides: list[str], config: str, folder: Path, steps: int, checkpoint: str | None) -> None:
     """Make one of the runs in this process: train, trace it into ``folder``, and stop after ``steps`` batches."""
-    from trainkit.config import build
     from trainkit.testing.trace import Enough, RunTrace
 
-    run = build(read_words(config, overrides))
+    run = build_words(config, overrides)
     # The user's checkpoints go into the folder of this run, not over those of the user's own runs.
     for callback in run.trainer.checkpoint_callbacks:
         if callback.dirpath is not None:

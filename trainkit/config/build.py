@@ -142,7 +142,7 @@ class _Builder:
 
     def _trainer_argument(self, name: str, value: Any) -> Any:
         """Build an argument of the Trainer; plugins of it have names and arguments, as callbacks do."""
-        key, kind = f"trainer.{name}", _KINDS.get(name)
+        key, kind = f"trainer.{name}", catalog.KIND_OF_ARGUMENT.get(name)
         if kind is not None and isinstance(value, list):
             items = enumerate(value)
             return [
@@ -238,14 +238,6 @@ class _Builder:
 
 _SPECIAL = ("_target_", "_args_", "_partial_", "_link_", "_ref_", "_replace_")
 """Keys that are no arguments."""
-
-_KINDS: dict[str, catalog.Kind] = {
-    "strategy": "strategies",
-    "precision": "precision",
-    "logger": "loggers",
-    "profiler": "profilers",
-}
-"""Arguments of the Trainer that take plugins."""
 
 
 def _is_plugin(value: Any) -> bool:

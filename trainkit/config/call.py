@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import collections.abc
 import functools
+import itertools
+import sys
+import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
-from typing import Any
+from typing import Any, Union, get_args, get_origin
 
 from trainkit.config.parameters import Parameters, parameters_of
 from trainkit.config.schema import Section, Source
@@ -121,6 +125,7 @@ class _Checker:
                 key,
                 f"{key}={value!r} is not usable.",
                 allowed=f"{_declaration(parameter)}{one_of}, says {self.name}",
+                write=_dotted_name(value, parameter.annotation),
             ) from None
 
 
@@ -141,6 +146,28 @@ class _Maker:
 def _is_made_later(missing: Sequence[str]) -> bool:
     """Whether what is missing is what only the code can give: the parameters of an optimizer, or that of a schedule."""
     return missing[0] in ("params", "optimizer")
+
+
+def _dotted_name(value: Any, annotation: Any) -> str:
+    """Return how a class or function is written that was given by its last name alone; empty if that is not it."""
+    named = [each for each in _parts_of(annotation) if (get_origin(each) or each) in (type, collections.abc.Callable)]
+    if not named or not isinstance(value, str) or not value.isidentifier():
+        return ""
+    bases = [base for each in named for base in get_args(each)[:1] if isinstance(base, type)]
+    for module in [name for base in bases for name in itertools.accumulate(base.__module__.split("."), _join)]:
+        if hasattr(sys.modules.get(module), value):  # the shortest: torch.nn.GELU, not torch.nn.modules.GELU
+            return f"{module}.{value}"
+    return f"package.module.{value}, a dotted name"
+
+
+def _join(above: str, name: str) -> str:
+    return f"{above}.{name}"
+
+
+def _parts_of(annotation: Any) -> list[Any]:
+    """Return an annotation, or what a union of several is made of."""
+    is_union = get_origin(annotation) in (Union, types.UnionType)
+    return list(get_args(annotation)) if is_union else [annotation]
 
 
 def _declaration(parameter: Parameter) -> str:

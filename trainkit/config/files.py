@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -70,6 +71,11 @@ def key_paths(value: Any, above: str = "") -> Iterator[str]:
         path = f"{above}[{name}]" if isinstance(value, list) else f"{above}.{name}" if above else str(name)
         yield path
         yield from key_paths(item, path)
+
+
+def dotted(path: str) -> str:
+    """Return a key path with the places of items as names: ``a.0.b`` for ``a[0].b``, which are two ways to write it."""
+    return re.sub(r"\[(\d+)\]", r".\1", path)
 
 
 def is_file_name(word: str) -> bool:

@@ -26,19 +26,13 @@ Schema = dict[str, Any]
 
 _PLAIN = {bool: "boolean", int: "integer", float: "number", str: "string", types.NoneType: "null"}
 _OTHER = {"$ref": "#/$defs/other"}
-_OF_TRAINER: dict[str, catalog.Kind] = {
-    "strategy": "strategies",
-    "precision": "precision",
-    "logger": "loggers",
-    "profiler": "profilers",
-}
 
 
 def json_schema(config: Config) -> Schema:
     """Return the schema for files like that of ``config``, whose classes it names."""
     trainer = _arguments_of(Trainer, closed=True)
     trainer["properties"].pop("callbacks", None)
-    for name, kind in _OF_TRAINER.items():
+    for name, kind in catalog.KIND_OF_ARGUMENT.items():
         trainer["properties"][name] = {"anyOf": [trainer["properties"][name], _plugin(kind), {"type": "array"}]}
     sections = {"module": config.module, "data": config.data or {}}
     return {

@@ -56,7 +56,7 @@ def of_environment() -> list[str]:
 
 
 def apply(tree: DictConfig, override: str) -> str:
-    """Apply one override to ``tree``, and return the key path that it sets or removes."""
+    """Apply one override to ``tree``; return the key path that it sets or removes, of ``+=`` that of the new item."""
     key, how, text = _parsed(override)
     if how == "~":
         return _remove(tree, key)
@@ -64,8 +64,13 @@ def apply(tree: DictConfig, override: str) -> str:
     try:
         value = _value(text)
         if how == "+=":
-            value = [*_items(tree, key), value]
+            items = _items(tree, key)
+            OmegaConf.update(tree, key, [*items, value], merge=False, force_add=True)
+            return f"{key}[{len(items)}]"
+        _refuse_other_form(tree, key, how, value, text)
         OmegaConf.update(tree, key, value, merge=how == "=", force_add=True)
+    except ConfigError:  # a ValueError too, which says all
+        raise
     except (ValueError, OmegaConfBaseException) as error:
         raise ConfigError(f"override {override!r} is not usable: {first_line(error)}") from error
     except RecursionError as error:
@@ -105,6 +110,21 @@ def _refuse_name_in_list(tree: DictConfig, key: str, override: str) -> None:
             f"override {override!r} is not usable: {above} is a list here, whose items have no names.\n"
             f"    write        {above}[0].KEY=VALUE, {above}+=VALUE, or {above}:={{NAME: ...}} in place of the list"
         )
+
+
+def _refuse_other_form(tree: DictConfig, key: str, how: str, value: Any, text: str) -> None:
+    """Raise for a list that is to be merged into a mapping, and the reverse, which nobody could."""
+    held = OmegaConf.select(tree, key)
+    if how == "=" and isinstance(held, DictConfig) and isinstance(value, list):
+        is_there, given = "a mapping", "a list"
+    elif how == "=" and isinstance(held, ListConfig) and isinstance(value, dict):
+        is_there, given = "a list", "a mapping"
+    else:
+        return
+    raise ConfigError(
+        f"override '{key}={text}' is not usable: {key} is {is_there} here, into which {given} cannot be merged.\n"
+        f"    write        {key}:={text}, in place of the whole of what is there"
+    )
 
 
 def _items(tree: DictConfig, key: str) -> list[Any]:

@@ -12,7 +12,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from trainkit.checks import file_path
 from trainkit.config import overrides as overriding
 from trainkit.config.disabled import require_known
-from trainkit.config.files import key_paths, load, merge
+from trainkit.config.files import dotted, key_paths, load, merge
 from trainkit.config.schema import Config, Source
 from trainkit.errors import ConfigError
 from trainkit.plugins import catalog
@@ -57,7 +57,7 @@ def _read(given: Sequence[FilePath] | Mapping[str, Any], overrides: Iterable[str
     named = _named_callbacks(tree)
     of_environment = overriding.of_environment()
     for index, override in enumerate([*of_environment, *overrides]):
-        key = overriding.apply(tree, override)
+        key = dotted(overriding.apply(tree, override))
         named |= _named_callbacks(tree)
         # Removed first, so that the dict is in the order in which the last override of each key was given.
         written.pop(key, None)
@@ -87,7 +87,7 @@ def _merged(given: Sequence[FilePath] | Mapping[str, Any]) -> tuple[DictConfig, 
         parts[os.fspath(path)] = load(os.fspath(path))
     for path, part in parts.items():
         merged = merge(merged, part)
-        files[path] = frozenset(key_paths(part))
+        files[path] = frozenset(map(dotted, key_paths(part)))
     try:
         return OmegaConf.create(merged), files
     except (ValueError, OmegaConfBaseException) as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from trainkit.config.files import dotted
 from trainkit.errors import ConfigError, UnknownNameError
 
 Section = dict[str, Any]
@@ -21,7 +22,8 @@ class Source:
     Attributes:
         path: The first file, as the user named it.
         overrides: The overrides as they were given, by the key path that each one sets; the last one given comes last.
-        files: All files in their order, and the key paths that each has written.
+        files: All files in their order, and the key paths that each has written. Here and in ``overrides`` items of
+            lists have their places as names, as in ``callbacks.0.use``.
         unchecked: Keys of which no check can know whether anybody reads them, or what they may be, and why; noted while
             objects are built.
     """
@@ -33,20 +35,22 @@ class Source:
 
     def where(self, key: str) -> str:
         """Return where ``key`` was written last. For a section, also name the overrides that changed values in it."""
+        path = dotted(key)
         # With a dot at the end, so that ``module.lr`` covers ``module.lr.start`` but not ``module.lr_start``.
         for overridden, override in reversed(self.overrides.items()):
-            if f"{key}.".startswith(f"{overridden}."):
+            if f"{path}.".startswith(f"{overridden}."):
                 return f"override {override}"
-        within = [override for overridden, override in self.overrides.items() if overridden.startswith(f"{key}.")]
+        within = [override for overridden, override in self.overrides.items() if overridden.startswith(f"{path}.")]
         return f"{self.file_of(key)}: {key}" + (f", with {' '.join(within)}" if within else "")
 
     def file_of(self, key: str) -> str:
         """Return the last file that has written ``key``; where none has, the last with what is around it."""
+        key = dotted(key)
         while key:
             for path, keys in reversed(list(self.files.items())):
                 if key in keys:
                     return path
-            key = key[: max(key.rfind("."), key.rfind("["), 0)]
+            key = key.rpartition(".")[0]
         return self.path
 
     def refuse(self, key: str, problem: str, *, allowed: str = "", write: str = "") -> ConfigError:

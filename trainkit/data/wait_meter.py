@@ -94,7 +94,7 @@ class WaitMeter:
         """Warn if the share of waiting was large, and there is something to advise."""
         if self._waited_s < WORTH_A_WARNING * self._whole_s:
             return
-        advice = advise(loader, self._waited_s / MEASURED)
+        advice = advise(loader, self._waited_s / MEASURED, pins=self._device.type == "cuda")
         if advice:
             lines = "\n".join(f"    {'to do' if line is advice[0] else '':12} {line}" for line in advice)
             warn(
@@ -103,15 +103,16 @@ class WaitMeter:
             )
 
 
-def advise(loader: Any, wait_s: float) -> list[str]:
+def advise(loader: Any, wait_s: float, *, pins: bool = True) -> list[str]:
     """Return what would shorten the wait for ``loader``, one line for each advice.
 
     Args:
         loader: Any loader.
         wait_s: The mean wait for a batch, in seconds.
+        pins: Whether batches go to a device for which their memory is pinned.
     """
     if isinstance(loader, CombinedLoader):
-        return list(dict.fromkeys(line for each in loader.flattened for line in advise(each, wait_s)))
+        return list(dict.fromkeys(line for each in loader.flattened for line in advise(each, wait_s, pins=pins)))
     # First, however short the wait is: a TensorLoader takes a batch out of the tensors in one operation.
     if isinstance(loader, DataLoader) and _gathers_tensors(loader):
         sampler = index_sampler(loader)
@@ -128,13 +129,14 @@ def advise(loader: Any, wait_s: float) -> list[str]:
     if not isinstance(loader, DataLoader):
         return [
             f"the {type(loader).__name__} loads in the process that trains: a map-style dataset with "
-            f"DataLoader(num_workers={_cores()}, persistent_workers=True) loads ahead"
+            f"DataLoader(num_workers={usable_cores()}, persistent_workers=True) loads ahead"
         ]
     if not loader.num_workers:
-        return [f"DataLoader(num_workers={_cores()}, persistent_workers=True, pin_memory=True) loads ahead"]
+        pinned = ", pin_memory=True" if pins else ""
+        return [f"DataLoader(num_workers={usable_cores()}, persistent_workers=True{pinned}) loads ahead"]
     advice = []
-    if loader.num_workers < _cores():
-        advice.append(f"num_workers={_cores()}, as many as there are cores; now {loader.num_workers}")
+    if loader.num_workers < usable_cores():
+        advice.append(f"num_workers={usable_cores()}, as many as there are cores; now {loader.num_workers}")
     if not loader.persistent_workers:
         advice.append("persistent_workers=True, or each epoch starts them anew")
     return [*advice, "do less per sample: store data decoded and resized, move augmentations to the device"]
@@ -151,7 +153,7 @@ def _gathers_tensors(loader: DataLoader[Any]) -> bool:
     )
 
 
-def _cores() -> int:
+def usable_cores() -> int:
     """Return how many cores this process may use."""
     # Containers and SLURM give a process fewer cores than the machine has; not every system can tell.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import inspect
 import sys
 from argparse import Namespace
@@ -174,6 +175,9 @@ def warn_of_unstorable(owner: HyperparametersMixin | None) -> None:
     left_out = [] if owner is None else storable(owner.hparams)[1]
     if owner is not None and left_out:
         left_out = [name for name in left_out if name not in describe_enums(owner)]
+        # What `_partial_` of a configuration makes, and a configuration makes anew: no hyperparameter by which runs
+        # differ, but code. Who loads without one is told then what is missing.
+        left_out = [name for name in left_out if not isinstance(owner.hparams.get(name), functools.partial)]
     if left_out:
         name = type(owner).__name__
         example = ", ".join(f"{each}=..." for each in left_out)

@@ -32,6 +32,14 @@ SINGULAR: dict[Kind, str] = {
     "cli": "command",
 }
 
+KIND_OF_ARGUMENT: dict[str, Kind] = {
+    "strategy": "strategies",
+    "precision": "precision",
+    "logger": "loggers",
+    "profiler": "profilers",
+}
+"""Arguments of the Trainer that take plugins by name."""
+
 _DEFAULTS = ("auto", "32-true")
 """What a Trainer looks up by itself, for which no metadata is read."""
 
@@ -82,6 +90,17 @@ _BUILTIN: dict[Kind, dict[str, str]] = {
     "cli": {},
 }
 
+# Lightning's, most of them.
+_ALIASES: dict[Kind, dict[str, tuple[str, dict[str, Any]]]] = {
+    "strategies": {
+        "ddp_find_unused_parameters_true": ("ddp", {"find_unused_parameters": True}),
+        "ddp_find_unused_parameters_false": ("ddp", {"find_unused_parameters": False}),
+        "fsdp_cpu_offload": ("fsdp", {"cpu_offload": True}),
+    },
+    "precision": {"64": ("64-true", {}), "32": ("32-true", {}), "16": ("16-mixed", {}), "bf16": ("bf16-mixed", {})},
+}
+"""Names that stand for another one with some arguments."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -93,6 +112,7 @@ class Entry:
         distribution: The installed package that offers it, by its name for pip.
         version: The version of that package.
         target: The place of the object, as ``"module:attribute"``.
+        stands_for: Another name, and arguments, that this one is short for; empty if it is none.
     """
 
     kind: Kind
@@ -100,6 +120,7 @@ class Entry:
     distribution: str
     version: str
     target: str
+    stands_for: str = ""
 
     @property
     def qualified_name(self) -> str:
@@ -143,7 +164,8 @@ class Entry:
                 f"    target       {self.target}\n"
                 f"    to mend it   upgrade, repair or uninstall {self.distribution}, or do not name {self.name!r}"
             ) from error
-        return loaded
+        _, given = _ALIASES.get(self.kind, {}).get(self.name, ("", {}))
+        return functools.partial(loaded, **given) if given and self.stands_for else loaded
 
 
 def entries(kind: Kind) -> list[Entry]:
@@ -276,7 +298,15 @@ def _builtin_entries(kind: Kind) -> list[Entry]:
         Entry(each, name, "trainkit", version, target)
         for each in _within(kind)
         for name, target in _BUILTIN[each].items()
+    ] + [
+        Entry(each, name, "trainkit", version, _BUILTIN[each][meant], _in_words(meant, given))
+        for each in _within(kind)
+        for name, (meant, given) in _ALIASES.get(each, {}).items()
     ]
+
+
+def _in_words(name: str, arguments: dict[str, Any]) -> str:
+    return ", ".join([name, *(f"{key}={value}" for key, value in arguments.items())])
 
 
 def _installed_entries(kind: Kind) -> list[Entry]:

@@ -19,13 +19,6 @@ from trainkit.strategies.launch.environment import Launch, read_launch
 T = TypeVar("T")
 
 _DEVICE_NAME = re.compile(r"(cpu|cuda|gpu|mps)(?::(\d+))?")
-# Lightning's names, and the arguments that they stand for.
-_STRATEGY_ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddp_find_unused_parameters_true": ("ddp", {"find_unused_parameters": True}),
-    "ddp_find_unused_parameters_false": ("ddp", {"find_unused_parameters": False}),
-    "fsdp_cpu_offload": ("fsdp", {"cpu_offload": True}),
-}
-_PRECISION_ALIASES = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 
 
 def resolve_strategy(
@@ -88,7 +81,7 @@ def resolve_precision(precision: str | int | Precision | None = None) -> Precisi
     if isinstance(precision, bool) or not isinstance(precision, str | int | None):
         raise ConfigError(f"precision={precision!r} is not usable. Allowed: a name such as '16-mixed', or a Precision.")
     name = "32-true" if precision is None else str(precision)
-    return _make("precision", _PRECISION_ALIASES.get(name, name), "Trainer(precision=...)", {}, Precision)
+    return _make("precision", name, "Trainer(precision=...)", {}, Precision)
 
 
 def resolve_callback(callback: object, **arguments: Any) -> object:
@@ -151,8 +144,7 @@ def _make_strategy(strategy: str | Strategy, several: bool) -> Strategy:
         raise ConfigError(f"strategy={strategy!r} is not usable. Allowed: a name such as 'ddp', or a Strategy.")
     if strategy == "auto" and several:
         strategy = "ddp"
-    name, arguments = _STRATEGY_ALIASES.get(strategy, (strategy, {}))
-    return _make("strategies", name, "Trainer(strategy=...)", arguments, Strategy)  # type: ignore[type-abstract]  # a subclass comes out
+    return _make("strategies", strategy, "Trainer(strategy=...)", {}, Strategy)  # type: ignore[type-abstract]  # a subclass comes out
 
 
 def _refuse_other_devices(strategy: Strategy, accelerator: str, kind: str, choice: Choice) -> None:
