@@ -12,6 +12,7 @@ from trainkit.errors import CheckpointError
 from trainkit.hooks.manager import HookManager
 from trainkit.precision import MixedFloat16
 from trainkit.precision.base import Precision
+from trainkit.precision.dtypes import Float32
 from trainkit.seed import rng_state, set_rng_state
 from trainkit.testing import TinyData, TinyModule, assert_same_state, assert_same_weights, quiet_trainer
 from trainkit.trainer.run_state import due_hook, dump, dump_weights, restore_beginning
@@ -421,3 +422,35 @@ def test_a_resumed_run_is_prepared_from_the_random_numbers_it_began_with():
 def test_a_file_has_no_other_hook_called_than_those_that_a_run_finishes(name):
     with pytest.raises(CheckpointError, match=f"says that '{name}' was running"):
         due_hook({"trainkit": {"due": {"name": name, "plugins": []}}}, HookManager())
+
+
+class Scaled(Float32):
+    """One of another package, with a state of its own."""
+
+    name = "scaled"
+
+    def __init__(self):
+        super().__init__()
+        self.given = []
+
+    def state_dict(self):
+        return {"scale": 2.0, "steps": 3}
+
+    def load_state_dict(self, state):
+        self.given.append(state)
+
+
+@pytest.mark.parametrize("before", ["scaled", "16-mixed", "32-true"])
+@pytest.mark.parametrize("now", ["scaled", "16-mixed", "32-true"])
+def test_a_precision_is_given_its_own_state_and_not_that_of_another(before, now, tmp_path):
+    def fit(name, epochs, path=None):
+        precision = Scaled() if name == "scaled" else name
+        trainer = quiet_trainer(precision=precision, max_epochs=epochs)
+        trainer.fit(TinyModule(), TinyData(2), ckpt_path=path)
+        return trainer
+
+    first = fit(before, 1)
+    first.save_checkpoint(tmp_path / "one.ckpt")
+    second = fit(now, 2, tmp_path / "one.ckpt")
+    if now == "scaled":
+        assert second.precision.given == [{"scale": 2.0, "steps": 3} if before == "scaled" else {}]

@@ -253,7 +253,9 @@ def restore(
     # With another precision than before, their states follow the parameters.
     resumption.restore_optimizers(checkpoint, keep_dtypes=_same_dtypes(run, checkpoint["state_dict"]))
     with given_to(run.precision, "trainkit.precision", path):
-        run.precision.load_state_dict(own["precision"])
+        # That of another one, whose package may be missing now, means nothing to this one.
+        saved_by = own.get(MADE_WITH, {}).get("precision", str(run.precision))
+        run.precision.load_state_dict(own["precision"] if saved_by == str(run.precision) else {})
     restore_stop(run, own.get("stop", {}), [(state.state_key(name, plugin), plugin) for name, plugin in plugins])
     if own["ranks"]:  # there are none where another framework saved
         group_batches = checkpoint["loops"]["fit"].get("group_batches", 0)
