@@ -119,7 +119,7 @@ def test_the_list_says_which_parts_are_unfit_and_imports_nothing(site: Site) -> 
     assert listed.output.count("old-ema 0.3  unfit\n") == 2
     assert f"needs trainkit<0.0.9, and this is trainkit {trainkit.__version__}" in listed.output
     refused = CliRunner().invoke(main, ["old-ema"])
-    assert refused.exit_code == 1 and "command 'old-ema' was made for another version of trainkit." in refused.output
+    assert refused.exit_code == 2 and "command 'old-ema' was made for another version of trainkit." in refused.output
 
 
 def test_a_wrong_argument_in_a_configuration_names_the_package(site: Site) -> None:
