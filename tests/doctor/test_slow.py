@@ -45,7 +45,7 @@ SLOW: dict[str, tuple[Seen, str]] = {
     "tiny steps": (seen(step_s=5e-4), "trainer.compile=step"),
     "small batches": (seen(batch_size=2, step_s=5e-3), "a larger batch_size"),
     "room on the GPU": (seen(used_bytes=10**9, total_bytes=80 * 10**9), "a larger batch_size"),
-    "plugin": (seen(plugins=[TimingRow("Mine", "on_train_batch_end", 20, 0.2)]), "at every n-th batch"),
+    "plugin": (seen(plugins=[TimingRow(20, 0.2, plugin="Mine", hook="on_train_batch_end")]), "at every n-th batch"),
     "pinned for nobody": (seen(loader=DataLoader(SAMPLES, 32, pin_memory=True)), "pin_memory=False"),
     "too many workers": (
         seen(loader=crowded()),
@@ -83,7 +83,7 @@ def test_no_memory_is_to_be_pinned_for_a_cpu() -> None:
 
 
 def test_a_plugin_that_takes_little_is_not_told() -> None:
-    assert found(seen(plugins=[TimingRow("Mine", "on_train_batch_end", 20, 0.02)])) == []
+    assert found(seen(plugins=[TimingRow(20, 0.02, plugin="Mine", hook="on_train_batch_end")])) == []
 
 
 @pytest.mark.parametrize(

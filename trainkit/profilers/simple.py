@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from trainkit.callbacks.builtin.gradient_clipping import GradientClipping
 from trainkit.callbacks.builtin.last_checkpoint import LastCheckpoint
 from trainkit.callbacks.builtin.lr_schedulers import LRSchedulers
+from trainkit.callbacks.builtin.run_record import RunRecord
 from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint
 from trainkit.errors import ConfigError
 from trainkit.hooks.specs import hookimpl
@@ -32,6 +33,7 @@ _SHARE_OF: dict[type, str] = {
     MetricRows: "logging",
     ModelCheckpoint: "saving",
     LastCheckpoint: "saving",
+    RunRecord: "saving",
 }
 """The shares of plugins that are not just callbacks."""
 
