@@ -295,3 +295,19 @@ def test_what_is_kept_describes_the_same(tmp_path: Any) -> None:
     config = read(sections)
     (tmp_path / "again.yaml").write_text(config.to_yaml())
     assert read(tmp_path / "again.yaml").sections() == config.sections()
+
+
+@pytest.mark.parametrize(
+    ("written", "kinds"),
+    [
+        ("csv", [CSVLogger]),
+        ("[csv, tensorboard]", [CSVLogger, TensorBoardLogger]),
+        ("{use: csv, name: mine}", [CSVLogger]),
+        ("[{use: csv, name: mine}, tensorboard]", [CSVLogger, TensorBoardLogger]),
+    ],
+)
+def test_loggers_are_named(written: str, kinds: list[type], write_config: Callable[[str], str]) -> None:
+    run = build(
+        read(write_config(f"module: {{_target_: trainkit.testing.TinyModule}}\ntrainer: {{logger: {written}}}"))
+    )
+    assert [type(logger) for logger in run.trainer.loggers] == kinds

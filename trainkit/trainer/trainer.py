@@ -78,7 +78,8 @@ class Trainer(TrainerProperties):
             (``docs/how-to/many-machines.md``).
         num_nodes: How many machines.
         precision: ``32-true``, ``16-mixed``, ``bf16-mixed``, ``16-true``, ``bf16-true``, ``64-true``.
-        logger: True for TensorBoard and CSV files in one version folder, False for none, or one or several loggers.
+        logger: True for TensorBoard and CSV files in one version folder, False for none, or one or several loggers, or
+            names of them.
         callbacks: Objects with methods named after hooks, or names of plugins.
         max_epochs: Epochs to train; -1 for no limit. None is 1000 unless ``max_steps`` or ``max_time`` is set.
         min_epochs: Epochs before which ``should_stop`` is not honoured.
@@ -145,7 +146,7 @@ class Trainer(TrainerProperties):
         devices: int | str | Sequence[int] = "auto",
         num_nodes: int = 1,
         precision: str | int | Precision | None = None,
-        logger: Logger | Sequence[Logger] | bool | None = None,
+        logger: Logger | str | Sequence[Logger | str] | bool | None = None,
         callbacks: object | Sequence[object] | None = None,
         max_epochs: int | None = None,
         min_epochs: int | None = None,
