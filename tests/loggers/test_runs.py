@@ -36,3 +36,12 @@ def test_other_tables_and_broken_settings_are_passed_over(tmp_path: Path) -> Non
     (tmp_path / "run" / "config.yaml").write_text("a: [1\n")
     (run,) = find_runs(tmp_path)
     assert run.folder.name == "run" and run.settings == {}
+
+
+def test_how_a_run_has_ended_is_read_from_its_summary(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,epoch,loss\n1,0,2.5\n")
+    (run,) = find_runs(tmp_path)
+    assert run.ended is None
+    (tmp_path / "summary.json").write_text('{"status": "failed"}')
+    (run,) = find_runs(tmp_path)
+    assert run.ended == "failed"
