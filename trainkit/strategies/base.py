@@ -140,6 +140,10 @@ class Strategy(ABC):
         """Return the ``batches`` of an evaluation, of which ranks may have different numbers."""
         return batches
 
+    def describe(self, module: TrainModule) -> Sequence[str]:
+        """Return how ``module`` is dealt out to the ranks, in words; nothing where each has all of it."""
+        return ()
+
     def gradient_sync(self, *, enabled: bool) -> AbstractContextManager[None]:
         """Return the context for forward and backward of one batch.
 

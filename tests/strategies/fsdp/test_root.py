@@ -54,3 +54,12 @@ def test_a_module_that_is_whole_is_dealt_out_again():
 def test_a_policy_that_chooses_nothing_is_told(policy: Any):
     with pytest.warns(match="chooses no module within Net, so all of it is one unit"):
         wrapped(wrap_policy=policy)
+
+
+def test_units_are_described_by_the_classes_that_the_user_has_written():
+    module, root = wrapped(activation_checkpointing=True)
+    sizes = [sum(each.numel() for each in block.parameters()) for block in module.blocks]
+    units, rest = root.describe()
+    assert units == f"units, whole while they compute: 3 Block of {sizes[0]:,}"
+    in_none = sum(each.numel() for each in module.parameters()) - sum(sizes)
+    assert rest == f"in none of them, and whole for the time of a step: {in_none:,}"

@@ -193,3 +193,20 @@ def test_groups_and_memory_of_optimizers_are_told() -> None:
     ]
     assert told.memory == {"weights": 800, "gradients": 800, "optimizer": 800}
     assert told.parameters == (200, 0)
+
+
+def test_what_is_dealt_out_is_told() -> None:
+    class Blocks(TinyModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(2)])
+
+    told = quiet_trainer(max_epochs=1, strategy="fsdp", accelerator="cpu").explain(Blocks(), TinyData())
+    assert told.sharding == [
+        "mesh: shard 1",
+        "units, whole while they compute: 2 Linear of 20",
+        "in none of them, and whole for the time of a step: 10",
+    ]
+    assert "sharding     mesh: shard 1" in str(told)
+    assert "on this rank weights" in str(told)
+    assert quiet_trainer(max_epochs=1).explain(TinyModule(), TinyData()).sharding == ()

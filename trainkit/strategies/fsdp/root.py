@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,6 +101,16 @@ class Root(nn.Module):
             self.reshard()
             for unit in () if self._reshards else self._units:
                 unit.reshard()
+
+    def describe(self) -> list[str]:
+        """Return which units there are, of how many numbers, and what is in none."""
+        kinds = Counter((_kind(unit), sum(each.numel() for each in unit.parameters())) for unit in self._units)
+        rest = sum(each.numel() for each in self._own)
+        units = ", ".join(f"{times} {kind} of {numbers:,}" for (kind, numbers), times in kinds.items())
+        return [
+            f"units, whole while they compute: {units or 'none'}",
+            f"in none of them, and whole for the time of a step: {rest:,}",
+        ]
 
     # Steps without gradients
 
@@ -236,6 +247,12 @@ def shard(module: TrainModule, how: Sharding) -> Any:
     sharded.reshard()
     sharded.watch([*done, *chosen], reshards=how.reshard_after_forward)
     return sharded
+
+
+def _kind(unit: nn.Module) -> str:
+    """Return the name of the class that the user has written."""
+    inner = getattr(unit, "_checkpoint_wrapped_module", unit)
+    return type(inner).__name__.removeprefix("FSDP")  # of which `fully_shard` makes a subclass
 
 
 def _norms(module: nn.Module) -> list[nn.Module]:

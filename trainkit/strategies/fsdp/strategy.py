@@ -237,6 +237,11 @@ class FSDP(Strategy):
         if self._root is not None:
             self._root.renew()
 
+    def describe(self, module: TrainModule) -> Sequence[str]:
+        mesh = self.device_mesh
+        units: Sequence[str] = self._root.describe()
+        return ["mesh: " + ", ".join(f"{name} {mesh[name].size()}" for name in mesh.mesh_dim_names or ()), *units]
+
     def module_state_dict(self, module: TrainModule) -> dict[str, Any]:
         kept: dict[int, Any] = {}  # a tied parameter is gathered once
 

@@ -48,7 +48,7 @@ class Explanation:
     Attributes:
         module: The name of the module's class.
         place: Device, strategy, precision and processes, in words.
-        ranks: How many processes train together.
+        ranks: How many processes have data of their own.
         loaders: The training loader, then those for validation.
         epochs: Epochs that are left; infinite if there is no limit of them.
         batches: Batches that are left; None if nobody knows.
@@ -59,6 +59,7 @@ class Explanation:
         limits: What else may end it, in words.
         parameters: Trained parameters and frozen ones.
         memory: Bytes by what they are for: ``weights``, ``gradients``, ``optimizer``. Of activations nothing is known.
+        sharding: How the module is dealt out to the ranks, in words; empty if each has all of it.
         step: Which step runs: ``plain``, ``general``, ``closure``, ``manual``, ``split`` or ``compiled``.
         why: Why it is not the plain one.
         hooks: The plugins at each hook that anybody joins, in the order of their calls.
@@ -82,6 +83,7 @@ class Explanation:
     limits: Sequence[str]
     parameters: tuple[int, int]
     memory: Mapping[str, int]
+    sharding: Sequence[str]
     step: str
     why: Sequence[str]
     hooks: Mapping[str, Sequence[str]]

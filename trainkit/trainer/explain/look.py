@@ -45,7 +45,9 @@ def look_at(call: Call) -> Explanation:
     # As the loop does when it begins; this run makes no batch.
     run.start_epoch(call.loaders.train.num_batches)
     loaders = list(_loaders(trainer))
-    ahead = Ahead.of(run, trainer.num_training_batches, batch_sizes(trainer.train_dataloader, trainer.world_size))
+    ahead = Ahead.of(
+        run, trainer.num_training_batches, batch_sizes(trainer.train_dataloader, run.strategy.data_world_size)
+    )
     step, why = which_step(run, call.registry)
     parameters = list(module.parameters())
     trained = sum(each.numel() for each in parameters if each.requires_grad)
@@ -55,7 +57,7 @@ def look_at(call: Call) -> Explanation:
     return Explanation(
         module=type(module).__name__,
         place=place_of(trainer),
-        ranks=trainer.world_size,
+        ranks=ranks,
         loaders=loaders,
         epochs=run.limits.max_epochs - run.progress.epoch,
         batches=_batches_ahead(ahead),
@@ -66,6 +68,7 @@ def look_at(call: Call) -> Explanation:
         limits=list(_limits(trainer, run.limits)),
         parameters=(trained, sum(each.numel() for each in parameters) - trained),
         memory=memory,
+        sharding=run.strategy.describe(module),
         step=step,
         why=why,
         hooks={name: order for name in HOOKS if (order := call.registry.order(name))},
@@ -78,12 +81,13 @@ def look_at(call: Call) -> Explanation:
 
 
 def _loaders(trainer: Trainer) -> Iterator[LoaderFacts]:
-    yield _loader("train", trainer.train_dataloader, trainer.num_training_batches, trainer.world_size)
+    ranks = trainer.strategy.data_world_size
+    yield _loader("train", trainer.train_dataloader, trainer.num_training_batches, ranks)
     given = trainer.val_dataloaders
     several = given if isinstance(given, list | tuple) and len(trainer.num_val_batches) == len(given) else [given]
     for index, batches in enumerate(trainer.num_val_batches):
         name = "val" if len(trainer.num_val_batches) == 1 else f"val {index}"
-        yield _loader(name, several[index] if index < len(several) else None, batches, trainer.world_size)
+        yield _loader(name, several[index] if index < len(several) else None, batches, ranks)
 
 
 def _loader(name: str, loader: Any, batches: float, ranks: int) -> LoaderFacts:

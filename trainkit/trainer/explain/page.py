@@ -41,6 +41,7 @@ def _lines(told: Explanation) -> Iterator[str]:
     yield from _block("starts from", [told.start])
     yield from _block("may end by", told.limits)
     yield from _block("parameters", list(_parameters(told)))
+    yield from _block("sharding", told.sharding)
     yield from _block("optimizer", told.optimizers)
     yield from _block("schedule", told.schedulers)
     yield from told.rates
@@ -88,7 +89,8 @@ def _parameters(told: Explanation) -> Iterator[str]:
     trained, frozen = told.parameters
     yield f"{trained:,} trained" + (f", {frozen:,} frozen" if frozen else "")
     sizes = [f"{what} {size_text(size)}" for what, size in told.memory.items()]
-    yield f"{', '.join(sizes)}: {size_text(sum(told.memory.values()))}, and the activations of a batch"
+    of_rank = "on this rank " if told.sharding else ""
+    yield f"{of_rank}{', '.join(sizes)}: {size_text(sum(told.memory.values()))}, and the activations of a batch"
 
 
 def _counted(number: float, what: str, plural: str = "s") -> str:
