@@ -45,9 +45,8 @@ def look_at(call: Call) -> Explanation:
     # As the loop does when it begins; this run makes no batch.
     run.start_epoch(call.loaders.train.num_batches)
     loaders = list(_loaders(trainer))
-    ahead = Ahead.of(
-        run, trainer.num_training_batches, batch_sizes(trainer.train_dataloader, run.strategy.data_world_size)
-    )
+    ranks = run.strategy.data_world_size
+    ahead = Ahead.of(run, trainer.num_training_batches, batch_sizes(trainer.train_dataloader, ranks))
     step, why = which_step(run, call.registry)
     parameters = list(module.parameters())
     trained = sum(each.numel() for each in parameters if each.requires_grad)
