@@ -173,6 +173,12 @@ def is_of_the_user(error: BaseException) -> bool:
     return any("(tests." in note and "which was given" in note for note in getattr(error, "__notes__", ()))
 
 
+def is_record(command: list[str]) -> bool:
+    """Whether ``command`` is what the record of a run asks git, whatever the checkpoint is, of the folder of this."""
+    asked = {("status", "--porcelain=v2"), ("diff", "HEAD")}
+    return command[:2] == ["git", "-C"] and Path(command[2]) in Path(__file__).parents and (*command[6:8],) in asked
+
+
 def watch(place: Path, reports: int) -> None:
     """Report whatever goes beyond ``place``."""
     known = set(sys.modules)
@@ -189,11 +195,15 @@ def watch(place: Path, reports: int) -> None:
         if event == "open":
             flags = arguments[2] if isinstance(arguments[2], int) else 0
             writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
-            what = f"opens {arguments[0]}" if writes and is_outside(arguments[0]) else ""
+            # A folder is opened for a file without a name, into which git prints.
+            is_file = writes and is_outside(arguments[0]) and not os.path.isdir(arguments[0])
+            what = f"opens {arguments[0]}" if is_file else ""
         elif event in ("os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.truncate", "shutil.rmtree"):
             what = f"{event} {arguments[0]}" if is_outside(arguments[0]) else ""
         elif event in ("os.rename", "os.link", "os.symlink"):
             what = f"{event} {arguments[:2]}" if any(map(is_outside, arguments[:2])) else ""
+        elif event == "subprocess.Popen" and is_record(arguments[1]):
+            what = ""
         elif event in ("socket.connect", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork"):
             what = f"{event} {arguments}"
         elif event == "import" and str(arguments[0]).split(".")[0] in ("fsspec", "x") and arguments[0] not in known:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
-import os, resource, shutil, sys
+import os, resource, shutil, sys, time
 from trainkit import Trainer
 from trainkit.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from trainkit.testing import TinyData, TinyModule
@@ -19,6 +19,9 @@ root, fault = sys.argv[1:]
 
 
 def fails(trainer):
+    # What is written beside the run is there by now, so that nobody adds to a folder that is being removed.
+    while not os.path.exists(os.path.join(trainer.log_dir, "run.json")):
+        time.sleep(0.01)
     if fault == "removed":
         shutil.rmtree(trainer.log_dir)
     elif fault == "in the way":

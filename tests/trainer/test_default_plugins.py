@@ -233,7 +233,6 @@ def test_time_is_measured_on_request(arguments, enabled):
         ({"profiler": "torch", "plugins": {"timing": True}}, [TorchProfiler, SimpleProfiler]),
         ({"profiler": "simple", "plugins": {"timing": True}}, [SimpleProfiler]),
         ({"profiler": Profiler()}, [Profiler]),
-        ({"profiler": False}, []),
     ],
 )
 def test_profilers_are_plugins_of_which_the_first_is_the_trainers(arguments, kinds):

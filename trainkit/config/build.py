@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainkit.config.call import call
-from trainkit.config.disabled import DEFAULTS, disabled_callbacks, switch_off
+from trainkit.config.disabled import DEFAULTS, disabled_by_class, disabled_callbacks, switch_off
 from trainkit.config.read import FilePath, read
 from trainkit.config.saved import SavedConfig
 from trainkit.config.schema import Config, Section, written
@@ -133,8 +133,13 @@ class _Builder:
         arguments = {name: self._trainer_argument(name, value) for name, value in config.trainer.items()}
         switch_off([name for name in disabled if config.callbacks.get(name) is None], arguments, callbacks, source)
         arguments["callbacks"] = [*callbacks, SavedConfig(config)]
+        options = dict(arguments.get("plugins") or {})
         if (config.plugins or {}).get("timing"):
-            arguments["plugins"] = {"timing": True, **(arguments.get("plugins") or {})}
+            options = {"timing": True, **options}
+        if by_class := disabled_by_class(config):
+            options["disable"] = [*options.get("disable", ()), *by_class]
+        if options:
+            arguments["plugins"] = options
         # Closed: the Trainer's own ``**kwargs`` only serves its message about unknown arguments.
         trainer: Trainer = call(Trainer, arguments, "trainer", source, closed=True)
         trainer.settings |= data_settings(config)

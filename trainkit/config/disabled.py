@@ -20,23 +20,38 @@ _FLAGS = {
 _LOGGERS = ("tensorboard", "csv")
 """Those of ``Trainer(logger=True)``, in their order."""
 
-
 DEFAULTS = (*_FLAGS, *_LOGGERS)
 """What a Trainer has by default, and can do without."""
 
 
 def disabled_callbacks(config: Config) -> list[str]:
     """Return the names of callbacks that are left out: of sections of ``config``, and of what is there by default."""
-    disabled = set(map(normalized, (config.plugins or {}).get("disable", ())))
+    disabled = set(map(normalized, _disabled_names(config)))
     found = [name for name, section in config.callbacks.items() if section is None or _is_out(name, section, disabled)]
-    return [*found, *(name for name in (*_FLAGS, *_LOGGERS) if normalized(name) in disabled)]
+    return [*found, *(name for name in DEFAULTS if _is_out(name, {}, disabled))]
+
+
+def disabled_by_class(config: Config) -> list[str]:
+    """Return the names in ``plugins.disable`` that are those of classes, by which a Trainer knows its own plugins."""
+    offered = {normalized(name) for entry in catalog.entries("callbacks") for name in _names_of(entry)}
+    known = offered.union(map(normalized, config.callbacks))
+    return [name for name in _disabled_names(config) if normalized(name) not in known and name.isidentifier()]
+
+
+def _disabled_names(config: Config) -> Collection[str]:
+    names: Collection[str] = (config.plugins or {}).get("disable", ())
+    return names
 
 
 def require_known(names: Collection[str], config: Config) -> None:
     """Raise `UnknownNameError` if one of the ``names`` that the user wants to do without leaves nothing out."""
     sections = config.callbacks.items()
-    entries = (entry for name, section in sections if section for entry in _offered(name, section))
-    known = {*_FLAGS, *_LOGGERS, *config.callbacks}.union(*map(_names_of, entries))
+    # Imported here: a configuration is read without torch, unless it leaves something out.
+    from trainkit.trainer.default_plugins import OWN_NAMES
+
+    entries = [entry for name, section in sections if section for entry in _offered(name, section)]
+    entries += [entry for name in DEFAULTS for entry in catalog.offered("callbacks", name)]
+    known = {*DEFAULTS, *OWN_NAMES, *config.callbacks}.union(*map(_names_of, entries))
     for name in names:
         if normalized(name) not in map(normalized, known):
             raise UnknownNameError("plugin of this run", name, known, f"--no-plugin {name}")
@@ -59,7 +74,7 @@ def _offered(key: str, section: Section) -> list[catalog.Entry]:
 def _names_of(entry: catalog.Entry) -> set[str]:
     # That of trainkit would leave out all that there is by default.
     package = set() if entry.distribution == "trainkit" else {entry.distribution}
-    return {entry.name, entry.qualified_name, *package}
+    return {entry.name, entry.qualified_name, entry.class_name, *package}
 
 
 def switch_off(names: Collection[str], arguments: Section, callbacks: Iterable[Any], source: Source) -> None:

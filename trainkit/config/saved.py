@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from trainkit.errors import ConfigError
 from trainkit.hooks.callback import Callback
 from trainkit.output import warn
 from trainkit.storage.remote import is_remote
+from trainkit.storage.temporary import replacement
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
@@ -74,29 +74,13 @@ def _write_beside(folder: Path, config: Config) -> None:
     text = config.to_yaml()
     for name in itertools.chain(["config"], (f"config-v{version}" for version in itertools.count(1))):
         path = folder / f"{name}.yaml"
-        try:
-            # Not "w": whoever has made a file of this name, the user or a run that starts together with this one.
-            file = open(path, "x", encoding="utf-8", opener=_as_private_as(config.source.path))  # noqa: SIM115
-        except FileExistsError:
-            if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
-                return
+        if not os.path.lexists(path):
+            with replacement(path, like=Path(config.source.path)) as file:
+                file.write(text.encode())
+                file.flush()
+                # As text, in which 1 is neither 1.0 nor true, and NaN is equal to itself.
+                if repr(read(file.name).sections()) != repr(config.sections()):
+                    raise ConfigError("a value in it is another one when it is read back.")
+        elif not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
             continue
-        try:
-            with file:
-                file.write(text)
-            # As text, in which 1 is neither 1.0 nor true, and NaN is equal to itself.
-            if repr(read(path).sections()) != repr(config.sections()):
-                raise ConfigError("a value in it is another one when it is read back.")
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
         return
-
-
-def _as_private_as(source: str) -> Callable[[str, int], int]:
-    """Return what opens a new file that nobody may read who may not read ``source``."""
-    try:
-        mode = os.stat(source).st_mode & 0o666
-    except OSError:  # it is not there any more
-        mode = 0o666
-    return lambda name, flags: os.open(name, flags, mode | 0o600)

@@ -142,6 +142,11 @@ class Entry:
                 note_on(error, f"    offered by   {self.distribution} {self.version}")
             raise
 
+    @property
+    def class_name(self) -> str:
+        """The name of the object itself, such as that of its class."""
+        return self.target.rpartition(":")[2].rpartition(".")[2]
+
     def load(self) -> Any:
         """Import and return the object.
 
@@ -233,7 +238,7 @@ def class_name(kind: Kind, name: str) -> str:
     Plugins are registered by the names of their classes, which errors tell, and written by those of the catalog.
     """
     found = offered(kind, name)
-    return found[0].target.rpartition(":")[2].rpartition(".")[2] if found else name
+    return found[0].class_name if found else name
 
 
 def has(kind: Kind, name: str) -> bool:

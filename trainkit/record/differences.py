@@ -45,7 +45,7 @@ def _of_parts(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str
         elif old[name].get("target") != new[name].get("target"):
             yield f"{name} is {new[name].get('target')}, and was {old[name].get('target')}"
     changed: dict[str, list[str]] = {}  # names by file
-    for name in old.keys() & new.keys():
+    for name in filter(new.__contains__, old):
         distribution = str(new[name].get("distribution"))
         # Of a package of another version, which is told, the files differ as a matter of course.
         is_told = packages[0].get(distribution) != packages[1].get(distribution)

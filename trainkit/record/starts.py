@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trainkit.record.json_file import read_json, write_json
+from trainkit.storage.temporary import replacement
 
 NAME = "run"
 PATCH = "changes"
@@ -49,13 +51,11 @@ def add_patch(folder: Path, patch: bytes) -> str:
     """
     for name in _names(PATCH, ".patch"):
         path = folder / name
-        try:
-            # Not "wb": a run that is started at the same time may write the same name.
-            with open(path, "xb") as file:
+        if not os.path.lexists(path):
+            with replacement(path) as file:
                 file.write(patch)
-        except FileExistsError:
-            if not path.is_file() or path.read_bytes() != patch:
-                continue
+        elif not path.is_file() or path.read_bytes() != patch:
+            continue
         return name
     raise AssertionError("names do not run out")
 

@@ -65,7 +65,9 @@ def walk_attributes(owner: object, place: str = "") -> Iterator[tuple[str, Any]]
     Left out is in what torch keeps the parts of a module, which ``named_modules`` gives. A container that is met again,
     and one that holds data, is a leaf.
     """
-    attributes = {key: value for key, value in getattr(owner, "__dict__", {}).items() if key not in _OF_EVERY_MODULE}
+    # As a list, here and below, which is made at once: threads of the owner's may add to it meanwhile.
+    own = list(getattr(owner, "__dict__", {}).items())
+    attributes = {key: value for key, value in own if key not in _OF_EVERY_MODULE}
     seen: set[int] = set()
 
     def enters(value: Any) -> bool:
@@ -87,7 +89,7 @@ def _entries(
         for index, item in enumerate(container):
             yield f"{place}[{index}]", item
         return
-    for key, item in container.items():
+    for key, item in list(container.items()):
         below = place_of(key, place)
         if with_keys:
             yield f"the key {below}", key

@@ -35,6 +35,11 @@ from trainkit.trainer.arguments import DataArguments, OptimizationArguments, Out
 
 PLUGIN_OPTIONS = ("timing", "disable")
 
+OWN_NAMES = frozenset(
+    plugin.__name__ for plugin in (MetricRows, FitReport, LRSchedulers, GradientClipping, LastCheckpoint, RunRecord)
+)
+"""The names of the core's own plugins, also of those that a fit adds later. Any of them may be disabled."""
+
 
 def refuse_unknown_arguments(owner: type, unknown: Mapping[str, Any]) -> None:
     """Raise for keyword arguments that ``owner`` does not have, naming the nearest one it has."""
@@ -136,9 +141,7 @@ def register(
     preview = [SchedulePreview()] if output.print_schedule else []
     own_plugins = (*profilers, *last, *rows, *report, *record, *preview)
     names = [manager.register(plugin) for plugin in (*own_plugins, *callbacks, *loggers)]
-    # Plugins that a fit adds later may be disabled too, so their names are known here.
-    own = (MetricRows, FitReport, LRSchedulers, GradientClipping, LastCheckpoint, RunRecord)
-    _refuse_typos(disabled, {*names, *(plugin.__name__ for plugin in own)})
+    _refuse_typos(disabled, {*names, *OWN_NAMES})
 
 
 def make_profilers(profiler: Any, options: Any) -> list[Profiler]:
@@ -148,7 +151,7 @@ def make_profilers(profiler: Any, options: Any) -> list[Profiler]:
         ConfigError: If ``profiler`` is none, or nobody offers its name.
     """
     profilers: list[Profiler] = []
-    if profiler is not None and profiler is not False:
+    if profiler is not None:
         made = resolve_profiler(profiler)
         if not isinstance(made, Profiler):
             raise ConfigError(
@@ -216,8 +219,17 @@ def _disabled(options: Any) -> list[str]:
 
 
 def _refuse_typos(disabled: Iterable[str], known: Collection[str]) -> None:
-    """Raise for a name that only comes close to that of a plugin; others may belong to plugins that are to come."""
+    """Raise for a name that only comes close to that of a plugin; others may belong to plugins that are to come.
+
+    Here plugins are there already, so that the name of a package says nothing.
+    """
     for name in disabled:
+        if name not in known and (
+            offered := [each.name for each in catalog.entries("callbacks") if each.distribution == name]
+        ):
+            raise ConfigError(
+                f"plugins={{'disable': [{name!r}]}}: that is a package. Name what it offers: {', '.join(offered)}."
+            )
         is_known = name in known or catalog.has("callbacks", name)
         if not is_known and nearest_name(name, known, 0.8) is not None:
             raise UnknownNameError("plugin", name, known, "Trainer(plugins={'disable': ...})")

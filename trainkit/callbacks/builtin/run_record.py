@@ -104,7 +104,8 @@ class RunRecord(Callback):
         where = where or _working_folder()
         repository = None if where is None else repository_of(where)
         self._patch = b"" if repository is None else repository.patch
-        self._start |= environment() | {"parts": found, "repository": _told(repository)}
+        # A new dict: the main thread may be looking through this one.
+        self._start = self._start | environment() | {"parts": found, "repository": _told(repository)}
         # Who has removed the folder meanwhile wants nothing in it.
         if folder is not None and folder.is_dir():
             self._write_start(folder)
