@@ -168,7 +168,7 @@ def test_a_fit_of_one_step_makes_no_more_calls_than_it_did() -> None:
     trainer.fit(module, batches)
     sys.setprofile(None)
     # A few more or less from one environment to the next.
-    assert 0 < batches.calls <= 2180, f"{batches.calls} calls"
+    assert 0 < batches.calls <= 2190, f"{batches.calls} calls"
 
 
 def require(batches: Counted, most: int) -> None:
