@@ -4,10 +4,13 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import trainkit
 from trainkit.cli.main import main
@@ -82,3 +85,12 @@ def test_the_tests_on_the_page_pass(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "trainkit.pytest_plugin", "tests"]
     tested = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert tested.returncode == 0 and "4 passed" in tested.stdout, tested.stdout
+
+
+def test_the_package_says_for_which_versions_it_is_made(tmp_path: Path) -> None:
+    package = write_package("loss-printer", tmp_path)
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    (needs,) = map(Requirement, project["dependencies"])
+    now = Version(trainkit.__version__)
+    assert needs.name == "trainkit" and now in needs.specifier
+    assert f"{now.major}.{now.minor + 1}.0" not in needs.specifier

@@ -54,5 +54,9 @@ def test_a_sparse_gradient_stays_sparse():
 
 
 def test_tensors_of_every_dtype_are_broadcast():
-    broadcast([torch.zeros(2, dtype=dtype) for dtype in (torch.bool, torch.uint16, torch.float8_e4m3fn)])
+    dtypes = (torch.bool, torch.uint16, torch.float8_e4m3fn)
+    tensors = [torch.tensor([0, 1]).to(dtype) for dtype in dtypes]
+    broadcast(tensors)
+    assert [each.dtype for each in tensors] == list(dtypes)
+    assert [each.float().tolist() for each in tensors] == [[0.0, 1.0]] * 3
     broadcast([])

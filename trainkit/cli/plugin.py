@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import click
+from packaging.version import Version
 
 from trainkit import __version__
 from trainkit.cli.configured import errors_as_messages
@@ -77,5 +78,13 @@ def write_package(name: str, into: Path) -> Path:
         "package": f"trainkit_{snake}",
         "callback": "".join(part.capitalize() for part in snake.split("_")),
         "version": __version__,
+        # Until version 1 a minor version may change what plugins rely on.
+        "next_version": _next_minor(__version__),
     }
     return write_folder(folder, "plugin_template", _FILES, values)
+
+
+def _next_minor(version: str) -> str:
+    """Return the version from which on a plugin that was made for ``version`` may not work any more."""
+    release = Version(version)
+    return f"{release.major}.{release.minor + 1}"

@@ -34,14 +34,14 @@ PATIENCE_S = 8.0
 For a wait within torch, which no exception can reach; less than what schedulers grant before they kill.
 """
 
+LONG_PATIENCE_S = 60.0
+"""The same where another rank is merely busy, with a large save perhaps: it comes, and then all leave together."""
+
 BEAT_S = 5.0
 """How often a rank that does not wait tells that it is there."""
 
 SILENT_S = 120.0
 """After how long a rank on another machine of which nothing is heard is taken to have ended."""
-
-LONG_PATIENCE_S = 60.0
-"""The same where another rank is merely busy, with a large save perhaps: it comes, and then all leave together."""
 
 TO_DO = (
     "    to do        let all ranks do the same: save, stop, skip and log on every rank, with equally many batches;\n"
