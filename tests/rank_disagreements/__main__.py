@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -22,8 +23,9 @@ def main() -> None:
     seeds = arguments.only or range(arguments.seed, arguments.seed + arguments.draws)
     counts: collections.Counter[str] = collections.Counter()
     longest_s = 0.0
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.folder or Path(temporary)
+    # Not a TemporaryDirectory: each rank, which is forked and ends as Python does, would remove it.
+    folder = arguments.folder or Path(tempfile.mkdtemp())
+    try:
         for outcome, wrong in check([Draw.draw(seed) for seed in seeds], folder, at_once=arguments.at_once):
             codes = [each.code for each in outcome.ranks]
             went_on = all(code == 0 for code in codes)
@@ -33,6 +35,9 @@ def main() -> None:
                 print(f"WRONG {outcome.draw}: {codes} after {outcome.took_s:.1f} s: {wrong}", flush=True)
                 for rank, each in enumerate(outcome.ranks):
                     print("\n".join(f"    {rank}| {line}" for line in each.text.splitlines()[-14:]), flush=True)
+    finally:
+        if arguments.folder is None:
+            shutil.rmtree(folder, ignore_errors=True)
     print(f"{len(seeds)} draws: {dict(counts)}; the longest took {longest_s:.1f} s")
     raise SystemExit(counts["wrong"] > 0)
 
