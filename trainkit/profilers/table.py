@@ -27,6 +27,8 @@ def _lines(ledger: Ledger) -> Iterator[str]:
     if ledger.measured_steps < ledger.steps:
         measured = f"{ledger.measured_steps:,} of {ledger.steps:,} training steps"
         yield f"  {measured} were measured; the others are taken to be like them"
+    if ledger.slow_steps:
+        yield f"  {_counted(ledger.slow_steps)} far longer than usual, for unknown reasons: what is beyond is in slow steps"
     yield ""
     yield f"  {'share':<18} {'seconds':>10} {'percent':>8}"
     for share in ledger.shares:
@@ -58,6 +60,10 @@ def _ranks(ledger: Ledger) -> Iterator[str]:
         yield f"  {rank.rank:<18} {rank.data:>19.1f} {rank.others:>21.1f}"
     if len(ledger.ranks) > MOST_RANKS:
         yield f"  and {len(ledger.ranks) - MOST_RANKS} more"
+
+
+def _counted(steps: int) -> str:
+    return "1 other took" if steps == 1 else f"{steps:,} others took"
 
 
 def _cut(text: str, width: int) -> str:
