@@ -68,11 +68,14 @@ class RankShare(NamedTuple):
         rank: Its number.
         data: Percent of the call in which it waited for data.
         others: Percent in which it waited for other ranks: its backward beyond the shortest of all ranks.
+        forward: Percent that its forward took beyond the shortest of all ranks: work of its own, or a wait for others
+            where forward exchanges something, such as the buffers of BatchNorm. These two cannot be told apart.
     """
 
     rank: int
     data: float
     others: float
+    forward: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +110,12 @@ class Ledger:
     def with_ranks(self, ranks: Iterable[Ledger]) -> Ledger:
         """Return the same with the shares of all ``ranks``, given in their order."""
         ledgers = list(ranks)
-        shortest = min(each.seconds_of("backward") for each in ledgers)
+        shortest = {name: min(each.seconds_of(name) for each in ledgers) for name in ("backward", "forward")}
         shares = (
             RankShare(
                 rank,
                 _percent(each.seconds_of("waiting for data"), each.seconds),
-                _percent(each.seconds_of("backward") - shortest, each.seconds),
+                *(_percent(each.seconds_of(name) - least, each.seconds) for name, least in shortest.items()),
             )
             for rank, each in enumerate(ledgers)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from trainkit.hooks.stopwatch import Spent
 
@@ -65,25 +66,50 @@ class Sample:
     def divide(self, all_spent: Sequence[Spent]) -> None:
         """Let ``all_spent``, all that is measured in a step, share the time of those that were not."""
         # The time of steps as a whole is known; what was measured only says how it is divided.
-        left = self.steps - self.measured
-        self._ratios = {}
-        for slow, each in self.slow.items():
-            if each.steps and each.measured >= ENOUGH:
-                left -= each.steps
-                more_s = sum(spent.in_slow.get(slow, (0, 0.0))[1] for spent in all_spent)
-                self._ratios[slow] = each.steps / each.measured, each.seconds / more_s if more_s else 0.0
+        explained = {slow: each for slow, each in self.slow.items() if each.steps and each.measured >= ENOUGH}
+        left = self.steps - self.measured - sum(each.steps for each in explained.values())
         more_s = sum(each.more_seconds for each in all_spent)
-        self._usual = (left / self.weight, self.usual_seconds / (more_s or 1.0)) if self.weight else (0.0, 0.0)
+        self._usual = _Kind(left, self.weight, self.usual_seconds if self.weight else 0.0, more_s)
+        self._slow = {
+            slow: _Kind(
+                each.steps, each.measured, each.seconds, sum(_of(spent, slow).more_seconds for spent in all_spent)
+            )
+            for slow, each in explained.items()
+        }
 
     def seconds_of(self, spent: Spent) -> float:
         """Return the seconds of something, that of unmeasured steps included."""
-        in_slow = sum(per_s * spent.in_slow.get(slow, (0, 0.0))[1] for slow, (_, per_s) in self._ratios.items())
-        return spent.seconds + self._usual[1] * spent.more_seconds + in_slow
+        in_slow = sum(kind.seconds_of(_of(spent, slow).more_seconds) for slow, kind in self._slow.items())
+        return spent.seconds + self._usual.seconds_of(spent.more_seconds) + in_slow
 
     def calls_of(self, spent: Spent) -> int:
         """Return about how often something was called, in unmeasured steps too."""
-        in_slow = sum(per_call * spent.in_slow.get(slow, (0.0, 0))[0] for slow, (per_call, _) in self._ratios.items())
-        return spent.calls + round(self._usual[0] * spent.more_calls + in_slow)
+        in_slow = sum(kind.calls_of(_of(spent, slow).more_calls) for slow, kind in self._slow.items())
+        return spent.calls + round(self._usual.calls_of(spent.more_calls) + in_slow)
 
-    _usual: tuple[float, float] = field(default=(0.0, 0.0), init=False)
-    _ratios: dict[int, tuple[float, float]] = field(default_factory=dict, init=False)
+    _usual: _Kind = field(default_factory=lambda: _Kind(), init=False)
+    _slow: dict[int, _Kind] = field(default_factory=dict, init=False)
+
+
+class _Kind(NamedTuple):
+    """Steps that are alike, and what measured ones of them stand for."""
+
+    steps: int = 0
+    weight: float = 0.0
+    seconds: float = 0.0
+    more_seconds: float = 0.0
+
+    def seconds_of(self, more_seconds: float) -> float:
+        return self.seconds * (more_seconds / self.more_seconds) if self.more_seconds else 0.0
+
+    def calls_of(self, more_calls: float) -> float:
+        return self.steps * (more_calls / self.weight) if self.weight else 0.0
+
+
+class _More(NamedTuple):
+    more_calls: float = 0.0
+    more_seconds: float = 0.0
+
+
+def _of(spent: Spent, slow: int) -> _More:
+    return _More(*spent.in_slow.get(slow, ()))

@@ -30,7 +30,7 @@ _NOTHING = object()
 
 
 class SampledSteps:
-    """Measures the first steps of a fit, and then one in so many that it costs half a percent.
+    """Measures the first steps of a fit, and then one in so many that it costs 0.3 percent.
 
     Which ones is drawn, with a generator of its own, so that nothing that recurs is always met, or never. Of all others
     two clocks tell how long the wait for the batch was, and the step as a whole. Steps that were far longer than usual
@@ -121,7 +121,7 @@ class SampledSteps:
             alike.steps += 1
             alike.seconds += took_s
             self.sample.unmeasured.seconds -= took_s
-            self._slow.add(index)
+            self._slow.add(index, took_s)
             self._next = min(self._next_drawn, self._slow.foreseen(index))
 
     def _measured(self, batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -152,7 +152,7 @@ class SampledSteps:
             for spent, calls, seconds in self._watch.sampled:
                 spent.stand_for(weight, calls, seconds, slow)
         if slow:
-            self._slow.add(index)
+            self._slow.add(index, took_s)
         self._plan(index, took_s)
 
     def _weight_of(self, index: int, slow: int) -> float:
@@ -168,7 +168,7 @@ class SampledSteps:
     def _plan(self, index: int, took_s: float) -> None:
         """Choose the next step that is measured."""
         done = index - self._began_at
-        if done >= WARM_UP:
+        if WARM_UP <= done < FIRST or index == self._next_drawn:  # what is foreseen to be slow says nothing of others
             self._slow.learn(took_s)
             self.sample.usual_s = self._slow.usual_s
         if done == FIRST - 1:

@@ -10,8 +10,11 @@ from time import perf_counter
 COST_S = 60e-6
 """What it costs, at most, to measure one step: about thirty functions are put in place and taken out again."""
 
-WORTH = 0.005
-"""Which share of the time measuring may take; and again so much, to measure steps that are foreseen to be slow."""
+WORTH = 0.003
+"""Which share of the time measuring may take; and half as much again, for steps that are foreseen to be slow."""
+
+NOTICED = 0.02
+"""Below this share of the time, slow steps are not worth measuring: a machine that does other things has some."""
 
 SLOW = 3
 """A step that takes more than so many usual ones is slow: usual ones do not say what it is made of."""
@@ -40,6 +43,7 @@ class SlowOnes:
         self._indices: deque[int] = deque(maxlen=REMEMBERED)
         self._distances: dict[int, int] = {}  # by the step that is foreseen to be slow
         self._num_foreseen = 0
+        self._beyond_s = 0.0  # what slow ones took beyond usual ones
 
     def learn(self, took_s: float) -> None:
         """Take in how long a measured step took."""
@@ -51,12 +55,13 @@ class SlowOnes:
         """Return 0 for a usual step, and for a slow one a number that is the same for those that are about as slow."""
         return math.frexp(took_s * 1e9)[1] if took_s > self.limit_s else 0
 
-    def add(self, index: int) -> None:
+    def add(self, index: int, took_s: float) -> None:
         """Remember a slow step, and foresee others at the distances that it has to those before it."""
+        self._beyond_s += took_s - self.usual_s
         known = self._distances.pop(index, None)
         for distance in [index - each for each in self._indices] if known is None else [known]:
             # What is not slow after all costs as much as what is.
-            if self._can_afford_one():
+            if self._is_worth_it():
                 self._num_foreseen += index + distance not in self._distances
                 self._distances[index + distance] = distance
         self._indices.append(index)
@@ -67,5 +72,6 @@ class SlowOnes:
             del self._distances[past]
         return min(self._distances, default=math.inf)
 
-    def _can_afford_one(self) -> bool:
-        return COST_S * (self._num_foreseen + 1) <= WORTH * (perf_counter() - self._begun_s)
+    def _is_worth_it(self) -> bool:
+        passed_s = perf_counter() - self._begun_s
+        return COST_S * (self._num_foreseen + 1) <= WORTH / 2 * passed_s and self._beyond_s >= NOTICED * passed_s
