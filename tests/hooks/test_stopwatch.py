@@ -67,18 +67,40 @@ def test_a_stretch_ends_with_all_that_has_begun_in_it(clock: Clock) -> None:
     assert inner.calls == 1
 
 
-def test_only_what_is_sampled_stands_for_others(clock: Clock) -> None:
+def test_only_what_is_sampled_is_listed(clock: Clock) -> None:
     watch, always, sampled = Stopwatch(), Spent(), Spent()
-    watch.weight = 9.0
     watch.timed(works(clock, 1.0), always)()
     watch.timed(works(clock, 1.0), sampled, sampled=True)()
-    assert (always.more_calls, always.more_seconds) == (0, 0.0)
-    assert (sampled.calls, sampled.more_calls, sampled.more_seconds) == (1, 9.0, 9.0)
+    assert watch.sampled == [(sampled, 1, 1.0)]
+    watch.clear()
+    assert watch.sampled == []
+
+
+def test_what_was_measured_stands_for_others_that_were_as_slow() -> None:
+    spent = Spent(calls=3, seconds=9.0)
+    spent.stand_for(9.0, 1, 2.0)
+    spent.stand_for(1.0, 1, 5.0, slow=4)
+    spent.stand_for(2.0, 1, 1.0, slow=4)
+    assert (spent.more_calls, spent.more_seconds, spent.in_slow) == (9.0, 18.0, {4: (3.0, 7.0)})
+    spent.clear()
+    assert spent == Spent()
+
+
+def test_what_has_begun_within_a_stretch_ends_without_it(clock: Clock) -> None:
+    watch, outer, inner = Stopwatch(), Spent(), Spent()
+    watch.end_within(outer)  # it has not begun
+    watch.begin(outer)
+    watch.begin(inner)
+    clock.now += 2.0
+    watch.end_within(outer)
+    assert (inner.seconds, outer.calls, watch.inner_s) == (2.0, 0, 2.0)
+    clock.now += 1.0
+    watch.end(outer)
+    assert outer.seconds == 1.0
 
 
 def test_a_generator_is_timed_where_it_runs_and_counts_once(clock: Clock) -> None:
     watch, spent = Stopwatch(), Spent()
-    watch.weight = 4.0
 
     def around() -> Generator[None, Any, Any]:
         clock.now += 1.0
@@ -91,7 +113,8 @@ def test_a_generator_is_timed_where_it_runs_and_counts_once(clock: Clock) -> Non
     clock.now += 100.0
     with pytest.raises(StopIteration, match="result"):
         generator.send("result")
-    assert (spent.calls, spent.seconds, spent.more_calls, spent.more_seconds) == (1, 3.0, 4.0, 12.0)
+    assert (spent.calls, spent.seconds) == (1, 3.0)
+    assert sum(calls for _, calls, _ in watch.sampled) == 1 and sum(took for *_, took in watch.sampled) == 3.0
 
 
 def test_a_generator_into_which_an_error_is_thrown_raises_it(clock: Clock) -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from trainkit.hooks.stopwatch import Spent
 from trainkit.hooks.timing import TimingRow
-from trainkit.profilers.ledger import Ledger, RankShare, Sample, make_ledger
+from trainkit.profilers.ledger import Ledger, RankShare, make_ledger
+from trainkit.profilers.sample import Sample
 
 
 def test_the_time_of_unmeasured_steps_is_divided_as_that_of_measured_ones() -> None:
@@ -70,5 +71,11 @@ def of_rank(data: float, backward: float) -> Ledger:
 def test_a_rank_waits_for_others_as_long_as_its_backward_is_beyond_the_shortest() -> None:
     ranks = [of_rank(1, 5), of_rank(4, 2)]
     ledger = ranks[0].with_ranks(ranks)
-    assert ledger.ranks == (RankShare(0, 10.0, 30.0), RankShare(1, 40.0, 0.0))
+    assert ledger.ranks == (RankShare(0, 10.0, 30.0, 0.0), RankShare(1, 40.0, 0.0, 0.0))
     assert replace(ledger, ranks=()) == ranks[0]
+
+
+def test_a_longer_forward_is_told_apart_from_the_wait_in_backward() -> None:
+    # As where rank 1 waits for buffers that slow rank 0 sends.
+    ranks = [of_rank(4, 3), of_rank(1, 3)]
+    assert ranks[0].with_ranks(ranks).ranks == (RankShare(0, 40.0, 0.0, 0.0), RankShare(1, 10.0, 0.0, 30.0))

@@ -219,7 +219,7 @@ def test_ranks_tell_how_long_they_wait_for_each_other() -> None:
     waits = {}
     for line in done.stdout.splitlines():
         words = line.split()
-        if len(words) == 3 and words[0] in ("0", "1"):
+        if len(words) == 4 and words[0] in ("0", "1"):
             waits[words[0]] = (float(words[1]), float(words[2]))
     # Rank 1 waits for its data, and rank 0 for rank 1.
     assert waits["1"][0] > waits["0"][0]

@@ -34,11 +34,18 @@ def test_where_all_steps_were_measured_nothing_is_said_of_that() -> None:
     assert "measured" not in as_text(replace(LEDGER, measured_steps=1200))
 
 
+def test_slow_steps_that_nothing_explains_are_counted() -> None:
+    for steps, words in ((1, "1 other took far longer"), (1234, "1,234 others took far longer")):
+        line = as_text(replace(LEDGER, slow_steps=steps)).splitlines()[2]
+        assert words in line and len(line) <= 80
+
+
 def test_ranks_are_told_with_those_that_wait_most_first() -> None:
-    ranks = tuple(RankShare(rank, 1.0, float(rank)) for rank in range(MOST_RANKS + 3))
+    ranks = tuple(RankShare(rank, 1.0, float(rank), 2.0) for rank in range(MOST_RANKS + 3))
     lines = as_text(replace(LEDGER, ranks=ranks)).splitlines()
+    assert max(map(len, lines)) <= 80
     first = next(index for index, line in enumerate(lines) if line.startswith("  rank")) + 1
-    assert lines[first].split() == [str(MOST_RANKS + 2), "1.0", f"{MOST_RANKS + 2:.1f}"]
+    assert lines[first].split() == [str(MOST_RANKS + 2), "1.0", f"{MOST_RANKS + 2:.1f}", "2.0"]
     assert lines[first + MOST_RANKS] == "  and 3 more"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -17,24 +17,48 @@ class Spent:
         seconds: How long that took: wall time of the host.
         more_calls: For how many calls that were not measured these stand.
         more_seconds: What these would have taken, if they were like those that were measured.
+        in_slow: The same of steps that were slow, by how slow they were: for how many calls, and what these took.
     """
 
     calls: int = 0
     seconds: float = 0.0
     more_calls: float = 0.0
     more_seconds: float = 0.0
+    in_slow: dict[int, tuple[float, float]] = field(default_factory=dict, kw_only=True)
+
+    def stand_for(self, weight: float, calls: int, seconds: float, slow: int = 0) -> None:
+        """Let what was measured in a step stand for others.
+
+        Args:
+            weight: For how many.
+            calls: How often it was measured in this step.
+            seconds: How long that took.
+            slow: How slow the step was; 0 if it was a usual one.
+        """
+        if not slow:
+            self.more_calls += weight * calls
+            self.more_seconds += weight * seconds
+            return
+        more_calls, more_seconds = self.in_slow.get(slow, (0.0, 0.0))
+        self.in_slow[slow] = more_calls + weight * calls, more_seconds + weight * seconds
+
+    def clear(self) -> None:
+        """Begin anew: nothing was measured."""
+        self.calls, self.seconds, self.more_calls, self.more_seconds = 0, 0.0, 0.0, 0.0
+        self.in_slow.clear()
 
 
 class Stopwatch:
     """Measures functions, and stretches that begin in one place and end in another.
 
     Attributes:
-        weight: For how many unmeasured ones each measured thing stands that is one of a sample.
+        inner_s: What ran within the running one, and is charged already. Grows until that one ends.
+        sampled: What was charged as one of a sample: to what, how many calls, and seconds. To be cleared by its reader.
     """
 
     def __init__(self) -> None:
-        self.weight = 0.0
-        self._inner_s = 0.0  # what ran within the running one, and is charged already
+        self.inner_s = 0.0
+        self.sampled: list[tuple[Spent, int, float]] = []
         self._open: list[_Begun] = []
 
     def timed(self, function: Callable[..., Any], spent: Spent, *, sampled: bool = False) -> Callable[..., Any]:
@@ -47,7 +71,7 @@ class Stopwatch:
         """
 
         def call(*values: Any) -> Any:
-            outer_s, self._inner_s = self._inner_s, 0.0
+            outer_s, self.inner_s = self.inner_s, 0.0
             start_s = perf_counter()
             try:
                 return function(*values)
@@ -64,8 +88,8 @@ class Stopwatch:
 
     def begin(self, spent: Spent, *, sampled: bool = False) -> None:
         """Charge to ``spent`` what comes, until `end`."""
-        self._open.append(_Begun(spent, perf_counter(), self._inner_s, sampled))
-        self._inner_s = 0.0
+        self._open.append(_Begun(spent, perf_counter(), self.inner_s, sampled))
+        self.inner_s = 0.0
 
     def end(self, spent: Spent) -> None:
         """End the newest stretch of ``spent``, and all that has begun within it; nothing if it has not begun."""
@@ -77,21 +101,27 @@ class Stopwatch:
             self._charge(newest)
             is_ended = newest.spent is spent
 
+    def end_within(self, spent: Spent) -> None:
+        """End all that has begun within the newest stretch of ``spent``; nothing if that has not begun."""
+        if any(each.spent is spent for each in self._open):
+            while self._open[-1].spent is not spent:
+                self._charge(self._open.pop())
+
     def clear(self) -> None:
         """Forget what has begun and was never ended."""
         self._open.clear()
-        self._inner_s = self.weight = 0.0
+        self.sampled.clear()
+        self.inner_s = 0.0
 
-    def _charge(self, begun: _Begun, calls: int = 1) -> None:
+    def _charge(self, begun: _Begun) -> None:
         spent, start_s, outer_s, sampled = begun
         whole_s = perf_counter() - start_s
-        own_s = whole_s - self._inner_s
-        spent.calls += calls
+        own_s = whole_s - self.inner_s
+        spent.calls += 1
         spent.seconds += own_s
         if sampled:
-            spent.more_calls += self.weight * calls
-            spent.more_seconds += self.weight * own_s
-        self._inner_s = outer_s + whole_s
+            self.sampled.append((spent, 1, own_s))
+        self.inner_s = outer_s + whole_s
 
 
 class _Begun(NamedTuple):
@@ -114,7 +144,7 @@ class _TimedGenerator(Generator[Any, Any, Any]):
         self._send = watch.timed(generator.send, spent, sampled=sampled)
         self._throw = watch.timed(generator.throw, spent, sampled=sampled)
         self._spent = spent
-        self._weight = watch.weight if sampled else 0.0
+        self._sampled = watch.sampled if sampled else []
         self._parts = 0
 
     def send(self, value: Any) -> Any:
@@ -132,5 +162,5 @@ class _TimedGenerator(Generator[Any, Any, Any]):
         """Take back a part beyond the first, which would be counted as a call of its own."""
         if self._parts:
             self._spent.calls -= 1
-            self._spent.more_calls -= self._weight
+            self._sampled.append((self._spent, -1, 0.0))
         self._parts += 1

@@ -88,7 +88,7 @@ class HookTimer:
         """Begin anew: nothing was measured."""
         self.watch.clear()
         for row in self._rows.values():  # which functions hold that are bound
-            row.calls, row.seconds, row.more_calls, row.more_seconds = 0, 0.0, 0.0, 0.0
+            row.clear()
 
     def rows(self) -> list[TimingRow]:
         """Return the rows of plugins that were called, the longest time first."""

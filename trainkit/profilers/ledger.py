@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from trainkit.hooks.stopwatch import Spent
 from trainkit.hooks.timing import TimingRow
+from trainkit.profilers.sample import Sample
 
 SHARES = (
     "preparing",
@@ -22,6 +23,7 @@ SHARES = (
     "saving",
     "callbacks",
     "own blocks",
+    "slow steps",
     "the rest",
 )
 """What the time of a call is divided into. Each moment belongs to one of them."""
@@ -66,11 +68,14 @@ class RankShare(NamedTuple):
         rank: Its number.
         data: Percent of the call in which it waited for data.
         others: Percent in which it waited for other ranks: its backward beyond the shortest of all ranks.
+        forward: Percent that its forward took beyond the shortest of all ranks: work of its own, or a wait for others
+            where forward exchanges something, such as the buffers of BatchNorm. These two cannot be told apart.
     """
 
     rank: int
     data: float
     others: float
+    forward: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +86,9 @@ class Ledger:
         stage: The call: ``fit``, ``validate``, ``test`` or ``predict``.
         seconds: How long it took.
         steps: Its training batches.
-        measured_steps: Those of them that were measured; the others are taken to be like these.
+        measured_steps: Those of them that were measured; the others are taken to be like these, unless they were slow.
+        slow_steps: Those of the others that took far longer than a usual one, with nothing known that explains it. What
+            they took beyond it is the share ``slow steps``.
         shares: What the time is divided into; those that took none are left out.
         rows: Plugins and hooks, the longest time first.
         ranks: The ranks, where there are several.
@@ -93,6 +100,7 @@ class Ledger:
     measured_steps: int
     shares: tuple[Share, ...]
     rows: tuple[LedgerRow, ...]
+    slow_steps: int = 0
     ranks: tuple[RankShare, ...] = field(default=())
 
     def seconds_of(self, name: str) -> float:
@@ -102,51 +110,16 @@ class Ledger:
     def with_ranks(self, ranks: Iterable[Ledger]) -> Ledger:
         """Return the same with the shares of all ``ranks``, given in their order."""
         ledgers = list(ranks)
-        shortest = min(each.seconds_of("backward") for each in ledgers)
+        shortest = {name: min(each.seconds_of(name) for each in ledgers) for name in ("backward", "forward")}
         shares = (
             RankShare(
                 rank,
                 _percent(each.seconds_of("waiting for data"), each.seconds),
-                _percent(each.seconds_of("backward") - shortest, each.seconds),
+                *(_percent(each.seconds_of(name) - least, each.seconds) for name, least in shortest.items()),
             )
             for rank, each in enumerate(ledgers)
         )
         return replace(self, ranks=tuple(shares))
-
-
-@dataclass(slots=True)
-class Sample:
-    """What is known of the steps that were not measured.
-
-    Attributes:
-        steps: All training batches.
-        measured: Those that were measured.
-        weight: For how many others these were chosen to stand, in all.
-        unmeasured: The time of all others together, which is known exactly.
-    """
-
-    steps: int = 0
-    measured: int = 0
-    weight: float = 0.0
-    unmeasured: Spent = field(default_factory=Spent)
-
-    def seconds_of(self, spent: Spent) -> float:
-        """Return the seconds of something, that of unmeasured steps included."""
-        # Their time as a whole is known; what was measured only says how it is divided.
-        if not self.weight:
-            return spent.seconds
-        return spent.seconds + self.unmeasured.seconds * spent.more_seconds / self._more_seconds
-
-    def calls_of(self, spent: Spent) -> int:
-        """Return about how often something was called, in unmeasured steps too."""
-        left = self.steps - self.measured
-        return spent.calls + (round(left * spent.more_calls / self.weight) if self.weight else 0)
-
-    _more_seconds: float = field(default=0.0, init=False)
-
-    def divide(self, all_spent: Iterable[Spent]) -> None:
-        """Let ``all_spent``, all that is measured in a step, share the time of those that were not."""
-        self._more_seconds = sum(each.more_seconds for each in all_spent) or 1.0
 
 
 def make_ledger(
@@ -168,21 +141,18 @@ def make_ledger(
         sample: What is known of the steps that were not measured.
     """
     rows = list(rows)
-    sample.divide([*parts.values(), *rows, *blocks.values()])
+    sample.divide([*parts.values(), *rows])
     seconds = dict.fromkeys(SHARES, 0.0)
     for name, spent in parts.items():
         seconds[name] += sample.seconds_of(spent)
     for row in rows:
         seconds[shares.get(row.plugin, "callbacks")] += sample.seconds_of(row)
-    for spent in blocks.values():
-        seconds["own blocks"] += sample.seconds_of(spent)
+    seconds["own blocks"] = sum(spent.seconds for spent in blocks.values())  # measured in each step
     if not sample.weight:  # nothing says how they are divided
-        seconds["the rest"] += sample.unmeasured.seconds
+        seconds["the rest"] += sample.usual_seconds
+    seconds["slow steps"] = sample.unexplained_s
     whole = sum(seconds.values())
-    own = [
-        TimingRow(each.calls, each.seconds, each.more_calls, each.more_seconds, "", name)
-        for name, each in blocks.items()
-    ]
+    own = [TimingRow(each.calls, each.seconds, hook=name) for name, each in blocks.items()]
     told = [
         LedgerRow(row.plugin, row.hook, sample.calls_of(row), took, _percent(took, whole))
         for row in (*rows, *own)
@@ -193,6 +163,7 @@ def make_ledger(
         seconds=whole,
         steps=sample.steps,
         measured_steps=sample.measured,
+        slow_steps=sum(each.steps for each in sample.unexplained),
         shares=tuple(Share(name, took, _percent(took, whole)) for name, took in seconds.items() if took),
         rows=tuple(sorted(told, key=lambda row: -row.seconds)),
     )

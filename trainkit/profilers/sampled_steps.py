@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
+from collections.abc import Callable, Generator, Iterable, Iterator
+from itertools import chain
 from time import perf_counter
 from typing import Any
 
 from torch.optim import Optimizer
 
-from trainkit.data.counter import ItemCounter
 from trainkit.hooks.bound import BoundHooks
 from trainkit.hooks.stopwatch import Spent
 from trainkit.hooks.timing import HookTimer
 from trainkit.loops.run import FitRun
-from trainkit.profilers.ledger import Sample
+from trainkit.profilers.sample import Sample
+from trainkit.profilers.slow_ones import COST_S, WORTH, SlowOnes
 from trainkit.types import Batch
 
 FIRST = 20
@@ -26,20 +26,15 @@ start workers, compile and choose kernels, and stand for no others."""
 WARM_UP = 3
 """So many of them do not even count for how long a step takes."""
 
-COST_S = 60e-6
-"""What it costs, at most, to measure one step: about thirty functions are put in place and taken out again."""
-
-WORTH = 0.005
-"""Which share of the time measuring may take."""
-
 _NOTHING = object()
 
 
 class SampledSteps:
-    """Measures the first steps of a fit, and then one in so many that it costs half a percent.
+    """Measures the first steps of a fit, and then one in so many that it costs 0.3 percent.
 
-    Which ones is drawn, with a generator of its own, so that nothing that recurs is always met, or never. Between two
-    of them no line of Python is added to the loop.
+    Which ones is drawn, with a generator of its own, so that nothing that recurs is always met, or never. Of all others
+    two clocks tell how long the wait for the batch was, and the step as a whole. Steps that were far longer than usual
+    are kept apart, and where they come at equal distances, those that follow are measured.
 
     Args:
         run: The run.
@@ -56,12 +51,15 @@ class SampledSteps:
         self._watch = timer.watch
         self._parts = parts
         self._random = random.Random(0)
-        self._every = 1  # how many steps lie between two measured ones, in the mean
-        self._first_s: list[float] = []  # how long the first ones took
-        self._newest_s = 0.0  # when the newest measured one began
-        self._began_at = self._newest = self._next = run.progress.total_batches
+        self._every = 1  # how many steps lie between two that are drawn, in the mean
+        self._began_at = self._drawn = self._next_drawn = run.progress.total_batches
+        self._next: float = self._began_at  # the next step that is measured: drawn, or foreseen to be slow
+        self._slow = SlowOnes()
         self._restore: list[Callable[[], None]] = []
-        self._current: object = None  # the measured step that is under way
+        self._current: int | None = None  # the measured step that is under way
+        self._stretch: Generator[Batch] | None = None  # the newest of steps that are left alone
+        self._since: tuple[float, float] | None = None  # when the last step of a pass began, and what was charged then
+        self._is_over = False  # whether the pass is
 
     def measure(self, batches: Iterable[Batch], loader: Any) -> Iterable[Batch]:
         """Return an iterable of ``batches`` of one pass that measures some of the steps on them."""
@@ -69,79 +67,121 @@ class SampledSteps:
 
     def end_pass(self) -> None:
         """End what a pass has begun. The loop does not always ask for the end of its batches."""
-        self._end_step(self._current)
+        self._end_step()
+        if self._stretch is not None:
+            self._stretch.close()
+        self._watch.end_within(self.sample.unmeasured)
+        if self._since is not None:
+            (began_s, inner_s), self._since = self._since, None
+            took_s = perf_counter() - began_s - self._watch.inner_s + inner_s
+            self._look_at(self._run.progress.total_batches - 1, took_s)
         self._watch.end(self.sample.unmeasured)
         self.sample.steps = self._run.progress.total_batches - self._began_at
 
     def _stretches(self, batches: Iterator[Batch]) -> Iterator[Iterable[Batch]]:
         """Yield stretches of batches: those of steps that are left alone, then one that is measured, and so on."""
         self._watch.begin(self.sample.unmeasured)
-        passed = ItemCounter()
-        batches = passed.wrap(batches)
-        left_alone = self._next - self._run.progress.total_batches
-        if left_alone > 0:
-            # Workers start with the first batch of a pass, which is known exactly, and stands for no others.
-            yield self._waited_for(batches)
-            left_alone -= 1
-        while True:
-            before = passed.passed
-            yield islice(batches, max(0, left_alone))
-            # A loader that has ended is not asked again.
-            if passed.passed - before < left_alone:
-                return
-            before = passed.passed
-            yield self._measured(batches)
-            if passed.passed == before:
-                return
-            left_alone = self._next - self._newest - 1
+        self._is_over = False
+        # A loader that has ended is not asked again.
+        while not self._is_over:
+            self._stretch = self._left_alone(batches)
+            yield self._stretch
+            if not self._is_over:
+                yield self._measured(batches)
 
-    def _waited_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def _left_alone(self, batches: Iterator[Batch]) -> Generator[Batch]:
+        """Yield batches until a step is to be measured, with two clocks for each: when it is asked for, and comes."""
+        watch, index = self._watch, self._run.progress.total_batches
+        waited_s = came_s = inner_s = 0.0
+        try:
+            asked_s, asked_inner_s = perf_counter(), watch.inner_s
+            while index < self._next:
+                batch = next(batches, _NOTHING)
+                came_s, inner_s = perf_counter(), watch.inner_s
+                waited_s += came_s - asked_s - inner_s + asked_inner_s
+                if batch is _NOTHING:
+                    self._is_over = True
+                    break
+                yield batch
+                asked_s, asked_inner_s = perf_counter(), watch.inner_s
+                if asked_s - came_s > self._slow.limit_s:
+                    self._look_at(index, asked_s - came_s - asked_inner_s + inner_s)
+                came_s = 0.0
+                index += 1
+        finally:
+            self._since = (came_s, inner_s) if came_s else None
+            self._parts["waiting for data"].seconds += waited_s
+            self.sample.unmeasured.seconds -= waited_s
+
+    def _look_at(self, index: int, took_s: float) -> None:
+        """Keep a step that was not measured apart from the others if it was slow."""
+        slow = self._slow.how_slow(took_s)
+        if slow:
+            alike = self.sample.slow[slow]
+            alike.steps += 1
+            alike.seconds += took_s
+            self.sample.unmeasured.seconds -= took_s
+            self._slow.add(index, took_s)
+            self._next = min(self._next_drawn, self._slow.foreseen(index))
+
+    def _measured(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield one batch, and measure the wait for it and all that is done until the next one is asked for."""
+        self._begin_step()
         self._watch.begin(self._parts["waiting for data"])
         batch = next(batches, _NOTHING)
         self._watch.end(self._parts["waiting for data"])
         if batch is not _NOTHING:
             yield batch
+            self._end_step()
+            return
+        self._is_over = True
+        self._end_step()
+        self._since = perf_counter(), self._watch.inner_s
 
-    def _measured(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Yield one batch, and measure the wait for it and all that is done until the next one is asked for."""
-        index, data = self._run.progress.total_batches, self._parts["waiting for data"]
-        step = self._begin_step()
-        self._watch.begin(data, sampled=True)
-        batch = next(batches, _NOTHING)
-        weight = 0.0 if batch is _NOTHING else self._weight_of(index)
-        self._watch.weight = weight
-        self._watch.end(data)
-        if batch is not _NOTHING:
+    def _count(self, index: int) -> None:
+        """Let a step that was measured stand for others, and choose the next one."""
+        took_s = sum(seconds for _, _, seconds in self._watch.sampled)
+        slow = self._slow.how_slow(took_s)
+        weight = self._weight_of(index, slow)
+        self.sample.measured += 1
+        if slow and weight:
+            self.sample.slow[slow].measured += 1
+        else:
             self.sample.weight += weight
-            self.sample.measured += 1
-            self._plan(index)
-            yield batch
-        self._end_step(step)
+        if weight:
+            for spent, calls, seconds in self._watch.sampled:
+                spent.stand_for(weight, calls, seconds, slow)
+        if slow:
+            self._slow.add(index, took_s)
+        self._plan(index, took_s)
 
-    def _weight_of(self, index: int) -> float:
-        """Return for how many steps this one stands: those since the newest measured one."""
+    def _weight_of(self, index: int, slow: int) -> float:
+        """Return for how many steps this one stands."""
         done = index - self._began_at
         if done < FIRST:
             # Where nothing else is measured, the steps that follow are like the later ones of these.
-            return 1e-6 if done >= WARM_UP else 0.0
-        return float(index - self._newest - 1)
+            return 1e-6 if done >= WARM_UP and not slow else 0.0
+        if index != self._next_drawn:  # one that was foreseen to be slow, and is like no others
+            return 0.0
+        return 1.0 if slow else float(index - self._drawn - 1)
 
-    def _plan(self, index: int) -> None:
+    def _plan(self, index: int, took_s: float) -> None:
         """Choose the next step that is measured."""
-        done, now_s = index - self._began_at, perf_counter()
-        if WARM_UP <= done < FIRST:
-            self._first_s.append(now_s - self._newest_s)
-        self._newest_s = now_s
+        done = index - self._began_at
+        if WARM_UP <= done < FIRST or index == self._next_drawn:  # what is foreseen to be slow says nothing of others
+            self._slow.learn(took_s)
+            self.sample.usual_s = self._slow.usual_s
         if done == FIRST - 1:
             # A low quartile: the first steps are rather slower than those to come.
-            usual_s = sorted(self._first_s)[(FIRST - WARM_UP) // 4]
-            self._every = steps_between(usual_s)
-        self._newest = index
-        self._next = index + self._random.randint(1, 2 * self._every - 1)
+            self._every = steps_between(sorted(self._slow.newest_s)[(FIRST - WARM_UP) // 4])
+        if index >= self._next_drawn:
+            self._drawn = index
+            self._next_drawn = index + self._random.randint(1, 2 * self._every - 1)
+        self._next = min(self._next_drawn, self._slow.foreseen(index))
 
-    def _begin_step(self) -> object:
+    def _begin_step(self) -> None:
         """Put a clock around all that a step is made of."""
-        self._current = step = object()
+        self._current = self._run.progress.total_batches
         self._timer.step_in_sample(self._hooks, True)
         self._time("transfer", self._run, "moving batches")
         if self._run.compile_step is None:
@@ -152,15 +192,16 @@ class SampledSteps:
             self._time_optimizers()
         self._mark_step()
         self._watch.begin(self._parts["the rest"], sampled=True)  # now, as the clocks are no part of a step
-        return step
 
-    def _end_step(self, step: object) -> None:
-        """Take all clocks out again, unless that was done."""
-        if step is None or step is not self._current:
+    def _end_step(self) -> None:
+        """Take all clocks out again, unless that was done, and count the step, unless it has failed."""
+        if self._current is None:
             return
-        self._current = None
+        index, self._current = self._current, None
         self._watch.end(self._parts["the rest"])
-        self._watch.weight = 0.0
+        if self._run.progress.total_batches > index:
+            self._count(index)
+        self._watch.sampled.clear()
         for restore in reversed(self._restore):
             restore()
         self._restore.clear()

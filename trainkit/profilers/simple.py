@@ -18,7 +18,8 @@ from trainkit.hooks.stopwatch import Spent, Stopwatch
 from trainkit.loggers.logger import Logger
 from trainkit.loggers.metric_rows import MetricRows
 from trainkit.profilers.base import Profiler
-from trainkit.profilers.ledger import Ledger, Sample, make_ledger
+from trainkit.profilers.ledger import Ledger, make_ledger
+from trainkit.profilers.sample import Sample
 from trainkit.profilers.sampled_steps import SampledSteps
 from trainkit.profilers.table import as_text
 from trainkit.types import Stage

@@ -27,6 +27,8 @@ def _lines(ledger: Ledger) -> Iterator[str]:
     if ledger.measured_steps < ledger.steps:
         measured = f"{ledger.measured_steps:,} of {ledger.steps:,} training steps"
         yield f"  {measured} were measured; the others are taken to be like them"
+    if ledger.slow_steps:
+        yield f"  {_counted(ledger.slow_steps)} far longer, and nothing says in what: see slow steps"
     yield ""
     yield f"  {'share':<18} {'seconds':>10} {'percent':>8}"
     for share in ledger.shares:
@@ -53,11 +55,15 @@ def _ranks(ledger: Ledger) -> Iterator[str]:
     """Yield how ranks differ. The wait for others is what backward took beyond the shortest of all."""
     if ledger.ranks:
         yield ""
-        yield f"  {'rank':<18} {'% waiting for data':>19} {'% waiting for others':>21}"
-    for rank in sorted(ledger.ranks, key=lambda rank: -rank.others)[:MOST_RANKS]:
-        yield f"  {rank.rank:<18} {rank.data:>19.1f} {rank.others:>21.1f}"
+        yield f"  {'rank':<6} {'% waiting for data':>19} {'% waiting for others':>21} {'% longer in forward':>20}"
+    for rank in sorted(ledger.ranks, key=lambda rank: -rank.others - rank.forward)[:MOST_RANKS]:
+        yield f"  {rank.rank:<6} {rank.data:>19.1f} {rank.others:>21.1f} {rank.forward:>20.1f}"
     if len(ledger.ranks) > MOST_RANKS:
         yield f"  and {len(ledger.ranks) - MOST_RANKS} more"
+
+
+def _counted(steps: int) -> str:
+    return "1 other took" if steps == 1 else f"{steps:,} others took"
 
 
 def _cut(text: str, width: int) -> str:
