@@ -19,6 +19,7 @@ from trainkit.errors import PluginError, TrainkitError, UnknownNameError, note_o
 from trainkit.made_for import unmet_need
 from trainkit.output import warn
 from trainkit.plugins.consent import normalized, who_forbids
+from trainkit.plugins.packages import PREFIX, broken, offering
 
 Kind = Literal["callbacks", "loggers", "strategies", "precision", "profilers", "cli"]
 """The kind of part that a name stands for. Its entry points are in the group ``trainkit.<kind>``."""
@@ -192,10 +193,12 @@ def find(kind: Kind, name: str, where: str = "") -> Entry:
     Raises:
         UnknownNameError: If nobody offers the name.
         PluginError: If several packages do; the message lists the ``package:name`` forms. Or if the one that does may
-            not be used here, see `trainkit.plugins.consent`, or needs another version of trainkit.
+            not be used here, see `trainkit.plugins.consent`, needs another version of trainkit, or has metadata that
+            are broken.
     """
     matches = offered(kind, name)
     if not matches:
+        _refuse_broken(kind, name, where)
         allowed = {entry.qualified_name if ":" in name else entry.name for entry in entries(kind)}
         raise UnknownNameError(SINGULAR[kind], name, allowed, where)
     if matches[0].distribution == "trainkit":
@@ -255,6 +258,22 @@ def has(kind: Kind, name: str) -> bool:
 def load(kind: Kind, name: str, where: str = "") -> Any:
     """Import and return the object that ``name`` stands for. Raises what `find` and `Entry.load` raise."""
     return find(kind, name, where).load()
+
+
+def _refuse_broken(kind: Kind, name: str, where: str) -> None:
+    """Raise if a package offers the name whose metadata cannot be read."""
+    package, separator, bare_name = name.rpartition(":")
+    groups = [f"{PREFIX}{each}" for each in _within(kind)]
+    for each in broken():
+        is_named = not separator or normalized(each.name) == normalized(package)
+        if is_named and any((group, bare_name) in each.names for group in groups):
+            raise PluginError(
+                f"{SINGULAR[kind]} {name!r} is of a package whose metadata are broken.\n"
+                + (f"    in           {where}\n" if where else "")
+                + f"    offered by   {each.name}, in {each.folder}\n"
+                f"    broken       {each.why}\n"
+                f"    to mend it   {each.to_do}"
+            )
 
 
 def _forbidden(entry: Entry, where: str) -> str:
@@ -317,10 +336,11 @@ def _in_words(name: str, arguments: dict[str, Any]) -> str:
 def _installed_entries(kind: Kind) -> list[Entry]:
     """Return the entries of all packages on ``sys.path``. Read anew at each call: a program may install packages."""
     found = [
-        Entry(each, point.name, point.dist.name, point.dist.version, point.value)
+        Entry(each, point.name, package.name, package.version, point.value)
         for each in _within(kind)
-        for point in importlib.metadata.entry_points(group=f"trainkit.{each}")
-        if point.dist is not None
+        for package in offering()
+        for point in package.points
+        if point.group == f"{PREFIX}{each}"
     ]
     return sorted(found, key=lambda entry: (entry.name, entry.distribution))
 
