@@ -181,13 +181,19 @@ def _row(offer: Offer, *, check: bool) -> dict[str, Any]:
     if check and offer.status not in ("forbidden", "unfit", "broken"):
         began = time.perf_counter()
         try:
-            entry.load()
+            entry.load_maker()
         except PluginError as error:
-            row |= {"status": "fails", "note": str(error.__cause__ or error)}
+            row |= {"status": "fails", "note": _why(error)}
         else:
             row |= {"status": row["status"] or "imports"}
         row["import_s"] = round(time.perf_counter() - began, 3)
     return row
+
+
+def _why(error: PluginError) -> str:
+    """Return why a part fails, in one line: who offers it stands beside it."""
+    cause = error.__cause__
+    return str(error).partition("\n")[0] if cause is None else f"{type(cause).__name__}: {cause}"
 
 
 def _print(rows: list[dict[str, Any]], lost: list[str]) -> None:

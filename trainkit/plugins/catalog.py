@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -135,9 +135,21 @@ class Entry:
 
     @contextmanager
     def named_in_errors(self) -> Iterator[None]:
-        """Return a context in which errors are told to be about this package; trainkit's own need no such note."""
+        """Return a context in which errors are told to be about this package; trainkit's own need no such note.
+
+        Raises:
+            PluginError: If the package asks for the end of the program, which is not its own.
+        """
         try:
             yield
+        except SystemExit as error:
+            if self.distribution == "trainkit":
+                raise
+            raise PluginError(
+                f"{SINGULAR[self.kind]} {self.name!r} asks for the end of the program: SystemExit: {error}\n"
+                f"    offered by   {self.distribution} {self.version}\n"
+                f"    to mend it   upgrade, repair or uninstall {self.distribution}, or do not name {self.name!r}"
+            ) from error
         except Exception as error:
             if self.distribution != "trainkit":
                 note_on(error, f"    offered by   {self.distribution} {self.version}")
@@ -162,8 +174,9 @@ class Entry:
         # Already a message of ours, such as the name of an extra that is not installed.
         except TrainkitError:
             raise
-        # A plugin's module may fail in any way while it is imported; the message has to name the package for each.
-        except Exception as error:
+        # A plugin's module may fail in any way while it is imported, and may ask for the end of the program, which is
+        # none of its own; the message has to name the package for each.
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"{SINGULAR[self.kind]} {self.name!r} cannot be imported: {type(error).__name__}: {error}\n"
                 f"    offered by   {self.distribution} {self.version}\n"
@@ -172,6 +185,22 @@ class Entry:
             ) from error
         _, given = _ALIASES.get(self.kind, {}).get(self.name, ("", {}))
         return functools.partial(loaded, **given) if given and self.stands_for else loaded
+
+    def load_maker(self) -> Callable[..., Any]:
+        """Import and return the object, which is one to be called.
+
+        Raises:
+            PluginError: If the import fails, or if it cannot be called.
+        """
+        loaded = self.load()
+        if not callable(loaded):
+            raise PluginError(
+                f"{SINGULAR[self.kind]} {self.name!r} is {loaded!r}, and a class or function is needed.\n"
+                f"    offered by   {self.distribution} {self.version}\n"
+                f"    target       {self.target}\n"
+                f"    to mend it   name a class in the entry point of {self.distribution}"
+            )
+        return loaded
 
 
 def entries(kind: Kind) -> list[Entry]:
