@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 import trainkit
 from tests.installed import Site
-from trainkit.cli.main import main
+from trainkit.cli.main import COMMANDS, main
 from trainkit.plugins.catalog import SINGULAR
 from trainkit.plugins.installed import offers
 
@@ -153,6 +153,17 @@ def test_a_command_that_is_none_names_the_package(site: Site, source: str, told:
 def test_a_package_takes_no_command_of_trainkit(site: Site) -> None:
     site.install("greeter", "2.0", "[trainkit.cli]\nfit = greeter:greet\n", greeter=GREET)
     assert "Train the module that CONFIG describes." in run("fit", "--help").output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_of_trainkit_are_listed_and_those_behind_them_told(site: Site, name: str) -> None:
+    site.install("greeter", "2.0", f"[trainkit.cli]\n{name} = greeter:greet\n", greeter=GREET)
+    rows = json.loads(run("plugins", "--kind", "cli", "--json").output)["plugins"]
+    assert [row["name"] for row in rows if row["distribution"] == "trainkit"] == list(COMMANDS)
+    (theirs,) = (row for row in rows if row["distribution"] == "greeter")
+    assert theirs["status"] == "shadowed" and f"write 'greeter:{name}'" in theirs["note"]
+    assert f"greeter:{name}  offered by greeter 2.0" in run("--help").output
+    assert run(f"greeter:{name}", "world").output == "hello world\n"
 
 
 @pytest.mark.parametrize("without", ["tally", "tallies", "my-tally", "my-tally:tally", "My_Tally"])

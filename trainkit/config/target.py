@@ -119,7 +119,7 @@ def _note_file_behind(error: ConfigError, module_name: str) -> None:
         )
 
 
-def _place_of(error: Exception) -> str:
+def _place_of(error: BaseException) -> str:
     """Return file and line where ``error`` was raised."""
     # The traceback of a SyntaxError ends in the import machinery; the error itself knows the file.
     if isinstance(error, SyntaxError):

@@ -88,7 +88,22 @@ _BUILTIN: dict[Kind, dict[str, str]] = {
         "simple": "trainkit.profilers.simple:SimpleProfiler",
         "torch": "trainkit.profilers.torch_trace:TorchProfiler",
     },
-    "cli": {},
+    # In the order of the help.
+    "cli": {
+        "fit": "trainkit.cli.fit:command",
+        "explain": "trainkit.cli.explain:command",
+        "validate": "trainkit.cli.validate:command",
+        "test": "trainkit.cli.test:command",
+        "predict": "trainkit.cli.predict:command",
+        "checkpoint": "trainkit.cli.checkpoint:command",
+        "verify-resume": "trainkit.cli.verify_resume:command",
+        "config": "trainkit.cli.config:command",
+        "doctor": "trainkit.cli.doctor:command",
+        "plugins": "trainkit.cli.plugins:command",
+        "plugin": "trainkit.cli.plugin:command",
+        "init": "trainkit.cli.init:command",
+        "runs": "trainkit.cli.runs:command",
+    },
 }
 
 # Lightning's, most of them.
@@ -192,7 +207,7 @@ class Entry:
         Raises:
             PluginError: If the import fails, or if it cannot be called.
         """
-        loaded = self.load()
+        loaded: Callable[..., Any] = self.load()
         if not callable(loaded):
             raise PluginError(
                 f"{SINGULAR[self.kind]} {self.name!r} is {loaded!r}, and a class or function is needed.\n"
@@ -201,6 +216,11 @@ class Entry:
                 f"    to mend it   name a class in the entry point of {self.distribution}"
             )
         return loaded
+
+
+def own_targets(kind: Kind) -> dict[str, str]:
+    """Return the names of trainkit's own parts of a kind, and their targets. No metadata is read for it."""
+    return dict(_BUILTIN[kind])
 
 
 def entries(kind: Kind) -> list[Entry]:
