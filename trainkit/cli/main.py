@@ -49,7 +49,7 @@ class _LazyCommands(click.Group):
         if args[0] not in COMMANDS:
             known = [entry.name for entry in catalog.entries("cli")]
             nearest = nearest_name(args[0], known)
-            if args[0] not in known and nearest is not None:
+            if nearest is not None and not catalog.has("cli", args[0]):
                 raise click.UsageError(f"No such command {args[0]!r}. Did you mean {nearest!r}?", ctx)
         return super().resolve_command(ctx, args)
 
