@@ -24,6 +24,7 @@ def unmet_need(distribution: str) -> str:
 
 def _needed(distribution: str) -> tuple[SpecifierSet, ...]:
     # Imported here: most runs name no part of another package.
+    from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 
@@ -31,9 +32,10 @@ def _needed(distribution: str) -> tuple[SpecifierSet, ...]:
     for text in importlib.metadata.requires(distribution) or ():
         try:
             requirement = Requirement(text)
-        except InvalidRequirement:  # pip says so when it installs the package
+            applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        # pip says so when it installs the package.
+        except (InvalidRequirement, UndefinedComparison, UndefinedEnvironmentName):
             continue
-        applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if applies and canonicalize_name(requirement.name) == "trainkit":
             found.append(requirement.specifier)
     return tuple(found)

@@ -47,7 +47,8 @@ def module_of(owner: object) -> str:
 @functools.cache  # by `sys.path` too: a program may install packages
 def _installed(top: str, path: tuple[str, ...]) -> tuple[Package, ...]:
     if _is_beside_packages(top):
-        names = importlib.metadata.packages_distributions().get(top, [])
+        # A package that was left half-installed has no name.
+        names = list(filter(None, importlib.metadata.packages_distributions().get(top, [])))
         if names:
             return tuple(Package(name, importlib.metadata.version(name)) for name in sorted(set(names)))
     # What was installed with `pip install -e` lies elsewhere, and its metadata name no modules. The name of any other

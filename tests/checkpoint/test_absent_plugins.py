@@ -96,6 +96,71 @@ def test_over_a_chain_of_runs_each_has_the_state_that_it_last_had(
         last |= {name: plugin.state_dict() for name, plugin in plugins.items()}
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_over_a_chain_of_runs_namesakes_and_renamed_ones_have_their_own(
+    seed: int, packages: dict[str, Any], tmp_path: Path
+) -> None:
+    draw = random.Random(seed)
+    owners = {name: vars(package) for name, package in packages.items()} | {"script": script()}
+    # Two of one class are told apart by their order alone, which stays: both are in a run, or none.
+    whose = ["left", "right", "script", "left"]
+    last: dict[str, Any] = {}
+    for run in range(5):
+        # All at first: a state of no package may else be taken for that of a class that was moved into one since.
+        drawn = draw.sample(range(3), 3 if run == 0 else draw.randint(1, 3))
+        if 0 in drawn:
+            drawn.insert(draw.randint(drawn.index(0) + 1, len(drawn)), 3)
+        names = [f"{whose[each]} {each}" for each in drawn]
+        kinds = {owner: draw.choice(["Counts", "Renamed"]) for owner in sorted(owners)}
+        plugins = {name: owners[name.split()[0]][kinds[name.split()[0]]]() for name in names}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="the checkpoint has states of plugins")
+            began = fit(list(plugins.values()), tmp_path / f"{run}.ckpt", tmp_path / f"{run + 1}.ckpt", run + 1)
+        for name, state in zip(plugins, began, strict=True):
+            assert run == 0 or torch.equal(state["seen"], last[name]["seen"]), f"run {run}, {names}, {kinds}: {name}"
+        last |= {name: plugin.state_dict() for name, plugin in plugins.items()}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("left.Counts script.Counts", "script.Counts left.Counts"),
+        ("script.Counts", "left.Counts script.Counts"),
+        ("left.Counts script.Counts", "script.Counts"),
+        ("left.Counts right.Counts", "right.Counts script.Counts left.Counts"),
+        ("right.Counts left.Counts", "right.Counts left.Renamed"),
+        ("left.Renamed", "right.Counts left.Counts"),
+        ("left.Counts script.Counts", "left.Counts script.Renamed"),
+        ("script.Renamed", "left.Counts script.Counts"),
+        ("script.Counts", "left.Counts"),  # moved into a package
+    ],
+)
+def test_a_state_goes_to_a_plugin_of_the_same_origin_first(
+    before: str, after: str, packages: dict[str, Any], tmp_path: Path
+) -> None:
+    owners = {name: vars(package) for name, package in packages.items()} | {"script": script()}
+    split = {text: [name.split(".") for name in text.split()] for text in (before, after)}
+    plugins = [owners[owner][name]() for owner, name in split[before]]
+    fit(plugins, tmp_path / "none", tmp_path / "1.ckpt", 1)
+    held = {owner: plugin.seen for (owner, _), plugin in zip(split[before], plugins, strict=True)}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="the checkpoint has states of plugins")
+        began = fit(
+            [owners[owner][name]() for owner, name in split[after]], tmp_path / "1.ckpt", tmp_path / "2.ckpt", 2
+        )
+    if after == "left.Counts":
+        held = {"left": held["script"]}
+    for (owner, _), state in zip(split[after], began, strict=True):
+        assert torch.equal(state["seen"], held.get(owner, torch.zeros(3, dtype=torch.float64))), owner
+
+
+def script() -> dict[str, Any]:
+    """Return the same classes, of no package."""
+    namespace: dict[str, Any] = {"__name__": __name__}
+    exec(COUNTS, namespace)
+    return namespace
+
+
 @pytest.mark.parametrize("order", [[(1, 10), (10,), (1,)], [(1, 10), (1,), (10,), (10, 1)], [(1, 10), (), (10, 1)]])
 def test_of_two_of_one_class_each_has_its_own_after_runs_without_the_other(
     order: list[tuple[int, ...]], packages: dict[str, Any], tmp_path: Path
@@ -211,7 +276,11 @@ assert not any("\x1b" in str(each.message) for each in told)
 def test_a_plugin_that_was_added_since_has_its_own_state_and_another_one_a_key_of_its_own() -> None:
     theirs = Absent({"n": 1}, {"package": "a", "version": "1", "class": "Own"})
     states, origins = states_of_all([("Own", Own())], {"Own": Absent({"own": 5}, None)})
-    assert (states, origins) == ({"Own ()": {"own": 0}, "Own": {"own": 5}}, {})
+    of_script = {"Own ()": {"package": "", "version": "", "class": "Own"}}
+    assert (states, origins) == ({"Own ()": {"own": 0}, "Own": {"own": 5}}, of_script)
+    # Of another package, with the same key: neither takes the place of the other.
+    states, _ = states_of_all([("Own", Own())], {"Own ()": theirs, "Own": theirs})
+    assert sorted(states) == ["Own", "Own ()", "Own () 2"]
     named = [("EarlyStopping", EarlyStopping("val/loss"))]
     key = EarlyStopping("val/loss").state_key
     states, origins = states_of_all(named, {key: Absent({}, theirs.origin)})

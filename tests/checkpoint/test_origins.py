@@ -8,7 +8,7 @@ import pytest
 import trainkit
 from tests.installed import Site
 from trainkit.callbacks import EarlyStopping
-from trainkit.checkpoint.origins import may_be_of, origin_of
+from trainkit.checkpoint.origins import is_same_class, is_same_package, may_be_of, origin_of
 from trainkit.compat.lightning.callbacks import EarlyStopping as TheirEarlyStopping
 
 A1, A2, B = (
@@ -20,6 +20,13 @@ A1, A2, B = (
 def test_a_state_is_of_the_package_whatever_its_version() -> None:
     assert may_be_of(A1, A2) and not may_be_of(A1, B)  # type: ignore[arg-type]
     assert may_be_of(None, B) and may_be_of(A1, None)  # type: ignore[arg-type]
+    assert may_be_of(SCRIPT, B) and may_be_of(A1, SCRIPT)  # type: ignore[arg-type]
+    assert is_same_package(A1, A2 | {"class": "SWA"}) and not is_same_class(A1, A2 | {"class": "SWA"})  # type: ignore[arg-type]
+    assert is_same_class(A1, A2) and is_same_class(SCRIPT, SCRIPT) and not is_same_class(SCRIPT, B)  # type: ignore[arg-type]
+    assert not is_same_package(None, None) and not is_same_class(None, None)
+
+
+SCRIPT = {"package": "", "version": "", "class": "EMA"}
 
 
 def test_an_origin_names_package_version_and_class(site: Site) -> None:
@@ -31,10 +38,10 @@ def test_an_origin_names_package_version_and_class(site: Site) -> None:
     assert origin_of(TheirEarlyStopping("a")) == own
 
 
-def test_what_is_in_no_package_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_in_no_package_has_its_class_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     class Own: ...
 
-    assert origin_of(Own()) is None
+    assert origin_of(Own()) == {"package": "", "version": "", "class": Own.__qualname__}
 
     def broken() -> None:
         raise OSError("unreadable")

@@ -65,6 +65,20 @@ class Talks(TinyModule):
     assert [name for name in sorted(os.listdir()) if name != "__pycache__"] == before
 
 
+def test_a_run_that_ends_its_own_program_is_broken(trainkit_in_project: Trainkit) -> None:
+    Path("ends.py").write_text("""
+import sys
+from trainkit.testing import TinyModule
+
+class Ends(TinyModule):
+    def training_step(self, batch, batch_idx):
+        sys.exit(3)
+""")
+    result = trainkit_in_project("doctor", "config.yaml", "module._target_=ends.Ends")
+    assert result.exit_code == 1
+    assert "the run fails: SystemExit: 3" in " ".join(result.output.split())
+
+
 def test_a_run_that_fails_is_broken(trainkit_in_project: Trainkit) -> None:
     for override, told in [
         ("module._target_=models.Broken", "training_step returned str"),

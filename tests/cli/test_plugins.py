@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 import trainkit
 from tests.installed import Site
-from trainkit.cli.main import main
+from trainkit.cli.main import COMMANDS, main
 from trainkit.plugins.catalog import SINGULAR
 from trainkit.plugins.installed import offers
 
@@ -66,8 +66,10 @@ def test_check_imports_each_part_and_tells_what_fails(site: Site) -> None:
     site.install(
         "mixed",
         "1.0",
-        "[trainkit.callbacks]\ngood = mixed_good:Good\nbad = mixed_bad:Bad\nabsent = mixed_good:Absent\n",
-        mixed_good="class Good: pass\n",
+        "[trainkit.callbacks]\ngood = mixed_good:Good\nbad = mixed_bad:Bad\nabsent = mixed_good:Absent\n"
+        "ends = mixed_end:End\nvalue = mixed_good:VALUE\n",
+        mixed_good="class Good: pass\nVALUE = 3\n",
+        mixed_end="raise SystemExit(3)",
         mixed_bad="import trainkit_has_no_such_module\n",
     )
     result = run("plugins", "--from", "mixed", "--check", "--json")
@@ -75,6 +77,8 @@ def test_check_imports_each_part_and_tells_what_fails(site: Site) -> None:
     assert result.exit_code == 1
     assert told["good"]["status"] == "imports" and told["good"]["import_s"] >= 0
     assert told["bad"]["status"] == "fails" and "trainkit_has_no_such_module" in told["bad"]["note"]
+    assert (told["ends"]["status"], told["ends"]["note"]) == ("fails", "SystemExit: 3")
+    assert told["value"]["status"] == "fails" and "'value' is 3, and a class or function" in told["value"]["note"]
     assert told["absent"]["status"] == "fails" and "Absent" in told["absent"]["note"]
     assert run("plugins", "--kind", "precision", "--check").exit_code == 0
 
@@ -98,7 +102,7 @@ def test_a_package_is_found_in_any_spelling_and_one_that_offers_nothing_is_told_
 
 
 def test_no_plugin_is_charged_with_the_import_of_torch(site: Site) -> None:
-    source = "import sys\nassert {'torch', 'trainkit.trainer'} <= set(sys.modules)\nx = 1\n"
+    source = "import sys\nassert {'torch', 'trainkit.trainer'} <= set(sys.modules)\nx = dict\n"
     site.install("late", "1.0", "[trainkit.callbacks]\nlate = late:x\n", late=source)
     code = f"import sys; sys.path.insert(0, {str(site.folder)!r}); from trainkit.cli.main import main; main()"
     command = [sys.executable, "-c", code, "plugins", "--from", "late", "--check"]
@@ -149,6 +153,17 @@ def test_a_command_that_is_none_names_the_package(site: Site, source: str, told:
 def test_a_package_takes_no_command_of_trainkit(site: Site) -> None:
     site.install("greeter", "2.0", "[trainkit.cli]\nfit = greeter:greet\n", greeter=GREET)
     assert "Train the module that CONFIG describes." in run("fit", "--help").output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_of_trainkit_are_listed_and_those_behind_them_told(site: Site, name: str) -> None:
+    site.install("greeter", "2.0", f"[trainkit.cli]\n{name} = greeter:greet\n", greeter=GREET)
+    rows = json.loads(run("plugins", "--kind", "cli", "--json").output)["plugins"]
+    assert [row["name"] for row in rows if row["distribution"] == "trainkit"] == list(COMMANDS)
+    (theirs,) = (row for row in rows if row["distribution"] == "greeter")
+    assert theirs["status"] == "shadowed" and f"write 'greeter:{name}'" in theirs["note"]
+    assert f"greeter:{name}  offered by greeter 2.0" in run("--help").output
+    assert run(f"greeter:{name}", "world").output == "hello world\n"
 
 
 @pytest.mark.parametrize("without", ["tally", "tallies", "my-tally", "my-tally:tally", "My_Tally"])

@@ -77,6 +77,7 @@ def test_only_what_the_place_expects_is_offered() -> None:
             "\n\nraise RuntimeError('no GPU')",
             "broken cannot be imported: RuntimeError: no GPU.*raised at +.*broken.py:3",
         ),
+        ("raise SystemExit(3)", "broken cannot be imported: SystemExit: 3.*raised at +.*broken.py:1"),
         ("\ndef f(:\n", "broken cannot be imported: SyntaxError.*raised at +.*broken.py:2"),
     ],
 )

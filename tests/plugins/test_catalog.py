@@ -7,6 +7,7 @@ import pkgutil
 import sys
 from typing import Any
 
+import click
 import pytest
 
 from tests.installed import Site
@@ -29,6 +30,9 @@ def test_every_built_in_name_leads_somewhere(entry: Entry) -> None:
     loaded = entry.load()
     module, _, name = entry.target.partition(":")
     made = loaded.func if isinstance(loaded, functools.partial) else loaded
+    if entry.kind == "cli":
+        assert isinstance(made, click.Command) and made.name == entry.name
+        return
     assert made.__name__ == name and made.__module__.startswith(module)
     again = catalog.load(entry.kind, f"trainkit:{entry.name}")
     assert again is loaded or (again.func, again.keywords) == (loaded.func, loaded.keywords)
@@ -188,3 +192,29 @@ def test_metadata_is_read_anew_each_time(site: Site) -> None:
     assert "ema" not in names()
     site.install("trainkit-ema", "0.3", "[trainkit.callbacks]\nema = ema_plugin:EMA\n")
     assert "ema" in names()
+
+
+@pytest.mark.parametrize("how", ["raise SystemExit(3)", "import sys; sys.exit(3)", "exit('enough')", "1 / 0"])
+def test_a_module_that_ends_the_program_is_an_error_of_the_plugin(site: Site, how: str) -> None:
+    site.install("ender", "1.0", "[trainkit.callbacks]\nends = ender:Ends\n", ender=f"{how}\n")
+    with pytest.raises(PluginError, match=r"callback 'ends' cannot be imported: .*\n    offered by   ender 1.0"):
+        catalog.load("callbacks", "ends")
+
+
+@pytest.mark.parametrize("kind", ["callbacks", "loggers", "profilers", "strategies", "precision"])
+def test_what_cannot_be_called_is_an_error_that_names_it(site: Site, kind: Kind) -> None:
+    site.install("valued", "1.0", f"[trainkit.{kind}]\nvalue = valued:VALUE\n", valued="VALUE = 3\n")
+    with pytest.raises(PluginError, match=r"'value' is 3, and a class .*\n    offered by   valued 1.0"):
+        catalog.find(kind, "value").load_maker()
+
+
+def test_a_part_that_ends_the_program_while_it_is_made_is_an_error(site: Site) -> None:
+    entry = Entry("callbacks", "ends", "ender", "1.0", "ender:Ends")
+    with (
+        pytest.raises(PluginError, match=r"'ends' asks for the end of the program: SystemExit: 3"),
+        entry.named_in_errors(),
+    ):
+        sys.exit(3)
+    own = Entry("callbacks", "ends", "trainkit", "1.0", "ender:Ends")
+    with pytest.raises(SystemExit), own.named_in_errors():
+        sys.exit(3)

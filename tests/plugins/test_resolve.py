@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.installed import Site
 from trainkit.errors import (
     ConfigError,
     DeviceError,
@@ -323,3 +324,9 @@ def test_what_is_no_callback_is_refused(callback: Any, arguments: dict[str, Any]
 def test_a_part_of_the_wrong_kind_names_its_package(counter: None):
     with pytest.raises(PluginError, match=r"(?s)gives a Counter, and a Strategy is needed.*trainkit-counter 1.2"):
         resolve_strategy("counter")
+
+
+def test_a_name_of_a_value_is_an_error_of_its_package(site: Site) -> None:
+    site.install("valued", "1.0", "[trainkit.callbacks]\nvalue = valued:VALUE\n", valued="VALUE = 3\n")
+    with pytest.raises(PluginError, match=r"callback 'value' is 3, and a class"):
+        resolve_callback("value")

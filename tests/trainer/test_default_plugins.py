@@ -225,6 +225,23 @@ def test_time_is_measured_on_request(arguments, enabled):
     assert quiet_trainer(**arguments).hooks.timing.enabled is enabled
 
 
+@pytest.mark.parametrize("value", ["no", "false", "", [], 2, 0.5, object])
+def test_timing_is_true_or_false(value):
+    with pytest.raises(ConfigError, match=r"timing="):
+        quiet_trainer(plugins={"timing": value})
+
+
+@pytest.mark.parametrize("names", ["Mine", 3, {"Mine": True}, [3], object(), True])
+def test_what_is_disabled_is_a_list_of_names(names):
+    with pytest.raises(ConfigError, match="is not usable. Allowed: a list of names of plugins"):
+        quiet_trainer(plugins={"disable": names})
+
+
+def test_none_stands_for_what_is_not_given():
+    trainer = quiet_trainer(plugins={"disable": None, "timing": None})
+    assert plugin_names(trainer) == plugin_names(quiet_trainer()) and not trainer.hooks.timing.enabled
+
+
 @pytest.mark.parametrize(
     ("arguments", "kinds"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from trainkit.checkpoint.origins import Origins, may_be_of, origin_of
+from trainkit.checkpoint.origins import Origins, is_same_package, origin_of
 from trainkit.checkpoint.state import collect_plugins, free_key, keyed
 from trainkit.output import warn
 from trainkit.storage.layout import Origin
@@ -29,7 +29,7 @@ def keep_absent(left: Iterable[str], states: Mapping[str, Any], origins: Origins
     missing = sorted(
         f"{each.origin['class']} ({each.origin['package']} {each.origin['version']})"
         for each in kept.values()
-        if each.origin is not None and each.origin["package"] != "trainkit"
+        if each.origin is not None and each.origin["package"] not in ("", "trainkit")
     )
     if missing:
         warn(
@@ -46,9 +46,15 @@ def states_of_all(
     plugins = list(plugins)
     states = collect_plugins(plugins, absent)
     origins = {key: origin_of(plugin) for key, _, plugin in keyed(plugins, absent) if key in states}
+    own = dict(origins)
     for key, each in absent.items():
-        if key in states and may_be_of(origins[key], each.origin):
-            continue  # its plugin was added since
-        key = free_key(key, states)
+        if key in own:
+            if _may_be_same(own[key], each.origin):
+                continue  # its plugin was added since
+            key = free_key(key, {*states, *absent})
         states[key], origins[key] = each
     return states, {key: origin for key, origin in origins.items() if origin is not None}
+
+
+def _may_be_same(plugin: Origin | None, kept: Origin | None) -> bool:
+    return plugin is None or kept is None or is_same_package(plugin, kept)

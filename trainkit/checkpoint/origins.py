@@ -17,7 +17,10 @@ Origins = Mapping[str, Origin]
 
 
 def origin_of(plugin: Any) -> Origin | None:
-    """Return the package of a plugin's class; None where that is in none: a script, or a folder of the user's own."""
+    """Return the package of a plugin's class, and the class; None where broken metadata tell nothing of it.
+
+    Of a script, or a folder of the user's own, package and version are empty.
+    """
     name = type(plugin).__qualname__
     # Known without metadata, which there are none of where it runs from its sources.
     if module_of(plugin).startswith("trainkit."):
@@ -26,15 +29,30 @@ def origin_of(plugin: Any) -> Origin | None:
         packages = packages_of(plugin)
     except Exception:  # metadata that some package broke are no reason not to save
         return None
-    if not packages:
-        return None
-    names, versions = (", ".join(each) for each in zip(*packages, strict=True))
+    names = ", ".join(each.name for each in packages)
+    versions = ", ".join(each.version for each in packages)
     return {"package": names, "version": versions, "class": name}
+
+
+def is_same_class(plugin: Origin | None, saved: Origin | None) -> bool:
+    """Whether both are known and of one class of one package, whatever its version, or of none."""
+    return is_same_package(plugin, saved) and _class_of(plugin) == _class_of(saved)
+
+
+def is_same_package(plugin: Origin | None, saved: Origin | None) -> bool:
+    """Whether both are known and of one package, whatever its version, or of none."""
+    return plugin is not None and saved is not None and plugin["package"] == saved["package"]
 
 
 def may_be_of(plugin: Origin | None, saved: Origin | None) -> bool:
     """Whether the state that ``saved`` had may be that of ``plugin``: not if both are of packages, and these differ.
 
-    Where one is not known, the key decides alone, as in files of other frameworks.
+    Where one is not known, as in files of other frameworks, or is of no package yet, the key decides alone.
     """
-    return plugin is None or saved is None or plugin["package"] == saved["package"]
+    if plugin is None or saved is None or not plugin["package"] or not saved["package"]:
+        return True
+    return plugin["package"] == saved["package"]
+
+
+def _class_of(origin: Origin | None) -> str | None:
+    return None if origin is None else origin["class"]

@@ -6,6 +6,7 @@ and applies it; plugins may add to it in ``on_save_checkpoint``.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from itertools import count
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 import trainkit
-from trainkit.checkpoint.origins import Origins, may_be_of, origin_of
+from trainkit.checkpoint.origins import Origins, is_same_class, is_same_package, may_be_of, origin_of
 from trainkit.errors import CheckpointError
 from trainkit.output import warn
 from trainkit.reflection import describe_arguments
@@ -65,20 +66,11 @@ def restore_plugins(
     Raises:
         CheckpointError: If the state of a plugin of trainkit is not as that plugin saves it.
     """
-    members = keyed(plugins)
     left = list(states)
-    saved_by = origins or {}
-    # Those that are as they were first, so that one whose arguments were changed takes what is left of its kind.
-    for is_it in (_has_key, _has_arguments, _is_alike, _is_of_class):
-        for member in list(members):
-            own = origin_of(member.plugin) if saved_by else None
-            fit = (key for key in left if is_it(member, key, saved_by) and may_be_of(own, saved_by.get(key)))
-            key = next(fit, None)
-            if key is not None:
-                with given_to(member.plugin, f"callbacks.{key}", path):
-                    _restore(member.plugin, states[key], key)
-                members.remove(member)
-                left.remove(key)
+    for member, key in _owners(keyed(plugins), left, origins or {}):
+        with given_to(member.plugin, f"callbacks.{key}", path):
+            _restore(member.plugin, states[key], key)
+        left.remove(key)
     return left
 
 
@@ -134,17 +126,52 @@ def _with_arguments(kind: str, plugin: Any) -> str:
     return f"{kind} ({describe_arguments(plugin)})"
 
 
+def _owners(members: Iterable[Keyed], keys: Iterable[str], origins: Origins) -> list[tuple[Keyed, str]]:
+    """Return which plugin has which state, in the order of the plugins.
+
+    Plugins of one name are of different packages, or of none, and what their names are numbered by is their order. So
+    those look first that are of the same class and package as a state, then those whose class was renamed there, and
+    then those for which the key decides alone. Of these again, those that are as they were look first: one whose
+    arguments were changed takes what is left of its kind.
+    """
+    members, left = list(members), list(keys)
+    own = {member.key: origin_of(member.plugin) if origins else None for member in members}
+    found: dict[str, str] = {}
+    for is_near, tests in (
+        (is_same_class, (_has_own_key, _has_arguments, _is_of_own_kind, _is_of_class)),
+        (is_same_package, (_has_own_key, _has_arguments, _is_of_own_kind, _is_renamed)),
+        (may_be_of, (_has_key, _has_arguments, _is_alike, _is_of_class)),
+    ):
+        for is_it in tests:
+            for member in (each for each in members if each.key not in found):
+                near = (key for key in left if is_near(own[member.key], origins.get(key)))
+                key = next((key for key in near if is_it(member, key, origins)), None)
+                if key is not None:
+                    found[member.key] = key
+                    left.remove(key)
+    return [(member, found[member.key]) for member in members if member.key in found]
+
+
+def _has_own_key(member: Keyed, key: str, _: Origins) -> bool:
+    return _has_own_kind(member) and member.kind == member.key == key
+
+
 def _has_key(member: Keyed, key: str, _: Origins) -> bool:
     return key == member.key
 
 
 def _has_arguments(member: Keyed, key: str, _: Origins) -> bool:
-    # It was one of several when it was saved, and is the only one now.
-    return key == _with_arguments(member.kind, member.plugin)
+    # One that is alone now may have been one of several when it was saved. Of equal ones, the number goes by the order.
+    given = _with_arguments(_unnumbered_kind(member), member.plugin)
+    return re.fullmatch(rf"{re.escape(given)}( \d+)*", key) is not None
 
 
 def _is_alike(member: Keyed, key: str, _: Origins) -> bool:
     return _is_of_kind(member.kind, key)
+
+
+def _is_of_own_kind(member: Keyed, key: str, _: Origins) -> bool:
+    return _has_own_kind(member) and _is_of_kind(member.kind, key)
 
 
 def _is_of_kind(kind: str, key: str) -> bool:
@@ -152,8 +179,24 @@ def _is_of_kind(kind: str, key: str) -> bool:
 
 
 def _is_of_class(member: Keyed, key: str, origins: Origins) -> bool:
-    # Packages have classes of one name, and which of two is numbered goes by their order.
     return key in origins and origins[key]["class"] == type(member.plugin).__qualname__
+
+
+def _is_renamed(member: Keyed, key: str, origins: Origins) -> bool:
+    """Whether the one is called by its ``state_key`` as the class of the other, whatever number that had."""
+    return _unnumbered_kind(member) == origins[key]["class"] or _is_of_kind(type(member.plugin).__qualname__, key)
+
+
+def _has_own_kind(member: Keyed) -> bool:
+    """Whether the kind says more than the class does, which others of its class may not be."""
+    return _unnumbered_kind(member) not in (type(member.plugin).__name__, type(member.plugin).__qualname__)
+
+
+def _unnumbered_kind(member: Keyed) -> str:
+    """Return the kind of a plugin, without the number that its name has beside others of that name."""
+    name = type(member.plugin).__name__
+    is_numbered = not getattr(member.plugin, "state_key", None) and re.fullmatch(rf"{re.escape(name)}-\d+", member.kind)
+    return name if is_numbered else member.kind
 
 
 def _restore(plugin: Any, state: Any, key: str) -> None:

@@ -81,7 +81,8 @@ def _try(config: Config, report: Report, debug: bool) -> None:
         # What the run prints is no part of the page.
         with redirect_stdout(sys.stderr):
             seen = _seen(config, one)
-    except Exception as error:  # of whatever kind: that the run fails, and why, is what was asked for
+    # Of whatever kind: that the run fails, and why, is what was asked for. So is one that ends its own program.
+    except (Exception, SystemExit) as error:
         if debug:
             raise
         report.add([_failure(error)])
@@ -101,7 +102,7 @@ def _seen(config: Config, changed: dict[str, Any]) -> Seen:
     return try_fit(run.trainer, run.module, run.datamodule)
 
 
-def _failure(error: Exception) -> Finding:
+def _failure(error: BaseException) -> Finding:
     from trainkit.doctor.report import Finding
 
     first, *rest = [*str(error).splitlines(), *getattr(error, "__notes__", ())] or [""]

@@ -16,22 +16,8 @@ from trainkit.errors import PluginError, nearest_name
 from trainkit.output import discard_at_exit
 from trainkit.plugins import catalog
 
-COMMANDS = (
-    "fit",
-    "explain",
-    "validate",
-    "test",
-    "predict",
-    "checkpoint",
-    "verify-resume",
-    "config",
-    "doctor",
-    "plugins",
-    "plugin",
-    "init",
-    "runs",
-)
-"""The subcommands, in the order of the help. Each is the object ``command`` in the file of its name."""
+COMMANDS = tuple(catalog.own_targets("cli"))
+"""The subcommands, in the order of the help."""
 
 COMPLETE = "_TRAINKIT_COMPLETE"
 """The environment variable in which a shell asks what there is to complete; the name is click's."""
@@ -48,7 +34,8 @@ class _LazyCommands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
-            command: click.Command = importlib.import_module(f"trainkit.cli.{cmd_name.replace('-', '_')}").command
+            module, _, name = catalog.own_targets("cli")[cmd_name].partition(":")
+            command: click.Command = getattr(importlib.import_module(module), name)
             return command
         if not catalog.has("cli", cmd_name):
             return None
@@ -60,9 +47,9 @@ class _LazyCommands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         # Here and not in `get_command`, which click also calls to complete names and to list them.
         if args[0] not in COMMANDS:
-            known = [*COMMANDS, *(entry.name for entry in catalog.entries("cli"))]
+            known = [entry.name for entry in catalog.entries("cli")]
             nearest = nearest_name(args[0], known)
-            if args[0] not in known and nearest is not None:
+            if nearest is not None and not catalog.has("cli", args[0]):
                 raise click.UsageError(f"No such command {args[0]!r}. Did you mean {nearest!r}?", ctx)
         return super().resolve_command(ctx, args)
 
@@ -70,9 +57,13 @@ class _LazyCommands(click.Group):
         super().format_commands(ctx, formatter)
         # By their metadata alone: whoever asks for help runs no line of them.
         offered = [
-            (entry.name, f"offered by {entry.distribution} {entry.version}")
+            # One that has the name of a command of trainkit is reached by this.
+            (
+                entry.qualified_name if entry.name in COMMANDS else entry.name,
+                f"offered by {entry.distribution} {entry.version}",
+            )
             for entry in catalog.entries("cli")
-            if entry.name not in COMMANDS
+            if entry.distribution != "trainkit"
         ]
         if offered:
             with formatter.section("Commands of installed packages"):

@@ -9,7 +9,8 @@ import json
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -142,13 +143,21 @@ def _installed(package: str) -> str:
     found = next((each for each in known if normalized(each) == normalized(package)), None)
     if found is not None:
         return found
-    installed = {normalized(each.name) for each in importlib.metadata.distributions() if each.name}
+    installed = set(map(normalized, _names_of_all()))
     others = f"\n    with plugins {', '.join(sorted(known))}"
     if normalized(package) in installed:
         raise PluginError(f"{package} is installed, and offers nothing to trainkit.{others}")
     nearest = nearest_name(package, known) or nearest_name(normalized(package), installed)
     hint = f"\n    did you mean {nearest!r}?" if nearest else ""
     raise PluginError(f"{package} is not installed.{others}{hint}")
+
+
+def _names_of_all() -> Iterator[str]:
+    """Yield the names of all installed packages; one whose metadata cannot be read has none."""
+    for each in importlib.metadata.distributions():
+        with suppress(Exception):  # in whatever way it is broken
+            if each.name:
+                yield each.name
 
 
 def _import_what_all_need() -> None:
@@ -169,16 +178,22 @@ def _row(offer: Offer, *, check: bool) -> dict[str, Any]:
         "status": offer.status,
         "note": offer.problem or (entry.stands_for and f"stands for {entry.stands_for}"),
     }
-    if check and offer.status not in ("forbidden", "unfit"):
+    if check and offer.status not in ("forbidden", "unfit", "broken"):
         began = time.perf_counter()
         try:
-            entry.load()
+            entry.load_maker()
         except PluginError as error:
-            row |= {"status": "fails", "note": str(error.__cause__ or error)}
+            row |= {"status": "fails", "note": _why(error)}
         else:
             row |= {"status": row["status"] or "imports"}
         row["import_s"] = round(time.perf_counter() - began, 3)
     return row
+
+
+def _why(error: PluginError) -> str:
+    """Return why a part fails, in one line: who offers it stands beside it."""
+    cause = error.__cause__
+    return str(error).partition("\n")[0] if cause is None else f"{type(cause).__name__}: {cause}"
 
 
 def _print(rows: list[dict[str, Any]], lost: list[str]) -> None:

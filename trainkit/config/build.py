@@ -165,7 +165,7 @@ class _Builder:
             return self._object(section, key, expected, _joins_hooks if kind == "callbacks" else callable)
         arguments = dict(section)
         entry = catalog.find(kind, arguments.pop("use", name), where=self._source.where(key))
-        plugin = entry.load()
+        plugin = entry.load_maker()
         with entry.named_in_errors():
             return call(plugin, self._arguments(arguments, key), key, self._source)
 

@@ -83,7 +83,8 @@ def _import(name: str, key: str, source: Source) -> ModuleType:
     try:
         return importlib.import_module(name)
     # A user's file may fail in any way while it is imported; the message has to say which one, and where.
-    except Exception as error:
+    # One that asks for the end of the program, as a script does, has failed too.
+    except (Exception, SystemExit) as error:
         # The module itself is missing, or a package around it. One that it imports in turn is the next case.
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             searched = "modules of installed packages and of the current directory"
@@ -118,7 +119,7 @@ def _note_file_behind(error: ConfigError, module_name: str) -> None:
         )
 
 
-def _place_of(error: Exception) -> str:
+def _place_of(error: BaseException) -> str:
     """Return file and line where ``error`` was raised."""
     # The traceback of a SyntaxError ends in the import machinery; the error itself knows the file.
     if isinstance(error, SyntaxError):

@@ -8,11 +8,12 @@ from importlib.util import find_spec
 from trainkit.doctor.report import Fact, Finding, Found
 from trainkit.plugins.catalog import SINGULAR, Entry
 from trainkit.plugins.installed import offers, unread
+from trainkit.plugins.packages import broken
 
 
 def plugins() -> Iterator[Found]:
     """Look at what installed packages offer. Nothing of them is imported, as nobody has named it."""
-    theirs = [offer for offer in offers() if offer.entry.distribution != "trainkit"]
+    theirs = [offer for offer in offers() if offer.entry.distribution != "trainkit" and offer.status != "broken"]
     packages = sorted({f"{offer.entry.distribution} {offer.entry.version}" for offer in theirs})
     yield Fact("plugins", ", ".join(packages) or "those of trainkit alone")
     for offer in theirs:
@@ -23,6 +24,11 @@ def plugins() -> Iterator[Found]:
                 f"there is no module {offer.entry.target.partition(':')[0]!r}",
                 f"repair or uninstall {offer.entry.distribution}",
             )
+    for package in broken():
+        names = ", ".join(name for _, name in package.names)
+        yield Finding(
+            "slow", f"the metadata of {package.name} are broken, which offers {names}", package.why, package.to_do
+        )
     for line in unread():
         yield Finding("slow", "a plugin is not read", line, "repair or uninstall that package")
 

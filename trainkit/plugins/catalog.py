@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from trainkit.errors import PluginError, TrainkitError, UnknownNameError, note_o
 from trainkit.made_for import unmet_need
 from trainkit.output import warn
 from trainkit.plugins.consent import normalized, who_forbids
+from trainkit.plugins.packages import PREFIX, broken, offering
 
 Kind = Literal["callbacks", "loggers", "strategies", "precision", "profilers", "cli"]
 """The kind of part that a name stands for. Its entry points are in the group ``trainkit.<kind>``."""
@@ -87,7 +88,22 @@ _BUILTIN: dict[Kind, dict[str, str]] = {
         "simple": "trainkit.profilers.simple:SimpleProfiler",
         "torch": "trainkit.profilers.torch_trace:TorchProfiler",
     },
-    "cli": {},
+    # In the order of the help.
+    "cli": {
+        "fit": "trainkit.cli.fit:command",
+        "explain": "trainkit.cli.explain:command",
+        "validate": "trainkit.cli.validate:command",
+        "test": "trainkit.cli.test:command",
+        "predict": "trainkit.cli.predict:command",
+        "checkpoint": "trainkit.cli.checkpoint:command",
+        "verify-resume": "trainkit.cli.verify_resume:command",
+        "config": "trainkit.cli.config:command",
+        "doctor": "trainkit.cli.doctor:command",
+        "plugins": "trainkit.cli.plugins:command",
+        "plugin": "trainkit.cli.plugin:command",
+        "init": "trainkit.cli.init:command",
+        "runs": "trainkit.cli.runs:command",
+    },
 }
 
 # Lightning's, most of them.
@@ -134,9 +150,21 @@ class Entry:
 
     @contextmanager
     def named_in_errors(self) -> Iterator[None]:
-        """Return a context in which errors are told to be about this package; trainkit's own need no such note."""
+        """Return a context in which errors are told to be about this package; trainkit's own need no such note.
+
+        Raises:
+            PluginError: If the package asks for the end of the program, which is not its own.
+        """
         try:
             yield
+        except SystemExit as error:
+            if self.distribution == "trainkit":
+                raise
+            raise PluginError(
+                f"{SINGULAR[self.kind]} {self.name!r} asks for the end of the program: SystemExit: {error}\n"
+                f"    offered by   {self.distribution} {self.version}\n"
+                f"    to mend it   upgrade, repair or uninstall {self.distribution}, or do not name {self.name!r}"
+            ) from error
         except Exception as error:
             if self.distribution != "trainkit":
                 note_on(error, f"    offered by   {self.distribution} {self.version}")
@@ -161,8 +189,9 @@ class Entry:
         # Already a message of ours, such as the name of an extra that is not installed.
         except TrainkitError:
             raise
-        # A plugin's module may fail in any way while it is imported; the message has to name the package for each.
-        except Exception as error:
+        # A plugin's module may fail in any way while it is imported, and may ask for the end of the program, which is
+        # none of its own; the message has to name the package for each.
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"{SINGULAR[self.kind]} {self.name!r} cannot be imported: {type(error).__name__}: {error}\n"
                 f"    offered by   {self.distribution} {self.version}\n"
@@ -171,6 +200,27 @@ class Entry:
             ) from error
         _, given = _ALIASES.get(self.kind, {}).get(self.name, ("", {}))
         return functools.partial(loaded, **given) if given and self.stands_for else loaded
+
+    def load_maker(self) -> Callable[..., Any]:
+        """Import and return the object, which is one to be called.
+
+        Raises:
+            PluginError: If the import fails, or if it cannot be called.
+        """
+        loaded: Callable[..., Any] = self.load()
+        if not callable(loaded):
+            raise PluginError(
+                f"{SINGULAR[self.kind]} {self.name!r} is {loaded!r}, and a class or function is needed.\n"
+                f"    offered by   {self.distribution} {self.version}\n"
+                f"    target       {self.target}\n"
+                f"    to mend it   name a class in the entry point of {self.distribution}"
+            )
+        return loaded
+
+
+def own_targets(kind: Kind) -> dict[str, str]:
+    """Return the names of trainkit's own parts of a kind, and their targets. No metadata is read for it."""
+    return dict(_BUILTIN[kind])
 
 
 def entries(kind: Kind) -> list[Entry]:
@@ -192,10 +242,12 @@ def find(kind: Kind, name: str, where: str = "") -> Entry:
     Raises:
         UnknownNameError: If nobody offers the name.
         PluginError: If several packages do; the message lists the ``package:name`` forms. Or if the one that does may
-            not be used here, see `trainkit.plugins.consent`, or needs another version of trainkit.
+            not be used here, see `trainkit.plugins.consent`, needs another version of trainkit, or has metadata that
+            are broken.
     """
     matches = offered(kind, name)
     if not matches:
+        _refuse_broken(kind, name, where)
         allowed = {entry.qualified_name if ":" in name else entry.name for entry in entries(kind)}
         raise UnknownNameError(SINGULAR[kind], name, allowed, where)
     if matches[0].distribution == "trainkit":
@@ -255,6 +307,22 @@ def has(kind: Kind, name: str) -> bool:
 def load(kind: Kind, name: str, where: str = "") -> Any:
     """Import and return the object that ``name`` stands for. Raises what `find` and `Entry.load` raise."""
     return find(kind, name, where).load()
+
+
+def _refuse_broken(kind: Kind, name: str, where: str) -> None:
+    """Raise if a package offers the name whose metadata cannot be read."""
+    package, separator, bare_name = name.rpartition(":")
+    groups = [f"{PREFIX}{each}" for each in _within(kind)]
+    for each in broken():
+        is_named = not separator or normalized(each.name) == normalized(package)
+        if is_named and any((group, bare_name) in each.names for group in groups):
+            raise PluginError(
+                f"{SINGULAR[kind]} {name!r} is of a package whose metadata are broken.\n"
+                + (f"    in           {where}\n" if where else "")
+                + f"    offered by   {each.name}, in {each.folder}\n"
+                f"    broken       {each.why}\n"
+                f"    to mend it   {each.to_do}"
+            )
 
 
 def _forbidden(entry: Entry, where: str) -> str:
@@ -317,10 +385,11 @@ def _in_words(name: str, arguments: dict[str, Any]) -> str:
 def _installed_entries(kind: Kind) -> list[Entry]:
     """Return the entries of all packages on ``sys.path``. Read anew at each call: a program may install packages."""
     found = [
-        Entry(each, point.name, point.dist.name, point.dist.version, point.value)
+        Entry(each, point.name, package.name, package.version, point.value)
         for each in _within(kind)
-        for point in importlib.metadata.entry_points(group=f"trainkit.{each}")
-        if point.dist is not None
+        for package in offering()
+        for point in package.points
+        if point.group == f"{PREFIX}{each}"
     ]
     return sorted(found, key=lambda entry: (entry.name, entry.distribution))
 

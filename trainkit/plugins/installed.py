@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ from trainkit.errors import nearest_name
 from trainkit.output import warn
 from trainkit.plugins.catalog import Entry, Kind, entries
 from trainkit.plugins.consent import forbidden_names, normalized, who_forbids
+from trainkit.plugins.packages import PREFIX, broken, offering
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """In the order in which they are listed."""
-
-_PREFIX = "trainkit."
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +24,8 @@ class Offer:
 
     Attributes:
         entry: The name and who offers it.
-        status: ``"shadowed"`` by another of that name, ``"forbidden"``, ``"unfit"`` for this version of trainkit, or
-            empty: the name leads to it.
+        status: ``"shadowed"`` by another of that name, ``"forbidden"``, ``"unfit"`` for this version of trainkit,
+            ``"broken"`` where the metadata of its package cannot be read, or empty: the name leads to it.
         problem: Why it does not, and what to write.
     """
 
@@ -59,6 +57,11 @@ def _offers_of(kind: Kind) -> Iterator[Offer]:
         elif times[entry.name] > 1 and entry.name not in own:
             status, problem = "shadowed", f"offered by {times[entry.name]} packages: write {entry.qualified_name!r}"
         yield Offer(entry, status, problem)
+    for package in broken():
+        for group, name in package.names:
+            if group == f"{PREFIX}{kind}":
+                spoilt = Entry(kind, name, package.name, "(unknown)", "")
+                yield Offer(spoilt, "broken", f"{package.why}: {package.to_do}")
 
 
 def unread() -> list[str]:
@@ -66,15 +69,16 @@ def unread() -> list[str]:
 
     A group of entry points that is misspelt is no error to pip, and what it offers is never found.
     """
-    groups = [f"{_PREFIX}{kind}" for kind in KINDS]
+    groups = [f"{PREFIX}{kind}" for kind in KINDS]
     found = []
-    for distribution in importlib.metadata.distributions():
-        for point in distribution.entry_points:
-            if _is_meant_for_us(point.group) and point.group not in groups:
+    for package in offering():
+        for point in package.points:
+            if point.group not in groups:
                 nearest = nearest_name(point.group, groups)
                 hint = f"did you mean {nearest!r}?" if nearest else f"there are {', '.join(groups)}"
-                name, version = distribution.metadata["Name"], distribution.version
-                found.append(f"{point.name!r} of {name} {version} is in the group {point.group!r}: {hint}")
+                found.append(
+                    f"{point.name!r} of {package.name} {package.version} is in the group {point.group!r}: {hint}"
+                )
     return sorted(set(found))
 
 
@@ -92,8 +96,3 @@ def tell_of_slips(*also: str) -> None:
         nearest = nearest_name(name, plain)
         if name not in plain and nearest is not None:
             warn(f"{said_by} forbids {name!r}, which nobody offers. Did you mean {plain[nearest]!r}?")
-
-
-def _is_meant_for_us(group: str) -> bool:
-    """Whether a group of entry points is one of trainkit's, or looks like a slip in one: ``trainkit-callbacks``."""
-    return group.lower().replace("-", ".").replace("_", ".").startswith(_PREFIX) or group == "trainkit"

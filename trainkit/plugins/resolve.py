@@ -176,7 +176,7 @@ def _refuse_other_launch(strategy: Strategy, launch: Launch, num_nodes: int) -> 
 def _make(kind: catalog.Kind, name: str, where: str, arguments: dict[str, Any], base: type[T]) -> T:
     """Import what ``name`` stands for, call it with ``arguments``, and check that the result is a ``base``."""
     entry = catalog.find(kind, name, where)
-    make = entry.load()
+    make = entry.load_maker()
     with entry.named_in_errors():
         made = _called(make, name, where, arguments, entry.target)
     if not isinstance(made, base):

@@ -326,7 +326,9 @@ class GlobalBatches(TypedDict):
 
 
 Origin = TypedDict("Origin", {"package": str, "version": str, "class": str})
-Origin.__doc__ = "Whose state it is that a plugin has saved: an installed package, its version, and the class."
+Origin.__doc__ = """Whose state it is that a plugin has saved: an installed package, its version, and the class.
+
+The first two are empty where the class is of a script or a folder of the user's own."""
 
 
 class Own(Signature):
@@ -343,7 +345,7 @@ class Own(Signature):
         ranks: What each rank has for itself.
         global_batch: What all of them train on at a time.
         due: The hook that was running, with the plugins that it had yet to call.
-        origins: By the keys of ``callbacks``, whose states they are, where that is a plugin of an installed package.
+        origins: By the keys of ``callbacks``, whose states they are, as far as that is known.
     """
 
     precision: dict[str, Any]

@@ -17,6 +17,7 @@ from trainkit.callbacks.model_checkpoint.callback import ModelCheckpoint
 from trainkit.callbacks.model_summary import ModelSummary
 from trainkit.callbacks.progress_bar import ProgressBar
 from trainkit.callbacks.schedule_preview import SchedulePreview
+from trainkit.checks import flags
 from trainkit.errors import ConfigError, UnknownArgumentError, UnknownNameError, nearest_name
 from trainkit.hooks.manager import HookManager
 from trainkit.loggers.csv import CSVLogger
@@ -159,10 +160,16 @@ def make_profilers(profiler: Any, options: Any) -> list[Profiler]:
                 "`trainkit plugins --kind profilers`, or a trainkit.profilers.Profiler."
             )
         profilers.append(made)
-    asks = isinstance(options, Mapping) and options.get("timing")
-    if asks and not any(isinstance(each, SimpleProfiler) for each in profilers):
+    # What else is wrong with the options is told when all of them are used.
+    if _asks_for_timing(options) and not any(isinstance(each, SimpleProfiler) for each in profilers):
         profilers.append(SimpleProfiler())
     return profilers
+
+
+def _asks_for_timing(options: Any) -> bool:
+    asks = options.get("timing") if isinstance(options, Mapping) else None
+    flags("Trainer(plugins=...)", optional=True, timing=asks)
+    return bool(asks)
 
 
 def follow_lists(
@@ -212,8 +219,14 @@ def _disabled(options: Any) -> list[str]:
     for option in options:
         if option not in PLUGIN_OPTIONS:
             raise UnknownArgumentError("option", str(option), PLUGIN_OPTIONS, "Trainer(plugins=...)")
-    names = options.get("disable", [])
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    names = options.get("disable")
+    if names is None:
+        return []
+    if (
+        isinstance(names, str | Mapping)
+        or not isinstance(names, Iterable)
+        or not all(isinstance(name, str) for name in names)
+    ):
         raise ConfigError(f"plugins={{'disable': {names!r}}} is not usable. Allowed: a list of names of plugins.")
     return list(names)
 
