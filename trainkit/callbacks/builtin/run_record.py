@@ -173,7 +173,7 @@ def _told(repository: Repository | None) -> dict[str, Any] | None:
     if repository is None:
         return None
     # The patch is the name of its file, once it is written.
-    told = {"commit": repository.commit, "patch": None, "patch_is_cut": repository.is_cut}
+    told = {"commit": repository.commit, "patch": None, "patch_is_cut": repository.is_cut, "left_out": repository.left_out}
     return told | {"untracked": repository.untracked}
 
 
