@@ -78,7 +78,7 @@ def test_the_table_and_csv_hold_the_same(runs: Path) -> None:
 
 
 def test_how_a_run_has_ended_is_told(runs: Path) -> None:
-    (runs / "a" / "summary.json").write_text('{"status": "stopped"}')
+    (runs / "a" / "summary.json").write_text('{"status": "stopped", "started": ""}')
     rows = json.loads(told(runs, "--form", "json").output)
     assert [row["ended"] for row in rows] == ["stopped", None, None]
 

@@ -42,6 +42,6 @@ def test_how_a_run_has_ended_is_read_from_its_summary(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("step,epoch,loss\n1,0,2.5\n")
     (run,) = find_runs(tmp_path)
     assert run.ended is None
-    (tmp_path / "summary.json").write_text('{"status": "failed"}')
+    (tmp_path / "summary.json").write_text('{"status": "failed", "started": ""}')
     (run,) = find_runs(tmp_path)
     assert run.ended == "failed"

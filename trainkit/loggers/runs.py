@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainkit.record.summary import ended
+from trainkit.record.summary import ended, summary_in
 from trainkit.storage.regular import open_regular
 
 _TABLES = ("metrics.csv", "metrics-v1.csv")
@@ -101,7 +101,7 @@ def read_run(table: Path) -> RunOnDisk | None:
             else:
                 metrics.setdefault(name, MetricSummary()).add(number, step)
     folder = table.parent
-    return RunOnDisk(folder, step, epoch, table.stat().st_mtime, metrics, _settings(folder), ended(folder))
+    return RunOnDisk(folder, step, epoch, table.stat().st_mtime, metrics, _settings(folder), ended(summary_in(folder)))
 
 
 def _number(text: Any, default: Any) -> Any:

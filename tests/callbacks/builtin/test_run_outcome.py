@@ -13,7 +13,6 @@ from trainkit import Trainer
 from trainkit.callbacks import EarlyStopping, ModelCheckpoint
 from trainkit.loggers.csv import CSVLogger
 from trainkit.loggers.tensorboard.logger import TensorBoardLogger
-from trainkit.record.summary import NAME
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
@@ -52,7 +51,7 @@ def summary(folder: Path, *callbacks: Any, ckpt_path: str | None = None, **argum
         trainer.fit(Scores(), TinyData(4), TinyData(1), ckpt_path=ckpt_path)
     except (NoMoreError, KeyboardInterrupt, SystemExit):
         assert trainer.interrupted
-    found: dict[str, Any] = json.loads(Path(trainer.log_dir, NAME).read_text())
+    found: dict[str, Any] = json.loads(Path(trainer.log_dir, "summary.json").read_text())
     return found
 
 
