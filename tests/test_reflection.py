@@ -68,7 +68,33 @@ def test_the_private_one_is_what_was_given():
 
 @pytest.mark.parametrize(
     "name",
-    ["token", "Password", "api_key", "apikey", "hf_token", "smtp_password", "access_key", "secret"],
+    [
+        "token",
+        "Password",
+        "api_key",
+        "apikey",
+        "hf_token",
+        "smtp_password",
+        "access_key",
+        "secret",
+        "aws_token",
+        "github_token",
+        "hfToken",
+        "HFToken",
+        "hf-token",
+        "pwd",
+        "passphrase",
+        "tokens",
+        "api_tokens",
+        "apiKeys",
+        "token2",
+        "my_service_token",
+        "id_token",
+        "_token",
+        "accessToken",
+        "db_pwd",
+        "Authorization",
+    ],
 )
 def test_names_of_passwords_are_known(name):
     assert names_secret(name)
@@ -90,6 +116,7 @@ def test_passwords_are_left_out_of_the_description():
         ("postgres://:pw@db and amqp://u:p@q", "postgres://db and amqp://q"),
         ("https://host:80/me@home:1", "https://host:80/me@home:1"),
         ("ssh://git@host/a", "ssh://git@host/a"),
+        ("https://ghp_0123@github.com/a and http://t@b", "https://github.com/a and http://b"),
         ("a:b@c", "a:b@c"),
     ],
 )
@@ -104,7 +131,33 @@ def test_passwords_in_urls_are_left_out(text, shown):
     assert hide_secrets(3) == 3
 
 
-@pytest.mark.parametrize("name", ["num_tokens", "pad_token", "tokenizer", "token_dim", "key", "monkey", "max_tokens"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "num_tokens",
+        "pad_token",
+        "tokenizer",
+        "token_dim",
+        "key",
+        "monkey",
+        "max_tokens",
+        "eos_token",
+        "special_tokens",
+        "additional_special_tokens",
+        "eosToken",
+        "token_id",
+        "warmup_tokens",
+        "pad_token_id",
+        "num_image_token",
+        "token_ids",
+        "keys",
+        "mask_token",
+        "key_padding",
+        "secretary",
+        "batch_tokens",
+        "use_token",
+    ],
+)
 def test_a_name_that_only_sounds_so_is_described(name):
     assert not names_secret(name)
 

@@ -11,13 +11,30 @@ from types import FrameType
 from typing import Any
 
 _SECRET = re.compile(
-    r"token|(.*_)?(password|passwd|secret|credentials?|(api|access|secret|private)_?key|(api|access|auth|bearer|bot|hf)_token)"
+    r"(.*_)?(passwords?|passwd|passphrase|pwd|secrets?|credentials?|authorization"
+    r"|(api|access|secret|private|auth|account|encryption|signing)_?keys?"
+    r"|(api|access|auth|bearer|bot|hf|aws|github|gitlab|wandb|refresh|session)_?tokens?)|tokens?"
 )
-"""The names of arguments that hold a password or the like; `num_tokens` and `pad_token` are none."""
+"""The names of arguments that hold a password or the like."""
+
+_TOKEN = re.compile(r".+_token")
+_OF_TEXT = re.compile(
+    r"(.*_)?(pad|[sebt]os|eo[dticm]|boi|unk|sep|cls|mask|fim|special|num|n|no|max|min|total|mean|count|per|vocab|hidden"
+    r"|image|video|audio|text|vision|visual|speech|patch|class|label|task|time|start|begin|middle|end|stop|first|last|next"
+    r"|prev|previous|prefix|suffix|new|old|extra|added|additional|context|prompt|query|decoder|encoder|target|source|src"
+    r"|tgt|input|output|register|latent|dist|distill|distillation|newline|blank|memory|think|seen|train|val|use|with|is"
+    r"|has|add|by)_(.*_)?token"
+)
+"""Names of tokens of a text or a model. Any other token is taken for one that opens something."""
 
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/?#@\s'\"]*:[^/?#@\s'\"]*@")
-"""The part ``user:password@`` of a URL."""
+_CREDENTIALS = re.compile(
+    r"(?<=://)[^/?#@\s'\"]*:[^/?#@\s'\"]*@|(?:(?<=http://)|(?<=https://))[^/?#@\s'\"]+@", re.IGNORECASE
+)
+"""The part ``user:password@`` of a URL, and ``token@`` where it is one of the web."""
+
+_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|-")
+"""Where a word begins in a name such as ``hfToken`` or ``hf-token``."""
 
 
 def overrides(owner: object, name: str, base: type) -> bool:
@@ -64,11 +81,13 @@ def describe_arguments(owner: object) -> str:
 
 def names_secret(name: str) -> bool:
     """Return whether an argument of this name holds a password or the like, which is not to be in a file of the run."""
-    return _SECRET.fullmatch(name.lower()) is not None
+    words = _WORDS.sub("_", name).lower().strip("_").rstrip("0123456789")
+    is_token = _TOKEN.fullmatch(words) is not None and _OF_TEXT.fullmatch(words) is None
+    return is_token or _SECRET.fullmatch(words) is not None
 
 
 def without_credentials(value: Any) -> Any:
-    """Return ``value`` without what stands as ``user:password@`` in URLs, if it is text."""
+    """Return ``value`` without what stands as ``user:password@`` or ``token@`` in URLs, if it is text."""
     return _CREDENTIALS.sub("", value) if type(value) is str else value
 
 

@@ -149,9 +149,22 @@ def test_how_a_stopped_job_goes_on_is_told_once_where_progress_is_shown(trainkit
     Path("stopping.py").write_text(textwrap.dedent(STOPPING))
     given = f"module._target_=stopping.Stopping module.number={int(signal.SIGINT)} trainer.enable_progress_bar=true"
     stopped = trainkit_in_project("fit", "config.yaml", *given.split())
-    assert f"  continue  trainkit fit config.yaml {given} --resume, from " in stopped.output
+    assert f"  continue  trainkit fit config.yaml {given} --resume\n            from " in stopped.output
     assert stopped.output.count("--resume") == 1
     assert "ckpt_path" not in stopped.output
+
+
+@pytest.mark.parametrize("progress", ["true", "false"])
+def test_a_password_is_not_in_the_command_that_goes_on(trainkit_in_project: Run, progress: str) -> None:
+    text = textwrap.dedent(STOPPING).replace("lr: float = 0.1):", "lr: float = 0.1, token: str = ''):")
+    Path("with_token.py").write_text(text)
+    given = [
+        "module._target_=with_token.Stopping",
+        f"module.number={int(signal.SIGINT)}",
+        "module.token=s3cret",
+    ]
+    stopped = trainkit_in_project("fit", "config.yaml", *given, f"trainer.enable_progress_bar={progress}")
+    assert "'module.token=(not shown)'" in stopped.output and "s3cret" not in stopped.output
 
 
 def test_job_of_which_no_checkpoint_can_be_read_does_not_begin_anew(trainkit_in_project: Run) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
 
 import pytest
 
-from trainkit.record.json_file import read_json, write_json
+from trainkit.record.json_file import path_of_own, read_json, versions, write_json
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -34,3 +35,15 @@ def test_a_file_that_cannot_be_replaced_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         write_json(tmp_path / "a.json", {})
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("others", [0, 1, 3])
+def test_a_name_that_is_free_or_ones_own_is_found(tmp_path: Path, others: int) -> None:
+    names = list(itertools.islice(versions("run", ".json"), others + 1))
+    assert names[:2] == ["run.json", "run-v1.json"][: others + 1]
+    for name in names[:-1]:
+        (tmp_path / name).write_text('{"mine": 1}')
+    for _ in range(2):
+        path = path_of_own(tmp_path, "run", lambda found: "ours" in found)
+        assert path == tmp_path / names[-1]
+        write_json(path, {"ours": 1})

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def test_a_repository_without_changes(folder: Path) -> None:
     found = repository_of(folder)
     assert found is not None
     assert found.commit == git(folder, "rev-parse", "HEAD")
-    assert (found.patch, found.is_cut, found.untracked) == (b"", False, [])
+    assert (found.patch, found.is_cut, found.left_out, found.untracked) == (b"", False, [], [])
 
 
 def test_what_is_not_committed_can_be_applied_to_the_commit(folder: Path) -> None:
@@ -58,6 +59,78 @@ def test_staged_changes_count(folder: Path) -> None:
     assert found is not None and b"+lr = 2" in found.patch
 
 
+HOSTILE = {
+    "diff.noprefix": "true",
+    "diff.mnemonicPrefix": "true",
+    "diff.srcPrefix": "x/",
+    "diff.relative": "true",
+    "diff.context": "0",
+    "diff.renames": "copies",
+    "diff.submodule": "log",
+    "diff.wordRegex": ".",
+    "diff.colorMoved": "zebra",
+    "diff.suppressBlankEmpty": "true",
+    "color.ui": "always",
+    "core.quotePath": "false",
+    "core.abbrev": "4",
+    "status.showUntrackedFiles": "no",
+    "status.relativePaths": "true",
+}
+
+
+def can_be_applied(patch: bytes, folder: Path, tmp_path: Path) -> bool:
+    """Return whether a clean checkout takes the patch."""
+    git(tmp_path, "clone", "--quiet", str(folder.parent), "clean")
+    done = subprocess.run(["git", "-C", tmp_path / "clean", "apply", "--check"], input=patch, capture_output=True)
+    return done.returncode == 0
+
+
+@pytest.mark.parametrize("keys", [*((key,) for key in HOSTILE), tuple(HOSTILE)], ids="+".join)
+def test_no_setting_of_git_spoils_the_patch(folder: Path, tmp_path: Path, keys: tuple[str, ...]) -> None:
+    (folder.parent / "top.txt").write_text("a\n\nb\n" * 20)
+    (folder / "moved.py").write_text("x\n" * 20)
+    git(folder.parent, "add", ".")
+    git(folder, "commit", "-m", "second")
+    for key in keys:
+        git(folder, "config", key, HOSTILE[key])
+    (folder / "train.py").write_text("lr = 2\n")
+    (folder.parent / "top.txt").write_text("a\n\nb\n" * 10 + "c\n" + "a\n\nb\n" * 10)
+    (folder / "ümläut.bin").write_bytes(bytes(range(256)))
+    git(folder, "mv", "moved.py", "there.py")
+    git(folder, "add", ".")
+    (folder / "new.py").write_text("")
+    found = repository_of(folder)
+    assert found is not None and found.untracked == ["deep/new.py"]
+    assert b"top.txt" in found.patch and can_be_applied(found.patch, folder, tmp_path)
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_binary_file_is_in_the_patch_or_named(
+    folder: Path, tmp_path: Path, is_large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repository, "LONGEST_PATCH", 10_000)
+    (folder / "train.py").write_text("lr = 2\n")
+    (folder / "[a] *.bin").write_bytes(b"\0" + os.urandom(20_000 if is_large else 200))
+    git(folder, "add", ".")
+    found = repository_of(folder)
+    assert found is not None and not found.is_cut and b"+lr = 2" in found.patch
+    assert found.left_out == (["deep/[a] *.bin"] if is_large else [])
+    assert (b"GIT binary patch" in found.patch) is not is_large
+    assert can_be_applied(found.patch, folder, tmp_path)
+
+
+def test_variables_of_git_name_no_other_repository(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    git(tmp_path / "other", "init")
+    before = repository_of(folder)
+    for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "other" / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "other"))
+    assert before is not None and repository_of(folder) == before
+
+
 def test_a_long_patch_is_cut(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repository, "LONGEST_PATCH", 100)
     (folder / "train.py").write_text("x\n" * 1000)
@@ -66,8 +139,9 @@ def test_a_long_patch_is_cut(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_no_program_that_the_repository_names_is_run(folder: Path) -> None:
-    for key in ("core.fsmonitor", "diff.external"):
+    for key in ("core.fsmonitor", "diff.external", "diff.mine.textconv", "diff.mine.command"):
         git(folder, "config", key, f"touch {folder / 'ran'}; false")
+    (folder / ".gitattributes").write_text("*.py diff=mine\n")
     (folder / "train.py").write_text("lr = 2\n")
     assert repository_of(folder) is not None
     assert not (folder / "ran").exists()
@@ -87,10 +161,29 @@ def test_without_a_repository_a_commit_or_git_nothing_is_known(
 
 
 def test_a_git_that_hangs_is_given_up(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "git").write_text(f"#!/bin/sh\necho $$ > {tmp_path / 'pid'}\nexec sleep 1000\n")
+    # It has started another program, as it does for filters.
+    script = (
+        f"#!/bin/sh\nsleep 1000 &\necho $! > {tmp_path / 'filter'}\necho $$ > {tmp_path / 'pid'}\nexec sleep 1000\n"
+    )
+    (tmp_path / "git").write_text(script)
     (tmp_path / "git").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(repository, "TIMEOUT_S", 1.0)
     assert repository_of(folder) is None
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
+    assert not is_running(int((tmp_path / "pid").read_text()))
+    # It is nobody's child any more, and whoever takes it in may be slow to see that it is dead.
+    deadline = time.monotonic() + 20
+    while is_running(int((tmp_path / "filter").read_text())):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_running(process: int) -> bool:
+    state = Path(f"/proc/{process}/stat")
+    if state.exists():
+        return state.read_text().rpartition(")")[2].split()[0] != "Z"
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -23,6 +23,18 @@ def test_all_starts_are_read_as_they_were(tmp_path_factory: pytest.TempPathFacto
         assert starts_in(folder) == starts[: number + 1]
 
 
+@given(starts=st.lists(START, min_size=1, max_size=5))
+def test_a_start_of_which_more_is_known_later_takes_its_own_place(
+    tmp_path_factory: pytest.TempPathFactory, starts: list[Any]
+) -> None:
+    folder = tmp_path_factory.mktemp("run")
+    for number, start in enumerate(starts):
+        add_start(folder, {"started": start["started"]})
+        assert starts_in(folder)[-1]["started"] == start["started"]
+        add_start(folder, start, again=True)
+        assert starts_in(folder) == starts[: number + 1]
+
+
 def test_what_is_the_same_is_written_once(tmp_path: Path) -> None:
     packages = {"torch": "2.9"}
     for started in "abc":

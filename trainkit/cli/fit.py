@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 from trainkit.cli.configured import configured
 from trainkit.cli.explain import explain
 from trainkit.output import say
+from trainkit.record.command_line import command_line
 
 if TYPE_CHECKING:
     from trainkit.config.build import ConfiguredRun
@@ -85,11 +85,11 @@ def _tell_how_to_go_on(run: ConfiguredRun, stop: BaseException) -> None:
 
 
 def _command() -> str:
-    """Return the command that continues the run."""
+    """Return the command that continues the run, without the passwords in it."""
     given = click.get_current_context().params
     without = (f"--no-plugin={name}" for name in given["without"])
     options = [*without, *(["--timing"] if given["timing"] else []), "--resume"]
-    return shlex.join(["trainkit", "fit", given["config"], *given["overrides"], *options])
+    return command_line(["trainkit", "fit", given["config"], *given["overrides"], *options])
 
 
 def _last(run: ConfiguredRun) -> str | None:

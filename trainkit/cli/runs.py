@@ -6,15 +6,18 @@ import csv
 import io
 import json
 import math
+import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from trainkit.cli.configured import errors_as_messages
+from trainkit.cli.text_table import text_table
 from trainkit.errors import ConfigError, UnknownNameError
+from trainkit.output import say
 from trainkit.printable import printable
 
 if TYPE_CHECKING:
@@ -26,12 +29,17 @@ _SHOWN = 4
 
 @click.command("runs", short_help="List the runs below a folder, and compare them.")
 @click.argument("folder", type=click.Path())
-@click.option("--metric", "names", multiple=True, metavar="NAME", help="Show the best of a metric; the first sorts.")
-@click.option("--max", "greatest", is_flag=True, help="The best value is the largest. The default is the smallest.")
-@click.option("--compare", is_flag=True, help="Show what differs between the runs: settings, then best values.")
+@click.option("--metric", "names", multiple=True, metavar="NAME", help="Show a metric; the first sorts.")
+@click.option("--max", "asked", flag_value="max", help="Show the largest value of each metric.")
+@click.option("--min", "asked", flag_value="min", help="Show the smallest. The default is what the runs monitored.")
+@click.option("--compare", is_flag=True, help="Show what differs between the runs: settings, then values.")
 @click.option("--form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
-def command(folder: str, names: tuple[str, ...], greatest: bool, compare: bool, form: str) -> None:
-    """List the runs whose metrics.csv is below FOLDER, the newest first, or by the best value of a metric.
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, as --form json does.")
+def command(folder: str, names: tuple[str, ...], asked: str | None, compare: bool, form: str, as_json: bool) -> None:
+    """List the runs below FOLDER, the newest first, or by the best value of a metric.
+
+    A run has left metrics.csv, summary.json or run.json there. Of a metric that runs have monitored the best value is
+    shown, of any other the last one, and the head of the column says which. Epochs count from 1, as in the bar.
 
     \b
     Examples:
@@ -43,18 +51,19 @@ def command(folder: str, names: tuple[str, ...], greatest: bool, compare: bool, 
     with errors_as_messages():
         from trainkit.loggers.runs import find_runs
 
-        runs = list(find_runs(folder))
+        runs = find_runs(folder)
         if not runs:
-            raise ConfigError(f"below {folder} there is no metrics.csv of a run.")
+            raise ConfigError(f"below {folder} there is no metrics.csv, summary.json or run.json of a run.")
         known = sorted({name for run in runs for name in run.metrics})
         for name in names:
             if name not in known:
                 raise UnknownNameError("metric", name, known, f"trainkit runs {folder}")
+        columns = {name: asked or _mode(runs, name) for name in names or _usual(known)}
         if names:
-            runs.sort(key=lambda run: _rank(run, names[0], greatest))
-        columns = names or _usual(known)
-        rows = list(_compared(runs, columns, folder, greatest) if compare else _listed(runs, columns, folder, greatest))
-        _print(rows, form)
+            runs = _sorted(runs, names[0], columns[names[0]])
+        form = "json" if as_json else form
+        rows = _compared(runs, columns, folder) if compare else _listed(runs, columns, folder, form)
+        _print(list(rows), form)
 
 
 def _usual(known: Sequence[str]) -> list[str]:
@@ -63,65 +72,89 @@ def _usual(known: Sequence[str]) -> list[str]:
     return (validated or list(known))[:_SHOWN]
 
 
-def _best(run: RunOnDisk, name: str, greatest: bool) -> float | None:
+def _mode(runs: Sequence[RunOnDisk], name: str) -> str:
+    """Return which value of a metric is shown: the best if runs have monitored it, and all by one mode."""
+    found = {run.modes[name] for run in runs if name in run.modes}
+    return found.pop() if len(found) == 1 else "last"
+
+
+def _sorted(runs: list[RunOnDisk], name: str, mode: str) -> list[RunOnDisk]:
+    if mode == "last":
+        say(
+            f"note: which value of {printable(name)} is best is not known, since no run has monitored it, or not all "
+            "by one mode: the newest run comes first. --min or --max says it.",
+            err=True,
+        )
+        return runs
+    return sorted(runs, key=lambda run: _rank(_value(run, name, mode), mode))
+
+
+def _rank(value: float | None, mode: str) -> tuple[bool, float]:
+    return value is None, 0.0 if value is None else -value if mode == "max" else value
+
+
+def _value(run: RunOnDisk, name: str, mode: str) -> float | None:
     found = run.metrics.get(name)
     if found is None:
         return None
-    value = found.greatest if greatest else found.least
-    return value if math.isfinite(value) else found.last
-
-
-def _rank(run: RunOnDisk, name: str, greatest: bool) -> tuple[bool, float]:
-    value = _best(run, name, greatest)
-    is_lost = value is None or math.isnan(value)
-    return is_lost, 0.0 if is_lost or value is None else -value if greatest else value
+    return {"last": found.last, "min": found.least, "max": found.greatest}[mode]
 
 
 def _name(run: RunOnDisk, folder: str) -> str:
     return str(run.folder.relative_to(Path(folder)))
 
 
-def _listed(runs: Sequence[RunOnDisk], columns: Sequence[str], folder: str, greatest: bool) -> Iterator[dict[str, Any]]:
+def _listed(runs: Sequence[RunOnDisk], columns: Mapping[str, str], folder: str, form: str) -> Iterator[dict[str, Any]]:
     for run in runs:
+        values = {name: _value(run, name, mode) for name, mode in columns.items()}
+        # Programs find a metric by its own name.
+        told = values if form == "json" else {_head(name, columns[name]): value for name, value in values.items()}
         yield {
             "run": _name(run, folder),
-            "epoch": run.epoch,
+            "epoch": None if run.epoch is None else run.epoch + 1,
             "step": run.step,
             "ended": run.ended,
+            **told,
             "written": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.changed_at)),
-            **{name: _best(run, name, greatest) for name in columns},
+            **({"shown": dict(columns)} if form == "json" else {}),
         }
 
 
-def _compared(
-    runs: Sequence[RunOnDisk], columns: Sequence[str], folder: str, greatest: bool
-) -> Iterator[dict[str, Any]]:
+def _compared(runs: Sequence[RunOnDisk], columns: Mapping[str, str], folder: str) -> Iterator[dict[str, Any]]:
     """Yield a row for each setting that is not the same in all runs, then one for each metric."""
     keys = sorted({key for run in runs for key in run.settings})
     for key in keys:
         values = [run.settings.get(key) for run in runs]
         if any(value != values[0] for value in values):
             yield {"": key} | {_name(run, folder): value for run, value in zip(runs, values, strict=True)}
-    for name in columns:
-        yield {"": name} | {_name(run, folder): _best(run, name, greatest) for run in runs}
+    for name, mode in columns.items():
+        yield {"": _head(name, mode)} | {_name(run, folder): _value(run, name, mode) for run in runs}
+
+
+def _head(name: str, mode: str) -> str:
+    return f"{name} ({mode})"
 
 
 def _print(rows: list[dict[str, Any]], form: str) -> None:
-    if form == "json":
-        click.echo(json.dumps(rows, indent=2, default=str))
-        return
     names = list(rows[0]) if rows else []
-    if form == "csv":
+    if form == "json":
+        plain = [{name: _plain(value) for name, value in row.items()} for row in rows]
+        click.echo(json.dumps(plain, indent=2, default=str))
+    elif form == "csv":
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         click.echo(buffer.getvalue().rstrip("\n"))
-        return
-    cells = [names, *([_text(row.get(name)) for name in names] for row in rows)]
-    widths = [max(len(printable(line[at])) for line in cells) for at in range(len(names))]
-    for line in cells:
-        click.echo("  ".join(f"{printable(text):<{width}}" for text, width in zip(line, widths, strict=True)).rstrip())
+    else:
+        cells = [names, *([_text(row.get(name)) for name in names] for row in rows)]
+        for line in text_table(cells, shutil.get_terminal_size().columns):
+            click.echo(line)
+
+
+def _plain(value: Any) -> Any:
+    """Return a number that JSON lacks as text, as in ``summary.json``."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _text(value: Any) -> str:

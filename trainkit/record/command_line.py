@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Iterable, Iterator
 
 from trainkit.reflection import HIDDEN, names_secret, without_credentials
 
-_NAMED = re.compile(r"([\w.-]+)['\"]?\s*[:=]")
+_NAMED = re.compile(r"([\w.-]+)['\"]?\s*\+?[:=]")
 """A name and what sets it, within an argument such as ``data={user: me, token: abc}``."""
 
 
@@ -21,11 +22,23 @@ def command_line(words: Iterable[str]) -> str:
     return shlex.join(_shown(words))
 
 
+def own_command() -> list[str]:
+    """Return the program and its arguments. In a process that `multiprocessing` has made, they are those of its parent.
+
+    Such a process is called with a line of code of Python's own, and knows the arguments of its parent.
+    """
+    own = list(sys.orig_argv)
+    if any(word.startswith("from multiprocessing.") for word in own):
+        return [*own[:1], *sys.argv]
+    return own
+
+
 def _shown(words: Iterable[str]) -> Iterator[str]:
     hides_next = False
     for word in words:
         name, equals, _ = word.partition("=")
-        if hides_next and not word.startswith("-"):
+        # A password may begin as an option does; one of two dashes is an option that takes the place of a value.
+        if hides_next and not word.startswith("--"):
             yield HIDDEN
             hides_next = False
             continue
@@ -39,5 +52,5 @@ def _shown(words: Iterable[str]) -> Iterator[str]:
 
 
 def _is_secret(name: str) -> bool:
-    """Return whether an option, or the path of a key, ends with the name of a password."""
-    return names_secret(name.lstrip("-+").rpartition(".")[2].replace("-", "_"))
+    """Return whether an option, or the path of a key, has the name of a password in it."""
+    return any(map(names_secret, name.strip("-+~").split(".")))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,25 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def path_of_own(folder: Path, name: str, is_own: Callable[[Mapping[str, Any]], bool]) -> Path:
+    """Return the path of a file of JSON in ``folder``: the first that is free or one of trainkit's own.
+
+    Args:
+        folder: The folder of a run.
+        name: The name without its suffix: ``"run"`` for ``run.json``, ``run-v1.json`` and so on.
+        is_own: Whether what is in a file was written by trainkit. What somebody else has put there is passed over.
+    """
+    paths = (folder / each for each in versions(name, ".json"))
+    return next(path for path in paths if not path.exists() or is_own(read_json(path) or {}))
+
+
+def versions(name: str, suffix: str) -> Iterator[str]:
+    """Yield the names that a file of trainkit's has beside those of others: ``run.json``, then ``run-v1.json``..."""
+    yield f"{name}{suffix}"
+    for version in itertools.count(1):
+        yield f"{name}-v{version}{suffix}"
 
 
 def _plain(value: Any) -> Any:

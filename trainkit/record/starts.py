@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainkit.record.json_file import read_json, write_json
+from trainkit.record.json_file import path_of_own, read_json, versions, write_json
 from trainkit.storage.temporary import replacement
 
 NAME = "run"
@@ -26,19 +25,25 @@ def starts_in(folder: Path) -> list[dict[str, Any]]:
     return starts
 
 
-def add_start(folder: Path, start: Mapping[str, Any]) -> Path:
+def add_start(folder: Path, start: Mapping[str, Any], *, again: bool = False) -> Path:
     """Add a start to ``run.json``, and return the path. What is as at the start before is not written again.
 
     A file of that name that is none of a run is left as it is: then it is ``run-v1.json``.
+
+    Args:
+        folder: The folder of the run.
+        start: What is known of the start.
+        again: Whether it was added before, when less was known. Then it is written in the place of that.
 
     Raises:
         OSError: If the file system refuses.
     """
     path = _path_in(folder)
-    before = starts_in(folder)
+    before, written = starts_in(folder), (read_json(path) or {}).get(_STARTS, [])
+    if again:
+        before, written = before[:-1], written[:-1]
     same = before[-1] if before else {}
     added = {name: value for name, value in start.items() if name not in same or same[name] != value}
-    written = (read_json(path) or {}).get(_STARTS, [])
     write_json(path, {_STARTS: [*written, added]})
     return path
 
@@ -49,7 +54,7 @@ def add_patch(folder: Path, patch: bytes) -> str:
     Raises:
         OSError: If the file system refuses.
     """
-    for name in _names(PATCH, ".patch"):
+    for name in versions(PATCH, ".patch"):
         path = folder / name
         if not os.path.lexists(path):
             with replacement(path) as file:
@@ -61,15 +66,9 @@ def add_patch(folder: Path, patch: bytes) -> str:
 
 
 def _path_in(folder: Path) -> Path:
-    """Return the path of the record in ``folder``: the first that is free or one."""
-    paths = (folder / name for name in _names(NAME, ".json"))
-    return next(path for path in paths if not path.exists() or _is_record(read_json(path)))
+    return path_of_own(folder, NAME, _is_record)
 
 
-def _is_record(found: Mapping[str, Any] | None) -> bool:
-    starts = (found or {}).get(_STARTS)
+def _is_record(found: Mapping[str, Any]) -> bool:
+    starts = found.get(_STARTS)
     return isinstance(starts, list) and all(isinstance(each, dict) for each in starts)
-
-
-def _names(name: str, suffix: str) -> itertools.chain[str]:
-    return itertools.chain([f"{name}{suffix}"], (f"{name}-v{version}{suffix}" for version in itertools.count(1)))

@@ -54,9 +54,10 @@ def test_a_fit_tells_where_it_runs_why_it_has_ended_and_how_it_goes_on(tmp_path,
     assert lines[0] == "trainkit: Scores on cpu, precision 32-true, strategy single"
     assert lines[1] == "trainkit: training has ended: max_epochs=3 is reached"
     kept = tmp_path / "checkpoints"
-    assert lines[-2:] == [
+    assert lines[-3:] == [
         f"  files     {kept}",
-        f'  continue  fit(..., ckpt_path="last") with a larger max_epochs, from {kept / "last.ckpt"}',
+        '  continue  fit(..., ckpt_path="last")',
+        f"            with a larger max_epochs, from {kept / 'last.ckpt'}",
     ]
 
 
@@ -84,7 +85,10 @@ def test_a_fit_that_was_interrupted_tells_what_is_done_and_saved(tmp_path, capsy
     lines, _ = report(tmp_path, capsys, AtStep(6, ends), logger=False)
     assert lines[1].endswith("interrupted by SIGINT" if how == "signal" else "failed with RuntimeError: no more")
     assert lines[2].startswith("  done      1 epoch and 2 batches of the next, 6 steps; ")
-    assert lines[-1] == f'  continue  fit(..., ckpt_path="last"), from {tmp_path / "checkpoints" / "last.ckpt"}'
+    assert lines[-2:] == [
+        '  continue  fit(..., ckpt_path="last")',
+        f"            from {tmp_path / 'checkpoints' / 'last.ckpt'}",
+    ]
 
 
 def test_the_best_value_is_told_with_its_epoch_and_file(tmp_path, capsys):

@@ -13,7 +13,6 @@ from trainkit import Trainer
 from trainkit.callbacks import EarlyStopping, ModelCheckpoint
 from trainkit.loggers.csv import CSVLogger
 from trainkit.loggers.tensorboard.logger import TensorBoardLogger
-from trainkit.record.summary import NAME
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 
@@ -52,7 +51,7 @@ def summary(folder: Path, *callbacks: Any, ckpt_path: str | None = None, **argum
         trainer.fit(Scores(), TinyData(4), TinyData(1), ckpt_path=ckpt_path)
     except (NoMoreError, KeyboardInterrupt, SystemExit):
         assert trainer.interrupted
-    found: dict[str, Any] = json.loads(Path(trainer.log_dir, NAME).read_text())
+    found: dict[str, Any] = json.loads(Path(trainer.log_dir, "summary.json").read_text())
     return found
 
 
@@ -128,4 +127,28 @@ def test_without_a_table_the_last_values_are_told(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Scores, "validation_step", lambda self, batch, batch_idx: self.log("score", math.nan))
     values = summary(tmp_path)["metrics"]["score"]
-    assert values["last"] == "nan"
+    assert values == {"last": "nan", "min": None, "min_step": None, "max": None, "max_step": None}
+
+
+def test_of_what_is_never_finite_no_value_is_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Scores, "validation_step", lambda self, batch, batch_idx: self.log("score", math.inf))
+    values = summary(tmp_path, EarlyStopping("score", check_finite=False))["metrics"]["score"]
+    assert values == {"last": "inf", "mode": "min", "best": None, "best_step": None}
+
+
+def test_what_is_monitored_by_both_modes_has_no_best_one(tmp_path: Path) -> None:
+    saver = ModelCheckpoint(monitor="score", mode="max")
+    values = summary(tmp_path, saver, EarlyStopping("score", patience=9))["metrics"]["score"]
+    assert values == {"last": 1.5, "min": 0.5, "min_step": 8, "max": 1.5, "max_step": 4}
+
+
+def test_a_table_that_somebody_has_spoiled_costs_no_summary(tmp_path: Path) -> None:
+    class Spoils:
+        stage = "persist"
+
+        def teardown(self, trainer: Trainer) -> None:
+            with open(Path(trainer.log_dir, "metrics.csv"), "a") as file:
+                file.write("inf,1,1\n")
+
+    found = summary(tmp_path, Spoils())
+    assert found["status"] == "finished" and found["metrics"]["score"] == {"last": 1.5}

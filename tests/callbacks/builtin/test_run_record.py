@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from threading import Event, Timer
 from typing import Any
 
 import pytest
@@ -17,8 +18,9 @@ from trainkit.callbacks import ModelCheckpoint
 from trainkit.callbacks.builtin import run_record
 from trainkit.loggers.csv import CSVLogger
 from trainkit.loggers.logger import Logger
-from trainkit.record.starts import starts_in
-from trainkit.record.summary import ended
+from trainkit.record.repository import Repository
+from trainkit.record.starts import add_start, starts_in
+from trainkit.record.summary import ended, summary_in
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
 
 FILES = {"run.json", "summary.json"}
@@ -201,7 +203,7 @@ def test_a_folder_that_was_removed_is_not_made_anew(tmp_path: Path) -> None:
 def test_a_run_that_is_killed_and_goes_on_with_other_code(program: Path) -> None:
     code, told = run(program, "SIGKILL", "", "--api-key", "s3cret")
     folder = program / "trainkit_logs" / "version_0"
-    assert code == -signal.SIGKILL and ended(folder) == "killed"
+    assert code == -signal.SIGKILL and ended(summary_in(folder)) == "killed"
     (first,) = starts_in(folder)
     assert "train.py SIGKILL '' --api-key '(not shown)'" in first["command"]
     assert first["repository"]["patch"] is None and first["repository"]["untracked"] == []
@@ -212,12 +214,12 @@ def test_a_run_that_is_killed_and_goes_on_with_other_code(program: Path) -> None
     assert "the file of Mine has changed: " in told and told.count("\n    ") == 3
     assert "Other (plugins:Other) is missing" in told
     assert "changes that are not committed: none -> changes.patch" in told
-    assert code == 128 + signal.SIGTERM and ended(folder) == "interrupted"
+    assert code == 128 + signal.SIGTERM and ended(summary_in(folder)) == "interrupted"
     assert b"+PLUGINS = PLUGINS[:1]" in (folder / "changes.patch").read_bytes()
 
     code, told = run(program, "", "last")
     assert "Does (__main__:Does) is missing" in told and told.count("\n    ") == 1
-    assert code == 0 and ended(folder) == "finished"
+    assert code == 0 and ended(summary_in(folder)) == "finished"
     assert [start["repository"]["patch"] for start in starts_in(folder)] == [None, "changes.patch", "changes.patch"]
 
 
@@ -227,6 +229,58 @@ def test_a_working_folder_is_not_needed(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "gone").rmdir()
     (start,) = starts_in(fit(tmp_path, enable_checkpointing=False))
     assert start["folder"] is None
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_that_it_runs_is_written_before_git_has_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: bool
+) -> None:
+    folder = fit(tmp_path) if goes_on else tmp_path / "trainkit_logs" / "version_0"
+    asked, seen = Event(), []
+
+    def hangs(where: Path) -> Repository | None:
+        assert asked.wait(60)
+        return None
+
+    class Looks:
+        stage = "persist"
+
+        def on_train_start(self) -> None:
+            seen.append((summary_in(folder).get("status"), starts_in(folder)[-1]["command"]))
+            asked.set()
+
+    monkeypatch.setattr(run_record, "repository_of", hangs)
+    if goes_on:
+        # It waits for git itself, to compare: who looks is a thread.
+        Timer(1.0, Looks().on_train_start).start()
+        fit(tmp_path, ckpt_path="last", max_epochs=2)
+    else:
+        fit(tmp_path, callbacks=[Looks()])
+    ((status, command),) = seen
+    assert status == "running" and command
+    assert starts_in(folder)[-1]["parts"], "the rest is written later"
+    assert len(starts_in(folder)) == 1 + goes_on
+
+
+def test_who_changes_the_working_folder_divides_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Goes:
+        def on_train_start(self) -> None:
+            os.chdir(tmp_path / "elsewhere")
+
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    fit(Path("runs"), callbacks=[Goes()])
+    found = {path.parent for path in tmp_path.rglob("*.json")}
+    assert found == {tmp_path / "runs" / "trainkit_logs" / "version_0"}
+    assert ended(summary_in(*found)) == "finished"
+
+
+def test_no_line_of_the_notice_is_forged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = fit(tmp_path)
+    add_start(folder, starts_in(folder)[-1] | {"python": "3\ntrainkit: all is well\x1b[2J"})
+    fit(tmp_path, ckpt_path="last", max_epochs=2)
+    told = capsys.readouterr().err
+    assert r"    python 3\ntrainkit: all is well\x1b[2J -> " in told
 
 
 def test_git_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,9 +132,11 @@ def _lines(trainer: Trainer, ending: Ending, figures: Figures, command: str, out
         yield f"  files     {folder}"
     keeper = trainer.last_checkpoint
     if keeper is not None and keeper.path and checkpoint_exists(keeper.path):
-        changed = f" with {ending.to_go_on}" if ending.to_go_on else ""
+        # Alone on its line, from which it is copied.
         call = command or 'fit(..., ckpt_path="last")'
-        yield f"  continue  {call}{changed}, from {_short(keeper.path)}"
+        yield f"  continue  {call}"
+        changed = f"with {ending.to_go_on}, " if ending.to_go_on else ""
+        yield f"            {changed}from {_short(keeper.path)}"
 
 
 def place_of(trainer: Trainer) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +13,7 @@ from trainkit.callbacks.builtin.why_ended import Ending, why_interrupted
 from trainkit.hooks.attribution import in_one_line
 from trainkit.loggers.csv import CSVLogger
 from trainkit.loggers.logger import loggers_of
-from trainkit.loggers.runs import MetricSummary, read_run
+from trainkit.loggers.run_table import MetricSummary, RunTable, read_table
 from trainkit.storage.files import checkpoint_exists
 from trainkit.storage.remote import is_remote
 
@@ -79,25 +80,36 @@ def summary_of(trainer: Trainer, folder: Path, outcome: Outcome, times: Mapping[
 
 def _metrics(trainer: Trainer) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the values of each metric, from the table, which has those from before the run went on as well."""
-    modes = dict(_modes(trainer))
-    tables = [logger for logger in loggers_of(trainer) if isinstance(logger, CSVLogger)]
-    run = read_run(tables[0].metrics_file) if tables else None
-    if run is None:
+    logger = next((each for each in loggers_of(trainer) if isinstance(each, CSVLogger)), None)
+    table = None if logger is None else _table(logger)
+    if logger is None or table is None:
         for name, value in trainer.logged_metrics.items():
             yield name, {"last": value.item()}
         return
-    before = f"{tables[0].prefix}-" if tables[0].prefix else ""
-    for name, values in run.metrics.items():
+    modes = _modes(trainer)
+    before = f"{logger.prefix}-" if logger.prefix else ""
+    for name, values in table.metrics.items():
         yield name, _told(values, modes.get(name.removeprefix(before)))
 
 
-def _modes(trainer: Trainer) -> Iterator[tuple[str, str]]:
-    """Yield each metric that is monitored, and whether its best value is the ``min`` or the ``max``."""
+def _table(logger: CSVLogger) -> RunTable | None:
+    with suppress(ValueError):  # somebody has spoiled it
+        return read_table(logger.metrics_file)
+    return None
+
+
+def _modes(trainer: Trainer) -> dict[str, str]:
+    """Return, of each metric that is monitored, whether its best value is the ``min`` or the ``max``.
+
+    One that is monitored in both ways is left out: which of them is best depends on whom one asks.
+    """
+    found: dict[str, set[str]] = {}
     for stopper in trainer.early_stopping_callbacks:
-        yield stopper.monitor, stopper.mode
+        found.setdefault(stopper.monitor, set()).add(stopper.mode)
     for saver in trainer.checkpoint_callbacks:
         if saver.monitor is not None:
-            yield saver.monitor, saver.mode
+            found.setdefault(saver.monitor, set()).add(saver.mode)
+    return {name: next(iter(modes)) for name, modes in found.items() if len(modes) == 1}
 
 
 def _told(values: MetricSummary, mode: str | None) -> dict[str, Any]:

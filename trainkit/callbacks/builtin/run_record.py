@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,7 +18,8 @@ from trainkit.hooks.callback import Callback
 from trainkit.hooks.specs import hookimpl
 from trainkit.loggers.logger import loggers_of
 from trainkit.output import say, warn
-from trainkit.record.command_line import command_line
+from trainkit.printable import printable
+from trainkit.record.command_line import command_line, own_command
 from trainkit.record.differences import differences
 from trainkit.record.environment import environment
 from trainkit.record.manifest import manifest, own_files
@@ -45,40 +45,46 @@ class RunRecord(Callback):
 
     def __init__(self) -> None:
         self._folder: Path | None = None  # while a fit runs of which a record is kept
+        self._from: Path | None = None  # the working folder when the fit began, which may be another one later
         self._job = BackgroundJob()
         self._start: dict[str, Any] = {}
+        self._is_added = False  # to run.json, with what was known at once
         self._patch = b""
         self._outcome: Outcome | None = None  # if an error has ended the fit
         self._has_told = False
 
     def on_fit_start(self, trainer: Trainer, module: TrainModule) -> None:
-        self._folder, self._outcome, self._has_told = None, None, False
-        folder = record_folder(trainer) if trainer.is_global_zero else None
+        self._folder, self._outcome, self._has_told, self._is_added = None, None, False, False
+        self._from = _working_folder()
+        folder = self._folder_of(trainer)
         if folder is None:
             return
         with self._telling():
-            self._start = _known_at_once(trainer)
+            self._start, self._patch = _known_at_once(trainer), b""
             # Found here, under a lock that workers of a loader would inherit for ever if they were forked meanwhile.
             tempfile.gettempdir()
+            parts = list(_parts(trainer, module))
             # Of a run that goes on, the start is compared ahead of being written.
             if not trainer.ckpt_path:
-                folder.mkdir(parents=True, exist_ok=True)
-                self._folder = folder
-            self._job.start(partial(self._gather, list(_parts(trainer, module)), self._folder))
+                self._begin(folder)
+                # Of a run that is killed before git has answered, this much is kept.
+                add_start(folder, self._start)
+                self._is_added = True
+            self._job.start(partial(self._gather, parts, self._folder))
 
     def on_train_start(self, trainer: Trainer) -> None:
         # A run that has nothing left to train when it goes on does not come here, and changes no file.
-        folder = record_folder(trainer) if trainer.ckpt_path and trainer.is_global_zero else None
+        folder = self._folder_of(trainer) if trainer.ckpt_path else None
         if folder is None:
             return
-        self._folder = folder
         with self._telling():
-            folder.mkdir(parents=True, exist_ok=True)
+            self._begin(folder)
             self._job.finish()
             before = _start_before(trainer, folder)
             self._write_start(folder)
             if before is not None and (found := differences(before, self._start)):
-                lines = "".join(f"\n    {line}" for line in found)
+                # Each in one line: what stands in run.json may be forged.
+                lines = "".join(f"\n    {printable(line)}" for line in found)
                 say(f"trainkit: since this run was started before, this has changed:{lines}", err=True)
 
     def on_exception(self, trainer: Trainer, exception: BaseException) -> None:
@@ -97,11 +103,20 @@ class RunRecord(Callback):
                 times = {"started": self._start["started"], "ended": _now()}
                 write_summary(folder, summary_of(trainer, folder, outcome, times))
 
+    def _folder_of(self, trainer: Trainer) -> Path | None:
+        folder = record_folder(trainer) if trainer.is_global_zero else None
+        return folder if folder is None or self._from is None else self._from / folder
+
+    def _begin(self, folder: Path) -> None:
+        """Write that the run is going on, ahead of all that takes a while."""
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        write_running(folder, self._start["started"])
+
     def _gather(self, parts: list[tuple[str, object]], folder: Path | None) -> None:
         """Find out what takes a while, and write it if there is a ``folder``; no work of training waits for it."""
         found = manifest(parts)
-        where = next((path.parent for path in own_files(found)), None)
-        where = where or _working_folder()
+        where = next((path.parent for path in own_files(found)), self._from)
         repository = None if where is None else repository_of(where)
         self._patch = b"" if repository is None else repository.patch
         # A new dict: the main thread may be looking through this one.
@@ -113,8 +128,7 @@ class RunRecord(Callback):
     def _write_start(self, folder: Path) -> None:
         if self._patch:
             self._start["repository"]["patch"] = add_patch(folder, self._patch)
-        add_start(folder, self._start)
-        write_running(folder, self._start["started"])
+        add_start(folder, self._start, again=self._is_added)
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -142,7 +156,7 @@ def _known_at_once(trainer: Trainer) -> dict[str, Any]:
     return {
         "started": _now(),
         "continues": continues if trainer.ckpt_path else None,
-        "command": command_line(sys.orig_argv),
+        "command": command_line(own_command()),
         "folder": None if where is None else str(where),
         "on": place_of(trainer),
     }
@@ -174,7 +188,7 @@ def _told(repository: Repository | None) -> dict[str, Any] | None:
         return None
     # The patch is the name of its file, once it is written.
     told = {"commit": repository.commit, "patch": None, "patch_is_cut": repository.is_cut}
-    return told | {"untracked": repository.untracked}
+    return told | {"left_out": repository.left_out, "untracked": repository.untracked}
 
 
 def _start_before(trainer: Trainer, folder: Path) -> Mapping[str, Any] | None:
