@@ -18,10 +18,17 @@ def plugins() -> Iterator[Found]:
     for offer in theirs:
         if _is_lost(offer.entry):
             yield Finding(
-                "slow",
+                "broken",
                 f"{SINGULAR[offer.entry.kind]} {offer.entry.qualified_name!r} is broken",
                 f"there is no module {offer.entry.target.partition(':')[0]!r}",
                 f"repair or uninstall {offer.entry.distribution}",
+            )
+        elif offer.status == "unfit":
+            yield Finding(
+                "broken",
+                f"{SINGULAR[offer.entry.kind]} {offer.entry.qualified_name!r} does not fit",
+                f"it {offer.problem}",
+                f"install another version of {offer.entry.distribution}, or of trainkit",
             )
     for line in unread():
         yield Finding("slow", "a plugin is not read", line, "repair or uninstall that package")
