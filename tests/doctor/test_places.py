@@ -36,6 +36,21 @@ def test_a_network_folder_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not levels(list(places.disk("s3://bucket/runs")))
 
 
+@pytest.mark.parametrize("kind", ["proc", "sysfs", "cgroup2"])
+def test_a_window_into_the_kernel_is_no_place_for_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(places, "file_system_of", lambda place: kind)
+    (found,) = places.disk(str(tmp_path))
+    assert isinstance(found, Finding) and found.level == "broken"
+    assert f"is on {kind}" in found.what and "full" not in found.what
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="of Linux alone")
+def test_proc_is_known() -> None:
+    assert [each.what for each in places.disk("/proc/runs") if isinstance(each, Finding)] == ["/proc is on proc"]
+
+
 @pytest.mark.parametrize(("free", "expected"), [(64 * 10**6, ["slow"]), (8 * 10**9, [])])
 def test_little_shared_memory_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, expected: list[str]

@@ -14,6 +14,7 @@ import trainkit
 from trainkit import Trainer
 from trainkit.doctor import speed
 from trainkit.doctor.speed import SKIPPED, TIMED, Seen, try_fit
+from trainkit.errors import ModuleError
 from trainkit.testing import TinyData, TinyModule
 
 
@@ -127,3 +128,83 @@ def test_workers_load_while_a_step_runs() -> None:
     assert seen.waited == pytest.approx(2 / 3)
     seen.load_s = 0.05
     assert seen.waited == 0.0
+
+
+class Manual(TinyModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(self.loss(batch))
+        optimizer.step()
+
+
+class Within(trainkit.Callback):
+    def on_before_backward(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "compiles"),
+    [
+        (TinyModule, {}, True),
+        (Manual, {}, False),
+        (TinyModule, {"callbacks": [Within()]}, False),
+        (TinyModule, {"on_nonfinite_loss": "stop"}, False),
+        (TinyModule, {"accumulate_grad_batches": "auto"}, False),
+    ],
+)
+def test_whether_a_step_can_be_compiled_is_what_the_trainer_says(
+    module: type[TinyModule], arguments: dict[str, Any], compiles: bool
+) -> None:
+    assert trial(TinyData(4), module(), **arguments).compiles_step is compiles
+    made = lambda: Trainer(accelerator="cpu", logger=False, max_steps=0, compile="step", **arguments)  # noqa: E731
+    if not compiles:
+        with pytest.raises(trainkit.TrainkitError):
+            made().fit(module(), TinyData(4))
+
+
+def test_a_run_that_ends_the_program_is_an_error() -> None:
+    class Leaves(TinyModule):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            raise SystemExit(3)
+
+    with pytest.raises(ModuleError, match=r"SystemExit\(3\)"):
+        trial(TinyData(4), Leaves())
+
+
+def test_a_fit_without_batches_has_no_steps() -> None:
+    assert trial(TinyData(4), limit_train_batches=0).steps == 0
+
+
+class Own(DataLoader[Any]):
+    """Has a constructor of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(TinySamples(), batch_size=2, num_workers=1, persistent_workers=True, timeout=60)  # type: ignore[arg-type]
+
+
+class TinySamples(Dataset[Any]):
+    def __len__(self) -> int:
+        return 16
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.ones(4), torch.ones(2)
+
+
+class NeedsWorker(TinySamples):
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        assert torch.utils.data.get_worker_info() is not None
+        return super().__getitem__(index)
+
+
+def test_a_loader_with_workers_is_timed_without_them_too() -> None:
+    loader = Own()
+    seen = trial(loader)
+    assert seen.alone_s is not None and seen.load_s is not None and seen.alone_s > 0
+    assert (loader.num_workers, loader.persistent_workers, loader.timeout) == (1, True, 60)
+    assert trial(DataLoader(NeedsWorker(), batch_size=2, num_workers=1)).alone_s is None
+    assert trial(DataLoader(TinySamples(), batch_size=2)).alone_s is None

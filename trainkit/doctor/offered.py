@@ -19,15 +19,22 @@ def plugins() -> Iterator[Found]:
     for offer in theirs:
         if _is_lost(offer.entry):
             yield Finding(
-                "slow",
+                "broken",
                 f"{SINGULAR[offer.entry.kind]} {offer.entry.qualified_name!r} is broken",
                 f"there is no module {offer.entry.target.partition(':')[0]!r}",
                 f"repair or uninstall {offer.entry.distribution}",
             )
+        elif offer.status == "unfit":
+            yield Finding(
+                "broken",
+                f"{SINGULAR[offer.entry.kind]} {offer.entry.qualified_name!r} does not fit",
+                f"it {offer.problem}",
+                f"install another version of {offer.entry.distribution}, or of trainkit",
+            )
     for package in broken():
         names = ", ".join(name for _, name in package.names)
         yield Finding(
-            "slow", f"the metadata of {package.name} are broken, which offers {names}", package.why, package.to_do
+            "broken", f"the metadata of {package.name} are broken, which offers {names}", package.why, package.to_do
         )
     for line in unread():
         yield Finding("slow", "a plugin is not read", line, "repair or uninstall that package")

@@ -17,7 +17,24 @@ FULL_BYTES, SCARCE_BYTES = 10 * 10**6, 2 * 10**9
 SHARED_BYTES = 10**9
 """What workers that hand over batches should have. A container has 64 MB unless it is told otherwise."""
 
+_ELSEWHERE = "default_root_dir=FOLDER"
+
 _NETWORK = ("nfs", "cifs", "smb", "fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "lustre", "beegfs", "9p", "afs", "ceph")
+
+_PSEUDO = (
+    "proc",
+    "sysfs",
+    "cgroup",
+    "devpts",
+    "debugfs",
+    "tracefs",
+    "securityfs",
+    "configfs",
+    "bpf",
+    "mqueue",
+    "pstore",
+)
+"""Kinds that are windows into the kernel. Some of them say that they are full, others that they may be written to."""
 
 
 def disk(folder: str) -> Iterator[Found]:
@@ -30,11 +47,14 @@ def disk(folder: str) -> Iterator[Found]:
         yield Fact("disk", f"{folder}: not looked at")
         return
     place = existing(folder)
-    free = shutil.disk_usage(place).free
     kind = file_system_of(place)
+    if is_pseudo(kind):
+        yield Finding("broken", f"{place} is on {kind}", "it is the kernel's, and no place for a run", _ELSEWHERE)
+        return
+    free = shutil.disk_usage(place).free
     yield Fact("disk", f"{place}: {size_text(free)} free{f', {kind}' if kind else ''}")
     if not os.access(place, os.W_OK):
-        yield Finding("broken", f"{place} cannot be written to", "a run writes there", "default_root_dir=FOLDER")
+        yield Finding("broken", f"{place} cannot be written to", "a run writes there", _ELSEWHERE)
     if free < FULL_BYTES:
         yield Finding("broken", f"the disk of {place} is full", "nothing can be saved", "delete what is old")
     elif free < SCARCE_BYTES:
@@ -96,3 +116,8 @@ def file_system_of(place: Path, mounts: str | os.PathLike[str] = "/proc/mounts")
 def is_network(kind: str) -> bool:
     """Whether a kind of file system is on another machine."""
     return kind.startswith(_NETWORK)
+
+
+def is_pseudo(kind: str) -> bool:
+    """Whether files of a kind of file system are made by the kernel alone."""
+    return kind.startswith(_PSEUDO)

@@ -12,6 +12,8 @@ from trainkit.doctor.places import existing, file_system_of, is_network
 from trainkit.doctor.report import Fact, Finding, Found
 from trainkit.doctor.speed import Seen
 from trainkit.interval import Interval
+from trainkit.profilers.torch_trace import TorchProfiler
+from trainkit.trainer.default_plugins import OWN_NAMES
 from trainkit.trainer.explain.page import size_text
 
 TINY_STEP_S = 1e-3
@@ -22,7 +24,15 @@ SMALL_BATCH = 8
 
 
 def speed(seen: Seen) -> Iterator[Found]:
-    """Tell how long loader and step take, and which of them a run waits for."""
+    """Tell how long loader and step take, and which of them is longer."""
+    if not seen.steps:
+        why = (
+            "limit_train_batches=0"
+            if not seen.trainer.arguments.data.limit_train_batches
+            else "it has no batch to give"
+        )
+        yield Fact("run", f"there is nothing to train: {why}")
+        return
     size = f"a batch of {seen.batch_size}" if seen.batch_size else "a batch"
     if seen.load_s is None or seen.first_s is None:
         yield Fact("loader", "not timed: what it gives, it gives once")
@@ -33,39 +43,44 @@ def speed(seen: Seen) -> Iterator[Found]:
         return
     yield Fact("step", f"{_ms(seen.step_s)}, plugins included")
     if seen.load_s is not None:
-        what = f"the loader: it is waited for {seen.waited:.0%} of the time" if _waits(seen) else "the step"
-        yield Fact("bound by", what)
+        longer = "the loader" if seen.load_s > seen.step_s else "the step"
+        waited = f"it is waited for {seen.waited:.0%} of the time"
+        told = f": {waited}" if longer == "the loader" else f", though the loader is not short: {waited}"
+        yield Fact("bound by", f"{longer}{told if _waits(seen) else ''}")
 
 
 def loading(seen: Seen) -> Iterator[Found]:
-    """The loader is slower than the step."""
-    if _waits(seen) and seen.load_s is not None and seen.step_s is not None:
-        has_workers = getattr(seen.loader, "num_workers", 0)
-        wait_s = seen.load_s - seen.step_s if has_workers else seen.load_s
-        yield Finding(
-            "slow",
-            f"a batch takes {_ms(seen.load_s)} to load and {_ms(seen.step_s)} to train on",
-            f"training waits {seen.waited:.0%} of its time",
-            "; ".join(advise(seen.loader, wait_s, pins=seen.on_gpu))
-            or "a larger batch_size, or compile='step': both are short",
-        )
+    """Training waits for the loader."""
+    if not _waits(seen) or _is_faster_alone(seen) or seen.load_s is None or seen.step_s is None:
+        return
+    wait_s = seen.load_s - seen.step_s if getattr(seen.loader, "num_workers", 0) else seen.load_s
+    advice = "; ".join(advise(seen.loader, wait_s, pins=seen.on_gpu))
+    if not advice and _is_short(seen):  # both are, and `short_steps` tells what to do
+        return
+    yield Finding(
+        "slow",
+        f"a batch takes {_ms(seen.load_s)} to load and {_ms(seen.step_s)} to train on",
+        f"training waits {seen.waited:.0%} of its time",
+        advice or _for_short_steps(seen),
+    )
 
 
 def short_steps(seen: Seen) -> Iterator[Found]:
     """A step is over before it is worth launching."""
-    if seen.step_s is None or seen.step_s >= TINY_STEP_S or seen.trainer.arguments.optimization.compile:
-        return
-    yield Finding(
-        "slow",
-        f"a step takes {_ms(seen.step_s)}",
-        "most of that is Python that launches it",
-        "trainer.compile=step, or a larger batch_size",
-    )
+    if _is_short(seen):
+        yield Finding(
+            "slow",
+            f"a step takes {_ms(seen.step_s or 0.0)}",
+            "most of that is Python that launches it",
+            _for_short_steps(seen),
+        )
 
 
 def small_batches(seen: Seen) -> Iterator[Found]:
     """A batch has few samples, or the GPU room for more."""
     size, used, total = seen.batch_size, seen.used_bytes, seen.total_bytes
+    if _is_short(seen):  # for which a larger batch is advised already
+        return
     if size is not None and size < SMALL_BATCH and seen.step_s is not None and seen.step_s < 10 * TINY_STEP_S:
         why = f"{_ms(seen.step_s)} for a step are mostly the same for more of them"
         yield Finding("slow", f"a batch has {size} samples", why, "a larger batch_size, if training bears it")
@@ -75,15 +90,15 @@ def small_batches(seen: Seen) -> Iterator[Found]:
 
 
 def plugins(seen: Seen) -> Iterator[Found]:
-    """A plugin takes long at each batch."""
+    """A plugin of the user takes long at each batch. Those of the core are part of the step."""
     for row in seen.plugins:
         each_s = row.seconds / seen.steps
-        if seen.step_s and each_s > max(seen.step_s / 10, 1e-4):
+        if seen.step_s and each_s > max(seen.step_s / 10, 1e-4) and row.plugin not in OWN_NAMES:
             yield Finding(
                 "slow",
                 f"{row.plugin} takes {_ms(each_s)} in {row.hook}",
                 f"that is {min(1.0, each_s / seen.step_s):.0%} of each step",
-                "let it act at every n-th batch, or leave it out: --no-plugin",
+                f"let it act at every n-th batch, or leave it out: --no-plugin {row.plugin}",
             )
 
 
@@ -99,9 +114,17 @@ def pinned_memory(seen: Seen) -> Iterator[Found]:
 
 
 def workers(seen: Seen) -> Iterator[Found]:
-    """There are more workers than cores, or each epoch starts them anew."""
+    """Workers cost more than they save, are more than there are cores, or are started anew by each epoch."""
     loader, cores = seen.loader, usable_cores()
     if not isinstance(loader, DataLoader) or not loader.num_workers:
+        return
+    if _is_faster_alone(seen):
+        yield Finding(
+            "slow",
+            f"num_workers={loader.num_workers}: {_ms(seen.load_s or 0.0)} for a batch",
+            f"without workers it takes {_ms(seen.alone_s or 0.0)}",
+            "num_workers=0",
+        )
         return
     if loader.num_workers > cores:
         yield Finding(
@@ -145,6 +168,10 @@ def checking(seen: Seen) -> Iterator[Found]:
     if given.deterministic:
         why = "kernels that repeat exactly are slower ones"
         yield Finding("slow", f"deterministic={given.deterministic}", why, "leave it out where nothing depends on it")
+    if isinstance(seen.trainer.profiler, TorchProfiler):
+        yield Finding(
+            "slow", "profiler=torch", "the steps that it records take longer", "leave it out when it has told"
+        )
 
 
 def logging(seen: Seen) -> Iterator[Found]:
@@ -189,6 +216,22 @@ CHECKS: tuple[Callable[[Seen], Iterator[Found]], ...] = (
 
 def _waits(seen: Seen) -> bool:
     return seen.waited > WORTH_A_WARNING
+
+
+def _is_faster_alone(seen: Seen) -> bool:
+    """Whether a batch is loaded and trained on in less time than workers need to load one."""
+    if seen.alone_s is None or seen.load_s is None or seen.step_s is None:
+        return False
+    return seen.alone_s + seen.step_s < max(seen.load_s, seen.step_s)
+
+
+def _is_short(seen: Seen) -> bool:
+    compiles = seen.trainer.arguments.optimization.compile
+    return seen.step_s is not None and seen.step_s < TINY_STEP_S and not compiles
+
+
+def _for_short_steps(seen: Seen) -> str:
+    return f"{'trainer.compile=step, or ' if seen.compiles_step else ''}a larger batch_size"
 
 
 def _ms(seconds: float) -> str:

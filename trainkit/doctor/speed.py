@@ -5,13 +5,15 @@ The fit is one with ``fast_dev_run``, which writes nothing, and ends behind the 
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from trainkit.callbacks.builtin.fit_report import FitReport
 from trainkit.callbacks.model_summary import ModelSummary
@@ -19,10 +21,12 @@ from trainkit.callbacks.progress_bar import ProgressBar
 from trainkit.callbacks.schedule_preview import SchedulePreview
 from trainkit.data.batch_sizes import batch_sizes
 from trainkit.data.module import DataModule
+from trainkit.errors import ModuleError, TrainkitError
 from trainkit.hooks.specs import hookimpl
 from trainkit.hooks.timing import TimingRow
 from trainkit.module import TrainModule
 from trainkit.seed import isolate_rng
+from trainkit.trainer.compilation import step_compiler
 
 if TYPE_CHECKING:
     from trainkit.trainer import Trainer
@@ -46,9 +50,11 @@ class Seen:
         batches: The batches of an epoch, infinite if nobody knows. Those of the loader, not of the trial.
         first_s: Seconds until the loader gave its first batch, workers started; None if it cannot be tried.
         load_s: Seconds for each batch of the loader by itself; None if it cannot be tried.
+        alone_s: The same without its workers; None if it has none, or cannot be tried.
         step_s: Seconds for each step, plugins included, the device waited for; None if there was no batch.
         plugins: What plugins took in the hooks of a batch.
         steps: How many steps ``plugins`` has seen.
+        compiles_step: Whether the whole step could be compiled.
         used_bytes: The memory that the GPU had in use at most; 0 on a CPU.
         total_bytes: The memory that it has; 0 on a CPU.
     """
@@ -60,9 +66,11 @@ class Seen:
     batches: float = float("inf")
     first_s: float | None = None
     load_s: float | None = None
+    alone_s: float | None = None
     step_s: float | None = None
     plugins: Sequence[TimingRow] = ()
     steps: int = 0
+    compiles_step: bool = False
     used_bytes: int = 0
     total_bytes: int = 0
 
@@ -92,15 +100,24 @@ def try_fit(trainer: Trainer, module: TrainModule, datamodule: DataModule | None
 
     Raises:
         TrainkitError: What ``fit`` raises.
+        ModuleError: If the run ends the program.
     """
     for _, plugin in list(trainer.hooks.plugins):
         if isinstance(plugin, ProgressBar | ModelSummary | FitReport | SchedulePreview):  # they print
             trainer.hooks.unregister(plugin)
     trial = _Trial(Seen(trainer=trainer, module=module))
+    if not trainer.arguments.data.limit_train_batches:  # which fast_dev_run would change
+        return trial.seen
     trainer.hooks.register(trial)
     trainer.hooks.timing.enable()
-    with suppress(_Enough):
+    try:
         trainer.fit(module, datamodule=datamodule)
+    except _Enough:
+        pass
+    except SystemExit as error:
+        raise ModuleError(
+            f"the run ends the program, by SystemExit({error.code!r})\n    to do        raise an error in its place"
+        ) from error
     return trial.seen
 
 
@@ -125,6 +142,7 @@ class _Trial:
         with suppress(TypeError, NotImplementedError):  # a stream has no length
             seen.batches = len(loader)
         seen.first_s, seen.load_s = _time_loader(loader)
+        seen.alone_s = _time_alone(loader)
         if seen.on_gpu:
             torch.cuda.reset_peak_memory_stats(trainer.strategy.device)
 
@@ -151,6 +169,7 @@ class _Trial:
             for row in trainer.hooks.timing.rows()
             if row.plugin not in (type(self).__name__, type(seen.module).__name__) and row.calls >= seen.steps
         ]
+        seen.compiles_step = _compiles_step(trainer, seen.module)
         if seen.on_gpu:
             device = trainer.strategy.device
             seen.used_bytes = torch.cuda.max_memory_reserved(device)
@@ -181,3 +200,26 @@ def _time_loader(loader: Any) -> tuple[float | None, float | None]:
             if now - first_s > LIMIT_S:
                 break
     return first_s - began, (now - first_s) / count if count else first_s - began
+
+
+def _time_alone(loader: Any) -> float | None:
+    """Return the seconds for each batch without the workers that ``loader`` has."""
+    if not isinstance(loader, DataLoader) or not loader.num_workers:
+        return None
+    # A copy past the constructor, which would ask for arguments that a subclass may not have.
+    alone = copy.copy(loader)
+    alone.__dict__.update(num_workers=0, prefetch_factor=None, timeout=0, persistent_workers=False, _iterator=None)
+    try:
+        return _time_loader(alone)[1]
+    except Exception:  # of a dataset that needs a worker, say: it is no trial of the run itself
+        return None
+
+
+def _compiles_step(trainer: Trainer, module: TrainModule) -> bool:
+    """Whether ``Trainer(compile="step")`` would take the run, asked of what refuses it."""
+    try:
+        given = replace(trainer.arguments.optimization, compile="step")
+        step_compiler(module, trainer.strategy, trainer.precision, trainer.optimizers, trainer.hooks, given)
+    except TrainkitError:
+        return False
+    return True
