@@ -45,4 +45,5 @@ def test_a_call_that_cannot_be_read_is_a_failure_with_a_traceback(tmp_path: Path
 
 
 def test_one_that_leaves_nothing_is_told_by_its_exit_code(tmp_path: Path) -> None:
-    assert ended_of(tmp_path, 3, -9) == Ended(failure="it has ended with exit code -9, and without a result")
+    why = "it has ended with exit code -9, and without a result"
+    assert ended_of(tmp_path, 3, -9) == Ended(failure=why, why=why)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -106,12 +107,16 @@ def test_a_rank_that_has_left_is_an_error() -> None:
     with pytest.raises(RankError) as caught:
         run_on_ranks(leave, 7, ranks=1)
     assert caught.value.__notes__ == ["on rank 0 of 1:\nit has ended with exit code 7, and without a result"]
+    assert "exit code 7" in str(caught.value)
 
 
 def test_a_result_that_cannot_be_sent_is_an_error() -> None:
     with pytest.raises(RankError) as caught:
         run_on_ranks(give_what_cannot_be_sent, ranks=1)
     assert "what it returned cannot be sent back" in caught.value.__notes__[0]
+    assert re.fullmatch(
+        r"rank 0 of 1 has failed, .*: what it returned cannot be sent back: \w+: .*\.", str(caught.value)
+    )
 
 
 def test_a_function_that_ranks_cannot_import_is_refused() -> None:
@@ -123,6 +128,42 @@ def test_a_function_that_ranks_cannot_import_is_refused() -> None:
     for wrong in ({"ranks": 0}, {"timeout_s": 0}):
         with pytest.raises(ConfigError, match="run_on_ranks"):
             run_on_ranks(place, **wrong)
+
+
+@pytest.mark.parametrize("given", [3, None, "place", [], object()])
+def test_what_is_no_function_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigError, match="function="):
+        run_on_ranks(given)
+
+
+IN_NO_FILE = """
+from trainkit.testing import run_on_ranks
+import types, sys
+
+class Mine: ...
+
+def rank(*args): ...
+
+def outer(): ...
+
+outer.__module__ = "made_by_hand"
+sys.modules["made_by_hand"] = types.ModuleType("made_by_hand")
+sys.modules["made_by_hand"].outer = outer
+for function, args in ((rank, ()), (outer, ()), (print, (Mine,)), (print, ([Mine()],))):
+    try:
+        run_on_ranks(function, *args)
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize("how", ["-c", "-", "/dev/stdin"])
+def test_what_is_in_no_file_is_refused_at_once(how: str, tmp_path: Path) -> None:
+    command = [sys.executable, how, *([IN_NO_FILE] if how == "-c" else [])]
+    done = subprocess.run(command, input=IN_NO_FILE, capture_output=True, text=True, cwd=tmp_path)
+    told = [line for line in done.stdout.splitlines() if line.startswith("ConfigError")]
+    assert [("which is no file" in line, "cannot send" in line) for line in told] == [(True, True)] * 4, done
+    assert "move it into a file" in done.stdout
 
 
 def test_no_rank_is_left_where_the_test_is_killed(tmp_path: Path) -> None:

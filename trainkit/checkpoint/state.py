@@ -67,7 +67,7 @@ def restore_plugins(
         CheckpointError: If the state of a plugin of trainkit is not as that plugin saves it.
     """
     left = list(states)
-    for member, key in _owners(keyed(plugins), left, origins or {}):
+    for member, key in find_owners(plugins, states, origins or {}):
         with given_to(member.plugin, f"callbacks.{key}", path):
             _restore(member.plugin, states[key], key)
         left.remove(key)
@@ -126,15 +126,20 @@ def _with_arguments(kind: str, plugin: Any) -> str:
     return f"{kind} ({describe_arguments(plugin)})"
 
 
-def _owners(members: Iterable[Keyed], keys: Iterable[str], origins: Origins) -> list[tuple[Keyed, str]]:
+def find_owners(plugins: Iterable[tuple[str, Any]], states: Iterable[str], origins: Origins) -> list[tuple[Keyed, str]]:
     """Return which plugin has which state, in the order of the plugins.
 
     Plugins of one name are of different packages, or of none, and what their names are numbered by is their order. So
     those look first that are of the same class and package as a state, then those whose class was renamed there, and
     then those for which the key decides alone. Of these again, those that are as they were look first: one whose
     arguments were changed takes what is left of its kind.
+
+    Args:
+        plugins: The plugins by their names.
+        states: The keys of states.
+        origins: By the same keys, whose states they are, as far as that is known.
     """
-    members, left = list(members), list(keys)
+    members, left = keyed(plugins), list(states)
     own = {member.key: origin_of(member.plugin) if origins else None for member in members}
     found: dict[str, str] = {}
     for is_near, tests in (

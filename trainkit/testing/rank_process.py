@@ -44,12 +44,14 @@ class Ended(NamedTuple):
         failure: Why it did not: a traceback, or a sentence; empty where it did.
         error: What it raised, if that can be pickled.
         at: When that was.
+        why: The failure in one line.
     """
 
     result: Any = None
     failure: str = ""
     error: Exception | None = None
     at: float = math.inf
+    why: str = ""
 
 
 def ended_of(folder: Path, rank: int, exit_code: int) -> Ended:
@@ -58,8 +60,10 @@ def ended_of(folder: Path, rank: int, exit_code: int) -> Ended:
     if report.exists():
         return Ended(*pickle.loads(report.read_bytes()))
     if stacks.exists() and stacks.read_text():
-        return Ended(failure=f"it had not ended in time. Where it stood:\n{stacks.read_text()}")
-    return Ended(failure=f"it has ended with exit code {exit_code}, and without a result")
+        why = "it had not ended in time"
+        return Ended(failure=f"{why}. Where it stood:\n{stacks.read_text()}", why=why)
+    why = f"it has ended with exit code {exit_code}, and without a result"
+    return Ended(failure=why, why=why)
 
 
 def main() -> None:
@@ -90,7 +94,7 @@ def _done(call: bytes, files: dict[str, str]) -> Ended:
         function, args = pickle.loads(call)
         return Ended(function(*args))
     except Exception as error:
-        return Ended(failure=traceback.format_exc(), error=error, at=time.time())
+        return Ended(failure=traceback.format_exc(), error=error, at=time.time(), why=_in_one_line(error))
 
 
 def _provide(name: str, file: str) -> None:
@@ -115,11 +119,16 @@ def _pickled(ended: Ended) -> bytes:
         data = pickle.dumps(tuple(ended))
         pickle.loads(data)  # exceptions may be written that cannot be read
         return data
-    except Exception:
+    except Exception as error:
         if ended.failure:
             return pickle.dumps(tuple(ended._replace(error=None)))
-        failure = f"what it returned cannot be sent back:\n{traceback.format_exc()}"
-        return pickle.dumps(tuple(Ended(failure=failure, at=time.time())))
+        what = "what it returned cannot be sent back"
+        why = f"{what}: {_in_one_line(error)}"
+        return pickle.dumps(tuple(Ended(failure=f"{what}:\n{traceback.format_exc()}", at=time.time(), why=why)))
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(traceback.format_exception_only(error)[-1].split()).rstrip(".")
 
 
 def _report(folder: Path, rank: int) -> Path:

@@ -18,6 +18,7 @@ from typing import Any
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch's stubs lack it
 
+from trainkit.checks import function as callable_
 from trainkit.checks import number, whole
 from trainkit.errors import ConfigError, RankError, note_on
 from trainkit.testing.rank_process import Ended, Job, ended_of
@@ -43,10 +44,11 @@ def run_on_ranks(function: Callable[..., Any], *args: Any, ranks: int = 2, timeo
         timeout_s: After this many seconds all are ended, and the error shows where each stood.
 
     Raises:
-        ConfigError: If ranks cannot import the function.
+        ConfigError: If it is no function, or ranks cannot import it: one in a notebook is in no file.
         RankError: If a rank has ended without a result, or not in time.
         Exception: What the function raised on the rank that failed first, with the traceback of each that failed.
     """
+    callable_("run_on_ranks", function=function)
     whole("ranks", ranks, at_least=1, where="run_on_ranks")
     number("timeout_s", timeout_s, above=0, finite=True, where="run_on_ranks")
     job, deadline = _job(function, args), time.time() + timeout_s
@@ -72,7 +74,8 @@ def _job(function: Callable[..., Any], args: Sequence[Any]) -> Job:
         raise ConfigError(
             f"run_on_ranks cannot send {name} to other processes: {error}\n"
             "    allowed      a function at the top of a module that is a file, and arguments that can be pickled\n"
-            "    instead      move it out of the function it is in; make there what cannot be pickled"
+            "    instead      move it into a file, out of the function it is in, and import it from there\n"
+            "                 make what cannot be pickled within it"
         ) from error
     return Job(buffer.getvalue(), files)
 
@@ -85,10 +88,22 @@ class _NotesModules(pickle.Pickler):
         self.modules: set[str] = set()
 
     def reducer_override(self, value: Any) -> Any:
-        """Note the module, and let everything be pickled as it is."""
-        if isinstance(value, type | FunctionType) and hasattr(sys.modules.get(value.__module__), "__file__"):
-            self.modules.add(value.__module__)
+        """Note the module, and let everything be pickled as it is. Raises for a module that ranks cannot import."""
+        if isinstance(value, type | FunctionType) and value.__module__ in sys.modules:
+            if _file_of(value.__module__):
+                self.modules.add(value.__module__)
+            elif getattr(sys.modules[value.__module__], "__spec__", None) is None:  # those built into Python have one
+                raise ValueError(
+                    f"{value.__qualname__} is of {value.__module__}, which is no file, as in a notebook, in an "
+                    "interpreter and in code from stdin"
+                )
         return NotImplemented
+
+
+def _file_of(module: str) -> str | None:
+    file = getattr(sys.modules[module], "__file__", None)
+    # That of a program may be a pipe, or a name such as <stdin>.
+    return None if module == "__main__" and not os.path.isfile(str(file)) else file
 
 
 @contextmanager
@@ -143,7 +158,7 @@ def _error(ended: Sequence[Ended]) -> Exception:
     """Return what the rank raised that failed first, with notes of what came of the others."""
     failed = [(rank, each) for rank, each in enumerate(ended) if each.failure]
     rank, first = min(failed, key=lambda pair: pair[1].at)
-    error = first.error or RankError(f"rank {rank} of {len(ended)} has failed, in run_on_ranks.")
+    error = first.error or RankError(f"rank {rank} of {len(ended)} has failed, in run_on_ranks: {first.why}.")
     for rank, each in failed:
         note_on(error, f"on rank {rank} of {len(ended)}:\n{each.failure}")
     return error

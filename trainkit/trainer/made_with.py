@@ -23,6 +23,7 @@ from trainkit.checkpoint.arguments import (
     vars_of,
 )
 from trainkit.checkpoint.changes import Rows, find_changes, is_class, is_in_state, table
+from trainkit.checkpoint.origins import ORIGINS
 from trainkit.checkpoint.restore_states import restore_optimizers, restore_schedulers
 from trainkit.checkpoint.take import ANEW, CodeValues, resolve_names
 from trainkit.data.combined import CombinedLoader
@@ -37,6 +38,7 @@ from trainkit.reflection import names_secret, without_credentials
 from trainkit.storage.owners import restoring
 from trainkit.trainer.arguments import OptimizationArguments
 from trainkit.trainer.data import DataConnection
+from trainkit.trainer.told_elsewhere import without_told_elsewhere
 
 MADE_WITH = "made_with"
 """The key in the ``trainkit`` entry of a checkpoint."""
@@ -61,6 +63,7 @@ class Resumption:
         checkpoint: From where.
         path: The file, for errors and the table.
         take: Of what the code's value is taken.
+        plugins: Its plugins by their names.
 
     Raises:
         UnknownNameError: If nothing that could be taken has such a name.
@@ -68,7 +71,13 @@ class Resumption:
     """
 
     def __init__(
-        self, run: FitRun, data: DataConnection, checkpoint: Mapping[str, Any], path: str, take: str | Sequence[str]
+        self,
+        run: FitRun,
+        data: DataConnection,
+        checkpoint: Mapping[str, Any],
+        path: str,
+        take: str | Sequence[str],
+        plugins: Iterable[tuple[str, object]],
     ) -> None:
         self._run = run
         self._path = path
@@ -87,6 +96,8 @@ class Resumption:
         if recorded is None:  # an older file, or one of another framework: only what both tell
             now = {name: value for name, value in now.items() if name in before}
             before = {name: value for name, value in before.items() if name in now}
+        origins = checkpoint["trainkit"].get(ORIGINS, {})
+        before, now = without_told_elsewhere(before, now, plugins, checkpoint["callbacks"], origins)
         changes = find_changes(before, now, self._taken)
         if changes and run.strategy.is_global_zero:
             # No warning: Python would leave out the same one in a notebook, where a cell is run again.

@@ -238,7 +238,7 @@ def restore(
     if run.strategy.shards:
         # What is in a sharded checkpoint, and was left there until the place of each tensor was known.
         checkpoint["callbacks"] = read_parts(checkpoint["callbacks"], run.module)
-    resumption = Resumption(run, data, checkpoint, path, take)
+    resumption = Resumption(run, data, checkpoint, path, take, plugins)
     # Plugins before optimizers: one may have added parameter groups, or taken schedulers away, and does so again.
     origins = own.get(ORIGINS, {})
     left = state.restore_plugins(plugins, checkpoint["callbacks"], path, origins)
