@@ -67,6 +67,7 @@ HOSTILE = {
     "diff.context": "0",
     "diff.renames": "copies",
     "diff.submodule": "log",
+    "diff.orderFile": "gone",
     "diff.wordRegex": ".",
     "diff.colorMoved": "zebra",
     "diff.suppressBlankEmpty": "true",
@@ -102,6 +103,20 @@ def test_no_setting_of_git_spoils_the_patch(folder: Path, tmp_path: Path, keys: 
     found = repository_of(folder)
     assert found is not None and found.untracked == ["deep/new.py"]
     assert b"top.txt" in found.patch and can_be_applied(found.patch, folder, tmp_path)
+
+
+def test_another_commit_of_a_submodule_is_in_the_patch_and_what_is_changed_there_is_not(
+    folder: Path, tmp_path: Path
+) -> None:
+    git(folder, "-c", "protocol.file.allow=always", "submodule", "add", str(folder.parent), "other")
+    git(folder, "commit", "-m", "second")
+    git(folder, "config", "diff.submodule", "log")
+    git(folder / "other", "commit", "--allow-empty", "-m", "newer")
+    (folder / "other" / "deep" / "train.py").write_text("lr = 3\n")
+    found = repository_of(folder)
+    newest = git(folder / "other", "rev-parse", "HEAD")
+    assert found is not None and f"+Subproject commit {newest}\n".encode() in found.patch
+    assert b"lr = 3" not in found.patch and can_be_applied(found.patch, folder, tmp_path)
 
 
 @pytest.mark.parametrize("is_large", [False, True])

@@ -87,7 +87,9 @@ def _patch(folder: Path, deadline: float) -> tuple[bytes | None, list[str]]:
 def _git(folder: Path, limit: int, deadline: float, *arguments: str) -> bytes | None:
     """Return what git prints, ``limit`` bytes at most; None if it fails, or is not done in time."""
     # No locks, over which a command of the user's would stumble; and no program that the repository names is run.
-    command = ["git", "-C", str(folder), "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
+    # A file of orders that is gone fails both commands.
+    settings = ("-c", "core.fsmonitor=false", "-c", "diff.orderFile=/dev/null")
+    command = ["git", "-C", str(folder), "--no-optional-locks", *settings, *arguments]
     # A hook of git, or a tool, may have set GIT_DIR and the like, which name another repository.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     environment |= {name: value for name, value in os.environ.items() if name.startswith(_KEPT)}
