@@ -40,12 +40,13 @@ _SHARE_OF: dict[type, str] = {
 
 
 class SimpleProfiler(Profiler):
-    """Measures where the time of a call goes, and what each plugin takes of it. Costs less than a percent.
+    """Measures where the time of a call goes, and what each plugin takes of it. Costs one to three us a step.
 
-    The first steps of a fit are measured, and then one in so many that this stays cheap; the time of all others is
-    known as a whole, and divided as that of the measured ones. Hooks of epochs, validations and saves are always
-    measured. What is told is wall time of the host: where a GPU works behind it, the host waits for it in whatever
-    reads a value first.
+    The first steps of a fit are measured, and then one in so many that this stays cheap. Of each other one the wait for
+    its batch is known, and its time as a whole, which is divided as that of measured ones that took about as long.
+    Where too few of these were measured, what a step took beyond a usual one is told as ``slow steps``. Hooks of
+    epochs, validations and saves are always measured. What is told is wall time of the host: where a GPU works behind
+    it, the host waits for it in whatever reads a value first.
 
     Attributes:
         ledger: What the newest call has come to; None before its end.
