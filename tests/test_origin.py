@@ -42,3 +42,13 @@ def test_what_was_not_installed_is_of_no_package(tmp_path: object, monkeypatch: 
         "builtins",
         "trainkit.origin",
     )
+
+
+@pytest.mark.parametrize("metadata", [b"\xff\xfe\x00", b"", None])
+def test_a_broken_package_hides_no_other(site: Site, metadata: bytes | None) -> None:
+    site.install("torn", "1.0", "", torn_module="")
+    site.install("ema-one", "1.0", "", ema_beside_torn="class EMA: ...\n")
+    file = site.folder / "torn-1.0.dist-info" / "METADATA"
+    file.unlink() if metadata is None else file.write_bytes(metadata)
+    assert packages_of(importlib.import_module("ema_beside_torn").EMA) == (Package("ema-one", "1.0"),)
+    assert packages_of(importlib.import_module("torn_module")) == ()

@@ -65,6 +65,8 @@ FOREIGN = {
     # Python's stack, in which save_hyperparameters finds the arguments, and that of a thread that waits
     "_getframe",
     "_current_frames",
+    # the folder of a package's metadata, which Python tells nowhere else
+    "_path",
     # a named tuple as a dict, its names, and with another value: these names are public ones of Python
     "_asdict",
     "_fields",

@@ -47,8 +47,7 @@ def module_of(owner: object) -> str:
 @functools.cache  # by `sys.path` too: a program may install packages
 def _installed(top: str, path: tuple[str, ...]) -> tuple[Package, ...]:
     if _is_beside_packages(top):
-        # A package that was left half-installed has no name.
-        names = list(filter(None, importlib.metadata.packages_distributions().get(top, [])))
+        names = _names_of(top)
         if names:
             return tuple(Package(name, importlib.metadata.version(name)) for name in sorted(set(names)))
     # What was installed with `pip install -e` lies elsewhere, and its metadata name no modules. The name of any other
@@ -59,6 +58,24 @@ def _installed(top: str, path: tuple[str, ...]) -> tuple[Package, ...]:
         return ()
     is_editable = distribution.read_text("direct_url.json") is not None
     return (Package(distribution.name, distribution.version),) if is_editable else ()
+
+
+def _names_of(top: str) -> list[str]:
+    """Return the names of the packages that have a module; one that was left half-installed has none."""
+    try:
+        found: list[str | None] = list(importlib.metadata.packages_distributions().get(top, []))
+    except Exception:  # one of all packages is broken, in whatever way: the others are looked at one by one
+        found = [_name_if_it_has(top, each) for each in importlib.metadata.distributions()]
+    return [name for name in found if name]
+
+
+def _name_if_it_has(top: str, distribution: importlib.metadata.Distribution) -> str | None:
+    try:
+        modules = (distribution.read_text("top_level.txt") or "").split()
+        modules = modules or [file.parts[0].removesuffix(".py") for file in distribution.files or ()]
+        return distribution.metadata["Name"] if top in modules else None
+    except Exception:
+        return None
 
 
 def _is_beside_packages(top: str) -> bool:

@@ -47,5 +47,6 @@ def test_what_is_in_no_package_has_its_class_alone(monkeypatch: pytest.MonkeyPat
         raise OSError("unreadable")
 
     Own.__module__ = "ema_of_somebody"
-    monkeypatch.setattr(importlib.metadata, "packages_distributions", broken)
+    for name in ("packages_distributions", "distributions"):
+        monkeypatch.setattr(importlib.metadata, name, broken)
     assert origin_of(Own()) is None
