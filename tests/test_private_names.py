@@ -60,8 +60,6 @@ FOREIGN = {
     "_forward_cache",
     # TensorBoard's writer does not tell where it writes
     "_file_name",
-    # where the metadata of a package lie that cannot be found by its name
-    "_path",
     # Python's stack, in which save_hyperparameters finds the arguments, and that of a thread that waits
     "_getframe",
     "_current_frames",

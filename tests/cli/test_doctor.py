@@ -76,7 +76,7 @@ class Ends(TinyModule):
 """)
     result = trainkit_in_project("doctor", "config.yaml", "module._target_=ends.Ends")
     assert result.exit_code == 1
-    assert "the run fails: SystemExit: 3" in " ".join(result.output.split())
+    assert "the run ends the program, by SystemExit(3)" in " ".join(result.output.split())
 
 
 def test_a_run_that_fails_is_broken(trainkit_in_project: Trainkit) -> None:

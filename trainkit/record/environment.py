@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import platform
 import socket
+from contextlib import suppress
 from typing import Any
 
 import trainkit
@@ -25,8 +26,9 @@ def environment() -> dict[str, Any]:
 def _packages() -> dict[str, str]:
     found = {"trainkit": trainkit.__version__}  # it need not be installed
     for each in importlib.metadata.distributions():
-        # What a broken installation has left may have no name; of two of one name the first is imported.
-        name, version = each.metadata["Name"], each.metadata["Version"]
-        if name and version:
-            found.setdefault(name, version)
+        # What a broken installation has left may be unreadable, or have no name.
+        with suppress(Exception):
+            name, version = each.metadata["Name"], each.metadata["Version"]
+            if name and version:
+                found.setdefault(name, version)  # of two of one name the first is imported
     return {name: found[name] for name in sorted(found, key=str.lower)}

@@ -72,4 +72,7 @@ def _package_of(name: str) -> tuple[str | None, str | None]:
 
 @functools.cache  # the metadata of all packages, which is read in tens of milliseconds
 def _distributions() -> dict[str, list[str]]:
-    return dict(importlib.metadata.packages_distributions())
+    try:
+        return dict(importlib.metadata.packages_distributions())
+    except Exception:  # of one package that is broken; then nobody's package is known
+        return {}
