@@ -176,8 +176,8 @@ def fault(outcome: Outcome, reference: dict[str, Any] | None) -> str:
     if all(each.result is not None and each.code == 0 for each in ranks):
         if draw.action in ENDINGS and outcome.fired:
             return "the odd rank has not ended as it should"
-        if draw.action == "changes a weight" and draw.hook in _behind_all(draw):
-            return ""  # the next call begins with the weights of rank 0
+        if draw.action in {"changes a weight", "changes a rate"} and draw.hook in _behind_all(draw):
+            return ""  # the next call begins with the weights of rank 0, and with optimizers of its own
         if differing := _difference([each.result for each in ranks]):
             return f"silently different on the ranks: {differing}"
         may_differ = outcome.fired and draw.action not in {
