@@ -115,3 +115,16 @@ class Loose(trainkit.TrainModule):
 def test_it_prints_a_schema_for_editors(trainkit_in_project: Trainkit) -> None:
     result = trainkit_in_project("config", "config.yaml", "--schema")
     assert json.loads(result.output)["properties"]["module"]
+
+
+def test_a_shared_value_that_nobody_reads_is_told(trainkit_in_project: Trainkit) -> None:
+    Path("more.yaml").write_text("shared: {width: 3, depth: 2}\n")
+    result = trainkit_in_project("config", "config.yaml", "more.yaml", "--check", "trainer.max_epochs=${shared.width}")
+    assert result.exit_code == 0, result.output
+    assert "not read: shared.depth: no ${shared.depth} refers to it" in result.output
+    assert "shared.width" not in result.output
+
+
+def test_errors_have_public_names(trainkit_in_project: Trainkit) -> None:
+    result = trainkit_in_project("config", "config.yaml", "--check", "module._target_=trainkit.tesing.TinyModule")
+    assert result.output.startswith("ConfigError: there is no module 'trainkit.tesing'.")

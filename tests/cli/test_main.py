@@ -129,3 +129,10 @@ def parse(words: list[str]) -> None:
         assert found is not None, name
         command = found
     command.make_context(command.name, words)
+
+
+def test_a_key_that_is_written_as_an_option_is_told_how() -> None:
+    result = CliRunner().invoke(main, ["fit", "config.yaml", "--trainer.max_epochs=3"])
+    assert result.exit_code == 2
+    assert "Keys of the configuration have no dashes: trainer.max_epochs=VALUE" in result.output
+    assert "no dashes" not in CliRunner().invoke(main, ["fit", "config.yaml", "--max_epochs"]).output

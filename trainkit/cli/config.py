@@ -66,7 +66,8 @@ def _checked(config: Config) -> list[str] | None:
     if not run.trainer.is_global_zero:
         return None
     unchecked = (f"not checked: {key}: {why}" for key, why in config.source.unchecked.items())
-    return ["all objects can be built.", *unchecked]
+    unread = (f"not read: {key}: no ${{{key}}} refers to it, unless an anchor did" for key in config.unread)
+    return ["all objects can be built.", *unchecked, *unread]
 
 
 def _with_origins(config: Config) -> Iterator[str]:

@@ -166,7 +166,9 @@ def errors_as_messages(debug: bool = False, *, building: bool = False) -> Iterat
 
 def _tell(error: Exception, *more: str) -> None:
     notes = "".join(f"\n{note}" for note in (*getattr(error, "__notes__", ()), *more))
-    say(f"{type(error).__name__}: {error}{notes}", err=True)
+    # A private subclass is a matter of the code that raises it.
+    name = next(each.__name__ for each in type(error).__mro__ if not each.__name__.startswith("_"))
+    say(f"{name}: {error}{notes}", err=True)
 
 
 def _how_to_debug() -> str:

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -52,6 +53,17 @@ class _LazyCommands(click.Group):
             if nearest is not None and not catalog.has("cli", args[0]):
                 raise click.UsageError(f"No such command {args[0]!r}. Did you mean {nearest!r}?", ctx)
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            key = error.option_name.lstrip("-")
+            if "." not in key:
+                raise
+            # As the key is written in the programs of other frameworks.
+            message = f"No such option {error.option_name!r}. Keys of the configuration have no dashes: {key}=VALUE"
+            raise click.UsageError(message, error.ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_commands(ctx, formatter)

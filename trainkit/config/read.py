@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +15,7 @@ from trainkit.config import overrides as overriding
 from trainkit.config.disabled import require_known
 from trainkit.config.files import dotted, key_paths, load, merge
 from trainkit.config.schema import Config, Source
+from trainkit.config.unread import unread_values
 from trainkit.errors import ConfigError
 from trainkit.plugins import catalog
 from trainkit.storage.walk import walk
@@ -74,6 +76,7 @@ def _read(given: Sequence[FilePath] | Mapping[str, Any], overrides: Iterable[str
     for each in (sections, unresolved):
         _leave_out_disabled(each.get("callbacks"), named)
     config = Config.from_sections(sections, source, unresolved if _asks_resolvers(unresolved) else None)
+    config = replace(config, unread=tuple(unread_values(unresolved)))
     require_known(without, config)
     return config
 

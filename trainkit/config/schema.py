@@ -88,6 +88,7 @@ class Config:
             left out and packages that may not be. ``timing: true`` measures what plugins, and all else, take.
         unresolved: The sections as they were written, if something in them is asked of a resolver, such as
             ``${oc.env:TOKEN}``; else None.
+        unread: Values below ``shared`` to which no interpolation refers.
     """
 
     source: Source
@@ -100,6 +101,7 @@ class Config:
     shared: Section | None = None
     plugins: Section | None = None
     unresolved: Section | None = None
+    unread: tuple[str, ...] = ()
 
     @classmethod
     def from_sections(cls, sections: Mapping[Any, Any], source: Source, unresolved: Section | None = None) -> Config:
@@ -152,7 +154,7 @@ class Config:
 
 def _names(config: type[Config]) -> list[str]:
     """Return the names of the sections."""
-    return [each.name for each in fields(config) if each.name not in ("source", "unresolved")]
+    return [each.name for each in fields(config) if each.name not in ("source", "unresolved", "unread")]
 
 
 def written(key: str, value: Any) -> str:
