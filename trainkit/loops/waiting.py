@@ -22,7 +22,7 @@ WAYS_TO_IDLE = {
     "torch.utils.data.dataloader._BaseDataLoaderIter.__next__",
     "trainkit.data.wait_meter.WaitMeter._measured",
     "trainkit.profilers.sampled_steps.SampledSteps._measured",
-    "trainkit.profilers.sampled_steps.SampledSteps._waited_for",
+    "trainkit.profilers.sampled_steps.SampledSteps._left_alone",
     "trainkit.data.loaders.LimitedLoader._ending",
     "trainkit.data.loaders.LimitedLoader._looking_ahead",
 }
