@@ -7,17 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.clock import Clock
 from trainkit.hooks import stopwatch
 from trainkit.hooks.stopwatch import Spent, Stopwatch
-
-
-class Clock:
-    """Time that passes only when somebody says so."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.clock import Clock
 from trainkit.hooks import HookManager
 
 
@@ -29,15 +30,6 @@ class Busy:
     def on_train_end(self) -> None:
         self.clock.now += 5.0
         raise ValueError("broken")
-
-
-class Clock:
-    """Time that passes only when somebody says so."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

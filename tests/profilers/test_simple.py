@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.clock import Clock
 from tests.profilers import measured_ranks as script
 from trainkit.callbacks import CSVLogger
 from trainkit.errors import ConfigError
@@ -17,15 +18,6 @@ from trainkit.hooks import stopwatch
 from trainkit.profilers import SimpleProfiler, TorchProfiler
 from trainkit.profilers.simple import measure_time
 from trainkit.testing import TinyData, TinyModule, quiet_trainer
-
-
-class Clock:
-    """Time that passes only when somebody says so."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
