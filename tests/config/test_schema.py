@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from trainkit.config import from_config
 from trainkit.config.schema import Source, written
+from trainkit.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,14 @@ def test_where_names_what_was_written_last(overrides: dict[str, str], key: str, 
 )
 def test_what_was_meant_is_written_as_it_should_be(key: str, value: object, text: str) -> None:
     assert written(key, value).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("override", "name"),
+    [("module.token=s3cret", "token"), ("+module.api_key=s3cret", "api_key"), ("module.pwd:=s3cret", "pwd")],
+)
+def test_an_error_names_an_override_without_the_password_in_it(override: str, name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_config({"module": {"_target_": "trainkit.testing.TinyModule"}}, [override])
+    assert name in str(caught.value)
+    assert "s3cret" not in str(caught.value)

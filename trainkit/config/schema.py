@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from trainkit.config.files import dotted
 from trainkit.errors import ConfigError, UnknownNameError
+from trainkit.record.command_line import without_secrets
 
 Section = dict[str, Any]
 
@@ -39,8 +40,10 @@ class Source:
         # With a dot at the end, so that ``module.lr`` covers ``module.lr.start`` but not ``module.lr_start``.
         for overridden, override in reversed(self.overrides.items()):
             if f"{path}.".startswith(f"{overridden}."):
-                return f"override {override}"
-        within = [override for overridden, override in self.overrides.items() if overridden.startswith(f"{path}.")]
+                return f"override {_shown(override)}"
+        within = [
+            _shown(override) for overridden, override in self.overrides.items() if overridden.startswith(f"{path}.")
+        ]
         return f"{self.file_of(key)}: {key}" + (f", with {' '.join(within)}" if within else "")
 
     def file_of(self, key: str) -> str:
@@ -150,6 +153,12 @@ class Config:
         if self.unresolved is None:
             return OmegaConf.to_yaml(_escaped(sections))
         return OmegaConf.to_yaml({name: self.unresolved[name] for name in sections if name in self.unresolved})
+
+
+def _shown(override: str) -> str:
+    """Return an override without a password in it: errors are in logs."""
+    (shown,) = without_secrets([override])
+    return shown
 
 
 def _names(config: type[Config]) -> list[str]:

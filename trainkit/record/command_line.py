@@ -19,7 +19,7 @@ def command_line(words: Iterable[str]) -> str:
     Args:
         words: The program and its arguments, as in ``sys.orig_argv``.
     """
-    return shlex.join(_shown(words))
+    return shlex.join(without_secrets(words))
 
 
 def own_command() -> list[str]:
@@ -33,7 +33,8 @@ def own_command() -> list[str]:
     return own
 
 
-def _shown(words: Iterable[str]) -> Iterator[str]:
+def without_secrets(words: Iterable[str]) -> Iterator[str]:
+    """Yield ``words`` of a command, such as overrides, without the values of what has the name of a password."""
     hides_next = False
     for word in words:
         name, equals, _ = word.partition("=")
